@@ -1,0 +1,81 @@
+/**
+ * The Store contract: object storage that knows no WAL. `file`, `s3` and `memory` implement it and share one contract
+ * suite (test/store/contract.ts); retry, observation and faults are decorators over it.
+ *
+ * Keys are `/`-separated, each part of `[A-Za-z0-9._=+-]`, no empty part, no `.` or `..`, at most 512 characters.
+ * Every method takes an AbortSignal and rejects with SeawallError: `aborted`, or a `store-…` code whose `retryable` says
+ * whether trying again can help. A method that rejected may or may not have taken effect on the store; because nothing is
+ * ever overwritten, the caller may always try again.
+ */
+
+export interface ObjectInfo {
+  readonly key: string;
+  /** Stored size in bytes. */
+  readonly bytes: number;
+  readonly modifiedAt: Date;
+}
+
+export interface RequestOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface PutOptions extends RequestOptions {
+  /** CRC-32C of the body when the caller has it already; computed otherwise. Sent along where the server can check it. */
+  readonly crc32c?: number | undefined;
+}
+
+export interface PutStreamOptions extends RequestOptions {
+  /** A part is buffered in memory: bytes in flight are at most `partBytes` × `partsInFlight`. */
+  readonly partBytes?: number | undefined;
+  readonly partsInFlight?: number | undefined;
+}
+
+export interface GetOptions extends RequestOptions {
+  /** Only these bytes; a range that starts past the end gives an empty body. */
+  readonly range?: { readonly offset: number; readonly length: number } | undefined;
+}
+
+/** `exists`: the key was there already, and nothing was written. Whether the content is the same is the caller's question. */
+export type PutResult = "created" | "exists";
+
+export interface GetResult {
+  readonly body: Uint8Array;
+  /** Size of the whole object, also when a range was asked for. */
+  readonly objectBytes: number;
+}
+
+export interface GetStreamResult {
+  readonly body: AsyncIterable<Uint8Array>;
+  readonly objectBytes: number;
+}
+
+export interface Store {
+  /** For messages: the URL without secrets. */
+  readonly description: string;
+
+  /** Creates the object if the key is absent; resolves only when it is durable. The body is borrowed until then. */
+  put(key: string, body: Uint8Array, options?: PutOptions): Promise<PutResult>;
+
+  /** Like `put` for a body too large for memory. An abort leaves no object (at most an unfinished upload, cleaned later). */
+  putStream(key: string, body: AsyncIterable<Uint8Array>, options?: PutStreamOptions): Promise<PutResult>;
+
+  /** The whole object, or a range, in memory; undefined when the healthy store says it is not there. */
+  get(key: string, options?: GetOptions): Promise<GetResult | undefined>;
+
+  /** The object as a stream; undefined when it is not there. Leaving the iteration early closes the transfer. */
+  getStream(key: string, options?: RequestOptions): Promise<GetStreamResult | undefined>;
+
+  head(key: string, options?: RequestOptions): Promise<ObjectInfo | undefined>;
+
+  /** Every object whose key starts with `prefix`, in byte order of the key, page by page as it is consumed. */
+  list(prefix: string, options?: RequestOptions & { readonly startAfter?: string }): AsyncIterable<ObjectInfo>;
+
+  /** The distinct next path parts below `prefix` (which ends with `/` or is empty), each with its trailing `/`, sorted. */
+  listPrefixes(prefix: string, options?: RequestOptions): Promise<string[]>;
+
+  /** Deletes in batches; an absent key is success. Rejects when any key could not be deleted, naming the first. */
+  delete(keys: readonly string[], options?: RequestOptions): Promise<void>;
+
+  /** Ends connections. Calls under way are aborted. */
+  close(): Promise<void>;
+}
