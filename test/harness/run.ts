@@ -1,0 +1,47 @@
+/** Runs a program to its end with captured output; never through a shell. */
+import { spawn } from "node:child_process";
+import type { Account } from "./account.ts";
+
+export interface RunOptions {
+  readonly account?: Account | undefined;
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly timeoutMs?: number;
+  /** Exit statuses that are not an error; 0 only by default. */
+  readonly accept?: readonly number[];
+}
+
+export interface RunResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Throws with the tail of the output when the program exits with a status that is not accepted, or by a signal. */
+export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const child = spawn(file, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    cwd: options.cwd,
+    env: options.env ?? process.env,
+    timeout: options.timeoutMs ?? 120_000,
+    killSignal: "SIGKILL",
+    ...identity(options.account),
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+  const ended = await new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, signal) => resolve({ code, signal }));
+  });
+  if (ended.code === null || !(options.accept ?? [0]).includes(ended.code)) {
+    const how = ended.code === null ? `was ended by ${ended.signal ?? "a signal"}` : `exited with ${ended.code}`;
+    throw new Error(`${file} ${args.join(" ")} ${how}\n${(stdout + stderr).slice(-4000)}`);
+  }
+  return { code: ended.code, stdout, stderr };
+}
+
+export function identity(account: Account | undefined): { uid?: number; gid?: number } {
+  return account === undefined ? {} : { uid: account.uid, gid: account.gid };
+}

@@ -1,0 +1,93 @@
+/**
+ * Folders of the harness below the system's temporary folder: a cache that outlives runs, and scratch folders that name the
+ * process which owns them, so that what a killed run left behind is found and removed by the next one.
+ */
+import { randomBytes } from "node:crypto";
+import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { isOpenToAll, serverAccount } from "./account.ts";
+
+/** The harness's folder for this user. It is ours alone to write; other accounts may walk through it. */
+export function harnessDir(): string {
+  const uid = process.getuid?.() ?? 0;
+  const candidates = [tmpdir(), "/tmp", "/var/tmp"];
+  const open = (folder: string) => serverAccount() === undefined || isOpenToAll(folder);
+  const parent = candidates.find((folder) => existsSync(folder) && open(folder));
+  if (parent === undefined)
+    throw new Error(`no temporary folder that the server's account can enter: ${candidates.join(", ")}`);
+  const folder = join(parent, `seawall-test-${uid}`);
+  if (!existsSync(folder)) mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const stat = lstatSync(folder);
+  if (!stat.isDirectory() || (process.getuid !== undefined && stat.uid !== uid)) {
+    throw new Error(`${folder} exists and is not ours`);
+  }
+  return folder;
+}
+
+/** A cache folder that outlives runs, such as `native` or `template`. */
+export function cacheDir(kind: string): string {
+  const folder = join(harnessDir(), "cache", kind);
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  return folder;
+}
+
+/** A new scratch folder owned by this process. The caller removes it; if it cannot, `removeStale` of a later run does. */
+export function makeTempDir(kind: string): string {
+  const folder = join(harnessDir(), `${kind}-${randomBytes(4).toString("hex")}`);
+  mkdirSync(folder, { mode: 0o755 });
+  chmodSync(folder, 0o755);
+  writeFileSync(join(folder, OWNER), `${process.pid} ${startTimeOf(process.pid) ?? ""}\n`);
+  return folder;
+}
+
+/** Scratch folders of `kind` whose owner is gone: killed before it could clean up. */
+export function staleTempDirs(kind: string): string[] {
+  const base = harnessDir();
+  return readdirSync(base)
+    .filter((name) => name.startsWith(`${kind}-`) && !ownerIsAlive(join(base, name)))
+    .map((name) => join(base, name));
+}
+
+export function removeTree(folder: string): void {
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+}
+
+const OWNER = ".owner";
+
+function ownerIsAlive(folder: string): boolean {
+  let text: string;
+  try {
+    text = readFileSync(join(folder, OWNER), "utf8");
+  } catch {
+    // Just being made (mkdir comes before the owner file) or being removed: leave it unless it is old.
+    try {
+      return Date.now() - lstatSync(folder).mtimeMs < 60_000;
+    } catch {
+      return true;
+    }
+  }
+  const [pid = "", startTime = ""] = text.trim().split(" ");
+  return isAlive(Number(pid)) && (startTime === "" || startTimeOf(Number(pid)) === startTime);
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM means it exists and is not ours.
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** When the process was started, in the kernel's ticks, so that a reused pid is not taken for its predecessor. */
+function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // Field 22, counted after the command name in parentheses (proc(5)).
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}
