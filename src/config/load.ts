@@ -1,0 +1,198 @@
+/**
+ * From flags, environment and file to checked settings: flags win over environment, environment over file, file over
+ * default. Everything wrong is one `usage` error that names its place; nothing has been touched by then.
+ *
+ * Pure but for the file, which arrives through `readFile`.
+ */
+import { SeawallError } from "../errors.ts";
+import { type FileEntry, readConfigFile } from "./file.ts";
+import { type CommandName, envName, OPTION_ROWS, type OptionSpec, type SettingKey, type Settings } from "./options.ts";
+import { nearest } from "./suggest.ts";
+import { BadValue } from "./types.ts";
+
+export interface LoadInput {
+  readonly command: CommandName;
+  /** What the command line gave, by option name: the text, or a boolean for switches. */
+  readonly flags: ReadonlyMap<string, string | boolean>;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Reads a text file; rejects with Node's own error. */
+  readonly readFile: (path: string) => Promise<string>;
+}
+
+export interface Loaded {
+  readonly settings: Settings;
+  /** Where each value came from: `--store`, `SEAWALL_STORE`, `seawall.yaml:3:8`, or `default`. */
+  readonly origins: ReadonlyMap<SettingKey, string>;
+}
+
+interface Given {
+  readonly place: string;
+  readonly value: unknown;
+}
+
+/** Throws `usage`: one line naming the place, with a hint. */
+export async function loadSettings(input: LoadInput): Promise<Loaded> {
+  checkEnvironmentNames(input.env);
+  const fromFlags = fromFlagValues(input);
+  const fromEnv = fromEnvironment(input);
+  const path = fromFlags.get("config") ?? fromEnv.get("config");
+  const fromFile =
+    path === undefined ? new Map<SettingKey, Given>() : await fromConfigFile(String(path.value), path.place, input);
+
+  const values = new Map<SettingKey, unknown>();
+  const origins = new Map<SettingKey, string>();
+  for (const [key, spec] of OPTION_ROWS) {
+    const given = fromFlags.get(key) ?? fromEnv.get(key) ?? fromFile.get(key);
+    values.set(key, given === undefined ? spec.default : given.value);
+    origins.set(key, given?.place ?? "default");
+    if (given === undefined && spec.requiredBy?.includes(input.command) === true) throw missing(spec, input.command);
+  }
+  // The table is the only source of both the keys and their types.
+  const settings = Object.fromEntries(values) as unknown as Settings;
+  checkTogether(settings, origins, input.command);
+  return { settings, origins };
+}
+
+function fromFlagValues(input: LoadInput): Map<SettingKey, Given> {
+  const result = new Map<SettingKey, Given>();
+  for (const [key, spec] of OPTION_ROWS) {
+    const raw = input.flags.get(spec.name);
+    if (raw === undefined || !spec.commands.includes(input.command)) continue;
+    const place = `--${raw === false ? "no-" : ""}${spec.name}`;
+    result.set(key, { place, value: typeof raw === "boolean" ? raw : parsed(spec, raw, place) });
+  }
+  return result;
+}
+
+function fromEnvironment(input: LoadInput): Map<SettingKey, Given> {
+  const result = new Map<SettingKey, Given>();
+  for (const [key, spec] of OPTION_ROWS) {
+    if (spec.flagOnly === true || !spec.commands.includes(input.command)) continue;
+    const place = envName(spec.name);
+    const raw = input.env[place];
+    // An empty variable is how compose files and manifests say "not set".
+    if (raw !== undefined && raw !== "") result.set(key, { place, value: parsed(spec, raw, place) });
+  }
+  return result;
+}
+
+/** Values of options that other commands take are checked too: the file is one document, right or wrong as a whole. */
+async function fromConfigFile(path: string, namedBy: string, input: LoadInput): Promise<Map<SettingKey, Given>> {
+  let content: string;
+  try {
+    content = await input.readFile(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new SeawallError("usage", `cannot read the configuration file ${path}: ${reason}`, {
+      cause,
+      hint: `The file is named by ${namedBy}: check the path and its permissions.`,
+    });
+  }
+  const result = new Map<SettingKey, Given>();
+  for (const entry of await readConfigFile(path, content)) {
+    const row = OPTION_ROWS.find(([, spec]) => spec.name === entry.key);
+    if (row === undefined || row[1].flagOnly === true || entry.key === "config") throw unknownKey(entry);
+    const [key, spec] = row;
+    result.set(key, { place: entry.valuePlace, value: parsedFromFile(spec, entry) });
+  }
+  return result;
+}
+
+function parsed(spec: OptionSpec<unknown>, raw: string, place: string): unknown {
+  try {
+    return spec.parse(raw);
+  } catch (error) {
+    if (!(error instanceof BadValue)) throw error;
+    throw new SeawallError("usage", `${place}: ${error.message}`, { hint: error.hint });
+  }
+}
+
+/** YAML's own type must fit: a number where text belongs is a slip (`cluster: 2024`), and so is text where a switch is. */
+function parsedFromFile(spec: OptionSpec<unknown>, entry: FileEntry): unknown {
+  const { value } = entry;
+  const place = `${entry.valuePlace}: ${entry.key}`;
+  const wrong = (found: string, hint: string): SeawallError =>
+    new SeawallError("usage", `${place}: expected ${article(spec.type)}, found ${found}`, { hint });
+  if (value === null) throw wrong("nothing", "Give it a value, or remove the line.");
+  if (typeof value === "boolean") {
+    if (spec.type !== "boolean") throw wrong(String(value), `Accepted: ${spec.accepts}.`);
+    return value;
+  }
+  if (typeof value === "number") {
+    const takesNumber = spec.type === "integer" || spec.type === "bytes" || spec.type === "duration";
+    if (!takesNumber) throw wrong(`the number ${entry.source}`, `Write it in quotes: ${entry.key}: "${entry.source}"`);
+    return parsed(spec, entry.source, place);
+  }
+  if (typeof value === "string") {
+    if (spec.type === "boolean") throw wrong(`the text "${value}"`, "Write true or false, without quotes.");
+    return parsed(spec, value, place);
+  }
+  throw wrong("a list or a mapping", `Accepted: ${spec.accepts}.`);
+}
+
+function article(type: string): string {
+  return /^(integer|enum|lsn|address)$/.test(type) ? `an ${type}` : `a ${type}`;
+}
+
+function unknownKey(entry: FileEntry): SeawallError {
+  const near = nearest(entry.key, fileKeys());
+  return new SeawallError("usage", `${entry.keyPlace}: unknown key "${entry.key}"`, {
+    hint: near === undefined ? "docs/configuration.md lists the keys." : `Did you mean ${near}?`,
+  });
+}
+
+function fileKeys(): string[] {
+  return OPTION_ROWS.filter(([, spec]) => spec.flagOnly !== true && spec.name !== "config").map(([, { name }]) => name);
+}
+
+/** Kubernetes sets these for a service named "seawall"; they are nobody's slip. */
+const SERVICE_LINK = /_(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
+
+/** A variable that is nearly one of ours is a slip that would otherwise be silent; anything else is not our business. */
+function checkEnvironmentNames(env: LoadInput["env"]): void {
+  const known = new Set(OPTION_ROWS.filter(([, spec]) => spec.flagOnly !== true).map(([, { name }]) => envName(name)));
+  for (const name of Object.keys(env)) {
+    if (!/^SEAWALL[_-]/i.test(name) || known.has(name) || SERVICE_LINK.test(name)) continue;
+    const near = nearest(
+      name.slice("SEAWALL_".length),
+      [...known].map((k) => k.slice("SEAWALL_".length)),
+    );
+    if (near === undefined) continue;
+    throw new SeawallError("usage", `unknown environment variable ${name}`, { hint: `Did you mean SEAWALL_${near}?` });
+  }
+}
+
+function missing(spec: OptionSpec<unknown>, command: CommandName): SeawallError {
+  return new SeawallError("usage", `seawall ${command} needs --${spec.name}`, {
+    hint: `Give --${spec.name} <${spec.placeholder}>, set ${envName(spec.name)}, or put "${spec.name}:" into the file of --config.`,
+  });
+}
+
+/** Rules that concern more than one option. */
+function checkTogether(settings: Settings, origins: ReadonlyMap<SettingKey, string>, command: CommandName): void {
+  if (command !== "receive") return;
+  if (settings.durability === "spool" && settings.spoolDir === undefined) {
+    throw new SeawallError("usage", `${place(origins, "durability")}: spool needs --spool-dir`, {
+      hint: "Name a directory on a disk that survives a restart of this machine.",
+    });
+  }
+  if (settings.durability === "store" && settings.spoolDir !== undefined) {
+    throw new SeawallError("usage", `${place(origins, "spoolDir")}: a spool is used only with --durability spool`, {
+      hint: "Add --durability spool, or leave the directory out.",
+    });
+  }
+  if (settings.noSlot && place(origins, "slot") === "--slot") {
+    throw new SeawallError("usage", "--slot and --no-slot exclude each other", { hint: "Leave one of them out." });
+  }
+  if (settings.synchronous && settings.shipIntervalMs !== 0 && place(origins, "shipIntervalMs") !== "default") {
+    throw new SeawallError(
+      "usage",
+      `${place(origins, "shipIntervalMs")}: a ship interval has no meaning with --synchronous`,
+      { hint: "Leave one of them out: --synchronous ships at once." },
+    );
+  }
+}
+
+function place(origins: ReadonlyMap<SettingKey, string>, key: SettingKey): string {
+  return origins.get(key) ?? "default";
+}

@@ -1,0 +1,267 @@
+/**
+ * The one table of options. Flags, environment variables, file keys, help and docs/configuration.md are all made from it.
+ *
+ * An option is named once, in kebab case: `ship-interval` is `--ship-interval`, `SEAWALL_SHIP_INTERVAL`, and the key
+ * `ship-interval` in the file. The table's own key is the name of the setting in code, with its unit.
+ */
+import {
+  address,
+  boolean,
+  bytes,
+  duration,
+  formatAddress,
+  formatBytes,
+  formatDuration,
+  integer,
+  nameMatching,
+  oneOf,
+  storeUrl,
+  text,
+  type ListenAddress,
+  type ValueType,
+} from "./types.ts";
+
+export const COMMAND_NAMES = [
+  "receive",
+  "slot create",
+  "slot drop",
+  "check",
+  "status",
+  "wal-fetch",
+  "wal-push",
+] as const;
+export type CommandName = (typeof COMMAND_NAMES)[number];
+
+export interface OptionSpec<T> extends ValueType<T> {
+  readonly name: string;
+  readonly commands: readonly CommandName[];
+  /** One line for the help. */
+  readonly help: string;
+  /** More for docs/configuration.md: sentences on when to change it. */
+  readonly more?: string;
+  readonly default?: T;
+  /** Commands that do not run without a value. */
+  readonly requiredBy?: readonly CommandName[];
+  /** May hold a password: shown redacted. */
+  readonly secret?: true;
+  /** Makes no sense inside the configuration file or the environment. */
+  readonly flagOnly?: true;
+}
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+
+const ALL: readonly CommandName[] = COMMAND_NAMES;
+const RECEIVE: readonly CommandName[] = ["receive"];
+const WITH_SERVER: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
+const WITH_SLOT = WITH_SERVER;
+const WITH_STORE: readonly CommandName[] = ["receive", "check", "status", "wal-fetch", "wal-push"];
+
+type Rest<T> = Omit<OptionSpec<T>, keyof ValueType<T>>;
+/** An option that always has a value. */
+type WithDefault<T> = OptionSpec<T> & { readonly default: T };
+
+function option<T>(type: ValueType<T>, rest: Rest<T> & { readonly default: T }): WithDefault<T>;
+function option<T>(type: ValueType<T>, rest: Rest<T>): OptionSpec<T>;
+function option<T>(type: ValueType<T>, rest: Rest<T>): OptionSpec<T> {
+  return { ...type, ...rest };
+}
+
+/** What a cluster may be called: it is a part of every key. */
+export const clusterName = nameMatching(
+  /^[a-z0-9][a-z0-9._-]{0,62}$/,
+  "lower-case letters, digits, dots, underscores and dashes, starting with a letter or digit, at most 63",
+);
+/** PostgreSQL: slot.c, ReplicationSlotValidateName. */
+const slotName = nameMatching(/^[a-z0-9_]{1,63}$/, "lower-case letters, digits and underscores, at most 63");
+
+export const OPTIONS = {
+  dsn: option(text("conninfo", "dsn"), {
+    name: "dsn",
+    commands: WITH_SERVER,
+    help: "connection to the server, as libpq takes it; PG* variables and .pgpass fill in the rest",
+    more: "A URI (`postgres://user@host:5432/?sslmode=verify-full`) or a key=value list. Keep the password in `.pgpass` or `PGPASSWORD` so that it does not show in the process list.",
+    secret: true,
+  }),
+  store: option(storeUrl, {
+    name: "store",
+    commands: WITH_STORE,
+    requiredBy: ["receive", "wal-fetch", "wal-push"],
+    help: "where the archive lives",
+    more: "S3 credentials follow the AWS SDK's chain: environment, shared files and profile, web identity, instance role.",
+  }),
+  cluster: option(clusterName, {
+    name: "cluster",
+    commands: WITH_STORE,
+    default: "main",
+    help: "name of this cluster inside the store",
+    more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused.",
+  }),
+  slot: option(slotName, {
+    name: "slot",
+    commands: WITH_SLOT,
+    default: "seawall",
+    help: "physical replication slot that keeps WAL on the server until it is stored",
+  }),
+  noSlot: option(boolean, {
+    name: "no-slot",
+    commands: ["receive", "check", "status"],
+    default: false,
+    help: "stream without a slot: the server may recycle WAL that is not stored yet",
+  }),
+  createSlot: option(boolean, {
+    name: "create-slot",
+    commands: RECEIVE,
+    default: true,
+    help: "create the slot (reserving WAL) when it is not there",
+  }),
+  config: option(text("file", "path"), {
+    name: "config",
+    commands: ALL,
+    help: "read options from this YAML file",
+    more: "There is no default path: a file is read only when it is named by `--config` or `SEAWALL_CONFIG`.",
+  }),
+  logLevel: option(oneOf(["debug", "info", "warn", "error", "silent"]), {
+    name: "log-level",
+    commands: ALL,
+    default: "info",
+    help: "least important messages to log",
+  }),
+  logFormat: option(oneOf(["auto", "json", "pretty"]), {
+    name: "log-format",
+    commands: ALL,
+    default: "auto",
+    help: "log lines on stderr; auto is pretty on a terminal and JSON elsewhere",
+  }),
+  json: option(boolean, {
+    name: "json",
+    commands: ["slot create", "slot drop", "check", "status", "receive", "wal-fetch", "wal-push"],
+    default: false,
+    flagOnly: true,
+    help: "print results and errors as JSON",
+  }),
+  listen: option(address, {
+    name: "listen",
+    commands: ["receive", "status"],
+    default: { kind: "tcp", host: "127.0.0.1", port: 9848 },
+    help: "address of /metrics, /healthz, /readyz, /status.json and the status page",
+    more: "Nothing there changes anything, but it tells LSNs, names and errors to whoever can reach it: the default is loopback.",
+  }),
+  synchronous: option(boolean, {
+    name: "synchronous",
+    commands: RECEIVE,
+    default: false,
+    help: "ship as soon as there is anything, for a synchronous standby (ship-interval 0)",
+    more: "Set it when `synchronous_standby_names` names Seawall: a commit then waits for one PUT instead of up to a ship interval and one PUT.",
+  }),
+  shipIntervalMs: option(duration({ min: 0, max: HOUR }), {
+    name: "ship-interval",
+    commands: RECEIVE,
+    default: SECOND,
+    help: "how often new WAL of the open segment is stored",
+    more: "The most WAL, in time, that a lost server can take with it, plus one PUT. Costs one PUT per interval while there is new WAL; an idle cluster costs nothing.",
+  }),
+  durability: option(oneOf(["store", "spool"]), {
+    name: "durability",
+    commands: RECEIVE,
+    default: "store",
+    help: "what is reported as flushed: confirmed by the store, or fsynced to the spool",
+  }),
+  spoolDir: option(text("dir", "path"), {
+    name: "spool-dir",
+    commands: RECEIVE,
+    help: "directory of the spool, for --durability spool",
+  }),
+  spoolMaxBytes: option(bytes({ min: 64 * MIB, max: 2 ** 50 }), {
+    name: "spool-max",
+    commands: RECEIVE,
+    default: 16 * GIB,
+    help: "most the spool may hold; at the limit the receiver stops reading",
+  }),
+  statusIntervalMs: option(duration({ min: 100, max: 10 * MINUTE }), {
+    name: "status-interval",
+    commands: ["receive", "check"],
+    default: 10 * SECOND,
+    help: "how often the server is told our position even when nothing moved",
+    more: "Must be well below the server's `wal_sender_timeout` (60s by default).",
+  }),
+  compressLevel: option(integer({ min: 1, max: 19 }), {
+    name: "compress-level",
+    commands: ["receive", "wal-push"],
+    default: 1,
+    help: "zstd level",
+  }),
+  sealConcurrency: option(integer({ min: 1, max: 16 }), {
+    name: "seal-concurrency",
+    commands: RECEIVE,
+    default: 2,
+    help: "complete segments compressed and stored at the same time",
+  }),
+  chunkConcurrency: option(integer({ min: 1, max: 64 }), {
+    name: "chunk-concurrency",
+    commands: RECEIVE,
+    default: 4,
+    help: "most PUTs of the open segment's chunks in flight at the same time",
+  }),
+  bufferSegments: option(integer({ min: 2, max: 64 }), {
+    name: "buffer-segments",
+    commands: RECEIVE,
+    default: 4,
+    help: "segments held in memory; when all are full the socket is not read",
+  }),
+  receiverTimeoutMs: option(duration({ min: SECOND, max: HOUR }), {
+    name: "receiver-timeout",
+    commands: RECEIVE,
+    default: MINUTE,
+    help: "reconnect when the server has been silent for this long",
+  }),
+  reconnectMaxDelayMs: option(duration({ min: 100, max: 10 * MINUTE }), {
+    name: "reconnect-max-delay",
+    commands: RECEIVE,
+    default: 30 * SECOND,
+    help: "longest pause between attempts to reconnect",
+  }),
+  noLoop: option(boolean, {
+    name: "no-loop",
+    commands: RECEIVE,
+    default: false,
+    help: "exit when the connection is lost instead of reconnecting",
+  }),
+} as const;
+
+export type SettingKey = keyof typeof OPTIONS;
+
+/** The values a command runs with: defaults filled in, everything checked. */
+export type Settings = {
+  readonly [K in SettingKey]: (typeof OPTIONS)[K] extends WithDefault<infer T>
+    ? T
+    : (typeof OPTIONS)[K] extends OptionSpec<infer T>
+      ? T | undefined
+      : never;
+};
+
+/** The table without its individual types, for loops over it. */
+// A cast: the rows differ only in the type of their value, which a loop treats as unknown.
+export const OPTION_ROWS = Object.entries(OPTIONS) as readonly (readonly [SettingKey, OptionSpec<unknown>])[];
+
+export function envName(name: string): string {
+  return `SEAWALL_${name.replaceAll("-", "_").toUpperCase()}`;
+}
+
+/** `--no-x` exists for every boolean that is not itself a "no". */
+export function isNegatable(spec: OptionSpec<unknown>): boolean {
+  return spec.type === "boolean" && !spec.name.startsWith("no-") && spec.flagOnly !== true;
+}
+
+/** A default as a person would write it. */
+export function defaultText(spec: OptionSpec<unknown>): string | undefined {
+  if (spec.default === undefined) return undefined;
+  if (spec.type === "bytes") return formatBytes(Number(spec.default));
+  if (spec.type === "duration") return formatDuration(Number(spec.default));
+  // The type word "address" goes with a ListenAddress by construction of the table.
+  if (spec.type === "address") return formatAddress(spec.default as ListenAddress);
+  return typeof spec.default === "string" ? spec.default : JSON.stringify(spec.default);
+}

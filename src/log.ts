@@ -1,0 +1,192 @@
+/**
+ * The log: JSON lines on stderr, or pretty on a terminal. Rooms take a `Log` as an argument; only `cli` creates one.
+ *
+ * pino is loaded when the first line is written, so that commands which say nothing (wal-fetch) do not pay for it. Secrets
+ * are removed here, at the source, whatever a caller passes.
+ */
+import { createRequire } from "node:module";
+import type * as Pino from "pino";
+import type { PinoPretty } from "pino-pretty";
+import { SeawallError } from "./errors.ts";
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+/** Facts of a line. bigint and Error are welcome: they are written as text, and as code, message and causes. */
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** error = a person must look; warn = odd, we went on; info = what an operator wants to read; debug = the rest. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** The same log with `component` (and more fields) on every line. */
+  child(component: string, fields?: LogFields): Log;
+}
+
+export interface LogOptions {
+  readonly level: LogLevel | "silent";
+  readonly format: "auto" | "json" | "pretty";
+  /**
+   * Do not wait for stderr: for the daemon, which must go on when the reader of its log stalls. At most
+   * `BACKLOG_BYTES_MAX` are kept, later lines are dropped. `flush` before leaving.
+   */
+  readonly buffered?: boolean;
+  /** For tests: where lines go instead of stderr; implies JSON unless the format is `pretty`. */
+  readonly destination?: { write(line: string): void };
+}
+
+export interface RootLog extends Log {
+  /** Writes out what is buffered, synchronously. */
+  flush(): void;
+}
+
+const BACKLOG_BYTES_MAX = 4 << 20;
+const SEVERITY: Readonly<Record<LogLevel | "silent", number>> = {
+  debug: 20,
+  info: 30,
+  warn: 40,
+  error: 50,
+  silent: 99,
+};
+const CAUSES_MAX = 5;
+
+export function createLog(options: LogOptions): RootLog {
+  let sink: { readonly logger: Pino.Logger; readonly flush: () => void } | undefined;
+  const logger = (): Pino.Logger => (sink ??= openSink(options)).logger;
+  return { ...wrap(logger, SEVERITY[options.level], {}), flush: () => sink?.flush() };
+}
+
+/** A log that says nothing. */
+export const silentLog: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => silentLog,
+};
+
+function wrap(logger: () => Pino.Logger, threshold: number, bound: LogFields): Log {
+  const write = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
+    if (SEVERITY[level] < threshold) return;
+    logger()[level](printable({ ...bound, ...fields }), redactSecrets(message));
+  };
+  return {
+    debug: (message, fields) => write("debug", message, fields),
+    info: (message, fields) => write("info", message, fields),
+    warn: (message, fields) => write("warn", message, fields),
+    error: (message, fields) => write("error", message, fields),
+    child: (component, fields) => wrap(logger, threshold, { ...bound, component, ...fields }),
+  };
+}
+
+function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly flush: () => void } {
+  const require = createRequire(import.meta.url);
+  // Casts: `require` is untyped; these are the packages' own exported types.
+  const pino = require("pino") as typeof Pino;
+  const wantsPretty =
+    options.format === "pretty" ||
+    (options.format === "auto" && options.destination === undefined && process.stderr.isTTY);
+  const base = {
+    level: "debug",
+    base: null,
+    // Errors are described here already, with their codes and hints.
+    serializers: { err: (value: unknown) => value },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+  };
+  if (wantsPretty) {
+    const pretty = require("pino-pretty") as typeof PinoPretty;
+    const stream = pretty({
+      colorize: options.destination === undefined && process.stderr.isTTY,
+      translateTime: "SYS:HH:MM:ss.l",
+      messageFormat: (log, key) => {
+        const component = typeof log["component"] === "string" ? `${log["component"]}: ` : "";
+        return component + String(log[key]);
+      },
+      ignore: "component",
+      ...(options.destination === undefined
+        ? { destination: 2, sync: true }
+        : { destination: options.destination as NodeJS.WritableStream }),
+    });
+    return { logger: pino.pino(base, stream), flush: () => undefined };
+  }
+  if (options.destination !== undefined) {
+    return { logger: pino.pino(base, options.destination), flush: () => undefined };
+  }
+  const sync = options.buffered !== true;
+  const stream = pino.destination({ dest: 2, sync, minLength: 0, maxLength: BACKLOG_BYTES_MAX });
+  // Nobody reads stderr any more: there is nowhere left to say so, and it must not end the process.
+  stream.on("error", () => undefined);
+  return { logger: pino.pino(base, stream), flush: () => (sync ? undefined : stream.flushSync()) };
+}
+
+/** Makes values printable and takes secrets out, by name of the field and by shape of the text. */
+function printable(fields: LogFields): Record<string, unknown> {
+  const result: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    result[name] = SECRET_NAME.test(name) ? REDACTED : printableValue(value, 0);
+  }
+  return result;
+}
+
+function printableValue(value: unknown, depth: number): unknown {
+  if (typeof value === "string") return redactSecrets(value);
+  if (typeof value === "bigint") return value.toString();
+  if (value instanceof Error) return describeError(value);
+  if (value instanceof Date || typeof value !== "object" || value === null) return value;
+  if (depth >= 4) return "…";
+  if (Array.isArray(value)) return value.slice(0, 100).map((item) => printableValue(item, depth + 1));
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]) => [
+      name,
+      SECRET_NAME.test(name) ? REDACTED : printableValue(inner, depth + 1),
+    ]),
+  );
+}
+
+/** An error as facts: code, message, hint, details, and the messages of its causes; a stack only where it is a bug. */
+export function describeError(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { message: redactSecrets(String(error)) };
+  const causes = causesOf(error).map((cause) => redactSecrets(cause.message));
+  const isBug = error instanceof SeawallError ? error.code === "internal" : true;
+  return {
+    ...(error instanceof SeawallError ? { code: error.code } : { name: error.name }),
+    message: redactSecrets(error.message),
+    ...(causes.length > 0 ? { causes } : {}),
+    ...(error instanceof SeawallError ? { hint: redactSecrets(error.hint) } : {}),
+    ...(error instanceof SeawallError && Object.keys(error.details).length > 0 ? { details: error.details } : {}),
+    ...(isBug && error.stack !== undefined ? { stack: redactSecrets(error.stack) } : {}),
+  };
+}
+
+/** The chain of `cause`, nearest first, at most `CAUSES_MAX`. AggregateError counts its first error as a cause. */
+export function causesOf(error: Error): Error[] {
+  const causes: Error[] = [];
+  let next: unknown = error;
+  while (next instanceof Error && causes.length < CAUSES_MAX) {
+    next = next.cause ?? (next instanceof AggregateError ? (next.errors[0] as unknown) : undefined);
+    if (next instanceof Error) causes.push(next);
+  }
+  return causes;
+}
+
+const REDACTED = "[redacted]";
+const SECRET_NAME = /pass(word|phrase|wd)?$|secret|(access|session|auth).?(key|token)$|credential|^authorization$/i;
+const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
+  // scheme://user:password@host; up to the last @, because people forget to escape one inside the password.
+  [/\b([a-z][a-z0-9+.-]*:\/\/[^\s:@/]*):[^\s]*@/gi, `$1:${REDACTED}@`],
+  // password=…, 'quoted' as libpq allows, in key=value lists and in query strings.
+  [
+    /\b((?:ssl)?password|passwd|secret(?:access)?key|sessiontoken)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'"]+)/gi,
+    `$1$2${REDACTED}`,
+  ],
+  [/\b(X-Amz-(?:Signature|Credential|Security-Token)=)[^\s&"]+/gi, `$1${REDACTED}`],
+];
+
+/** The same text without passwords, keys and signatures. */
+export function redactSecrets(text: string): string {
+  let result = text;
+  for (const [shape, replacement] of SECRET_SHAPES) result = result.replace(shape, replacement);
+  return result;
+}
