@@ -2,7 +2,8 @@
  * The Store contract: object storage that knows no WAL. `file`, `s3` and `memory` implement it and share one contract
  * suite (test/store/contract.ts); retry, observation and faults are decorators over it.
  *
- * Keys are `/`-separated, each part of `[A-Za-z0-9._=+-]`, no empty part, no `.` or `..`, at most 512 characters.
+ * Keys are `/`-separated, each part of `[A-Za-z0-9._=+-]`, no empty part, no `.` or `..`, a part at most 255 characters,
+ * the key at most 512 (src/store/key.ts). No key is another key's folder: `a` and `a/b` cannot both be objects.
  * Every method takes an AbortSignal and rejects with SeawallError: `aborted`, or a `store-…` code whose `retryable` says
  * whether trying again can help. A method that rejected may or may not have taken effect on the store; because nothing is
  * ever overwritten, the caller may always try again.
@@ -62,7 +63,7 @@ export interface Store {
   /** The whole object, or a range, in memory; undefined when the healthy store says it is not there. */
   get(key: string, options?: GetOptions): Promise<GetResult | undefined>;
 
-  /** The object as a stream; undefined when it is not there. Leaving the iteration early closes the transfer. */
+  /** The object as a stream; undefined when it is not there. Iterate the body: its end, early or not, ends the transfer. */
   getStream(key: string, options?: RequestOptions): Promise<GetStreamResult | undefined>;
 
   head(key: string, options?: RequestOptions): Promise<ObjectInfo | undefined>;

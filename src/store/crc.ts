@@ -1,0 +1,30 @@
+/** CRC-32C at the store's border: computed once, compared where the bytes are, and written the way S3 wants it. */
+import { crc32c } from "@node-rs/crc32";
+import { SeawallError } from "../errors.ts";
+
+export function crc32cOf(body: Uint8Array, initial?: number): number {
+  return crc32c(body, initial);
+}
+
+/** S3's form of a checksum: base64 of the four bytes, most significant first. */
+export function crc32cBase64(value: number): string {
+  const bytes = Buffer.allocUnsafe(4);
+  bytes.writeUInt32BE(value >>> 0);
+  return bytes.toString("base64");
+}
+
+/** Throws `store-checksum` when the body is not what the caller's CRC-32C was taken of: a buffer reused too early. */
+export function checkCrc32c(key: string, body: Uint8Array, expected: number): void {
+  const actual = crc32cOf(body);
+  if (actual !== expected >>> 0) {
+    throw new SeawallError(
+      "store-checksum",
+      `${key}: the ${body.length} bytes to store have CRC-32C ${hex(actual)}, announced was ${hex(expected)}`,
+      { details: { key, bytes: body.length } },
+    );
+  }
+}
+
+function hex(value: number): string {
+  return (value >>> 0).toString(16).padStart(8, "0");
+}

@@ -1,0 +1,349 @@
+/**
+ * A directory as a store. An object appears under its name only whole and durable:
+ *
+ *   write a temporary file → fdatasync → link(2) to the final name (fails if it is there) → fsync its directory
+ *
+ * Two flushes are the least that is correct. Without the fdatasync before the link, a crash may leave the name with half
+ * the bytes (delayed allocation on ext4 and xfs writes names before data); without the fsync of the directory after it,
+ * a crash may take the name away again. fdatasync is enough for the file: it includes the size, which is all the
+ * metadata a reader needs, and the directory's fsync commits the link count with the name. Removing the temporary name
+ * needs no flush: a crash leaves a spare name behind, which a later open removes.
+ *
+ * An fsync that failed is never repeated on the same file: Linux reports a lost page once and then forgets it. A put
+ * that failed starts over with a new temporary file, and a journal that cannot be written turns ext4 and xfs read-only.
+ */
+import { close, constants, createReadStream, fdatasync, fstat, open, read, type Stats, unlink, write } from "node:fs";
+import { link, lstat, mkdir, opendir, stat } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { promisify } from "node:util";
+import { SeawallError } from "../errors.ts";
+import { checkCrc32c } from "./crc.ts";
+import { Directories, parentOf } from "./directories.ts";
+import { errnoOf, fileError } from "./file-errors.ts";
+import { infoOf, isGone, listFiles, listFolders } from "./file-list.ts";
+import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
+import { abortedError, throwIfAborted } from "./signal.ts";
+import { readSource, SourceFailure } from "./source.ts";
+import {
+  type GetOptions,
+  type GetResult,
+  type GetStreamResult,
+  type ObjectInfo,
+  type PutOptions,
+  type PutResult,
+  type PutStreamOptions,
+  type RequestOptions,
+  type Store,
+} from "./store.ts";
+
+/** Not a key part, so no key can reach it; in the root, so that it shares the file system with every object. */
+const TEMP_FOLDER = "~tmp";
+/** A temporary file nobody wrote to for so long was left by a process that died. */
+const LEFTOVER_AGE_MS = 60 * 60_000;
+/** Temporary files looked at when a store is first written to. */
+const LEFTOVERS_MAX = 10_000;
+/** PostgreSQL's own default for what holds WAL: pg_file_create_mode. */
+const FILE_MODE = 0o600;
+/** One write(2) or read(2) at most: an abort is noticed between two. */
+const IO_BYTES = 8 * 1024 * 1024;
+/** How often a put follows directories that a concurrent delete removes from under it. */
+const LINK_ATTEMPTS = 16;
+/** unlink calls under way at once. */
+const UNLINKS_IN_FLIGHT = 16;
+/** A name younger than this may not be durable yet: its writer may have died before the directory's fsync. */
+const YOUNG_MS = 15 * 60_000;
+
+const fs = {
+  open: promisify(open),
+  read: promisify(read),
+  write: promisify(write),
+  close: promisify(close),
+  unlink: promisify(unlink),
+  fdatasync: promisify(fdatasync),
+  fstat: promisify(fstat) as (fd: number) => Promise<Stats>,
+};
+
+export class FileStore implements Store {
+  readonly description: string;
+  readonly #root: string;
+  readonly #directories: Directories;
+  readonly #closing = new AbortController();
+  #prepared: Promise<void> | undefined;
+
+  /** `root` is an absolute path of a directory that exists; nothing is touched before the first call. */
+  constructor(root: string) {
+    this.#root = root === "/" ? "" : root.replace(/\/+$/, "");
+    this.#directories = new Directories(this.#root === "" ? "/" : this.#root);
+    this.description = `file://${root}`;
+  }
+
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
+    checkKey(key);
+    return this.#run(`put ${key}`, options.signal, async () => {
+      if (options.crc32c !== undefined) checkCrc32c(key, body, options.crc32c);
+      return this.#create(key, options.signal, (fd) => this.#writeAll(fd, body, options.signal));
+    });
+  }
+
+  async putStream(key: string, body: AsyncIterable<Uint8Array>, options: PutStreamOptions = {}): Promise<PutResult> {
+    checkKey(key);
+    return this.#run(`put ${key}`, options.signal, () =>
+      this.#create(key, options.signal, async (fd) => {
+        for await (const piece of readSource(body, options.signal)) await this.#writeAll(fd, piece, options.signal);
+      }),
+    );
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<GetResult | undefined> {
+    checkKey(key);
+    if (options.range !== undefined) checkRange(options.range);
+    return this.#run(`get ${key}`, options.signal, async () => {
+      const file = await this.#openObject(key);
+      if (file === undefined) return undefined;
+      try {
+        const { offset, length } = options.range ?? { offset: 0, length: file.bytes };
+        const body = await this.#readRange(file.fd, offset, Math.min(length, file.bytes - offset), options.signal);
+        return { body, objectBytes: file.bytes };
+      } finally {
+        await fs.close(file.fd);
+      }
+    });
+  }
+
+  async getStream(key: string, options: RequestOptions = {}): Promise<GetStreamResult | undefined> {
+    checkKey(key);
+    return this.#run(`get ${key}`, options.signal, async () => {
+      const file = await this.#openObject(key);
+      if (file === undefined) return undefined;
+      return { body: this.#stream(key, file.fd, options.signal), objectBytes: file.bytes };
+    });
+  }
+
+  async head(key: string, options: RequestOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    return this.#run(`head ${key}`, options.signal, async () => {
+      const info = await infoOf(this.#root, key);
+      if (info === undefined) await this.#checkRoot();
+      else if (Date.now() - info.modifiedAt.getTime() < YOUNG_MS) await this.#directories.sync(parentOf(key));
+      return info;
+    });
+  }
+
+  async *list(
+    prefix: string,
+    options: RequestOptions & { readonly startAfter?: string } = {},
+  ): AsyncIterable<ObjectInfo> {
+    checkPrefix(prefix);
+    const { signal, startAfter = "" } = options;
+    try {
+      this.#enter(signal);
+      await this.#checkRoot();
+      const beforeNames = (directory: string): Promise<void> => this.#settleNames(directory);
+      for await (const info of listFiles({ root: this.#root, prefix, startAfter, signal, beforeNames })) {
+        yield info;
+        this.#enter(signal);
+      }
+    } catch (error) {
+      throw fileError(error, `list ${prefix}`, this.description);
+    }
+  }
+
+  async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
+    checkFolder(prefix);
+    return this.#run(`list ${prefix}`, options.signal, async () => {
+      await this.#checkRoot();
+      return listFolders(this.#root, prefix, options.signal);
+    });
+  }
+
+  async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
+    keys.forEach(checkKey);
+    return this.#run("delete", options.signal, async () => {
+      const folders = new Set<string>();
+      for (let at = 0; at < keys.length; at += UNLINKS_IN_FLIGHT) {
+        this.#enter(options.signal);
+        const batch = keys.slice(at, at + UNLINKS_IN_FLIGHT);
+        await Promise.all(batch.map((key) => this.#removeObject(key)));
+        for (const key of batch) folders.add(parentOf(key));
+      }
+      // A deletion must not come undone after what was deleted next is gone: the order of deletions is a promise too.
+      const changed = new Set<string>();
+      for (const folder of folders) changed.add(await this.#directories.removeEmpty(folder));
+      for (const folder of changed) await this.#syncIfThere(folder);
+      if (keys.length > 0) await this.#checkRoot();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#directories.close();
+  }
+
+  async #run<T>(what: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    try {
+      this.#enter(signal);
+      return await work();
+    } catch (error) {
+      throw error instanceof SourceFailure ? error.cause : fileError(error, what, this.description);
+    }
+  }
+
+  #enter(signal: AbortSignal | undefined): void {
+    throwIfAborted(signal);
+    if (this.#closing.signal.aborted) throw abortedError(new Error("the store is closed"));
+  }
+
+  /** The whole of a put, in order. */
+  async #create(key: string, signal: AbortSignal | undefined, fill: (fd: number) => Promise<void>): Promise<PutResult> {
+    const folder = parentOf(key);
+    this.#prepared ??= this.#prepare();
+    await this.#prepared.catch((error: unknown) => {
+      this.#prepared = undefined;
+      throw error;
+    });
+    const ready = this.#directories.ensure(folder);
+    ready.catch(() => undefined); // Awaited below, unless the write fails first.
+    const temp = `${this.#root}/${TEMP_FOLDER}/${process.pid}-${randomBytes(8).toString("hex")}`;
+    const fd = await fs.open(temp, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);
+    let result: PutResult;
+    let tidied: Promise<unknown> | undefined;
+    try {
+      await fill(fd);
+      this.#enter(signal);
+      await fs.fdatasync(fd);
+      this.#enter(signal);
+      await ready;
+      result = await this.#link(temp, key, folder);
+    } finally {
+      // Beside the fsync below, not before it. The data is durable or given up: a failing close or unlink loses nothing.
+      tidied = Promise.allSettled([fs.close(fd), fs.unlink(temp)]);
+    }
+    // Also when somebody else created the object: their fsync may be still to come, and our caller relies on it now.
+    await Promise.all([this.#directories.sync(folder), tidied]);
+    return result;
+  }
+
+  async #link(temp: string, key: string, folder: string): Promise<PutResult> {
+    const path = `${this.#root}/${key}`;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await link(temp, path);
+        return "created";
+      } catch (error) {
+        if (errnoOf(error) === "EEXIST") {
+          if ((await infoOf(this.#root, key)) !== undefined || !(await isDirectory(path))) return "exists";
+          throw new SeawallError("store-unsupported", `put ${key}: a directory of that name is in ${this.description}`);
+        }
+        // A concurrent delete emptied the directory and removed it: make it again.
+        if (errnoOf(error) !== "ENOENT" || attempt === LINK_ATTEMPTS) throw error;
+        this.#directories.forget(folder);
+        await this.#directories.ensure(folder).catch((cause: unknown) => {
+          if (errnoOf(cause) !== "ENOENT") throw cause;
+        });
+        await this.#checkRoot();
+      }
+    }
+  }
+
+  async #writeAll(fd: number, body: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    for (let at = 0; at < body.length;) {
+      this.#enter(signal);
+      const { bytesWritten } = await fs.write(fd, body, at, Math.min(IO_BYTES, body.length - at), null);
+      at += bytesWritten;
+    }
+  }
+
+  async #readRange(fd: number, offset: number, bytes: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    const body = Buffer.allocUnsafeSlow(Math.max(0, bytes));
+    for (let at = 0; at < body.length;) {
+      this.#enter(signal);
+      const { bytesRead } = await fs.read(fd, body, at, Math.min(IO_BYTES, body.length - at), offset + at);
+      if (bytesRead === 0) throw new SeawallError("object-corrupt", "a stored file shrank while it was read");
+      at += bytesRead;
+    }
+    return body;
+  }
+
+  async #openObject(key: string): Promise<{ fd: number; bytes: number } | undefined> {
+    let fd: number;
+    try {
+      fd = await fs.open(`${this.#root}/${key}`, constants.O_RDONLY);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      await this.#checkRoot();
+      return undefined;
+    }
+    const stats = await fs.fstat(fd);
+    if (stats.isFile()) return { fd, bytes: stats.size };
+    await fs.close(fd);
+    return undefined;
+  }
+
+  async *#stream(key: string, fd: number, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+    const file = createReadStream("", { fd, highWaterMark: 256 * 1024, autoClose: true });
+    try {
+      for await (const piece of file) {
+        this.#enter(signal);
+        // A stream without an encoding yields Buffers.
+        yield piece as Buffer;
+      }
+    } catch (error) {
+      throw fileError(error, `get ${key}`, this.description);
+    }
+  }
+
+  async #removeObject(key: string): Promise<void> {
+    try {
+      await fs.unlink(`${this.#root}/${key}`);
+    } catch (error) {
+      if (!isGone(error)) throw fileError(error, `delete ${key}`, this.description);
+    }
+  }
+
+  async #syncIfThere(folder: string): Promise<void> {
+    await this.#directories.sync(folder).catch((error: unknown) => {
+      if (!isGone(error)) throw error;
+    });
+  }
+
+  /** What a listing reports is durable: a receiver that resumes takes it as stored, whoever wrote it and then died. */
+  async #settleNames(directory: string): Promise<void> {
+    try {
+      const { mtimeMs } = await stat(this.#directories.path(directory));
+      if (Date.now() - mtimeMs < YOUNG_MS) await this.#directories.sync(directory);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  }
+
+  /** Rejects with ENOENT when the root is not there: nothing below it is "absent" then. */
+  async #checkRoot(): Promise<void> {
+    await stat(this.#root === "" ? "/" : this.#root);
+  }
+
+  /** Once, before the first write: the folder for temporary files, without what dead processes left in it. */
+  async #prepare(): Promise<void> {
+    const folder = `${this.#root}/${TEMP_FOLDER}`;
+    await mkdir(folder, 0o700).catch((error: unknown) => {
+      if (errnoOf(error) !== "EEXIST") throw error;
+    });
+    let looked = 0;
+    for await (const entry of await opendir(folder)) {
+      if ((looked += 1) > LEFTOVERS_MAX) break;
+      const path = `${folder}/${entry.name}`;
+      try {
+        const { mtimeMs } = await lstat(path);
+        if (Date.now() - mtimeMs > LEFTOVER_AGE_MS) await fs.unlink(path);
+      } catch (error) {
+        if (!isGone(error)) throw error;
+      }
+    }
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return lstat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+}

@@ -1,0 +1,137 @@
+/**
+ * A store in memory, for tests: the contract at its plainest. Bodies are copied in and out, so a caller that breaks the
+ * rules of borrowing is found out.
+ */
+import { SeawallError } from "../errors.ts";
+import { checkCrc32c } from "./crc.ts";
+import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
+import { throwIfAborted } from "./signal.ts";
+import { readSource, SourceFailure } from "./source.ts";
+import {
+  type GetOptions,
+  type GetResult,
+  type GetStreamResult,
+  type ObjectInfo,
+  type PutOptions,
+  type PutResult,
+  type PutStreamOptions,
+  type RequestOptions,
+  type Store,
+} from "./store.ts";
+
+/** A streamed read arrives in pieces of this size, so that readers meet borders. */
+const STREAM_PIECE_BYTES = 64 * 1024;
+
+interface StoredObject {
+  readonly body: Uint8Array;
+  readonly modifiedAt: Date;
+}
+
+export class MemoryStore implements Store {
+  readonly description = "memory:";
+  readonly #objects = new Map<string, StoredObject>();
+  #closed = false;
+
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
+    checkKey(key);
+    this.#enter(options.signal);
+    if (options.crc32c !== undefined) checkCrc32c(key, body, options.crc32c);
+    return this.#create(key, Uint8Array.from(body));
+  }
+
+  async putStream(key: string, body: AsyncIterable<Uint8Array>, options: PutStreamOptions = {}): Promise<PutResult> {
+    checkKey(key);
+    this.#enter(options.signal);
+    const pieces: Uint8Array[] = [];
+    try {
+      for await (const piece of readSource(body, options.signal)) pieces.push(Uint8Array.from(piece));
+    } catch (error) {
+      throw error instanceof SourceFailure ? error.cause : error;
+    }
+    this.#enter(options.signal);
+    return this.#create(key, Buffer.concat(pieces));
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<GetResult | undefined> {
+    checkKey(key);
+    if (options.range !== undefined) checkRange(options.range);
+    this.#enter(options.signal);
+    const object = this.#objects.get(key);
+    if (object === undefined) return undefined;
+    const { offset, length } = options.range ?? { offset: 0, length: object.body.length };
+    return { body: object.body.slice(offset, offset + length), objectBytes: object.body.length };
+  }
+
+  async getStream(key: string, options: RequestOptions = {}): Promise<GetStreamResult | undefined> {
+    checkKey(key);
+    this.#enter(options.signal);
+    const object = this.#objects.get(key);
+    if (object === undefined) return undefined;
+    return { body: this.#pieces(object.body, options.signal), objectBytes: object.body.length };
+  }
+
+  async head(key: string, options: RequestOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    this.#enter(options.signal);
+    const object = this.#objects.get(key);
+    return object === undefined ? undefined : infoOf(key, object);
+  }
+
+  async *list(
+    prefix: string,
+    options: RequestOptions & { readonly startAfter?: string } = {},
+  ): AsyncIterable<ObjectInfo> {
+    checkPrefix(prefix);
+    const { signal, startAfter = "" } = options;
+    this.#enter(signal);
+    const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix) && key > startAfter).sort();
+    for (const key of keys) {
+      this.#enter(signal);
+      const object = this.#objects.get(key);
+      if (object !== undefined) yield infoOf(key, object);
+    }
+  }
+
+  async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
+    checkFolder(prefix);
+    this.#enter(options.signal);
+    const found = new Set<string>();
+    for (const key of this.#objects.keys()) {
+      const slash = key.indexOf("/", prefix.length);
+      if (key.startsWith(prefix) && slash >= 0) found.add(key.slice(0, slash + 1));
+    }
+    return [...found].sort();
+  }
+
+  async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
+    keys.forEach(checkKey);
+    this.#enter(options.signal);
+    for (const key of keys) this.#objects.delete(key);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #enter(signal: AbortSignal | undefined): void {
+    if (this.#closed) throw new SeawallError("aborted", "the store is closed");
+    throwIfAborted(signal);
+  }
+
+  #create(key: string, body: Uint8Array): PutResult {
+    if (this.#objects.has(key)) return "exists";
+    this.#objects.set(key, { body, modifiedAt: new Date() });
+    return "created";
+  }
+
+  async *#pieces(body: Uint8Array, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < body.length; at += STREAM_PIECE_BYTES) {
+      this.#enter(signal);
+      yield body.slice(at, at + STREAM_PIECE_BYTES);
+    }
+  }
+}
+
+function infoOf(key: string, object: StoredObject): ObjectInfo {
+  return { key, bytes: object.body.length, modifiedAt: object.modifiedAt };
+}

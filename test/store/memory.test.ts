@@ -1,0 +1,11 @@
+import { MemoryStore } from "../../src/store/memory.ts";
+import { describeStoreContract } from "./contract.ts";
+
+describeStoreContract(
+  "memory",
+  async () => {
+    const store = new MemoryStore();
+    return { store, other: store, dispose: async () => {} };
+  },
+  { manyObjects: 2500 },
+);
