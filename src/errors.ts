@@ -121,6 +121,12 @@ export const ERROR_KINDS = {
     "The server's timeline history does not contain the archive's tip.",
     "The server was forked from a point before or beside the archive: use a new --cluster for it.",
   ),
+  "timeline-history": kind(
+    EXIT.damage,
+    false,
+    "A timeline history file cannot be parsed, or contradicts itself.",
+    "Compare it with the file of the same name in the server's pg_wal.",
+  ),
 
   // Store
   "store-unavailable": kind(
