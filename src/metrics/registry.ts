@@ -1,0 +1,92 @@
+/**
+ * The metrics table as a prom-client registry, written to by key. One registry a process; only the daemon loads this.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import { invariant } from "../errors.ts";
+import { METRICS, type MetricKey, type MetricSpec, type MetricType } from "./table.ts";
+
+export type Labels = Readonly<Record<string, string>>;
+
+type KeysOf<T extends MetricType> = {
+  [K in MetricKey]: (typeof METRICS)[K]["type"] extends T ? K : never;
+}[MetricKey];
+
+export interface Metrics {
+  /** Sets a gauge; undefined takes the sample away: "not known" is not 0. */
+  set(key: KeysOf<"gauge">, value: number | undefined, labels?: Labels): void;
+  /** Sets a labelled gauge to 1 for `current` and 0 for the other values that `label` has had. */
+  setState(key: KeysOf<"gauge">, label: string, current: string | undefined): void;
+  add(key: KeysOf<"counter">, by: number, labels?: Labels): void;
+  /** For counts that are kept elsewhere: brings the counter up to `total`. It never goes down. */
+  raiseTo(key: KeysOf<"counter">, total: number, labels?: Labels): void;
+  observe(key: KeysOf<"histogram">, value: number, labels?: Labels): void;
+  /** The exposition in Prometheus' text format, and its content type. */
+  render(): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+export interface MetricsOptions {
+  /** On every sample, so that several receivers share a dashboard. */
+  readonly cluster: string;
+  readonly version: string;
+  /** Called before each scrape: the moment to copy a status into gauges. */
+  readonly beforeScrape?: (metrics: Metrics) => void;
+  /** Process and Node.js metrics too. Starts an event-loop monitor, so off in tests. */
+  readonly processMetrics?: boolean;
+}
+
+export function createMetrics(options: MetricsOptions): Metrics {
+  const registry = new Registry();
+  registry.setDefaultLabels({ cluster: options.cluster });
+  const gauges = new Map<MetricKey, Gauge>();
+  const counters = new Map<MetricKey, Counter>();
+  const histograms = new Map<MetricKey, Histogram>();
+  const states = new Map<MetricKey, Set<string>>();
+  const totals = new Map<string, number>();
+
+  // A cast: Object.entries forgets that the keys are the table's.
+  for (const [key, spec] of Object.entries(METRICS) as [MetricKey, MetricSpec][]) {
+    const { name, help } = spec;
+    const common = { name, help, labelNames: [...spec.labels], registers: [registry] };
+    if (spec.type === "gauge") gauges.set(key, new Gauge(common));
+    else if (spec.type === "counter") counters.set(key, new Counter(common));
+    else histograms.set(key, new Histogram({ ...common, buckets: [...(spec.buckets ?? [])] }));
+  }
+  // prom-client starts a gauge without labels at 0; ours start unknown.
+  for (const [key, gauge] of gauges) if (METRICS[key].labels.length === 0) gauge.remove();
+  if (options.processMetrics === true) collectDefaultMetrics({ register: registry });
+
+  const metrics: Metrics = {
+    set: (key, value, labels = {}) => {
+      const gauge = found(gauges, key);
+      if (value === undefined) gauge.remove(labels);
+      else gauge.set(labels, value);
+    },
+    setState: (key, label, current) => {
+      const seen = states.get(key) ?? new Set<string>();
+      states.set(key, seen);
+      if (current !== undefined) seen.add(current);
+      for (const value of seen) found(gauges, key).set({ [label]: value }, value === current ? 1 : 0);
+    },
+    add: (key, by, labels = {}) => found(counters, key).inc(labels, by),
+    raiseTo: (key, total, labels = {}) => {
+      const id = `${key} ${JSON.stringify(labels)}`;
+      const before = totals.get(id) ?? 0;
+      if (total <= before) return;
+      totals.set(id, total);
+      found(counters, key).inc(labels, total - before);
+    },
+    observe: (key, value, labels = {}) => found(histograms, key).observe(labels, value),
+    render: async () => {
+      options.beforeScrape?.(metrics);
+      return { contentType: registry.contentType, text: await registry.metrics() };
+    },
+  };
+  metrics.set("build", 1, { version: options.version, node: process.version });
+  return metrics;
+}
+
+function found<T>(map: ReadonlyMap<MetricKey, T>, key: MetricKey): T {
+  const metric = map.get(key);
+  invariant(metric !== undefined, `metric ${key} is of another type`);
+  return metric;
+}

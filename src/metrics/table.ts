@@ -1,0 +1,107 @@
+/**
+ * Every metric, with its help text: the registry, docs/metrics.md and the tests read this table.
+ *
+ * Names are `seawall_<noun>_<unit>[_total]`. LSNs are byte positions, so that differences and rates can be taken in
+ * PromQL; as a float a position is exact up to 2^53 bytes (8 PiB of WAL) and a page or so off beyond.
+ */
+
+export type MetricType = "counter" | "gauge" | "histogram";
+
+export interface MetricSpec {
+  readonly name: string;
+  readonly type: MetricType;
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Upper bounds of a histogram's buckets. */
+  readonly buckets?: readonly number[];
+}
+
+/** 1 ms (a local disk) to 60 s (the longest a request is given), about two buckets an octave where commits wait. */
+const LATENCY_SECONDS = [
+  0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+
+type Of<T extends MetricType> = MetricSpec & { readonly type: T };
+
+function gauge(name: string, help: string, labels: readonly string[] = []): Of<"gauge"> {
+  return { name, type: "gauge", help, labels };
+}
+
+function counter(name: string, help: string, labels: readonly string[] = []): Of<"counter"> {
+  return { name, type: "counter", help, labels };
+}
+
+export const METRICS = {
+  // Where every byte is
+  serverLsn: gauge("seawall_server_lsn_bytes", "End of the server's WAL, as it last told us."),
+  receivedLsn: gauge("seawall_received_lsn_bytes", "End of the WAL received."),
+  verifiedLsn: gauge("seawall_verified_lsn_bytes", "End of the last complete record whose CRC was checked."),
+  storedLsn: gauge(
+    "seawall_stored_lsn_bytes",
+    "End of the contiguous WAL that is durable: what the server is told is flushed.",
+  ),
+  lag: gauge("seawall_server_lag_bytes", "WAL the server has written that is not stored yet."),
+  rpo: gauge("seawall_rpo_seconds", "Age of the oldest received commit that is not stored yet; 0 when all are."),
+  timeline: gauge("seawall_timeline_id", "Timeline being received."),
+  gaps: gauge("seawall_archive_gaps", "Ranges of WAL known to be missing from the archive."),
+
+  // The receiver
+  state: gauge("seawall_receiver_state", "1 for the state the receiver is in, 0 for the others.", ["state"]),
+  progressAge: gauge("seawall_receiver_progress_age_seconds", "Time since the receive loop last turned over."),
+  receivedBytes: counter("seawall_received_bytes_total", "WAL bytes received since start."),
+  verifiedRecords: counter("seawall_verified_records_total", "WAL records verified since start."),
+  commits: counter("seawall_verified_commits_total", "Commit records verified since start."),
+  reconnects: counter("seawall_server_reconnects_total", "Times the replication connection was opened again."),
+  errors: counter("seawall_raised_errors_total", "Errors by code (docs/errors.md), those that were retried included.", [
+    "code",
+  ]),
+  buffered: gauge("seawall_buffered_bytes", "WAL held in memory: received and not stored yet."),
+
+  // The store
+  sealedSegments: counter("seawall_sealed_segments_total", "Complete segments stored."),
+  storedChunks: counter("seawall_stored_chunks_total", "Chunks of open segments stored."),
+  writtenBytes: counter(
+    "seawall_store_written_bytes_total",
+    "Bytes sent to the store and confirmed, after compression.",
+    ["kind"],
+  ),
+  putDuration: {
+    name: "seawall_store_put_duration_seconds",
+    type: "histogram",
+    help: "Time of one PUT, by kind of object and outcome.",
+    labels: ["kind", "outcome"],
+    buckets: LATENCY_SECONDS,
+  },
+  storeRetries: counter("seawall_store_retries_total", "Requests to the store that were tried again.", ["operation"]),
+
+  // What the server keeps for us
+  slotRetained: gauge("seawall_slot_retained_bytes", "WAL the server keeps because of our slot."),
+  slotState: gauge("seawall_slot_wal_status_state", "1 for the slot's wal_status (PostgreSQL: pg_replication_slots).", [
+    "status",
+  ]),
+
+  // The spool
+  spool: gauge("seawall_spool_bytes", "WAL in the spool: acknowledged and not in the store yet."),
+  spoolMax: gauge("seawall_spool_limit_bytes", "Most the spool may hold."),
+
+  build: gauge("seawall_build_info", "Always 1; the labels tell the versions.", ["version", "node"]),
+} as const satisfies Record<string, MetricSpec>;
+
+export type MetricKey = keyof typeof METRICS;
+
+/** The last word of a name, `_total` aside, is one of these. */
+export const UNITS: readonly string[] = [
+  "bytes",
+  "seconds",
+  "records",
+  "commits",
+  "segments",
+  "chunks",
+  "gaps",
+  "reconnects",
+  "errors",
+  "retries",
+  "id",
+  "state",
+  "info",
+];
