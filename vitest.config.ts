@@ -1,11 +1,18 @@
+/** How the tests are run. Two workers, each a process: servers under test are children of the worker that started them. */
 import { defineConfig } from "vitest/config";
+import { LastLineReporter } from "./test/harness/reporter.ts";
 
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/harness/global-setup.ts"],
+    reporters: ["default", new LastLineReporter()],
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    teardownTimeout: 30_000,
     pool: "forks",
     maxWorkers: 2,
+    // One worker may live for minutes: keep what it caches in the system's temporary folder, not in memory.
+    isolate: true,
   },
 });

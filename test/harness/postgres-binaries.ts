@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { basename, delimiter, dirname, join } from "node:path";
 import { isOpenToAll, serverAccount } from "./account.ts";
 import { run } from "./run.ts";
-import { cacheDir, removeTree } from "./temp.ts";
+import { cacheDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
 export const VERSIONS = [14, 15, 16, 17, 18] as const;
 export type PostgresVersion = (typeof VERSIONS)[number];
@@ -91,9 +91,12 @@ function linksOf(native: string): { source: string; target: string }[] {
 function cachedCopy(native: string, packageVersion: string): string {
   const { size, mtimeMs } = statSync(join(native, "bin", "postgres"));
   const target = join(cacheDir("native"), `${packageVersion}-${process.arch}-${size}-${Math.trunc(mtimeMs)}`);
-  if (existsSync(target)) return target;
+  if (existsSync(target)) {
+    touch(target);
+    return target;
+  }
   // Made aside and renamed, so that a run that is cut off, or two at once, never leave half a copy under the name.
-  const aside = `${target}.${process.pid}`;
+  const aside = unfinishedName(target);
   cpSync(native, aside, { recursive: true, verbatimSymlinks: true });
   for (const { source, target: link } of linksOf(native)) {
     // Paths in the list begin with "native/".

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { serverAccount } from "./account.ts";
 import type { PostgresBinaries } from "./postgres-binaries.ts";
 import { run } from "./run.ts";
-import { cacheDir, removeTree } from "./temp.ts";
+import { cacheDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
 export interface ClusterOptions {
   readonly binaries: PostgresBinaries;
@@ -43,9 +43,12 @@ async function ensureTemplate(options: ClusterOptions): Promise<string> {
   const hash = createHash("sha256").update(facts).digest("hex").slice(0, 8);
   const name = `${binaries.fullVersion}-${segmentSizeMiB}-${hash}`;
   const template = join(cacheDir("template"), name);
-  if (existsSync(join(template, "data"))) return join(template, "data");
+  if (existsSync(join(template, "data"))) {
+    touch(template);
+    return join(template, "data");
+  }
   // Made aside and renamed: two runs may be here at once, and either may be killed.
-  const aside = `${template}.${process.pid}`;
+  const aside = unfinishedName(template);
   mkdirSync(aside);
   giveToServer(aside, 0o755);
   await initdb(join(aside, "data"), options);

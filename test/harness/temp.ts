@@ -3,9 +3,19 @@
  * process which owns them, so that what a killed run left behind is found and removed by the next one.
  */
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { isOpenToAll, serverAccount } from "./account.ts";
 
 /** The harness's folder for this user. It is ours alone to write; other accounts may walk through it. */
@@ -17,18 +27,22 @@ export function harnessDir(): string {
   if (parent === undefined)
     throw new Error(`no temporary folder that the server's account can enter: ${candidates.join(", ")}`);
   const folder = join(parent, `seawall-test-${uid}`);
-  if (!existsSync(folder)) mkdirSync(folder, { recursive: true, mode: 0o755 });
+  if (!existsSync(folder)) mkdirSync(folder, { recursive: true });
   const stat = lstatSync(folder);
   if (!stat.isDirectory() || (process.getuid !== undefined && stat.uid !== uid)) {
     throw new Error(`${folder} exists and is not ours`);
   }
+  // Whatever the umask: the server's account walks through it.
+  chmodSync(folder, 0o755);
   return folder;
 }
 
 /** A cache folder that outlives runs, such as `native` or `template`. */
 export function cacheDir(kind: string): string {
   const folder = join(harnessDir(), "cache", kind);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  mkdirSync(folder, { recursive: true });
+  chmodSync(dirname(folder), 0o755);
+  chmodSync(folder, 0o755);
   return folder;
 }
 
@@ -47,6 +61,29 @@ export function staleTempDirs(kind: string): string[] {
   return readdirSync(base)
     .filter((name) => name.startsWith(`${kind}-`) && !ownerIsAlive(join(base, name)))
     .map((name) => join(base, name));
+}
+
+/** Removes cached things that nobody has used for two weeks, and halves of copies that were never finished. */
+export function dropOldCaches(now = Date.now()): void {
+  for (const kind of ["native", "template"]) {
+    for (const name of readdirSync(cacheDir(kind))) {
+      const folder = join(cacheDir(kind), name);
+      const unfinishedOf = /\.pid(\d+)$/.exec(name)?.[1];
+      const age = now - lstatSync(folder).mtimeMs;
+      if (unfinishedOf === undefined ? age > 14 * 86_400_000 : !isAlive(Number(unfinishedOf))) removeTree(folder);
+    }
+  }
+}
+
+/** The name under which something for the cache is made, before it is renamed to what others look for. */
+export function unfinishedName(path: string): string {
+  return `${path}.pid${process.pid}`;
+}
+
+/** Marks a cached folder as used now. */
+export function touch(folder: string): void {
+  const now = new Date();
+  utimesSync(folder, now, now);
 }
 
 export function removeTree(folder: string): void {

@@ -1,0 +1,188 @@
+/**
+ * A small Ceph cluster with an S3 gateway: one monitor, one OSD that keeps its objects in memory, one radosgw, all on
+ * loopback ports of their own and below one scratch folder. Up in about two seconds, gone with the process that started it.
+ *
+ * Every daemon runs in the foreground as our child. Ceph: "Manual Deployment", vstart.sh in its sources.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes, randomUUID } from "node:crypto";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "./postgres-process.ts";
+import { run } from "./run.ts";
+import { makeTempDir, removeTree, staleTempDirs } from "./temp.ts";
+
+/** Objects may take this much memory in all; the OSD refuses writes beyond it. Memory is taken as it is filled. */
+const OBJECT_BYTES_MAX = 8 * 2 ** 30;
+
+export const CEPH_PROGRAMS = ["ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin"];
+export const CEPH_PACKAGES = ["ceph-common", "ceph-mon", "ceph-osd", "radosgw"];
+
+export interface CephGateway {
+  readonly endpoint: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  stop(): Promise<void>;
+}
+
+export function missingCephPrograms(): string[] {
+  const folders = (process.env["PATH"] ?? "").split(delimiter);
+  return CEPH_PROGRAMS.filter((name) => !folders.some((folder) => existsSync(join(folder, name))));
+}
+
+/** Starts a cluster; whatever was started is ended again when a step fails. */
+export async function startCeph(): Promise<CephGateway> {
+  for (const folder of staleTempDirs("ceph")) removeTree(folder);
+  const folder = makeTempDir("ceph");
+  const daemons: Daemon[] = [];
+  const stop = async () => {
+    await Promise.all(daemons.splice(0).map(async (daemon) => daemon.kill()));
+    removeTree(folder);
+  };
+  try {
+    const fsid = randomUUID();
+    const osdUuid = randomUUID();
+    const accessKeyId = randomBytes(10).toString("hex");
+    const secretAccessKey = randomBytes(20).toString("hex");
+    const [monPort, gatewayPort] = [await freePort(), await freePort()];
+    const conf = join(folder, "ceph.conf");
+    writeFileSync(conf, configuration({ folder, fsid, monPort, gatewayPort }));
+    for (const name of ["mon", "osd", "rgw", "run"]) mkdirSync(join(folder, name));
+
+    const cephEnv = { ...process.env, CEPH_CONF: conf };
+    const command = async (name: string, ...args: string[]) =>
+      run(name, ["-c", conf, ...args], { env: cephEnv, cwd: folder, timeoutMs: 60_000 });
+    const daemon = (name: string, ...args: string[]) => {
+      daemons.push(new Daemon(name, ["-c", conf, "-f", ...args], { folder, env: cephEnv }));
+    };
+
+    const map = join(folder, "monmap");
+    const address = `[v1:127.0.0.1:${monPort}]`;
+    await run("monmaptool", ["--create", "--fsid", fsid, "--addv", "a", address, map], { env: cephEnv, cwd: folder });
+    await command("ceph-mon", "--mkfs", "-i", "a", "--monmap", map, "--keyring", "/dev/null");
+    daemon("ceph-mon", "-i", "a", "--public-addr", `v1:127.0.0.1:${monPort}`);
+    await command("ceph", "--connect-timeout", "30", "osd", "new", osdUuid);
+    await command("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osdUuid, "--no-mon-config");
+    daemon("ceph-osd", "-i", "0");
+    const user = ["--uid=seawall", "--display-name=seawall", "--max-buckets=0"];
+    const keys = [`--access-key=${accessKeyId}`, `--secret-key=${secretAccessKey}`];
+    await command("radosgw-admin", "user", "create", ...user, ...keys);
+    daemon("radosgw", "-n", "client.rgw.a");
+
+    const endpoint = `http://127.0.0.1:${gatewayPort}`;
+    await waitForAnswer(endpoint, daemons);
+    return { endpoint, accessKeyId, secretAccessKey, stop };
+  } catch (error) {
+    const logs = daemons.map((daemon) => daemon.tail()).join("\n");
+    await stop();
+    throw new Error(`a Ceph cluster for the S3 tests did not start: ${String(error)}\n${logs}`, { cause: error });
+  }
+}
+
+/** One foreground process that is told (by the kernel, on Linux) to end when we end. */
+class Daemon {
+  readonly #name: string;
+  readonly #child: ChildProcess;
+  readonly #log: string;
+  readonly #exit: Promise<void>;
+
+  constructor(name: string, args: readonly string[], options: { folder: string; env: NodeJS.ProcessEnv }) {
+    this.#name = name;
+    this.#log = join(options.folder, `${name}.out`);
+    const log = openSync(this.#log, "a");
+    try {
+      this.#child = spawn("setpriv", ["--pdeathsig", "KILL", "--", name, ...args], {
+        stdio: ["ignore", log, log],
+        cwd: options.folder,
+        env: options.env,
+      });
+    } finally {
+      closeSync(log);
+    }
+    this.#exit = new Promise((resolve) => {
+      this.#child.once("exit", () => resolve());
+      this.#child.once("error", () => resolve());
+    });
+  }
+
+  get ended(): boolean {
+    return this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** Nothing in the cluster outlives the run, so nothing is shut down politely. */
+  async kill(): Promise<void> {
+    if (!this.ended) this.#child.kill("SIGKILL");
+    await this.#exit;
+  }
+
+  tail(): string {
+    return `--- ${this.#name}\n${readFileSync(this.#log, "utf8").slice(-2000)}`;
+  }
+}
+
+async function waitForAnswer(endpoint: string, daemons: readonly Daemon[]): Promise<void> {
+  const deadline = Date.now() + 90_000;
+  for (;;) {
+    if (daemons.some((daemon) => daemon.ended)) throw new Error("a daemon exited");
+    try {
+      const answer = await fetch(endpoint, { signal: AbortSignal.timeout(5000) });
+      if (answer.ok) return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+    if (Date.now() > deadline) throw new Error(`${endpoint} does not answer`);
+    await sleep(50);
+  }
+}
+
+/**
+ * Without authentication inside the cluster, over the older wire protocol (the newer one wants keys even so), and with
+ * the monitor's one-second batching of map changes turned off: it is most of what a start usually takes.
+ */
+function configuration(o: { folder: string; fsid: string; monPort: number; gatewayPort: number }): string {
+  const global = {
+    fsid: o.fsid,
+    "mon host": `v1:127.0.0.1:${o.monPort}`,
+    "ms bind msgr2": false,
+    "public addr": "127.0.0.1",
+    "cluster addr": "127.0.0.1",
+    "auth cluster required": "none",
+    "auth service required": "none",
+    "auth client required": "none",
+    "run dir": join(o.folder, "run"),
+    "admin socket": "",
+    "log file": join(o.folder, "$name.log"),
+    "mon data": join(o.folder, "mon"),
+    "mon data avail crit": 0,
+    "mon data avail warn": 0,
+    "mon allow pool size one": true,
+    "mon max pg per osd": 10_000,
+    "paxos propose interval": 0.02,
+    "paxos min wait": 0.01,
+    "osd data": join(o.folder, "osd"),
+    "osd objectstore": "memstore",
+    "memstore device bytes": OBJECT_BYTES_MAX,
+    "osd heartbeat grace": 3600,
+    "osd crush chooseleaf type": 0,
+    "osd pool default size": 1,
+    "osd pool default min size": 1,
+    "osd pool default pg num": 4,
+    "osd pool default pgp num": 4,
+    "osd pool default pg autoscale mode": "off",
+  };
+  const gateway = {
+    "rgw frontends": `beast endpoint=127.0.0.1:${o.gatewayPort}`,
+    "rgw data": join(o.folder, "rgw"),
+    "rgw enable usage log": false,
+    "rgw enable ops log": false,
+    // Deleted objects give their memory back at once, not in two hours.
+    "rgw gc obj min wait": 1,
+    "rgw gc processor period": 5,
+    "rgw gc processor max time": 5,
+    "debug rgw": 0,
+  };
+  const section = (name: string, values: Record<string, string | number | boolean>) =>
+    [`[${name}]`, ...Object.entries(values).map(([key, value]) => `${key} = ${value}`)].join("\n");
+  return `${section("global", global)}\n${section("client.rgw.a", gateway)}\n`;
+}

@@ -1,0 +1,157 @@
+/**
+ * A real S3 server for tests, the first that can be had of: an endpoint named in the environment, an installed radosgw,
+ * one installed by apt-get (as root on Debian). Otherwise `available` is false and says why.
+ *
+ *     const s3 = await startS3();
+ *     describe.skipIf(!s3.available)("…", () => {
+ *       test("…", async () => {
+ *         await using bucket = await s3.bucket();      // s3.env holds the credentials, bucket.url the store URL
+ *
+ * Under vitest one server is shared by the whole run: the first `startS3` has the main process start it (run-services.ts).
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import {
+  CreateBucketCommand,
+  DeleteBucketCommand,
+  DeleteObjectsCommand,
+  ListObjectsV2Command,
+  S3Client,
+} from "@aws-sdk/client-s3";
+import { CEPH_PACKAGES, missingCephPrograms, startCeph } from "./ceph.ts";
+import { run } from "./run.ts";
+import { askRunServices } from "./run-services.ts";
+
+/** How to reach a server, as it travels between processes; or why there is none and what to install. */
+export type S3Access =
+  { readonly endpoint: string; readonly env: Readonly<Record<string, string>> } | { readonly unavailable: string };
+
+export interface S3Bucket extends AsyncDisposable {
+  readonly name: string;
+  /** `s3://bucket/?endpoint=…&region=…&pathStyle=true`; `prefix` goes before the question mark. */
+  readonly url: string;
+  urlFor(prefix: string): string;
+}
+
+export class S3Server implements AsyncDisposable {
+  readonly available: boolean;
+  /** Why it is not available. */
+  readonly reason: string;
+  readonly endpoint: string;
+  readonly region = "us-east-1";
+  /** Credentials and region under the names the AWS SDK reads; pass it to `openStore` or to a child process. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly #stop: () => Promise<void>;
+  readonly #buckets = new Set<S3Bucket>();
+  #client: S3Client | undefined;
+
+  constructor(access: S3Access, stop: () => Promise<void> = async () => undefined) {
+    this.available = "endpoint" in access;
+    this.reason = "unavailable" in access ? access.unavailable : "";
+    this.endpoint = "endpoint" in access ? access.endpoint : "";
+    this.env = "env" in access ? { AWS_REGION: this.region, ...access.env } : {};
+    this.#stop = stop;
+  }
+
+  /** A plain client, for a test that looks at the store from outside. */
+  get client(): S3Client {
+    if (!this.available) throw new Error(`no S3 server: ${this.reason}`);
+    const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = this.env;
+    this.#client ??= new S3Client({
+      endpoint: this.endpoint,
+      region: this.region,
+      forcePathStyle: true,
+      credentials: {
+        accessKeyId: AWS_ACCESS_KEY_ID ?? "",
+        secretAccessKey: AWS_SECRET_ACCESS_KEY ?? "",
+        ...(AWS_SESSION_TOKEN === undefined ? {} : { sessionToken: AWS_SESSION_TOKEN }),
+      },
+    });
+    return this.#client;
+  }
+
+  /** A new, empty bucket; emptied and deleted when it is disposed of. */
+  async bucket(): Promise<S3Bucket> {
+    const name = `seawall-test-${randomBytes(6).toString("hex")}`;
+    await this.client.send(new CreateBucketCommand({ Bucket: name }));
+    const urlFor = (prefix: string) => this.urlOf(name, prefix);
+    const bucket: S3Bucket = {
+      name,
+      url: urlFor(""),
+      urlFor,
+      [Symbol.asyncDispose]: async () => {
+        if (this.#buckets.delete(bucket)) await removeBucket(this.client, name);
+      },
+    };
+    this.#buckets.add(bucket);
+    return bucket;
+  }
+
+  /** URL of a new bucket that lives as long as this object. */
+  async bucketUrl(): Promise<string> {
+    return (await this.bucket()).url;
+  }
+
+  /** Store URL of any bucket name on this server, existing or not. */
+  urlOf(name: string, prefix = ""): string {
+    const query = new URLSearchParams({ endpoint: this.endpoint, region: this.region, pathStyle: "true" });
+    return `s3://${name}/${prefix}?${query.toString()}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const bucket of [...this.#buckets]) await bucket[Symbol.asyncDispose]();
+    this.#client?.destroy();
+    await this.#stop();
+  }
+}
+
+/** The run's shared server under vitest; outside of it (a bench, a demo) one of its own, stopped by disposing of it. */
+export async function startS3(): Promise<S3Server> {
+  const shared = await askRunServices("s3");
+  if (shared !== undefined) return new S3Server(shared as S3Access);
+  const { access, stop } = await provideS3();
+  return new S3Server(access, stop);
+}
+
+/** Finds or makes a server. Never throws for want of one: that is an answer. */
+export async function provideS3(): Promise<{ access: S3Access; stop: () => Promise<void> }> {
+  const nothing = async () => undefined;
+  const endpoint = process.env["SEAWALL_TEST_S3_ENDPOINT"];
+  if (endpoint !== undefined && endpoint !== "") {
+    const names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    const env = Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
+    return { access: { endpoint, env: env }, stop: nothing };
+  }
+  try {
+    if (missingCephPrograms().length > 0) await installCeph();
+    const gateway = await startCeph();
+    const env = { AWS_ACCESS_KEY_ID: gateway.accessKeyId, AWS_SECRET_ACCESS_KEY: gateway.secretAccessKey };
+    return { access: { endpoint: gateway.endpoint, env }, stop: async () => gateway.stop() };
+  } catch (error) {
+    return { access: { unavailable: error instanceof Error ? error.message : String(error) }, stop: nothing };
+  }
+}
+
+/** Debian only, root only: what a new CI machine is. Throws with what is missing. */
+async function installCeph(): Promise<void> {
+  const missing = missingCephPrograms().join(", ");
+  if (process.getuid?.() !== 0 || !existsSync("/usr/bin/apt-get")) {
+    throw new Error(`${missing} not found, and only root on Debian can have it installed`);
+  }
+  process.stderr.write(`S3 tests: installing ${CEPH_PACKAGES.join(" ")} (once)\n`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const options = { env, timeoutMs: 10 * 60_000 };
+  await run("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=300", "update"], options);
+  const install = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends"];
+  await run("apt-get", [...install, ...CEPH_PACKAGES], options);
+}
+
+async function removeBucket(client: S3Client, name: string): Promise<void> {
+  for (;;) {
+    const page = await client.send(new ListObjectsV2Command({ Bucket: name }));
+    const keys = (page.Contents ?? []).map(({ Key }) => ({ Key }));
+    if (keys.length === 0) break;
+    await client.send(new DeleteObjectsCommand({ Bucket: name, Delete: { Objects: keys, Quiet: true } }));
+  }
+  await client.send(new DeleteBucketCommand({ Bucket: name }));
+}
