@@ -128,6 +128,156 @@ export const ERROR_KINDS = {
     "Compare it with the file of the same name in the server's pg_wal.",
   ),
 
+  // Server: reaching it
+  "server-unreachable": kind(
+    EXIT.server,
+    true,
+    "No connection to the server: unknown host, refused, no socket file, network error or timeout.",
+    "Check that PostgreSQL runs there and that listen_addresses, port and firewall let this machine in.",
+  ),
+  "server-lost": kind(
+    EXIT.server,
+    true,
+    "The server closed or dropped an established connection.",
+    "The receiver reconnects; if it repeats, look into the server's log (wal_sender_timeout, crashes, pg_terminate_backend).",
+  ),
+  "server-starting": kind(
+    EXIT.server,
+    true,
+    "The server is starting up, shutting down or in a recovery that does not accept connections yet.",
+    "Wait for the server; Seawall tries again.",
+  ),
+  "server-busy": kind(
+    EXIT.server,
+    true,
+    "The server has no connection slot, memory or disk left, or failed in a way that may pass.",
+    "Look into the server's log; raise max_connections if connections are what is missing.",
+  ),
+  "server-max-wal-senders": kind(
+    EXIT.server,
+    true,
+    "All of the server's max_wal_senders are in use.",
+    "ALTER SYSTEM SET max_wal_senders = 10; and restart the server, or stop another replication client.",
+  ),
+  "server-session-attrs": kind(
+    EXIT.server,
+    true,
+    "No server in the host list has the wanted target_session_attrs.",
+    "Check which host is the primary; after a failover Seawall finds it by itself.",
+  ),
+  "server-tls": kind(
+    EXIT.server,
+    false,
+    "TLS was refused by the server or its certificate does not verify.",
+    "Check ssl on the server, sslmode, and sslrootcert in the connection string.",
+  ),
+  "server-protocol": kind(
+    EXIT.server,
+    true,
+    "The server sent something that is not in the replication protocol.",
+    "Check that nothing but PostgreSQL answers at this address (poolers such as PgBouncer do not carry replication).",
+  ),
+  "server-version": kind(
+    EXIT.server,
+    false,
+    "The server's major version is older than Seawall supports.",
+    "Upgrade PostgreSQL to 14 or later.",
+  ),
+  "server-error": kind(
+    EXIT.server,
+    false,
+    "The server refused a command with an error Seawall has no special name for.",
+    "The message is the server's own; its log has the context.",
+  ),
+
+  // Server: permissions and settings
+  "server-auth": kind(
+    EXIT.server,
+    false,
+    "The server did not accept the user or the password.",
+    "Check user and password: PGPASSWORD, a ~/.pgpass with permissions 0600, or the connection string.",
+  ),
+  "server-hba": kind(
+    EXIT.server,
+    false,
+    "The server's pg_hba.conf has no entry that lets this connection in.",
+    "Add a line for database replication and this user and address to pg_hba.conf, then SELECT pg_reload_conf();",
+  ),
+  "server-no-replication-role": kind(
+    EXIT.server,
+    false,
+    "The user lacks the REPLICATION attribute.",
+    'ALTER ROLE "user" REPLICATION;',
+  ),
+  "server-privilege": kind(
+    EXIT.server,
+    false,
+    "The user lacks a privilege for what was asked.",
+    "Grant the privilege that the message names.",
+  ),
+  "server-wal-level": kind(
+    EXIT.server,
+    false,
+    "The server does not write enough WAL to be replicated (wal_level = minimal).",
+    "ALTER SYSTEM SET wal_level = replica; ALTER SYSTEM SET max_wal_senders = 10; and restart the server.",
+  ),
+
+  // Slot and start position
+  "slot-missing": kind(
+    EXIT.server,
+    false,
+    "The replication slot does not exist.",
+    "Create it with seawall slot create, before the first backup.",
+  ),
+  "slot-exists": kind(
+    EXIT.server,
+    false,
+    "A replication slot with this name exists already.",
+    "Use it if it is ours, or choose another --slot.",
+  ),
+  "slot-active": kind(
+    EXIT.server,
+    true,
+    "Another connection is using the replication slot.",
+    "If that client is dead the server frees the slot after wal_sender_timeout; SELECT pg_terminate_backend(pid) frees it now.",
+  ),
+  "slot-invalidated": kind(
+    EXIT.server,
+    false,
+    "The server has invalidated the replication slot: WAL that it held back is gone.",
+    "Run seawall slot drop and seawall slot create, take a new base backup, and review max_slot_wal_keep_size.",
+  ),
+  "slot-logical": kind(
+    EXIT.server,
+    false,
+    "The slot with this name is a logical one.",
+    "Choose another --slot for Seawall.",
+  ),
+  "slots-full": kind(
+    EXIT.server,
+    false,
+    "All of the server's max_replication_slots are in use.",
+    "ALTER SYSTEM SET max_replication_slots = 10; and restart the server, or drop a slot nobody uses.",
+  ),
+  "wal-removed": kind(
+    EXIT.server,
+    false,
+    "The server no longer has the WAL that was asked for.",
+    "Use a replication slot, which keeps WAL until it is stored, and take a new base backup.",
+  ),
+  "wal-ahead": kind(
+    EXIT.server,
+    true,
+    "The requested start lies beyond what the server has flushed.",
+    "A standby may catch up; a primary that stays behind has lost WAL that the archive holds.",
+  ),
+  "history-missing": kind(
+    EXIT.server,
+    true,
+    "The server has no history file for the timeline.",
+    "It appears when the promotion has finished; otherwise restore pg_wal/*.history on the server.",
+  ),
+
   // Store
   "store-unavailable": kind(
     EXIT.store,

@@ -1,0 +1,327 @@
+/**
+ * From settings to an authenticated connection: each host in order, each of its addresses, each encryption that sslmode
+ * allows, until one server has the wanted session attributes. The only place that decides what is tried next.
+ *
+ * Source: PostgreSQL docs "Specifying Multiple Hosts", "SSL Support" (libpq); fe-connect.c, PQconnectPoll.
+ */
+import { lookup } from "node:dns/promises";
+import { existsSync } from "node:fs";
+import { isIP } from "node:net";
+import { DatabaseError } from "pg-protocol";
+import { SeawallError } from "../errors.ts";
+import { type ErrorContext, fromServer, fromSocket } from "./errors.ts";
+import { type AuthenticationRequest, PgOpening } from "./pg-internals.ts";
+import {
+  type ConnectionSettings,
+  DEFAULT_SOCKET_FOLDERS,
+  describeTarget,
+  type FoundPassword,
+  type HostTarget,
+  isSocketFolder,
+} from "./settings.ts";
+import { matchesSessionAttrs, serverVersionNumber } from "./session-attrs.ts";
+import { type Encryption, encryptionOrder, loadTlsMaterial, type TlsMaterial, tlsOptionsFor } from "./tls.ts";
+
+export interface ConnectOptions {
+  readonly settings: ConnectionSettings;
+  /** A physical replication connection, whose socket is taken over; otherwise a pg Client. */
+  readonly replication: boolean;
+  /** Cancels at any moment: no socket is left open. */
+  readonly signal?: AbortSignal | undefined;
+  /** Things worth a warning, such as an ignored password file. */
+  readonly onWarning?: ((message: string) => void) | undefined;
+  /** For load_balance_hosts=random. */
+  readonly random?: () => number;
+}
+
+export interface Opened {
+  readonly opening: PgOpening;
+  readonly context: ErrorContext;
+  readonly target: HostTarget;
+  readonly encryption: Encryption;
+}
+
+/** The oldest server whose protocol and views Seawall knows. */
+const VERSION_MIN = 140000;
+/** Addresses of one name that are tried. */
+const ADDRESSES_MAX = 16;
+
+/** Throws one SeawallError that names every host tried. */
+export async function openConnection(options: ConnectOptions): Promise<Opened> {
+  const { settings, signal } = options;
+  const { values } = settings;
+  // Read before anything is attempted: a missing certificate is a mistake in the settings, not a server's failure.
+  const needsTls = values.hosts.some((host) => encryptionOrder(values.tls.mode, host).includes("tls"));
+  const material = needsTls ? loadTlsMaterial(settings) : undefined;
+  const hosts = values.loadBalanceHosts ? shuffled(values.hosts, options.random ?? Math.random) : values.hosts;
+  // prefer-standby: first round standbys only, second round anything (docs: target_session_attrs).
+  const rounds =
+    values.targetSessionAttrs === "prefer-standby" ? (["standby", "any"] as const) : [values.targetSessionAttrs];
+  const failures: SeawallError[] = [];
+  for (const [round, attrs] of rounds.entries()) {
+    if (round > 0) failures.length = 0;
+    for (const host of hosts) {
+      const outcome = await tryHost(options, host, material, attrs);
+      if (!(outcome instanceof SeawallError)) return outcome;
+      if (signal?.aborted === true) throw outcome;
+      failures.push(outcome);
+      if (!goesOn(outcome)) break;
+    }
+  }
+  throw combined(failures);
+}
+
+/** Authentication and TLS failures end the search as in libpq; unreachable, starting and unfit servers do not. */
+function goesOn(error: SeawallError): boolean {
+  return (
+    error.code === "server-unreachable" || error.code === "server-starting" || error.code === "server-session-attrs"
+  );
+}
+
+async function tryHost(
+  options: ConnectOptions,
+  target: HostTarget,
+  material: TlsMaterial | undefined,
+  attrs: string,
+): Promise<Opened | SeawallError> {
+  const { settings, signal } = options;
+  const context = contextFor(options, target);
+  let addresses: readonly string[];
+  try {
+    addresses = await addressesOf(target, signal, settings.values.connectTimeoutMs);
+  } catch (error) {
+    return signal?.aborted === true ? aborted(context, signal) : fromSocket(error, context);
+  }
+  let failure: SeawallError | undefined;
+  for (const address of addresses) {
+    const outcome = await tryAddress(options, target, address, material);
+    if (!(outcome instanceof SeawallError)) {
+      const unfit = await refuseUnfit(outcome, attrs);
+      return unfit ?? outcome;
+    }
+    failure = outcome;
+    if (failure.code !== "server-unreachable") break;
+  }
+  return failure ?? fromSocket(new Error("the host has no address"), context);
+}
+
+/** Each encryption in turn; the second only after a failure that the first could have caused. */
+async function tryAddress(
+  options: ConnectOptions,
+  target: HostTarget,
+  address: string,
+  material: TlsMaterial | undefined,
+): Promise<Opened | SeawallError> {
+  const failures: SeawallError[] = [];
+  for (const encryption of encryptionOrder(options.settings.values.tls.mode, target)) {
+    try {
+      return await openOne(options, target, address, encryption, material);
+    } catch (error) {
+      const failure = error instanceof SeawallError ? error : fromSocket(error, contextFor(options, target));
+      failures.push(failure);
+      if (options.signal?.aborted === true || failure.code === "server-unreachable") break;
+      if (failure.code === "server-starting") break;
+    }
+  }
+  const [first, second] = failures;
+  if (first === undefined) return fromSocket(new Error("no encryption to try"), contextFor(options, target));
+  if (second === undefined) return first;
+  // What the server said about us tells more than that TLS did not work, or that it wants TLS after all.
+  const better = first.code === "server-tls" || second.code === first.code ? second : first;
+  const other = better === first ? second : first;
+  if (other.message === better.message) return better;
+  return new SeawallError(better.code, `${better.message}; ${otherAttempt(better === first)}: ${other.message}`, {
+    cause: better.cause,
+    hint: better.hint,
+    details: better.details,
+  });
+}
+
+const otherAttempt = (afterwards: boolean): string =>
+  afterwards ? "then, tried the other way" : "first, tried the other way";
+
+async function openOne(
+  options: ConnectOptions,
+  target: HostTarget,
+  address: string,
+  encryption: Encryption,
+  material: TlsMaterial | undefined,
+): Promise<Opened> {
+  const { settings, signal, replication } = options;
+  const { values } = settings;
+  const database = values.database ?? "postgres";
+  // libpq's own receivers look passwords up under "replication"; a line for the named database is as good.
+  const found = settings.passwordFor(target, replication ? ["replication", database] : [database]);
+  if (found.warning !== undefined) options.onWarning?.(found.warning);
+  const context: ErrorContext = {
+    ...contextFor(options, target),
+    tls: encryption === "tls",
+    ...(found.file === undefined ? {} : { passfile: found.file }),
+  };
+  const tls = encryption === "tls" && material !== undefined ? tlsOptionsFor(material, settings, target) : undefined;
+  const guard = authenticationGuard(settings, tls !== undefined, context);
+  const opening = new PgOpening(
+    {
+      address,
+      port: target.port,
+      tls,
+      direct: tls !== undefined && values.tls.negotiation === "direct",
+      user: values.user,
+      password: () => passwordOrThrow(found, context),
+      startup: {
+        user: values.user,
+        database: replication ? "replication" : database,
+        application_name: values.applicationName,
+        ...(replication ? { replication: "true" } : {}),
+        ...(values.options === "" ? {} : { options: values.options }),
+      },
+      channelBinding: tls !== undefined && values.channelBinding !== "disable",
+      keepalives: values.keepalives,
+      keepalivesIdleMs: values.keepalivesIdleMs,
+      onAuthentication: guard,
+    },
+    replication,
+  );
+  const timeoutMs = values.connectTimeoutMs;
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    opening.destroy();
+  }, timeoutMs || 0x7fffffff);
+  const onAbort = (): void => opening.destroy();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    if (signal?.aborted === true) throw aborted(context, signal);
+    await opening.connect();
+    return { opening, context, target, encryption };
+  } catch (error) {
+    opening.destroy();
+    if (signal?.aborted === true) throw aborted(context, signal);
+    if (timedOut) {
+      throw new SeawallError("server-unreachable", `${context.server}: no connection within ${timeoutMs / 1000} s`, {
+        hint: "Check address and firewall, or raise connect_timeout.",
+      });
+    }
+    if (error instanceof DatabaseError) throw fromServer(error, context, error);
+    throw fromSocket(error, context);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+function passwordOrThrow(found: FoundPassword, context: ErrorContext): string {
+  if (found.password !== undefined) return found.password;
+  throw new SeawallError("server-auth", `${context.server}: the server asks for a password, and none was given`, {
+    hint:
+      found.warning ??
+      "Set PGPASSWORD, write a line into ~/.pgpass (permissions 0600), or add password= to the connection string.",
+  });
+}
+
+/** Holds the server to `require_auth` and `channel_binding=require` before a password leaves this process. */
+function authenticationGuard(
+  settings: ConnectionSettings,
+  tls: boolean,
+  context: ErrorContext,
+): (request: AuthenticationRequest) => void {
+  const { requireAuth, channelBinding } = settings.values;
+  let asked = false;
+  const refuse = (message: string): never => {
+    throw new SeawallError("server-auth", `${context.server}: ${message}`, {
+      hint: "Change pg_hba.conf on the server, or require_auth and channel_binding in the connection string.",
+    });
+  };
+  return ({ method, mechanisms }) => {
+    const name = method === "sasl" ? "scram-sha-256" : method === "ok" ? "none" : method;
+    if (method === "ok" && asked) return;
+    if (method !== "ok") asked = true;
+    if (requireAuth !== undefined && !([...requireAuth] as string[]).includes(name)) {
+      refuse(`authentication method requirement is not met: the server asks for ${name}`);
+    }
+    if (channelBinding !== "require") return;
+    if (!tls) refuse("channel binding is required, but the connection is not encrypted");
+    if (!mechanisms.includes("SCRAM-SHA-256-PLUS"))
+      refuse("channel binding is required, but the server does not offer it");
+  };
+}
+
+/** Closes a server that is too old or has not the wanted attributes, and says so; undefined when it is fit. */
+async function refuseUnfit(opened: Opened, attrs: string): Promise<SeawallError | undefined> {
+  const { parameters } = opened.opening;
+  const version = serverVersionNumber(parameters.get("server_version"));
+  let error: SeawallError | undefined;
+  if (version < VERSION_MIN) {
+    const text = parameters.get("server_version") ?? "unknown";
+    error = new SeawallError("server-version", `${opened.context.server}: PostgreSQL ${text} is not supported`);
+  } else if (!matchesSessionAttrs(attrs, parameters)) {
+    error = new SeawallError("server-session-attrs", `${opened.context.server}: session is not ${attrs}`);
+  }
+  if (error !== undefined) opened.opening.destroy();
+  return error;
+}
+
+/** Numeric addresses, or one socket folder. */
+async function addressesOf(
+  target: HostTarget,
+  signal: AbortSignal | undefined,
+  timeoutMs: number,
+): Promise<readonly string[]> {
+  if (target.hostaddr !== undefined) return [target.hostaddr];
+  if (isSocketFolder(target.host) || isIP(target.host) !== 0) return [target.host];
+  if (target.host === "") {
+    const found = DEFAULT_SOCKET_FOLDERS.find((folder) => existsSync(`${folder}/.s.PGSQL.${target.port}`));
+    return [found ?? DEFAULT_SOCKET_FOLDERS[0]];
+  }
+  // A lookup cannot be cancelled, only left alone.
+  const addresses = await untilAborted(lookup(target.host, { all: true }), signal, timeoutMs);
+  return addresses.slice(0, ADDRESSES_MAX).map(({ address }) => address);
+}
+
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined, timeoutMs: number): Promise<T> {
+  const stops = [
+    ...(signal === undefined ? [] : [signal]),
+    ...(timeoutMs === 0 ? [] : [AbortSignal.timeout(timeoutMs)]),
+  ];
+  const stop = AbortSignal.any(stops);
+  stop.throwIfAborted();
+  return await new Promise<T>((resolve, reject) => {
+    const onStop = (): void => reject(new Error("host name lookup took too long"));
+    stop.addEventListener("abort", onStop, { once: true });
+    work.then(resolve, reject).finally(() => stop.removeEventListener("abort", onStop));
+  });
+}
+
+function combined(failures: readonly SeawallError[]): SeawallError {
+  const [only, ...others] = failures;
+  if (only === undefined) return new SeawallError("internal", "no host was tried");
+  if (others.length === 0) return only;
+  const last = failures.at(-1) ?? only;
+  // A final refusal ended the search; otherwise an unfit server says more than one that is down.
+  const telling = goesOn(last) ? (failures.find((failure) => failure.code === "server-session-attrs") ?? last) : last;
+  return new SeawallError(telling.code, failures.map((failure) => failure.message).join("; "), {
+    cause: telling.cause,
+    hint: telling.hint,
+    details: telling.details,
+  });
+}
+
+function contextFor({ settings, replication }: ConnectOptions, target: HostTarget): ErrorContext {
+  return {
+    user: settings.user,
+    server: describeTarget(target),
+    replication,
+    database: settings.values.database ?? "postgres",
+  };
+}
+
+function aborted(context: ErrorContext, signal: AbortSignal): SeawallError {
+  return new SeawallError("aborted", `${context.server}: connecting was cancelled`, { cause: signal.reason });
+}
+
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  return items
+    .map((item) => ({ item, order: random() }))
+    .sort((a, b) => a.order - b.order)
+    .map(({ item }) => item);
+}

@@ -1,0 +1,294 @@
+/**
+ * The two kinds of connection the rest of Seawall uses: ReplicationConnection for the walsender's commands and its WAL
+ * stream, SqlConnection for ordinary queries. In the walk: where the bytes come in.
+ *
+ * Source: PostgreSQL docs "Streaming Replication Protocol".
+ */
+import type pg from "pg";
+import { DatabaseError, serialize } from "pg-protocol";
+import { invariant, SeawallError } from "../errors.ts";
+import { isValidSegmentSize, type Lsn, parseLsn, type TimelineId } from "../wal/lsn.ts";
+import {
+  checkSlotName,
+  createSlotText,
+  dropSlotText,
+  IDENTIFY_SYSTEM,
+  nextReply,
+  type IdentifySystem,
+  oneRow,
+  parseIdentifySystem,
+  parseReadSlot,
+  parseSegmentSize,
+  readResult,
+  readSlotText,
+  runCommand,
+  showText,
+  type SlotFacts,
+  startReplicationText,
+  timelineHistoryText,
+  type TimelineHistoryFile,
+  unexpected,
+} from "./commands.ts";
+import { openConnection, type Opened } from "./connect.ts";
+import { type ErrorContext, fromServer, fromSocket } from "./errors.ts";
+import { serverVersionNumber } from "./session-attrs.ts";
+import type { ConnectionSettings } from "./settings.ts";
+import { WalStream } from "./wal-stream.ts";
+import { WireSession } from "./wire-session.ts";
+
+export interface ConnectionOptions {
+  /** Cancels connecting, and any command under way; then the connection is destroyed. */
+  readonly signal?: AbortSignal | undefined;
+  /** Warnings: ignored password files, notices from the server. */
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+export interface StartReplicationOptions {
+  readonly slot?: string | undefined;
+  readonly timeline: TimelineId;
+  readonly startLsn: Lsn;
+  /** Cancels the stream: the next pull throws `aborted`, the connection is destroyed. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A physical replication connection: commands one at a time, or one WAL stream. */
+export class ReplicationConnection implements AsyncDisposable {
+  readonly #session: WireSession;
+  readonly #settings: ConnectionSettings;
+  readonly #options: ConnectionOptions;
+  #stream: WalStream | undefined;
+  #busy = false;
+
+  private constructor(session: WireSession, settings: ConnectionSettings, options: ConnectionOptions) {
+    this.#session = session;
+    this.#settings = settings;
+    this.#options = options;
+  }
+
+  /** Throws `server-…` with the remedy in its hint, or `aborted`. */
+  static async connect(settings: ConnectionSettings, options: ConnectionOptions = {}): Promise<ReplicationConnection> {
+    const opened = await openConnection({ settings, replication: true, ...options });
+    const { socket, leftover } = opened.opening.release();
+    const session = new WireSession({
+      socket,
+      leftover,
+      context: opened.context,
+      parameters: opened.opening.parameters,
+      onNotice: options.onWarning,
+    });
+    return new ReplicationConnection(session, settings, options);
+  }
+
+  /** As libpq's PQserverVersion: 180004 for 18.4. */
+  get serverVersion(): number {
+    return serverVersionNumber(this.#session.parameters.get("server_version"));
+  }
+
+  /** What the server reported at startup and since: `server_version`, `in_hot_standby`, `application_name`, … */
+  get parameters(): ReadonlyMap<string, string> {
+    return this.#session.parameters;
+  }
+
+  /** Host and port in use, for messages and metrics. */
+  get server(): string {
+    return this.#session.context.server;
+  }
+
+  get closed(): boolean {
+    return this.#session.closed;
+  }
+
+  async identifySystem(): Promise<IdentifySystem> {
+    return parseIdentifySystem(await this.#row(IDENTIFY_SYSTEM));
+  }
+
+  /** A setting as SHOW prints it. */
+  async show(name: string): Promise<string> {
+    const row = await this.#row(showText(name));
+    return Object.values(row)[0] ?? "";
+  }
+
+  /** `wal_segment_size` in bytes. */
+  async walSegmentSize(): Promise<number> {
+    const bytes = parseSegmentSize(await this.show("wal_segment_size"));
+    if (isValidSegmentSize(bytes)) return bytes;
+    throw new SeawallError("server-protocol", `${this.server}: wal_segment_size of ${bytes} bytes is impossible`);
+  }
+
+  /** Throws `slot-exists`, `slots-full`, `usage` (name). With `reserveWal` the slot keeps WAL from this moment on. */
+  async createPhysicalSlot(
+    name: string,
+    options: { readonly reserveWal: boolean; readonly temporary?: boolean } = { reserveWal: true },
+  ): Promise<void> {
+    await this.#run(createSlotText(name, { ...options, serverVersion: this.serverVersion }), name);
+  }
+
+  /** Throws `slot-missing`, `slot-active`. `wait`: until its user lets it go. */
+  async dropSlot(name: string, options: { readonly wait?: boolean } = {}): Promise<void> {
+    await this.#run(dropSlotText(name, options.wait ?? false), name);
+  }
+
+  /** undefined: no such slot. Before PostgreSQL 15 this opens an SQL connection beside this one. Throws `slot-logical`. */
+  async readSlot(name: string): Promise<SlotFacts | undefined> {
+    if (this.serverVersion >= 150000) return parseReadSlot(await this.#row(readSlotText(name), name));
+    checkSlotName(name);
+    await using sql = await SqlConnection.connect(this.#settings, this.#options);
+    const { rows } = await sql.query<{ slot_type: string; restart_lsn: string | null }>(
+      "SELECT slot_type, restart_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+      [name],
+    );
+    const slot = rows[0];
+    if (slot === undefined) return undefined;
+    if (slot.slot_type === "logical")
+      throw new SeawallError("slot-logical", `replication slot "${name}" is a logical slot`);
+    return {
+      type: "physical",
+      ...(slot.restart_lsn === null ? {} : { restartLsn: parseLsn(slot.restart_lsn) }),
+    };
+  }
+
+  /** The timeline's history file. Timeline 1 has none. Throws `history-missing`. */
+  async timelineHistory(timeline: TimelineId): Promise<TimelineHistoryFile> {
+    const text = timelineHistoryText(timeline);
+    const { rows } = await this.#run(text);
+    const [fileName, content] = rows[0] ?? [];
+    if (fileName === undefined || fileName === null || content === undefined || content === null) {
+      throw unexpected(this.#session, "answer without a file", text);
+    }
+    return { fileName: fileName.toString("latin1"), content: new Uint8Array(content) };
+  }
+
+  /**
+   * Starts streaming at `startLsn`. When the timeline ends exactly there the stream's only event is its `end`.
+   * Throws `slot-…`, `wal-removed`, `wal-ahead`, `timeline-unrelated`; some of these come with the first pull instead.
+   */
+  async startReplication(options: StartReplicationOptions): Promise<WalStream> {
+    const text = startReplicationText(options);
+    this.#takeTurn();
+    try {
+      const session = this.#sessionFor(options.slot);
+      const signal = options.signal ?? this.#options.signal;
+      session.write(serialize.query(text));
+      const reply = await nextReply(session, text, signal);
+      // Not a stream: an error, or at once the result set that says where the next timeline begins.
+      const finished = reply.kind === "copy-both" ? undefined : await readResult(session, text, signal, reply);
+      return (this.#stream = new WalStream(session, { signal, finished }));
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Says goodbye and closes; safe at any time, never throws. A stream under way is cut off: `stop` it first. */
+  async close(): Promise<void> {
+    await this.#session.close();
+  }
+
+  /** Drops the connection at once. */
+  destroy(): void {
+    this.#session.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #row(text: string, slot?: string): Promise<Record<string, string | undefined>> {
+    const result = await this.#run(text, slot);
+    return oneRow(this.#session, result, text);
+  }
+
+  async #run(text: string, slot?: string): Promise<Awaited<ReturnType<typeof runCommand>>> {
+    this.#takeTurn();
+    try {
+      return await runCommand(this.#sessionFor(slot), text, this.#options.signal);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #sessionFor(slot: string | undefined): WireSession {
+    this.#session.context = { ...this.#session.context, slot };
+    return this.#session;
+  }
+
+  #takeTurn(): void {
+    invariant(!this.#busy, "two commands at once on one replication connection");
+    invariant(this.#stream === undefined || this.#stream.reusable, "a command while WAL is being streamed");
+    if (this.#session.closed) throw new SeawallError("server-lost", `${this.server}: the connection is closed`);
+    this.#busy = true;
+  }
+}
+
+/** An ordinary connection to one database (`postgres` unless the settings name one). */
+export class SqlConnection implements AsyncDisposable {
+  readonly #client: pg.Client;
+  readonly #opened: Opened;
+  #closed = false;
+
+  private constructor(opened: Opened) {
+    this.#opened = opened;
+    this.#client = opened.opening.client;
+  }
+
+  static async connect(settings: ConnectionSettings, options: ConnectionOptions = {}): Promise<SqlConnection> {
+    const opened = await openConnection({ settings, replication: false, ...options });
+    return new SqlConnection(opened);
+  }
+
+  get serverVersion(): number {
+    return serverVersionNumber(this.#opened.opening.parameters.get("server_version"));
+  }
+
+  get parameters(): ReadonlyMap<string, string> {
+    return this.#opened.opening.parameters;
+  }
+
+  get server(): string {
+    return this.#opened.context.server;
+  }
+
+  /** Runs one statement. Throws the server's error mapped, or `server-lost`; an abort destroys the connection. */
+  async query<Row extends pg.QueryResultRow>(
+    text: string,
+    parameters: readonly unknown[] = [],
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<{ readonly rows: readonly Row[] }> {
+    const { signal } = options;
+    const onAbort = (): void => this.destroy();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      const { rows } = await this.#client.query<Row>(text, [...parameters]);
+      return { rows };
+    } catch (error) {
+      if (signal?.aborted === true)
+        throw new SeawallError("aborted", "the query was cancelled", { cause: signal.reason });
+      throw this.#mapped(error);
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const timer = setTimeout(() => this.#opened.opening.destroy(), 1_000);
+    await this.#client.end().catch(() => undefined);
+    clearTimeout(timer);
+    this.#opened.opening.destroy();
+  }
+
+  destroy(): void {
+    this.#closed = true;
+    this.#opened.opening.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #mapped(error: unknown): SeawallError {
+    const context: ErrorContext = this.#opened.context;
+    if (error instanceof DatabaseError) return fromServer(error, context, error);
+    return new SeawallError("server-lost", fromSocket(error, context).message, { cause: error });
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * The connection parameters libpq knows: keyword, environment variable, compiled-in default. A table, read by conninfo.ts.
+ *
+ * Source: PostgreSQL docs "Parameter Key Words" and "Environment Variables" (libpq); fe-connect.c, PQconninfoOptions.
+ */
+
+export interface Keyword {
+  readonly env?: string;
+  readonly default?: string;
+  /** Why a value other than the harmless ones cannot be honoured here; such a value is refused. */
+  readonly refused?: { readonly unless: readonly string[]; readonly reason: string };
+  /** Accepted for the sake of shared connection strings, without effect; reported by `ConnectionSettings.ignored`. */
+  readonly ignored?: true;
+}
+
+const NO_GSS = "GSSAPI is not available to Node.js here";
+
+export const KEYWORDS: Readonly<Record<string, Keyword>> = {
+  service: { env: "PGSERVICE" },
+  servicefile: { env: "PGSERVICEFILE" },
+  user: { env: "PGUSER" },
+  password: { env: "PGPASSWORD" },
+  passfile: { env: "PGPASSFILE" },
+  channel_binding: { env: "PGCHANNELBINDING", default: "prefer" },
+  connect_timeout: { env: "PGCONNECT_TIMEOUT" },
+  dbname: { env: "PGDATABASE" },
+  host: { env: "PGHOST" },
+  hostaddr: { env: "PGHOSTADDR" },
+  port: { env: "PGPORT", default: "5432" },
+  client_encoding: { env: "PGCLIENTENCODING", ignored: true },
+  options: { env: "PGOPTIONS", default: "" },
+  application_name: { env: "PGAPPNAME" },
+  fallback_application_name: {},
+  keepalives: { default: "1" },
+  keepalives_idle: { default: "0" },
+  keepalives_interval: { default: "0", ignored: true },
+  keepalives_count: { default: "0", ignored: true },
+  tcp_user_timeout: { default: "0", ignored: true },
+  sslmode: { env: "PGSSLMODE" },
+  sslnegotiation: { env: "PGSSLNEGOTIATION", default: "postgres" },
+  sslcompression: { env: "PGSSLCOMPRESSION", default: "0", ignored: true },
+  sslcert: { env: "PGSSLCERT" },
+  sslkey: { env: "PGSSLKEY" },
+  sslpassword: {},
+  sslcertmode: { env: "PGSSLCERTMODE", default: "allow" },
+  sslrootcert: { env: "PGSSLROOTCERT" },
+  sslcrl: { env: "PGSSLCRL" },
+  sslcrldir: {
+    env: "PGSSLCRLDIR",
+    refused: { unless: [""], reason: "Put the revocation lists into one PEM file and name it with sslcrl." },
+  },
+  sslsni: { env: "PGSSLSNI", default: "1" },
+  sslkeylogfile: { ignored: true },
+  requirepeer: {
+    env: "PGREQUIREPEER",
+    refused: { unless: [""], reason: "Node.js cannot ask who owns the other end of a Unix socket." },
+  },
+  require_auth: { env: "PGREQUIREAUTH" },
+  ssl_min_protocol_version: { env: "PGSSLMINPROTOCOLVERSION", default: "TLSv1.2" },
+  ssl_max_protocol_version: { env: "PGSSLMAXPROTOCOLVERSION" },
+  min_protocol_version: {
+    env: "PGMINPROTOCOLVERSION",
+    refused: { unless: ["", "3.0"], reason: "Seawall speaks protocol 3.0, which every supported server does." },
+  },
+  max_protocol_version: { env: "PGMAXPROTOCOLVERSION", ignored: true },
+  gssencmode: {
+    env: "PGGSSENCMODE",
+    default: "disable",
+    refused: { unless: ["disable", "prefer"], reason: `${NO_GSS}: use TLS (sslmode) instead.` },
+  },
+  krbsrvname: { env: "PGKRBSRVNAME", ignored: true },
+  gsslib: { env: "PGGSSLIB", ignored: true },
+  gssdelegation: { env: "PGGSSDELEGATION", ignored: true },
+  replication: { ignored: true },
+  target_session_attrs: { env: "PGTARGETSESSIONATTRS", default: "any" },
+  load_balance_hosts: { env: "PGLOADBALANCEHOSTS", default: "disable" },
+  scram_client_key: { refused: { unless: [""], reason: "Give a password instead." } },
+  scram_server_key: { refused: { unless: [""], reason: "Give a password instead." } },
+  oauth_issuer: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
+  oauth_client_id: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
+  oauth_client_secret: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
+  oauth_scope: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
+};
+
+/** Keywords whose values are never shown. */
+export const SECRET_KEYWORDS: ReadonlySet<string> = new Set([
+  "password",
+  "sslpassword",
+  "scram_client_key",
+  "scram_server_key",
+  "oauth_client_secret",
+]);
+
+/** The known keyword nearest to a mistyped one, for the hint; undefined when none is near. */
+export function nearestKeyword(typed: string): string | undefined {
+  const scored = Object.keys(KEYWORDS)
+    .map((keyword) => ({ keyword, distance: editDistance(typed.toLowerCase(), keyword) }))
+    .sort((a, b) => a.distance - b.distance);
+  const best = scored[0];
+  return best !== undefined && best.distance <= 3 ? best.keyword : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(substitution, (previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1));
+    }
+    previous = row;
+  }
+  return previous[b.length] ?? 0;
+}

@@ -1,0 +1,289 @@
+/**
+ * What servers, sockets and TLS complain about, mapped to our codes with the remedy: one table a source. Every error that
+ * leaves this room went through here.
+ *
+ * The rows look at SQLSTATE and at the C function that raised the error (`routine`), which no lc_messages translates; the
+ * English text is only a second sign where those two do not tell cases apart.
+ * Sources: PostgreSQL postinit.c, auth.c, proc.c, slot.c, walsender.c, timeline.c; docs Appendix A "Error Codes".
+ */
+import { type ErrorCode, SeawallError } from "../errors.ts";
+
+/** The fields of an ErrorResponse that decide (docs: Error and Notice Message Fields). */
+export interface ServerErrorFields {
+  readonly message: string;
+  readonly severity?: string | undefined;
+  /** SQLSTATE. */
+  readonly code?: string | undefined;
+  readonly detail?: string | undefined;
+  readonly hint?: string | undefined;
+  readonly routine?: string | undefined;
+}
+
+/** What was being done, for the message and the remedy. */
+export interface ErrorContext {
+  readonly user: string;
+  /** `describeTarget` of the server. */
+  readonly server: string;
+  /** A replication connection: `pg_hba.conf` and connection slots are different ones. */
+  readonly replication: boolean;
+  readonly database?: string | undefined;
+  readonly slot?: string | undefined;
+  /** The file the password came from, when it came from one. */
+  readonly passfile?: string | undefined;
+  /** No password was sent because none was found. */
+  readonly noPassword?: boolean | undefined;
+  readonly tls?: boolean | undefined;
+}
+
+interface ServerRow {
+  readonly code: ErrorCode;
+  readonly sqlstate: RegExp;
+  readonly routine?: RegExp;
+  /** Narrows within a routine, or stands in where a build leaves the routine out. */
+  readonly text?: RegExp;
+  readonly hint?: (error: ServerErrorFields, context: ErrorContext) => string;
+}
+
+const identifier = (name: string): string => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replace(/"/g, '""')}"`);
+const literal = (text: string): string => `'${text.replace(/'/g, "''")}'`;
+
+/** First row that fits wins. A row fits when its SQLSTATE does, and its text or, without one, its routine. */
+const SERVER_ROWS: readonly ServerRow[] = [
+  // Connecting
+  {
+    code: "server-no-replication-role",
+    sqlstate: /^42501$/,
+    routine: /^InitPostgres$/,
+    text: /replication role|start WAL sender/i,
+    hint: (_error, { user }) => `ALTER ROLE ${identifier(user)} REPLICATION;`,
+  },
+  {
+    code: "server-hba",
+    sqlstate: /^28000$/,
+    routine: /^ClientAuthentication$/,
+    hint: (error, context) => hbaHint(error, context),
+  },
+  { code: "server-auth", sqlstate: /^(28P01|28000)$/, hint: (error, context) => authHint(error, context) },
+  {
+    code: "server-error",
+    sqlstate: /^3D000$/,
+    hint: () => "Name an existing database with dbname=…; postgres is the usual one.",
+  },
+  {
+    code: "server-wal-level",
+    sqlstate: /^53300$/,
+    text: /max_wal_senders\D+0\)/,
+    hint: () =>
+      "ALTER SYSTEM SET wal_level = replica; ALTER SYSTEM SET max_wal_senders = 10; and restart the server (wal_level = minimal allows no WAL senders).",
+  },
+  { code: "server-max-wal-senders", sqlstate: /^53300$/, text: /max_wal_senders/ },
+  { code: "server-busy", sqlstate: /^53300$/ },
+  { code: "server-starting", sqlstate: /^57P0[123]$/ },
+  // Slots
+  {
+    code: "slot-active",
+    sqlstate: /^55006$/,
+    hint: (error) => slotActiveHint(error),
+  },
+  { code: "slots-full", sqlstate: /^53400$/, routine: /^ReplicationSlotCreate$/, text: /replication slots/ },
+  {
+    code: "slot-missing",
+    sqlstate: /^42704$/,
+    routine: /^(ReplicationSlotAcquire\w*|SearchNamedReplicationSlot|ReadReplicationSlot)$/,
+    text: /replication slot/,
+    hint: (_error, { slot }) =>
+      `SELECT pg_create_physical_replication_slot(${literal(slot ?? "seawall")}, true); or run seawall slot create.`,
+  },
+  {
+    code: "slot-exists",
+    sqlstate: /^42710$/,
+    routine: /^ReplicationSlotCreate$/,
+    text: /replication slot/,
+  },
+  {
+    code: "slot-invalidated",
+    sqlstate: /^55000$/,
+    text: /can no longer (access|get changes from) replication slot|(use|read from|copy) invalidated|has been invalidated/,
+  },
+  {
+    code: "slot-logical",
+    sqlstate: /^(55000|0A000)$/,
+    text: /logical replication slot|logical slot/,
+    hint: (_error, { slot }) =>
+      `Choose another --slot; SELECT slot_type FROM pg_replication_slots WHERE slot_name = ${literal(slot ?? "seawall")}; shows its type.`,
+  },
+  { code: "server-wal-level", sqlstate: /^55000$/, text: /wal_level/ },
+  { code: "slots-full", sqlstate: /^55000$/, text: /max_replication_slots/ },
+  // Where to start
+  { code: "wal-removed", sqlstate: /^58P01$/, text: /requested WAL segment|already been removed/ },
+  { code: "history-missing", sqlstate: /^58P01$/, routine: /^SendTimeLineHistory$/, text: /\.history/ },
+  { code: "timeline-unrelated", sqlstate: /^XX000$/, text: /not in this server's history/ },
+  { code: "wal-ahead", sqlstate: /^XX000$/, text: /ahead of the WAL flush position/ },
+  { code: "timeline-unrelated", sqlstate: /^XX000$/, routine: /^tliSwitchPoint$/ },
+  // Everything else, by class: docs "PostgreSQL Error Codes"
+  {
+    code: "server-privilege",
+    sqlstate: /^42501$/,
+    hint: (error, { user }) =>
+      /replication/i.test(error.message) || /REPLICATION/.test(error.detail ?? "")
+        ? `ALTER ROLE ${identifier(user)} REPLICATION;`
+        : `Grant ${identifier(user)} what the message names; pg_monitor allows reading every statistic.`,
+  },
+  { code: "server-busy", sqlstate: /^(08|53|57|58|40|F0|XX001|XX002)/ },
+];
+
+/** An ErrorResponse as our error: the server's own words kept, with a code and a remedy. */
+export function fromServer(error: ServerErrorFields, context: ErrorContext, cause?: unknown): SeawallError {
+  const row = SERVER_ROWS.find((candidate) => fits(candidate, error));
+  const code = row?.code ?? "server-error";
+  const detail = error.detail === undefined ? "" : ` (${error.detail})`;
+  const hint = row?.hint?.(error, context) ?? (code === "server-error" ? error.hint : undefined);
+  return new SeawallError(code, `${context.server}: ${error.message}${detail}`, {
+    cause: cause ?? error,
+    ...(hint === undefined ? {} : { hint }),
+    details: { server: context.server, ...(error.code === undefined ? {} : { sqlstate: error.code }) },
+  });
+}
+
+function fits(row: ServerRow, error: ServerErrorFields): boolean {
+  if (!row.sqlstate.test(error.code ?? "")) return false;
+  const byRoutine = row.routine?.test(error.routine ?? "") ?? false;
+  const byText = row.text?.test(error.message) ?? false;
+  if (row.routine === undefined && row.text === undefined) return true;
+  return byRoutine || byText;
+}
+
+function hbaHint(error: ServerErrorFields, { user, replication, database }: ErrorContext): string {
+  const entry = /host "([^"]+)"/.exec(error.message)?.[1];
+  const where = replication ? "replication" : identifier(database ?? "postgres");
+  const type = entry === undefined || entry === "[local]" ? "local" : "host";
+  const address = type === "local" ? "" : ` ${entry ?? "ADDRESS"}/${entry?.includes(":") === true ? "128" : "32"}`;
+  const line = `${type} ${where} ${identifier(user)}${address} scram-sha-256`;
+  const tls = /no encryption|SSL off/.test(error.message)
+    ? " If the server only takes TLS, use sslmode=require or stronger."
+    : "";
+  return `Add to pg_hba.conf: ${line} — then SELECT pg_reload_conf();${tls}`;
+}
+
+function authHint(error: ServerErrorFields, context: ErrorContext): string {
+  if (/does not exist/.test(error.message)) {
+    return `CREATE ROLE ${identifier(context.user)} LOGIN REPLICATION PASSWORD '…';`;
+  }
+  if (/not permitted to log in/.test(error.message)) return `ALTER ROLE ${identifier(context.user)} LOGIN;`;
+  if (/Peer|Ident/.test(error.message)) {
+    return "pg_hba.conf asks for the operating system user of that name; connect as that user, or use scram-sha-256 there.";
+  }
+  if (context.passfile !== undefined) return `The password came from ${context.passfile}: correct it there.`;
+  return "Correct the password: PGPASSWORD, a ~/.pgpass with permissions 0600, or password= in the connection string.";
+}
+
+function slotActiveHint(error: ServerErrorFields): string {
+  const pid = /PID (\d+)|(\d+)\D*$/.exec(error.message);
+  const number = pid?.[1] ?? pid?.[2];
+  const kill = number === undefined ? "" : ` SELECT pg_terminate_backend(${number}); frees it now.`;
+  return `Another receiver uses this slot. If it is dead, the server frees the slot after wal_sender_timeout.${kill}`;
+}
+
+interface SocketRow {
+  readonly code: ErrorCode;
+  readonly what: string;
+  readonly hint?: string;
+}
+
+/** Node's error codes (errno and OpenSSL's) while connecting. */
+const SOCKET_ROWS: Readonly<Record<string, SocketRow>> = {
+  ENOTFOUND: { code: "server-unreachable", what: "host name not found", hint: "Check the host name and DNS." },
+  EAI_AGAIN: {
+    code: "server-unreachable",
+    what: "host name lookup failed for now",
+    hint: "Check DNS on this machine.",
+  },
+  ECONNREFUSED: {
+    code: "server-unreachable",
+    what: "connection refused",
+    hint: "Is PostgreSQL running there, with that port and listen_addresses?",
+  },
+  ENOENT: {
+    code: "server-unreachable",
+    what: "no such Unix socket",
+    hint: "Is PostgreSQL running here? SHOW unix_socket_directories; says where its socket is.",
+  },
+  ENOTSOCK: { code: "server-unreachable", what: "not a socket" },
+  EACCES: { code: "server-unreachable", what: "permission denied on the socket" },
+  EPERM: { code: "server-unreachable", what: "not permitted by this machine's firewall or sandbox" },
+  ECONNRESET: { code: "server-unreachable", what: "connection reset by the other side" },
+  EPIPE: { code: "server-unreachable", what: "connection closed by the other side" },
+  ETIMEDOUT: { code: "server-unreachable", what: "connection timed out" },
+  EHOSTUNREACH: { code: "server-unreachable", what: "host unreachable" },
+  ENETUNREACH: { code: "server-unreachable", what: "network unreachable" },
+  EADDRNOTAVAIL: { code: "server-unreachable", what: "address not available" },
+  ERR_TLS_CERT_ALTNAME_INVALID: {
+    code: "server-tls",
+    what: "the server's certificate is for another host name",
+    hint: "Connect by a name that the certificate holds (hostaddr= may give the address beside it), or use sslmode=verify-ca.",
+  },
+  CERT_HAS_EXPIRED: { code: "server-tls", what: "the server's certificate has expired", hint: "Renew it." },
+  CERT_NOT_YET_VALID: {
+    code: "server-tls",
+    what: "the server's certificate is not valid yet",
+    hint: "Check the clocks.",
+  },
+  CERT_REVOKED: { code: "server-tls", what: "the server's certificate is revoked", hint: "Install a new certificate." },
+};
+
+/** Node's names for "no chain to a trusted root", in their variants. */
+const UNTRUSTED =
+  /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_\w+|CERT_\w+|INVALID_CA|HOSTNAME_MISMATCH)$/;
+
+/** A failure below the protocol while connecting: name lookup, socket, TLS handshake, a closed connection. */
+export function fromSocket(error: unknown, context: ErrorContext): SeawallError {
+  if (error instanceof SeawallError) return error;
+  const code = errorCode(error);
+  const text = error instanceof Error ? error.message : String(error);
+  const row = SOCKET_ROWS[code];
+  const make = (ourCode: ErrorCode, what: string, hint?: string): SeawallError =>
+    new SeawallError(ourCode, `${context.server}: ${what}`, {
+      cause: error,
+      details: { server: context.server, ...(code === "" ? {} : { errno: code }) },
+      ...(hint === undefined ? {} : { hint }),
+    });
+  if (row !== undefined) return make(row.code, row.what, row.hint);
+  if (UNTRUSTED.test(code)) {
+    return make(
+      "server-tls",
+      `the server's certificate does not verify: ${text}`,
+      "Name the CA's certificate with sslrootcert=… (or sslrootcert=system), or use sslmode=require to encrypt without verifying.",
+    );
+  }
+  if (/does not support SSL/.test(text)) {
+    return make(
+      "server-tls",
+      "the server does not support TLS, but sslmode requires it",
+      "ALTER SYSTEM SET ssl = on; with a certificate on the server, or use sslmode=prefer.",
+    );
+  }
+  if (/^(ERR_SSL|ERR_TLS|EPROTO|ERR_OSSL)/.test(code) || /SSL|TLS/.test(text)) {
+    return make("server-tls", `TLS handshake failed: ${tlsReason(error, text)}`);
+  }
+  if (/^SASL|SCRAM/.test(text)) return make("server-auth", text);
+  if (/terminated unexpectedly/.test(text)) return make("server-unreachable", "the server closed the connection");
+  return make("server-unreachable", text);
+}
+
+/** A connection that was up and broke. */
+export function lostConnection(context: ErrorContext, doing: string, cause?: unknown): SeawallError {
+  const why = cause instanceof Error ? `: ${cause.message}` : "";
+  return new SeawallError("server-lost", `${context.server}: the connection was lost ${doing}${why}`, { cause });
+}
+
+function errorCode(error: unknown): string {
+  if (typeof error !== "object" || error === null || !("code" in error)) return "";
+  return typeof error.code === "string" ? error.code : "";
+}
+
+function tlsReason(error: unknown, text: string): string {
+  if (typeof error === "object" && error !== null && "reason" in error && typeof error.reason === "string") {
+    return error.reason;
+  }
+  return text;
+}

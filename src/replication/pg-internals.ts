@@ -1,0 +1,186 @@
+/**
+ * The only file that leans on the inside of `pg`: one Client opens a socket, does TLS and authentication, and then either
+ * stays a Client (ordinary SQL) or gives its socket up (replication), because pg reads as fast as the server sends and the
+ * WAL stream must be read only as fast as it is stored.
+ *
+ * What is relied on, in pg 8: `config.stream` may be a factory for the socket; `client.connection` is an emitter of
+ * protocol messages; `connection.stream` is the current socket (TLS or not); `connection.attachListeners(stream)` starts
+ * parsing; `client.getStartupConf()` gives the startup parameters. test/replication/connection.test.ts fails when any of
+ * these changes.
+ */
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { ConnectionOptions } from "node:tls";
+import pg from "pg";
+import type { BackendMessage } from "pg-protocol/dist/messages.js";
+import { Parser } from "pg-protocol/dist/parser.js";
+import { MessageFramer } from "./copy-both.ts";
+
+export interface OpenOptions {
+  /** An address, or the folder of a Unix socket. */
+  readonly address: string;
+  readonly port: number;
+  /** undefined: no TLS. Carries `servername` and the certificate check. */
+  readonly tls: ConnectionOptions | undefined;
+  readonly direct: boolean;
+  readonly user: string;
+  /** Called only when the server asks; throws when there is none. */
+  readonly password: () => string;
+  readonly startup: Readonly<Record<string, string>>;
+  readonly channelBinding: boolean;
+  readonly keepalives: boolean;
+  readonly keepalivesIdleMs: number;
+  /** Sees what the server asks for before anything is answered; a throw ends the attempt with that error. */
+  readonly onAuthentication: (request: AuthenticationRequest) => void;
+}
+
+export interface AuthenticationRequest {
+  readonly method: "ok" | "password" | "md5" | "sasl" | "other";
+  readonly mechanisms: readonly string[];
+}
+
+export interface OpenSocket {
+  readonly socket: Duplex;
+  /** Bytes received after ReadyForQuery: they belong to whoever takes the socket over. */
+  readonly leftover: Uint8Array;
+}
+
+/** The emitter inside a Client, as far as it is used here; @types/pg does not describe these members. */
+interface PgConnection extends NodeJS.EventEmitter {
+  stream: Duplex;
+  attachListeners: (stream: Duplex) => void;
+}
+
+interface PgClientInside {
+  connection: PgConnection;
+  getStartupConf: () => Record<string, string>;
+}
+
+/** SCRAM iteration counts above this are taken for an attempt to keep this process busy. */
+const SCRAM_ITERATIONS_MAX = 10_000_000;
+
+export class PgOpening {
+  readonly client: pg.Client;
+  readonly parameters = new Map<string, string>();
+  readonly #socket: Socket;
+  readonly #inside: PgClientInside;
+  #backendPid = 0;
+  #notices: BackendMessage[] = [];
+  #takeOver: boolean;
+  #leftover: Uint8Array = new Uint8Array(0);
+  #onData: ((chunk: Buffer) => void) | undefined;
+
+  /** `takeOver`: the socket will be handed over after authentication; otherwise the Client goes on. */
+  constructor(options: OpenOptions, takeOver: boolean) {
+    this.#takeOver = takeOver;
+    this.#socket = new Socket();
+    const socket = this.#socket;
+    this.client = new pg.Client({
+      host: options.address,
+      port: options.port,
+      user: options.user,
+      database: options.startup.database ?? options.user,
+      password: options.password,
+      ssl: options.tls ?? false,
+      sslnegotiation: options.direct ? "direct" : "postgres",
+      stream: () => socket,
+      keepAlive: options.keepalives,
+      keepAliveInitialDelayMillis: options.keepalivesIdleMs,
+      enableChannelBinding: options.channelBinding,
+      scramMaxIterations: SCRAM_ITERATIONS_MAX,
+      // `scramMaxIterations` and `sslnegotiation` are newer than @types/pg.
+    } as pg.ClientConfig);
+    // The inside of pg that this file is about; its types leave these members out.
+    this.#inside = this.client as unknown as PgClientInside;
+    this.#inside.getStartupConf = () => ({ ...options.startup });
+    this.#listen(options);
+    // Errors also reject connect(); those after it are seen on the socket by whoever owns it then.
+    this.client.on("error", () => undefined);
+  }
+
+  get backendPid(): number {
+    return this.#backendPid;
+  }
+
+  get notices(): readonly BackendMessage[] {
+    return this.#notices;
+  }
+
+  /** The socket in use, for closing it whatever state the Client is in. */
+  destroy(): void {
+    this.#inside.connection.stream.destroy();
+    this.#socket.destroy();
+  }
+
+  /** Settles once the server is ready for queries, or with pg's own error. */
+  async connect(): Promise<void> {
+    await this.client.connect();
+  }
+
+  /** Detaches pg from its socket; call once, right after `connect`, on an opening made with `takeOver`. */
+  release(): OpenSocket {
+    const { stream } = this.#inside.connection;
+    if (this.#onData !== undefined) stream.off("data", this.#onData);
+    return { socket: stream, leftover: this.#leftover };
+  }
+
+  #listen(options: OpenOptions): void {
+    const { connection } = this.#inside;
+    const check = (request: AuthenticationRequest): void => {
+      try {
+        options.onAuthentication(request);
+      } catch (error) {
+        // Closed first, so that pg, whose own listener runs next, cannot answer with the password.
+        this.destroy();
+        connection.emit("error", error);
+      }
+    };
+    connection.on("authenticationOk", () => check({ method: "ok", mechanisms: [] }));
+    connection.on("authenticationCleartextPassword", () => check({ method: "password", mechanisms: [] }));
+    connection.on("authenticationMD5Password", () => check({ method: "md5", mechanisms: [] }));
+    connection.on("authenticationSASL", (message: { mechanisms: string[] }) =>
+      check({ method: "sasl", mechanisms: message.mechanisms }),
+    );
+    connection.on("parameterStatus", (message: { parameterName: string; parameterValue: string }) =>
+      this.parameters.set(message.parameterName, message.parameterValue),
+    );
+    connection.on("backendKeyData", (message: { processID: number }) => (this.#backendPid = message.processID));
+    connection.on("notice", (message: BackendMessage) => {
+      if (this.#notices.length < 100) this.#notices.push(message);
+    });
+    if (this.#takeOver) connection.attachListeners = (stream) => this.#parseUntilReady(stream);
+  }
+
+  /** pg's own parsing, but one message at a time and not beyond ReadyForQuery, where the socket changes hands. */
+  #parseUntilReady(stream: Duplex): void {
+    const framer = new MessageFramer();
+    const parser = new Parser();
+    const { connection } = this.#inside;
+    let ready = false;
+    this.#onData = (chunk) => {
+      if (ready) {
+        this.#leftover = Buffer.concat([this.#leftover, chunk]);
+        return;
+      }
+      try {
+        framer.feed(chunk);
+        for (let frame = framer.next(); frame !== undefined; frame = framer.next()) {
+          if (frame.kind === "copy") throw new Error("CopyData before authentication was done");
+          parser.parse(frame.packet, (message) => {
+            ready = message.name === "readyForQuery";
+            connection.emit(message.name === "error" ? "errorMessage" : message.name, message);
+          });
+          if (ready) {
+            stream.pause();
+            this.#leftover = framer.rest();
+            return;
+          }
+        }
+      } catch (error) {
+        this.destroy();
+        connection.emit("error", error);
+      }
+    };
+    stream.on("data", this.#onData);
+  }
+}

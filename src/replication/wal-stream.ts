@@ -1,0 +1,248 @@
+/**
+ * The WAL stream of START_REPLICATION: pulled event by event, acknowledged by `sendStatus`, ended cleanly from either side.
+ * In the walk: the socket end; everything after it pulls from here.
+ *
+ * Source: PostgreSQL docs "Streaming Replication Protocol", START_REPLICATION; walsender.c, StartReplication and WalSndDone;
+ * receivelog.c, HandleEndOfCopyStream.
+ */
+import type { DatabaseError } from "pg-protocol";
+import type { SeawallError } from "../errors.ts";
+import { parseLsn, timelineOf } from "../wal/lsn.ts";
+import { type CommandResult, readResult, unexpected } from "./commands.ts";
+import type { Frame } from "./copy-both.ts";
+import { fromServer, lostConnection } from "./errors.ts";
+import type { Reply } from "./replies.ts";
+import { encodeStatus, type StandbyStatus, type WalEvent, WalMessageDecoder } from "./wal-messages.ts";
+import type { WireSession } from "./wire-session.ts";
+
+const COPY_DONE = Buffer.from([0x63, 0, 0, 0, 4]);
+/** How long `stop` waits for the server's side by default. */
+export const STOP_MS = 10_000;
+
+export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEvent> {
+  readonly #session: WireSession;
+  readonly #signal: AbortSignal | undefined;
+  readonly #decoder = new WalMessageDecoder();
+  /** streaming → (ending: result set awaited) → done. `ready` tells whether the connection can take commands again. */
+  #state: "streaming" | "done" = "streaming";
+  #ready = false;
+  #copyDoneSent = false;
+  #stopping = false;
+  #pulling: Promise<WalEvent | undefined> | undefined;
+  /** Found while looking for events at hand; the next pull handles it. */
+  #pendingMessage: (Frame & { kind: "message" }) | undefined;
+  #failure: Error | undefined;
+  /** One status update may be on its way to the socket and one newer may wait: that is the whole queue. */
+  #statusOnItsWay = false;
+  #statusWaiting: StandbyStatus | undefined;
+
+  /** `finished`: the server answered without streaming, because the timeline ends where the stream was to start. */
+  constructor(
+    session: WireSession,
+    options: { signal?: AbortSignal | undefined; finished?: CommandResult | undefined },
+  ) {
+    this.#session = session;
+    this.#signal = options.signal;
+    if (options.finished !== undefined) {
+      const event = timelineEnd(session, options.finished);
+      this.#copyDoneSent = true;
+      this.#ready = true;
+      this.#pulling = Promise.resolve(event);
+    }
+  }
+
+  /** True when the stream has ended in order and the connection can take the next command. */
+  get reusable(): boolean {
+    return this.#state === "done" && this.#ready;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /**
+   * The next event, read from the socket only when none is at hand. After an `end` event, or `stop`, the stream is done.
+   * Throws `server-lost`, `server-protocol`, `aborted`, or the server's error mapped. One pull at a time.
+   */
+  async next(): Promise<IteratorResult<WalEvent, undefined>> {
+    const event = this.eventAtHand() ?? (await this.#pull());
+    if (event === undefined || this.#stopping) return { done: true, value: undefined };
+    return { done: false, value: event };
+  }
+
+  /** Leaving a `for await` early leaves the stream open: say `stop` or `close` to end it. */
+  async return(): Promise<IteratorResult<WalEvent, undefined>> {
+    return { done: true, value: undefined };
+  }
+
+  /** An event that has already arrived, without waiting; undefined: use `next`. Saves the hop through a promise. */
+  eventAtHand(): (WalEvent & { kind: "wal" | "keepalive" }) | undefined {
+    if (this.#state === "done" || this.#pulling !== undefined || this.#pendingMessage !== undefined) return undefined;
+    for (;;) {
+      const frame = this.#session.frameAtHand();
+      if (frame === undefined) return undefined;
+      if (frame.kind === "message") {
+        // Not for the hot path: the next pull handles it.
+        this.#pendingMessage = frame;
+        return undefined;
+      }
+      const event = this.#decode(frame);
+      if (event?.kind === "wal" || event?.kind === "keepalive") return event;
+    }
+  }
+
+  /**
+   * Tells the server how far we are. Never waits: while an update is still being written to a socket that the server does
+   * not read, only the newest further one is kept (its reply request is not lost). Without effect once the stream ended.
+   */
+  sendStatus(status: StandbyStatus): void {
+    if (this.#copyDoneSent || this.#session.closed) return;
+    if (this.#statusOnItsWay) {
+      const replyRequested = status.replyRequested === true || this.#statusWaiting?.replyRequested === true;
+      this.#statusWaiting = { ...status, replyRequested };
+      return;
+    }
+    this.#statusOnItsWay = true;
+    this.#session.write(encodeStatus(status), () => {
+      this.#statusOnItsWay = false;
+      const waiting = this.#statusWaiting;
+      this.#statusWaiting = undefined;
+      if (waiting !== undefined) this.sendStatus(waiting);
+    });
+  }
+
+  /**
+   * Ends the stream from our side: CopyDone, then everything still on its way is read and dropped until the server has
+   * answered. Within the deadline the connection can be used again; beyond it the connection is destroyed, without an error.
+   */
+  async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    if (this.#state === "done") return;
+    this.#stopping = true;
+    this.#sendCopyDone();
+    const timer = setTimeout(() => this.#session.destroy(), options.timeoutMs ?? STOP_MS);
+    try {
+      while ((await this.#pull()) !== undefined);
+    } catch {
+      // The stream is over either way; what the server held against it at the end changes nothing for the caller.
+      this.#session.destroy();
+    } finally {
+      clearTimeout(timer);
+      this.#state = "done";
+    }
+  }
+
+  /** The only reader: whoever asks while a pull is under way shares it. */
+  #pull(): Promise<WalEvent | undefined> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#state === "done") return Promise.resolve(undefined);
+    this.#pulling ??= this.#read();
+    return this.#pulling
+      .then((event) => {
+        if (event === undefined || event.kind === "end") this.#state = "done";
+        return event;
+      })
+      .catch((error: unknown) => {
+        this.#failure = error instanceof Error ? error : new Error(String(error));
+        this.#state = "done";
+        throw error;
+      })
+      .finally(() => (this.#pulling = undefined));
+  }
+
+  async #read(): Promise<WalEvent | undefined> {
+    for (;;) {
+      const frame = this.#pendingMessage ?? (await this.#session.nextFrame(this.#signal));
+      this.#pendingMessage = undefined;
+      if (frame === undefined) {
+        this.#session.destroy();
+        throw lostConnection(this.#session.context, "while streaming");
+      }
+      if (frame.kind === "copy") {
+        const event = this.#decode(frame);
+        if (event !== undefined) return event;
+        continue;
+      }
+      const reply = this.#session.parse(frame);
+      if (reply !== undefined) return await this.#ending(reply);
+    }
+  }
+
+  #decode(frame: Frame & { kind: "copy" }): WalEvent | undefined {
+    try {
+      return this.#decoder.decode(frame);
+    } catch (error) {
+      this.#session.destroy();
+      throw error;
+    }
+  }
+
+  /** The first message that is not CopyData: how the stream ends. */
+  async #ending(reply: Reply): Promise<WalEvent | undefined> {
+    switch (reply.kind) {
+      case "copy-done": {
+        this.#sendCopyDone();
+        const result = await readResult(this.#session, "the end of the stream", this.#signal);
+        this.#ready = true;
+        // Our own stop is answered without a row; the end of a timeline with one (walsender.c, StartReplication).
+        return result.rows.length === 0 ? undefined : timelineEnd(this.#session, result);
+      }
+      case "complete":
+        return this.#shutdown();
+      case "error":
+        throw await this.#failed(reply.error);
+      case "copy-both":
+      case "notice":
+      case "parameter":
+      case "ready":
+      case "row":
+      case "row-description":
+      case "stray":
+        throw unexpected(this.#session, reply.kind === "stray" ? reply.name : reply.kind, "streaming");
+    }
+  }
+
+  /** CommandComplete without CopyDone: a walsender's farewell when its server stops (walsender.c, WalSndDone). */
+  async #shutdown(): Promise<WalEvent> {
+    const frame = await this.#session.nextFrame(this.#signal).catch(() => undefined);
+    if (frame !== undefined) throw unexpected(this.#session, "message", "a shutdown");
+    this.#session.destroy();
+    return { kind: "end", reason: "shutdown" };
+  }
+
+  /** An error ends the stream; after one below FATAL comes ReadyForQuery, and the connection lives on. */
+  async #failed(error: DatabaseError): Promise<SeawallError> {
+    const mapped = fromServer(error, this.#session.context, error);
+    if (error.severity === "FATAL" || error.severity === "PANIC") {
+      this.#session.destroy();
+      return mapped;
+    }
+    try {
+      await readResult(this.#session, "the end of the stream", this.#signal);
+      this.#ready = true;
+    } catch {
+      this.#session.destroy();
+    }
+    return mapped;
+  }
+
+  #sendCopyDone(): void {
+    if (this.#copyDoneSent) return;
+    this.#copyDoneSent = true;
+    this.#statusWaiting = undefined;
+    this.#session.write(COPY_DONE);
+  }
+}
+
+/** `next_tli`, `next_tli_startpos`: the server's next timeline, never "this one plus one". */
+function timelineEnd(session: WireSession, result: CommandResult): WalEvent {
+  const [timeline, position] = result.rows[0] ?? [];
+  if (timeline === undefined || timeline === null || position === undefined || position === null) {
+    throw unexpected(session, "result set without a next timeline", "the end of the stream");
+  }
+  return {
+    kind: "end",
+    reason: "timeline",
+    nextTimeline: timelineOf(Number(timeline.toString("latin1"))),
+    switchLsn: parseLsn(position.toString("latin1")),
+  };
+}

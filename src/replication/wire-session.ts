@@ -1,0 +1,186 @@
+/**
+ * An authenticated socket in pull mode: frames are read when asked for and not otherwise, commands run one at a time.
+ * Under commands.ts and wal-stream.ts. Not reading is backpressure: what Node.js has already buffered (one socket read)
+ * stays there, and TCP holds the server.
+ *
+ * Source: PostgreSQL docs "Message Flow", "Streaming Replication Protocol".
+ */
+import type { Duplex } from "node:stream";
+import { invariant, SeawallError } from "../errors.ts";
+import { type Frame, MessageFramer } from "./copy-both.ts";
+import { type ErrorContext, lostConnection } from "./errors.ts";
+import { parseReply, type Reply } from "./replies.ts";
+
+export interface WireSessionOptions {
+  readonly socket: Duplex;
+  /** Bytes already received. */
+  readonly leftover: Uint8Array;
+  readonly context: ErrorContext;
+  readonly parameters: Map<string, string>;
+  /** Notices and warnings from the server, as they come. */
+  readonly onNotice?: ((text: string) => void) | undefined;
+}
+
+/** How long a polite goodbye may take before the socket is destroyed. */
+const CLOSE_MS = 1_000;
+
+export class WireSession {
+  readonly parameters: Map<string, string>;
+  /** For messages; commands add the slot they are about. */
+  context: ErrorContext;
+  readonly #socket: Duplex;
+  readonly #framer = new MessageFramer();
+  readonly #onNotice: ((text: string) => void) | undefined;
+  #socketError: Error | undefined;
+  #ended = false;
+  #closed = false;
+  #reading = false;
+  #wake: (() => void) | undefined;
+
+  constructor(options: WireSessionOptions) {
+    this.parameters = options.parameters;
+    this.context = options.context;
+    this.#socket = options.socket;
+    this.#onNotice = options.onNotice;
+    this.#framer.feed(options.leftover);
+    const socket = this.#socket;
+    socket.on("error", (error) => {
+      this.#socketError ??= error;
+      this.#rouse();
+    });
+    socket.on("end", () => this.#finish());
+    socket.on("close", () => this.#finish());
+    socket.on("readable", () => this.#rouse());
+  }
+
+  /** True once nothing more can be read or written. */
+  get closed(): boolean {
+    return this.#closed || this.#ended || this.#socketError !== undefined;
+  }
+
+  /**
+   * The next frame; undefined when the server has closed the connection between two messages. Borrowed until the next call.
+   * Throws `server-lost`, `server-protocol`, or `aborted` (which destroys the socket).
+   */
+  async nextFrame(signal?: AbortSignal): Promise<Frame | undefined> {
+    invariant(!this.#reading, "two readers on one replication connection");
+    this.#reading = true;
+    try {
+      for (;;) {
+        const frame = this.#buffered();
+        if (frame !== undefined) return frame;
+        // The socket's own buffer gives whole chunks without copying; read() takes all there is.
+        const chunk = this.#socket.read() as Buffer | null;
+        if (chunk !== null) this.#framer.feed(chunk);
+        else if (!(await this.#moreToCome(signal))) return undefined;
+      }
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  /** A frame that is already here, without waiting; undefined when reading is needed. For the hot path. */
+  frameAtHand(): Frame | undefined {
+    if (this.#reading || this.#closed) return undefined;
+    const frame = this.#buffered();
+    if (frame !== undefined) return frame;
+    const chunk = this.#socket.read() as Buffer | null;
+    if (chunk === null) return undefined;
+    this.#framer.feed(chunk);
+    return this.#buffered();
+  }
+
+  /** Parses a message frame; notices and parameter changes are absorbed (undefined), they may come at any time. */
+  parse(frame: Frame & { kind: "message" }): Reply | undefined {
+    const reply = parseReply(frame.code, frame.packet);
+    if (reply.kind === "notice") {
+      this.#onNotice?.(`${this.context.server}: ${reply.text}`);
+      return undefined;
+    }
+    if (reply.kind === "parameter") {
+      this.parameters.set(reply.name, reply.value);
+      return undefined;
+    }
+    return reply;
+  }
+
+  /** Writes now; the caller sees to it that not more is queued than it can afford. */
+  write(bytes: Uint8Array, written?: () => void): void {
+    if (this.closed) {
+      written?.();
+      return;
+    }
+    this.#socket.write(bytes, () => written?.());
+  }
+
+  /** Says goodbye (Terminate) and closes; never takes longer than a second, never throws. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const socket = this.#socket;
+    if (!socket.destroyed && this.#socketError === undefined) {
+      const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+      const timer = setTimeout(() => socket.destroy(), CLOSE_MS);
+      socket.end(Buffer.from([0x58, 0, 0, 0, 4]));
+      // Whatever still comes is of no interest, but must be read for the end to be seen.
+      socket.removeAllListeners("readable");
+      socket.resume();
+      await gone;
+      clearTimeout(timer);
+    }
+    socket.destroy();
+    this.#rouse();
+  }
+
+  /** Drops the connection at once. */
+  destroy(): void {
+    this.#closed = true;
+    this.#socket.destroy();
+    this.#rouse();
+  }
+
+  #buffered(): Frame | undefined {
+    try {
+      return this.#framer.next();
+    } catch (error) {
+      this.destroy();
+      throw error;
+    }
+  }
+
+  /** Waits for bytes or the end. False: ended between messages. */
+  async #moreToCome(signal: AbortSignal | undefined): Promise<boolean> {
+    this.#refuseAborted(signal);
+    if (this.#socketError !== undefined) throw lostConnection(this.context, "while reading", this.#socketError);
+    if (this.#closed) throw lostConnection(this.context, "because it was closed here");
+    if (this.#ended) {
+      if (this.#framer.atMessageBorder) return false;
+      throw lostConnection(this.context, "in the middle of a message");
+    }
+    const onAbort = (): void => this.#rouse();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    await new Promise<void>((resolve) => (this.#wake = resolve));
+    signal?.removeEventListener("abort", onAbort);
+    this.#refuseAborted(signal);
+    return true;
+  }
+
+  #refuseAborted(signal: AbortSignal | undefined): void {
+    if (signal?.aborted !== true) return;
+    this.destroy();
+    throw new SeawallError("aborted", `${this.context.server}: the replication connection was aborted`, {
+      cause: signal.reason,
+    });
+  }
+
+  #finish(): void {
+    this.#ended = true;
+    this.#rouse();
+  }
+
+  #rouse(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}

@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parseConninfo } from "../../src/replication/conninfo.ts";
+import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
+import { pgTimestamp } from "../../src/replication/wal-messages.ts";
+import { addBytes, type Lsn, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
+import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+
+const settingsFor = (dsn: string) => parseConninfo({ dsn, env: {}, files: () => undefined });
+
+describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+  let server: PostgresServer;
+  beforeAll(async () => {
+    server = await startPostgres({ version, segmentSizeMiB: 1 });
+  });
+  afterAll(async () => {
+    await server[Symbol.asyncDispose]();
+  });
+
+  it("identifies itself over TCP and over its Unix socket", async () => {
+    for (const dsn of [server.dsn, server.socketDsn]) {
+      await using connection = await ReplicationConnection.connect(settingsFor(dsn));
+      const { systemIdentifier, timeline } = await connection.identifySystem();
+      const [row] = await server.sql("SELECT system_identifier::text AS id FROM pg_control_system()");
+      expect(String(systemIdentifier)).toBe(row?.id);
+      expect(timeline).toBe(1);
+      expect(Math.floor(connection.serverVersion / 10000)).toBe(version);
+      expect(await connection.walSegmentSize()).toBe(1 << 20);
+      expect(await connection.show("wal_level")).toBe("replica");
+    }
+  });
+
+  it("creates, reads and drops a physical slot", async () => {
+    await using connection = await ReplicationConnection.connect(settingsFor(server.dsn));
+    expect(await connection.readSlot("s1")).toBeUndefined();
+    await connection.createPhysicalSlot("s1");
+    const slot = await connection.readSlot("s1");
+    expect(slot?.type).toBe("physical");
+    expect(slot?.restartLsn).toBeGreaterThan(0n);
+    expect(slot?.restartTimeline).toBe(version >= 15 ? 1 : undefined);
+    await expect(connection.createPhysicalSlot("s1")).rejects.toMatchObject({ code: "slot-exists" });
+    await connection.dropSlot("s1", { wait: true });
+    await expect(connection.dropSlot("s1")).rejects.toMatchObject({ code: "slot-missing" });
+    expect((await connection.identifySystem()).timeline).toBe(1);
+  });
+
+  it("streams the bytes that are in pg_wal, stops cleanly and takes commands again", async () => {
+    await using connection = await ReplicationConnection.connect(settingsFor(server.dsn));
+    const { timeline, xlogpos } = await connection.identifySystem();
+    const segment = segmentOf(xlogpos, server.segmentSize);
+    const startLsn = segmentStart(segment, server.segmentSize);
+    await server.sql(
+      "CREATE TABLE IF NOT EXISTS filler AS SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i",
+    );
+    const stream = await connection.startReplication({ timeline, startLsn });
+    const target = addBytes(startLsn, 2 * server.segmentSize);
+    const received: Buffer[] = [];
+    let position: Lsn = startLsn;
+    for await (const event of stream) {
+      if (event.kind !== "wal") continue;
+      expect(event.startLsn).toBe(position);
+      received.push(Buffer.from(event.bytes));
+      position = addBytes(position, event.bytes.length);
+      stream.sendStatus({ write: position, flush: position, apply: position, clock: pgTimestamp(Date.now()) });
+      if (position >= target) break;
+    }
+    await stream.stop();
+    expect(stream.reusable).toBe(true);
+    expect((await connection.identifySystem()).timeline).toBe(timeline);
+    const bytes = Buffer.concat(received).subarray(0, 2 * server.segmentSize);
+    expect(bytes.length).toBe(2 * server.segmentSize);
+    const [row] = await server.sql(
+      `SELECT pg_read_binary_file('pg_wal/' || pg_walfile_name('${"0/" + (Number(startLsn) + 1).toString(16)}')) AS file`,
+    );
+    expect(bytes.subarray(0, server.segmentSize).equals(row?.file as Buffer)).toBe(true);
+  });
+
+  it("runs SQL with the same settings", async () => {
+    await using sql = await SqlConnection.connect(settingsFor(server.dsn));
+    const { rows } = await sql.query<{ name: string }>("SELECT current_setting('application_name') AS name");
+    expect(rows).toEqual([{ name: "seawall" }]);
+  });
+});
