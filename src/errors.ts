@@ -58,14 +58,6 @@ export const ERROR_KINDS = {
     "Run it again when you are ready.",
   ),
 
-  // Running as a process
-  "listen-failed": kind(
-    EXIT.operational,
-    false,
-    "The address of --listen cannot be listened on.",
-    "Choose another --listen address, or off.",
-  ),
-
   // WAL content
   "wal-corrupt": kind(
     EXIT.damage,
@@ -285,6 +277,25 @@ export const ERROR_KINDS = {
     "The server has no history file for the timeline.",
     "It appears when the promotion has finished; otherwise restore pg_wal/*.history on the server.",
   ),
+  "server-behind": kind(
+    EXIT.server,
+    true,
+    "The server is a standby that has not received as much WAL as the archive holds.",
+    "Wait for the standby to catch up, or connect to the primary.",
+  ),
+
+  "server-silent": kind(
+    EXIT.server,
+    true,
+    "The server has not answered for the receiver timeout.",
+    "The receiver reconnects; check the network and wal_sender_timeout if it repeats.",
+  ),
+  "shutdown-incomplete": kind(
+    EXIT.store,
+    false,
+    "The receiver was told to stop, but the store did not take the tail in time.",
+    "Nothing acknowledged is lost: the server keeps the WAL, and the next start archives it.",
+  ),
 
   // Store
   "store-unavailable": kind(
@@ -316,6 +327,12 @@ export const ERROR_KINDS = {
     true,
     "The store reports that the bytes which arrived are not the bytes that were sent.",
     "Something between here and the store alters data; the write is repeated.",
+  ),
+  "store-lied": kind(
+    EXIT.store,
+    true,
+    "The store confirmed an object that it does not have, or not at its size.",
+    "Do not trust this store with backups before its maker has explained that.",
   ),
   "store-unsupported": kind(
     EXIT.store,

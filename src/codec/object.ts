@@ -1,0 +1,75 @@
+/**
+ * Bytes to stored object and back: envelope and zstd frame, checked both ways. Synchronous; the pool runs it off the main
+ * thread for anything large.
+ */
+import { crc32c } from "@node-rs/crc32";
+import binding from "zstd-napi/binding.js";
+import { SeawallError } from "../errors.ts";
+import { type Envelope, type EnvelopeMeta, decodeEnvelope, encodeEnvelope } from "./envelope.ts";
+
+export interface EncodedObject {
+  /** The object as it is to be stored: envelope and content. */
+  readonly stored: Uint8Array<ArrayBuffer>;
+  /** CRC-32C of `stored`, for the store to check on arrival. */
+  readonly storedCrc32c: number;
+  /** CRC-32C of the content. */
+  readonly rawCrc32c: number;
+}
+
+export interface DecodedObject {
+  readonly envelope: Envelope;
+  readonly raw: Buffer;
+}
+
+/** Compression contexts and scratch space are kept per thread: creating one costs more than compressing a chunk. */
+let compressor: { readonly context: binding.CCtx; level: number } | undefined;
+let decompressor: binding.DCtx | undefined;
+let scratch = new Uint8Array(0);
+
+/** Scratch space up to this size is kept for the next call. */
+const SCRATCH_KEPT_BYTES_MAX = 80 << 20;
+
+/**
+ * Encodes `raw` (borrowed for the call) with zstd at `level` (1 to 19), content checksum on.
+ * The result is freshly allocated and belongs to the caller.
+ */
+export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
+  if (compressor === undefined) compressor = { context: new binding.CCtx(), level: Number.NaN };
+  if (compressor.level !== level) {
+    compressor.context.setParameter(binding.CParameter.compressionLevel, level);
+    compressor.context.setParameter(binding.CParameter.checksumFlag, 1);
+    compressor.level = level;
+  }
+  const rawCrc32c = crc32c(raw);
+  const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
+  const bound = binding.compressBound(raw.byteLength);
+  const target = scratch.byteLength >= bound ? scratch : new Uint8Array(bound);
+  if (bound <= SCRATCH_KEPT_BYTES_MAX) scratch = target;
+  const length = compressor.context.compress2(target, raw);
+  const stored = new Uint8Array(envelope.byteLength + length);
+  stored.set(envelope);
+  stored.set(target.subarray(0, length), envelope.byteLength);
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c };
+}
+
+/**
+ * Decodes a whole stored object and checks size and CRC-32C against its envelope. Throws `object-corrupt` naming `key`.
+ * `rawBytesMax` bounds what a damaged or hostile object can make us allocate.
+ */
+export function decodeObject(stored: Uint8Array, key: string, rawBytesMax: number): DecodedObject {
+  const envelope = decodeEnvelope(stored, key);
+  const corrupt = (why: string, cause?: unknown): SeawallError =>
+    new SeawallError("object-corrupt", `${key}: ${why}`, { cause });
+  if (envelope.rawBytes > rawBytesMax) throw corrupt(`claims ${envelope.rawBytes} bytes, more than ${rawBytesMax}`);
+  decompressor ??= new binding.DCtx();
+  const raw = Buffer.allocUnsafe(envelope.rawBytes);
+  let length: number;
+  try {
+    length = decompressor.decompress(raw, stored.subarray(envelope.contentOffset));
+  } catch (cause) {
+    throw corrupt("its content does not decompress", cause);
+  }
+  if (length !== envelope.rawBytes) throw corrupt(`holds ${length} bytes where ${envelope.rawBytes} were stored`);
+  if (crc32c(raw) !== envelope.rawCrc32c) throw corrupt("its CRC-32C is wrong");
+  return { envelope, raw };
+}
