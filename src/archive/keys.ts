@@ -1,0 +1,133 @@
+/**
+ * Every key of the archive, and back: the only place that invents them. Layout: docs/archive-format.md.
+ *
+ * Keys are computable from names, so a restore needs no index, and sort in WAL order within a timeline.
+ */
+import { SeawallError } from "../errors.ts";
+import type { Lsn, SegmentNumber, TimelineId } from "../wal/lsn.ts";
+import { historyFileName, parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
+
+const CLUSTER_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+
+/** A cluster name is one path part. Throws `usage`. */
+export function checkClusterName(name: string): string {
+  if (!CLUSTER_NAME.test(name)) {
+    throw new SeawallError("usage", `malformed cluster name "${name}"`, {
+      hint: "Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit.",
+    });
+  }
+  return name;
+}
+
+export function identityKey(cluster: string): string {
+  return `${cluster}/cluster.json`;
+}
+
+export function walPrefix(cluster: string): string {
+  return `${cluster}/wal/`;
+}
+
+export function timelinePrefix(cluster: string, timeline: TimelineId): string {
+  return `${cluster}/wal/${timelineText(timeline)}/`;
+}
+
+function segmentPlace(cluster: string, name: string): string {
+  return `${cluster}/wal/${name.slice(0, 8)}/${name.slice(8, 16)}/${name}`;
+}
+
+export interface SegmentPlace {
+  readonly timeline: TimelineId;
+  readonly segment: SegmentNumber;
+  readonly segmentSize: number;
+}
+
+export function segmentName(place: SegmentPlace): string {
+  return segmentFileName(place.timeline, place.segment, place.segmentSize);
+}
+
+export function segmentKey(cluster: string, place: SegmentPlace): string {
+  return `${segmentPlace(cluster, segmentName(place))}.zst`;
+}
+
+export function partialKey(cluster: string, place: SegmentPlace): string {
+  return `${segmentPlace(cluster, segmentName(place))}.partial.zst`;
+}
+
+/** A backup history file that `archive_command` hands over: `<segment>.<offset>.backup`. */
+export function backupHistoryKey(cluster: string, fileName: string): string {
+  return segmentPlace(cluster, fileName);
+}
+
+export function historyKey(cluster: string, timeline: TimelineId): string {
+  return `${cluster}/wal/${historyFileName(timeline)}`;
+}
+
+export function tailsPrefix(cluster: string): string {
+  return `${cluster}/tail/`;
+}
+
+export function tailPrefix(cluster: string, place: SegmentPlace): string {
+  return `${cluster}/tail/${segmentName(place)}/`;
+}
+
+const hex8 = (value: number): string => value.toString(16).toUpperCase().padStart(8, "0");
+
+/** A chunk: bytes `start` to `end` (offsets inside the segment, end exclusive, 8 hex digits each). */
+export function chunkKey(cluster: string, place: SegmentPlace, start: number, end: number): string {
+  return `${tailPrefix(cluster, place)}${hex8(start)}-${hex8(end)}.zst`;
+}
+
+export interface ChunkPlace extends SegmentPlace {
+  readonly key: string;
+  readonly start: number;
+  readonly end: number;
+}
+
+const CHUNK = /\/tail\/([0-9A-F]{24})\/([0-9A-F]{8})-([0-9A-F]{8})\.zst$/;
+
+/** Undefined for a key that is not a chunk of a segment of this size: not ours, left alone. */
+export function parseChunkKey(key: string, segmentSize: number): ChunkPlace | undefined {
+  const match = CHUNK.exec(key);
+  if (match?.[1] === undefined || match[2] === undefined || match[3] === undefined) return undefined;
+  const name = parseWalFileName(match[1], segmentSize);
+  if (name?.kind !== "segment") return undefined;
+  const start = Number.parseInt(match[2], 16);
+  const end = Number.parseInt(match[3], 16);
+  if (start >= end || end > segmentSize) return undefined;
+  return { key, timeline: name.timeline, segment: name.segment, segmentSize, start, end };
+}
+
+export type WalKey =
+  | { readonly kind: "segment" | "partial"; readonly timeline: TimelineId; readonly segment: SegmentNumber }
+  | { readonly kind: "history"; readonly timeline: TimelineId };
+
+/** Parses a key below `wal/`; undefined for anything this layout does not know. */
+export function parseWalKey(key: string, segmentSize: number): WalKey | undefined {
+  const file = key.slice(key.lastIndexOf("/") + 1);
+  const name = parseWalFileName(file.endsWith(".zst") ? file.slice(0, -4) : file, segmentSize);
+  switch (name?.kind) {
+    case "segment":
+    case "partial":
+      return file.endsWith(".zst") ? { kind: name.kind, timeline: name.timeline, segment: name.segment } : undefined;
+    case "history":
+      return file.endsWith(".zst") ? undefined : { kind: "history", timeline: name.timeline };
+    case "backup-history":
+    case undefined:
+      return undefined;
+  }
+}
+
+export function gapsPrefix(cluster: string): string {
+  return `${cluster}/gaps/`;
+}
+
+const hex16 = (lsn: Lsn): string => lsn.toString(16).toUpperCase().padStart(16, "0");
+
+export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn): string {
+  return `${gapsPrefix(cluster)}${timelineText(timeline)}-${hex16(from)}-${hex16(to)}.json`;
+}
+
+/** What the receiver kept of WAL that did not verify: raw bytes of the segment as received. */
+export function evidenceKey(cluster: string, place: SegmentPlace, atMs: number): string {
+  return `${cluster}/evidence/${segmentName(place)}-${atMs}.zst`;
+}

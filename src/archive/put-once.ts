@@ -1,0 +1,67 @@
+/**
+ * Promise 4 in one function: create if absent; equal content already there is success; different content is an error that
+ * names both sides. What counts is the decoded content: another zstd version may store the same bytes differently.
+ */
+import { type EncodedObject, decodeObject } from "../codec/object.ts";
+import { SeawallError } from "../errors.ts";
+import type { PutResult, RequestOptions, Store } from "../store/store.ts";
+
+/** An object may vanish between "exists" and our read (retired by another process): so often we try again. */
+const RACES_MAX = 3;
+
+/**
+ * Stores an encoded object. `raw` is the content it holds, for the comparison.
+ * Throws `segment-conflict`, or what the store throws; after an error the object may or may not be there.
+ */
+export async function putOnce(
+  store: Store,
+  key: string,
+  encoded: EncodedObject,
+  raw: Uint8Array,
+  options: RequestOptions = {},
+): Promise<PutResult> {
+  return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, (existing) => {
+    const { raw: theirs } = decodeObject(existing, key, Math.max(raw.byteLength, 1) * 2);
+    return firstDifference(theirs, raw);
+  });
+}
+
+/** The same for a plain file (history files, documents), compared byte for byte as stored. */
+export async function putPlainOnce(
+  store: Store,
+  key: string,
+  bytes: Uint8Array,
+  options: RequestOptions = {},
+): Promise<PutResult> {
+  return createOrCompare(store, key, bytes, options, (existing) => firstDifference(existing, bytes));
+}
+
+async function createOrCompare(
+  store: Store,
+  key: string,
+  body: Uint8Array,
+  options: RequestOptions & { readonly crc32c?: number | undefined },
+  differenceFrom: (existing: Uint8Array) => number,
+): Promise<PutResult> {
+  for (let race = 0; race < RACES_MAX; race++) {
+    const result = await store.put(key, body, options);
+    if (result === "created") return result;
+    const existing = await store.get(key, { signal: options.signal });
+    if (existing === undefined) continue;
+    const at = differenceFrom(existing.body);
+    if (at < 0) return "exists";
+    throw new SeawallError(
+      "segment-conflict",
+      `${key} is stored in ${store.description} with different content: the first difference is at byte ${at}`,
+    );
+  }
+  throw new SeawallError("store-unavailable", `${key} appeared and vanished ${RACES_MAX} times`);
+}
+
+/** Offset of the first byte that differs (or where the shorter one ends), -1 when equal. */
+export function firstDifference(a: Uint8Array, b: Uint8Array): number {
+  if (a.byteLength === b.byteLength && Buffer.compare(a, b) === 0) return -1;
+  const shared = Math.min(a.byteLength, b.byteLength);
+  for (let at = 0; at < shared; at++) if (a[at] !== b[at]) return at;
+  return shared;
+}

@@ -1,0 +1,211 @@
+/**
+ * The tip: the highest LSN restorable from the archive, found from the store alone (promise 3), and the segment a receiver
+ * resumes in. Reads the newest folders only: a handful of LISTs however large the archive is.
+ */
+import type { RequestOptions } from "../store/store.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  maxLsn,
+  nextSegment,
+  segmentOf,
+  segmentStart,
+  timelineOf,
+} from "../wal/lsn.ts";
+import { timelineText } from "../wal/names.ts";
+import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../wal/timeline.ts";
+import type { RecordCarry } from "../wal/verifier.ts";
+import type { Archive } from "./archive.ts";
+import { type Gap, decodeGap } from "./documents.ts";
+import { gapsPrefix, parseChunkKey, parseWalKey, tailsPrefix, timelinePrefix, walPrefix } from "./keys.ts";
+import { readTail } from "./tail.ts";
+import { peekWal, readHistory } from "./wal-objects.ts";
+
+export interface Tip {
+  readonly timeline: TimelineId;
+  /** End of the last complete record that is stored without a hole before it. */
+  readonly lsn: Lsn;
+  /** The segment that holds the tip: the first one of `timeline` that is not sealed. */
+  readonly segment: SegmentNumber;
+  /** The newest timeline the archive knows of, WAL stored or only its history file. */
+  readonly newestTimeline: TimelineId;
+  /** A sealed segment or a recorded gap leads up to `segment`: what comes after it may be stored before it. */
+  readonly anchored: boolean;
+}
+
+/** What the newest folders of one timeline hold. */
+export interface TimelineListing {
+  /** Sealed segments, ascending; from a folder border on, complete. */
+  readonly sealed: readonly SegmentNumber[];
+  readonly partials: readonly SegmentNumber[];
+  /** Segments with chunks, ascending. */
+  readonly tails: readonly SegmentNumber[];
+}
+
+/**
+ * The first segment that is not sealed, walking up from the lowest listed one and over gaps. The shipper stores the first
+ * segment of an archive or a timeline before anything later, so the lowest one stored is no accident of parallel writes.
+ * Undefined when nothing is stored. Pure.
+ */
+export function resumeSegment(
+  listing: TimelineListing,
+  gaps: readonly Gap[],
+  segmentSize: number,
+): SegmentNumber | undefined {
+  const lowest = listing.sealed[0] ?? listing.tails[0] ?? listing.partials[0];
+  if (lowest === undefined) return undefined;
+  let segment = lowest;
+  const sealed = new Set(listing.sealed);
+  for (;;) {
+    const over = gaps.find((gap) => covers(gap, segment, segmentSize));
+    if (over !== undefined) segment = segmentOf(over.toLsn, segmentSize);
+    else if (sealed.has(segment)) segment = nextSegment(segment);
+    else return segment;
+  }
+}
+
+function covers(gap: Gap, segment: SegmentNumber, segmentSize: number): boolean {
+  return segmentOf(gap.fromLsn, segmentSize) <= segment && segmentStart(segment, segmentSize) < gap.toLsn;
+}
+
+/** Finds the tip; undefined for an archive that holds no WAL yet. */
+export async function findTip(archive: Archive, options: RequestOptions = {}): Promise<Tip | undefined> {
+  const { segmentSize } = archive.identity;
+  const tails = await listTails(archive, options);
+  const timelines = await listTimelines(archive, options);
+  const withWal = [...new Set([...timelines.withFolder, ...tails.keys()])].sort((a, b) => b - a);
+  const newestTimeline = [...timelines.histories, ...withWal].reduce((a, b) => (a > b ? a : b), 0);
+  const gaps = await listGaps(archive, options);
+  for (const timeline of withWal) {
+    const listing = await listNewest(archive, timeline, tails.get(timeline) ?? [], options);
+    const segment = resumeSegment(
+      listing,
+      gaps.filter((gap) => gap.timeline === timeline),
+      segmentSize,
+    );
+    if (segment === undefined) continue;
+    const lsn = await tipIn(archive, timeline, segment, options);
+    const anchored = (listing.sealed[0] ?? segment) < segment;
+    return { timeline, lsn, segment, newestTimeline: timelineOf(newestTimeline), anchored };
+  }
+  return undefined;
+}
+
+async function tipIn(
+  archive: Archive,
+  timeline: TimelineId,
+  segment: SegmentNumber,
+  options: RequestOptions,
+): Promise<Lsn> {
+  const { segmentSize } = archive.identity;
+  const place = { timeline, segment, segmentSize };
+  let lsn = segmentStart(segment, segmentSize);
+  const before = await peekWal(archive, "segment", { ...place, segment: (segment - 1) as SegmentNumber }, options);
+  // A segment that ends inside a record is stored whole, but only what precedes that record can be replayed.
+  if (before !== undefined) lsn = before.verifiedLsn;
+  const tail = await readTail(archive, place, options);
+  if (tail !== undefined) lsn = maxLsn(lsn, tail.verifiedLsn);
+  const partial = await peekWal(archive, "partial", place, options);
+  if (partial !== undefined) lsn = maxLsn(lsn, partial.verifiedLsn);
+  return lsn;
+}
+
+/** The stored history of a timeline; a timeline without a file has no ancestors. */
+export async function historyOf(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<TimelineHistory> {
+  const content = await readHistory(archive, timeline, options);
+  return content === undefined ? rootHistory(timeline) : parseHistory(timeline, content);
+}
+
+/** What the verifier must know to begin at `segment`: the state of a record that crosses into it, if one does. */
+export async function carryInto(
+  archive: Archive,
+  history: TimelineHistory,
+  segment: SegmentNumber,
+  options: RequestOptions = {},
+): Promise<RecordCarry | undefined> {
+  if (segment === 0) return undefined;
+  const { segmentSize } = archive.identity;
+  const before = (segment - 1) as SegmentNumber;
+  const lastByte = (segmentStart(segment, segmentSize) - 1n) as Lsn;
+  const place = { timeline: ownerOf(history, lastByte), segment: before, segmentSize };
+  return (await peekWal(archive, "segment", place, options))?.carry;
+}
+
+export async function listGaps(archive: Archive, options: RequestOptions = {}): Promise<Gap[]> {
+  const gaps: Gap[] = [];
+  for await (const { key } of archive.store.list(gapsPrefix(archive.cluster), options)) {
+    const found = await archive.store.get(key, options);
+    if (found !== undefined) gaps.push(decodeGap(found.body, key));
+  }
+  return gaps;
+}
+
+/** Segments with chunks, by timeline, ascending. */
+export async function listTails(
+  archive: Archive,
+  options: RequestOptions = {},
+): Promise<Map<TimelineId, SegmentNumber[]>> {
+  const { segmentSize } = archive.identity;
+  const tails = new Map<TimelineId, SegmentNumber[]>();
+  for (const folder of await archive.store.listPrefixes(tailsPrefix(archive.cluster), options)) {
+    const chunk = parseChunkKey(`${folder}00000000-00000001.zst`, segmentSize);
+    if (chunk === undefined) continue;
+    const segments = tails.get(chunk.timeline);
+    if (segments === undefined) tails.set(chunk.timeline, [chunk.segment]);
+    else segments.push(chunk.segment);
+  }
+  return tails;
+}
+
+export interface TimelinesFound {
+  /** Timelines with a folder of segments, ascending. */
+  readonly withFolder: readonly TimelineId[];
+  /** History files newer than every folder: timelines that were announced but have no WAL yet. */
+  readonly histories: readonly TimelineId[];
+}
+
+export async function listTimelines(archive: Archive, options: RequestOptions = {}): Promise<TimelinesFound> {
+  const prefix = walPrefix(archive.cluster);
+  const withFolder: TimelineId[] = [];
+  for (const folder of await archive.store.listPrefixes(prefix, options)) {
+    const text = folder.slice(prefix.length, -1);
+    if (/^[0-9A-F]{8}$/.test(text) && text !== "00000000") withFolder.push(timelineOf(Number.parseInt(text, 16)));
+  }
+  const newest = withFolder.at(-1);
+  // Byte order puts "<TLI>.history" before "<TLI>/": starting behind the newest folder lists only newer history files.
+  const startAfter = newest === undefined ? undefined : `${prefix}${timelineText(newest)}/~`;
+  const histories: TimelineId[] = [];
+  for await (const { key } of archive.store.list(
+    prefix,
+    startAfter === undefined ? options : { ...options, startAfter },
+  )) {
+    const found = parseWalKey(key, archive.identity.segmentSize);
+    if (found?.kind === "history") histories.push(found.timeline);
+  }
+  return { withFolder, histories };
+}
+
+/** The newest two folders of a timeline: two, so that a hole left by parallel seals at a folder border is seen. */
+async function listNewest(
+  archive: Archive,
+  timeline: TimelineId,
+  tails: readonly SegmentNumber[],
+  options: RequestOptions,
+): Promise<TimelineListing> {
+  const folders = await archive.store.listPrefixes(timelinePrefix(archive.cluster, timeline), options);
+  const sealed: SegmentNumber[] = [];
+  const partials: SegmentNumber[] = [];
+  for (const folder of folders.slice(-2)) {
+    for await (const { key } of archive.store.list(folder, options)) {
+      const found = parseWalKey(key, archive.identity.segmentSize);
+      if (found?.kind === "segment") sealed.push(found.segment);
+      if (found?.kind === "partial") partials.push(found.segment);
+    }
+  }
+  return { sealed, partials, tails };
+}
