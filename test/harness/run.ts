@@ -7,8 +7,6 @@ export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly timeoutMs?: number;
-  /** An abort kills the program. */
-  readonly signal?: AbortSignal;
   /** Exit statuses that are not an error; 0 only by default. */
   readonly accept?: readonly number[];
 }
@@ -27,7 +25,6 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     env: options.env ?? process.env,
     timeout: options.timeoutMs ?? 120_000,
     killSignal: "SIGKILL",
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...identity(options.account),
   });
   let stdout = "";

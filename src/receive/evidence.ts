@@ -1,0 +1,34 @@
+/**
+ * WAL that does not verify is kept before the receiver stops: the bytes of its segment as they were received, so that they
+ * can be compared with the server's own file. It is never acknowledged and never part of the archive.
+ */
+import { evidenceKey } from "../archive/keys.ts";
+import type { Archive, Encoder } from "../archive/archive.ts";
+import { putOnce } from "../archive/put-once.ts";
+import type { Log } from "../log.ts";
+import type { OpenSegment } from "./assembler.ts";
+
+const TIMEOUT_MS = 10_000;
+
+/** Stores what was received of `open`; a failure to do so is logged, not thrown: the first error is the one that counts. */
+export async function keepEvidence(
+  archive: Archive,
+  open: OpenSegment,
+  options: { readonly encoder: Encoder; readonly log: Log; readonly nowMs: number; readonly error: Error },
+): Promise<void> {
+  const { encoder, log, nowMs, error } = options;
+  const key = evidenceKey(archive.cluster, open.place, nowMs);
+  const raw = open.buffer.bytes.subarray(0, open.received);
+  try {
+    const meta = {
+      kind: "evidence",
+      reason: error.message,
+      systemIdentifier: archive.identity.systemIdentifier.toString(),
+    };
+    const encoded = await encoder.encode(raw, meta);
+    await putOnce(archive.store, key, encoded, raw, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    log.error("kept the WAL that does not verify", { key, bytes: raw.byteLength });
+  } catch (failure) {
+    log.error("could not keep the WAL that does not verify", { key, error: failure });
+  }
+}

@@ -1,0 +1,37 @@
+/** What a receiver is told; the command line's table (config/options.ts) gives the defaults. */
+import type { Log } from "../log.ts";
+import type { ConnectionSettings } from "../replication/settings.ts";
+import type { Store } from "../store/store.ts";
+import type { ReceiverState } from "./status.ts";
+
+export interface ReceiverOptions {
+  readonly settings: ConnectionSettings;
+  readonly store: Store;
+  readonly cluster: string;
+  /** Undefined: stream without a slot. */
+  readonly slot: string | undefined;
+  readonly createSlot: boolean;
+  /** 0 for a synchronous standby: ship as soon as there is anything. */
+  readonly shipIntervalMs: number;
+  readonly statusIntervalMs: number;
+  /** Silence after which the server is asked for a sign of life, and again that long until it is taken for dead. */
+  readonly receiverTimeoutMs: number;
+  readonly compressLevel: number;
+  readonly codecThreads: number;
+  readonly chunksInFlightMax: number;
+  readonly bufferSegments: number;
+  readonly reconnectDelayMaxMs: number;
+  /** Ask the store again about every chunk before acknowledging it. */
+  readonly confirmChunks: boolean;
+  /** How long a graceful stop waits for the tail to be stored. */
+  readonly shutdownTimeoutMs: number;
+  /** Give up at the first error instead of reconnecting. */
+  readonly once: boolean;
+  readonly log: Log;
+  readonly state: ReceiverState;
+  /** Aborted once: store the tail, report it, end. */
+  readonly stop: AbortSignal;
+  /** Aborted: end at once. Nothing acknowledged is lost. */
+  readonly kill: AbortSignal;
+  readonly random: () => number;
+}

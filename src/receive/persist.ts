@@ -1,0 +1,32 @@
+/**
+ * Trying until it is stored. The store's own retries are bounded; a receiver that gave up after them would end the archive
+ * because of an outage. So it goes on, at a bounded rate, until it succeeds, fails for good, or is cancelled; meanwhile the
+ * bounded buffers fill and the server feels the backpressure.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { SeawallError } from "../errors.ts";
+import type { Log } from "../log.ts";
+
+const DELAY_FIRST_MS = 100;
+const DELAY_MAX_MS = 10_000;
+
+export interface PersistOptions {
+  /** For the log: what is being stored. */
+  readonly what: string;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+/** Runs `work` until it succeeds. Rejects with the first error that is not retryable, or `aborted`. */
+export async function persist<T>(work: () => Promise<T>, options: PersistOptions): Promise<T> {
+  const { what, log, signal } = options;
+  for (let delayMs = DELAY_FIRST_MS; ; delayMs = Math.min(delayMs * 2, DELAY_MAX_MS)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (signal.aborted || !(error instanceof SeawallError) || !error.retryable) throw error;
+      log.warn(`could not store ${what}; trying again`, { error, delayMs });
+      await sleep(delayMs, undefined, { signal });
+    }
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * Retiring chunks: keys that are covered by something larger are deleted later and in batch, off the way of the WAL.
+ * Losing this list loses nothing: the next start finds such chunks and retires them again.
+ */
+import { isAbort } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { Store } from "../store/store.ts";
+
+const BATCH_MAX = 1000;
+const DELAY_MS = 5_000;
+/** While deletes fail, at most so many keys are remembered; the rest wait for the next start. */
+const KEYS_MAX = 50_000;
+
+export class Retirement {
+  readonly #store: Store;
+  readonly #log: Log;
+  #keys: string[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #retired = 0;
+
+  constructor(store: Store, log: Log) {
+    this.#store = store;
+    this.#log = log;
+  }
+
+  /** Chunks deleted so far. */
+  get retired(): number {
+    return this.#retired;
+  }
+
+  add(keys: readonly string[]): void {
+    for (const key of keys) if (this.#keys.length < KEYS_MAX) this.#keys.push(key);
+    if (this.#keys.length === 0) return;
+    if (this.#keys.length >= BATCH_MAX) void this.#run();
+    else this.#timer ??= setTimeout(() => void this.#run(), DELAY_MS).unref();
+  }
+
+  /** Deletes what is known now; never rejects: what fails is tried again with the next batch. */
+  async finish(signal?: AbortSignal): Promise<void> {
+    await this.#running;
+    if (this.#keys.length > 0) await this.#run(signal);
+  }
+
+  async #run(signal?: AbortSignal): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#running !== undefined) return this.#running;
+    const keys = this.#keys.splice(0);
+    this.#running = this.#store
+      .delete(keys, { signal })
+      .then(() => {
+        this.#retired += keys.length;
+      })
+      .catch((error: unknown) => {
+        if (!isAbort(error))
+          this.#log.warn("chunks could not be retired; trying again later", { error, keys: keys.length });
+        this.#keys.push(...keys.slice(0, Math.max(0, KEYS_MAX - this.#keys.length)));
+      })
+      .finally(() => {
+        this.#running = undefined;
+      });
+    return this.#running;
+  }
+}

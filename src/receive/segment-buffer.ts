@@ -1,0 +1,60 @@
+/**
+ * Segment buffers: the fixed pool that bounds the receiver's memory (promise 7). When all are full of WAL that is not yet
+ * stored, `acquire` waits; the receiver then stops reading the socket, which is the backpressure the server feels.
+ */
+import { SeawallError, invariant } from "../errors.ts";
+
+/** Shared memory, so that the codec's threads read it in place. Contents past what was written are undefined. */
+export interface SegmentBuffer {
+  readonly bytes: Uint8Array<SharedArrayBuffer>;
+}
+
+export class SegmentBufferPool {
+  readonly #segmentSize: number;
+  readonly #count: number;
+  readonly #free: SegmentBuffer[] = [];
+  #made = 0;
+  #waiting: { readonly give: (buffer: SegmentBuffer) => void } | undefined;
+
+  constructor(options: { readonly segmentSize: number; readonly count: number }) {
+    invariant(options.count >= 2, "a pool needs one segment to fill and one to store");
+    this.#segmentSize = options.segmentSize;
+    this.#count = options.count;
+  }
+
+  /** Segments in hand: being filled or being stored. */
+  get inUse(): number {
+    return this.#made - this.#free.length;
+  }
+
+  /** A buffer to fill; waits for one to be released. One waiter at a time: the receiver. Rejects `aborted`. */
+  async acquire(signal: AbortSignal): Promise<SegmentBuffer> {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#made < this.#count) {
+      this.#made++;
+      return { bytes: new Uint8Array(new SharedArrayBuffer(this.#segmentSize)) };
+    }
+    invariant(this.#waiting === undefined, "only the receiver waits for segment buffers");
+    return new Promise<SegmentBuffer>((resolve, reject) => {
+      const abort = (): void => {
+        this.#waiting = undefined;
+        reject(new SeawallError("aborted", "cancelled while waiting for the store", { cause: signal.reason }));
+      };
+      if (signal.aborted) return abort();
+      signal.addEventListener("abort", abort, { once: true });
+      this.#waiting = {
+        give: (buffer) => {
+          signal.removeEventListener("abort", abort);
+          this.#waiting = undefined;
+          resolve(buffer);
+        },
+      };
+    });
+  }
+
+  release(buffer: SegmentBuffer): void {
+    if (this.#waiting !== undefined) this.#waiting.give(buffer);
+    else this.#free.push(buffer);
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What the receiver must know of a server before it streams: who it is, where it is, how it got there, and our slot.
+ */
+import type { Archive } from "../archive/archive.ts";
+import { putHistory } from "../archive/wal-objects.ts";
+import { SeawallError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { ReplicationConnection } from "../replication/connection.ts";
+import { parseSegmentSize } from "../replication/commands.ts";
+import type { Lsn, TimelineId } from "../wal/lsn.ts";
+import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
+
+/** PostgreSQL 14 to 18: what the verifier knows the pages of. */
+const MAJOR_MIN = 14;
+const MAJOR_MAX = 18;
+
+export interface ServerFacts {
+  readonly systemIdentifier: bigint;
+  readonly timeline: TimelineId;
+  readonly flushLsn: Lsn;
+  readonly segmentSize: number;
+  readonly major: number;
+  readonly inRecovery: boolean;
+  /** `wal_sender_timeout` in milliseconds; 0 when switched off. */
+  readonly walSenderTimeoutMs: number;
+}
+
+export async function readServerFacts(connection: ReplicationConnection): Promise<ServerFacts> {
+  const major = Math.floor(connection.serverVersion / 10000);
+  if (major < MAJOR_MIN || major > MAJOR_MAX) {
+    throw new SeawallError(
+      "server-version",
+      `the server is PostgreSQL ${major}; Seawall knows ${MAJOR_MIN} to ${MAJOR_MAX}`,
+    );
+  }
+  const { systemIdentifier, timeline, xlogpos } = await connection.identifySystem();
+  const segmentSize = parseSegmentSize(await connection.show("wal_segment_size"));
+  const inRecovery = (await connection.show("in_hot_standby")) === "on";
+  const walSenderTimeoutMs = parseMilliseconds(await connection.show("wal_sender_timeout"));
+  return { systemIdentifier, timeline, flushLsn: xlogpos, segmentSize, major, inRecovery, walSenderTimeoutMs };
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** A GUC with a time unit as SHOW prints it: `1min`, `30s`, `0`. */
+export function parseMilliseconds(text: string): number {
+  const match = /^(\d+)(ms|s|min|h|d)?$/.exec(text);
+  if (match?.[1] === undefined) throw new SeawallError("server-protocol", `the server shows a time as "${text}"`);
+  return Number(match[1]) * (UNITS[match[2] ?? "ms"] ?? 1);
+}
+
+/**
+ * The server's history up to its timeline. Stores each `.history` file the archive lacks, before any WAL of that timeline.
+ * Throws `timeline-unrelated` when the archive holds another history under the same number.
+ */
+export async function followHistories(
+  connection: ReplicationConnection,
+  archive: Archive,
+  timeline: TimelineId,
+  signal: AbortSignal,
+): Promise<TimelineHistory> {
+  if (timeline === 1) return rootHistory(timeline);
+  const own = await connection.timelineHistory(timeline);
+  const history = parseHistory(timeline, own.content);
+  const ancestors = history.entries.map((entry) => entry.timeline).filter((ancestor) => ancestor > 1);
+  for (const ancestor of ancestors) {
+    const file = await historyIfThere(connection, ancestor);
+    if (file !== undefined) await storeHistory(archive, ancestor, file, signal);
+  }
+  await storeHistory(archive, timeline, own.content, signal);
+  return history;
+}
+
+/** A server restored with another server's help may lack its ancestors' files: its own file names them all. */
+async function historyIfThere(
+  connection: ReplicationConnection,
+  timeline: TimelineId,
+): Promise<Uint8Array | undefined> {
+  try {
+    return (await connection.timelineHistory(timeline)).content;
+  } catch (error) {
+    if (error instanceof SeawallError && error.code === "history-missing") return undefined;
+    throw error;
+  }
+}
+
+async function storeHistory(
+  archive: Archive,
+  timeline: TimelineId,
+  content: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await putHistory(archive, timeline, content, { signal });
+  } catch (cause) {
+    if (!(cause instanceof SeawallError) || cause.code !== "segment-conflict") throw cause;
+    throw new SeawallError("timeline-unrelated", `the archive holds another history of timeline ${timeline}`, {
+      cause,
+      hint: "Two servers were promoted to the same timeline number: archive one of them under a new --cluster.",
+    });
+  }
+}
+
+export interface SlotOptions {
+  readonly name: string;
+  readonly create: boolean;
+  readonly log: Log;
+}
+
+/**
+ * Sees to it that the slot is there and reserves WAL, and returns its restart LSN. A slot without one was never used, or
+ * the server has given it up: it keeps nothing, so it is made anew; a hole it leaves is found when streaming starts.
+ * Throws `slot-missing` or `slot-invalidated` when it may not be created, and what the server answers.
+ */
+export async function ensureSlot(connection: ReplicationConnection, options: SlotOptions): Promise<Lsn | undefined> {
+  const { name, create, log } = options;
+  const found = await connection.readSlot(name);
+  if (found?.restartLsn !== undefined) return found.restartLsn;
+  if (!create) {
+    if (found === undefined) throw new SeawallError("slot-missing", `the server has no replication slot "${name}"`);
+    throw new SeawallError("slot-invalidated", `the replication slot "${name}" keeps no WAL`);
+  }
+  if (found !== undefined) {
+    await connection.dropSlot(name);
+    log.warn("the replication slot kept no WAL (never used, or invalidated); making it anew", { slot: name });
+  }
+  await connection.createPhysicalSlot(name, { reserveWal: true });
+  log.info("created the replication slot", { slot: name });
+  return (await connection.readSlot(name))?.restartLsn;
+}

@@ -1,0 +1,322 @@
+/**
+ * The shipper: verified WAL becomes stored objects, and stored objects become `storedLsn`. Two kinds of object: chunks of
+ * the open segment, every `shipIntervalMs` or as soon as there is anything; and whole segments, sealed when full.
+ *
+ * Nothing here blocks the receiver: `advance` and `seal` start work and return; the pool of segment buffers is the bound.
+ * Several PUTs are in flight, the ledger advances over the contiguous prefix only. What fails passingly is tried until it
+ * succeeds or the run is cancelled; what fails for good ends the run through `failure`.
+ */
+import type { Archive, Encoder } from "../archive/archive.ts";
+import { chunkKey } from "../archive/keys.ts";
+import { type StoredWal, type WalFacts, putChunk, putSegment } from "../archive/wal-objects.ts";
+import { isAbort } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { type Lsn, addBytes, formatLsn, segmentEnd } from "../wal/lsn.ts";
+import type { OpenSegment } from "./assembler.ts";
+import type { Ledger } from "./ledger.ts";
+import { persist } from "./persist.ts";
+import type { Retirement } from "./retirement.ts";
+import type { SegmentBufferPool } from "./segment-buffer.ts";
+import { type Merge, TailLevels } from "./tail-merge.ts";
+
+export interface ShipperOptions {
+  readonly archive: Archive;
+  readonly encoder: Encoder;
+  readonly pool: SegmentBufferPool;
+  readonly ledger: Ledger;
+  readonly retirement: Retirement;
+  readonly log: Log;
+  readonly nowMs: () => number;
+  /** Ends all work; in-flight objects may or may not be stored. */
+  readonly signal: AbortSignal;
+  /** How long verified bytes may wait for company before they are shipped; 0: not at all. */
+  readonly shipIntervalMs: number;
+  /** Chunk PUTs in flight; while they are, newer bytes gather for the next. */
+  readonly chunksInFlightMax: number;
+  /** Ask the store again about each chunk before acknowledging it. Segments are always confirmed. */
+  readonly confirmChunks: boolean;
+  /** Nothing precedes this stream in the archive: its first segment must be stored before anything later. */
+  readonly unanchored: boolean;
+  readonly observer: ShipperObserver;
+}
+
+export interface ShipperObserver {
+  /** `storedLsn` moved. */
+  stored(): void;
+  sealed(stored: StoredWal): void;
+  chunk(stored: StoredWal): void;
+}
+
+/** The open segment's shipping: which bytes are on their way, and what is stored. */
+interface Shipping {
+  readonly open: OpenSegment;
+  readonly levels: TailLevels;
+  /** Keys of chunks that are stored, or may be: all of them are retired when the segment is sealed. */
+  readonly keys: Set<string>;
+  readonly chunkPuts: Set<Promise<void>>;
+  readonly chunksCancelled: AbortController;
+  /** Bytes before this are stored or on their way. */
+  shipped: number;
+  /** Since when the bytes after `shipped` have been waiting. */
+  waitingSinceMs: number | undefined;
+  merging: boolean;
+}
+
+export class Shipper {
+  readonly #options: ShipperOptions;
+  readonly #failed = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #seals = new Set<Promise<void>>();
+  #current: Shipping | undefined;
+  #chunksInFlight = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  #urgent = false;
+  #anchor: Promise<void> | undefined;
+  #anchored: boolean;
+
+  constructor(options: ShipperOptions) {
+    this.#options = options;
+    this.#signal = AbortSignal.any([options.signal, this.#failed.signal]);
+    this.#anchored = !options.unanchored;
+  }
+
+  /** Aborted, with the error as reason, when something failed for good. */
+  get failure(): AbortSignal {
+    return this.#failed.signal;
+  }
+
+  /** The open segment has new verified bytes. */
+  advance(open: OpenSegment): void {
+    const shipping = this.#shipping(open);
+    if (open.verified <= shipping.shipped) return;
+    shipping.waitingSinceMs ??= this.#options.nowMs();
+    this.#schedule();
+  }
+
+  /** Ships what is verified now, without waiting for the interval. */
+  hurry(): void {
+    this.#urgent = true;
+    this.#pump();
+  }
+
+  /** The segment is complete: it becomes one object, and its chunks superfluous. The shipper owns its buffer from here. */
+  seal(open: OpenSegment, facts: Omit<WalFacts, "startLsn" | "endLsn">): void {
+    const shipping = this.#shipping(open);
+    this.#current = undefined;
+    this.#unschedule();
+    const seal = this.#seal(shipping, facts).finally(() => this.#seals.delete(seal));
+    this.#seals.add(seal);
+    if (!this.#anchored) this.#anchor ??= seal;
+  }
+
+  /**
+   * Stores everything verified so far, seals included. Resolves with true when all of it is stored, false when the shipper
+   * failed or was cancelled, or `overdue` was aborted, before.
+   */
+  async drain(overdue: AbortSignal): Promise<boolean> {
+    return this.#settleUntil(() => {
+      const shipping = this.#current;
+      return this.#seals.size === 0 && (shipping === undefined || this.#idle(shipping));
+    }, overdue);
+  }
+
+  /** The same for what lies before `lsn`, however much arrives meanwhile. */
+  async storeUpTo(lsn: Lsn, overdue: AbortSignal): Promise<boolean> {
+    return this.#settleUntil(() => this.#options.ledger.storedLsn >= lsn, overdue);
+  }
+
+  async #settleUntil(done: () => boolean, overdue: AbortSignal): Promise<boolean> {
+    const signal = AbortSignal.any([this.#signal, overdue]);
+    const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    while (!done()) {
+      if (signal.aborted) return false;
+      const shipping = this.#current;
+      if (shipping !== undefined && shipping.open.verified > shipping.shipped) {
+        shipping.waitingSinceMs ??= this.#options.nowMs();
+        this.hurry();
+      }
+      const pending = [...this.#seals, ...(shipping?.chunkPuts ?? [])];
+      if (pending.length === 0) return done();
+      await Promise.race([...pending, aborted]);
+    }
+    return true;
+  }
+
+  #idle(shipping: Shipping): boolean {
+    return shipping.chunkPuts.size === 0 && shipping.open.verified <= shipping.shipped;
+  }
+
+  /** Ends timers and waits for what is in flight to settle (cancelled by the signal); frees the open segment. */
+  async close(): Promise<void> {
+    this.#unschedule();
+    this.#failed.abort();
+    const shipping = this.#current;
+    this.#current = undefined;
+    await Promise.allSettled([...this.#seals, ...(shipping?.chunkPuts ?? [])]);
+    if (shipping !== undefined) this.#options.pool.release(shipping.open.buffer);
+  }
+
+  #shipping(open: OpenSegment): Shipping {
+    if (this.#current?.open === open) return this.#current;
+    this.#current = {
+      open,
+      levels: new TailLevels(),
+      keys: new Set(),
+      chunkPuts: new Set(),
+      chunksCancelled: new AbortController(),
+      shipped: open.storedPrefixBytes,
+      waitingSinceMs: undefined,
+      merging: false,
+    };
+    return this.#current;
+  }
+
+  #schedule(): void {
+    const { shipIntervalMs, nowMs } = this.#options;
+    if (shipIntervalMs === 0) {
+      // Everything the socket has delivered in this turn of the event loop goes into one chunk.
+      this.#immediate ??= setImmediate(() => this.#pump());
+      return;
+    }
+    const since = this.#current?.waitingSinceMs;
+    if (since === undefined) return;
+    this.#timer ??= setTimeout(() => this.#pump(), Math.max(0, since + shipIntervalMs - nowMs()));
+  }
+
+  #unschedule(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    clearImmediate(this.#immediate);
+    this.#immediate = undefined;
+  }
+
+  /** Starts the next chunk if one is due and a place in flight is free. */
+  #pump(): void {
+    this.#unschedule();
+    const shipping = this.#current;
+    const { chunksInFlightMax, shipIntervalMs, nowMs } = this.#options;
+    if (this.#signal.aborted || shipping?.waitingSinceMs === undefined) return;
+    if (this.#anchor !== undefined && !this.#anchored) return;
+    const due = this.#urgent || nowMs() - shipping.waitingSinceMs >= shipIntervalMs;
+    if (!due) return this.#schedule();
+    if (this.#chunksInFlight >= chunksInFlightMax) return;
+    this.#urgent = false;
+    this.#ship(shipping);
+  }
+
+  #ship(shipping: Shipping): void {
+    const start = shipping.shipped;
+    const end = shipping.open.verified;
+    shipping.shipped = end;
+    shipping.waitingSinceMs = undefined;
+    this.#chunksInFlight++;
+    const put = this.#putChunk(shipping, start, end, 0)
+      .then((stored) => {
+        if (stored === undefined) return;
+        this.#options.observer.chunk(stored);
+        this.#confirm(shipping.open, start, end, addBytes(shipping.open.startLsn, end));
+        this.#mergeTail(shipping);
+      })
+      .finally(() => {
+        shipping.chunkPuts.delete(put);
+        this.#chunksInFlight--;
+        this.#pump();
+      });
+    shipping.chunkPuts.add(put);
+  }
+
+  /** Undefined when the chunk is not needed any more (sealed meanwhile) or the run ended. */
+  async #putChunk(shipping: Shipping, start: number, end: number, level: number): Promise<StoredWal | undefined> {
+    const { archive, encoder, log, confirmChunks } = this.#options;
+    const { open } = shipping;
+    const endLsn = addBytes(open.startLsn, end);
+    const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn };
+    const signal = AbortSignal.any([this.#signal, shipping.chunksCancelled.signal]);
+    const raw = open.buffer.bytes.subarray(start, end);
+    const options = { encoder, signal, confirm: confirmChunks || level > 0 };
+    shipping.keys.add(chunkKey(archive.cluster, open.place, start, end));
+    try {
+      const stored = await persist(() => putChunk(archive, open.place, start, raw, facts, options), {
+        what: `chunk up to ${formatLsn(endLsn)}`,
+        log,
+        signal,
+      });
+      shipping.levels.add(level, { key: stored.key, start, end });
+      return stored;
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+      else if (!isAbort(error)) log.debug("a cancelled chunk ended with an error", { error });
+      return undefined;
+    }
+  }
+
+  #mergeTail(shipping: Shipping): void {
+    if (shipping.merging || shipping.chunksCancelled.signal.aborted) return;
+    const merge = shipping.levels.take();
+    if (merge === undefined) return;
+    shipping.merging = true;
+    const put = this.#merge(shipping, merge).finally(() => {
+      shipping.chunkPuts.delete(put);
+      shipping.merging = false;
+      this.#mergeTail(shipping);
+    });
+    shipping.chunkPuts.add(put);
+  }
+
+  async #merge(shipping: Shipping, merge: Merge): Promise<void> {
+    const stored = await this.#putChunk(shipping, merge.start, merge.end, merge.level + 1);
+    if (stored === undefined) return shipping.levels.putBack(merge);
+    const replaced = merge.replaces.map((chunk) => chunk.key);
+    for (const key of replaced) shipping.keys.delete(key);
+    this.#options.retirement.add(replaced);
+  }
+
+  async #seal(shipping: Shipping, partialFacts: Omit<WalFacts, "startLsn" | "endLsn">): Promise<void> {
+    const { archive, encoder, log, observer, pool, retirement } = this.#options;
+    const { open } = shipping;
+    const endLsn = segmentEnd(open.place.segment, open.place.segmentSize);
+    const facts: WalFacts = { ...partialFacts, startLsn: open.startLsn, endLsn };
+    const signal = this.#signal;
+    try {
+      await this.#afterAnchor();
+      const options = { encoder, signal, confirm: true };
+      const stored = await persist(() => putSegment(archive, open.place, open.buffer.bytes, facts, options), {
+        what: `segment ending at ${formatLsn(endLsn)}`,
+        log,
+        signal,
+      });
+      observer.sealed(stored);
+      this.#anchored = true;
+      this.#confirm(open, 0, open.place.segmentSize, facts.verifiedLsn);
+      shipping.chunksCancelled.abort();
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+      shipping.chunksCancelled.abort();
+    }
+    // The buffer is read by chunk PUTs until they have settled.
+    await Promise.allSettled([...shipping.chunkPuts]);
+    pool.release(open.buffer);
+    if (!signal.aborted) retirement.add([...shipping.keys]);
+    this.#pump();
+  }
+
+  /** The first segment of an archive or a timeline is stored before any later one, so a hole can never precede them all. */
+  async #afterAnchor(): Promise<void> {
+    const anchor = this.#anchor;
+    if (!this.#anchored && anchor !== undefined) await anchor;
+  }
+
+  #confirm(open: OpenSegment, start: number, end: number, verifiedLsn: Lsn): void {
+    const moved = this.#options.ledger.confirm({
+      from: addBytes(open.startLsn, start),
+      to: addBytes(open.startLsn, end),
+      verified: verifiedLsn,
+    });
+    if (moved) this.#options.observer.stored();
+  }
+
+  #fail(error: unknown): void {
+    if (!this.#failed.signal.aborted) this.#failed.abort(error);
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Where to begin: the tip of the archive on the server's history, then the slot, then the server's own position. And
+ * whether to begin at all: a server that does not continue this archive is refused before a byte is written. Pure.
+ *
+ * Source: PostgreSQL streamutil.c / receivelog.c (FindStreamingStart) for the order; ours puts the archive first.
+ */
+import type { Tip } from "../archive/tip.ts";
+import { SeawallError } from "../errors.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentOf, segmentStart } from "../wal/lsn.ts";
+import { type TimelineHistory, nextTimelineOf, ownerOf, switchPointOf } from "../wal/timeline.ts";
+
+export interface StartFacts {
+  readonly tip: Tip | undefined;
+  readonly server: {
+    readonly timeline: TimelineId;
+    /** IDENTIFY_SYSTEM's xlogpos: the flush position, or on a standby the last position received. */
+    readonly flushLsn: Lsn;
+    readonly inRecovery: boolean;
+  };
+  /** The server's own history, up to its timeline. */
+  readonly history: TimelineHistory;
+  readonly slotRestartLsn: Lsn | undefined;
+  /** Timelines this process has streamed to their end: what lies between the tip and the switch point is no record. */
+  readonly ended: ReadonlySet<TimelineId>;
+  readonly segmentSize: number;
+}
+
+export interface StartPosition {
+  readonly timeline: TimelineId;
+  readonly segment: SegmentNumber;
+  readonly startLsn: Lsn;
+  /** All complete records before this are stored: what may be reported as flushed at once. */
+  readonly storedLsn: Lsn;
+  /** Nothing in the archive leads up to this segment on this timeline. */
+  readonly unanchored: boolean;
+  /** A finished timeline whose last segment is still a tail: to be stored as `.partial`. */
+  readonly finish: { readonly timeline: TimelineId; readonly segment: SegmentNumber } | undefined;
+  readonly from: "archive" | "slot" | "server";
+}
+
+/** Throws `timeline-behind`, `timeline-unrelated`, `wal-diverged`, or the retryable `server-behind`. */
+export function decideStart(facts: StartFacts): StartPosition {
+  const { tip, server, history, slotRestartLsn, segmentSize } = facts;
+  const at = (timeline: TimelineId, segment: SegmentNumber, rest: Partial<StartPosition>): StartPosition => {
+    const startLsn = segmentStart(segment, segmentSize);
+    return {
+      timeline,
+      segment,
+      startLsn,
+      storedLsn: startLsn,
+      unanchored: false,
+      finish: undefined,
+      from: "archive",
+      ...rest,
+    };
+  };
+  if (tip === undefined) {
+    const lsn = slotRestartLsn ?? server.flushLsn;
+    const segment = segmentOf(lsn, segmentSize);
+    const from = slotRestartLsn === undefined ? "server" : "slot";
+    return at(ownerOf(history, lsn), segment, { unanchored: true, from });
+  }
+  refuseOlderServer(tip, server.timeline);
+  if (tip.timeline === server.timeline) {
+    refuseShorterServer(tip, server);
+    return at(tip.timeline, tip.segment, { storedLsn: tip.lsn, unanchored: !tip.anchored });
+  }
+  const switchLsn = switchPointOf(history, tip.timeline);
+  const next = nextTimelineOf(history, tip.timeline);
+  if (switchLsn === undefined || next === undefined) {
+    throw new SeawallError(
+      "timeline-unrelated",
+      `the server's timeline ${server.timeline} does not descend from the archive's timeline ${tip.timeline}`,
+    );
+  }
+  if (tip.lsn < switchLsn && !facts.ended.has(tip.timeline)) {
+    return at(tip.timeline, tip.segment, { storedLsn: tip.lsn, unanchored: !tip.anchored });
+  }
+  const finish = { timeline: tip.timeline, segment: tip.segment };
+  const segment = segmentOf(switchLsn, segmentSize);
+  // What the old timeline has past the switch point is no part of this history: flush starts at the switch.
+  return at(next, segment, { storedLsn: minOf(tip.lsn, switchLsn), unanchored: true, finish });
+}
+
+function minOf(a: Lsn, b: Lsn): Lsn {
+  return a < b ? a : b;
+}
+
+function refuseOlderServer(tip: Tip, timeline: TimelineId): void {
+  if (tip.newestTimeline > timeline) {
+    throw new SeawallError(
+      "timeline-behind",
+      `the server is on timeline ${timeline}, the archive already knows timeline ${tip.newestTimeline}`,
+    );
+  }
+}
+
+function refuseShorterServer(tip: Tip, server: StartFacts["server"]): void {
+  if (server.flushLsn >= tip.lsn) return;
+  const where = `the archive's tip ${formatLsn(tip.lsn)} lies past the server's ${formatLsn(server.flushLsn)} on timeline ${tip.timeline}`;
+  if (server.inRecovery)
+    throw new SeawallError("server-behind", `${where}, which is a standby that has yet to catch up`);
+  throw new SeawallError("wal-diverged", where, {
+    hint: "The server was rolled back in place without a new timeline (a restored snapshot, lost fsyncs): archive it under a new --cluster.",
+  });
+}

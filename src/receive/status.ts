@@ -1,0 +1,246 @@
+/**
+ * Where every byte is: the receiver's state as `status`, `/status.json` and the metrics show it. One mutable record, written
+ * by the receiver, read by anybody at any time; nothing here decides anything.
+ */
+import type { StoredWal } from "../archive/wal-objects.ts";
+import { SeawallError } from "../errors.ts";
+import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
+import { CommitAges } from "./commit-ages.ts";
+
+export type ReceiverPhase = "starting" | "connecting" | "streaming" | "waiting" | "stopping" | "stopped" | "failed";
+
+/** What the server says of our slot; asked every so often over an ordinary connection. */
+export interface SlotStatus {
+  readonly name: string;
+  readonly active: boolean;
+  readonly restartLsn: string | undefined;
+  /** `reserved`, `extended`, `unreserved` or `lost` (pg_replication_slots.wal_status). */
+  readonly walStatus: string | undefined;
+  /** WAL the server keeps because of the slot, in bytes. */
+  readonly retainedBytes: number | undefined;
+  /** WAL that may still be written before the slot is in danger (safe_wal_size). */
+  readonly safeBytes: number | undefined;
+}
+
+export interface ReceiverCounters {
+  receivedBytes: number;
+  records: number;
+  commits: number;
+  segmentsSealed: number;
+  sealedRawBytes: number;
+  sealedStoredBytes: number;
+  chunksStored: number;
+  chunkStoredBytes: number;
+  chunksRetired: number;
+  reconnects: number;
+  gaps: number;
+}
+
+/** The JSON shape: stable, extended only. LSNs as text, times as ISO 8601, null for what is not known yet. */
+export interface ReceiverStatus {
+  readonly cluster: string;
+  readonly systemIdentifier: string | null;
+  readonly timeline: number | null;
+  readonly state: ReceiverPhase;
+  readonly synchronous: boolean;
+  readonly durability: "store" | "spool";
+  readonly serverLsn: string | null;
+  readonly receivedLsn: string | null;
+  readonly verifiedLsn: string | null;
+  readonly storedLsn: string | null;
+  /** The flush LSN last reported to the server. */
+  readonly reportedLsn: string | null;
+  /** Server end of WAL minus storedLsn. */
+  readonly lagBytes: number | null;
+  /** Upper bound of the age of the oldest commit that is not stored, in seconds; null before the first connection. */
+  readonly rpoSeconds: number | null;
+  readonly slot: SlotStatus | null;
+  readonly spoolBytes: number | null;
+  readonly server: string | null;
+  readonly serverVersion: number | null;
+  readonly segmentSize: number | null;
+  readonly startedAt: string;
+  readonly streamingSince: string | null;
+  readonly lastMessageAt: string | null;
+  readonly bufferSegmentsInUse: number;
+  readonly waitingForStore: boolean;
+  readonly counters: Readonly<ReceiverCounters>;
+  readonly lastError: {
+    readonly at: string;
+    readonly code: string;
+    readonly message: string;
+    readonly hint: string;
+  } | null;
+}
+
+export interface ReceiverStateOptions {
+  readonly cluster: string;
+  readonly synchronous: boolean;
+  readonly durability: "store" | "spool";
+  /** Wall clock, milliseconds since 1970. */
+  readonly nowMs: () => number;
+}
+
+export class ReceiverState {
+  readonly #options: ReceiverStateOptions;
+  readonly #startedMs: number;
+  readonly counters: ReceiverCounters = {
+    receivedBytes: 0,
+    records: 0,
+    commits: 0,
+    segmentsSealed: 0,
+    sealedRawBytes: 0,
+    sealedStoredBytes: 0,
+    chunksStored: 0,
+    chunkStoredBytes: 0,
+    chunksRetired: 0,
+    reconnects: 0,
+    gaps: 0,
+  };
+  phase: ReceiverPhase = "starting";
+  systemIdentifier: bigint | undefined;
+  timeline: TimelineId | undefined;
+  server: string | undefined;
+  serverVersion: number | undefined;
+  segmentSize: number | undefined;
+  serverLsn: Lsn | undefined;
+  receivedLsn: Lsn | undefined;
+  verifiedLsn: Lsn | undefined;
+  storedLsn: Lsn | undefined;
+  reportedLsn: Lsn | undefined;
+  slot: SlotStatus | undefined;
+  spoolBytes: number | undefined;
+  bufferSegmentsInUse = 0;
+  /** Every segment buffer holds WAL that is not stored: the socket is not being read. */
+  waitingForStore = false;
+  streamingSinceMs: number | undefined;
+  lastMessageMs: number | undefined;
+  /** The receive loop turned over: it read an event, waits for one, or for the store. For /healthz. */
+  lastTurnMs: number;
+  lastError: { readonly atMs: number; readonly error: unknown } | undefined;
+  readonly #ages = new CommitAges();
+  /** When all the server had was received; commits we have not received are younger than this. */
+  #caughtUpMs: number | undefined;
+
+  constructor(options: ReceiverStateOptions) {
+    this.#options = options;
+    this.#startedMs = options.nowMs();
+    this.lastTurnMs = this.#startedMs;
+  }
+
+  nowMs(): number {
+    return this.#options.nowMs();
+  }
+
+  /** A stream began. */
+  streaming(timeline: TimelineId, startLsn: Lsn, storedLsn: Lsn): void {
+    this.phase = "streaming";
+    this.timeline = timeline;
+    this.streamingSinceMs = this.nowMs();
+    this.waitingForStore = false;
+    this.receivedLsn = startLsn;
+    this.verifiedLsn = startLsn;
+    this.stored(storedLsn);
+  }
+
+  /** The server was heard: its end of WAL is `serverLsn`. */
+  heard(serverLsn: Lsn): void {
+    const now = this.nowMs();
+    this.lastMessageMs = now;
+    this.lastTurnMs = now;
+    this.serverLsn = this.serverLsn === undefined ? serverLsn : maxLsn(this.serverLsn, serverLsn);
+    if (this.receivedLsn !== undefined && this.receivedLsn >= serverLsn) this.#caughtUpMs = now;
+  }
+
+  /** WAL was received and verified; `commits` of the records were commits. */
+  verified(receivedLsn: Lsn, verifiedLsn: Lsn, bytes: number, commits: number): void {
+    this.receivedLsn = receivedLsn;
+    this.verifiedLsn = verifiedLsn;
+    this.counters.receivedBytes += bytes;
+    if (commits > 0) {
+      this.counters.commits += commits;
+      this.#ages.arrived(verifiedLsn, this.nowMs());
+    }
+  }
+
+  stored(storedLsn: Lsn): void {
+    this.storedLsn = storedLsn;
+    this.#ages.stored(storedLsn);
+  }
+
+  sealed(stored: StoredWal, rawBytes: number): void {
+    this.counters.segmentsSealed++;
+    this.counters.sealedRawBytes += rawBytes;
+    this.counters.sealedStoredBytes += stored.storedBytes;
+  }
+
+  chunk(stored: StoredWal): void {
+    this.counters.chunksStored++;
+    this.counters.chunkStoredBytes += stored.storedBytes;
+  }
+
+  failed(error: unknown): void {
+    this.lastError = { atMs: this.nowMs(), error };
+  }
+
+  /**
+   * Age of the oldest commit that is not stored, in seconds: what is received but not stored by its arrival, what may not
+   * have been received by when we last knew to have everything. Undefined before the first connection.
+   */
+  rpoSeconds(): number | undefined {
+    const now = this.nowMs();
+    if (this.#caughtUpMs === undefined && this.receivedLsn === undefined) return undefined;
+    const unstored = this.#ages.oldestMs(now);
+    const behind = this.receivedLsn !== undefined && this.serverLsn !== undefined && this.receivedLsn < this.serverLsn;
+    const blind = this.phase !== "streaming" || behind;
+    const unreceived = blind ? now - (this.#caughtUpMs ?? this.#startedMs) : 0;
+    return Math.max(unstored, unreceived) / 1000;
+  }
+
+  snapshot(): ReceiverStatus {
+    const { cluster, synchronous, durability } = this.#options;
+    const { serverLsn, storedLsn, lastError } = this;
+    return {
+      cluster,
+      systemIdentifier: this.systemIdentifier?.toString() ?? null,
+      timeline: this.timeline ?? null,
+      state: this.phase,
+      synchronous,
+      durability,
+      serverLsn: textOf(serverLsn),
+      receivedLsn: textOf(this.receivedLsn),
+      verifiedLsn: textOf(this.verifiedLsn),
+      storedLsn: textOf(storedLsn),
+      reportedLsn: textOf(this.reportedLsn),
+      lagBytes:
+        serverLsn === undefined || storedLsn === undefined ? null : Math.max(0, bytesBetween(storedLsn, serverLsn)),
+      rpoSeconds: this.rpoSeconds() ?? null,
+      slot: this.slot ?? null,
+      spoolBytes: this.spoolBytes ?? null,
+      server: this.server ?? null,
+      serverVersion: this.serverVersion ?? null,
+      segmentSize: this.segmentSize ?? null,
+      startedAt: new Date(this.#startedMs).toISOString(),
+      streamingSince: timeOf(this.streamingSinceMs),
+      lastMessageAt: timeOf(this.lastMessageMs),
+      bufferSegmentsInUse: this.bufferSegmentsInUse,
+      waitingForStore: this.waitingForStore,
+      counters: { ...this.counters },
+      lastError: lastError === undefined ? null : describe(lastError.atMs, lastError.error),
+    };
+  }
+}
+
+function textOf(lsn: Lsn | undefined): string | null {
+  return lsn === undefined ? null : formatLsn(lsn);
+}
+
+function timeOf(ms: number | undefined): string | null {
+  return ms === undefined ? null : new Date(ms).toISOString();
+}
+
+function describe(atMs: number, error: unknown): ReceiverStatus["lastError"] {
+  const at = new Date(atMs).toISOString();
+  if (error instanceof SeawallError) return { at, code: error.code, message: error.message, hint: error.hint };
+  return { at, code: "internal", message: error instanceof Error ? error.message : String(error), hint: "" };
+}

@@ -1,0 +1,307 @@
+/**
+ * The way of a byte: the one function that is the picture. WAL events are pulled from the socket; each byte is copied into
+ * its segment (assembler), checked (verifier), becomes part of a stored object (shipper), moves `storedLsn` (ledger) and is
+ * acknowledged (feedback). What the stations do is in their files; the order is here.
+ */
+import type { Archive } from "../archive/archive.ts";
+import { readTail } from "../archive/tail.ts";
+import { carryInto } from "../archive/tip.ts";
+import type { CodecPool } from "../codec/pool.ts";
+import { SeawallError, assertNever } from "../errors.ts";
+import type { ReplicationConnection } from "../replication/connection.ts";
+import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
+import type { WalStream } from "../replication/wal-stream.ts";
+import { type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
+import type { TimelineHistory } from "../wal/timeline.ts";
+import { WalVerifier } from "../wal/verifier.ts";
+import { Assembler, type OpenSegment } from "./assembler.ts";
+import { keepEvidence } from "./evidence.ts";
+import { Feedback, type FeedbackLimits } from "./feedback.ts";
+import { Ledger } from "./ledger.ts";
+import type { ReceiverOptions } from "./options.ts";
+import type { Retirement } from "./retirement.ts";
+import { SegmentBufferPool } from "./segment-buffer.ts";
+import type { ServerFacts } from "./server-facts.ts";
+import { Shipper } from "./shipper.ts";
+import type { StartPosition } from "./start-position.ts";
+
+export interface StreamContext {
+  readonly connection: ReplicationConnection;
+  readonly codec: CodecPool;
+  readonly archive: Archive;
+  readonly server: ServerFacts;
+  /** The server's history. */
+  readonly history: TimelineHistory;
+  readonly start: StartPosition;
+  /** Segments with chunks from an earlier run, by timeline. */
+  readonly tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>;
+  readonly retirement: Retirement;
+}
+
+export type StreamOutcome =
+  /** Told to stop: the tail is stored and reported. */
+  | { readonly kind: "stopped" }
+  | { readonly kind: "timeline"; readonly timeline: TimelineId }
+  /** The server ended the stream, or the connection is to be made anew. */
+  | { readonly kind: "disconnected" };
+
+interface Stations {
+  readonly assembler: Assembler;
+  readonly verifier: WalVerifier;
+  readonly shipper: Shipper;
+  readonly ledger: Ledger;
+  readonly feedback: Feedback;
+  readonly pool: SegmentBufferPool;
+  /** Aborted when the stream cannot go on: killed, the server silent, the shipper failed. */
+  readonly broken: AbortController;
+}
+
+/**
+ * Streams one timeline from `context.start` until it ends, the server goes away, or `stop`. However it ends, what was
+ * verified is stored before this returns or throws, unless the store fails for good or `kill` comes first.
+ */
+export async function streamWal(options: ReceiverOptions, context: StreamContext): Promise<StreamOutcome> {
+  const { state, stop } = options;
+  const { connection, start } = context;
+  const broken = new AbortController();
+  const { timeline, startLsn } = start;
+  const { slot } = options;
+  const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
+  const stations = await buildStations(options, context, walStream, broken);
+  const { feedback, shipper } = stations;
+  state.streaming(timeline, startLsn, start.storedLsn);
+  feedback.update();
+
+  const stopping = new Stopping(options, stations, walStream);
+  stop.addEventListener("abort", stopping.begin, { once: true });
+  if (stop.aborted) stopping.begin();
+  try {
+    for await (const event of walStream) {
+      feedback.heard();
+      switch (event.kind) {
+        case "wal":
+          await takeWal(event, stations, options, context);
+          state.heard(event.serverEnd);
+          break;
+        case "keepalive":
+          state.heard(event.serverEnd);
+          // The server may be shutting down and waiting for its last byte: store the tail, and answer at once.
+          if (event.replyRequested) {
+            shipper.hurry();
+            feedback.replyRequested();
+          }
+          break;
+        case "end":
+          return event.reason === "timeline" ? { kind: "timeline", timeline } : { kind: "disconnected" };
+        default:
+          assertNever(event);
+      }
+    }
+    if (broken.signal.aborted) throw broken.signal.reason;
+    return stop.aborted ? { kind: "stopped" } : { kind: "disconnected" };
+  } catch (error) {
+    // The first cause counts, not how it reached us.
+    throw broken.signal.aborted ? broken.signal.reason : error;
+  } finally {
+    stop.removeEventListener("abort", stopping.begin);
+    await stopping.done;
+    feedback.end();
+    await storeTheRest(shipper, options);
+    await shipper.close();
+  }
+}
+
+/** One event's bytes through assembler, verifier and shipper. Waits only for a free segment buffer. */
+async function takeWal(
+  event: WalEvent & { readonly kind: "wal" },
+  stations: Stations,
+  options: ReceiverOptions,
+  context: StreamContext,
+): Promise<void> {
+  const { assembler, verifier, shipper, ledger, pool, broken } = stations;
+  const { state } = options;
+  assembler.expect(event.startLsn);
+  for (let rest = event.bytes; rest.byteLength > 0;) {
+    let open = assembler.open;
+    if (open === undefined) {
+      state.waitingForStore = true;
+      open = await assembler.segment(broken.signal);
+      state.waitingForStore = false;
+    }
+    const piece = open.append(rest);
+    assembler.advance(piece.byteLength);
+    rest = rest.subarray(piece.byteLength);
+    const commitsBefore = verifier.commitCount;
+    try {
+      verifier.push(piece);
+    } catch (error) {
+      await refuse(error, open, stations, options, context);
+    }
+    open.verifiedTo(verifier.verifiedLsn);
+    state.verified(assembler.position, verifier.verifiedLsn, piece.byteLength, verifier.commitCount - commitsBefore);
+    const prefix = open.takeComparedPrefix();
+    if (prefix !== undefined)
+      ledger.confirm({
+        from: open.startLsn,
+        to: addBytes(open.startLsn, prefix.bytes.byteLength),
+        verified: prefix.verifiedLsn,
+      });
+    if (open.full) {
+      assembler.take();
+      const [summary] = verifier.takeSummaries();
+      state.counters.records += summary?.recordCount ?? 0;
+      shipper.seal(open, { verifiedLsn: verifier.verifiedLsn, summary, carry: verifier.carry() });
+    } else {
+      shipper.advance(open);
+    }
+    state.bufferSegmentsInUse = pool.inUse;
+  }
+}
+
+/** WAL that does not verify: what precedes it is shipped, it is kept as evidence, and the receiver stops. */
+async function refuse(
+  error: unknown,
+  open: OpenSegment,
+  stations: Stations,
+  options: ReceiverOptions,
+  context: StreamContext,
+): Promise<never> {
+  open.verifiedTo(stations.verifier.verifiedLsn);
+  stations.shipper.advance(open);
+  if (error instanceof SeawallError && error.code === "wal-corrupt") {
+    const nowMs = options.state.nowMs();
+    await keepEvidence(context.archive, open, { encoder: context.codec, log: options.log, nowMs, error });
+  }
+  throw error;
+}
+
+async function buildStations(
+  options: ReceiverOptions,
+  context: StreamContext,
+  walStream: WalStream,
+  broken: AbortController,
+): Promise<Stations> {
+  const { log, state, kill } = options;
+  const { codec, archive, server, history, start, tails, retirement } = context;
+  const { segmentSize, systemIdentifier, major: majorVersion } = server;
+  const { startLsn, timeline } = start;
+  const nowMs = (): number => performance.now();
+  const fail = (reason: unknown): void => broken.abort(reason);
+  kill.addEventListener("abort", () => fail(kill.reason), { once: true });
+
+  const pool = new SegmentBufferPool({ segmentSize, count: options.bufferSegments });
+  const ledger = new Ledger({ contiguous: startLsn, stored: start.storedLsn });
+  const assembler = new Assembler({
+    pool,
+    timeline,
+    segmentSize,
+    startLsn,
+    storedPrefix: async (place) => {
+      const known = tails.get(place.timeline)?.includes(place.segment) ?? false;
+      return known ? readTail(archive, place, { signal: broken.signal }) : undefined;
+    },
+  });
+  // A page belongs to the timeline streamed or to one of its ancestors, never to a later one the server has moved on to.
+  const entries = history.entries.filter((entry) => entry.timeline < timeline);
+  const carry = await carryInto(archive, { timeline, entries }, start.segment, { signal: broken.signal });
+  const verifier = new WalVerifier({
+    systemIdentifier,
+    segmentSize,
+    startLsn,
+    history: { timeline, entries },
+    majorVersion,
+    carry,
+  });
+  const feedback = new Feedback({
+    limits: feedbackLimits(options, server),
+    nowMs,
+    storedLsn: start.storedLsn,
+    progress: () => ({ receivedLsn: assembler.position, storedLsn: ledger.storedLsn, paused: state.waitingForStore }),
+    send: (status) => {
+      walStream.sendStatus({ ...status, clock: pgTimestamp(state.nowMs()) });
+      state.reportedLsn = status.flush;
+    },
+    onDead: (silentMs) =>
+      fail(new SeawallError("server-silent", `the server has been silent for ${Math.round(silentMs / 1000)} s`)),
+  });
+  const shipper = new Shipper({
+    archive,
+    encoder: codec,
+    pool,
+    ledger,
+    retirement,
+    log,
+    nowMs,
+    signal: kill,
+    shipIntervalMs: options.shipIntervalMs,
+    chunksInFlightMax: options.chunksInFlightMax,
+    confirmChunks: options.confirmChunks,
+    unanchored: start.unanchored,
+    observer: {
+      stored: () => {
+        state.stored(ledger.storedLsn);
+        feedback.update();
+      },
+      sealed: (stored) => state.sealed(stored, segmentSize),
+      chunk: (stored) => state.chunk(stored),
+    },
+  });
+  shipper.failure.addEventListener("abort", () => fail(shipper.failure.reason), { once: true });
+  return { assembler, verifier, shipper, ledger, feedback, pool, broken };
+}
+
+/** Often enough for the server's `wal_sender_timeout`, which may be shorter than our interval. */
+function feedbackLimits(options: ReceiverOptions, server: ServerFacts): FeedbackLimits {
+  const { statusIntervalMs, receiverTimeoutMs } = options;
+  const third = server.walSenderTimeoutMs === 0 ? statusIntervalMs : server.walSenderTimeoutMs / 3;
+  return { statusIntervalMs: Math.min(statusIntervalMs, third), askAfterMs: receiverTimeoutMs / 2 };
+}
+
+/** A graceful stop, while the stream is still being read: store what is verified, report it, end the stream in order. */
+class Stopping {
+  readonly #options: ReceiverOptions;
+  readonly #stations: Stations;
+  readonly #walStream: WalStream;
+  done: Promise<void> = Promise.resolve();
+
+  constructor(options: ReceiverOptions, stations: Stations, walStream: WalStream) {
+    this.#options = options;
+    this.#stations = stations;
+    this.#walStream = walStream;
+  }
+
+  readonly begin = (): void => {
+    this.done = this.#run();
+  };
+
+  async #run(): Promise<void> {
+    const { state, log, shutdownTimeoutMs } = this.#options;
+    const { verifier, shipper, feedback, ledger, broken } = this.#stations;
+    state.phase = "stopping";
+    const target = verifier.verifiedLsn;
+    if (await shipper.storeUpTo(target, AbortSignal.timeout(shutdownTimeoutMs))) {
+      feedback.update();
+      log.info("stored everything received; stopping", { storedLsn: formatLsn(ledger.storedLsn) });
+      await this.#walStream.stop();
+      return;
+    }
+    if (broken.signal.aborted) return;
+    const where = `${formatLsn(ledger.storedLsn)} of ${formatLsn(target)}`;
+    broken.abort(new SeawallError("shutdown-incomplete", `told to stop, but the store took only ${where} in time`));
+  }
+}
+
+/** After the stream: what was received and verified may be the only copy left. Waits for the store as long as it takes. */
+async function storeTheRest(shipper: Shipper, options: ReceiverOptions): Promise<void> {
+  const { stop, shutdownTimeoutMs } = options;
+  if (stop.aborted) return;
+  const overdue = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onStop = (): void => {
+    timer = setTimeout(() => overdue.abort(), shutdownTimeoutMs);
+  };
+  stop.addEventListener("abort", onStop, { once: true });
+  await shipper.drain(overdue.signal);
+  stop.removeEventListener("abort", onStop);
+  clearTimeout(timer);
+}

@@ -1,0 +1,144 @@
+/**
+ * The walreceiver, outer half: `runReceiver` reconnects, follows timelines and ends; `receiveTimeline` connects, decides
+ * where to begin and puts the archive in order. The way of each byte from there on is `stream-wal.ts`.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { openArchiveFor } from "../archive/archive.ts";
+import { finishTimeline, staleChunks } from "../archive/finish-timeline.ts";
+import { findTip, listTails } from "../archive/tip.ts";
+import { CodecPool } from "../codec/pool.ts";
+import { SeawallError } from "../errors.ts";
+import { ReplicationConnection } from "../replication/connection.ts";
+import { type TimelineId, formatLsn } from "../wal/lsn.ts";
+import { recordGap } from "./gap.ts";
+import type { ReceiverOptions } from "./options.ts";
+import { reconnectDelay } from "./reconnect.ts";
+import { Retirement } from "./retirement.ts";
+import { ensureSlot, followHistories, readServerFacts } from "./server-facts.ts";
+import { decideStart } from "./start-position.ts";
+import { type StreamOutcome, streamWal } from "./stream-wal.ts";
+
+type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
+
+/**
+ * Receives until `stop` or `kill`, or an error that trying again cannot help. Resolves after a graceful stop with the tail
+ * stored; rejects with what ended it otherwise. Whenever it ends, however it ends, what was reported as flushed is stored.
+ */
+export async function runReceiver(options: ReceiverOptions): Promise<void> {
+  const { log, state, stop, kill } = options;
+  const codec = new CodecPool({ threads: options.codecThreads, level: options.compressLevel });
+  const ended = new Set<TimelineId>();
+  let failures = 0;
+  try {
+    while (!stop.aborted) {
+      try {
+        const before = state.storedLsn;
+        const outcome = await receiveTimeline(options, codec, ended);
+        if (outcome.kind === "stopped") break;
+        if (outcome.kind === "timeline") ended.add(outcome.timeline);
+        failures = state.storedLsn !== before ? 0 : failures + 1;
+        if (outcome.kind !== "disconnected" && failures < OUTCOMES_WITHOUT_PROGRESS_MAX) continue;
+        log.info("the stream ended; reconnecting");
+      } catch (error) {
+        if (kill.aborted) throw new SeawallError("aborted", "the receiver was told to end at once", { cause: error });
+        if (stop.aborted && error instanceof SeawallError && error.code === "aborted") break;
+        state.failed(error);
+        if (options.once || !(error instanceof SeawallError) || !error.retryable) throw error;
+        if (state.phase === "streaming") failures = 0;
+        failures++;
+        log[failures > 3 ? "warn" : "info"]("the stream broke off; reconnecting", { error });
+      }
+      state.phase = "waiting";
+      state.counters.reconnects++;
+      const delayMs = reconnectDelay(failures, options.reconnectDelayMaxMs, options.random());
+      await sleep(delayMs, undefined, { signal: AbortSignal.any([stop, kill]) }).catch(() => undefined);
+    }
+    state.phase = "stopped";
+  } catch (error) {
+    state.phase = "failed";
+    throw error;
+  } finally {
+    await codec.close();
+  }
+}
+
+/** A stream that ends in order but brings nothing is retried at once only so often; then with the reconnect delay. */
+const OUTCOMES_WITHOUT_PROGRESS_MAX = 3;
+
+/** One connection, one timeline: from connecting to the end of the stream. */
+async function receiveTimeline(
+  options: ReceiverOptions,
+  codec: CodecPool,
+  ended: ReadonlySet<TimelineId>,
+): Promise<Outcome> {
+  const { settings, store, cluster, log, state, stop, kill } = options;
+  const early = AbortSignal.any([stop, kill]);
+  state.phase = "connecting";
+  await using connection = await ReplicationConnection.connect(settings, {
+    signal: kill,
+    onWarning: (message) => log.warn(message),
+  });
+  const server = await readServerFacts(connection);
+  state.server = connection.server;
+  state.serverVersion = connection.serverVersion;
+  state.systemIdentifier = server.systemIdentifier;
+  state.segmentSize = server.segmentSize;
+  state.heard(server.flushLsn);
+
+  const { systemIdentifier, segmentSize, major } = server;
+  const createdAt = new Date(state.nowMs()).toISOString();
+  const identity = { systemIdentifier, segmentSize, pgMajor: major, createdAt };
+  const archive = await openArchiveFor(store, cluster, identity, { signal: early });
+  const slot = { create: options.createSlot, log };
+  const slotRestartLsn =
+    options.slot === undefined ? undefined : await ensureSlot(connection, { name: options.slot, ...slot });
+  const history = await followHistories(connection, archive, server.timeline, early);
+  const tip = await findTip(archive, { signal: early });
+  const start = decideStart({ tip, server, history, slotRestartLsn, ended, segmentSize });
+  log.info("starting to stream", {
+    timeline: start.timeline,
+    startLsn: formatLsn(start.startLsn),
+    storedLsn: formatLsn(start.storedLsn),
+    from: start.from,
+    server: connection.server,
+  });
+
+  const retirement = new Retirement(store, log);
+  if (start.finish !== undefined) {
+    const { timeline, segment } = start.finish;
+    const finished = await finishTimeline(archive, timeline, segment, { encoder: codec, signal: early });
+    retirement.add(finished.retired);
+    if (finished.partial !== undefined) {
+      log.info("finished a timeline", {
+        timeline,
+        endLsn: formatLsn(finished.partial.endLsn),
+        key: finished.partial.key,
+      });
+    }
+  }
+  const tails = await listTails(archive, { signal: early });
+  retirement.add(await staleChunks(archive, tails, start, { signal: early }));
+
+  const context = { connection, codec, archive, server, history, start, tails, retirement };
+  try {
+    return await streamWal(options, context);
+  } catch (error) {
+    if (!(error instanceof SeawallError) || error.code !== "wal-removed") throw error;
+    // Removed while we streamed: the next attempt finds the tip as it is by then.
+    if (state.receivedLsn !== undefined && state.receivedLsn > start.startLsn) return { kind: "disconnected" };
+    const slotAhead = slotRestartLsn !== undefined && slotRestartLsn > start.startLsn;
+    const lost = {
+      timeline: start.timeline,
+      fromLsn: start.storedLsn,
+      availableLsn: slotAhead ? slotRestartLsn : server.flushLsn,
+      reason: error.message,
+      detectedAt: new Date(state.nowMs()),
+    };
+    if (!(await recordGap(archive, lost, log, early))) throw error;
+    state.counters.gaps++;
+    return { kind: "gap-recorded" };
+  } finally {
+    await retirement.finish(kill);
+    state.counters.chunksRetired += retirement.retired;
+  }
+}
