@@ -19,6 +19,11 @@ export function checkKey(key: string): void {
   }
 }
 
+/** For names found in a store that others may write to: what is no key of ours is passed over. */
+export function isKey(key: string): boolean {
+  return key.length <= KEY_CHARS_MAX && key.split("/").every(isKeyPart);
+}
+
 /** A prefix is the beginning of a key: whole parts, then an unfinished one, which may be empty. */
 export function checkPrefix(prefix: string): void {
   if (prefix.length > KEY_CHARS_MAX) throw malformed("prefix", prefix, `longer than ${KEY_CHARS_MAX} characters`);

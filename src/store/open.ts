@@ -1,19 +1,20 @@
 /** From a store URL to a store. */
 import { SeawallError } from "../errors.ts";
 import { FileStore } from "./file.ts";
+import { S3Store, type S3StoreOptions } from "./s3.ts";
+import { parseS3Url } from "./s3-url.ts";
 import { type Store } from "./store.ts";
 
-export interface OpenStoreOptions {
-  /** Where S3 credentials and defaults are looked for. */
-  readonly env: Readonly<Record<string, string | undefined>>;
-}
+/** The environment is where S3 credentials and defaults are looked for. */
+export type OpenStoreOptions = S3StoreOptions;
 
 const HINT = "A store is file:///absolute/path or s3://bucket/prefix?endpoint=…&region=…";
 
 /** Opens no connection and touches no file. Throws `usage` for a URL that is none of ours; never quotes credentials. */
-export function openStore(url: string, _options: OpenStoreOptions): Store {
+export function openStore(url: string, options: OpenStoreOptions): Store {
   const parsed = parseUrl(url);
   if (/^file:\/\/\//i.test(url)) return openFileStore(parsed);
+  if (/^s3:\/\//i.test(url)) return new S3Store(parseS3Url(parsed), options);
   throw new SeawallError("usage", `there is no store for ${parsed.protocol} URLs of this form`, { hint: HINT });
 }
 

@@ -1,0 +1,62 @@
+/** What goes with a body to S3 besides its bytes: checksums, encryption, storage class; and the checksum that comes back. */
+import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
+import { SeawallError } from "../errors.ts";
+import { crc32cBase64 } from "./crc.ts";
+import { UNSIGNED_PAYLOAD } from "./s3-sign.ts";
+import { type S3Checksum, type S3Settings } from "./s3-url.ts";
+import { type WireResponse } from "./s3-wire.ts";
+
+/** Hashing runs on the main thread: other work gets its turn between pieces of this size. */
+const HASH_BYTES = 4 * 1024 * 1024;
+
+export interface BodyGuard {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly payloadHash: string;
+}
+
+/** `crc` is the body's CRC-32C. */
+export async function bodyGuard(
+  body: Uint8Array,
+  crc: number,
+  checksum: S3Checksum,
+  isTls: boolean,
+): Promise<BodyGuard> {
+  // Over TLS nobody on the way can alter the body unseen, so the signature may leave it out.
+  const isSigned = checksum === "sha256" || (checksum !== "none" && !isTls);
+  const payloadHash = isSigned ? (await digest("sha256", body)).toString("hex") : UNSIGNED_PAYLOAD;
+  if (checksum === "crc32c") return { headers: { "x-amz-checksum-crc32c": crc32cBase64(crc) }, payloadHash };
+  if (checksum === "md5")
+    return { headers: { "content-md5": (await digest("md5", body)).toString("base64") }, payloadHash };
+  return { headers: {}, payloadHash };
+}
+
+export function md5Base64(body: Uint8Array): string {
+  return createHash("md5").update(body).digest("base64");
+}
+
+/** What every creation of an object carries; parts of an upload do not. */
+export function createHeaders(settings: S3Settings): Record<string, string> {
+  const headers: Record<string, string> = {};
+  if (settings.sse !== undefined) headers["x-amz-server-side-encryption"] = settings.sse;
+  if (settings.kmsKeyId !== undefined) headers["x-amz-server-side-encryption-aws-kms-key-id"] = settings.kmsKeyId;
+  if (settings.storageClass !== undefined) headers["x-amz-storage-class"] = settings.storageClass;
+  return headers;
+}
+
+/** Throws `store-checksum` when the server names another CRC-32C for the whole object than ours. */
+export function checkEcho(what: string, response: Pick<WireResponse, "headers">, crc: number): void {
+  const theirs = response.headers["x-amz-checksum-crc32c"];
+  // A checksum of checksums ends with "-" and the number of parts; it says nothing about the whole.
+  if (typeof theirs !== "string" || theirs.includes("-") || theirs === crc32cBase64(crc)) return;
+  throw new SeawallError("store-checksum", `${what}: the store's CRC-32C is ${theirs}, ours ${crc32cBase64(crc)}`);
+}
+
+async function digest(algorithm: "sha256" | "md5", body: Uint8Array): Promise<Buffer> {
+  const hash = createHash(algorithm);
+  for (let at = 0; at < body.length; at += HASH_BYTES) {
+    if (at > 0) await setImmediate();
+    hash.update(body.subarray(at, at + HASH_BYTES));
+  }
+  return hash.digest();
+}

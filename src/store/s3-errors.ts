@@ -1,0 +1,163 @@
+/** What an S3 server or the network says, said in the store's codes, with hints that name the bucket and the endpoint. */
+import { type ErrorCode, SeawallError } from "../errors.ts";
+import { errnoOf } from "./file-errors.ts";
+import { type ErrorDocument, parseError } from "./s3-xml.ts";
+
+/** For messages: where the request went. */
+export interface S3Place {
+  readonly bucket: string;
+  /** Origin of the endpoint, such as https://s3.eu-central-1.amazonaws.com. */
+  readonly endpoint: string;
+}
+
+export interface FailedResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: string;
+}
+
+/** Codes of the S3 API (API Reference, "Error responses") and of Ceph and MinIO where they differ. */
+const CODES: Readonly<Record<string, ErrorCode>> = {
+  AccessDenied: "store-denied",
+  AllAccessDisabled: "store-denied",
+  AccountProblem: "store-denied",
+  InvalidAccessKeyId: "store-denied",
+  InvalidToken: "store-denied",
+  NotSignedUp: "store-denied",
+  SignatureDoesNotMatch: "store-denied",
+  RequestTimeTooSkewed: "store-denied",
+  RequestExpired: "store-denied",
+  UserSuspended: "store-denied",
+  ExpiredToken: "store-unavailable",
+  TokenRefreshRequired: "store-unavailable",
+  NoSuchBucket: "store-missing",
+  QuotaExceeded: "store-full",
+  XMinioStorageFull: "store-full",
+  InsufficientStorage: "store-full",
+  BadDigest: "store-checksum",
+  InvalidDigest: "store-checksum",
+  XAmzContentSHA256Mismatch: "store-checksum",
+  XAmzContentChecksumMismatch: "store-checksum",
+  IncompleteBody: "store-unavailable",
+  RequestTimeout: "store-unavailable",
+  ConditionalRequestConflict: "store-unavailable",
+  OperationAborted: "store-unavailable",
+  ConcurrentModification: "store-unavailable",
+  TemporaryRedirect: "store-unavailable",
+  SlowDown: "store-unavailable",
+  NotImplemented: "store-unsupported",
+  MethodNotAllowed: "store-unsupported",
+};
+
+/** `what` is a phrase such as `put wal/x`. */
+export function responseError(what: string, response: FailedResponse, place: S3Place, now: Date): SeawallError {
+  const document = parseError(response.body);
+  const code = CODES[document?.code ?? ""] ?? codeOfStatus(response.status);
+  const said = document === undefined || document.code === "" ? `HTTP ${response.status}` : document.code;
+  const hint = hintFor(code, document, response, place, now);
+  return new SeawallError(code, `${what}: ${said} from ${place.bucket} at ${place.endpoint}`, {
+    hint,
+    details: {
+      status: response.status,
+      s3Code: document?.code ?? "",
+      s3Message: document?.message.slice(0, 500) ?? "",
+    },
+  });
+}
+
+/** What went wrong before there was a response, or in the middle of one. */
+export function networkError(what: string, error: unknown, place: S3Place): SeawallError {
+  if (error instanceof SeawallError) return error;
+  const errno = errnoOf(error) ?? "";
+  const message = `${what}: ${errno === "" ? "the connection failed" : errno} at ${place.endpoint}`;
+  const details = { errno };
+  if (/^(CERT_|ERR_TLS_CERT|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_)/.test(errno)) {
+    const hint = `The certificate of ${place.endpoint} is not trusted: give its authority in NODE_EXTRA_CA_CERTS, or correct the host name.`;
+    return new SeawallError("store-denied", message, { cause: error, hint, details });
+  }
+  const hints: Readonly<Record<string, string>> = {
+    ENOTFOUND: `The name of ${place.endpoint} does not resolve: check endpoint= and region=; with an endpoint of your own, try pathStyle=true.`,
+    ECONNREFUSED: `Nothing listens at ${place.endpoint}: check endpoint= and that the server runs.`,
+    EPROTO: `${place.endpoint} does not speak TLS: perhaps endpoint= should begin with http://.`,
+  };
+  const hint = hints[errno] ?? `Check the network and the server at ${place.endpoint}.`;
+  return new SeawallError("store-unavailable", message, { cause: error, hint, details });
+}
+
+function codeOfStatus(status: number): ErrorCode {
+  if (status === 401 || status === 403) return "store-denied";
+  if (status === 301 || status === 308) return "store-missing";
+  if (status === 507) return "store-full";
+  if (status === 501 || status === 405) return "store-unsupported";
+  // 1xx to 3xx do not occur, 408, 409, 425, 429 and 5xx pass; another 4xx says that we were not understood.
+  if (status >= 400 && status < 500 && ![404, 408, 409, 425, 429].includes(status)) return "store-unsupported";
+  return "store-unavailable";
+}
+
+function hintFor(
+  code: ErrorCode,
+  document: ErrorDocument | undefined,
+  response: FailedResponse,
+  place: S3Place,
+  now: Date,
+): string {
+  const region = regionOf(document, response);
+  if (region !== undefined) {
+    return `The bucket ${place.bucket} is in region ${region}: add region=${region} to the store's URL.`;
+  }
+  const hint = HINTS[document?.code ?? ""] ?? HINTS[code] ?? HINTS["store-unavailable"];
+  return hint?.(place, skewText(response, now)) ?? "";
+}
+
+/** By S3's code where that says more than ours. */
+const HINTS: Readonly<Record<string, (place: S3Place, skew: string) => string>> = {
+  RequestTimeTooSkewed: clockHint,
+  RequestExpired: clockHint,
+  InvalidAccessKeyId: credentialsHint,
+  SignatureDoesNotMatch: credentialsHint,
+  InvalidToken: credentialsHint,
+  ExpiredToken: tokenHint,
+  TokenRefreshRequired: tokenHint,
+  SlowDown: ({ endpoint }) => `${endpoint} asks for fewer requests: a longer ship interval makes fewer.`,
+  "store-denied": ({ bucket, endpoint }) =>
+    `Allow these credentials s3:PutObject, GetObject, DeleteObject and ListBucket on ${bucket} at ${endpoint}; ` +
+    "without ListBucket S3 answers 403 where it should say that an object is absent.",
+  "store-missing": ({ bucket, endpoint }) =>
+    `Create the bucket ${bucket} at ${endpoint} first, or correct the store's URL (bucket, endpoint, pathStyle).`,
+  "store-full": ({ bucket, endpoint }) =>
+    `Free space or raise the quota of ${bucket} at ${endpoint}; nothing is acknowledged until it fits.`,
+  "store-checksum": ({ endpoint }) => `Something between here and ${endpoint} alters data; the write is repeated.`,
+  "store-unsupported": ({ endpoint }) =>
+    `${endpoint} must know If-None-Match on PUT; where it refuses checksum headers, ` +
+    "add checksum=sha256 or checksum=md5 to the store's URL.",
+  "store-unavailable": ({ endpoint }) =>
+    `Check ${endpoint} and the network to it; Seawall keeps trying within its limits.`,
+};
+
+function clockHint({ endpoint }: S3Place, skew: string): string {
+  return `This machine's clock and that of ${endpoint} differ${skew}: set the clock, for example with chrony.`;
+}
+
+function credentialsHint({ endpoint }: S3Place): string {
+  return `${endpoint} does not know these credentials: check the access key, its secret, the session token and region=.`;
+}
+
+function tokenHint({ endpoint }: S3Place): string {
+  return `The session token for ${endpoint} has run out: renew it where the credentials come from.`;
+}
+
+/** S3 names the region a bucket is really in when it was asked in another. */
+function regionOf(document: ErrorDocument | undefined, response: FailedResponse): string | undefined {
+  const isAstray =
+    response.status === 301 ||
+    document?.code === "AuthorizationHeaderMalformed" ||
+    document?.code === "IllegalLocationConstraintException";
+  const header = response.headers["x-amz-bucket-region"];
+  return isAstray ? (document?.region ?? (typeof header === "string" ? header : undefined)) : undefined;
+}
+
+function skewText(response: FailedResponse, now: Date): string {
+  const date = response.headers["date"];
+  const theirs = typeof date === "string" ? Date.parse(date) : Number.NaN;
+  return Number.isNaN(theirs) ? "" : ` by ${Math.round(Math.abs(theirs - now.getTime()) / 1000)} seconds`;
+}

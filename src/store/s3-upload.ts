@@ -1,0 +1,237 @@
+/**
+ * putStream to S3: one PUT where the body fits one part, a multipart upload otherwise. Parts are gathered in a fixed set
+ * of buffers, so memory is `partBytes` × `partsInFlight` whatever the body's size; each part is retried by itself.
+ *
+ * CompleteMultipartUpload carries If-None-Match. Servers that do not know it there would overwrite, so the key is looked
+ * for directly before as well; between the two a race remains on such servers, for keys that two writers both stream.
+ */
+import { SeawallError } from "../errors.ts";
+import { crc32cBase64, crc32cOf } from "./crc.ts";
+import { type RetryOptions, retrying } from "./retry.ts";
+import { bodyGuard, checkEcho, createHeaders } from "./s3-body.ts";
+import { type S3Connection } from "./s3-connection.ts";
+import { type S3Settings } from "./s3-url.ts";
+import { type WireResponse } from "./s3-wire.ts";
+import { type CompletedPart, formatCompleteUpload, parseError, parseUploadId } from "./s3-xml.ts";
+import { SourceFailure, readSource } from "./source.ts";
+import { sha256Hex } from "./s3-sign.ts";
+import { type ObjectInfo, type PutResult, type PutStreamOptions } from "./store.ts";
+
+/** S3's limits: parts but the last are at least 5 MiB, and there are at most 10,000. */
+const PART_BYTES_MIN = 5 * 1024 * 1024;
+const PARTS_MAX = 10_000;
+const PART_BYTES_DEFAULT = 16 * 1024 * 1024;
+const PARTS_IN_FLIGHT_DEFAULT = 4;
+/** Clearing up after a failure must not hang where the failure was a hang. */
+const CLEANUP_TIMEOUT_MS = 10_000;
+
+export interface UploadTarget {
+  /** The store's key, for messages. */
+  readonly key: string;
+  /** With the store's prefix. */
+  readonly fullKey: string;
+  readonly settings: S3Settings;
+  readonly connection: S3Connection;
+  readonly retry: RetryOptions;
+  put(body: Uint8Array, signal: AbortSignal): Promise<PutResult>;
+  head(signal: AbortSignal): Promise<ObjectInfo | undefined>;
+}
+
+/** Rejects with SeawallError, or with the body's own error when that failed. */
+export async function uploadStream(
+  target: UploadTarget,
+  body: AsyncIterable<Uint8Array>,
+  options: PutStreamOptions,
+): Promise<PutResult> {
+  const { signal } = options;
+  const what = `put ${target.key}`;
+  // Fires with the caller's signal, and when a part has failed for good: then the body need not be read to its end.
+  const stop = new AbortController();
+  const onAbort = (): void => stop.abort(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const spare: Buffer[] = [];
+  const partBytes = Math.max(PART_BYTES_MIN, options.partBytes ?? PART_BYTES_DEFAULT);
+  const parts = gatherParts(readSource(body, stop.signal), partBytes, spare);
+  try {
+    const first = await parts.next();
+    if (first.done === true || first.value.isLast) {
+      const whole = first.done === true ? new Uint8Array(0) : first.value.bytes;
+      const attempt = { what, bytes: whole.length, signal: stop.signal };
+      return await retrying(attempt, target.retry, (deadline) => target.put(whole, deadline));
+    }
+    const upload = new Upload(target, stop, spare);
+    // Spares the transfer, usually; what counts is the condition at the end.
+    if (await upload.objectExists()) return "exists";
+    return await upload.run(first.value, parts, Math.max(1, options.partsInFlight ?? PARTS_IN_FLIGHT_DEFAULT));
+  } catch (error) {
+    throw error instanceof SourceFailure ? error.cause : error;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    await parts.return(undefined);
+  }
+}
+
+interface Part {
+  /** Borrowed: goes back to the spare buffers once it is stored. */
+  readonly bytes: Buffer;
+  readonly isLast: boolean;
+}
+
+/** Full parts, then the last one; a part is held back until it is known whether another follows. */
+async function* gatherParts(
+  body: AsyncIterable<Uint8Array>,
+  partBytes: number,
+  spare: Buffer[],
+): AsyncGenerator<Part, undefined> {
+  let buffer: Buffer | undefined;
+  let filled = 0;
+  for await (const piece of body) {
+    for (let at = 0; at < piece.length;) {
+      if (buffer !== undefined && filled === partBytes) {
+        yield { bytes: buffer, isLast: false };
+        buffer = undefined;
+      }
+      if (buffer === undefined) {
+        buffer = spare.pop() ?? Buffer.allocUnsafeSlow(partBytes);
+        filled = 0;
+      }
+      const taken = Math.min(piece.length - at, partBytes - filled);
+      buffer.set(piece.subarray(at, at + taken), filled);
+      filled += taken;
+      at += taken;
+    }
+  }
+  if (buffer !== undefined) yield { bytes: buffer.subarray(0, filled), isLast: true };
+}
+
+class Upload {
+  readonly #target: UploadTarget;
+  readonly #what: string;
+  readonly #stop: AbortController;
+  readonly #spare: Buffer[];
+  readonly #completed: CompletedPart[] = [];
+  #id = "";
+  #crc = 0;
+  #failure: unknown;
+
+  constructor(target: UploadTarget, stop: AbortController, spare: Buffer[]) {
+    this.#target = target;
+    this.#what = `put ${target.key}`;
+    this.#stop = stop;
+    this.#spare = spare;
+  }
+
+  objectExists(): Promise<boolean> {
+    return this.#retry(0, async (signal) => (await this.#target.head(signal)) !== undefined);
+  }
+
+  async run(first: Part, rest: AsyncGenerator<Part, undefined>, partsInFlight: number): Promise<PutResult> {
+    this.#id = await this.#retry(0, (signal) => this.#begin(signal));
+    let result: PutResult | undefined;
+    const inFlight = new Set<Promise<void>>();
+    try {
+      for (let part: Part | undefined = first, number = 1; part !== undefined; number += 1) {
+        const storing: Promise<void> = this.#storePart(part, number).finally(() => inFlight.delete(storing));
+        inFlight.add(storing);
+        // One buffer is filled while the others are on their way.
+        while (inFlight.size >= partsInFlight) await Promise.race(inFlight);
+        const next: IteratorResult<Part, undefined> = part.isLast
+          ? { done: true, value: undefined }
+          : await rest.next();
+        part = next.value;
+      }
+      await Promise.all(inFlight);
+      if (this.#failure === undefined) result = await this.#retry(0, (signal) => this.#complete(signal));
+    } catch (error) {
+      this.#failure ??= error;
+      this.#stop.abort(error);
+    }
+    await Promise.all(inFlight);
+    if (result === "created") return result;
+    await this.#discard();
+    if (result === undefined) throw this.#failure;
+    return result;
+  }
+
+  async #begin(signal: AbortSignal): Promise<string> {
+    const { settings, connection } = this.#target;
+    const checksum: Record<string, string> =
+      settings.checksum === "crc32c"
+        ? { "x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "FULL_OBJECT" }
+        : {};
+    const headers = { ...createHeaders(settings), ...checksum };
+    const response = await this.#send("POST", { uploads: "" }, headers, undefined, signal);
+    const id = response.status === 200 ? parseUploadId(response.body.toString()) : undefined;
+    if (id === undefined) throw connection.failure(this.#what, response);
+    return id;
+  }
+
+  /** Never rejects: the first failure is kept and stops the rest. */
+  async #storePart(part: Part, number: number): Promise<void> {
+    try {
+      if (number > PARTS_MAX) {
+        const hint = `S3 takes at most ${PARTS_MAX} parts: store it with larger ones.`;
+        throw new SeawallError("store-unsupported", `${this.#what}: the body is too large for its parts`, { hint });
+      }
+      const { settings, connection } = this.#target;
+      const crc = crc32cOf(part.bytes);
+      this.#crc = crc32cOf(part.bytes, this.#crc);
+      const guard = await bodyGuard(part.bytes, crc, settings.checksum, connection.isTls);
+      const etag = await this.#retry(part.bytes.length, async (signal) => {
+        const query = { partNumber: String(number), uploadId: this.#id };
+        const response = await this.#send("PUT", query, guard.headers, { ...guard, body: part.bytes }, signal);
+        if (response.status !== 200) throw connection.failure(`${this.#what} part ${number}`, response);
+        checkEcho(`${this.#what} part ${number}`, response, crc);
+        return response.headers.etag ?? "";
+      });
+      this.#completed[number - 1] = { etag, crc32c: settings.checksum === "crc32c" ? crc32cBase64(crc) : undefined };
+      this.#spare.push(part.bytes);
+    } catch (error) {
+      this.#failure ??= error;
+      this.#stop.abort(error);
+    }
+  }
+
+  async #complete(signal: AbortSignal): Promise<PutResult> {
+    const { settings, connection } = this.#target;
+    // Also after a try whose answer was lost: then the object is ours, and `exists` is as good.
+    if ((await this.#target.head(signal)) !== undefined) return "exists";
+    const checksum: Record<string, string> =
+      settings.checksum === "crc32c"
+        ? { "x-amz-checksum-crc32c": crc32cBase64(this.#crc), "x-amz-checksum-type": "FULL_OBJECT" }
+        : {};
+    const headers = { "content-type": "application/xml", "if-none-match": "*", ...checksum };
+    const body = Buffer.from(formatCompleteUpload(this.#completed));
+    const content = { body, payloadHash: sha256Hex(body) };
+    const response = await this.#send("POST", { uploadId: this.#id }, headers, content, signal);
+    if (response.status === 412) return "exists";
+    // S3 answers 200 before it has joined the parts; a failure to do so is in the document.
+    if (response.status !== 200 || parseError(response.body.toString()) !== undefined) {
+      throw connection.failure(this.#what, response);
+    }
+    return "created";
+  }
+
+  /** Best effort: what is left behind is an unfinished upload, which a lifecycle rule of the bucket removes. */
+  async #discard(): Promise<void> {
+    const signal = AbortSignal.timeout(CLEANUP_TIMEOUT_MS);
+    await this.#send("DELETE", { uploadId: this.#id }, {}, undefined, signal).catch(() => undefined);
+  }
+
+  #send(
+    method: "PUT" | "POST" | "DELETE",
+    query: Readonly<Record<string, string>>,
+    headers: Readonly<Record<string, string>>,
+    content: { readonly body: Uint8Array; readonly payloadHash: string } | undefined,
+    signal: AbortSignal,
+  ): Promise<WireResponse> {
+    const request = { what: this.#what, method, key: this.#target.fullKey, query, headers, signal };
+    return this.#target.connection.send(
+      content === undefined ? request : { ...request, body: content.body, payloadHash: content.payloadHash },
+    );
+  }
+
+  #retry<T>(bytes: number, operation: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return retrying({ what: this.#what, bytes, signal: this.#stop.signal }, this.#target.retry, operation);
+  }
+}

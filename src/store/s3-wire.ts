@@ -1,0 +1,344 @@
+/**
+ * One HTTP request to an S3 server and its answer: signed, on a kept connection, under two deadlines, ended by a signal.
+ *
+ * Deadlines: *idle*, no byte went either way for `requestTimeoutMs`; *total*, four times that plus the time the bytes
+ * would take at 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
+ */
+import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { SeawallError } from "../errors.ts";
+import { errnoOf } from "./file-errors.ts";
+import { type S3Account } from "./s3-account.ts";
+import { type S3Place, networkError } from "./s3-errors.ts";
+import { EMPTY_PAYLOAD_HASH, encodePath, encodeQuery, signRequest } from "./s3-sign.ts";
+import { abortedError, throwIfAborted } from "./signal.ts";
+
+/** Connections to one server; requests beyond them wait for a free one. */
+const CONNECTIONS_MAX = 64;
+/** Idle connections kept for the next burst. */
+const IDLE_CONNECTIONS_MAX = 16;
+/** Errors, listings and other documents are never larger. */
+const DOCUMENT_BYTES_MAX = 8 * 1024 * 1024;
+/** Written at once: each piece that leaves is progress for the idle deadline. */
+const WRITE_BYTES = 256 * 1024;
+const TOTAL_FACTOR = 4;
+const SLOWEST_BYTES_PER_MS = 64;
+
+export interface WireRequest {
+  /** For messages: `put wal/x`. */
+  readonly what: string;
+  readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
+  /** The whole key in the bucket, prefix included; empty for the bucket itself. */
+  readonly key: string;
+  readonly query?: Readonly<Record<string, string>>;
+  /** Lower-case names. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  /** Hexadecimal SHA-256 of the body or UNSIGNED_PAYLOAD; needed with a body. */
+  readonly payloadHash?: string;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface WireResponse {
+  readonly status: number;
+  readonly headers: IncomingMessage["headers"];
+  readonly body: Buffer;
+}
+
+export interface WireStream {
+  readonly status: number;
+  readonly headers: IncomingMessage["headers"];
+  /** Must be iterated; leaving early closes the connection. Throws SeawallError. */
+  readonly body: AsyncGenerator<Buffer>;
+}
+
+export class S3Wire {
+  readonly #account: S3Account;
+  readonly #place: S3Place;
+  readonly #timeoutMs: number;
+  readonly #agent: HttpAgent;
+  readonly #request: typeof httpRequest;
+  #isClosed = false;
+
+  constructor(account: S3Account, place: S3Place, requestTimeoutMs: number) {
+    this.#account = account;
+    this.#place = place;
+    this.#timeoutMs = requestTimeoutMs;
+    const isTls = account.origin.protocol === "https:";
+    // LIFO keeps few connections hot: a commit rarely waits for a new handshake or a grown-cold congestion window.
+    const options = {
+      keepAlive: true,
+      noDelay: true,
+      maxSockets: CONNECTIONS_MAX,
+      maxFreeSockets: IDLE_CONNECTIONS_MAX,
+      scheduling: "lifo" as const,
+    };
+    this.#agent = isTls ? new HttpsAgent(options) : new HttpAgent(options);
+    this.#request = isTls ? httpsRequest : httpRequest;
+  }
+
+  /** The whole answer, whatever its status; `bodyBytesMax` is the ceiling for what is read of it. */
+  async send(request: WireRequest, bodyBytesMax = DOCUMENT_BYTES_MAX): Promise<WireResponse> {
+    return this.#exchange(request, async (exchange, response) => {
+      const body = await readWhole(response, exchange, request, bodyBytesMax);
+      return { status: response.statusCode ?? 0, headers: response.headers, body };
+    });
+  }
+
+  /** Resolves with the headers; the body follows at the reader's pace. */
+  async open(request: WireRequest): Promise<WireStream> {
+    return this.#exchange(request, async (exchange, response) => {
+      exchange.pause();
+      const body = this.#readAlong(exchange, response, request);
+      return { status: response.statusCode ?? 0, headers: response.headers, body };
+    });
+  }
+
+  /** Requests under way end as `aborted`. */
+  close(): void {
+    this.#isClosed = true;
+    this.#agent.destroy();
+  }
+
+  async #exchange<T extends WireResponse | WireStream>(
+    request: WireRequest,
+    read: (exchange: Exchange, response: IncomingMessage) => Promise<T>,
+  ): Promise<T> {
+    for (let attempt = 1; ; attempt += 1) {
+      throwIfAborted(request.signal);
+      const exchange = new Exchange(request, this.#timeoutMs);
+      try {
+        const response = await exchange.start(await this.#compose(request));
+        const result = await read(exchange, response);
+        if (Buffer.isBuffer(result.body)) exchange.end();
+        return result;
+      } catch (error) {
+        exchange.end();
+        // The server closed the kept connection just as we took it: it has read nothing. Once more on another one; every
+        // request of ours may be repeated.
+        if (!this.#isClosed && exchange.connectionWasStale(error) && attempt <= IDLE_CONNECTIONS_MAX) continue;
+        throw this.#failure(request, error);
+      }
+    }
+  }
+
+  /** Signed and handed to Node.js, not yet sent. */
+  async #compose(request: WireRequest): Promise<ClientRequest> {
+    const { origin, pathBase, scope } = this.#account;
+    const path = pathBase + encodePath(request.key);
+    const query = request.query === undefined ? "" : encodeQuery(request.query);
+    const headers = signRequest(
+      {
+        method: request.method,
+        path,
+        query,
+        headers: { host: origin.host, ...request.headers },
+        payloadHash: request.body === undefined ? EMPTY_PAYLOAD_HASH : (request.payloadHash ?? ""),
+      },
+      await this.#account.credentials(),
+      scope,
+      new Date(),
+    );
+    // Unsigned, proxies may touch these. A length on every body: many servers refuse chunks.
+    headers["user-agent"] = "seawall";
+    if (request.body !== undefined) headers["content-length"] = String(request.body.length);
+    else if (request.method === "PUT" || request.method === "POST") headers["content-length"] = "0";
+    throwIfAborted(request.signal);
+    return this.#request({
+      host: origin.hostname.replace(/^\[|\]$/g, ""),
+      port: origin.port === "" ? undefined : origin.port,
+      method: request.method,
+      path: query === "" ? path : `${path}?${query}`,
+      headers,
+      agent: this.#agent,
+    });
+  }
+
+  #failure(request: WireRequest, error: unknown): SeawallError {
+    return this.#isClosed ? abortedError(error) : networkError(request.what, error, this.#place);
+  }
+
+  async *#readAlong(exchange: Exchange, response: IncomingMessage, request: WireRequest): AsyncGenerator<Buffer> {
+    const announced = announcedBytes(response);
+    let bytes = 0;
+    // A stream without an encoding yields Buffers.
+    const chunks = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    try {
+      for (;;) {
+        // The reader's own time does not count.
+        exchange.resume();
+        const next = await chunks.next();
+        exchange.pause();
+        if (next.done === true) break;
+        bytes += next.value.length;
+        yield next.value;
+      }
+      if (announced !== undefined && bytes !== announced) throw truncated(request, bytes, announced);
+    } catch (error) {
+      throw this.#failure(request, exchange.failure ?? error);
+    } finally {
+      exchange.end();
+      response.destroy();
+    }
+  }
+}
+
+/** The timers and listeners of one request, so that nothing outlives it. */
+class Exchange {
+  /** Why we ended it ourselves: the deadline or the caller. */
+  failure: SeawallError | undefined;
+  readonly #request: WireRequest;
+  readonly #idleMs: number;
+  #client: ClientRequest | undefined;
+  #idle: NodeJS.Timeout | undefined;
+  #total: NodeJS.Timeout | undefined;
+  #response: IncomingMessage | undefined;
+
+  constructor(request: WireRequest, idleMs: number) {
+    this.#request = request;
+    this.#idleMs = idleMs;
+  }
+
+  /** Sends the request; resolves with the head of the answer. */
+  start(client: ClientRequest): Promise<IncomingMessage> {
+    this.#client = client;
+    const { body, signal } = this.#request;
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
+    return new Promise((resolve, reject) => {
+      client.on("error", (error) => reject(this.failure ?? error));
+      client.once("response", (response) => {
+        this.#response = response;
+        this.progress();
+        resolve(response);
+      });
+      client.once("socket", () => {
+        this.resume();
+        this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, body?.length ?? 0));
+      });
+      if (body === undefined || body.length <= WRITE_BYTES) {
+        client.end(body);
+        return;
+      }
+      for (let at = 0; at < body.length; at += WRITE_BYTES) {
+        client.write(body.subarray(at, at + WRITE_BYTES), this.progress);
+      }
+      client.end();
+    });
+  }
+
+  readonly progress = (): void => {
+    this.#idle?.refresh();
+  };
+
+  /** The clock of the idle deadline runs. */
+  resume(): void {
+    this.#idle ??= setTimeout(this.#onIdle, this.#idleMs);
+    this.#idle.refresh();
+  }
+
+  /** It stands still, and the total no longer counts: the pace is the reader's from here on. */
+  pause(): void {
+    clearTimeout(this.#idle);
+    this.#idle = undefined;
+    clearTimeout(this.#total);
+  }
+
+  /** The answer's body is expected to have so many bytes: the total deadline grows with it. */
+  expect(bytes: number): void {
+    clearTimeout(this.#total);
+    this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, bytes));
+  }
+
+  end(): void {
+    this.pause();
+    this.#request.signal?.removeEventListener("abort", this.#onAbort);
+  }
+
+  connectionWasStale(error: unknown): boolean {
+    if (this.failure !== undefined || this.#response !== undefined || this.#client?.reusedSocket !== true) return false;
+    return ["ECONNRESET", "EPIPE"].includes(errnoOf(error) ?? "");
+  }
+
+  readonly #onAbort = (): void => this.#fail(abortedError(this.#request.signal?.reason));
+  readonly #onIdle = (): void => this.#fail(this.#late(`silent for ${this.#idleMs} ms`));
+  readonly #onTotal = (): void => this.#fail(this.#late("far too slow"));
+
+  #late(why: string): SeawallError {
+    return new SeawallError("store-unavailable", `${this.#request.what}: the server is ${why}`, {
+      hint: "The store or the network to it stalls; requestTimeoutMs= in the store's URL sets how long to wait.",
+    });
+  }
+
+  #fail(failure: SeawallError): void {
+    this.failure ??= failure;
+    (this.#response ?? this.#client)?.destroy(this.failure);
+  }
+}
+
+function totalMs(idleMs: number, bytes: number): number {
+  return idleMs * TOTAL_FACTOR + Math.ceil(bytes / SLOWEST_BYTES_PER_MS);
+}
+
+function announcedBytes(response: IncomingMessage): number | undefined {
+  const text = response.headers["content-length"];
+  return text === undefined ? undefined : Number(text);
+}
+
+function readWhole(
+  response: IncomingMessage,
+  exchange: Exchange,
+  request: WireRequest,
+  bytesMax: number,
+): Promise<Buffer> {
+  const announced = request.method === "HEAD" ? 0 : announcedBytes(response);
+  if (announced !== undefined && announced > 0) exchange.expect(announced);
+  return new Promise((resolve, reject) => {
+    const body = new Gatherer(announced, bytesMax);
+    response.on("data", (chunk: Buffer) => {
+      exchange.progress();
+      if (body.take(chunk)) return;
+      response.destroy(
+        new SeawallError("store-unsupported", `${request.what}: the answer is larger than ${bytesMax} bytes`),
+      );
+    });
+    response.on("error", (error) => reject(exchange.failure ?? error));
+    response.on("end", () => {
+      if (announced !== undefined && body.bytes !== announced) reject(truncated(request, body.bytes, announced));
+      else resolve(body.whole());
+    });
+  });
+}
+
+/** Fills one buffer where the length was announced, so that a large object is not held twice. */
+class Gatherer {
+  bytes = 0;
+  readonly #bytesMax: number;
+  readonly #buffer: Buffer | undefined;
+  readonly #chunks: Buffer[] = [];
+
+  constructor(announced: number | undefined, bytesMax: number) {
+    this.#bytesMax = announced ?? bytesMax;
+    if (announced !== undefined && announced <= bytesMax) this.#buffer = Buffer.allocUnsafeSlow(announced);
+    else this.#bytesMax = bytesMax;
+  }
+
+  /** False when it is too much. */
+  take(chunk: Buffer): boolean {
+    if (this.bytes + chunk.length > this.#bytesMax) return false;
+    if (this.#buffer === undefined) this.#chunks.push(chunk);
+    else chunk.copy(this.#buffer, this.bytes);
+    this.bytes += chunk.length;
+    return true;
+  }
+
+  whole(): Buffer {
+    return this.#buffer ?? Buffer.concat(this.#chunks, this.bytes);
+  }
+}
+
+function truncated(request: WireRequest, bytes: number, announced: number): SeawallError {
+  return new SeawallError(
+    "store-unavailable",
+    `${request.what}: the answer ended after ${bytes} of ${announced} bytes`,
+  );
+}

@@ -1,0 +1,307 @@
+/**
+ * A bucket as a store: each method in terms of S3 requests. The wire (src/store/s3-wire.ts) sends them, the account
+ * (src/store/s3-account.ts) says where to and as whom; nothing is retried here but the parts of an upload.
+ *
+ * Bodies are protected on their way as `checksum` in the URL says:
+ *   crc32c  x-amz-checksum-crc32c, which newer servers check and others ignore; over plain HTTP the signature covers the
+ *           body's SHA-256 too, which every server checks. The default.
+ *   sha256  the body's SHA-256 in the signature, over TLS too: for servers that do not know or refuse checksum headers
+ *   md5     Content-MD5, for servers that refuse checksum headers
+ *   none    nothing beyond TLS and the length
+ */
+import { SeawallError } from "../errors.ts";
+import { checkCrc32c, crc32cOf } from "./crc.ts";
+import { checkFolder, checkKey, checkPrefix, checkRange, isKey, isKeyPart } from "./key.ts";
+import { type RetryOptions } from "./retry.ts";
+import { type Environment } from "./s3-account.ts";
+import { bodyGuard, checkEcho, createHeaders, md5Base64 } from "./s3-body.ts";
+import { S3Connection } from "./s3-connection.ts";
+import { sha256Hex } from "./s3-sign.ts";
+import { uploadStream } from "./s3-upload.ts";
+import { type S3Settings } from "./s3-url.ts";
+import { type WireRequest, type WireResponse } from "./s3-wire.ts";
+import { formatDelete, parseDeleteFailures, parseListPage } from "./s3-xml.ts";
+import { abortedError, throwIfAborted } from "./signal.ts";
+import {
+  type GetOptions,
+  type GetResult,
+  type GetStreamResult,
+  type ObjectInfo,
+  type PutOptions,
+  type PutResult,
+  type PutStreamOptions,
+  type RequestOptions,
+  type Store,
+} from "./store.ts";
+
+/** DeleteObjects' and ListObjectsV2's own limit. */
+const BATCH_KEYS = 1000;
+/** `get` is for objects that fit in memory. */
+const GET_BYTES_MAX = 2 ** 31;
+
+export interface S3StoreOptions {
+  readonly env: Environment;
+  /** For the parts of an upload, whose stream cannot be repeated as a whole. */
+  readonly partRetry?: RetryOptions;
+}
+
+export class S3Store implements Store {
+  readonly description: string;
+  readonly #settings: S3Settings;
+  readonly #options: S3StoreOptions;
+  readonly #closing = new AbortController();
+  #connection: Promise<S3Connection> | undefined;
+
+  /** Opens nothing; the account is looked for at the first call. */
+  constructor(settings: S3Settings, options: S3StoreOptions) {
+    this.#settings = settings;
+    this.#options = options;
+    this.description = `s3://${settings.bucket}/${settings.prefix.slice(0, -1)}`;
+  }
+
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
+    checkKey(key);
+    if (options.crc32c !== undefined) checkCrc32c(key, body, options.crc32c);
+    const connection = await this.#enter(options.signal);
+    const crc = options.crc32c ?? crc32cOf(body);
+    const guard = await bodyGuard(body, crc, this.#settings.checksum, connection.isTls);
+    const response = await connection.send({
+      what: `put ${key}`,
+      method: "PUT",
+      key: this.#settings.prefix + key,
+      headers: { "if-none-match": "*", ...guard.headers, ...createHeaders(this.#settings) },
+      body,
+      payloadHash: guard.payloadHash,
+      signal: options.signal,
+    });
+    if (response.status === 412) return "exists";
+    if (response.status !== 200) throw connection.failure(`put ${key}`, response);
+    checkEcho(`put ${key}`, response, crc);
+    return "created";
+  }
+
+  async putStream(key: string, body: AsyncIterable<Uint8Array>, options: PutStreamOptions = {}): Promise<PutResult> {
+    checkKey(key);
+    const connection = await this.#enter(options.signal);
+    return uploadStream(
+      {
+        key,
+        fullKey: this.#settings.prefix + key,
+        settings: this.#settings,
+        connection,
+        retry: this.#options.partRetry ?? {},
+        put: (bytes, signal) => this.put(key, bytes, { signal }),
+        head: (signal) => this.head(key, { signal }),
+      },
+      body,
+      options,
+    );
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<GetResult | undefined> {
+    checkKey(key);
+    const { range, signal } = options;
+    if (range !== undefined) checkRange(range);
+    if (range?.length === 0) {
+      const info = await this.head(key, { signal });
+      return info === undefined ? undefined : { body: new Uint8Array(0), objectBytes: info.bytes };
+    }
+    const connection = await this.#enter(signal);
+    const response = await connection.send(
+      {
+        what: `get ${key}`,
+        method: "GET",
+        key: this.#settings.prefix + key,
+        headers: this.#readHeaders(range),
+        signal,
+      },
+      GET_BYTES_MAX,
+    );
+    if (range !== undefined && response.status === 416) {
+      // The offset lies past the end; not every server says where that is.
+      const info = await this.head(key, { signal });
+      return info === undefined ? undefined : { body: new Uint8Array(0), objectBytes: info.bytes };
+    }
+    if (response.status === 200) {
+      if (range === undefined) checkEcho(`get ${key}`, response, crc32cOf(response.body));
+      const body =
+        range === undefined ? response.body : response.body.subarray(range.offset, range.offset + range.length);
+      return { body, objectBytes: response.body.length };
+    }
+    if (response.status !== 206) return connection.absentOrFailure(`get ${key}`, response);
+    return { body: response.body, objectBytes: rangedSize(`get ${key}`, response, options.range) };
+  }
+
+  async getStream(key: string, options: RequestOptions = {}): Promise<GetStreamResult | undefined> {
+    checkKey(key);
+    const connection = await this.#enter(options.signal);
+    const request: WireRequest = {
+      what: `get ${key}`,
+      method: "GET",
+      key: this.#settings.prefix + key,
+      headers: this.#readHeaders(undefined),
+      signal: options.signal,
+    };
+    const { status, headers, body } = await connection.open(request);
+    if (status !== 200) {
+      const parts: Buffer[] = [];
+      for await (const chunk of body) parts.push(chunk);
+      return connection.absentOrFailure(request.what, { status, headers, body: Buffer.concat(parts) });
+    }
+    const objectBytes = Number(headers["content-length"]);
+    return { body: checkedStream(request.what, headers, body), objectBytes };
+  }
+
+  async head(key: string, options: RequestOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key);
+    const connection = await this.#enter(options.signal);
+    const request = { what: `head ${key}`, key: this.#settings.prefix + key, signal: options.signal };
+    const response = await connection.send({ ...request, method: "HEAD" });
+    if (response.status === 200) return infoOf(key, response.headers, response.headers["content-length"]);
+    // A HEAD's answer has no document: only a GET tells an absent key from an absent bucket or a refusal.
+    const explained = await connection.send({ ...request, method: "GET", headers: { range: "bytes=0-0" } });
+    if (explained.status === 206) return infoOf(key, explained.headers, String(rangedSize(request.what, explained)));
+    if (explained.status === 200) return infoOf(key, explained.headers, explained.headers["content-length"]);
+    return connection.absentOrFailure(request.what, explained);
+  }
+
+  async *list(
+    prefix: string,
+    options: RequestOptions & { readonly startAfter?: string } = {},
+  ): AsyncIterable<ObjectInfo> {
+    checkPrefix(prefix);
+    const query = options.startAfter === undefined ? {} : { "start-after": this.#settings.prefix + options.startAfter };
+    for await (const page of this.#pages(prefix, query, options.signal)) {
+      for (const { key, bytes, modifiedAt } of page.objects) {
+        const own = key.slice(this.#settings.prefix.length);
+        if (!isKey(own)) continue;
+        throwIfAborted(options.signal);
+        yield { key: own, bytes, modifiedAt };
+      }
+    }
+  }
+
+  async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
+    checkFolder(prefix);
+    const found = new Set<string>();
+    for await (const page of this.#pages(prefix, { delimiter: "/" }, options.signal)) {
+      for (const whole of page.prefixes) {
+        const own = whole.slice(this.#settings.prefix.length);
+        if (isKeyPart(own.slice(prefix.length, -1))) found.add(own);
+      }
+    }
+    return [...found].sort();
+  }
+
+  async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
+    keys.forEach(checkKey);
+    const connection = await this.#enter(options.signal);
+    // One batch after the other: what comes first in the list is gone first.
+    for (let at = 0; at < keys.length; at += BATCH_KEYS) {
+      const batch = keys.slice(at, at + BATCH_KEYS).map((key) => this.#settings.prefix + key);
+      const body = Buffer.from(formatDelete(batch));
+      const response = await connection.send({
+        what: "delete",
+        method: "POST",
+        key: "",
+        query: { delete: "" },
+        headers: { "content-type": "application/xml", "content-md5": md5Base64(body) },
+        body,
+        payloadHash: sha256Hex(body),
+        signal: options.signal,
+      });
+      const failures = response.status === 200 ? parseDeleteFailures(response.body.toString()) : undefined;
+      if (failures === undefined) throw connection.failure("delete", response);
+      const failure = failures.find(({ code }) => code !== "NoSuchKey");
+      if (failure === undefined) continue;
+      const own = failure.key.slice(this.#settings.prefix.length);
+      const document = `<Error><Code>${failure.code}</Code></Error>`;
+      throw connection.failure(`delete ${own}`, { ...response, status: 500, body: Buffer.from(document) });
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    const connection = await this.#connection?.catch(() => undefined);
+    connection?.close();
+  }
+
+  async *#pages(
+    prefix: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<NonNullable<ReturnType<typeof parseListPage>>> {
+    const what = `list ${prefix}`;
+    let continuation: string | undefined;
+    do {
+      const connection = await this.#enter(signal);
+      const response = await connection.send({
+        what,
+        method: "GET",
+        key: "",
+        query: {
+          "list-type": "2",
+          "max-keys": String(BATCH_KEYS),
+          prefix: this.#settings.prefix + prefix,
+          ...query,
+          ...(continuation === undefined ? {} : { "continuation-token": continuation }),
+        },
+        signal,
+      });
+      const page = response.status === 200 ? parseListPage(response.body.toString()) : undefined;
+      if (page === undefined || page.continuation === "") throw connection.failure(what, response);
+      yield page;
+      continuation = page.continuation;
+    } while (continuation !== undefined);
+  }
+
+  async #enter(signal: AbortSignal | undefined): Promise<S3Connection> {
+    throwIfAborted(signal);
+    if (this.#closing.signal.aborted) throw abortedError(new Error("the store is closed"));
+    this.#connection ??= S3Connection.open(this.#settings, this.#options.env);
+    try {
+      return await this.#connection;
+    } catch (error) {
+      this.#connection = undefined;
+      throw error;
+    }
+  }
+
+  #readHeaders(range: GetOptions["range"]): Record<string, string> {
+    const headers: Record<string, string> = {};
+    if (range !== undefined) headers["range"] = `bytes=${range.offset}-${range.offset + range.length - 1}`;
+    else if (this.#settings.checksum === "crc32c") headers["x-amz-checksum-mode"] = "ENABLED";
+    return headers;
+  }
+}
+
+function infoOf(key: string, headers: WireResponse["headers"], length: string | undefined): ObjectInfo {
+  const info = { key, bytes: Number(length), modifiedAt: new Date(headers["last-modified"] ?? Number.NaN) };
+  if (Number.isSafeInteger(info.bytes) && !Number.isNaN(info.modifiedAt.getTime())) return info;
+  throw new SeawallError("store-unsupported", `head ${key}: the answer lacks Content-Length or Last-Modified`);
+}
+
+/** The whole object's size, from the answer to a ranged GET, which must be the range that was asked for. */
+function rangedSize(what: string, response: WireResponse, range?: GetOptions["range"]): number {
+  const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(response.headers["content-range"] ?? "");
+  const [first, last, size] = [Number(match?.[1]), Number(match?.[2]), Number(match?.[3])];
+  const isAsked = range === undefined || (first === range.offset && last === Math.min(first + range.length, size) - 1);
+  if (isAsked && last - first + 1 === response.body.length) return size;
+  throw new SeawallError("store-unsupported", `${what}: a range was asked for and another one came`, {
+    details: { range: response.headers["content-range"] ?? "" },
+  });
+}
+
+async function* checkedStream(
+  what: string,
+  headers: WireResponse["headers"],
+  body: AsyncGenerator<Buffer>,
+): AsyncGenerator<Buffer> {
+  const isAnnounced = headers["x-amz-checksum-crc32c"] !== undefined;
+  let crc = 0;
+  for await (const piece of body) {
+    if (isAnnounced) crc = crc32cOf(piece, crc);
+    yield piece;
+  }
+  checkEcho(what, { headers }, crc);
+}
