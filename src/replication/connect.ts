@@ -119,8 +119,9 @@ async function tryAddress(
     } catch (error) {
       const failure = error instanceof SeawallError ? error : fromSocket(error, contextFor(options, target));
       failures.push(failure);
-      if (options.signal?.aborted === true || failure.code === "server-unreachable") break;
-      if (failure.code === "server-starting") break;
+      // What the other way could change: TLS that failed, a server that refused. Not: no server, no password, our own rules.
+      const refused = failure.code === "server-tls" || failure.cause instanceof DatabaseError;
+      if (!refused || failure.code === "server-starting") break;
     }
   }
   const [first, second] = failures;

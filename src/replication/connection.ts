@@ -74,9 +74,11 @@ export class ReplicationConnection implements AsyncDisposable {
       leftover,
       context: opened.context,
       parameters: opened.opening.parameters,
+      signal: options.signal,
       onNotice: options.onWarning,
     });
-    return new ReplicationConnection(session, settings, options);
+    // What is asked beside this connection must go to the same server.
+    return new ReplicationConnection(session, settings.with({ hosts: [opened.target] }), options);
   }
 
   /** As libpq's PQserverVersion: 180004 for 18.4. */
@@ -96,6 +98,11 @@ export class ReplicationConnection implements AsyncDisposable {
 
   get closed(): boolean {
     return this.#session.closed;
+  }
+
+  /** Bytes taken from the socket so far, whether or not anybody has pulled them yet. */
+  get bytesRead(): number {
+    return this.#session.bytesRead;
   }
 
   async identifySystem(): Promise<IdentifySystem> {
@@ -167,7 +174,7 @@ export class ReplicationConnection implements AsyncDisposable {
     this.#takeTurn();
     try {
       const session = this.#sessionFor(options.slot);
-      const signal = options.signal ?? this.#options.signal;
+      const { signal } = options;
       session.write(serialize.query(text));
       const reply = await nextReply(session, text, signal);
       // Not a stream: an error, or at once the result set that says where the next timeline begins.
@@ -200,7 +207,7 @@ export class ReplicationConnection implements AsyncDisposable {
   async #run(text: string, slot?: string): Promise<Awaited<ReturnType<typeof runCommand>>> {
     this.#takeTurn();
     try {
-      return await runCommand(this.#sessionFor(slot), text, this.#options.signal);
+      return await runCommand(this.#sessionFor(slot), text);
     } finally {
       this.#busy = false;
     }
@@ -255,13 +262,13 @@ export class SqlConnection implements AsyncDisposable {
   ): Promise<{ readonly rows: readonly Row[] }> {
     const { signal } = options;
     const onAbort = (): void => this.destroy();
+    if (signal?.aborted === true) throw cancelled(signal);
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { rows } = await this.#client.query<Row>(text, [...parameters]);
       return { rows };
     } catch (error) {
-      if (signal?.aborted === true)
-        throw new SeawallError("aborted", "the query was cancelled", { cause: signal.reason });
+      if (signal !== undefined && isAborted(signal)) throw cancelled(signal);
       throw this.#mapped(error);
     } finally {
       signal?.removeEventListener("abort", onAbort);
@@ -291,4 +298,12 @@ export class SqlConnection implements AsyncDisposable {
     if (error instanceof DatabaseError) return fromServer(error, context, error);
     return new SeawallError("server-lost", fromSocket(error, context).message, { cause: error });
   }
+}
+
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+function cancelled(signal: AbortSignal): SeawallError {
+  return new SeawallError("aborted", "the query was cancelled", { cause: signal.reason });
 }

@@ -58,6 +58,12 @@ const SERVER_ROWS: readonly ServerRow[] = [
     hint: (_error, { user }) => `ALTER ROLE ${identifier(user)} REPLICATION;`,
   },
   {
+    code: "server-tls",
+    sqlstate: /^28000$/,
+    text: /valid client certificate/,
+    hint: () => "pg_hba.conf asks for a client certificate: give sslcert=… and sslkey=….",
+  },
+  {
     code: "server-hba",
     sqlstate: /^28000$/,
     routine: /^ClientAuthentication$/,
@@ -78,7 +84,9 @@ const SERVER_ROWS: readonly ServerRow[] = [
   },
   { code: "server-max-wal-senders", sqlstate: /^53300$/, text: /max_wal_senders/ },
   { code: "server-busy", sqlstate: /^53300$/ },
-  { code: "server-starting", sqlstate: /^57P0[123]$/ },
+  { code: "server-starting", sqlstate: /^57P03$/ },
+  // admin_shutdown is also what pg_terminate_backend and an invalidated slot say: reconnecting finds out which.
+  { code: "server-lost", sqlstate: /^57P0[1245]$/ },
   // Slots
   {
     code: "slot-active",

@@ -31,7 +31,10 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   #pulling: Promise<WalEvent | undefined> | undefined;
   /** Found while looking for events at hand; the next pull handles it. */
   #pendingMessage: (Frame & { kind: "message" }) | undefined;
+  /** The only event of a stream that ends where it was to start. */
+  #endAtStart: WalEvent | undefined;
   #failure: Error | undefined;
+  readonly #onAbort = (): void => this.#session.destroy();
   /** One status update may be on its way to the socket and one newer may wait: that is the whole queue. */
   #statusOnItsWay = false;
   #statusWaiting: StandbyStatus | undefined;
@@ -47,8 +50,11 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
       const event = timelineEnd(session, options.finished);
       this.#copyDoneSent = true;
       this.#ready = true;
-      this.#pulling = Promise.resolve(event);
+      this.#endAtStart = event;
     }
+    // Whether or not anybody pulls: an aborted stream leaves no socket open.
+    this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
+    if (this.#signal?.aborted === true) this.#onAbort();
   }
 
   /** True when the stream has ended in order and the connection can take the next command. */
@@ -77,7 +83,8 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
 
   /** An event that has already arrived, without waiting; undefined: use `next`. Saves the hop through a promise. */
   eventAtHand(): (WalEvent & { kind: "wal" | "keepalive" }) | undefined {
-    if (this.#state === "done" || this.#pulling !== undefined || this.#pendingMessage !== undefined) return undefined;
+    if (this.#state === "done" || this.#endAtStart !== undefined) return undefined;
+    if (this.#pulling !== undefined || this.#pendingMessage !== undefined) return undefined;
     for (;;) {
       const frame = this.#session.frameAtHand();
       if (frame === undefined) return undefined;
@@ -127,7 +134,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
       this.#session.destroy();
     } finally {
       clearTimeout(timer);
-      this.#state = "done";
+      this.#finish();
     }
   }
 
@@ -135,18 +142,27 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   #pull(): Promise<WalEvent | undefined> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (this.#state === "done") return Promise.resolve(undefined);
-    this.#pulling ??= this.#read();
-    return this.#pulling
-      .then((event) => {
-        if (event === undefined || event.kind === "end") this.#state = "done";
-        return event;
-      })
-      .catch((error: unknown) => {
-        this.#failure = error instanceof Error ? error : new Error(String(error));
-        this.#state = "done";
-        throw error;
-      })
-      .finally(() => (this.#pulling = undefined));
+    this.#pulling ??= this.#readOnce();
+    return this.#pulling;
+  }
+
+  async #readOnce(): Promise<WalEvent | undefined> {
+    try {
+      const event = this.#endAtStart ?? (await this.#read());
+      if (event === undefined || event.kind === "end") this.#finish();
+      return event;
+    } catch (error) {
+      this.#failure = error instanceof Error ? error : new Error(String(error));
+      this.#finish();
+      throw error;
+    } finally {
+      this.#pulling = undefined;
+    }
+  }
+
+  #finish(): void {
+    this.#state = "done";
+    this.#signal?.removeEventListener("abort", this.#onAbort);
   }
 
   async #read(): Promise<WalEvent | undefined> {

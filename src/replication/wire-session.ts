@@ -17,6 +17,8 @@ export interface WireSessionOptions {
   readonly leftover: Uint8Array;
   readonly context: ErrorContext;
   readonly parameters: Map<string, string>;
+  /** Cancels whatever is under way, now or later, and drops the connection. */
+  readonly signal?: AbortSignal | undefined;
   /** Notices and warnings from the server, as they come. */
   readonly onNotice?: ((text: string) => void) | undefined;
 }
@@ -31,6 +33,9 @@ export class WireSession {
   readonly #socket: Duplex;
   readonly #framer = new MessageFramer();
   readonly #onNotice: ((text: string) => void) | undefined;
+  /** Of the connection's whole life. */
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => this.destroy();
   #socketError: Error | undefined;
   #ended = false;
   #closed = false;
@@ -43,6 +48,8 @@ export class WireSession {
     this.#socket = options.socket;
     this.#onNotice = options.onNotice;
     this.#framer.feed(options.leftover);
+    this.#signal = options.signal;
+    this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
     const socket = this.#socket;
     socket.on("error", (error) => {
       this.#socketError ??= error;
@@ -51,6 +58,12 @@ export class WireSession {
     socket.on("end", () => this.#finish());
     socket.on("close", () => this.#finish());
     socket.on("readable", () => this.#rouse());
+    if (this.#signal?.aborted === true) this.destroy();
+  }
+
+  /** Bytes taken from the network so far; with TLS, as they travelled. */
+  get bytesRead(): number {
+    return "bytesRead" in this.#socket && typeof this.#socket.bytesRead === "number" ? this.#socket.bytesRead : 0;
   }
 
   /** True once nothing more can be read or written. */
@@ -165,8 +178,9 @@ export class WireSession {
     return true;
   }
 
-  #refuseAborted(signal: AbortSignal | undefined): void {
-    if (signal?.aborted !== true) return;
+  #refuseAborted(ofStream: AbortSignal | undefined): void {
+    const signal = [this.#signal, ofStream].find((candidate) => candidate?.aborted === true);
+    if (signal === undefined) return;
     this.destroy();
     throw new SeawallError("aborted", `${this.context.server}: the replication connection was aborted`, {
       cause: signal.reason,
@@ -175,6 +189,7 @@ export class WireSession {
 
   #finish(): void {
     this.#ended = true;
+    this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#rouse();
   }
 
