@@ -36,7 +36,11 @@ export const XLP_ALL_FLAGS = 0x000f;
 
 /** SizeOfXLogRecord; xl_crc is its last field and covers what follows the header, then the header up to itself. */
 export const RECORD_HEADER_SIZE = 24;
-export const RECORD_CRC_OFFSET = 20;
+export const XL_XID_OFFSET = 4;
+export const XL_PREV_OFFSET = 8;
+export const XL_INFO_OFFSET = 16;
+export const XL_RMID_OFFSET = 17;
+export const XL_CRC_OFFSET = 20;
 
 export const RM_XLOG_ID = 0;
 export const RM_XACT_ID = 1;

@@ -85,3 +85,16 @@ export function segmentOffset(lsn: Lsn, segmentSize: number): number {
 export function isValidSegmentSize(bytes: number): boolean {
   return bytes >= 1 << 20 && bytes <= 1 << 30 && (bytes & (bytes - 1)) === 0;
 }
+
+/** The low 32 bits as an int32: how WAL holds an LSN, word by word, for comparisons without a bigint. */
+export function lowWord(value: bigint): number {
+  return Number(BigInt.asIntN(32, value));
+}
+
+export function highWord(value: bigint): number {
+  return Number(BigInt.asIntN(32, value >> 32n));
+}
+
+export function lsnOfWords(high: number, low: number): Lsn {
+  return ((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)) as Lsn;
+}

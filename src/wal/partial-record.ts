@@ -2,44 +2,56 @@
  * A record that is not yet complete: the bytes so far as a length, a CRC register and a short prefix, never the record.
  * It survives page, chunk and segment borders, and as a RecordCarry the end of the process.
  */
-import { crcUpdate, crcUpdateBytes, CRC_START } from "./crc32c.ts";
-import { RECORD_ALIGNMENT, RECORD_CRC_OFFSET, RECORD_HEADER_SIZE } from "./format.ts";
+import { CRC_START, crcUpdate, crcUpdateWord, crcUpdateWords } from "./crc32c.ts";
+import {
+  RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
+  RM_MAX_BUILTIN_ID,
+  RM_MIN_CUSTOM_ID,
+  XL_CRC_OFFSET,
+  XL_RMID_OFFSET,
+} from "./format.ts";
+import type { CarriedRecord } from "./record-carry.ts";
 import { RECORD_PREFIX_SIZE, wordAt } from "./record-facts.ts";
-
-/** The JSON form of a record that crosses into the next segment. */
-export interface CarriedRecord {
-  /** LSN of the record's first byte. */
-  readonly start: string;
-  /** Bytes of it seen so far, all CRC-checked into `crc`. */
-  readonly got: number;
-  /** CRC register over its data so far (int32); the header enters it at the end. */
-  readonly crc: number;
-  /** Its first bytes, at most RECORD_PREFIX_SIZE, base64. */
-  readonly prefix: string;
-}
 
 export class PartialRecord {
   active = false;
+  /** True for the rest of a record whose beginning was never seen: it is only counted. */
+  isHead = false;
   /** LSN of its first byte, as two words. */
-  startLow = 0;
   startHigh = 0;
+  startLow = 0;
   /** Bytes seen, alignment padding not counted. */
   got = 0;
   /** xl_tot_len; 0 until its four bytes were seen. */
   length = 0;
   /** Alignment padding still to come after the last byte. */
   paddingLeft = 0;
+  /** Set by takeHeader when the header is none. */
+  problem: string | undefined;
+  /** The first bytes of the record, as far as they were seen. */
   readonly prefix = new Uint8Array(RECORD_PREFIX_SIZE);
+  readonly #prefixWords = new Int32Array(this.prefix.buffer);
   #crc = CRC_START;
 
-  begin(startLow: number, startHigh: number): void {
+  begin(startHigh: number, startLow: number): void {
     this.active = true;
-    this.startLow = startLow;
+    this.isHead = false;
     this.startHigh = startHigh;
+    this.startLow = startLow;
     this.got = 0;
     this.length = 0;
     this.paddingLeft = 0;
     this.#crc = CRC_START;
+  }
+
+  /** The stream begins in a record: `remaining` bytes of it are still to come. As if its header, and no more, had been seen. */
+  beginHead(remaining: number): void {
+    this.active = remaining > 0;
+    this.isHead = true;
+    this.got = RECORD_HEADER_SIZE;
+    this.length = RECORD_HEADER_SIZE + remaining;
+    this.paddingLeft = 0;
   }
 
   /** Bytes of the record still to come; only known, and only asked for, once `length` is. */
@@ -47,37 +59,37 @@ export class PartialRecord {
     return this.length - this.got;
   }
 
-  /** True when every byte of it, padding included, has been seen. */
-  get isComplete(): boolean {
-    return this.length !== 0 && this.got === this.length && this.paddingLeft === 0;
-  }
-
-  /** Takes header bytes from `bytes[from, to)`; returns where it stopped. */
+  /** Takes header bytes from `bytes[from, to)`; returns where it stopped, and sets `problem` when they make no header. */
   takeHeader(bytes: Uint8Array, from: number, to: number): number {
-    const take = Math.min(RECORD_HEADER_SIZE - this.got, to - from);
-    for (let i = 0; i < take; i++) this.prefix[this.got + i] = bytes[from + i] as number; // inside [from, to)
-    this.got += take;
-    if (this.length === 0 && this.got >= 4) this.length = wordAt(this.prefix, 0);
-    if (this.got === this.length) this.paddingLeft = -this.length & (RECORD_ALIGNMENT - 1);
-    return from + take;
+    const end = Math.min(to, from + RECORD_HEADER_SIZE - this.got);
+    this.prefix.set(bytes.subarray(from, end), this.got);
+    this.got += end - from;
+    if (this.got >= 4) {
+      this.length = wordAt(this.prefix, 0);
+      if (this.length < RECORD_HEADER_SIZE) this.problem = lengthProblem(this.length);
+    }
+    if (this.got === RECORD_HEADER_SIZE) {
+      const rmid = this.prefix[XL_RMID_OFFSET] as number; // always there
+      if (isUnknownRmgr(rmid)) this.problem = rmgrProblem(rmid);
+    }
+    return end;
   }
 
   /** Takes data bytes after a complete header; returns where it stopped. */
   takeData(bytes: Uint8Array, from: number, to: number): number {
-    const take = Math.min(this.outstanding, to - from);
-    const end = from + take;
-    const keep = Math.min(RECORD_PREFIX_SIZE - this.got, take);
-    for (let i = 0; i < keep; i++) this.prefix[this.got + i] = bytes[from + i] as number; // inside [from, to)
-    this.#crc = crcUpdate(this.#crc, bytes, from, end);
-    this.got += take;
+    const end = Math.min(to, from + this.outstanding);
+    if (this.got < RECORD_PREFIX_SIZE) {
+      this.prefix.set(bytes.subarray(from, Math.min(end, from + RECORD_PREFIX_SIZE - this.got)), this.got);
+    }
+    if (!this.isHead) this.#crc = crcUpdate(this.#crc, bytes, from, end);
+    this.got += end - from;
     if (this.got === this.length) this.paddingLeft = -this.length & (RECORD_ALIGNMENT - 1);
     return end;
   }
 
   /** Whether the complete record's CRC-32C is the one in its header. */
   crcMatches(): boolean {
-    const crc = crcUpdateBytes(this.#crc, this.prefix, 0, RECORD_CRC_OFFSET);
-    return ~crc >>> 0 === wordAt(this.prefix, RECORD_CRC_OFFSET);
+    return ~crcOfHeader(this.#crc, this.#prefixWords, 0) === this.#prefixWords[XL_CRC_OFFSET / 4];
   }
 
   /** How much of `prefix` is filled. */
@@ -85,16 +97,16 @@ export class PartialRecord {
     return Math.min(this.got, RECORD_PREFIX_SIZE);
   }
 
-  /** `start` is the record's LSN as text. */
+  /** The state as JSON; `start` is the record's LSN as text. */
   carry(start: string): CarriedRecord {
     const prefix = Buffer.from(this.prefix.subarray(0, this.prefixLength)).toString("base64");
     return { start, got: this.got, crc: this.#crc, prefix };
   }
 
   /** Goes on where `carry` stopped. False when the carried state contradicts itself. */
-  resume(carried: CarriedRecord, startLow: number, startHigh: number): boolean {
+  resume(carried: CarriedRecord, startHigh: number, startLow: number): boolean {
     const prefix = Buffer.from(carried.prefix, "base64");
-    this.begin(startLow, startHigh);
+    this.begin(startHigh, startLow);
     this.got = carried.got;
     if (!Number.isInteger(this.got) || prefix.length !== this.prefixLength || prefix.length < RECORD_ALIGNMENT)
       return false;
@@ -103,4 +115,22 @@ export class PartialRecord {
     this.#crc = carried.crc | 0;
     return this.got < this.length;
   }
+}
+
+/** The register after the header of a record, which enters its CRC last and up to xl_crc; `crc` is what the data left. */
+export function crcOfHeader(crc: number, words: Int32Array, at: number): number {
+  return crcUpdateWord(crcUpdateWords(crc, words, at, 2), words[at + 4] as number); // the caller has the whole header
+}
+
+/** Built-in ones up to RM_MAX_BUILTIN_ID, custom ones from RM_MIN_CUSTOM_ID on (RmgrIdIsValid). */
+export function isUnknownRmgr(rmid: number): boolean {
+  return rmid > RM_MAX_BUILTIN_ID && rmid < RM_MIN_CUSTOM_ID;
+}
+
+export function rmgrProblem(rmid: number): string {
+  return `resource manager ${rmid} does not exist`;
+}
+
+export function lengthProblem(length: number): string {
+  return `xl_tot_len is ${length}, less than a record header`;
 }

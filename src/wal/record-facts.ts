@@ -8,16 +8,33 @@
 import {
   POSTGRES_EPOCH_MICROS,
   RECORD_HEADER_SIZE,
+  XL_INFO_OFFSET,
+  XL_PREV_OFFSET,
+  XL_RMID_OFFSET,
+  XL_XID_OFFSET,
   XLR_BLOCK_ID_DATA_LONG,
   XLR_BLOCK_ID_DATA_SHORT,
   XLR_BLOCK_ID_ORIGIN,
   XLR_BLOCK_ID_TOPLEVEL_XID,
 } from "./format.ts";
+import { type Lsn, lsnOfWords } from "./lsn.ts";
 
 /**
  * Microseconds since 1970-01-01 UTC, the resolution of PostgreSQL's timestamps; exact as a number until the year 2255.
  */
 export type PgTime = number & { readonly __brand: "PgTime" };
+
+/** One verified record, for tests and tools. */
+export interface VerifiedRecord {
+  readonly lsn: Lsn;
+  /** MAXALIGNed end. */
+  readonly end: Lsn;
+  readonly length: number;
+  readonly prev: Lsn;
+  readonly xid: number;
+  readonly rmid: number;
+  readonly info: number;
+}
 
 /**
  * So many first bytes of a record hold everything read here: the header, an origin (3) and a top-level xid (5), the main
@@ -77,10 +94,23 @@ export function restorePointName(bytes: Uint8Array, at: number, end: number): st
 }
 
 /** overwritten_lsn of an XLOG_OVERWRITE_CONTRECORD record; undefined when the record is too short. */
-export function overwrittenLsn(bytes: Uint8Array, at: number, end: number): bigint | undefined {
+export function overwrittenLsn(bytes: Uint8Array, at: number, end: number): Lsn | undefined {
   const p = mainDataAt(bytes, at, end);
   if (p < 0 || p + 8 > end) return undefined;
-  return (BigInt(wordAt(bytes, p + 4)) << 32n) | BigInt(wordAt(bytes, p));
+  return lsnOfWords(wordAt(bytes, p + 4), wordAt(bytes, p));
+}
+
+/** The header of the record at `at` as an object. */
+export function recordAt(bytes: Uint8Array, at: number, lsn: Lsn, end: Lsn): VerifiedRecord {
+  return {
+    lsn,
+    end,
+    length: wordAt(bytes, at),
+    prev: lsnOfWords(wordAt(bytes, at + XL_PREV_OFFSET + 4), wordAt(bytes, at + XL_PREV_OFFSET)),
+    xid: wordAt(bytes, at + XL_XID_OFFSET),
+    info: bytes[at + XL_INFO_OFFSET] as number, // a whole header is there
+    rmid: bytes[at + XL_RMID_OFFSET] as number, // likewise
+  };
 }
 
 /** The little-endian unsigned word at any byte offset. */

@@ -1,9 +1,11 @@
 /**
- * What one segment of verified WAL holds, counted while it goes by: for the catalogue's windows and for lag in seconds.
- * A record counts for the segment in which it ends.
+ * What verified WAL holds, counted while it goes by: for each segment (the catalogue's windows) and in total (lag in
+ * seconds). A record counts for the segment in which it ends.
  */
-import { addBytes, type Lsn, type SegmentNumber, type TimelineId } from "./lsn.ts";
-import type { PgTime } from "./record-facts.ts";
+import { invariant } from "../errors.ts";
+import * as f from "./format.ts";
+import { addBytes, type Lsn, type SegmentNumber, segmentOf, type TimelineId } from "./lsn.ts";
+import { leadingTime, type PgTime, restorePointName } from "./record-facts.ts";
 
 export interface RestorePoint {
   readonly name: string;
@@ -24,42 +26,104 @@ export interface SegmentSummary {
   /** Of the first and last commit in WAL order; times of concurrent commits are not strictly ordered. */
   readonly firstCommitTime?: PgTime;
   readonly lastCommitTime?: PgTime;
-  /** End of the last commit record: what `pg_current_wal_flush_lsn` must reach for it to be durable. */
+  /** End of the last commit record: what must be flushed for it to be durable. */
   readonly lastCommitLsn?: Lsn;
   /** The verified end when the summary was made; after a switch record the end of the segment. */
   readonly lastRecordEnd: Lsn;
-  /** Named restore points, at most RESTORE_POINTS_MAX. */
+  /** Named restore points, at most RESTORE_POINTS_MAX of them. */
   readonly restorePoints: readonly RestorePoint[];
 }
 
-/** A segment of restore points only would hold thousands; nobody names that many on purpose. */
+/** A segment of nothing but restore points would hold thousands; nobody names that many on purpose. */
 export const RESTORE_POINTS_MAX = 64;
 
-/** Counts for the open segment. Plain fields: the verifier adds to them once per record. */
-export class SegmentCounts {
-  recordCount = 0;
-  commitCount = 0;
-  abortCount = 0;
-  firstCommitTime: PgTime | undefined;
-  lastCommitTime: PgTime | undefined;
-  /** Offset in the segment of the last commit record's end; -1 before the first. */
-  lastCommitEnd = -1;
-  restorePoints: RestorePoint[] = [];
+/** Finished segments that nobody took: the caller takes them after each push. */
+const SUMMARIES_MAX = 65_536;
 
-  /** `start` is the LSN of the segment's first byte. */
-  summary(segment: SegmentNumber, timeline: TimelineId, start: Lsn, lastRecordEnd: Lsn): SegmentSummary {
-    const { recordCount, commitCount, abortCount, firstCommitTime, lastCommitTime, lastCommitEnd } = this;
+export class WalAccount {
+  /** Commits in total. */
+  commitCount = 0;
+  lastCommitTime: PgTime | undefined;
+  /** The last commit record's end relative to the open segment; negative when it lies in an earlier one. */
+  #lastCommitEnd: number | undefined;
+
+  readonly #timeline: TimelineId;
+  readonly #segmentSize: number;
+  #base: Lsn;
+  #finished: SegmentSummary[] = [];
+
+  // Of the open segment.
+  recordCount = 0;
+  #commits = 0;
+  #aborts = 0;
+  #firstTime: PgTime | undefined;
+  #lastTime: PgTime | undefined;
+  #restorePoints: RestorePoint[] = [];
+
+  constructor(base: Lsn, segmentSize: number, timeline: TimelineId) {
+    this.#base = base;
+    this.#segmentSize = segmentSize;
+    this.#timeline = timeline;
+  }
+
+  get lastCommitLsn(): Lsn | undefined {
+    return this.#lastCommitEnd === undefined ? undefined : addBytes(this.#base, this.#lastCommitEnd);
+  }
+
+  /** Looks into a verified record of XACT: `bytes[at, to)` is the record or its prefix, `end` its end in the segment. */
+  noteTransaction(bytes: Uint8Array, at: number, to: number, end: number): void {
+    const operation = (bytes[at + f.XL_INFO_OFFSET] as number) & f.XLOG_XACT_OPMASK; // a whole header is there
+    if (operation === f.XLOG_XACT_ABORT || operation === f.XLOG_XACT_ABORT_PREPARED) this.#aborts++;
+    if (operation !== f.XLOG_XACT_COMMIT && operation !== f.XLOG_XACT_COMMIT_PREPARED) return;
+    this.commitCount++;
+    this.#commits++;
+    this.#lastCommitEnd = end;
+    const time = leadingTime(bytes, at, to);
+    if (time === undefined) return;
+    this.lastCommitTime = time;
+    this.#firstTime ??= time;
+    this.#lastTime = time;
+  }
+
+  /** Likewise for a record of XLOG. */
+  noteRestorePoint(bytes: Uint8Array, at: number, to: number, end: number): void {
+    const name = restorePointName(bytes, at, to);
+    const time = leadingTime(bytes, at, to);
+    if (name === undefined || time === undefined || this.#restorePoints.length >= RESTORE_POINTS_MAX) return;
+    this.#restorePoints.push({ name, time, lsn: addBytes(this.#base, end) });
+  }
+
+  /** The open segment so far. */
+  openSummary(lastRecordEnd: Lsn): SegmentSummary {
+    const lastCommitLsn = this.#commits > 0 ? this.lastCommitLsn : undefined;
     return {
-      segment,
-      timeline,
-      recordCount,
-      commitCount,
-      abortCount,
-      ...(firstCommitTime === undefined ? {} : { firstCommitTime }),
-      ...(lastCommitTime === undefined ? {} : { lastCommitTime }),
-      ...(lastCommitEnd < 0 ? {} : { lastCommitLsn: addBytes(start, lastCommitEnd) }),
+      segment: segmentOf(this.#base, this.#segmentSize),
+      timeline: this.#timeline,
+      recordCount: this.recordCount,
+      commitCount: this.#commits,
+      abortCount: this.#aborts,
+      ...(this.#firstTime === undefined ? {} : { firstCommitTime: this.#firstTime }),
+      ...(this.#lastTime === undefined ? {} : { lastCommitTime: this.#lastTime }),
+      ...(lastCommitLsn === undefined ? {} : { lastCommitLsn }),
       lastRecordEnd,
-      restorePoints: [...this.restorePoints],
+      restorePoints: [...this.#restorePoints],
     };
+  }
+
+  /** The open segment is complete; the next one begins at `nextBase`. */
+  closeSegment(lastRecordEnd: Lsn, nextBase: Lsn): void {
+    invariant(this.#finished.length < SUMMARIES_MAX, "segment summaries are not being taken");
+    this.#finished.push(this.openSummary(lastRecordEnd));
+    if (this.#lastCommitEnd !== undefined) this.#lastCommitEnd -= this.#segmentSize;
+    this.#base = nextBase;
+    this.recordCount = this.#commits = this.#aborts = 0;
+    this.#firstTime = this.#lastTime = undefined;
+    this.#restorePoints = [];
+  }
+
+  takeSummaries(): SegmentSummary[] {
+    const taken = this.#finished;
+    this.#finished = [];
+    return taken;
   }
 }
