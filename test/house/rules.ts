@@ -1,0 +1,193 @@
+/**
+ * The rules of the house as a function of the files' texts, so that the rules themselves can be tested: DESIGN §4
+ * (directions of imports, purity), STYLE (length, exports, opening comments), and what must never be committed.
+ */
+import { posix } from "node:path";
+import ts from "typescript";
+
+/** Path below the repository's root, with forward slashes → text. */
+export type Files = ReadonlyMap<string, string>;
+
+export interface Violation {
+  readonly rule: string;
+  readonly path: string;
+  readonly message: string;
+}
+
+const FILE_LINES_MAX = 400;
+
+/** Which rooms of src each room may import from, besides itself and the files at the root of src. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  wal: [],
+  codec: [],
+  store: [],
+  metrics: [],
+  config: ["wal"],
+  replication: ["wal"],
+  archive: ["wal", "store", "codec"],
+  receive: ["replication", "archive", "store", "codec", "wal"],
+  backup: ["replication", "archive", "store", "codec", "wal"],
+  restore: ["replication", "archive", "store", "codec", "wal"],
+  daemon: ["receive", "backup", "restore", "replication", "archive", "store", "codec", "wal", "config", "metrics"],
+  cli: [
+    ...["daemon", "receive", "backup", "restore", "replication", "archive", "store", "codec", "wal"],
+    ...["config", "metrics"],
+  ],
+};
+
+/** Rooms whose files are functions of their arguments; codec may use worker threads and buffers, not files or sockets. */
+const PURE_ROOMS = ["wal", "codec"];
+/** Files at the root of src that every room may import; pure rooms only the first. */
+const SHARED = ["src/errors.ts", "src/log.ts"];
+
+const IO_MODULES =
+  /^(node:)?(fs|fs\/promises|net|tls|http|https|http2|dgram|dns|dns\/promises|child_process|os|process|readline|repl|cluster)$/;
+
+/** Assembled, so that this file does not contain them. */
+const UNFINISHED = new RegExp(`\\b(${["TO" + "DO", "FIX" + "ME"].join("|")})\\b`);
+const MACHINE_PATHS = new RegExp(["/wo" + "rk/", "/tmp/" + "sw", "/ro" + "ot/", "/home/[a-z]"].join("|"));
+const SKIPPED_TEST = /\b(?:test|it|describe)\.(?:skip|only|todo)\b(?!If)/;
+
+/** Every violation in `files`; `entryPoints` are the files from which everything in src must be reached. */
+export function checkHouse(files: Files, entryPoints: readonly string[]): Violation[] {
+  const found: Violation[] = [];
+  for (const [path, text] of files) {
+    const report = (rule: string, message: string) => found.push({ rule, path, message });
+    const machinePath = MACHINE_PATHS.exec(text)?.[0];
+    if (machinePath !== undefined) report("machine path", `contains "${machinePath}"`);
+    if (!path.endsWith(".ts")) continue;
+    const unfinished = UNFINISHED.exec(text)?.[0];
+    if (unfinished !== undefined) report("unfinished", `contains ${unfinished}`);
+    const lines = text.split("\n").length - 1;
+    if (lines > FILE_LINES_MAX) report("length", `${lines} lines; ${FILE_LINES_MAX} is the most`);
+    if (!/^(#![^\n]*\n)?(\/\*|\/\/)/.test(text)) report("opening comment", "does not open with a comment on its job");
+    if (path.startsWith("test/") && SKIPPED_TEST.test(text))
+      report("skipped test", "skips, focuses or postpones a test");
+    if (path.startsWith("src/")) checkSource(path, parse(path, text), report);
+  }
+  return [...found, ...deadFiles(files, entryPoints)];
+}
+
+type Report = (rule: string, message: string) => void;
+
+function checkSource(path: string, source: ts.SourceFile, report: Report): void {
+  const room = roomOf(path);
+  if (room !== undefined && MAY_IMPORT[room] === undefined) report("import direction", `${room} is not a known room`);
+  for (const specifier of importsOf(source)) checkImport(path, room, specifier, report);
+
+  for (const statement of source.statements) {
+    const modifiers = ts.canHaveModifiers(statement) ? (ts.getModifiers(statement) ?? []) : [];
+    const isDefault = modifiers.some(({ kind }) => kind === ts.SyntaxKind.DefaultKeyword);
+    if (isDefault || ts.isExportAssignment(statement)) report("default export", "exports by default");
+    if (ts.isExportDeclaration(statement)) {
+      if (statement.exportClause === undefined) report("barrel", "re-exports everything of another file");
+      else if (ts.isNamedExports(statement.exportClause)) {
+        if (statement.exportClause.elements.some(({ name }) => name.text === "default")) {
+          report("default export", "exports by default");
+        }
+      }
+    }
+  }
+
+  const pure = room !== undefined && PURE_ROOMS.includes(room);
+  visit(source, (node) => {
+    const text = accessText(node);
+    if (text === undefined) return;
+    if (pure && /^(process\.\w+|Date\.now|Math\.random|performance\.now)$/.test(text)) report("purity", `uses ${text}`);
+    if (pure && text === "new Date()") report("purity", "reads the clock with new Date()");
+    if (room !== "cli" && /^(console\.\w+|process\.(exit|stdout|stdin))$/.test(text)) {
+      report("command line only", `uses ${text}`);
+    }
+  });
+}
+
+function checkImport(path: string, room: string | undefined, specifier: string, report: Report): void {
+  const pure = room !== undefined && PURE_ROOMS.includes(room);
+  if (pure && IO_MODULES.test(specifier)) report("purity", `imports ${specifier}`);
+  if (!specifier.startsWith(".")) return;
+  const target = resolveFrom(path, specifier);
+  if (!target.startsWith("src/")) return report("import direction", `imports ${target}, which is outside of src`);
+  const targetRoom = roomOf(target);
+  if (targetRoom === undefined) {
+    if (!SHARED.includes(target)) report("import direction", `imports ${target}, which is not shared`);
+    if (pure && target !== SHARED[0]) report("purity", `imports ${target}`);
+    return;
+  }
+  if (room === targetRoom) return;
+  if (room === undefined) return report("import direction", `is shared by all rooms and imports ${targetRoom}`);
+  if (!(MAY_IMPORT[room] ?? []).includes(targetRoom)) report("import direction", `${room} imports ${targetRoom}`);
+}
+
+/** Files of src that no entry point leads to, by import or by a relative path in a string (a worker's file). */
+function deadFiles(files: Files, entryPoints: readonly string[]): Violation[] {
+  const sources = [...files.keys()].filter((path) => path.startsWith("src/") && path.endsWith(".ts"));
+  const missing = entryPoints.filter((path) => !files.has(path));
+  const reached = new Set<string>();
+  const queue = entryPoints.filter((path) => files.has(path));
+  for (let path = queue.pop(); path !== undefined; path = queue.pop()) {
+    if (reached.has(path)) continue;
+    reached.add(path);
+    const source = parse(path, files.get(path) ?? "");
+    const references = [...importsOf(source)];
+    visit(source, (node) => {
+      if (ts.isStringLiteralLike(node) && /^\.{1,2}\/.*\.(js|ts)$/.test(node.text)) references.push(node.text);
+    });
+    for (const reference of references.filter((specifier) => specifier.startsWith("."))) {
+      const target = resolveFrom(path, reference);
+      if (files.has(target)) queue.push(target);
+    }
+  }
+  return [
+    ...missing.map((path) => ({ rule: "dead file", path, message: "is an entry point and does not exist" })),
+    ...sources
+      .filter((path) => !reached.has(path))
+      .map((path) => ({ rule: "dead file", path, message: "is reached from no entry point" })),
+  ];
+}
+
+function parse(path: string, text: string): ts.SourceFile {
+  return ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true);
+}
+
+function importsOf(source: ts.SourceFile): string[] {
+  const specifiers: string[] = [];
+  visit(source, (node) => {
+    if ((ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) && node.moduleSpecifier !== undefined) {
+      if (ts.isStringLiteral(node.moduleSpecifier)) specifiers.push(node.moduleSpecifier.text);
+    }
+    const called = ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword;
+    const argument = called ? node.arguments[0] : undefined;
+    if (argument !== undefined && ts.isStringLiteralLike(argument)) specifiers.push(argument.text);
+    if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument) && ts.isStringLiteral(node.argument.literal)) {
+      specifiers.push(node.argument.literal.text);
+    }
+  });
+  return specifiers;
+}
+
+/** `a.b` as text for accesses of globals by their plain name, `new Date()` for the clock. */
+function accessText(node: ts.Node): string | undefined {
+  if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression)) {
+    return `${node.expression.text}.${node.name.text}`;
+  }
+  if (ts.isElementAccessExpression(node) && ts.isIdentifier(node.expression)) {
+    const { argumentExpression: name } = node;
+    return ts.isStringLiteralLike(name) ? `${node.expression.text}.${name.text}` : undefined;
+  }
+  const isDate = ts.isNewExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === "Date";
+  return isDate && (node.arguments ?? []).length === 0 ? "new Date()" : undefined;
+}
+
+function visit(node: ts.Node, see: (node: ts.Node) => void): void {
+  see(node);
+  ts.forEachChild(node, (child) => visit(child, see));
+}
+
+function resolveFrom(path: string, specifier: string): string {
+  return posix.join(posix.dirname(path), specifier).replace(/\.js$/, ".ts");
+}
+
+function roomOf(path: string): string | undefined {
+  const parts = path.split("/");
+  return parts.length > 2 ? parts[1] : undefined;
+}
