@@ -297,6 +297,19 @@ export const ERROR_KINDS = {
     "Nothing acknowledged is lost: the server keeps the WAL, and the next start archives it.",
   ),
 
+  "wal-gap": kind(
+    EXIT.damage,
+    false,
+    "A segment is missing from the archive although later WAL is there.",
+    "Run seawall verify; recover to a point before the gap, or from a base backup taken after it.",
+  ),
+  "target-unwritable": kind(
+    EXIT.operational,
+    false,
+    "A file could not be written where it was asked for.",
+    "Check the path, its permissions and the free space.",
+  ),
+
   // Store
   "store-unavailable": kind(
     EXIT.store,

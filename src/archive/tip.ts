@@ -111,6 +111,18 @@ async function tipIn(
   return lsn;
 }
 
+/** The highest segment of a timeline of which anything is stored; undefined when nothing is. */
+export async function highestSegment(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<SegmentNumber | undefined> {
+  const tails = (await listTails(archive, options)).get(timeline) ?? [];
+  const listing = await listNewest(archive, timeline, tails, options);
+  const highest = Math.max(...[listing.sealed, listing.partials, listing.tails].map((found) => found.at(-1) ?? -1));
+  return highest < 0 ? undefined : (highest as SegmentNumber);
+}
+
 /** The stored history of a timeline; a timeline without a file has no ancestors. */
 export async function historyOf(
   archive: Archive,

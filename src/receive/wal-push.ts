@@ -1,0 +1,204 @@
+/**
+ * `archive_command`, for those who need both: a file from pg_wal into the archive, verified like the receiver does, under
+ * the same keys. What the receiver has stored already is compared and counts as success.
+ *
+ * Source: PostgreSQL docs, archive_command; pgarch.c (which files come, and in which order: histories first).
+ */
+import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
+import { backupHistoryKey } from "../archive/keys.ts";
+import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
+import { carryInto, historyOf } from "../archive/tip.ts";
+import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal-objects.ts";
+import { SeawallError, isAbort } from "../errors.ts";
+import type { PutResult, RequestOptions, Store } from "../store/store.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  bytesBetween,
+  formatLsn,
+  isValidSegmentSize,
+  segmentEnd,
+  segmentStart,
+} from "../wal/lsn.ts";
+import { PAGE_MAGIC } from "../wal/format.ts";
+import { type WalFileName, parseWalFileName } from "../wal/names.ts";
+import { parseHistory } from "../wal/timeline.ts";
+import { WalVerifier } from "../wal/verifier.ts";
+
+export interface WalPushOptions extends RequestOptions {
+  readonly store: Store;
+  readonly cluster: string;
+  /** `%p`. */
+  readonly path: string;
+  readonly encoder: Encoder;
+  readonly now: Date;
+}
+
+const FILE_BYTES_MAX = 1 << 30;
+
+/** Throws `wal-corrupt`, `segment-conflict`, `foreign-cluster`, `usage` and what the store throws. */
+export async function walPush(options: WalPushOptions): Promise<PutResult> {
+  const { store, cluster, path, signal } = options;
+  const fileName = basename(path);
+  const content = await readWalFile(path);
+  if (/\.(history|backup)$/.test(fileName)) {
+    const archive = await openArchive(store, cluster, { signal });
+    return pushPlain(archive, fileName, content, options);
+  }
+  const identity = readIdentity(content, fileName, options.now);
+  const name = parseWalFileName(fileName, identity.segmentSize);
+  if (name === undefined) throw notWal(fileName);
+  const archive = await openArchiveFor(store, cluster, identity, { signal });
+  switch (name.kind) {
+    case "segment":
+      return pushSegment(archive, name, content, options);
+    case "partial":
+      return pushPartial(archive, name, content, options);
+    case "history":
+    case "backup-history":
+      throw notWal(fileName);
+  }
+}
+
+function notWal(fileName: string): SeawallError {
+  return new SeawallError("usage", `"${fileName}" is not the name of a WAL file`, {
+    hint: "Use it as archive_command = 'seawall wal-push %p'.",
+  });
+}
+
+async function readWalFile(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    throw new SeawallError("usage", `cannot read ${path}`, {
+      cause,
+      hint: "archive_command runs in the data directory: pass %p.",
+    });
+  }
+}
+
+/** From the long page header at the front of a segment (PostgreSQL: xlog_internal.h, XLogLongPageHeaderData). */
+function readIdentity(content: Buffer, fileName: string, now: Date): Parameters<typeof openArchiveFor>[2] {
+  const wrong = (why: string): SeawallError => new SeawallError("wal-corrupt", `${fileName}: ${why}`);
+  if (content.byteLength < 40 || content.byteLength > FILE_BYTES_MAX)
+    throw wrong(`${content.byteLength} bytes is no segment`);
+  const magic = content.readUInt16LE(0);
+  const major = Object.entries(PAGE_MAGIC).find(([, known]) => known === magic)?.[0];
+  if (major === undefined) throw wrong(`unknown page magic ${magic.toString(16)}`);
+  const segmentSize = content.readUInt32LE(32);
+  if (!isValidSegmentSize(segmentSize) || segmentSize !== content.byteLength) {
+    throw wrong(`is ${content.byteLength} bytes long and says its segments have ${segmentSize}`);
+  }
+  return {
+    systemIdentifier: content.readBigUInt64LE(24),
+    segmentSize,
+    pgMajor: Number(major),
+    createdAt: now.toISOString(),
+  };
+}
+
+async function pushPlain(
+  archive: Archive,
+  fileName: string,
+  content: Buffer,
+  options: WalPushOptions,
+): Promise<PutResult> {
+  const name = parseWalFileName(fileName, archive.identity.segmentSize);
+  if (name?.kind === "history") {
+    parseHistory(name.timeline, content);
+    return putHistory(archive, name.timeline, content, options);
+  }
+  if (name?.kind === "backup-history") {
+    return putPlainOnce(archive.store, backupHistoryKey(archive.cluster, fileName), content, options);
+  }
+  throw notWal(fileName);
+}
+
+type SegmentFile = Extract<WalFileName, { readonly segment: SegmentNumber }>;
+
+async function pushSegment(
+  archive: Archive,
+  name: SegmentFile,
+  content: Buffer,
+  options: WalPushOptions,
+): Promise<PutResult> {
+  const { segmentSize } = archive.identity;
+  const verifier = await verifierFor(archive, name.timeline, name.segment, options);
+  verifier.push(content);
+  const facts = {
+    startLsn: segmentStart(name.segment, segmentSize),
+    endLsn: segmentEnd(name.segment, segmentSize),
+    verifiedLsn: verifier.verifiedLsn,
+    summary: verifier.takeSummaries()[0],
+    carry: verifier.carry(),
+  };
+  const place = { timeline: name.timeline, segment: name.segment, segmentSize };
+  const stored = await putSegment(archive, place, content, facts, { ...options, confirm: true });
+  return stored.result;
+}
+
+/**
+ * The last segment of a finished timeline ends somewhere; what follows in the file is left over from its former use. Only
+ * the WAL that verifies is stored, the rest as zeros.
+ */
+async function pushPartial(
+  archive: Archive,
+  name: SegmentFile,
+  content: Buffer,
+  options: WalPushOptions,
+): Promise<PutResult> {
+  const { segmentSize } = archive.identity;
+  const startLsn = segmentStart(name.segment, segmentSize);
+  const verifier = await verifierFor(archive, name.timeline, name.segment, options);
+  try {
+    verifier.push(content);
+  } catch (error) {
+    if (!(error instanceof SeawallError) || error.code !== "wal-corrupt" || isAbort(error)) throw error;
+  }
+  const endLsn = verifier.verifiedLsn > startLsn ? verifier.verifiedLsn : startLsn;
+  const raw = Buffer.alloc(segmentSize);
+  content.copy(raw, 0, 0, bytesBetween(startLsn, endLsn));
+  const place = { timeline: name.timeline, segment: name.segment, segmentSize };
+  const facts = { startLsn, endLsn, verifiedLsn: verifier.verifiedLsn };
+  try {
+    return (await putPartial(archive, place, raw, facts, { ...options, confirm: true })).result;
+  } catch (error) {
+    if (!(error instanceof SeawallError) || error.code !== "segment-conflict") throw error;
+    // The receiver may have seen less or more of the timeline's end than this server: where both have WAL it must agree.
+    const theirs = await readPartial(archive, place, options);
+    if (theirs === undefined) throw error;
+    const shared = bytesBetween(startLsn, minEnd(endLsn, theirs.endLsn));
+    if (firstDifference(theirs.raw.subarray(0, shared), raw.subarray(0, shared)) >= 0) throw error;
+    return "exists";
+  }
+}
+
+function minEnd(a: Lsn, b: Lsn): Lsn {
+  return a < b ? a : b;
+}
+
+async function verifierFor(
+  archive: Archive,
+  timeline: TimelineId,
+  segment: SegmentNumber,
+  options: RequestOptions,
+): Promise<WalVerifier> {
+  const { segmentSize, systemIdentifier } = archive.identity;
+  const { signal } = options;
+  const history = await historyOf(archive, timeline, { signal });
+  if (timeline > 1 && history.entries.length === 0) {
+    throw new SeawallError("history-missing", `the archive has no history file of timeline ${timeline} yet`, {
+      hint: "PostgreSQL archives it first: push it, then this segment.",
+    });
+  }
+  const startLsn = segmentStart(segment, segmentSize);
+  const carry = await carryInto(archive, history, segment, { signal });
+  try {
+    return new WalVerifier({ systemIdentifier, segmentSize, startLsn, history, carry });
+  } catch (cause) {
+    throw new SeawallError("wal-corrupt", `cannot verify from ${formatLsn(startLsn)}`, { cause });
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * `restore_command`: one file of WAL from the archive into the place PostgreSQL names. Promise 6 lives here: "not there" is
+ * said only when the healthy store says so and the segment lies beyond the archive's tip; an outage, a gap or damage is an
+ * error, which the command line turns into an exit status that makes PostgreSQL stop instead of promoting short of the tip.
+ *
+ * Source: PostgreSQL docs, restore_command; xlogarchive.c, RestoreArchivedFile.
+ */
+import { open, rename, rm } from "node:fs/promises";
+import { type Archive, openArchive } from "../archive/archive.ts";
+import { backupHistoryKey, type SegmentPlace, segmentName } from "../archive/keys.ts";
+import { readTail } from "../archive/tail.ts";
+import { highestSegment, historyOf } from "../archive/tip.ts";
+import { readHistory, readPartial, readSegment } from "../archive/wal-objects.ts";
+import { SeawallError } from "../errors.ts";
+import type { RequestOptions, Store } from "../store/store.ts";
+import { segmentOf } from "../wal/lsn.ts";
+import { parseWalFileName } from "../wal/names.ts";
+import { beginOf } from "../wal/timeline.ts";
+
+export type Fetched =
+  | {
+      readonly kind: "fetched";
+      /** What it was made from; a tail is the open segment's chunks, zero-padded to segment size. */
+      readonly from: "segment" | "partial" | "tail" | "history" | "backup-history";
+      readonly bytes: number;
+    }
+  /** The store is healthy and the archive ends before this file. */
+  | { readonly kind: "beyond-tip" };
+
+interface Content {
+  readonly from: (Fetched & { kind: "fetched" })["from"];
+  readonly content: Uint8Array;
+}
+
+export interface WalFetchOptions extends RequestOptions {
+  readonly store: Store;
+  readonly cluster: string;
+  /** `%f`: a name as in pg_wal. */
+  readonly fileName: string;
+  /** `%p`: where to put it. Written beside it and renamed: PostgreSQL never sees half a file. */
+  readonly targetPath: string;
+}
+
+/** Throws `wal-gap`, `object-corrupt`, `archive-absent`, `usage` and what the store throws. */
+export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
+  const { store, cluster, fileName, targetPath, signal } = options;
+  const archive = await openArchive(store, cluster, { signal });
+  const found = await find(archive, fileName, { signal });
+  if (found === undefined) return { kind: "beyond-tip" };
+  await writeWhole(targetPath, found.content);
+  return { kind: "fetched", from: found.from, bytes: found.content.byteLength };
+}
+
+async function find(archive: Archive, fileName: string, options: RequestOptions): Promise<Content | undefined> {
+  const { segmentSize } = archive.identity;
+  const name = parseWalFileName(fileName, segmentSize);
+  switch (name?.kind) {
+    case undefined:
+      throw new SeawallError(
+        "usage",
+        `"${fileName}" is not the name of a WAL file at a segment size of ${segmentSize}`,
+        {
+          hint: "Use it as restore_command = 'seawall wal-fetch %f %p'.",
+        },
+      );
+    case "history":
+      return plain("history", await readHistory(archive, name.timeline, options));
+    case "backup-history": {
+      const stored = await archive.store.get(backupHistoryKey(archive.cluster, fileName), options);
+      return plain("backup-history", stored?.body);
+    }
+    case "partial": {
+      const partial = await readPartial(archive, { ...name, segmentSize }, options);
+      return plain("partial", partial?.raw);
+    }
+    case "segment":
+      return findSegment(archive, { timeline: name.timeline, segment: name.segment, segmentSize }, options);
+  }
+}
+
+function plain(from: Content["from"], content: Uint8Array | undefined): Content | undefined {
+  return content === undefined ? undefined : { from, content };
+}
+
+/** Sealed, or the tail of the open segment, or the last segment of a timeline that has ended. */
+async function findSegment(
+  archive: Archive,
+  place: SegmentPlace,
+  options: RequestOptions,
+): Promise<Content | undefined> {
+  const sealed = await readSegment(archive, place, options);
+  if (sealed !== undefined) return { from: "segment", content: sealed.raw };
+  const tail = await readTail(archive, place, options);
+  if (tail !== undefined) {
+    const content = Buffer.alloc(place.segmentSize);
+    tail.bytes.copy(content);
+    return { from: "tail", content };
+  }
+  const partial = await readPartial(archive, place, options);
+  if (partial !== undefined) return { from: "partial", content: partial.raw };
+  // It may have been sealed, and its chunks retired, between our reads.
+  const sealedSince = await readSegment(archive, place, options);
+  if (sealedSince !== undefined) return { from: "segment", content: sealedSince.raw };
+  await refuseGap(archive, place, options);
+  return undefined;
+}
+
+/** A segment that is missing although the archive goes on behind it is a gap, never the end of the archive. */
+async function refuseGap(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<void> {
+  const highest = await highestSegment(archive, place.timeline, options);
+  if (highest === undefined || place.segment > highest) return;
+  const history = await historyOf(archive, place.timeline, options);
+  const begin = segmentOf(beginOf(history, place.timeline), place.segmentSize);
+  if (history.entries.length > 0 && place.segment < begin) return;
+  const last = segmentName({ ...place, segment: highest });
+  throw new SeawallError("wal-gap", `${segmentName(place)} is missing from the archive, which goes on to ${last}`);
+}
+
+/** Durable before it is visible under its name; a leftover of a killed run is overwritten by the next. */
+async function writeWhole(path: string, content: Uint8Array): Promise<void> {
+  const temporary = `${path}.seawall-${process.pid}`;
+  try {
+    const file = await open(temporary, "w", 0o600);
+    try {
+      await file.writeFile(content);
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    throw new SeawallError("target-unwritable", `cannot write ${path}`, { cause });
+  }
+}
