@@ -15,7 +15,6 @@ import { SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { segmentOf } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
-import { beginOf } from "../wal/timeline.ts";
 
 export type Fetched =
   | {
@@ -110,8 +109,9 @@ async function refuseGap(archive: Archive, place: SegmentPlace, options: Request
   const highest = await highestSegment(archive, place.timeline, options);
   if (highest === undefined || place.segment > highest) return;
   const history = await historyOf(archive, place.timeline, options);
-  const begin = segmentOf(beginOf(history, place.timeline), place.segmentSize);
-  if (history.entries.length > 0 && place.segment < begin) return;
+  const begin = history.entries.at(-1)?.switchLsn;
+  // Before the timeline began there is nothing of it to miss.
+  if (begin !== undefined && place.segment < segmentOf(begin, place.segmentSize)) return;
   const last = segmentName({ ...place, segment: highest });
   throw new SeawallError("wal-gap", `${segmentName(place)} is missing from the archive, which goes on to ${last}`);
 }

@@ -1,0 +1,116 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { openArchive } from "../../src/archive/archive.ts";
+import { findTip, historyOf } from "../../src/archive/tip.ts";
+import { readHistory, readPartial } from "../../src/archive/wal-objects.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
+import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { flushLsn, receive } from "./receiving.ts";
+
+const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 3000) i";
+
+describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+  test("a promoted standby is followed to timelines 2 and 3 without an operator", async () => {
+    const store = new MemoryStore();
+    const options = { version, segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } };
+    await using first = await startPostgres(options);
+    await first.sql("CREATE TABLE t (i int, pad text)");
+    {
+      await using receiver = receive(first, store);
+      await first.sql(LOAD);
+      await receiver.stored(await flushLsn(first));
+      await receiver.stop();
+    }
+    await using second = await first.cloneAsStandby();
+    await first.stop("fast");
+    await second.promote();
+    {
+      await using receiver = receive(second, store);
+      await second.sql(LOAD);
+      await receiver.stored(await flushLsn(second));
+      expect(receiver.state.timeline).toBe(2);
+      await receiver.stop();
+    }
+    await using third = await second.cloneAsStandby();
+    await third.promote();
+    await using receiver = receive(third, store);
+    await third.sql(LOAD);
+    const lsn = await flushLsn(third);
+    await receiver.stored(lsn);
+    await receiver.stop();
+    const archive = await openArchive(store, "main");
+    expect(await findTip(archive)).toMatchObject({ timeline: 3, lsn, newestTimeline: 3 });
+    for (const timeline of [2, 3] as TimelineId[]) {
+      const stored = await readHistory(archive, timeline);
+      const own = readFileSync(join(third.walDir, `0000000${timeline}.history`));
+      expect(Buffer.from(stored ?? []).equals(own)).toBe(true);
+    }
+  });
+
+  test("a server on an older timeline, a foreign cluster and a fork from elsewhere are refused, nothing written", async () => {
+    const store = new MemoryStore();
+    const options = { version, segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } };
+    await using primary = await startPostgres(options);
+    await primary.sql("CREATE TABLE t (i int, pad text)");
+    await using standby = await primary.cloneAsStandby();
+    await standby.promote();
+    {
+      await using receiver = receive(standby, store);
+      await standby.sql(LOAD);
+      await receiver.stored(await flushLsn(standby));
+      await receiver.stop();
+    }
+    const objects = await countObjects(store);
+    await expect(receive(primary, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-behind" });
+    await using foreign = await startPostgres({ ...options, freshIdentifier: true });
+    await expect(receive(foreign, store, { once: true }).done).rejects.toMatchObject({ code: "foreign-cluster" });
+    await using fork = await primary.cloneAsStandby();
+    await primary.sql(LOAD);
+    await fork.promote();
+    await expect(receive(fork, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-unrelated" });
+    expect(await countObjects(store)).toBe(objects);
+  });
+});
+
+test("the last segment of a finished timeline becomes a partial that holds what had been received", async () => {
+  const store = new MemoryStore();
+  await using primary = await startPostgres({ segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
+  await primary.sql("CREATE TABLE t (i int, pad text)");
+  await using standby = await primary.cloneAsStandby();
+  {
+    await using receiver = receive(primary, store);
+    await primary.sql(LOAD);
+    await receiver.stored(await flushLsn(primary));
+    await receiver.stop();
+  }
+  const archive = await openArchive(store, "main");
+  const tip = await findTip(archive);
+  expect(tip).toBeDefined();
+  if (tip === undefined) return;
+  await primary.stop("fast");
+  await standby.promote();
+  await using receiver = receive(standby, store);
+  await standby.sql(LOAD);
+  await receiver.stored(await flushLsn(standby));
+  await receiver.stop();
+  const segmentSize = archive.identity.segmentSize;
+  // The primary's shutdown checkpoint reached the standby after the receiver had stopped: it is fetched from there.
+  const [end] = (await historyOf(archive, 2 as TimelineId)).entries;
+  expect(end?.switchLsn).toBeGreaterThan(tip.lsn);
+  const partial = await readPartial(archive, {
+    timeline: tip.timeline,
+    segment: segmentOf(tip.lsn, segmentSize),
+    segmentSize,
+  });
+  expect(partial?.endLsn).toBe(end?.switchLsn);
+  const used = Number((end?.switchLsn ?? 0n) % BigInt(segmentSize));
+  expect(partial?.raw.subarray(used).every((byte) => byte === 0)).toBe(true);
+});
+
+async function countObjects(store: MemoryStore): Promise<number> {
+  const keys: string[] = [];
+  for await (const { key } of store.list("")) keys.push(key);
+  return keys.length;
+}
