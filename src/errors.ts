@@ -58,6 +58,14 @@ export const ERROR_KINDS = {
     "Run it again when you are ready.",
   ),
 
+  // Running as a process
+  "listen-failed": kind(
+    EXIT.operational,
+    false,
+    "The address of --listen cannot be listened on.",
+    "Choose another --listen address, or off.",
+  ),
+
   // WAL content
   "wal-corrupt": kind(
     EXIT.damage,

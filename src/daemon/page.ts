@@ -1,0 +1,182 @@
+/**
+ * The status page: one self-contained HTML document made from the status on every request. Pure. The script only fetches
+ * it again, so that without scripts the page is as true, just not fresh.
+ */
+import { bytesBetween, parseLsn } from "../wal/lsn.ts";
+import { humanBytes, humanSeconds } from "./human.ts";
+import { PAGE_SCRIPT, PAGE_STYLE } from "./page-assets.ts";
+import type { ReceiverState, StatusDocument } from "./status-document.ts";
+import { rates, type Sample } from "./trend.ts";
+
+type Tone = "good" | "warn" | "bad";
+
+const STATE_TONE: Readonly<Record<ReceiverState, Tone>> = {
+  starting: "warn",
+  connecting: "warn",
+  streaming: "good",
+  waiting: "warn",
+  stopping: "warn",
+  stopped: "bad",
+  failed: "bad",
+};
+
+export function renderPage(status: StatusDocument, trend: readonly Sample[]): string {
+  const title = `${status.state}: ${status.cluster} (Seawall)`;
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>${PAGE_STYLE}</style>
+</head>
+<body>
+<p id="lost" class="banner lost bad" role="alert" hidden>The receiver does not answer: what is shown below is old.</p>
+<main>
+${[heading(status), gapBanner(status), flow(status), tiles(status, trend), charts(trend), errorTable(status)].join("\n")}
+</main>
+<footer>${footer(status)}</footer>
+<script>${PAGE_SCRIPT}</script>
+</body>
+</html>
+`;
+}
+
+function heading(status: StatusDocument): string {
+  const server = status.server === null ? "server not known yet" : serverText(status.server);
+  const identity = status.systemIdentifier === null ? "" : ` · system ${status.systemIdentifier}`;
+  const timeline = status.timeline === null ? "" : ` · timeline ${status.timeline}`;
+  return `<header>
+<h1>${escape(status.cluster)}</h1>
+<span class="pill ${STATE_TONE[status.state]}">${status.state}</span>
+<span class="sub">${escape(`${server}${identity}${timeline}`)} → ${escape(status.store)}</span>
+</header>`;
+}
+
+function serverText(server: { readonly address: string; readonly version: string | null }): string {
+  return server.version === null ? server.address : `${server.address}, PostgreSQL ${server.version}`;
+}
+
+function gapBanner(status: StatusDocument): string {
+  const items = status.gaps.map(
+    (gap) =>
+      `<br><code>${escape(gap.fromLsn)} to ${escape(gap.toLsn)}</code> on timeline ${gap.timeline}: ${escape(gap.reason)}`,
+  );
+  if (items.length === 0) return "";
+  return `<p class="banner"><strong class="bad">WAL is missing from the archive.</strong> Take a new base backup: nothing restores across a gap.${items.join("")}</p>`;
+}
+
+/** Server → received → verified → stored, each with its distance from the one before. */
+function flow(status: StatusDocument): string {
+  const stages = [
+    ["Server has written", status.serverLsn],
+    ["Received", status.receivedLsn],
+    ["Verified", status.verifiedLsn],
+    [status.durability === "spool" ? "Durable in the spool" : "Stored and acknowledged", status.storedLsn],
+  ] as const;
+  const cards = stages.map(([name, lsn], i) => {
+    const before = stages[i - 1]?.[1];
+    return `<div class="card"><b>${name}</b><strong>${escape(lsn ?? "–")}</strong><small>${distance(before, lsn)}</small></div>`;
+  });
+  return `<section class="flow">${cards.join("")}</section>`;
+}
+
+function distance(before: string | null | undefined, lsn: string | null): string {
+  if (before === undefined) return "end of its WAL";
+  if (before === null || lsn === null) return "not known yet";
+  const bytes = bytesBetween(parseLsn(lsn), parseLsn(before));
+  return bytes <= 0 ? "up to date" : `${humanBytes(bytes)} behind`;
+}
+
+function tiles(status: StatusDocument, trend: readonly Sample[]): string {
+  const rate = rates(trend).at(-1);
+  const cards = [
+    tile(
+      "Recovery point",
+      status.rpoSeconds === null ? "–" : humanSeconds(status.rpoSeconds),
+      "age of the oldest commit not stored",
+    ),
+    tile("Lag", status.lagBytes === null ? "–" : humanBytes(status.lagBytes), "written by the server, not stored"),
+    tile(
+      "Receiving",
+      rate === undefined ? "–" : `${humanBytes(rate)}/s`,
+      `${humanBytes(status.counters.receivedBytes)} since start`,
+    ),
+    tile("Segments sealed", String(status.counters.sealedSegments), `${status.counters.storedChunks} chunks stored`),
+    slotTile(status),
+    spoolTile(status),
+  ];
+  return `<section class="tiles">${cards.join("")}</section>`;
+}
+
+function tile(name: string, value: string, note: string, tone = "", extra = ""): string {
+  return `<div class="card"><b>${escape(name)}</b><strong class="${tone}">${escape(value)}</strong><small>${escape(note)}</small>${extra}</div>`;
+}
+
+function slotTile(status: StatusDocument): string {
+  const { slot } = status;
+  if (slot === null) return tile("Slot", "none", "the server may recycle WAL that is not stored");
+  if (!slot.exists) return tile(`Slot ${slot.name}`, "missing", "the server has no such slot", "bad");
+  const tone = slot.walStatus === "lost" ? "bad" : slot.walStatus === "unreserved" ? "warn" : "";
+  const retained = slot.retainedBytes === null ? "–" : humanBytes(slot.retainedBytes);
+  const room = slot.safeBytes === null ? "" : `, ${humanBytes(Math.max(0, slot.safeBytes))} left`;
+  return tile(`Slot ${slot.name}`, `${retained} kept`, `${slot.walStatus ?? "state not known"}${room}`, tone);
+}
+
+function spoolTile(status: StatusDocument): string {
+  if (status.spool === null) return "";
+  const { bytes, limitBytes } = status.spool;
+  const meter = `<meter min="0" max="${limitBytes}" high="${Math.round(limitBytes * 0.8)}" value="${bytes}">${bytes}</meter>`;
+  return tile(
+    "Spool",
+    humanBytes(bytes),
+    `of ${humanBytes(limitBytes)}`,
+    bytes > limitBytes * 0.8 ? "warn" : "",
+    meter,
+  );
+}
+
+function charts(trend: readonly Sample[]): string {
+  const lag = trend.map((sample) => sample.lagBytes ?? 0);
+  const received = rates(trend);
+  if (received.length < 2) return "";
+  return `<section class="charts">${chart("Lag", lag, humanBytes)}${chart("Receiving", received, (v) => `${humanBytes(v)}/s`)}</section>`;
+}
+
+function chart(name: string, values: readonly number[], label: (value: number) => string): string {
+  const top = Math.max(...values, 1);
+  const points = values.map((value, i) => `${i},${(60 - (value / top) * 56).toFixed(1)}`).join(" ");
+  const summary = `${name}, last ten minutes: at most ${label(Math.max(...values))}`;
+  return `<div class="card"><b>${escape(summary)}</b><svg role="img" aria-label="${escape(summary)}" viewBox="0 0 ${values.length - 1} 62" preserveAspectRatio="none"><polyline points="${points}"/></svg></div>`;
+}
+
+function errorTable(status: StatusDocument): string {
+  if (status.errors.length === 0) return `<h2>Errors</h2><p class="dim">None since start.</p>`;
+  const rows = status.errors.map(
+    (error) =>
+      `<tr><th scope="row"><time>${escape(error.at)}</time></th><td><code>${escape(error.code)}</code></td><td>${escape(error.message)}<br><small class="dim">${escape(error.hint)}</small></td></tr>`,
+  );
+  return `<h2>Latest errors</h2><div class="scroll"><table>${rows.join("")}</table></div>`;
+}
+
+function footer(status: StatusDocument): string {
+  const up = humanSeconds((Date.parse(status.at) - Date.parse(status.startedAt)) / 1000);
+  return escape(`Seawall ${status.version}, up ${up}, as of ${status.at}. Also here: `) + links();
+}
+
+function links(): string {
+  return ["status.json", "metrics", "healthz", "readyz"].map((path) => `<a href="${path}">/${path}</a>`).join(" ");
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
+
+function escape(text: string): string {
+  return text.replaceAll(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
+}

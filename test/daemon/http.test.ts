@@ -1,0 +1,232 @@
+/** The HTTP server: what each path answers, that it only reads, and that a client cannot cost more than its bounds. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { request } from "node:http";
+import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import type { ListenAddress } from "../../src/config/types.ts";
+import { type HttpOptions, type HttpServer, startHttp } from "../../src/daemon/http.ts";
+import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import { SeawallError } from "../../src/errors.ts";
+import { silentLog } from "../../src/log.ts";
+import { createMetrics } from "../../src/metrics/registry.ts";
+import { parseExposition } from "../metrics/exposition.ts";
+import { statusFixture } from "./fixture.ts";
+
+const opened: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of opened.splice(0).reverse()) await close();
+});
+
+const LOOPBACK: HttpOptions["listen"] = { kind: "tcp", host: "127.0.0.1", port: 0 };
+
+async function serve(
+  changes: Partial<StatusDocument> = {},
+  options: Partial<HttpOptions> = {},
+): Promise<HttpServer & { readonly url: string }> {
+  const metrics = createMetrics({ cluster: "orders", version: "0.1.0" });
+  const server = await startHttp({
+    listen: LOOPBACK,
+    status: () => statusFixture(changes),
+    trend: () => [],
+    metrics: () => metrics.render(),
+    progressMaxSeconds: 60,
+    log: silentLog,
+    ...options,
+  });
+  opened.push(() => server.close());
+  return { ...server, url: `http://${server.address}` };
+}
+
+async function refusal(promise: Promise<unknown>): Promise<SeawallError> {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error instanceof SeawallError) return error;
+  throw new Error(`not refused by a SeawallError: ${String(error)}`);
+}
+
+describe("paths", () => {
+  it("/metrics is a valid exposition", async () => {
+    const { url } = await serve();
+    const answer = await fetch(`${url}/metrics`);
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get("content-type")).toMatch(/^text\/plain; version=0\.0\.4/);
+    expect(parseExposition(await answer.text()).get("seawall_build_info")?.samples).toHaveLength(1);
+  });
+
+  it("/status.json is the status", async () => {
+    const { url } = await serve();
+    const answer = await fetch(`${url}/status.json?pretty=1`);
+    expect(answer.headers.get("content-type")).toBe("application/json");
+    expect(answer.headers.get("cache-control")).toBe("no-store");
+    expect(await answer.json()).toEqual(statusFixture());
+  });
+
+  const probes: readonly (readonly [string, string, Partial<StatusDocument>, number, RegExp])[] = [
+    ["streaming is alive", "/healthz", {}, 200, /^streaming$/],
+    ["waiting for the server is alive", "/healthz", { state: "waiting" }, 200, /^waiting$/],
+    [
+      "a loop that stands still is not",
+      "/healthz",
+      { progressAgeSeconds: 61 },
+      503,
+      /no progress for 61 s \(streaming\); at most 60 s/,
+    ],
+    ["failed is not", "/healthz", { state: "failed" }, 503, /failed: no answer from wal-archive/],
+    ["streaming is ready", "/readyz", {}, 200, /^streaming$/],
+    [
+      "waiting is not ready and says why",
+      "/readyz",
+      { state: "waiting" },
+      503,
+      /^waiting: no answer from wal-archive$/,
+    ],
+    ["starting is not ready", "/readyz", { state: "starting", errors: [] }, 503, /^starting$/],
+  ];
+  it.each(probes)("%s", async (_, path, changes, status, reason) => {
+    const { url } = await serve(changes);
+    const answer = await fetch(url + path);
+    expect(answer.status).toBe(status);
+    expect((await answer.text()).trim()).toMatch(reason);
+  });
+
+  it("an unknown path is 404 and says what there is", async () => {
+    const { url } = await serve();
+    const answer = await fetch(`${url}/admin`);
+    expect(answer.status).toBe(404);
+    expect(await answer.text()).toContain("/status.json");
+  });
+
+  it.each(["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])("%s is 405: the server only reads", async (method) => {
+    const { url } = await serve();
+    const body = method === "OPTIONS" ? {} : { body: "x".repeat(100_000) };
+    const answer = await fetch(`${url}/status.json`, { method, ...body });
+    expect(answer.status).toBe(405);
+    expect(answer.headers.get("allow")).toBe("GET, HEAD");
+  });
+
+  it("HEAD answers like GET without the body", async () => {
+    const { url } = await serve();
+    const answer = await fetch(`${url}/status.json`, { method: "HEAD" });
+    expect(Number(answer.headers.get("content-length"))).toBeGreaterThan(500);
+    expect(await answer.text()).toBe("");
+  });
+
+  it("a failure inside is 500 without its details", async () => {
+    const status = (): never => {
+      throw new Error("password=hunter2");
+    };
+    const { url } = await serve({}, { status });
+    const answer = await fetch(`${url}/status.json`);
+    expect(answer.status).toBe(500);
+    expect(await answer.text()).not.toContain("hunter2");
+  });
+});
+
+describe("bounds", () => {
+  it("headers beyond 8 KiB are refused", async () => {
+    const { url } = await serve();
+    const status = await new Promise((resolve, reject) => {
+      request(`${url}/`, { headers: { "x-long": "x".repeat(20_000) } }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      })
+        .on("error", reject)
+        .end();
+    });
+    expect(status).toBe(431);
+  });
+
+  it("the 65th connection is closed at once, and the server goes on serving the others", async () => {
+    const { url, address } = await serve();
+    const port = Number(address.split(":")[1]);
+    const sockets: Socket[] = [];
+    opened.push(() => sockets.forEach((socket) => socket.destroy()));
+    const open = (): Promise<Socket> =>
+      new Promise((resolve, reject) => {
+        const socket = connect(port, "127.0.0.1", () => resolve(socket)).on("error", reject);
+        sockets.push(socket);
+      });
+    for (let i = 0; i < 64; i++) await open();
+    const extra = await open();
+    await new Promise((resolve) => extra.on("close", resolve).resume());
+    sockets[0]?.destroy();
+    await expect.poll(async () => (await fetch(`${url}/readyz`).catch(() => undefined))?.status).toBe(200);
+  });
+
+  it("close does not wait for a client that never finishes its request", async () => {
+    const server = await serve();
+    const port = Number(server.address.split(":")[1]);
+    const socket = connect(port, "127.0.0.1");
+    await new Promise((resolve) => socket.once("connect", resolve));
+    socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\n");
+    const closed = new Promise((resolve) =>
+      socket
+        .on("close", resolve)
+        .on("error", () => undefined)
+        .resume(),
+    );
+    await server.close();
+    await closed;
+    await expect(fetch(`${server.url}/healthz`)).rejects.toThrow();
+  });
+});
+
+describe("addresses", () => {
+  it("one that is in use is refused in a sentence with a hint", async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    opened.push(() => void other.close());
+    const bound = other.address();
+    const port = typeof bound === "object" && bound !== null ? bound.port : 0;
+    const error = await refusal(serve({}, { listen: { kind: "tcp", host: "127.0.0.1", port } }));
+    expect(error.code).toBe("listen-failed");
+    expect(error.message).toBe(`cannot listen on 127.0.0.1:${port}: the address is in use`);
+    expect(error.hint).toMatch(/another receiver/i);
+  });
+
+  it("one that this machine does not have is refused", async () => {
+    const error = await refusal(serve({}, { listen: { kind: "tcp", host: "192.0.2.1", port: 0 } }));
+    expect(error.message).toBe("cannot listen on 192.0.2.1:0: this machine has no such address");
+  });
+
+  it("a Unix socket works, and one left behind by a crash is taken over", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "seawall-http-"));
+    opened.push(() => rm(dir, { recursive: true }));
+    const path = join(dir, "http.sock");
+    const listen: Exclude<ListenAddress, { kind: "off" }> = { kind: "unix", path };
+    // A crashed process leaves its socket file: made here by a child that is killed.
+    const { spawn } = await import("node:child_process");
+    const child = spawn(process.execPath, [
+      "-e",
+      `require("net").createServer().listen(${JSON.stringify(path)}, () => console.log("up"))`,
+    ]);
+    await new Promise((resolve) => child.stdout.once("data", resolve));
+    expect((await refusal(serve({}, { listen }))).message).toContain("the address is in use");
+    child.kill("SIGKILL");
+    await new Promise((resolve) => child.once("exit", resolve));
+    const server = await serve({}, { listen });
+    const body = await new Promise<string>((resolve, reject) => {
+      request({ socketPath: path, path: "/readyz" }, (response) => {
+        response.setEncoding("utf8").on("data", resolve);
+      })
+        .on("error", reject)
+        .end();
+    });
+    expect(body).toBe("streaming\n");
+    expect(server.address).toBe(`unix:${path}`);
+  });
+
+  it("a file that is no socket is never removed", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "seawall-http-"));
+    opened.push(() => rm(dir, { recursive: true }));
+    const path = join(dir, "precious");
+    await writeFile(path, "content");
+    await refusal(serve({}, { listen: { kind: "unix", path } }));
+    const { readFile } = await import("node:fs/promises");
+    expect(await readFile(path, "utf8")).toBe("content");
+  });
+});
