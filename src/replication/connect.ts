@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import { DatabaseError } from "pg-protocol";
 import { SeawallError } from "../errors.ts";
-import { type ErrorContext, fromServer, fromSocket } from "./errors.ts";
+import { type ErrorContext, fromServer, fromSocket, isTlsUnsupported } from "./errors.ts";
 import { type AuthenticationRequest, PgOpening } from "./pg-internals.ts";
 import {
   type ConnectionSettings,
@@ -113,11 +113,14 @@ async function tryAddress(
   material: TlsMaterial | undefined,
 ): Promise<Opened | SeawallError> {
   const failures: SeawallError[] = [];
-  for (const encryption of encryptionOrder(options.settings.values.tls.mode, target)) {
+  const order = encryptionOrder(options.settings.values.tls.mode, target);
+  for (const encryption of order) {
     try {
       return await openOne(options, target, address, encryption, material);
     } catch (error) {
       const failure = error instanceof SeawallError ? error : fromSocket(error, contextFor(options, target));
+      // A server without TLS is no failure where sslmode can do without.
+      if (order.length > 1 && isTlsUnsupported(failure)) continue;
       failures.push(failure);
       // What the other way could change: TLS that failed, a server that refused. Not: no server, no password, our own rules.
       const refused = failure.code === "server-tls" || failure.cause instanceof DatabaseError;

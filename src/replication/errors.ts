@@ -243,6 +243,9 @@ const SOCKET_ROWS: Readonly<Record<string, SocketRow>> = {
 const UNTRUSTED =
   /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_\w+|CERT_\w+|INVALID_CA|HOSTNAME_MISMATCH)$/;
 
+/** pg's words for it. */
+const TLS_UNSUPPORTED = /does not support SSL/;
+
 /** A failure below the protocol while connecting: name lookup, socket, TLS handshake, a closed connection. */
 export function fromSocket(error: unknown, context: ErrorContext): SeawallError {
   if (error instanceof SeawallError) return error;
@@ -263,7 +266,7 @@ export function fromSocket(error: unknown, context: ErrorContext): SeawallError 
       "Name the CA's certificate with sslrootcert=… (or sslrootcert=system), or use sslmode=require to encrypt without verifying.",
     );
   }
-  if (/does not support SSL/.test(text)) {
+  if (TLS_UNSUPPORTED.test(text)) {
     return make(
       "server-tls",
       "the server does not support TLS, but sslmode requires it",
@@ -276,6 +279,11 @@ export function fromSocket(error: unknown, context: ErrorContext): SeawallError 
   if (/^SASL|SCRAM/.test(text)) return make("server-auth", text);
   if (/terminated unexpectedly/.test(text)) return make("server-unreachable", "the server closed the connection");
   return make("server-unreachable", text);
+}
+
+/** True for the answer "N" to our request for TLS: this server has none. */
+export function isTlsUnsupported(error: SeawallError): boolean {
+  return error.code === "server-tls" && error.cause instanceof Error && TLS_UNSUPPORTED.test(error.cause.message);
 }
 
 /** A connection that was up and broke. */
