@@ -56,6 +56,8 @@ export interface ReceiverStatus {
   readonly rpoSeconds: number | null;
   readonly slot: SlotStatus | null;
   readonly spoolBytes: number | null;
+  /** With `durability: spool`: what the store holds, behind `storedLsn` which is durable in the spool. */
+  readonly uploadedLsn: string | null;
   readonly server: string | null;
   readonly serverVersion: number | null;
   readonly segmentSize: number | null;
@@ -110,6 +112,8 @@ export class ReceiverState {
   reportedLsn: Lsn | undefined;
   slot: SlotStatus | undefined;
   spoolBytes: number | undefined;
+  /** With a spool: up to where the store has everything too. */
+  uploadedLsn: Lsn | undefined;
   bufferSegmentsInUse = 0;
   /** Every segment buffer holds WAL that is not stored: the socket is not being read. */
   waitingForStore = false;
@@ -217,6 +221,7 @@ export class ReceiverState {
       rpoSeconds: this.rpoSeconds() ?? null,
       slot: this.slot ?? null,
       spoolBytes: this.spoolBytes ?? null,
+      uploadedLsn: textOf(this.uploadedLsn),
       server: this.server ?? null,
       serverVersion: this.serverVersion ?? null,
       segmentSize: this.segmentSize ?? null,

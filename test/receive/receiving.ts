@@ -9,6 +9,7 @@ import { readSegment } from "../../src/archive/wal-objects.ts";
 import { silentLog } from "../../src/log.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import type { ReceiverOptions } from "../../src/receive/options.ts";
+import { type SpoolOptions, runSpooledReceiver } from "../../src/receive/spool.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { runReceiver } from "../../src/receive/walreceiver.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -33,16 +34,17 @@ export function receive(
   server: { readonly dsn: string },
   store: Store,
   changes: Partial<ReceiverOptions> = {},
+  spool?: SpoolOptions,
 ): Receiving {
   const stop = new AbortController();
   const kill = new AbortController();
   const state = new ReceiverState({
     cluster: changes.cluster ?? "main",
     synchronous: changes.shipIntervalMs === 0,
-    durability: "store",
+    durability: spool === undefined ? "store" : "spool",
     nowMs: () => Date.now(),
   });
-  const done = runReceiver({
+  const options: ReceiverOptions = {
     settings: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
     store,
     cluster: "main",
@@ -65,7 +67,8 @@ export function receive(
     kill: kill.signal,
     random: Math.random,
     ...changes,
-  });
+  };
+  const done = spool === undefined ? runReceiver(options) : runSpooledReceiver(options, spool);
   done.catch(() => undefined);
   const ended = async (): Promise<void> => done.catch(() => undefined);
   return {

@@ -1,0 +1,210 @@
+/**
+ * The relay: from the spool to the store. With `--durability spool` the receiver archives into a local directory, in the
+ * archive's own layout, and acknowledges that; the relay copies what lies there to the store behind it, oldest first, and
+ * removes from the spool what the store has confirmed. Objects are immutable, so it can be cut off and repeated anywhere.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
+import { mapBounded } from "../archive/bounded.ts";
+import { gapsPrefix, parseWalKey, type SegmentPlace, segmentKey, walPrefix } from "../archive/keys.ts";
+import { putOnce, putPlainOnce } from "../archive/put-once.ts";
+import { listChunks, readTail } from "../archive/tail.ts";
+import { findTip } from "../archive/tip.ts";
+import { putChunk } from "../archive/wal-objects.ts";
+import { crc32cOf } from "../store/crc.ts";
+import { decodeObject } from "../codec/object.ts";
+import { SeawallError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { Store } from "../store/store.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, addBytes, segmentStart } from "../wal/lsn.ts";
+import { TailLevels } from "./tail-merge.ts";
+
+/** Segments read, checked and on their way at a time: each is held in memory twice, stored and decoded. */
+const SEGMENTS_IN_FLIGHT = 2;
+/** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
+const DELAY_FIRST_MS = 500;
+const DELAY_MAX_MS = 15_000;
+
+export interface RelayOptions {
+  readonly spool: Store;
+  readonly store: Store;
+  readonly cluster: string;
+  readonly encoder: Encoder;
+  readonly log: Log;
+  /** How long new bytes of the open segment may stay in the spool only. */
+  readonly intervalMs: number;
+  readonly observer: {
+    /** All complete records before this are in the store. */
+    uploaded(lsn: Lsn): void;
+    spooled(bytes: number): void;
+  };
+}
+
+interface SpooledWal {
+  readonly key: string;
+  readonly kind: "segment" | "partial";
+  readonly timeline: TimelineId;
+  readonly segment: SegmentNumber;
+  readonly bytes: number;
+}
+
+export class Relay {
+  readonly #options: RelayOptions;
+  /** Keys the store has confirmed in this run. */
+  readonly #stored = new Set<string>();
+  /** What the store has of the open segment's tail. */
+  #tail: { readonly key: string; readonly levels: TailLevels; uploaded: number } | undefined;
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+  }
+
+  /** Passes until `stop`; an unreachable store is tried again for ever, anything else ends it. Resolves on `stop`. */
+  async run(stop: AbortSignal): Promise<void> {
+    const { log, intervalMs } = this.#options;
+    let delayMs = DELAY_FIRST_MS;
+    while (!stop.aborted) {
+      let waitMs = intervalMs;
+      try {
+        await this.pass(stop);
+        delayMs = DELAY_FIRST_MS;
+      } catch (error) {
+        if (stop.aborted) return;
+        if (!(error instanceof SeawallError) || !error.retryable) throw error;
+        log.warn("the spool could not be uploaded; trying again", { error, delayMs });
+        waitMs = delayMs;
+        delayMs = Math.min(delayMs * 2, DELAY_MAX_MS);
+      }
+      await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
+    }
+  }
+
+  /** Uploads everything the spool holds now. Throws what either store throws; repeating it is safe. */
+  async pass(signal: AbortSignal): Promise<void> {
+    const { spool, store, cluster, observer } = this.#options;
+    const local = await openArchive(spool, cluster, { signal }).catch(absentIsUndefined);
+    if (local === undefined) return;
+    const remote = await openArchiveFor(store, cluster, local.identity, { signal });
+    await this.#copyPlain(local, signal);
+    const spooled = await listSpooled(local, signal);
+    const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
+    // The first one alone: a hole must never precede everything the store has.
+    const first = waiting.slice(0, 1);
+    for (const batch of [first, waiting.slice(1)]) {
+      await mapBounded(batch, SEGMENTS_IN_FLIGHT, (object) => this.#copyWal(local, remote, object, signal));
+    }
+    await this.#thinOut(spooled, signal);
+    const uploadedLsn = await this.#copyTail(local, remote, signal);
+    if (uploadedLsn !== undefined) observer.uploaded(uploadedLsn);
+    observer.spooled(await spooledBytes(spool, signal));
+  }
+
+  /** Histories and gap documents, before the WAL that follows them. */
+  async #copyPlain(local: Archive, signal: AbortSignal): Promise<void> {
+    const { spool, store, cluster } = this.#options;
+    for (const prefix of [walPrefix(cluster), gapsPrefix(cluster)]) {
+      for await (const { key } of spool.list(prefix, { signal })) {
+        if (this.#stored.has(key) || (!key.endsWith(".history") && !key.endsWith(".json"))) continue;
+        const found = await spool.get(key, { signal });
+        if (found === undefined) continue;
+        await putPlainOnce(store, key, found.body, { signal });
+        this.#stored.add(key);
+      }
+    }
+  }
+
+  /** One segment or partial, checked on the way, and the store's superfluous chunks of it removed. */
+  async #copyWal(local: Archive, remote: Archive, object: SpooledWal, signal: AbortSignal): Promise<void> {
+    const { segmentSize } = local.identity;
+    const found = await local.store.get(object.key, { signal });
+    if (found === undefined) return;
+    const { raw, envelope } = decodeObject(found.body, object.key, segmentSize);
+    const encoded = {
+      stored: Uint8Array.from(found.body),
+      storedCrc32c: crc32cOf(found.body),
+      rawCrc32c: envelope.rawCrc32c,
+    };
+    await putOnce(remote.store, object.key, encoded, raw, { signal });
+    const seen = await remote.store.head(object.key, { signal });
+    if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);
+    this.#stored.add(object.key);
+    const chunks = await listChunks(remote, { ...object, segmentSize }, { signal });
+    if (chunks.length > 0)
+      await remote.store.delete(
+        chunks.map((chunk) => chunk.key),
+        { signal },
+      );
+  }
+
+  /** Removes what the store has from the spool, but for what a restart needs to find its place without the store. */
+  async #thinOut(spooled: readonly SpooledWal[], signal: AbortSignal): Promise<void> {
+    const newest = spooled.at(-1);
+    const lastSealed = spooled.findLast((object) => object.kind === "segment");
+    const removable = spooled.filter(
+      (object) => object !== newest && object !== lastSealed && this.#stored.has(object.key),
+    );
+    await this.#options.spool.delete(
+      removable.map((object) => object.key),
+      { signal },
+    );
+    for (const { key } of removable) this.#stored.delete(key);
+  }
+
+  /** The new bytes of the open segment as one chunk. Returns up to where the store has everything. */
+  async #copyTail(local: Archive, remote: Archive, signal: AbortSignal): Promise<Lsn | undefined> {
+    const tip = await findTip(local, { signal });
+    if (tip === undefined) return undefined;
+    const { segmentSize } = local.identity;
+    const place: SegmentPlace = { timeline: tip.timeline, segment: tip.segment, segmentSize };
+    const key = segmentKey(local.cluster, place);
+    const startLsn = segmentStart(tip.segment, segmentSize);
+    if (this.#tail?.key !== key) {
+      // Where an earlier run, or another machine, had got to.
+      const known = await readTail(remote, place, { signal });
+      this.#tail = { key, levels: new TailLevels(), uploaded: known?.bytes.byteLength ?? 0 };
+    }
+    const tail = await readTail(local, place, { signal });
+    if (tail === undefined || tail.bytes.byteLength <= this.#tail.uploaded) return tip.lsn;
+    const { levels, uploaded } = this.#tail;
+    const { encoder } = this.#options;
+    const put = async (start: number, end: number): Promise<string> => {
+      const endLsn = addBytes(startLsn, end);
+      const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn: endLsn };
+      const options = { encoder, signal, confirm: true };
+      return (await putChunk(remote, place, start, tail.bytes.subarray(start, end), facts, options)).key;
+    };
+    const end = tail.bytes.byteLength;
+    levels.add(0, { key: await put(uploaded, end), start: uploaded, end });
+    this.#tail.uploaded = end;
+    for (let merge = levels.take(); merge !== undefined; merge = levels.take()) {
+      const { start, end: until } = merge;
+      levels.add(merge.level + 1, { key: await put(start, until), start, end: until });
+      await remote.store.delete(
+        merge.replaces.map((chunk) => chunk.key),
+        { signal },
+      );
+    }
+    return tip.lsn;
+  }
+}
+
+function absentIsUndefined(error: unknown): undefined {
+  if (error instanceof SeawallError && error.code === "archive-absent") return undefined;
+  throw error;
+}
+
+/** Segments and partials in the spool, oldest first: by timeline, then segment. */
+async function listSpooled(local: Archive, signal: AbortSignal): Promise<SpooledWal[]> {
+  const spooled: SpooledWal[] = [];
+  for await (const { key, bytes } of local.store.list(walPrefix(local.cluster), { signal })) {
+    const found = parseWalKey(key, local.identity.segmentSize);
+    if (found?.kind === "segment" || found?.kind === "partial") spooled.push({ ...found, key, bytes });
+  }
+  return spooled.sort((a, b) => a.timeline - b.timeline || a.segment - b.segment);
+}
+
+export async function spooledBytes(spool: Store, signal: AbortSignal): Promise<number> {
+  let total = 0;
+  for await (const { bytes } of spool.list("", { signal })) total += bytes;
+  return total;
+}

@@ -1,0 +1,217 @@
+/**
+ * `--durability spool`: acknowledge after a local fsync, upload behind it. The receiver runs unchanged on an archive in a
+ * local directory; this file puts the spool in order at the start, bounds it, and runs the relay beside the receiver.
+ *
+ * The store stays the truth (promise 3): an empty spool is primed from it, a spool that lags behind it (this machine was
+ * away while another one received) is uploaded and primed anew. Only while the store cannot be reached does a spool that
+ * holds WAL go on by itself.
+ */
+import { type Archive, readIdentity } from "../archive/archive.ts";
+import { historyKey, identityKey, segmentKey } from "../archive/keys.ts";
+import { putPlainOnce } from "../archive/put-once.ts";
+import { listChunks } from "../archive/tail.ts";
+import { type Tip, findTip, historyOf } from "../archive/tip.ts";
+import { CodecPool } from "../codec/pool.ts";
+import { SeawallError } from "../errors.ts";
+import type { PutOptions, PutResult, Store } from "../store/store.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentStart } from "../wal/lsn.ts";
+import { ownerOf } from "../wal/timeline.ts";
+import type { ReceiverOptions } from "./options.ts";
+import { persist } from "./persist.ts";
+import { Relay, spooledBytes } from "./relay.ts";
+import { runReceiver } from "./walreceiver.ts";
+
+export interface SpoolOptions {
+  /** A file store on this machine. */
+  readonly spool: Store;
+  /** At this size the receiver stops reading until the store has taken some. */
+  readonly spoolBytesMax: number;
+  /** How long new WAL of the open segment may stay in the spool only. */
+  readonly uploadIntervalMs: number;
+}
+
+/** Runs the receiver on the spool and the relay beside it; ends when the receiver ends, or with the relay's failure. */
+export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
+  const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
+  const bounded = new BoundedSpool(spoolOptions.spool, spoolOptions.spoolBytesMax);
+  const codec = new CodecPool({ threads: 1, level: options.compressLevel });
+  const relay = new Relay({
+    spool: bounded,
+    store,
+    cluster,
+    encoder: codec,
+    log,
+    intervalMs: spoolOptions.uploadIntervalMs,
+    observer: {
+      uploaded: (lsn) => (state.uploadedLsn = lsn),
+      spooled: (bytes) => {
+        bounded.measured(bytes);
+        state.spoolBytes = bytes;
+      },
+    },
+  });
+  const relayStop = new AbortController();
+  const receiverKill = new AbortController();
+  const onKill = (): void => {
+    receiverKill.abort(kill.reason);
+    relayStop.abort();
+  };
+  kill.addEventListener("abort", onKill, { once: true });
+  try {
+    await prepareSpool(bounded, relay, options);
+    bounded.measured(await spooledBytes(bounded, AbortSignal.any([stop, kill])));
+    let relayFailure: unknown;
+    const relaying = relay.run(relayStop.signal).catch((error: unknown) => {
+      relayFailure = error;
+      receiverKill.abort(error);
+    });
+    try {
+      await runReceiver({ ...options, store: bounded, kill: receiverKill.signal });
+    } catch (error) {
+      throw relayFailure ?? error;
+    } finally {
+      relayStop.abort();
+      await relaying;
+    }
+    await lastPass(relay, options, AbortSignal.any([kill, AbortSignal.timeout(shutdownTimeoutMs)]));
+  } finally {
+    kill.removeEventListener("abort", onKill);
+    await codec.close();
+  }
+}
+
+/** A graceful stop uploads what it can; what it cannot is durable in the spool, and the next start uploads it. */
+async function lastPass(relay: Relay, options: ReceiverOptions, signal: AbortSignal): Promise<void> {
+  try {
+    await relay.pass(signal);
+  } catch (error) {
+    options.log.warn("the spool holds WAL that the store has not taken yet; keep it for the next start", { error });
+  }
+}
+
+async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions): Promise<void> {
+  const { store, cluster, log, stop, kill } = options;
+  const signal = AbortSignal.any([stop, kill]);
+  const spoolTip = await tipOf(spool, cluster, signal);
+  const prepare = async (): Promise<void> => {
+    await refuseMixedSpool(spool, store, cluster, signal);
+    await relay.pass(signal);
+    const storeTip = await tipOf(store, cluster, signal);
+    if (storeTip === undefined || (spoolTip !== undefined && !isAhead(storeTip.tip, spoolTip.tip))) return;
+    if (spoolTip !== undefined) await clear(spool, cluster, signal);
+    await prime(spool, storeTip.archive, storeTip.tip, signal);
+    log.info("primed the spool from the store", { tip: formatLsn(storeTip.tip.lsn), timeline: storeTip.tip.timeline });
+  };
+  if (spoolTip === undefined) return persist(prepare, { what: "what the empty spool is primed with", log, signal });
+  try {
+    await prepare();
+  } catch (error) {
+    if (signal.aborted || !(error instanceof SeawallError) || !error.retryable) throw error;
+    log.warn("the store cannot be reached: going on from the spool alone", { error });
+  }
+}
+
+async function tipOf(
+  store: Store,
+  cluster: string,
+  signal: AbortSignal,
+): Promise<{ readonly archive: Archive; readonly tip: Tip } | undefined> {
+  const identity = await readIdentity(store, cluster, { signal });
+  if (identity === undefined) return undefined;
+  const archive = { store, cluster, identity };
+  const tip = await findTip(archive, { signal });
+  return tip === undefined ? undefined : { archive, tip };
+}
+
+async function refuseMixedSpool(spool: Store, store: Store, cluster: string, signal: AbortSignal): Promise<void> {
+  const ours = await readIdentity(spool, cluster, { signal });
+  const theirs = await readIdentity(store, cluster, { signal });
+  if (ours === undefined || theirs === undefined || ours.systemIdentifier === theirs.systemIdentifier) return;
+  throw new SeawallError(
+    "foreign-cluster",
+    `the spool holds WAL of system identifier ${ours.systemIdentifier}, the archive belongs to ${theirs.systemIdentifier}`,
+    { hint: "Give each cluster its own --spool-dir." },
+  );
+}
+
+function isAhead(a: Tip, b: Tip): boolean {
+  return a.timeline > b.timeline || (a.timeline === b.timeline && a.lsn > b.lsn);
+}
+
+async function clear(spool: Store, cluster: string, signal: AbortSignal): Promise<void> {
+  const keys: string[] = [];
+  for await (const { key } of spool.list(`${cluster}/`, { signal })) keys.push(key);
+  await spool.delete(keys, { signal });
+}
+
+/** What a receiver needs to find its place: identity, histories, the segment before the tip, and the tail. */
+async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSignal): Promise<void> {
+  const { cluster, identity, store } = archive;
+  const { segmentSize } = identity;
+  const history = await historyOf(archive, tip.timeline, { signal });
+  const timelines = [...history.entries.map((entry) => entry.timeline), tip.timeline];
+  const place = { timeline: tip.timeline, segment: tip.segment, segmentSize };
+  const chunks = await listChunks(archive, place, { signal });
+  const keys = [identityKey(cluster), ...timelines.map((timeline) => historyKey(cluster, timeline))];
+  if (tip.segment > 0) {
+    const lastByte = (segmentStart(tip.segment, segmentSize) - 1n) as Lsn;
+    const timeline: TimelineId = ownerOf(history, lastByte);
+    keys.push(segmentKey(cluster, { timeline, segment: (tip.segment - 1) as SegmentNumber, segmentSize }));
+  }
+  for (const key of [...keys, ...chunks.map((chunk) => chunk.key)]) {
+    const found = await store.get(key, { signal });
+    if (found !== undefined) await putPlainOnce(spool, key, found.body, { signal });
+  }
+}
+
+/** The spool with its ceiling: a put waits while it is full, which is the backpressure the receiver feels. */
+class BoundedSpool implements Store {
+  readonly #inner: Store;
+  readonly #bytesMax: number;
+  #bytes = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(inner: Store, bytesMax: number) {
+    this.#inner = inner;
+    this.#bytesMax = bytesMax;
+  }
+
+  get description(): string {
+    return this.#inner.description;
+  }
+
+  /** The true size, counted anew. */
+  measured(bytes: number): void {
+    this.#bytes = bytes;
+    if (bytes >= this.#bytesMax) return;
+    for (const resume of this.#waiting.splice(0)) resume();
+  }
+
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
+    while (this.#bytes >= this.#bytesMax) await this.#room(options.signal);
+    const result = await this.#inner.put(key, body, options);
+    if (result === "created") this.#bytes += body.byteLength;
+    return result;
+  }
+
+  readonly putStream: Store["putStream"] = (key, body, options) => this.#inner.putStream(key, body, options);
+  readonly get: Store["get"] = (key, options) => this.#inner.get(key, options);
+  readonly getStream: Store["getStream"] = (key, options) => this.#inner.getStream(key, options);
+  readonly head: Store["head"] = (key, options) => this.#inner.head(key, options);
+  readonly list: Store["list"] = (prefix, options) => this.#inner.list(prefix, options);
+  readonly listPrefixes: Store["listPrefixes"] = (prefix, options) => this.#inner.listPrefixes(prefix, options);
+  readonly delete: Store["delete"] = (keys, options) => this.#inner.delete(keys, options);
+  readonly close: Store["close"] = () => this.#inner.close();
+
+  async #room(signal: AbortSignal | undefined): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const abort = (): void => reject(new SeawallError("aborted", "cancelled while the spool was full"));
+      if (signal?.aborted === true) return abort();
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiting.push(() => {
+        signal?.removeEventListener("abort", abort);
+        resolve();
+      });
+    });
+  }
+}

@@ -1,0 +1,125 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, expect, test } from "vitest";
+import { openArchive } from "../../src/archive/archive.ts";
+import { findTip } from "../../src/archive/tip.ts";
+import { SeawallError } from "../../src/errors.ts";
+import { FileStore } from "../../src/store/file.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import type { PutOptions, PutResult } from "../../src/store/store.ts";
+import { startPostgres } from "../harness/postgres.ts";
+import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
+
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+function newSpool(): FileStore {
+  const folder = mkdtempSync(join(tmpdir(), "seawall-spool-test-"));
+  folders.push(folder);
+  return new FileStore(folder);
+}
+
+/** A store that can be switched off. */
+class Switched extends MemoryStore {
+  on = true;
+  override async put(key: string, body: Uint8Array, options?: PutOptions): Promise<PutResult> {
+    if (!this.on) throw new SeawallError("store-unavailable", "switched off");
+    return super.put(key, body, options);
+  }
+}
+
+const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i";
+
+async function primary(): ReturnType<typeof startPostgres> {
+  const server = await startPostgres({ segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
+  await server.sql("CREATE TABLE t (i int, pad text)");
+  return server;
+}
+
+async function uploaded(state: { readonly uploadedLsn: bigint | undefined }, lsn: bigint): Promise<void> {
+  for (let i = 0; i < 1000 && (state.uploadedLsn ?? 0n) < lsn; i++) await new Promise((r) => setTimeout(r, 20));
+  expect(state.uploadedLsn).toBeGreaterThanOrEqual(lsn);
+}
+
+test("with a spool, WAL is acknowledged while the store is away, and uploaded when it is back", async () => {
+  await using server = await primary();
+  const store = new Switched();
+  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+  await server.sql(LOAD);
+  await uploaded(receiver.state, await flushLsn(server));
+  store.on = false;
+  await server.sql(LOAD);
+  const lsn = await flushLsn(server);
+  await receiver.stored(lsn);
+  expect(receiver.state.uploadedLsn).toBeLessThan(lsn);
+  store.on = true;
+  await uploaded(receiver.state, lsn);
+  await receiver.stop();
+  expect(await expectEqualsServer(server, store)).toBeGreaterThan(4);
+  expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+});
+
+test("what a killed receiver left in the spool is uploaded by the next one, the server being gone", async () => {
+  await using server = await primary();
+  const store = new Switched();
+  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
+  let lsn;
+  {
+    await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+    await receiver.stored(await flushLsn(server));
+    store.on = false;
+    await server.sql(LOAD);
+    lsn = await flushLsn(server);
+    await receiver.stored(lsn);
+    await receiver.kill();
+  }
+  store.on = true;
+  await server.kill9();
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+  await uploaded(receiver.state, lsn);
+  expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+});
+
+test("an empty spool is primed from the store, and a spool that lags behind it is primed anew", async () => {
+  await using server = await primary();
+  const store = new MemoryStore();
+  const [here, there] = [newSpool(), newSpool()].map((spool) => ({
+    spool,
+    spoolBytesMax: 1 << 30,
+    uploadIntervalMs: 100,
+  }));
+  for (const spool of [here, there, here]) {
+    await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+    await server.sql(LOAD);
+    const lsn = await flushLsn(server);
+    await receiver.stored(lsn);
+    await receiver.stop();
+    expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+    expect(receiver.state.counters.gaps).toBe(0);
+  }
+  expect(await expectEqualsServer(server, store)).toBeGreaterThan(6);
+});
+
+test("a full spool stops the receiver from reading until the store has taken some", async () => {
+  await using server = await primary();
+  const store = new Switched();
+  store.on = true;
+  const spool = { spool: newSpool(), spoolBytesMax: 1 << 20, uploadIntervalMs: 100 };
+  await using receiver = receive(server, store, { shipIntervalMs: 0, bufferSegments: 2 }, spool);
+  await receiver.stored(await flushLsn(server));
+  store.on = false;
+  await server.sql(
+    "CREATE TABLE noise AS SELECT i, md5(i::text) || md5((i * 7)::text) AS a FROM generate_series(1, 200000) i",
+  );
+  const lsn = await flushLsn(server);
+  for (let i = 0; i < 500 && !receiver.state.waitingForStore; i++) await new Promise((r) => setTimeout(r, 20));
+  expect(receiver.state.waitingForStore).toBe(true);
+  expect(receiver.state.storedLsn).toBeLessThan(lsn);
+  store.on = true;
+  await receiver.stored(lsn);
+  await uploaded(receiver.state, lsn);
+});
