@@ -31,9 +31,22 @@ export function missingCephPrograms(): string[] {
   return CEPH_PROGRAMS.filter((name) => !folders.some((folder) => existsSync(join(folder, name))));
 }
 
+/** A port may be taken between finding and using it, so a start that failed is tried again, from nothing. */
+const ATTEMPTS_MAX = 3;
+
 /** Starts a cluster; whatever was started is ended again when a step fails. */
 export async function startCeph(): Promise<CephGateway> {
   for (const folder of staleTempDirs("ceph")) removeTree(folder);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startOnce();
+    } catch (error) {
+      if (attempt === ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
+async function startOnce(): Promise<CephGateway> {
   const folder = makeTempDir("ceph");
   const daemons: Daemon[] = [];
   const stop = async () => {
@@ -51,8 +64,19 @@ export async function startCeph(): Promise<CephGateway> {
     for (const name of ["mon", "osd", "rgw", "run"]) mkdirSync(join(folder, name));
 
     const cephEnv = { ...process.env, CEPH_CONF: conf };
-    const command = async (name: string, ...args: string[]) =>
-      run(name, ["-c", conf, ...args], { env: cephEnv, cwd: folder, timeoutMs: 60_000 });
+    // A command waits for daemons: pointless when one of them has ended.
+    const command = async (name: string, ...args: string[]) => {
+      const ending = new AbortController();
+      const options = { env: cephEnv, cwd: folder, timeoutMs: 60_000, signal: ending.signal };
+      const done = run(name, ["-c", conf, ...args], options);
+      try {
+        await Promise.race([done, ...daemons.map(async (daemon) => daemon.failure)]);
+      } catch (error) {
+        ending.abort();
+        await done.catch(() => undefined);
+        throw error;
+      }
+    };
     const daemon = (name: string, ...args: string[]) => {
       daemons.push(new Daemon(name, ["-c", conf, "-f", ...args], { folder, env: cephEnv }));
     };
@@ -64,6 +88,7 @@ export async function startCeph(): Promise<CephGateway> {
     daemon("ceph-mon", "-i", "a", "--public-addr", `v1:127.0.0.1:${monPort}`);
     await command("ceph", "--connect-timeout", "30", "osd", "new", osdUuid);
     await command("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osdUuid, "--no-mon-config");
+    await command("ceph", "osd", "crush", "add", "osd.0", "1.0", "host=seawall", "root=default");
     daemon("ceph-osd", "-i", "0");
     const user = ["--uid=seawall", "--display-name=seawall", "--max-buckets=0"];
     const keys = [`--access-key=${accessKeyId}`, `--secret-key=${secretAccessKey}`];
@@ -71,7 +96,7 @@ export async function startCeph(): Promise<CephGateway> {
     daemon("radosgw", "-n", "client.rgw.a");
 
     const endpoint = `http://127.0.0.1:${gatewayPort}`;
-    await waitForAnswer(endpoint, daemons);
+    await Promise.race([waitForAnswer(endpoint), ...daemons.map(async (daemon) => daemon.failure)]);
     return { endpoint, accessKeyId, secretAccessKey, stop };
   } catch (error) {
     const logs = daemons.map((daemon) => daemon.tail()).join("\n");
@@ -86,6 +111,8 @@ class Daemon {
   readonly #child: ChildProcess;
   readonly #log: string;
   readonly #exit: Promise<void>;
+  /** Rejects when the daemon ends. */
+  readonly failure: Promise<never>;
 
   constructor(name: string, args: readonly string[], options: { folder: string; env: NodeJS.ProcessEnv }) {
     this.#name = name;
@@ -104,6 +131,11 @@ class Daemon {
       this.#child.once("exit", () => resolve());
       this.#child.once("error", () => resolve());
     });
+    this.failure = this.#exit.then(() => {
+      throw new Error(`${name} exited`);
+    });
+    // It ends in every cluster's life; who waits for something else meanwhile races with it.
+    this.failure.catch(() => undefined);
   }
 
   get ended(): boolean {
@@ -121,10 +153,9 @@ class Daemon {
   }
 }
 
-async function waitForAnswer(endpoint: string, daemons: readonly Daemon[]): Promise<void> {
-  const deadline = Date.now() + 90_000;
+async function waitForAnswer(endpoint: string): Promise<void> {
+  const deadline = Date.now() + 60_000;
   for (;;) {
-    if (daemons.some((daemon) => daemon.ended)) throw new Error("a daemon exited");
     try {
       const answer = await fetch(endpoint, { signal: AbortSignal.timeout(5000) });
       if (answer.ok) return;
@@ -164,6 +195,9 @@ function configuration(o: { folder: string; fsid: string; monPort: number; gatew
     "osd objectstore": "memstore",
     "memstore device bytes": OBJECT_BYTES_MAX,
     "osd heartbeat grace": 3600,
+    // What these would do is done above: an OSD that does it itself can fail by asking before it knows the monitor.
+    "osd class update on start": false,
+    "osd crush update on start": false,
     "osd crush chooseleaf type": 0,
     "osd pool default size": 1,
     "osd pool default min size": 1,

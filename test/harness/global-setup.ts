@@ -5,7 +5,7 @@ import { removeStaleServers } from "./postgres-process.ts";
 import { lastLines } from "./reporter.ts";
 import { run } from "./run.ts";
 import { RunServices } from "./run-services.ts";
-import { type S3Access, provideS3 } from "./s3.ts";
+import { type S3Access, provideS3 } from "./s3-provider.ts";
 import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
@@ -37,8 +37,8 @@ async function buildIfStale(): Promise<void> {
   const { code, stdout } = await run(process.execPath, args, { cwd: ROOT, accept: [0, 1, 2] });
   if (code !== 0) process.stderr.write(`${stdout}\n`);
   writeFileSync(stamp, "");
-  // A file saved during the build must count as newer.
-  utimesSync(stamp, newest / 1000, newest / 1000);
+  // A file saved during the build must count as newer; whole seconds, because a file's time loses digits on the way.
+  utimesSync(stamp, Math.ceil(newest / 1000), Math.ceil(newest / 1000));
 }
 
 function newestIn(folder: string): number {

@@ -5,7 +5,7 @@
 import type { SerializedError } from "vitest";
 import type { Reporter, TestModule } from "vitest/node";
 import { CEPH_PACKAGES } from "./ceph.ts";
-import type { S3Access } from "./s3.ts";
+import type { S3Access } from "./s3-provider.ts";
 
 export interface Counts {
   readonly passed: number;

@@ -7,6 +7,8 @@ export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly timeoutMs?: number;
+  /** An abort kills the program. */
+  readonly signal?: AbortSignal;
   /** Exit statuses that are not an error; 0 only by default. */
   readonly accept?: readonly number[];
 }
@@ -25,6 +27,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     env: options.env ?? process.env,
     timeout: options.timeoutMs ?? 120_000,
     killSignal: "SIGKILL",
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...identity(options.account),
   });
   let stdout = "";
