@@ -1,0 +1,132 @@
+/** Timeline histories: parsing, and who owns a position. */
+import { describe, expect, it } from "vitest";
+import { formatLsn, parseLsn, timelineOf } from "../../src/wal/lsn.ts";
+import {
+  contains,
+  formatHistory,
+  nextTimelineOf,
+  ownerOf,
+  parseHistory,
+  rootHistory,
+  switchPointOf,
+} from "../../src/wal/timeline.ts";
+
+const tli = timelineOf;
+const lines = (timeline: number, content: string | Uint8Array): string[] =>
+  parseHistory(tli(timeline), content).entries.map((e) => `${e.timeline} ${formatLsn(e.switchLsn)} ${e.reason}`);
+
+describe("history files are read as PostgreSQL reads them", () => {
+  it.each([
+    [
+      "as PostgreSQL writes it",
+      2,
+      "1\t0/16B3740\tno recovery target specified\n",
+      ["1 0/16B3740 no recovery target specified"],
+    ],
+    [
+      "with the empty line that a second switch adds",
+      3,
+      "1\t0/3000000\tno recovery target specified\n\n2\t0/5000000\tbefore 2026-01-02 03:04:05+00\n",
+      ["1 0/3000000 no recovery target specified", "2 0/5000000 before 2026-01-02 03:04:05+00"],
+    ],
+    ["with comments", 2, "# about\n  \t# and more\n1\t0/1\tx\n", ["1 0/1 x"]],
+    [
+      "with blanks instead of tabs",
+      2,
+      '1   16/B374D848   at restore point "a b"',
+      ['1 16/B374D848 at restore point "a b"'],
+    ],
+    ["with blanks in front", 2, " \t1\t0/1\tx", ["1 0/1 x"]],
+    ["with a blank after the slash", 2, "1 0/ 1F x", ["1 0/1F x"]],
+    ["without a reason", 2, "1\t0/1", ["1 0/1 "]],
+    ["with lower case digits and leading zeros", 2, "1\t000000ab/0000cdef\tx", ["1 AB/CDEF x"]],
+    ["with carriage returns", 2, "1\t0/1\tx\r\n\r\n", ["1 0/1 x"]],
+    ["with timelines left out", 9, "1\t0/1\ta\n4\t0/2\tb\n", ["1 0/1 a", "4 0/2 b"]],
+    ["with switch points going backwards", 3, "1\t0/5000000\ta\n2\t0/4000000\tb\n", ["1 0/5000000 a", "2 0/4000000 b"]],
+    ["with the largest timelines", 0xffffffff, "4294967294\t0/1\tx", ["4294967294 0/1 x"]],
+    ["empty", 2, "", []],
+  ])("%s", (_how, timeline, content, expected) => {
+    expect(lines(timeline, content)).toEqual(expected);
+    expect(lines(timeline, new TextEncoder().encode(content))).toEqual(expected);
+  });
+
+  it.each([
+    ["no timeline", 2, "x\t0/1\tx", "line 1"],
+    ["timeline 0", 2, "0\t0/1\tx", "line 1"],
+    ["no switch point", 2, "# ok\n1\n", "line 2"],
+    ["a switch point without a slash", 2, "1\t01\tx", "line 1"],
+    ["a switch point that is no number", 2, "1\t0/XYZ\tx", "line 1"],
+    ["a switch point of more than 64 bits", 2, "1\t0/123456789\tx", "line 1"],
+    ["timelines that do not increase", 4, "2\t0/1\tx\n2\t0/2\tx", "increasing sequence"],
+    ["timelines that decrease", 4, "2\t0/1\tx\n1\t0/2\tx", "increasing sequence"],
+    ["a timeline above its child", 2, "3\t0/1\tx", "less than their child"],
+    ["a timeline that is its own child", 2, "2\t0/1\tx", "less than their child"],
+    ["a timeline of more than 32 bits", 2, "4294967296\t0/1\tx", "line 1"],
+  ])("%s is refused", (_what, timeline, content, message) => {
+    expect(() => parseHistory(tli(timeline), content)).toThrow(
+      expect.objectContaining({ code: "timeline-history", message: expect.stringContaining(message) as string }),
+    );
+  });
+
+  it("shows only the beginning of a line that goes on for ever", () => {
+    expect(() => parseHistory(tli(2), "?".repeat(10_000))).toThrow(/…/);
+  });
+
+  it("writes the lines and the empty lines between them back", () => {
+    const content = "1\t0/3000000\tno recovery target specified\n\n2\t0/5000000\tx\n";
+    expect(formatHistory(parseHistory(tli(3), content))).toBe(content);
+    expect(formatHistory(rootHistory(tli(1)))).toBe("");
+  });
+});
+
+describe("who owns a position", () => {
+  const third = parseHistory(tli(5), "1\t0/3000000\ta\n\n4\t0/5000100\tb\n");
+  // Recovered along timeline 2 to a point before 2 left 1: PostgreSQL names 2 as the parent all the same.
+  const backwards = parseHistory(tli(3), "1\t0/5000000\ta\n\n2\t0/4000000\tb\n");
+
+  it.each([
+    ["the first byte", third, "0/0", 1],
+    ["the last byte before a switch point", third, "0/2FFFFFF", 1],
+    ["the switch point itself", third, "0/3000000", 4],
+    ["in the middle", third, "0/50000FF", 4],
+    ["the second switch point", third, "0/5000100", 5],
+    ["far beyond", third, "FF/0", 5],
+    ["before both switch points going backwards", backwards, "0/3FFFFFF", 1],
+    ["from the lower switch point on", backwards, "0/4000000", 3],
+    ["between the two", backwards, "0/4800000", 3],
+    ["at the upper switch point", backwards, "0/5000000", 3],
+    ["without ancestors", rootHistory(tli(7)), "0/0", 7],
+  ])("%s", (_what, history, lsn, owner) => {
+    expect(ownerOf(history, parseLsn(lsn))).toBe(owner);
+  });
+
+  it.each([
+    ["to the next", third, 1, "0/3000000", 4],
+    ["over timelines that were left out", third, 4, "0/5000100", 5],
+    ["none from the newest", third, 5, undefined, undefined],
+    ["past a timeline that holds nothing", backwards, 1, "0/4000000", 3],
+    ["from a timeline that holds nothing", backwards, 2, "0/4000000", 3],
+  ])("the switch %s", (_what, history, timeline, point, next) => {
+    expect(switchPointOf(history, tli(timeline))).toBe(point === undefined ? undefined : parseLsn(point));
+    expect(nextTimelineOf(history, tli(timeline))).toBe(next);
+  });
+
+  it("is refused for a timeline that is not in the history", () => {
+    for (const ask of [switchPointOf, nextTimelineOf]) {
+      expect(() => ask(third, tli(2))).toThrow(expect.objectContaining({ code: "timeline-unrelated" }));
+    }
+  });
+
+  it.each([
+    ["an ancestor before its end", third, 1, "0/2000000", true],
+    ["an ancestor up to its end", third, 1, "0/3000000", true],
+    ["an ancestor beyond its end", third, 1, "0/3000008", false],
+    ["the timeline itself", third, 5, "FF/0", true],
+    ["a timeline of another branch", third, 3, "0/3000000", false],
+    ["a later timeline", third, 6, "0/1", false],
+    ["an ancestor that was left earlier than its own child left it", backwards, 1, "0/4000008", false],
+    ["a parent that holds nothing", backwards, 2, "0/5000008", false],
+  ])("%s: contained is decided by the end position", (_what, history, timeline, lsn, expected) => {
+    expect(contains(history, tli(timeline), parseLsn(lsn))).toBe(expected);
+  });
+});
