@@ -114,8 +114,8 @@ export class S3Wire {
         return result;
       } catch (error) {
         exchange.end();
-        // The server closed the kept connection just as we took it: it has read nothing. Once more on another one; every
-        // request of ours may be repeated.
+        // The server closed the kept connection as we took it, most likely without reading. Once more on another one:
+        // every request of ours may be repeated.
         if (!this.#isClosed && exchange.connectionWasStale(error) && attempt <= IDLE_CONNECTIONS_MAX) continue;
         throw this.#failure(request, error);
       }
@@ -192,6 +192,7 @@ class Exchange {
   #client: ClientRequest | undefined;
   #idle: NodeJS.Timeout | undefined;
   #total: NodeJS.Timeout | undefined;
+  #progress = 0;
   #response: IncomingMessage | undefined;
 
   constructor(request: WireRequest, idleMs: number) {
@@ -227,6 +228,7 @@ class Exchange {
   }
 
   readonly progress = (): void => {
+    this.#progress += 1;
     this.#idle?.refresh();
   };
 
@@ -260,7 +262,14 @@ class Exchange {
   }
 
   readonly #onAbort = (): void => this.#fail(abortedError(this.#request.signal?.reason));
-  readonly #onIdle = (): void => this.#fail(this.#late(`silent for ${this.#idleMs} ms`));
+  readonly #onIdle = (): void => {
+    // Where our own process stood still, an answer may lie in the socket: timers come first, so let it be read.
+    const before = this.#progress;
+    setImmediate(() => {
+      if (this.#idle === undefined || this.#progress !== before) return;
+      this.#fail(this.#late(`silent for ${this.#idleMs} ms`));
+    });
+  };
   readonly #onTotal = (): void => this.#fail(this.#late("far too slow"));
 
   #late(why: string): SeawallError {
