@@ -1,0 +1,59 @@
+/**
+ * Keeps `dist` what `src` says, file by file and without a type check: worker threads and the command line run from there,
+ * and a full `npm run build` before each run would take longer than many of the tests.
+ */
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import ts from "typescript";
+
+export const ROOT = join(import.meta.dirname, "..", "..");
+
+/** Translates what is newer in `src` than in `dist`, and removes from `dist` what `src` no longer has. */
+export function buildChanged(root = ROOT): void {
+  const [src, dist] = [join(root, "src"), join(root, "dist")];
+  const config = ts.readConfigFile(join(root, "tsconfig.build.json"), (path) => readFileSync(path, "utf8"));
+  const { options } = ts.parseJsonConfigFileContent(config.config, ts.sys, root);
+  const sources = new Set(filesIn(src).filter((path) => path.endsWith(".ts")));
+  for (const path of sources) {
+    const { mtime } = statSync(join(src, path));
+    const target = join(dist, path.replace(/\.ts$/, ".js"));
+    if (existsSync(target) && Math.abs(statSync(target).mtimeMs - mtime.getTime()) < 2) continue;
+    const text = readFileSync(join(src, path), "utf8");
+    const { outputText, sourceMapText } = ts.transpileModule(text, {
+      fileName: join(src, path),
+      compilerOptions: options,
+    });
+    mkdirSync(dirname(target), { recursive: true });
+    if (sourceMapText !== undefined) writeAtomically(`${target}.map`, sourceMapText, mtime);
+    // Its time is its source's: a change of either shows.
+    writeAtomically(target, outputText, mtime);
+  }
+  for (const path of existsSync(dist) ? filesIn(dist) : []) {
+    const source = path.replace(/\.js(\.map)?$/, ".ts");
+    if (source !== path && !sources.has(source)) rmSync(join(dist, path));
+  }
+}
+
+function filesIn(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
+}
+
+/** Another run in the same checkout may be loading the file. */
+function writeAtomically(path: string, text: string, time: Date): void {
+  const aside = `${path}.${process.pid}`;
+  writeFileSync(aside, text);
+  utimesSync(aside, time, time);
+  renameSync(aside, path);
+}
