@@ -22,7 +22,9 @@ export const ROOT = join(import.meta.dirname, "..", "..");
 export function buildChanged(root = ROOT): void {
   const [src, dist] = [join(root, "src"), join(root, "dist")];
   const config = ts.readConfigFile(join(root, "tsconfig.build.json"), (path) => readFileSync(path, "utf8"));
-  const { options } = ts.parseJsonConfigFileContent(config.config, ts.sys, root);
+  const { options: configured } = ts.parseJsonConfigFileContent(config.config, ts.sys, root);
+  // One file by itself does not know that package.json makes it a module.
+  const options = { ...configured, module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler };
   const sources = new Set(filesIn(src).filter((path) => path.endsWith(".ts")));
   for (const path of sources) {
     const { mtime } = statSync(join(src, path));
