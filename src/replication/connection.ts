@@ -219,9 +219,9 @@ export class ReplicationConnection implements AsyncDisposable {
   }
 
   #takeTurn(): void {
+    if (this.#session.closed) throw new SeawallError("server-lost", `${this.server}: the connection is closed`);
     invariant(!this.#busy, "two commands at once on one replication connection");
     invariant(this.#stream === undefined || this.#stream.reusable, "a command while WAL is being streamed");
-    if (this.#session.closed) throw new SeawallError("server-lost", `${this.server}: the connection is closed`);
     this.#busy = true;
   }
 }

@@ -3,6 +3,7 @@
  *
  * Source: PostgreSQL docs "SSL Support" (libpq), table "SSL Mode Descriptions"; fe-secure-openssl.c, initialize_SSL.
  */
+import { X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { checkServerIdentity, type ConnectionOptions, createSecureContext, rootCertificates } from "node:tls";
@@ -45,6 +46,7 @@ export function loadTlsMaterial(settings: ConnectionSettings): TlsMaterial {
   const verify =
     tls.mode === "verify-full" ? "full" : tls.mode === "verify-ca" || (tls.mode === "require" && root) ? "ca" : "none";
   const crl = verify === "none" ? undefined : readPem(tls.crl, "sslcrl");
+  if (typeof root === "string") refuseNoCertificate(root, "sslrootcert");
   const options: ConnectionOptions = {
     minVersion: tls.minVersion,
     ...(tls.maxVersion === undefined ? {} : { maxVersion: tls.maxVersion }),
@@ -56,10 +58,7 @@ export function loadTlsMaterial(settings: ConnectionSettings): TlsMaterial {
   try {
     createSecureContext(options);
   } catch (cause) {
-    throw new SeawallError("usage", `the TLS files do not load: ${(cause as Error).message}`, {
-      cause,
-      hint: "Check sslrootcert, sslcert, sslkey, sslpassword and sslcrl: PEM files that belong together.",
-    });
+    throw doesNotLoad("the TLS files", cause);
   }
   return { options, verify };
 }
@@ -89,7 +88,7 @@ function rootCertificate(settings: ConnectionSettings): string | string[] | unde
   const { rootCert, mode } = settings.values.tls;
   if (rootCert === "system") return systemRoots(settings.values.tls.systemRootFile);
   const verifies = mode === "verify-ca" || mode === "verify-full";
-  const text = verifies || mode === "require" ? readPem(rootCert, "sslrootcert", verifies) : undefined;
+  const text = verifies || mode === "require" ? readPem(rootCert, "sslrootcert") : undefined;
   if (text === undefined && verifies) {
     throw new SeawallError(
       "usage",
@@ -100,6 +99,23 @@ function rootCertificate(settings: ConnectionSettings): string | string[] | unde
     );
   }
   return text;
+}
+
+/** OpenSSL passes over what it cannot read in a bundle, and would then trust nobody without saying why. */
+function refuseNoCertificate(text: string, keyword: string): void {
+  try {
+    new X509Certificate(text);
+  } catch (cause) {
+    throw doesNotLoad(`the ${keyword} file`, cause);
+  }
+}
+
+function doesNotLoad(what: string, cause: unknown): SeawallError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new SeawallError("usage", `${what} do${what.endsWith("s") ? "" : "es"} not load: ${why}`, {
+    cause,
+    hint: "Check sslrootcert, sslcert, sslkey, sslpassword and sslcrl: PEM files that belong together.",
+  });
 }
 
 /** The system's bundle where OpenSSL is told of one or Linux keeps it, else Mozilla's, which Node.js carries. */

@@ -114,7 +114,7 @@ describe.each(versionsUnderTest())("a WAL stream from PostgreSQL %i", (version) 
       await stream.stop({ timeoutMs: 300 });
       expect(stream.reusable).toBe(false);
       expect(connection.closed).toBe(true);
-      expect(await failure(connection.identifySystem())).toMatchObject({ code: "internal" });
+      expect(await failure(connection.identifySystem())).toMatchObject({ code: "server-lost" });
     } finally {
       process.kill(pid, "SIGCONT");
     }
