@@ -178,24 +178,49 @@ export function oneRow(session: WireSession, result: CommandResult, doing: strin
 }
 
 export function parseIdentifySystem(row: Record<string, string | undefined>): IdentifySystem {
-  if (row.systemid === undefined || row.timeline === undefined || row.xlogpos === undefined) {
+  const { systemid, timeline, xlogpos } = row;
+  if (systemid === undefined || timeline === undefined || xlogpos === undefined) {
     throw new SeawallError("server-protocol", "IDENTIFY_SYSTEM answered without systemid, timeline or xlogpos");
   }
   return {
-    systemIdentifier: BigInt(row.systemid),
-    timeline: timelineOf(Number(row.timeline)),
-    xlogpos: parseLsn(row.xlogpos),
+    systemIdentifier: understood("systemid", systemid, BigInt),
+    timeline: understood("timeline", timeline, (text) => timelineOf(Number(text))),
+    xlogpos: understood("xlogpos", xlogpos, parseLsn),
   };
 }
 
 /** READ_REPLICATION_SLOT answers a row of NULLs for a slot that is not there. */
 export function parseReadSlot(row: Record<string, string | undefined>): SlotFacts | undefined {
-  if (row.slot_type === undefined) return undefined;
+  const { slot_type: type, restart_lsn: lsn, restart_tli: timeline } = row;
+  if (type === undefined) return undefined;
   return {
-    type: row.slot_type === "logical" ? "logical" : "physical",
-    ...(row.restart_lsn === undefined ? {} : { restartLsn: parseLsn(row.restart_lsn) }),
-    ...(row.restart_tli === undefined ? {} : { restartTimeline: timelineOf(Number(row.restart_tli)) }),
+    type: type === "logical" ? "logical" : "physical",
+    ...(lsn === undefined ? {} : { restartLsn: understood("restart_lsn", lsn, parseLsn) }),
+    ...(timeline === undefined
+      ? {}
+      : { restartTimeline: understood("restart_tli", timeline, (text) => timelineOf(Number(text))) }),
   };
+}
+
+/** What follows the end of a timeline: the server's next one, never "this one plus one". */
+export function parseTimelineEnd(result: CommandResult): { nextTimeline: TimelineId; switchLsn: Lsn } {
+  const [timeline, position] = result.rows[0] ?? [];
+  if (timeline === undefined || timeline === null || position === undefined || position === null) {
+    throw new SeawallError("server-protocol", "the end of the stream came without a next timeline");
+  }
+  return {
+    nextTimeline: understood("next_tli", timeline.toString("latin1"), (text) => timelineOf(Number(text))),
+    switchLsn: understood("next_tli_startpos", position.toString("latin1"), parseLsn),
+  };
+}
+
+/** A value from the server that must parse: it is not the user's mistake when it does not. */
+function understood<T>(what: string, text: string, parse: (text: string) => T): T {
+  try {
+    return parse(text);
+  } catch (cause) {
+    throw new SeawallError("server-protocol", `the server gives ${what} as "${text}"`, { cause });
+  }
 }
 
 /** `16MB`, `1GB`, `64MB`: wal_segment_size as SHOW prints it, in bytes. */

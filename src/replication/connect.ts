@@ -9,37 +9,11 @@ import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import { DatabaseError } from "pg-protocol";
 import { SeawallError } from "../errors.ts";
-import { type ErrorContext, fromServer, fromSocket, isTlsUnsupported } from "./errors.ts";
-import { type AuthenticationRequest, PgOpening } from "./pg-internals.ts";
-import {
-  type ConnectionSettings,
-  DEFAULT_SOCKET_FOLDERS,
-  describeTarget,
-  type FoundPassword,
-  type HostTarget,
-  isSocketFolder,
-} from "./settings.ts";
+import { aborted, type ConnectOptions, contextFor, type Opened, openOne } from "./attempt.ts";
+import { fromSocket, isTlsUnsupported } from "./errors.ts";
 import { matchesSessionAttrs, serverVersionNumber } from "./session-attrs.ts";
-import { type Encryption, encryptionOrder, loadTlsMaterial, type TlsMaterial, tlsOptionsFor } from "./tls.ts";
-
-export interface ConnectOptions {
-  readonly settings: ConnectionSettings;
-  /** A physical replication connection, whose socket is taken over; otherwise a pg Client. */
-  readonly replication: boolean;
-  /** Cancels at any moment: no socket is left open. */
-  readonly signal?: AbortSignal | undefined;
-  /** Things worth a warning, such as an ignored password file. */
-  readonly onWarning?: ((message: string) => void) | undefined;
-  /** For load_balance_hosts=random. */
-  readonly random?: () => number;
-}
-
-export interface Opened {
-  readonly opening: PgOpening;
-  readonly context: ErrorContext;
-  readonly target: HostTarget;
-  readonly encryption: Encryption;
-}
+import { DEFAULT_SOCKET_FOLDERS, type HostTarget, isSocketFolder } from "./settings.ts";
+import { encryptionOrder, loadTlsMaterial, type TlsMaterial } from "./tls.ts";
 
 /** The oldest server whose protocol and views Seawall knows. */
 const VERSION_MIN = 140000;
@@ -65,7 +39,7 @@ export async function openConnection(options: ConnectOptions): Promise<Opened> {
       if (!(outcome instanceof SeawallError)) return outcome;
       if (signal?.aborted === true) throw outcome;
       failures.push(outcome);
-      if (!goesOn(outcome)) break;
+      if (!goesOn(outcome)) throw combined(failures);
     }
   }
   throw combined(failures);
@@ -96,8 +70,7 @@ async function tryHost(
   for (const address of addresses) {
     const outcome = await tryAddress(options, target, address, material);
     if (!(outcome instanceof SeawallError)) {
-      const unfit = await refuseUnfit(outcome, attrs);
-      return unfit ?? outcome;
+      return refuseUnfit(outcome, attrs) ?? outcome;
     }
     failure = outcome;
     if (failure.code !== "server-unreachable") break;
@@ -144,114 +117,8 @@ async function tryAddress(
 const otherAttempt = (afterwards: boolean): string =>
   afterwards ? "then, tried the other way" : "first, tried the other way";
 
-async function openOne(
-  options: ConnectOptions,
-  target: HostTarget,
-  address: string,
-  encryption: Encryption,
-  material: TlsMaterial | undefined,
-): Promise<Opened> {
-  const { settings, signal, replication } = options;
-  const { values } = settings;
-  const database = values.database ?? "postgres";
-  // libpq's own receivers look passwords up under "replication"; a line for the named database is as good.
-  const found = settings.passwordFor(target, replication ? ["replication", database] : [database]);
-  if (found.warning !== undefined) options.onWarning?.(found.warning);
-  const context: ErrorContext = {
-    ...contextFor(options, target),
-    tls: encryption === "tls",
-    ...(found.file === undefined ? {} : { passfile: found.file }),
-  };
-  const tls = encryption === "tls" && material !== undefined ? tlsOptionsFor(material, settings, target) : undefined;
-  const guard = authenticationGuard(settings, tls !== undefined, context);
-  const opening = new PgOpening(
-    {
-      address,
-      port: target.port,
-      tls,
-      direct: tls !== undefined && values.tls.negotiation === "direct",
-      user: values.user,
-      password: () => passwordOrThrow(found, context),
-      startup: {
-        user: values.user,
-        database: replication ? "replication" : database,
-        application_name: values.applicationName,
-        ...(replication ? { replication: "true" } : {}),
-        ...(values.options === "" ? {} : { options: values.options }),
-      },
-      channelBinding: tls !== undefined && values.channelBinding !== "disable",
-      keepalives: values.keepalives,
-      keepalivesIdleMs: values.keepalivesIdleMs,
-      onAuthentication: guard,
-    },
-    replication,
-  );
-  const timeoutMs = values.connectTimeoutMs;
-  let timedOut = false;
-  const timer = setTimeout(() => {
-    timedOut = true;
-    opening.destroy();
-  }, timeoutMs || 0x7fffffff);
-  const onAbort = (): void => opening.destroy();
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    if (signal?.aborted === true) throw aborted(context, signal);
-    await opening.connect();
-    return { opening, context, target, encryption };
-  } catch (error) {
-    opening.destroy();
-    if (signal?.aborted === true) throw aborted(context, signal);
-    if (timedOut) {
-      throw new SeawallError("server-unreachable", `${context.server}: no connection within ${timeoutMs / 1000} s`, {
-        hint: "Check address and firewall, or raise connect_timeout.",
-      });
-    }
-    if (error instanceof DatabaseError) throw fromServer(error, context, error);
-    throw fromSocket(error, context);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-function passwordOrThrow(found: FoundPassword, context: ErrorContext): string {
-  if (found.password !== undefined) return found.password;
-  throw new SeawallError("server-auth", `${context.server}: the server asks for a password, and none was given`, {
-    hint:
-      found.warning ??
-      "Set PGPASSWORD, write a line into ~/.pgpass (permissions 0600), or add password= to the connection string.",
-  });
-}
-
-/** Holds the server to `require_auth` and `channel_binding=require` before a password leaves this process. */
-function authenticationGuard(
-  settings: ConnectionSettings,
-  tls: boolean,
-  context: ErrorContext,
-): (request: AuthenticationRequest) => void {
-  const { requireAuth, channelBinding } = settings.values;
-  let asked = false;
-  const refuse = (message: string): never => {
-    throw new SeawallError("server-auth", `${context.server}: ${message}`, {
-      hint: "Change pg_hba.conf on the server, or require_auth and channel_binding in the connection string.",
-    });
-  };
-  return ({ method, mechanisms }) => {
-    const name = method === "sasl" ? "scram-sha-256" : method === "ok" ? "none" : method;
-    if (method === "ok" && asked) return;
-    if (method !== "ok") asked = true;
-    if (requireAuth !== undefined && !([...requireAuth] as string[]).includes(name)) {
-      refuse(`authentication method requirement is not met: the server asks for ${name}`);
-    }
-    if (channelBinding !== "require") return;
-    if (!tls) refuse("channel binding is required, but the connection is not encrypted");
-    if (!mechanisms.includes("SCRAM-SHA-256-PLUS"))
-      refuse("channel binding is required, but the server does not offer it");
-  };
-}
-
 /** Closes a server that is too old or has not the wanted attributes, and says so; undefined when it is fit. */
-async function refuseUnfit(opened: Opened, attrs: string): Promise<SeawallError | undefined> {
+function refuseUnfit(opened: Opened, attrs: string): SeawallError | undefined {
   const { parameters } = opened.opening;
   const version = serverVersionNumber(parameters.get("server_version"));
   let error: SeawallError | undefined;
@@ -308,19 +175,6 @@ function combined(failures: readonly SeawallError[]): SeawallError {
     hint: telling.hint,
     details: telling.details,
   });
-}
-
-function contextFor({ settings, replication }: ConnectOptions, target: HostTarget): ErrorContext {
-  return {
-    user: settings.user,
-    server: describeTarget(target),
-    replication,
-    database: settings.values.database ?? "postgres",
-  };
-}
-
-function aborted(context: ErrorContext, signal: AbortSignal): SeawallError {
-  return new SeawallError("aborted", `${context.server}: connecting was cancelled`, { cause: signal.reason });
 }
 
 function shuffled<T>(items: readonly T[], random: () => number): T[] {

@@ -29,7 +29,8 @@ import {
   type TimelineHistoryFile,
   unexpected,
 } from "./commands.ts";
-import { openConnection, type Opened } from "./connect.ts";
+import type { Opened } from "./attempt.ts";
+import { openConnection } from "./connect.ts";
 import { type ErrorContext, fromServer, fromSocket } from "./errors.ts";
 import { serverVersionNumber } from "./session-attrs.ts";
 import type { ConnectionSettings } from "./settings.ts";

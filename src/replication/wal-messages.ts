@@ -10,7 +10,8 @@ import type { Frame } from "./copy-both.ts";
 /** Microseconds since 2000-01-01 00:00 UTC: PostgreSQL's TimestampTz. */
 export type PgTimestamp = bigint;
 
-export type WalEvent =
+/** What comes in CopyData. */
+export type StreamedEvent =
   /** WAL that begins at `startLsn`. `bytes` is borrowed: valid until the next pull. One message may come as several events. */
   | {
       readonly kind: "wal";
@@ -26,7 +27,10 @@ export type WalEvent =
       readonly sentAt: PgTimestamp;
       /** The server wants a status update at once. */
       readonly replyRequested: boolean;
-    }
+    };
+
+export type WalEvent =
+  | StreamedEvent
   /** The timeline ends here on the server's history; `nextTimeline` goes on from `switchLsn`. */
   | {
       readonly kind: "end";
@@ -72,7 +76,7 @@ export class WalMessageDecoder {
   #sentAt = 0n;
 
   /** The event in one part; undefined when the part completes none. Throws `server-protocol`. */
-  decode(frame: Frame & { kind: "copy" }): WalEvent | undefined {
+  decode(frame: Frame & { kind: "copy" }): StreamedEvent | undefined {
     if (frame.first) {
       this.#headerBytes = 0;
       this.#inWal = false;
@@ -110,7 +114,7 @@ export class WalMessageDecoder {
     return bytes.subarray(take);
   }
 
-  #keepalive(rest: Uint8Array, last: boolean): WalEvent | undefined {
+  #keepalive(rest: Uint8Array, last: boolean): StreamedEvent | undefined {
     if (this.#headerBytes < KEEPALIVE_BYTES || !last) {
       if (last) throw truncated("keepalive", this.#headerBytes);
       if (rest.length > 0) throw new SeawallError("server-protocol", "keepalive message is too long");

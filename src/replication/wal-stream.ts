@@ -7,12 +7,17 @@
  */
 import type { DatabaseError } from "pg-protocol";
 import type { SeawallError } from "../errors.ts";
-import { parseLsn, timelineOf } from "../wal/lsn.ts";
-import { type CommandResult, readResult, unexpected } from "./commands.ts";
+import { type CommandResult, parseTimelineEnd, readResult, unexpected } from "./commands.ts";
 import type { Frame } from "./copy-both.ts";
 import { fromServer, lostConnection } from "./errors.ts";
 import type { Reply } from "./replies.ts";
-import { encodeStatus, type StandbyStatus, type WalEvent, WalMessageDecoder } from "./wal-messages.ts";
+import {
+  encodeStatus,
+  type StandbyStatus,
+  type StreamedEvent,
+  type WalEvent,
+  WalMessageDecoder,
+} from "./wal-messages.ts";
 import type { WireSession } from "./wire-session.ts";
 
 const COPY_DONE = Buffer.from([0x63, 0, 0, 0, 4]);
@@ -82,19 +87,23 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   }
 
   /** An event that has already arrived, without waiting; undefined: use `next`. Saves the hop through a promise. */
-  eventAtHand(): (WalEvent & { kind: "wal" | "keepalive" }) | undefined {
+  eventAtHand(): StreamedEvent | undefined {
     if (this.#state === "done" || this.#endAtStart !== undefined) return undefined;
     if (this.#pulling !== undefined || this.#pendingMessage !== undefined) return undefined;
-    for (;;) {
-      const frame = this.#session.frameAtHand();
-      if (frame === undefined) return undefined;
-      if (frame.kind === "message") {
-        // Not for the hot path: the next pull handles it.
-        this.#pendingMessage = frame;
-        return undefined;
+    try {
+      for (;;) {
+        const frame = this.#session.frameAtHand();
+        if (frame === undefined) return undefined;
+        if (frame.kind === "message") {
+          // Not for the hot path: the next pull handles it.
+          this.#pendingMessage = frame;
+          return undefined;
+        }
+        const event = this.#decode(frame);
+        if (event !== undefined) return event;
       }
-      const event = this.#decode(frame);
-      if (event?.kind === "wal" || event?.kind === "keepalive") return event;
+    } catch (error) {
+      throw this.#fail(error);
     }
   }
 
@@ -152,12 +161,16 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
       if (event === undefined || event.kind === "end") this.#finish();
       return event;
     } catch (error) {
-      this.#failure = error instanceof Error ? error : new Error(String(error));
-      this.#finish();
-      throw error;
+      throw this.#fail(error);
     } finally {
       this.#pulling = undefined;
     }
+  }
+
+  #fail(error: unknown): Error {
+    this.#failure = error instanceof Error ? error : new Error(String(error));
+    this.#finish();
+    return this.#failure;
   }
 
   #finish(): void {
@@ -183,12 +196,11 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
     }
   }
 
-  #decode(frame: Frame & { kind: "copy" }): WalEvent | undefined {
+  #decode(frame: Frame & { kind: "copy" }): StreamedEvent | undefined {
     try {
       return this.#decoder.decode(frame);
     } catch (error) {
-      this.#session.destroy();
-      throw error;
+      throw this.#session.broken(error);
     }
   }
 
@@ -249,16 +261,10 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   }
 }
 
-/** `next_tli`, `next_tli_startpos`: the server's next timeline, never "this one plus one". */
 function timelineEnd(session: WireSession, result: CommandResult): WalEvent {
-  const [timeline, position] = result.rows[0] ?? [];
-  if (timeline === undefined || timeline === null || position === undefined || position === null) {
-    throw unexpected(session, "result set without a next timeline", "the end of the stream");
+  try {
+    return { kind: "end", reason: "timeline", ...parseTimelineEnd(result) };
+  } catch (error) {
+    throw session.broken(error);
   }
-  return {
-    kind: "end",
-    reason: "timeline",
-    nextTimeline: timelineOf(Number(timeline.toString("latin1"))),
-    switchLsn: parseLsn(position.toString("latin1")),
-  };
 }

@@ -105,7 +105,12 @@ export class WireSession {
 
   /** Parses a message frame; notices and parameter changes are absorbed (undefined), they may come at any time. */
   parse(frame: Frame & { kind: "message" }): Reply | undefined {
-    const reply = parseReply(frame.code, frame.packet);
+    let reply: Reply;
+    try {
+      reply = parseReply(frame.code, frame.packet);
+    } catch (error) {
+      throw this.broken(error);
+    }
     if (reply.kind === "notice") {
       this.#onNotice?.(`${this.context.server}: ${reply.text}`);
       return undefined;
@@ -145,6 +150,13 @@ export class WireSession {
     this.#rouse();
   }
 
+  /** Drops the connection because of what came over it; the error to throw, with the server's name. */
+  broken(error: unknown): SeawallError {
+    this.destroy();
+    const what = error instanceof Error ? error.message : String(error);
+    return new SeawallError("server-protocol", `${this.context.server}: ${what}`, { cause: error });
+  }
+
   /** Drops the connection at once. */
   destroy(): void {
     this.#closed = true;
@@ -156,8 +168,7 @@ export class WireSession {
     try {
       return this.#framer.next();
     } catch (error) {
-      this.destroy();
-      throw error;
+      throw this.broken(error);
     }
   }
 

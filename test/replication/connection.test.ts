@@ -1,8 +1,10 @@
+/** A replication connection from outside: identify, settings, slots, a first stream, SQL beside it. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
 import { pgTimestamp } from "../../src/replication/wal-messages.ts";
-import { addBytes, type Lsn, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
+import { addBytes, type Lsn, nextSegment, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
+import { segmentFileName } from "../../src/wal/names.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 
 const settingsFor = (dsn: string) => parseConninfo({ dsn, env: {}, files: () => undefined });
@@ -68,10 +70,11 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     expect((await connection.identifySystem()).timeline).toBe(timeline);
     const bytes = Buffer.concat(received).subarray(0, 2 * server.segmentSize);
     expect(bytes.length).toBe(2 * server.segmentSize);
-    const [row] = await server.sql(
-      `SELECT pg_read_binary_file('pg_wal/' || pg_walfile_name('${"0/" + (Number(startLsn) + 1).toString(16)}')) AS file`,
-    );
-    expect(bytes.subarray(0, server.segmentSize).equals(row?.file as Buffer)).toBe(true);
+    const files = [segment, nextSegment(segment)].map((each) => segmentFileName(timeline, each, server.segmentSize));
+    for (const [index, name] of files.entries()) {
+      const file = await server.readWalFile(name);
+      expect(bytes.subarray(index * server.segmentSize, (index + 1) * server.segmentSize).equals(file)).toBe(true);
+    }
   });
 
   it("runs SQL with the same settings", async () => {

@@ -1,3 +1,4 @@
+/** Connection strings, environment, service and password files: what they mean, and which are refused. */
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import { type ConninfoSources, parseConninfo } from "../../src/replication/conninfo.ts";

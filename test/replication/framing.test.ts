@@ -1,3 +1,4 @@
+/** The incremental framing of the stream, cut at every byte, and the messages inside it. */
 import { describe, expect, it } from "vitest";
 import { COPY_DATA_BYTES_MAX, type Frame, MESSAGE_BYTES_MAX, MessageFramer } from "../../src/replication/copy-both.ts";
 import {
