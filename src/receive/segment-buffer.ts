@@ -41,7 +41,10 @@ export class SegmentBufferPool {
         this.#waiting = undefined;
         reject(new SeawallError("aborted", "cancelled while waiting for the store", { cause: signal.reason }));
       };
-      if (signal.aborted) return abort();
+      if (signal.aborted) {
+        abort();
+        return;
+      }
       signal.addEventListener("abort", abort, { once: true });
       this.#waiting = {
         give: (buffer) => {
@@ -56,5 +59,24 @@ export class SegmentBufferPool {
   release(buffer: SegmentBuffer): void {
     if (this.#waiting !== undefined) this.#waiting.give(buffer);
     else this.#free.push(buffer);
+  }
+}
+
+/** The pool for a segment size, kept from one connection to the next; another size means another cluster, and another pool. */
+export class SegmentBufferPools {
+  readonly #count: number;
+  #pool: { readonly segmentSize: number; readonly pool: SegmentBufferPool } | undefined;
+
+  constructor(count: number) {
+    this.#count = count;
+  }
+
+  of(segmentSize: number): SegmentBufferPool {
+    if (this.#pool?.segmentSize !== segmentSize) {
+      this.#pool = { segmentSize, pool: new SegmentBufferPool({ segmentSize, count: this.#count }) };
+    }
+    const { pool } = this.#pool;
+    invariant(pool.inUse === 0, "a stream ended without giving its segment buffers back");
+    return pool;
   }
 }

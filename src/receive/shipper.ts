@@ -9,7 +9,7 @@
 import type { Archive, Encoder } from "../archive/archive.ts";
 import { chunkKey } from "../archive/keys.ts";
 import { type StoredWal, type WalFacts, putChunk, putSegment } from "../archive/wal-objects.ts";
-import { isAbort } from "../errors.ts";
+import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type Lsn, addBytes, formatLsn, segmentEnd } from "../wal/lsn.ts";
 import type { OpenSegment } from "./assembler.ts";
@@ -67,6 +67,8 @@ export class Shipper {
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
   readonly #seals = new Set<Promise<void>>();
+  /** One a segment; by hand, since a signal made with AbortSignal.any for each chunk stays registered with the outer one. */
+  readonly #chunksCancelled = new Set<AbortController>();
   #current: Shipping | undefined;
   #chunksInFlight = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -78,12 +80,32 @@ export class Shipper {
   constructor(options: ShipperOptions) {
     this.#options = options;
     this.#signal = AbortSignal.any([options.signal, this.#failed.signal]);
+    this.#signal.addEventListener("abort", () => {
+      for (const cancelled of this.#chunksCancelled) cancelled.abort(this.#signal.reason);
+    });
     this.#anchored = !options.unanchored;
   }
 
   /** Aborted, with the error as reason, when something failed for good. */
   get failure(): AbortSignal {
     return this.#failed.signal;
+  }
+
+  /** A segment was opened: its buffer is the shipper's to release, however the stream ends. */
+  begin(open: OpenSegment): void {
+    const chunksCancelled = new AbortController();
+    this.#chunksCancelled.add(chunksCancelled);
+    if (this.#signal.aborted) chunksCancelled.abort(this.#signal.reason);
+    this.#current = {
+      open,
+      levels: new TailLevels(),
+      keys: new Set(),
+      chunkPuts: new Set(),
+      chunksCancelled,
+      shipped: open.storedPrefixBytes,
+      waitingSinceMs: undefined,
+      merging: false,
+    };
   }
 
   /** The open segment has new verified bytes. */
@@ -158,18 +180,9 @@ export class Shipper {
   }
 
   #shipping(open: OpenSegment): Shipping {
-    if (this.#current?.open === open) return this.#current;
-    this.#current = {
-      open,
-      levels: new TailLevels(),
-      keys: new Set(),
-      chunkPuts: new Set(),
-      chunksCancelled: new AbortController(),
-      shipped: open.storedPrefixBytes,
-      waitingSinceMs: undefined,
-      merging: false,
-    };
-    return this.#current;
+    const shipping = this.#current;
+    invariant(shipping?.open === open, "a segment that was not begun, or has been sealed");
+    return shipping;
   }
 
   #schedule(): void {
@@ -232,7 +245,7 @@ export class Shipper {
     const { open } = shipping;
     const endLsn = addBytes(open.startLsn, end);
     const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn };
-    const signal = AbortSignal.any([this.#signal, shipping.chunksCancelled.signal]);
+    const { signal } = shipping.chunksCancelled;
     const raw = open.buffer.bytes.subarray(start, end);
     const options = { encoder, signal, confirm: confirmChunks || level > 0 };
     shipping.keys.add(chunkKey(archive.cluster, open.place, start, end));
@@ -296,6 +309,7 @@ export class Shipper {
     }
     // The buffer is read by chunk PUTs until they have settled.
     await Promise.allSettled([...shipping.chunkPuts]);
+    this.#chunksCancelled.delete(shipping.chunksCancelled);
     pool.release(open.buffer);
     if (!signal.aborted) retirement.add([...shipping.keys]);
     this.#pump();

@@ -20,7 +20,7 @@ import { Feedback, type FeedbackLimits } from "./feedback.ts";
 import { Ledger } from "./ledger.ts";
 import type { ReceiverOptions } from "./options.ts";
 import type { Retirement } from "./retirement.ts";
-import { SegmentBufferPool } from "./segment-buffer.ts";
+import type { SegmentBufferPool } from "./segment-buffer.ts";
 import type { ServerFacts } from "./server-facts.ts";
 import { Shipper } from "./shipper.ts";
 import type { StartPosition } from "./start-position.ts";
@@ -36,6 +36,8 @@ export interface StreamContext {
   /** Segments with chunks from an earlier run, by timeline. */
   readonly tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>;
   readonly retirement: Retirement;
+  /** Outlives the stream: segment buffers are shared memory, given back late by the garbage collector. */
+  readonly pool: SegmentBufferPool;
 }
 
 export type StreamOutcome =
@@ -61,54 +63,71 @@ interface Stations {
  * verified is stored before this returns or throws, unless the store fails for good or `kill` comes first.
  */
 export async function streamWal(options: ReceiverOptions, context: StreamContext): Promise<StreamOutcome> {
-  const { state, stop } = options;
+  const { state, kill, slot } = options;
   const { connection, start } = context;
   const broken = new AbortController();
+  const onKill = (): void => broken.abort(kill.reason);
+  kill.addEventListener("abort", onKill, { once: true });
+  if (kill.aborted) onKill();
   const { timeline, startLsn } = start;
-  const { slot } = options;
-  const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
-  const stations = await buildStations(options, context, walStream, broken);
-  const { feedback, shipper } = stations;
-  state.streaming(timeline, startLsn, start.storedLsn);
-  feedback.update();
-
-  const stopping = new Stopping(options, stations, walStream);
-  stop.addEventListener("abort", stopping.begin, { once: true });
-  if (stop.aborted) stopping.begin();
+  let stations: Stations | undefined;
+  let stopping: Stopping | undefined;
   try {
-    for await (const event of walStream) {
-      feedback.heard();
-      switch (event.kind) {
-        case "wal":
-          await takeWal(event, stations, options, context);
-          state.heard(event.serverEnd);
-          break;
-        case "keepalive":
-          state.heard(event.serverEnd);
-          // The server may be shutting down and waiting for its last byte: store the tail, and answer at once.
-          if (event.replyRequested) {
-            shipper.hurry();
-            feedback.replyRequested();
-          }
-          break;
-        case "end":
-          return event.reason === "timeline" ? { kind: "timeline", timeline } : { kind: "disconnected" };
-        default:
-          assertNever(event);
-      }
-    }
-    if (broken.signal.aborted) throw broken.signal.reason;
-    return stop.aborted ? { kind: "stopped" } : { kind: "disconnected" };
+    const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
+    stations = await buildStations(options, context, walStream, broken);
+    state.streaming(timeline, startLsn, start.storedLsn);
+    stations.feedback.update();
+    stopping = new Stopping(options, stations, walStream);
+    return await pull(walStream, stations, options, context);
   } catch (error) {
     // The first cause counts, not how it reached us.
     throw broken.signal.aborted ? broken.signal.reason : error;
   } finally {
-    stop.removeEventListener("abort", stopping.begin);
-    await stopping.done;
-    feedback.end();
-    await storeTheRest(shipper, options);
-    await shipper.close();
+    if (state.phase === "streaming") state.phase = "waiting";
+    kill.removeEventListener("abort", onKill);
+    await stopping?.end();
+    stations?.feedback.end();
+    if (stations !== undefined) {
+      await storeTheRest(stations.shipper, options);
+      await stations.shipper.close();
+    }
   }
+}
+
+/** Event by event, until the stream ends. */
+async function pull(
+  walStream: WalStream,
+  stations: Stations,
+  options: ReceiverOptions,
+  context: StreamContext,
+): Promise<StreamOutcome> {
+  const { shipper, feedback, broken } = stations;
+  const { state, stop } = options;
+  for await (const event of walStream) {
+    feedback.heard();
+    switch (event.kind) {
+      case "wal":
+        await takeWal(event, stations, options, context);
+        state.heard(event.serverEnd);
+        break;
+      case "keepalive":
+        state.heard(event.serverEnd);
+        // The server may be shutting down and waiting for its last byte: store the tail, and answer at once.
+        if (event.replyRequested) {
+          shipper.hurry();
+          feedback.replyRequested();
+        }
+        break;
+      case "end":
+        return event.reason === "timeline"
+          ? { kind: "timeline", timeline: context.start.timeline }
+          : { kind: "disconnected" };
+      default:
+        assertNever(event);
+    }
+  }
+  broken.signal.throwIfAborted();
+  return stop.aborted ? { kind: "stopped" } : { kind: "disconnected" };
 }
 
 /** One event's bytes through assembler, verifier and shipper. Waits only for a free segment buffer. */
@@ -126,6 +145,7 @@ async function takeWal(
     if (open === undefined) {
       state.waitingForStore = true;
       open = await assembler.segment(broken.signal);
+      shipper.begin(open);
       state.waitingForStore = false;
     }
     const piece = open.append(rest);
@@ -182,14 +202,11 @@ async function buildStations(
   broken: AbortController,
 ): Promise<Stations> {
   const { log, state, kill } = options;
-  const { codec, archive, server, history, start, tails, retirement } = context;
+  const { codec, archive, server, history, start, tails, retirement, pool } = context;
   const { segmentSize, systemIdentifier, major: majorVersion } = server;
   const { startLsn, timeline } = start;
   const nowMs = (): number => performance.now();
   const fail = (reason: unknown): void => broken.abort(reason);
-  kill.addEventListener("abort", () => fail(kill.reason), { once: true });
-
-  const pool = new SegmentBufferPool({ segmentSize, count: options.bufferSegments });
   const ledger = new Ledger({ contiguous: startLsn, stored: start.storedLsn });
   const assembler = new Assembler({
     pool,
@@ -262,16 +279,24 @@ class Stopping {
   readonly #options: ReceiverOptions;
   readonly #stations: Stations;
   readonly #walStream: WalStream;
-  done: Promise<void> = Promise.resolve();
+  #running: Promise<void> | undefined;
 
   constructor(options: ReceiverOptions, stations: Stations, walStream: WalStream) {
     this.#options = options;
     this.#stations = stations;
     this.#walStream = walStream;
+    options.stop.addEventListener("abort", this.#begin, { once: true });
+    if (options.stop.aborted) this.#begin();
   }
 
-  readonly begin = (): void => {
-    this.done = this.#run();
+  /** The stream is over: waits for a stop that has begun, and hears no other. */
+  async end(): Promise<void> {
+    this.#options.stop.removeEventListener("abort", this.#begin);
+    await this.#running;
+  }
+
+  readonly #begin = (): void => {
+    this.#running ??= this.#run();
   };
 
   async #run(): Promise<void> {

@@ -14,6 +14,7 @@ import { recordGap } from "./gap.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
 import { Retirement } from "./retirement.ts";
+import { SegmentBufferPools } from "./segment-buffer.ts";
 import { ensureSlot, followHistories, readServerFacts } from "./server-facts.ts";
 import { decideStart } from "./start-position.ts";
 import { type StreamOutcome, streamWal } from "./stream-wal.ts";
@@ -28,12 +29,13 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
   const { log, state, stop, kill } = options;
   const codec = new CodecPool({ threads: options.codecThreads, level: options.compressLevel });
   const ended = new Set<TimelineId>();
+  const pools = new SegmentBufferPools(options.bufferSegments);
   let failures = 0;
   try {
     while (!stop.aborted) {
+      const before = state.storedLsn;
       try {
-        const before = state.storedLsn;
-        const outcome = await receiveTimeline(options, codec, ended);
+        const outcome = await receiveTimeline(options, { codec, pools, ended });
         if (outcome.kind === "stopped") break;
         if (outcome.kind === "timeline") ended.add(outcome.timeline);
         failures = state.storedLsn !== before ? 0 : failures + 1;
@@ -44,8 +46,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
         if (stop.aborted && error instanceof SeawallError && error.code === "aborted") break;
         state.failed(error);
         if (options.once || !(error instanceof SeawallError) || !error.retryable) throw error;
-        if (state.phase === "streaming") failures = 0;
-        failures++;
+        failures = state.storedLsn === before ? failures + 1 : 1;
         log[failures > 3 ? "warn" : "info"]("the stream broke off; reconnecting", { error });
       }
       state.phase = "waiting";
@@ -65,12 +66,17 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
 /** A stream that ends in order but brings nothing is retried at once only so often; then with the reconnect delay. */
 const OUTCOMES_WITHOUT_PROGRESS_MAX = 3;
 
+/** What outlives a connection. */
+interface Run {
+  readonly codec: CodecPool;
+  readonly pools: SegmentBufferPools;
+  /** Timelines streamed to their end. */
+  readonly ended: ReadonlySet<TimelineId>;
+}
+
 /** One connection, one timeline: from connecting to the end of the stream. */
-async function receiveTimeline(
-  options: ReceiverOptions,
-  codec: CodecPool,
-  ended: ReadonlySet<TimelineId>,
-): Promise<Outcome> {
+async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
+  const { codec, ended } = run;
   const { settings, store, cluster, log, state, stop, kill } = options;
   const early = AbortSignal.any([stop, kill]);
   state.phase = "connecting";
@@ -119,7 +125,8 @@ async function receiveTimeline(
   const tails = await listTails(archive, { signal: early });
   retirement.add(await staleChunks(archive, tails, start, { signal: early }));
 
-  const context = { connection, codec, archive, server, history, start, tails, retirement };
+  const pool = run.pools.of(segmentSize);
+  const context = { pool, connection, codec, archive, server, history, start, tails, retirement };
   try {
     return await streamWal(options, context);
   } catch (error) {
