@@ -13,7 +13,7 @@ const HINT = "A store is file:///absolute/path or s3://bucket/prefix?endpoint=â€
 /** Opens no connection and touches no file. Throws `usage` for a URL that is none of ours; never quotes credentials. */
 export function openStore(url: string, options: OpenStoreOptions): Store {
   const parsed = parseUrl(url);
-  if (/^file:\/\/\//i.test(url)) return openFileStore(parsed);
+  if (/^file:\/\//i.test(url)) return openFileStore(parsed);
   if (/^s3:\/\//i.test(url)) return new S3Store(parseS3Url(parsed), options);
   throw new SeawallError("usage", `there is no store for ${parsed.protocol} URLs of this form`, { hint: HINT });
 }

@@ -60,28 +60,35 @@ function placeWithoutSdk(settings: S3Settings, env: Environment): Omit<S3Account
   return { ...address(host, settings.bucket, pathStyle), scope: { region, service: "s3" } };
 }
 
-/** The SDK is asked where it would send a GET, and answers with the request it would have sent. */
-async function accountFromSdk(settings: S3Settings, env: Environment): Promise<S3Account> {
+interface SignedRequest {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port?: number;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** The SDK is asked where it would send a GET, and answers with the request it would have sent. Exported for tests. */
+export async function accountFromSdk(settings: S3Settings, env: Environment): Promise<S3Account> {
   // The SDK's note on Node.js versions would land between our log lines; package.json says which ones we support.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   const { GetObjectCommand, S3Client } = await import("@aws-sdk/client-s3");
   const endpoint = settings.endpoint ?? endpointFromEnvironment(env);
   const region = settings.region ?? regionFromEnvironment(env) ?? (endpoint === undefined ? undefined : DEFAULT_REGION);
-  let sent:
-    { protocol: string; hostname: string; port?: number; path: string; headers: Record<string, string> } | undefined;
   const client = new S3Client({
     maxAttempts: 1,
     ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint: endpoint.href }),
     ...(settings.profile === undefined ? {} : { profile: settings.profile }),
     forcePathStyle: settings.pathStyle ?? endpoint !== undefined,
-    requestHandler: {
-      handle: (request: typeof sent & object) => {
-        sent = request;
-        return Promise.reject(new Error("asked, not sent"));
-      },
-    },
   });
+  let sent: SignedRequest | undefined;
+  // The last step before the socket. A request handler of ours would also be used for the credentials' own requests.
+  const intercept = (): ((args: { request: unknown }) => Promise<never>) => (args) => {
+    sent = args.request as SignedRequest; // The SDK types it unknown: it is what its own HTTP handler would be given.
+    return Promise.reject(new Error("asked, not sent"));
+  };
+  client.middlewareStack.add(intercept, { step: "deserialize", name: "seawallIntercept" });
   const answer = await client
     .send(new GetObjectCommand({ Bucket: settings.bucket, Key: "k" }))
     .catch((error: unknown) => error);

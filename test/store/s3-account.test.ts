@@ -1,0 +1,193 @@
+/** Endpoint, region and credentials: by ourselves where all is said, and then the same as the SDK; by the SDK otherwise. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { openStore } from "../../src/store/open.ts";
+import { accountFromSdk, accountWithoutSdk, resolveAccount } from "../../src/store/s3-account.ts";
+import { parseS3Url } from "../../src/store/s3-url.ts";
+import { startAnswering } from "./scripted-s3.ts";
+
+const KEYS = { AWS_ACCESS_KEY_ID: "AKID", AWS_SECRET_ACCESS_KEY: "secret" };
+let home = "";
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), "seawall-account-"));
+});
+afterAll(() => rm(home, { recursive: true }));
+
+// The SDK reads the process's own environment, so these tests set it; nothing of this machine's may shine through.
+beforeEach(() => {
+  for (const name of Object.keys(process.env)) if (name.startsWith("AWS_")) Reflect.deleteProperty(process.env, name);
+  process.env["AWS_CONFIG_FILE"] = join(home, "config");
+  process.env["AWS_SHARED_CREDENTIALS_FILE"] = join(home, "credentials");
+  process.env["AWS_EC2_METADATA_DISABLED"] = "true";
+});
+
+describe("without the SDK", () => {
+  const rows: readonly {
+    url: string;
+    env?: Record<string, string>;
+    origin: string;
+    pathBase: string;
+    region: string;
+  }[] = [
+    { url: "s3://bucket?endpoint=http://h:9000", origin: "http://h:9000", pathBase: "/bucket/", region: "us-east-1" },
+    { url: "s3://bucket?endpoint=http://h/base/", origin: "http://h", pathBase: "/base/bucket/", region: "us-east-1" },
+    { url: "s3://bucket?endpoint=http://[::1]:8", origin: "http://[::1]:8", pathBase: "/bucket/", region: "us-east-1" },
+    {
+      url: "s3://bucket?endpoint=https://h&pathStyle=false",
+      origin: "https://bucket.h",
+      pathBase: "/",
+      region: "us-east-1",
+    },
+    { url: "s3://bucket?endpoint=http://h&region=x", origin: "http://h", pathBase: "/bucket/", region: "x" },
+    {
+      url: "s3://bucket",
+      env: { AWS_ENDPOINT_URL: "http://h" },
+      origin: "http://h",
+      pathBase: "/bucket/",
+      region: "us-east-1",
+    },
+    {
+      url: "s3://bucket",
+      env: { AWS_ENDPOINT_URL: "http://h", AWS_ENDPOINT_URL_S3: "http://s", AWS_REGION: "r" },
+      origin: "http://s",
+      pathBase: "/bucket/",
+      region: "r",
+    },
+    {
+      url: "s3://bucket?region=eu-north-1",
+      origin: "https://bucket.s3.eu-north-1.amazonaws.com",
+      pathBase: "/",
+      region: "eu-north-1",
+    },
+    {
+      url: "s3://with.dots?region=eu-north-1",
+      origin: "https://s3.eu-north-1.amazonaws.com",
+      pathBase: "/with.dots/",
+      region: "eu-north-1",
+    },
+  ];
+  test.each(rows)("$url $env", ({ url, env = {}, origin, pathBase, region }) => {
+    const account = accountWithoutSdk(parseS3Url(new URL(url)), { ...KEYS, AWS_CONFIG_FILE: "/nonexistent", ...env });
+    expect(account?.origin.origin).toBe(origin);
+    expect(account?.pathBase).toBe(pathBase);
+    expect(account?.scope).toEqual({ region, service: "s3" });
+  });
+
+  const asks: readonly { what: string; url: string; env: Record<string, string> }[] = [
+    { what: "no credentials in the environment", url: "s3://bucket?endpoint=http://h", env: { AWS_ACCESS_KEY_ID: "" } },
+    { what: "a profile in the URL", url: "s3://bucket?endpoint=http://h&profile=p", env: {} },
+    { what: "a profile in the environment", url: "s3://bucket?endpoint=http://h", env: { AWS_PROFILE: "p" } },
+    { what: "no region", url: "s3://bucket", env: {} },
+    { what: "a region of another partition", url: "s3://bucket?region=cn-north-1", env: {} },
+    { what: "FIPS", url: "s3://bucket?region=us-east-1", env: { AWS_USE_FIPS_ENDPOINT: "true" } },
+  ];
+  test.each(asks)("the SDK is asked: $what", ({ url, env }) => {
+    const all = { ...KEYS, AWS_CONFIG_FILE: "/nonexistent", ...env };
+    expect(accountWithoutSdk(parseS3Url(new URL(url)), all)).toBeUndefined();
+  });
+
+  test.each(["us-east-1", "us-west-2", "eu-central-1", "ap-southeast-4", "mx-central-1", "il-central-1"])(
+    "in %s the SDK would go to the same place, as the same",
+    async (region) => {
+      Object.assign(process.env, KEYS, { AWS_SESSION_TOKEN: "token" });
+      for (const query of [
+        "",
+        "&pathStyle=true",
+        "&endpoint=https://h:8443/base",
+        "&endpoint=http://h&pathStyle=false",
+      ]) {
+        const settings = parseS3Url(new URL(`s3://bucket/p?region=${region}${query}`));
+        const ours = accountWithoutSdk(settings, process.env);
+        const theirs = await accountFromSdk(settings, process.env);
+        expect({ ...ours, credentials: 0 }).toEqual({ ...theirs, credentials: 0 });
+        expect(await theirs.credentials()).toMatchObject((await ours?.credentials()) ?? {});
+      }
+    },
+  );
+});
+
+describe("with the SDK", () => {
+  test("partitions, FIPS and dual stack have hosts of their own", async () => {
+    Object.assign(process.env, KEYS);
+    const at = async (region: string): Promise<string> =>
+      (await resolveAccount(parseS3Url(new URL(`s3://bucket?region=${region}`)), process.env)).origin.origin;
+    expect(await at("cn-north-1")).toBe("https://bucket.s3.cn-north-1.amazonaws.com.cn");
+    process.env["AWS_USE_FIPS_ENDPOINT"] = "true";
+    expect(await at("us-gov-west-1")).toBe("https://bucket.s3-fips.us-gov-west-1.amazonaws.com");
+    process.env["AWS_USE_FIPS_ENDPOINT"] = "false";
+    process.env["AWS_USE_DUALSTACK_ENDPOINT"] = "true";
+    expect(await at("eu-north-1")).toBe("https://bucket.s3.dualstack.eu-north-1.amazonaws.com");
+  });
+
+  test("a profile gives credentials, region and endpoint", async () => {
+    await using server = await startAnswering(() => ({ status: 200 }));
+    // Under new names: the SDK reads a file once in a process.
+    process.env["AWS_CONFIG_FILE"] = join(home, "config-with-profile");
+    process.env["AWS_SHARED_CREDENTIALS_FILE"] = join(home, "credentials-with-profile");
+    await writeFile(
+      join(home, "credentials-with-profile"),
+      "[backup]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n",
+    );
+    await writeFile(
+      join(home, "config-with-profile"),
+      `[profile backup]\nregion = eu-north-1\nendpoint_url = ${server.endpoint}\n`,
+    );
+    const account = await resolveAccount(parseS3Url(new URL("s3://bucket?profile=backup&pathStyle=true")), process.env);
+    expect(account.origin.origin).toBe(server.endpoint);
+    expect(account.pathBase).toBe("/bucket/");
+    expect(account.scope.region).toBe("eu-north-1");
+    expect(await account.credentials()).toMatchObject({ accessKeyId: "AKIDPROFILE" });
+  });
+
+  test("web identity: the token is traded for credentials, and requests are signed with those", async () => {
+    const expiration = new Date(Date.now() + 3_600_000).toISOString();
+    const given =
+      "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>" +
+      "<AccessKeyId>AKIDTRADED</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>the-session</SessionToken>" +
+      `<Expiration>${expiration}</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
+    await using sts = await startAnswering(() => ({
+      status: 200,
+      headers: { "content-type": "text/xml" },
+      body: given,
+    }));
+    const seen: Record<string, unknown>[] = [];
+    await using server = await startAnswering(({ headers }) => {
+      seen.push(headers);
+      return { status: 200 };
+    });
+    await writeFile(join(home, "token"), "the-token");
+    Object.assign(process.env, {
+      AWS_WEB_IDENTITY_TOKEN_FILE: join(home, "token"),
+      AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/seawall",
+      AWS_REGION: "eu-north-1",
+      AWS_ENDPOINT_URL_STS: sts.endpoint,
+    });
+    const store = openStore(`s3://bucket?endpoint=${server.endpoint}`, { env: process.env });
+    for (const key of ["a", "b"]) expect(await store.put(key, Buffer.from("x"))).toBe("created");
+    await store.close();
+    expect(sts.requests).toHaveLength(1);
+    expect(seen.map((headers) => headers["x-amz-security-token"])).toEqual(["the-session", "the-session"]);
+    expect(seen[0]?.["authorization"]).toContain("Credential=AKIDTRADED/");
+  });
+
+  test("no credentials anywhere is store-denied, and says where to put them", async () => {
+    const store = openStore("s3://bucket?endpoint=http://127.0.0.1:9", { env: {} });
+    process.env["AWS_CONFIG_FILE"] = "/nonexistent";
+    process.env["AWS_SHARED_CREDENTIALS_FILE"] = "/nonexistent";
+    await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({
+      code: "store-denied",
+      hint: expect.stringContaining("AWS_ACCESS_KEY_ID") as string,
+    });
+  });
+
+  test("no region anywhere is a usage error", async () => {
+    process.env["AWS_CONFIG_FILE"] = "/nonexistent";
+    const store = openStore("s3://bucket", { env: KEYS });
+    await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({
+      code: "usage",
+      hint: expect.stringContaining("region=") as string,
+    });
+  });
+});
