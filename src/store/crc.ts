@@ -13,12 +13,15 @@ export function crc32cBase64(value: number): string {
   return bytes.toString("base64");
 }
 
-/** Throws `store-checksum` when the body is not what the caller's CRC-32C was taken of: a buffer reused too early. */
+/**
+ * Throws `internal` when the body is not what the caller's CRC-32C was taken of: a buffer reused too early, or bad
+ * memory. Not `store-checksum`: that is retried, and no store can repair this.
+ */
 export function checkCrc32c(key: string, body: Uint8Array, expected: number): void {
   const actual = crc32cOf(body);
   if (actual !== expected >>> 0) {
     throw new SeawallError(
-      "store-checksum",
+      "internal",
       `${key}: the ${body.length} bytes to store have CRC-32C ${hex(actual)}, announced was ${hex(expected)}`,
       { details: { key, bytes: body.length } },
     );

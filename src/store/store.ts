@@ -21,7 +21,7 @@ export interface RequestOptions {
 }
 
 export interface PutOptions extends RequestOptions {
-  /** CRC-32C of the body when the caller has it already; computed otherwise. Sent along where the server can check it. */
+  /** CRC-32C of the body as the caller knows it: compared before anything is written, sent along where the server can. */
   readonly crc32c?: number | undefined;
 }
 

@@ -13,7 +13,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import ts from "typescript";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
@@ -36,7 +36,10 @@ export function buildChanged(root = ROOT): void {
       compilerOptions: options,
     });
     mkdirSync(dirname(target), { recursive: true });
-    if (sourceMapText !== undefined) writeAtomically(`${target}.map`, sourceMapText, mtime);
+    if (sourceMapText !== undefined) {
+      const map = { ...(JSON.parse(sourceMapText) as object), sources: [relative(dirname(target), join(src, path))] };
+      writeAtomically(`${target}.map`, JSON.stringify(map), mtime);
+    }
     // Its time is its source's: a change of either shows.
     writeAtomically(target, outputText, mtime);
   }

@@ -10,7 +10,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort } from "./postgres-process.ts";
-import { run } from "./run.ts";
+import { run, tiedToUs } from "./run.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "./temp.ts";
 
 /** Objects may take this much memory in all; the OSD refuses writes beyond it. Memory is taken as it is filled. */
@@ -119,7 +119,8 @@ class Daemon {
     this.#log = join(options.folder, `${name}.out`);
     const log = openSync(this.#log, "a");
     try {
-      this.#child = spawn("setpriv", ["--pdeathsig", "KILL", "--", name, ...args], {
+      const tied = tiedToUs("KILL", [name, ...args]);
+      this.#child = spawn(tied.file, tied.args, {
         stdio: ["ignore", log, log],
         cwd: options.folder,
         env: options.env,

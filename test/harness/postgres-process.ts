@@ -8,9 +8,8 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { serverAccount } from "./account.ts";
-import { tool } from "./postgres-binaries.ts";
 import { serverEnv } from "./postgres-template.ts";
-import { identity, run } from "./run.ts";
+import { identity, run, tiedToUs } from "./run.ts";
 import { isAlive, removeTree, staleTempDirs } from "./temp.ts";
 
 export type StopMode = "smart" | "fast" | "immediate";
@@ -46,11 +45,8 @@ export class PostgresProcess {
     if (this.#child !== undefined) throw new Error("the server runs already");
     const log = openSync(this.#options.log, "a");
     try {
-      const postgres = [join(this.#options.binDir, "postgres"), "-D", this.#options.dataDir];
-      const setpriv = process.platform === "linux" ? tool("setpriv") : undefined;
-      // SIGQUIT is an immediate shutdown: it takes the whole server down when the test process is killed.
-      const [file = "", ...args] =
-        setpriv === undefined ? postgres : [setpriv, "--pdeathsig", "QUIT", "--", ...postgres];
+      // SIGQUIT is an immediate shutdown: it takes the whole server down.
+      const { file, args } = tiedToUs("QUIT", [join(this.#options.binDir, "postgres"), "-D", this.#options.dataDir]);
       const child = spawn(file, args, {
         stdio: ["ignore", log, log],
         cwd: "/",

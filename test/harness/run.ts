@@ -1,5 +1,7 @@
-/** Runs a program to its end with captured output; never through a shell. */
+/** Runs a program to its end with captured output; never through a shell. And how to start one that ends when we do. */
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import type { Account } from "./account.ts";
 
 export interface RunOptions {
@@ -47,4 +49,15 @@ export async function run(file: string, args: readonly string[], options: RunOpt
 
 export function identity(account: Account | undefined): { uid?: number; gid?: number } {
   return account === undefined ? {} : { uid: account.uid, gid: account.gid };
+}
+
+/**
+ * A command line that gets `signal` from the kernel when the process that spawns it dies, however it dies: servers under
+ * test must not outlive a killed worker. As it is where the machine has no setpriv.
+ */
+export function tiedToUs(signal: "KILL" | "QUIT", command: readonly string[]): { file: string; args: string[] } {
+  const folders = (process.env["PATH"] ?? "").split(delimiter);
+  const tied = process.platform === "linux" && folders.some((folder) => existsSync(join(folder, "setpriv")));
+  const [file = "", ...args] = tied ? ["setpriv", "--pdeathsig", signal, "--", ...command] : command;
+  return { file, args };
 }

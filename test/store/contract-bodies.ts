@@ -74,12 +74,12 @@ function putAndGet(store: () => Store): void {
       expect(Buffer.compare((await store().get("view"))?.body ?? text("?"), whole.subarray(123, 4567))).toBe(0);
     });
 
-    test("the right CRC-32C is accepted, a wrong one is refused as store-checksum and leaves nothing", async () => {
+    test("the right CRC-32C is accepted, a wrong one is refused for good and leaves nothing", async () => {
       const body = randomBytes(8192);
       expect(await store().put("right", body, { crc32c: crc32c(body) })).toBe("created");
       await expect(store().put("wrong", body, { crc32c: (crc32c(body) ^ 1) >>> 0 })).rejects.toMatchObject({
-        code: "store-checksum",
-        retryable: true,
+        code: "internal",
+        retryable: false,
       });
       expect(await store().head("wrong")).toBeUndefined();
     });

@@ -1,0 +1,99 @@
+import { spawnSync } from "node:child_process";
+import { describe, expect, test } from "vitest";
+import { ENVELOPE_BYTES_MAX, decodeEnvelope, encodeEnvelope } from "../../src/codec/envelope.ts";
+import { decodeObject, encodeObject } from "../../src/codec/object.ts";
+import { CodecPool } from "../../src/codec/pool.ts";
+import { tool } from "../harness/postgres.ts";
+
+const RAW = Buffer.from("WAL ".repeat(5000));
+
+describe("an encoded object", () => {
+  test.each([0, 1, 4, 20_000])("of %i bytes gives its content and its facts back", (length) => {
+    const raw = RAW.subarray(0, length);
+    const { stored } = encodeObject(raw, { kind: "chunk", start: "0/1000000" }, 3);
+    const decoded = decodeObject(stored, "key", 1 << 20);
+    expect(decoded.raw.equals(raw)).toBe(true);
+    expect(decoded.envelope.meta).toEqual({ kind: "chunk", start: "0/1000000" });
+    expect(decoded.envelope.rawBytes).toBe(length);
+  });
+
+  test("is what the zstd tool decompresses to the plain content", () => {
+    const zstd = tool("zstd");
+    // The format is also checked by decoding it with the library's own streaming decoder, which needs no tool.
+    const { stored } = encodeObject(RAW, { kind: "segment" }, 3);
+    if (zstd === undefined) return expect(decodeObject(stored, "key", 1 << 20).raw.equals(RAW)).toBe(true);
+    const result = spawnSync(zstd, ["-d", "-c"], { input: stored, maxBuffer: 1 << 24 });
+    expect(result.stderr.toString()).toBe("");
+    expect(result.stdout.equals(RAW)).toBe(true);
+  });
+
+  test("with one bit flipped anywhere is refused, or is still the same content", () => {
+    const { stored } = encodeObject(RAW.subarray(0, 400), { kind: "chunk" }, 3);
+    const tolerated: number[] = [];
+    for (let bit = 0; bit < stored.length * 8; bit++) {
+      const damaged = Uint8Array.from(stored);
+      damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      try {
+        const decoded = decodeObject(damaged, "the/key", 1 << 20);
+        expect(decoded.raw.equals(RAW.subarray(0, 400))).toBe(true);
+        expect(decoded.envelope.meta).toEqual({ kind: "chunk" });
+        tolerated.push(bit);
+      } catch (error) {
+        expect(error).toMatchObject({ message: expect.stringContaining("the/key") as string });
+      }
+    }
+    // Zstd's frame header has one bit that decoders must ignore (RFC 8878, 3.1.1.1.1.4, Unused_Bit).
+    expect(tolerated.length).toBeLessThanOrEqual(1);
+  });
+
+  test("cut off anywhere is refused", () => {
+    const { stored } = encodeObject(RAW.subarray(0, 400), { kind: "chunk" }, 3);
+    for (let length = 0; length < stored.length; length++) {
+      expect(() => decodeObject(stored.subarray(0, length), "the/key", 1 << 20)).toThrow(/the\/key/);
+    }
+  });
+
+  test("that claims more than it may hold is refused before memory is taken", () => {
+    const { stored } = encodeObject(RAW, {}, 3);
+    expect(() => decodeObject(stored, "key", RAW.length - 1)).toThrow(/more than/);
+  });
+});
+
+describe("the envelope", () => {
+  test("is read from the front of an object, however little more there is", () => {
+    const { stored } = encodeObject(RAW, { kind: "segment" }, 3);
+    const front = stored.subarray(0, ENVELOPE_BYTES_MAX);
+    expect(decodeEnvelope(front, "key")).toMatchObject({ rawBytes: RAW.length, meta: { kind: "segment" } });
+  });
+
+  test("of another version is refused with a hint to upgrade", () => {
+    const frame = Buffer.from(encodeEnvelope(0, 0, { seawall: 2 }));
+    expect(() => decodeEnvelope(frame, "key")).toThrowError(expect.objectContaining({ code: "archive-version" }));
+  });
+
+  test("that would not fit is an error when written, not when read", () => {
+    expect(() => encodeEnvelope(0, 0, { text: "x".repeat(ENVELOPE_BYTES_MAX) })).toThrow(/too large/);
+  });
+});
+
+describe("the codec pool", () => {
+  test("encodes shared memory in its threads exactly as in place, many at a time", async () => {
+    const pool = new CodecPool({ threads: 2, level: 1 });
+    const jobs = Array.from({ length: 8 }, async (_, i) => {
+      const raw = new Uint8Array(new SharedArrayBuffer(200_000));
+      raw.fill(i);
+      const encoded = await pool.encode(raw, { job: i });
+      expect(Buffer.from(encoded.stored).equals(encodeObject(raw, { job: i }, 1).stored)).toBe(true);
+    });
+    await Promise.all(jobs);
+    await pool.close();
+    await expect(pool.encode(new Uint8Array(1), {})).rejects.toThrow(/closed/);
+  });
+
+  test("that is closed while encoding rejects the jobs under way", async () => {
+    const pool = new CodecPool({ threads: 1, level: 19 });
+    const job = pool.encode(new Uint8Array(new SharedArrayBuffer(32 << 20)), {});
+    await pool.close();
+    await expect(job).rejects.toThrow(/worker ended/);
+  });
+});

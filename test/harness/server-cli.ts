@@ -1,0 +1,69 @@
+/**
+ * The command line as the server runs it: restore_command and archive_command are executed by the server's account, which
+ * may enter neither our checkout nor the folder of our Node.js. Then it is given a copy.
+ */
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { isOpenToAll, serverAccount } from "./account.ts";
+import { ROOT } from "./build.ts";
+import { makeTempDir, removeTree, staleTempDirs } from "./temp.ts";
+
+export interface ServerCommandOptions {
+  /** Variables the command needs; the server's own environment is nearly empty. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Give a copy even when the checkout is open to all. */
+  readonly copy?: boolean;
+}
+
+/**
+ * A command line for postgresql.conf that runs Seawall with these arguments (`%f` and `%p` among them), whoever runs it:
+ * `settings: { restore_command: serverCommand(["wal-fetch", "%f", "%p", "--store", url], { env: s3.env }) }`.
+ */
+export function serverCommand(args: readonly string[], options: ServerCommandOptions = {}): string {
+  const { node, main } = reachableCli(options.copy ?? false);
+  const assignments = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  const words = [...(assignments.length === 0 ? [] : ["env", ...assignments]), node, main, ...args];
+  return words.map(quoted).join(" ");
+}
+
+let copied: { node: string; main: string } | undefined;
+
+function reachableCli(forceCopy: boolean): { node: string; main: string } {
+  const here = { node: process.execPath, main: join(ROOT, "dist", "cli", "main.js") };
+  const packages = join(ROOT, "node_modules");
+  const reachable = () => [here.node, join(ROOT, "package.json"), packages].every(isOpenToAll);
+  if (!forceCopy && (serverAccount() === undefined || reachable())) return here;
+  copied ??= copyCli();
+  return copied;
+}
+
+/** Node.js, dist and the packages it needs at run time, where everybody may go; removed when this process ends. */
+function copyCli(): { node: string; main: string } {
+  for (const folder of staleTempDirs("cli")) removeTree(folder);
+  const folder = makeTempDir("cli");
+  process.once("exit", () => removeTree(folder));
+  copyFileSync(process.execPath, join(folder, "node"));
+  // Thousands of small files: a pipe of two tars copies them several times faster than we could.
+  const pipe = 'to="$1"; shift; tar cf - "$@" | tar xf - -C "$to"';
+  execFileSync("sh", ["-c", pipe, "sh", folder, "package.json", "dist", ...runtimePackages()], { cwd: ROOT });
+  // Whatever the umask was when all this was installed.
+  execFileSync("chmod", ["-R", "a+rX", folder]);
+  return { node: join(folder, "node"), main: join(folder, "dist", "cli", "main.js") };
+}
+
+/** From the lock file: everything that is not for development only and is installed on this machine. */
+function runtimePackages(): string[] {
+  const lock = JSON.parse(readFileSync(join(ROOT, "package-lock.json"), "utf8")) as {
+    packages: Record<string, { dev?: boolean; devOptional?: boolean }>;
+  };
+  return Object.entries(lock.packages)
+    .filter(([path, { dev }]) => path !== "" && dev !== true && existsSync(join(ROOT, path)))
+    .map(([path]) => path);
+}
+
+/** PostgreSQL replaces %f and %p before the shell sees them; a percent sign of our own is written twice. */
+function quoted(word: string): string {
+  const percents = /^%[fprw]$/.test(word) ? word : word.replaceAll("%", "%%");
+  return `'${percents.replaceAll("'", `'\\''`)}'`;
+}
