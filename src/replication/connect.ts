@@ -21,7 +21,8 @@ const VERSION_MIN = 140000;
 const ADDRESSES_MAX = 16;
 
 /** Throws one SeawallError that names every host tried. */
-export async function openConnection(options: ConnectOptions): Promise<Opened> {
+export async function openConnection(given: ConnectOptions): Promise<Opened> {
+  const options = { ...given, onWarning: onceEach(given.onWarning) };
   const { settings, signal } = options;
   const { values } = settings;
   // Read before anything is attempted: a missing certificate is a mistake in the settings, not a server's failure.
@@ -175,6 +176,16 @@ function combined(failures: readonly SeawallError[]): SeawallError {
     hint: telling.hint,
     details: telling.details,
   });
+}
+
+/** Several attempts find the same things odd: each is said once. */
+function onceEach(onWarning: ConnectOptions["onWarning"]): (message: string) => void {
+  const said = new Set<string>();
+  return (message) => {
+    if (said.has(message)) return;
+    said.add(message);
+    onWarning?.(message);
+  };
 }
 
 function shuffled<T>(items: readonly T[], random: () => number): T[] {

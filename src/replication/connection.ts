@@ -10,6 +10,7 @@ import { invariant, SeawallError } from "../errors.ts";
 import { isValidSegmentSize, type Lsn, parseLsn, type TimelineId } from "../wal/lsn.ts";
 import {
   checkSlotName,
+  type CommandResult,
   createSlotText,
   dropSlotText,
   IDENTIFY_SYSTEM,
@@ -31,7 +32,7 @@ import {
 } from "./commands.ts";
 import type { Opened } from "./attempt.ts";
 import { openConnection } from "./connect.ts";
-import { type ErrorContext, fromServer, fromSocket } from "./errors.ts";
+import { type ErrorContext, fromServer, fromSocket, lostConnection } from "./errors.ts";
 import { serverVersionNumber } from "./session-attrs.ts";
 import type { ConnectionSettings } from "./settings.ts";
 import { WalStream } from "./wal-stream.ts";
@@ -51,6 +52,9 @@ export interface StartReplicationOptions {
   /** Cancels the stream: the next pull throws `aborted`, the connection is destroyed. */
   readonly signal?: AbortSignal | undefined;
 }
+
+/** Every command but a waiting DROP_REPLICATION_SLOT answers at once; a server silent for longer is gone. */
+const COMMAND_MS = 60_000;
 
 /** A physical replication connection: commands one at a time, or one WAL stream. */
 export class ReplicationConnection implements AsyncDisposable {
@@ -133,7 +137,8 @@ export class ReplicationConnection implements AsyncDisposable {
 
   /** Throws `slot-missing`, `slot-active`. `wait`: until its user lets it go. */
   async dropSlot(name: string, options: { readonly wait?: boolean } = {}): Promise<void> {
-    await this.#run(dropSlotText(name, options.wait ?? false), name);
+    const wait = options.wait ?? false;
+    await this.#run(dropSlotText(name, wait), name, wait ? 0 : COMMAND_MS);
   }
 
   /** undefined: no such slot. Before PostgreSQL 15 this opens an SQL connection beside this one. Throws `slot-logical`. */
@@ -172,18 +177,14 @@ export class ReplicationConnection implements AsyncDisposable {
    */
   async startReplication(options: StartReplicationOptions): Promise<WalStream> {
     const text = startReplicationText(options);
-    this.#takeTurn();
-    try {
-      const session = this.#sessionFor(options.slot);
-      const { signal } = options;
+    const { signal } = options;
+    return await this.#inTurn(text, options.slot, COMMAND_MS, async (session) => {
       session.write(serialize.query(text));
       const reply = await nextReply(session, text, signal);
       // Not a stream: an error, or at once the result set that says where the next timeline begins.
       const finished = reply.kind === "copy-both" ? undefined : await readResult(session, text, signal, reply);
       return (this.#stream = new WalStream(session, { signal, finished }));
-    } finally {
-      this.#busy = false;
-    }
+    });
   }
 
   /** Says goodbye and closes; safe at any time, never throws. A stream under way is cut off: `stop` it first. */
@@ -205,25 +206,32 @@ export class ReplicationConnection implements AsyncDisposable {
     return oneRow(this.#session, result, text);
   }
 
-  async #run(text: string, slot?: string): Promise<Awaited<ReturnType<typeof runCommand>>> {
-    this.#takeTurn();
-    try {
-      return await runCommand(this.#sessionFor(slot), text);
-    } finally {
-      this.#busy = false;
-    }
+  async #run(text: string, slot?: string, timeoutMs = COMMAND_MS): Promise<CommandResult> {
+    return await this.#inTurn(text, slot, timeoutMs, async (session) => runCommand(session, text));
   }
 
-  #sessionFor(slot: string | undefined): WireSession {
-    this.#session.context = { ...this.#session.context, slot };
-    return this.#session;
-  }
-
-  #takeTurn(): void {
-    if (this.#session.closed) throw new SeawallError("server-lost", `${this.server}: the connection is closed`);
+  /** One command at a time, and none that waits for ever on a server that has gone silent (0: no limit). */
+  async #inTurn<T>(
+    text: string,
+    slot: string | undefined,
+    timeoutMs: number,
+    work: (session: WireSession) => Promise<T>,
+  ): Promise<T> {
+    const session = this.#session;
+    session.refuseClosed();
     invariant(!this.#busy, "two commands at once on one replication connection");
     invariant(this.#stream === undefined || this.#stream.reusable, "a command while WAL is being streamed");
     this.#busy = true;
+    session.context = { ...session.context, slot };
+    const onLate = (): void =>
+      session.destroy(lostConnection(session.context, `as ${text} was not answered within ${timeoutMs / 1000} s`));
+    const timer = timeoutMs === 0 ? undefined : setTimeout(onLate, timeoutMs);
+    try {
+      return await work(session);
+    } finally {
+      clearTimeout(timer);
+      this.#busy = false;
+    }
   }
 }
 

@@ -123,7 +123,12 @@ const SERVER_ROWS: readonly ServerRow[] = [
   { code: "server-wal-level", sqlstate: /^55000$/, text: /wal_level/ },
   { code: "slots-full", sqlstate: /^55000$/, text: /max_replication_slots/ },
   // Where to start
-  { code: "wal-removed", sqlstate: /^58P01$/, text: /requested WAL segment|already been removed/ },
+  {
+    code: "wal-removed",
+    sqlstate: /^58P01$/,
+    text: /requested WAL segment|already been removed/,
+    hint: (_error, { slot }) => walRemovedHint(slot),
+  },
   { code: "history-missing", sqlstate: /^58P01$/, routine: /^SendTimeLineHistory$/, text: /\.history/ },
   { code: "timeline-unrelated", sqlstate: /^XX000$/, text: /not in this server's history/ },
   { code: "wal-ahead", sqlstate: /^XX000$/, text: /ahead of the WAL flush position/ },
@@ -190,6 +195,14 @@ function slotActiveHint(error: ServerErrorFields): string {
   const number = pid?.[1] ?? pid?.[2];
   const kill = number === undefined ? "" : ` SELECT pg_terminate_backend(${number}); frees it now.`;
   return `Another receiver uses this slot. If it is dead, the server frees the slot after wal_sender_timeout.${kill}`;
+}
+
+/** Before PostgreSQL 18 this is also how an invalidated slot shows itself: the walsender does not look at the slot. */
+function walRemovedHint(slot: string | undefined): string {
+  const backup = "The archive has a gap from here on: take a new base backup.";
+  if (slot === undefined) return `Use a replication slot, which keeps WAL until it is stored. ${backup}`;
+  const query = `SELECT wal_status FROM pg_replication_slots WHERE slot_name = ${literal(slot)};`;
+  return `${query} says "lost" if the server has invalidated the slot (max_slot_wal_keep_size): drop and create it. ${backup}`;
 }
 
 interface SocketRow {
@@ -277,6 +290,13 @@ export function fromSocket(error: unknown, context: ErrorContext): SeawallError 
     return make("server-tls", `TLS handshake failed: ${tlsReason(error, text)}`);
   }
   if (/^SASL|SCRAM/.test(text)) return make("server-auth", text);
+  if (/Unknown authenticationOk message type/.test(text)) {
+    return make(
+      "server-auth",
+      "the server asks for an authentication method that is not supported (GSSAPI, SSPI, Kerberos or another)",
+      "Use scram-sha-256, or cert, in pg_hba.conf for this user.",
+    );
+  }
   if (/terminated unexpectedly/.test(text)) return make("server-unreachable", "the server closed the connection");
   return make("server-unreachable", text);
 }

@@ -37,6 +37,7 @@ export class WireSession {
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => this.destroy();
   #socketError: Error | undefined;
+  #reason: SeawallError | undefined;
   #ended = false;
   #closed = false;
   #reading = false;
@@ -122,6 +123,13 @@ export class WireSession {
     return reply;
   }
 
+  /** Throws why the connection cannot be used any more, when it cannot. */
+  refuseClosed(): void {
+    this.#refuseAborted(undefined);
+    this.#refuseBroken();
+    if (this.#ended) throw lostConnection(this.context, "between commands");
+  }
+
   /** Writes now; the caller sees to it that not more is queued than it can afford. */
   write(bytes: Uint8Array, written?: () => void): void {
     if (this.closed) {
@@ -157,8 +165,9 @@ export class WireSession {
     return new SeawallError("server-protocol", `${this.context.server}: ${what}`, { cause: error });
   }
 
-  /** Drops the connection at once. */
-  destroy(): void {
+  /** Drops the connection at once; a reader that waits gets `reason`. */
+  destroy(reason?: SeawallError): void {
+    this.#reason ??= reason;
     this.#closed = true;
     this.#socket.destroy();
     this.#rouse();
@@ -175,8 +184,7 @@ export class WireSession {
   /** Waits for bytes or the end. False: ended between messages. */
   async #moreToCome(signal: AbortSignal | undefined): Promise<boolean> {
     this.#refuseAborted(signal);
-    if (this.#socketError !== undefined) throw lostConnection(this.context, "while reading", this.#socketError);
-    if (this.#closed) throw lostConnection(this.context, "because it was closed here");
+    this.#refuseBroken();
     if (this.#ended) {
       if (this.#framer.atMessageBorder) return false;
       throw lostConnection(this.context, "in the middle of a message");
@@ -187,6 +195,12 @@ export class WireSession {
     signal?.removeEventListener("abort", onAbort);
     this.#refuseAborted(signal);
     return true;
+  }
+
+  #refuseBroken(): void {
+    if (this.#reason !== undefined) throw this.#reason;
+    if (this.#socketError !== undefined) throw lostConnection(this.context, "while reading", this.#socketError);
+    if (this.#closed) throw lostConnection(this.context, "because it was closed here");
   }
 
   #refuseAborted(ofStream: AbortSignal | undefined): void {

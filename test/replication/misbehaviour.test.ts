@@ -1,5 +1,5 @@
 /** Servers and networks that break the rules: each ends in one clear error, at once, with nothing left open. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { ReplicationConnection } from "../../src/replication/connection.ts";
 import type { WalEvent } from "../../src/replication/wal-messages.ts";
 import type { WalStream } from "../../src/replication/wal-stream.ts";
@@ -203,6 +203,30 @@ describe("during a command", () => {
     });
   });
 
+  it("silence ends after a minute, except for a drop that waits", async () => {
+    await withServer({ command: () => "stall" }, async (connection) => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      try {
+        const pending = failure(connection.identifySystem());
+        vi.advanceTimersByTime(60_000);
+        const error = await pending;
+        expect(error).toMatchObject({ code: "server-lost", retryable: true });
+        expect(error.message).toContain("as IDENTIFY_SYSTEM was not answered within 60 s");
+      } finally {
+        vi.useRealTimers();
+      }
+    });
+    await withServer({ command: () => "stall" }, async (connection) => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      const pending = failure(connection.dropSlot("s", { wait: true }));
+      vi.advanceTimersByTime(3_600_000);
+      vi.useRealTimers();
+      expect(connection.closed).toBe(false);
+      connection.destroy();
+      expect(await pending).toMatchObject({ code: "server-lost" });
+    });
+  });
+
   it("silence ends with the abort signal", async () => {
     await using server = await ScriptedWalsender.start({ ...facts, command: () => "stall" });
     const controller = new AbortController();
@@ -212,6 +236,7 @@ describe("during a command", () => {
     controller.abort(new Error("enough"));
     expect(await pending).toMatchObject({ code: "aborted" });
     expect(connection.closed).toBe(true);
+    expect(await failure(connection.identifySystem())).toMatchObject({ code: "aborted" });
   });
 
   it.each<[string, { columns: string[]; rows: (string | null)[][] }, RegExp]>([

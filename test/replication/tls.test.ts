@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
-import { addBytes, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
+import { addBytes, parseLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -128,6 +128,26 @@ describe.each(versionsUnderTest())("TLS to PostgreSQL %i", (version) => {
       }
       if (position >= until) break;
     }
+    await stream.stop();
+    expect(stream.reusable).toBe(true);
+  });
+
+  it("holds the server back while nobody pulls, as without TLS", async () => {
+    await using connection = await connect("sslmode=require");
+    const { xlogpos } = await connection.identifySystem();
+    const startLsn = segmentStart(segmentOf(xlogpos, 1 << 20), 1 << 20);
+    await server.configure({ wal_keep_size: "100MB" });
+    await server.sql("SELECT pg_logical_emit_message(true, 'x', repeat('x', 1000000)) FROM generate_series(1, 40)");
+    const stream = await connection.startReplication({ timeline: timelineOf(1), startLsn });
+    const first = await stream.next();
+    expect(first.value?.kind).toBe("wal");
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    const before = connection.bytesRead;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(connection.bytesRead).toBe(before);
+    expect(before).toBeLessThanOrEqual(1 << 20);
+    const sent = parseLsn(await server.value("SELECT sent_lsn FROM pg_stat_replication"));
+    expect(sent).toBeLessThan(await server.currentFlushLsn());
     await stream.stop();
     expect(stream.reusable).toBe(true);
   });
