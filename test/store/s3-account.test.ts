@@ -121,7 +121,7 @@ describe("with the SDK", () => {
     expect(await at("eu-north-1")).toBe("https://bucket.s3.dualstack.eu-north-1.amazonaws.com");
   });
 
-  test("a profile gives credentials, region and endpoint", async () => {
+  test("a profile gives credentials and region, and the environment's profile the endpoint too, as in the SDK", async () => {
     await using server = await startAnswering(() => ({ status: 200 }));
     // Under new names: the SDK reads a file once in a process.
     process.env["AWS_CONFIG_FILE"] = join(home, "config-with-profile");
@@ -134,11 +134,16 @@ describe("with the SDK", () => {
       join(home, "config-with-profile"),
       `[profile backup]\nregion = eu-north-1\nendpoint_url = ${server.endpoint}\n`,
     );
-    const account = await resolveAccount(parseS3Url(new URL("s3://bucket?profile=backup&pathStyle=true")), process.env);
-    expect(account.origin.origin).toBe(server.endpoint);
-    expect(account.pathBase).toBe("/bucket/");
-    expect(account.scope.region).toBe("eu-north-1");
-    expect(await account.credentials()).toMatchObject({ accessKeyId: "AKIDPROFILE" });
+    const named = await resolveAccount(parseS3Url(new URL("s3://bucket?profile=backup")), process.env);
+    expect(named.origin.origin).toBe("https://bucket.s3.eu-north-1.amazonaws.com");
+    process.env["AWS_PROFILE"] = "backup";
+    const current = await resolveAccount(parseS3Url(new URL("s3://bucket?pathStyle=true")), process.env);
+    expect(current.origin.origin).toBe(server.endpoint);
+    expect(current.pathBase).toBe("/bucket/");
+    for (const account of [named, current]) {
+      expect(account.scope.region).toBe("eu-north-1");
+      expect(await account.credentials()).toMatchObject({ accessKeyId: "AKIDPROFILE" });
+    }
   });
 
   test("web identity: the token is traded for credentials, and requests are signed with those", async () => {
