@@ -95,6 +95,8 @@ async function putWal(
       );
     }
   }
+  // Only now: after an error a request that was given up may still be reading it.
+  encoded.release?.();
   return { key, storedBytes, result };
 }
 

@@ -7,7 +7,7 @@
 import { Worker } from "node:worker_threads";
 import { SeawallError } from "../errors.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
-import { type EncodedObject, encodeObject } from "./object.ts";
+import { type EncodedObject, encodeObject, encodedBytesMax } from "./object.ts";
 
 export interface EncodeJob {
   readonly id: number;
@@ -16,10 +16,12 @@ export interface EncodeJob {
   readonly length: number;
   readonly meta: EnvelopeMeta;
   readonly level: number;
+  /** Memory to encode into; transferred there and back, so that objects come and go without making garbage. */
+  readonly target: ArrayBuffer;
 }
 
 export type EncodeReply =
-  | ({ readonly id: number; readonly ok: true } & EncodedObject)
+  | ({ readonly id: number; readonly ok: true } & Omit<EncodedObject, "release">)
   | { readonly id: number; readonly ok: false; readonly message: string };
 
 interface Waiting {
@@ -34,6 +36,7 @@ interface Hand {
 
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
+const SPARES_MAX = 4;
 
 export interface CodecPoolOptions {
   /** Worker threads, started on first use. */
@@ -45,6 +48,8 @@ export interface CodecPoolOptions {
 export class CodecPool {
   readonly #options: CodecPoolOptions;
   readonly #hands: Hand[] = [];
+  /** Memory given back: as much as was ever in use at once, but no more than this many pieces. */
+  readonly #spares: ArrayBuffer[] = [];
   #nextId = 1;
   #closed = false;
 
@@ -64,12 +69,13 @@ export class CodecPool {
     }
     const hand = this.#leastBusy();
     const { buffer, byteOffset: offset, byteLength: length } = raw;
-    const job: EncodeJob = { id: this.#nextId++, buffer, offset, length, meta, level };
+    const target = this.#takeSpare(encodedBytesMax(length));
+    const job: EncodeJob = { id: this.#nextId++, buffer, offset, length, meta, level, target };
     return new Promise<EncodedObject>((resolve, reject) => {
       // An idle worker must not hold the process; a busy one must, or its result would be lost at exit.
       if (hand.waiting.size === 0) hand.worker.ref();
       hand.waiting.set(job.id, { resolve, reject });
-      hand.worker.postMessage(job);
+      hand.worker.postMessage(job, [target]);
     });
   }
 
@@ -77,6 +83,25 @@ export class CodecPool {
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.all(this.#hands.splice(0).map((hand) => hand.worker.terminate()));
+  }
+
+  /** The smallest spare that is large enough, so that a chunk does not take a segment's. */
+  #takeSpare(bytes: number): ArrayBuffer {
+    const fitting = this.#spares.filter(({ byteLength }) => byteLength >= bytes);
+    const best = fitting.sort((a, b) => a.byteLength - b.byteLength)[0];
+    if (best === undefined) return new ArrayBuffer(bytes);
+    this.#spares.splice(this.#spares.indexOf(best), 1);
+    return best;
+  }
+
+  #giveBack(memory: ArrayBuffer): void {
+    if (this.#closed || this.#spares.includes(memory)) return;
+    if (this.#spares.length === SPARES_MAX) {
+      const smallest = this.#spares.reduce((a, b) => (a.byteLength <= b.byteLength ? a : b));
+      if (smallest.byteLength >= memory.byteLength) return;
+      this.#spares.splice(this.#spares.indexOf(smallest), 1);
+    }
+    this.#spares.push(memory);
   }
 
   #leastBusy(): Hand {
@@ -98,8 +123,10 @@ export class CodecPool {
       const waiting = hand.waiting.get(reply.id);
       hand.waiting.delete(reply.id);
       if (hand.waiting.size === 0) worker.unref();
-      if (reply.ok) waiting?.resolve(reply);
-      else waiting?.reject(new SeawallError("internal", `encoding failed: ${reply.message}`));
+      if (reply.ok) {
+        const { stored, storedCrc32c, rawCrc32c } = reply;
+        waiting?.resolve({ stored, storedCrc32c, rawCrc32c, release: () => this.#giveBack(stored.buffer) });
+      } else waiting?.reject(new SeawallError("internal", `encoding failed: ${reply.message}`));
     });
     const fail = (cause: unknown): void => {
       const at = this.#hands.indexOf(hand);

@@ -1,12 +1,12 @@
 /** The worker thread of the codec pool: encodes what it is sent, one job at a time. */
 import { parentPort } from "node:worker_threads";
-import { encodeObject } from "./object.ts";
+import { encodeInto } from "./object.ts";
 import type { EncodeJob, EncodeReply } from "./pool.ts";
 
 parentPort?.on("message", (job: EncodeJob) => {
   try {
     const raw = new Uint8Array(job.buffer, job.offset, job.length);
-    const { stored, storedCrc32c, rawCrc32c } = encodeObject(raw, job.meta, job.level);
+    const { stored, storedCrc32c, rawCrc32c } = encodeInto(new Uint8Array(job.target), raw, job.meta, job.level);
     const reply: EncodeReply = { id: job.id, ok: true, stored, storedCrc32c, rawCrc32c };
     parentPort?.postMessage(reply, [stored.buffer]);
   } catch (error) {

@@ -29,6 +29,7 @@ export class OpenSegment {
   readonly place: SegmentPlace;
   readonly startLsn: Lsn;
   readonly buffer: SegmentBuffer;
+  readonly #memory: Buffer;
   #received = 0;
   #verified = 0;
   #prefix: StoredPrefix | undefined;
@@ -40,6 +41,7 @@ export class OpenSegment {
     this.place = place;
     this.startLsn = segmentStart(place.segment, place.segmentSize);
     this.buffer = buffer;
+    this.#memory = Buffer.from(buffer.bytes.buffer, buffer.bytes.byteOffset, buffer.bytes.byteLength);
     this.#prefix = prefix;
     this.storedPrefixBytes = prefix?.bytes.byteLength ?? 0;
   }
@@ -65,7 +67,9 @@ export class OpenSegment {
     const from = this.#received;
     const to = Math.min(from + bytes.byteLength, this.place.segmentSize);
     const piece = this.buffer.bytes.subarray(from, to);
-    piece.set(to - from === bytes.byteLength ? bytes : bytes.subarray(0, to - from));
+    // One memcpy: `set` into shared memory goes byte by byte where source and target are not aligned alike, as WAL inside
+    // of messages never is (1.8 GB/s against 7.5 GB/s on Node.js 20).
+    if (to > from) this.#memory.fill(to - from === bytes.byteLength ? bytes : bytes.subarray(0, to - from), from, to);
     this.#received = to;
     if (this.#prefix !== undefined) this.#compare(this.#prefix, from, to, piece);
     return piece;

@@ -90,6 +90,23 @@ describe("the codec pool", () => {
     await expect(pool.encode(new Uint8Array(1), {})).rejects.toThrow(/closed/);
   });
 
+  test("encodes into memory given back, whatever the sizes before, and never into what is still held", async () => {
+    const pool = new CodecPool({ threads: 2, level: 1 });
+    const sizes = [300_000, 100_000, 300_000, 70_000, 2_000_000, 70_000, 300_000];
+    const held: { stored: Uint8Array; expected: Uint8Array }[] = [];
+    for (const [i, size] of sizes.entries()) {
+      const raw = new Uint8Array(new SharedArrayBuffer(size));
+      for (let at = 0; at < size; at++) raw[at] = (at * (i + 7)) >> 3;
+      const { stored, release } = await pool.encode(raw, { job: i });
+      const expected = encodeObject(raw, { job: i }, 1).stored;
+      expect(Buffer.compare(stored, expected)).toBe(0);
+      if (i % 3 === 0) held.push({ stored, expected });
+      else release?.();
+    }
+    for (const { stored, expected } of held) expect(Buffer.compare(stored, expected)).toBe(0);
+    await pool.close();
+  });
+
   test("that is closed while encoding rejects the jobs under way", async () => {
     const pool = new CodecPool({ threads: 1, level: 19 });
     const job = pool.encode(new Uint8Array(new SharedArrayBuffer(32 << 20)), {});
