@@ -52,11 +52,14 @@ export async function openArchiveFor(
 ): Promise<Archive> {
   let stored = await readIdentity(store, cluster, options);
   if (stored === undefined) {
-    const created = await store.put(identityKey(cluster), encodeIdentity(server), options);
-    // Somebody else may have created it between our read and our write: theirs counts.
-    stored = created === "created" ? server : await readIdentity(store, cluster, options);
+    await store.put(identityKey(cluster), encodeIdentity(server), options);
+    // Somebody else may have created it between our read and our write: theirs counts. And without this document nothing
+    // below it can be opened again, so the store's word alone is not enough.
+    stored = await readIdentity(store, cluster, options);
   }
-  if (stored === undefined) throw new SeawallError("internal", "cluster.json vanished while it was being opened");
+  if (stored === undefined) {
+    throw new SeawallError("store-lied", `${store.description} confirmed ${identityKey(cluster)} but does not have it`);
+  }
   if (stored.systemIdentifier !== server.systemIdentifier) {
     throw new SeawallError(
       "foreign-cluster",

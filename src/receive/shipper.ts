@@ -37,6 +37,11 @@ export interface ShipperOptions {
   readonly confirmChunks: boolean;
   /** Nothing precedes this stream in the archive: its first segment must be stored before anything later. */
   readonly unanchored: boolean;
+  /**
+   * What the archive holds already. On a new timeline the first segment begins before the switch point, and the newest
+   * timeline's tail is what a restore takes: until it reaches this far it would hide WAL that has been acknowledged.
+   */
+  readonly floorLsn: Lsn;
   readonly observer: ShipperObserver;
 }
 
@@ -111,7 +116,7 @@ export class Shipper {
   /** The open segment has new verified bytes. */
   advance(open: OpenSegment): void {
     const shipping = this.#shipping(open);
-    if (open.verified <= shipping.shipped) return;
+    if (!this.#hasNews(shipping)) return;
     shipping.waitingSinceMs ??= this.#options.nowMs();
     this.#schedule();
   }
@@ -154,7 +159,7 @@ export class Shipper {
     while (!done()) {
       if (signal.aborted) return false;
       const shipping = this.#current;
-      if (shipping !== undefined && shipping.open.verified > shipping.shipped) {
+      if (shipping !== undefined && this.#hasNews(shipping)) {
         shipping.waitingSinceMs ??= this.#options.nowMs();
         this.hurry();
       }
@@ -166,7 +171,12 @@ export class Shipper {
   }
 
   #idle(shipping: Shipping): boolean {
-    return shipping.chunkPuts.size === 0 && shipping.open.verified <= shipping.shipped;
+    return shipping.chunkPuts.size === 0 && !this.#hasNews(shipping);
+  }
+
+  /** There are verified bytes to ship, and with them the segment's tail reaches at least as far as the archive did. */
+  #hasNews({ open, shipped }: Shipping): boolean {
+    return open.verified > shipped && addBytes(open.startLsn, open.verified) >= this.#options.floorLsn;
   }
 
   /** Ends timers and waits for what is in flight to settle (cancelled by the signal); frees the open segment. */

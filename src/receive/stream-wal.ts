@@ -254,6 +254,7 @@ async function buildStations(
     chunksInFlightMax: options.chunksInFlightMax,
     confirmChunks: options.confirmChunks,
     unanchored: start.unanchored,
+    floorLsn: start.storedLsn,
     observer: {
       stored: () => {
         state.stored(ledger.storedLsn);
