@@ -66,6 +66,13 @@ export const ERROR_KINDS = {
     "Choose another --listen address, or off.",
   ),
 
+  "receiver-unreachable": kind(
+    EXIT.operational,
+    true,
+    "No receiver answers at the address of --listen.",
+    "Start seawall receive, or give the --listen address it was started with.",
+  ),
+
   // WAL content
   "wal-corrupt": kind(
     EXIT.damage,

@@ -131,3 +131,19 @@ export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn
 export function evidenceKey(cluster: string, place: SegmentPlace, atMs: number): string {
   return `${cluster}/evidence/${segmentName(place)}-${atMs}.zst`;
 }
+
+/** An object that `check` writes, reads and deletes; `id` makes it nobody else's. */
+export function probeKey(cluster: string, id: string): string {
+  return `${checkClusterName(cluster)}/probe/${id}`;
+}
+
+export type ObjectKind = "segment" | "partial" | "history" | "chunk" | "document";
+
+/** What a key names, for metrics. */
+export function objectKind(key: string): ObjectKind {
+  const [, room] = key.split("/", 2);
+  if (room === "tail") return "chunk";
+  if (room !== "wal") return "document";
+  if (key.endsWith(".partial.zst")) return "partial";
+  return key.endsWith(".history") ? "history" : "segment";
+}

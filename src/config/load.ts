@@ -184,7 +184,8 @@ function checkTogether(settings: Settings, origins: ReadonlyMap<SettingKey, stri
   if (settings.noSlot && place(origins, "slot") === "--slot") {
     throw new SeawallError("usage", "--slot and --no-slot exclude each other", { hint: "Leave one of them out." });
   }
-  if (settings.synchronous && settings.shipIntervalMs !== 0 && place(origins, "shipIntervalMs") !== "default") {
+  const atOnce = settings.synchronous && settings.durability === "store";
+  if (atOnce && settings.shipIntervalMs !== 0 && place(origins, "shipIntervalMs") !== "default") {
     throw new SeawallError(
       "usage",
       `${place(origins, "shipIntervalMs")}: a ship interval has no meaning with --synchronous`,

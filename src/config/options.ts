@@ -64,8 +64,8 @@ type Rest<T> = Omit<OptionSpec<T>, keyof ValueType<T>>;
 /** An option that always has a value. */
 type WithDefault<T> = OptionSpec<T> & { readonly default: T };
 
-function option<T>(type: ValueType<T>, rest: Rest<T> & { readonly default: T }): WithDefault<T>;
-function option<T>(type: ValueType<T>, rest: Rest<T>): OptionSpec<T>;
+function option<T>(type: ValueType<T>, rest: Rest<NoInfer<T>> & { readonly default: NoInfer<T> }): WithDefault<T>;
+function option<T>(type: ValueType<T>, rest: Rest<NoInfer<T>>): OptionSpec<T>;
 function option<T>(type: ValueType<T>, rest: Rest<T>): OptionSpec<T> {
   return { ...type, ...rest };
 }
@@ -77,6 +77,8 @@ export const clusterName = nameMatching(
 );
 /** PostgreSQL: slot.c, ReplicationSlotValidateName. */
 const slotName = nameMatching(/^[a-z0-9_]{1,63}$/, "lower-case letters, digits and underscores, at most 63");
+
+const LOOPBACK: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 9848 };
 
 export const OPTIONS = {
   dsn: option(text("conninfo", "dsn"), {
@@ -112,11 +114,18 @@ export const OPTIONS = {
     default: false,
     help: "stream without a slot: the server may recycle WAL that is not stored yet",
   }),
+  ifExists: option(boolean, {
+    name: "if-exists",
+    commands: ["slot drop"],
+    default: false,
+    flagOnly: true,
+    help: "a slot that is not there is success",
+  }),
   createSlot: option(boolean, {
     name: "create-slot",
     commands: RECEIVE,
     default: true,
-    help: "create the slot (reserving WAL) when it is not there",
+    help: "create the slot when it is not there",
   }),
   config: option(text("file", "path"), {
     name: "config",
@@ -146,7 +155,7 @@ export const OPTIONS = {
   listen: option(address, {
     name: "listen",
     commands: ["receive", "status"],
-    default: { kind: "tcp", host: "127.0.0.1", port: 9848 },
+    default: LOOPBACK,
     help: "address of /metrics, /healthz, /readyz, /status.json and the status page",
     more: "Nothing there changes anything, but it tells LSNs, names and errors to whoever can reach it: the default is loopback.",
   }),
@@ -169,11 +178,13 @@ export const OPTIONS = {
     commands: RECEIVE,
     default: "store",
     help: "what is reported as flushed: confirmed by the store, or fsynced to the spool",
+    more: "With `spool` a commit waits for this machine's disk instead of the store, and an outage of the store does not hold up the server; losing server and spool together loses what was not uploaded. `ship-interval` is then how long new WAL may stay in the spool only.",
   }),
   spoolDir: option(text("dir", "path"), {
     name: "spool-dir",
     commands: RECEIVE,
     help: "directory of the spool, for --durability spool",
+    more: "It must exist, on a disk that survives a restart of this machine, and belong to this receiver alone.",
   }),
   spoolMaxBytes: option(bytes({ min: 64 * MIB, max: 2 ** 50 }), {
     name: "spool-max",
@@ -194,17 +205,17 @@ export const OPTIONS = {
     default: 1,
     help: "zstd level",
   }),
-  sealConcurrency: option(integer({ min: 1, max: 16 }), {
-    name: "seal-concurrency",
+  compressThreads: option(integer({ min: 1, max: 16 }), {
+    name: "compress-threads",
     commands: RECEIVE,
     default: 2,
-    help: "complete segments compressed and stored at the same time",
+    help: "threads that compress complete segments",
   }),
-  chunkConcurrency: option(integer({ min: 1, max: 64 }), {
-    name: "chunk-concurrency",
+  chunksInFlight: option(integer({ min: 1, max: 64 }), {
+    name: "chunks-in-flight",
     commands: RECEIVE,
     default: 4,
-    help: "most PUTs of the open segment's chunks in flight at the same time",
+    help: "most PUTs of the open segment's chunks at the same time",
   }),
   bufferSegments: option(integer({ min: 2, max: 64 }), {
     name: "buffer-segments",
@@ -224,6 +235,34 @@ export const OPTIONS = {
     default: 30 * SECOND,
     help: "longest pause between attempts to reconnect",
   }),
+  shutdownTimeoutMs: option(duration({ min: 0, max: HOUR }), {
+    name: "shutdown-timeout",
+    commands: RECEIVE,
+    default: 30 * SECOND,
+    help: "how long an orderly stop waits for the store to take what has arrived",
+    more: "Keep it below the time the service manager gives the process (`TimeoutStopSec`, `terminationGracePeriodSeconds`). What is not stored by then was not acknowledged either.",
+  }),
+  confirmChunks: option(boolean, {
+    name: "confirm-chunks",
+    commands: RECEIVE,
+    default: false,
+    help: "ask the store again about every chunk before acknowledging it",
+    more: "For stores that one does not trust to have kept what they confirmed; costs one more request per chunk.",
+  }),
+  storeTimeoutMs: option(duration({ min: SECOND, max: HOUR }), {
+    name: "store-timeout",
+    commands: WITH_STORE,
+    default: 90 * SECOND,
+    help: "longest that one try of a store request may take",
+    more: "Large bodies are given more: the time they take at 64 KiB/s.",
+  }),
+  storeRetryForMs: option(duration({ min: 0, max: HOUR }), {
+    name: "store-retry-for",
+    commands: WITH_STORE,
+    default: 2 * MINUTE,
+    help: "how long a store request is tried again before it counts as failed",
+    more: "For `receive` a failed request is not the end: it reconnects and resumes. For `wal-fetch` it is how long recovery waits for the store before it stops.",
+  }),
   noLoop: option(boolean, {
     name: "no-loop",
     commands: RECEIVE,
@@ -236,11 +275,9 @@ export type SettingKey = keyof typeof OPTIONS;
 
 /** The values a command runs with: defaults filled in, everything checked. */
 export type Settings = {
-  readonly [K in SettingKey]: (typeof OPTIONS)[K] extends WithDefault<infer T>
-    ? T
-    : (typeof OPTIONS)[K] extends OptionSpec<infer T>
-      ? T | undefined
-      : never;
+  readonly [K in SettingKey]:
+    | ReturnType<(typeof OPTIONS)[K]["parse"]>
+    | ((typeof OPTIONS)[K] extends { readonly default: unknown } ? never : undefined);
 };
 
 /** The table without its individual types, for loops over it. */

@@ -63,10 +63,10 @@ export const storeUrl: ValueType<string> = {
   accepts: "s3://bucket/prefix?endpoint=…&region=…&pathStyle=true or file:///absolute/path",
   parse: (value) => {
     const hint = "Write s3://bucket/prefix?endpoint=…&region=… or file:///absolute/path.";
-    if (!/^(s3|file):\/\//.test(value)) {
+    if (!/^(s3|file):\/\//i.test(value)) {
       throw new BadValue(`"${value}" is not a store URL`, value.startsWith("/") ? `Write file://${value}` : hint);
     }
-    if (value.startsWith("file://") && !value.startsWith("file:///")) {
+    if (/^file:\/\/($|[^/])/i.test(value)) {
       throw new BadValue(`"${value}" is not an absolute path`, "Write file:///absolute/path with three slashes.");
     }
     if (!URL.canParse(value)) throw new BadValue(`"${value}" is not a URL`, hint);

@@ -13,8 +13,8 @@ export interface Verdict {
  */
 export function decideHealth(status: StatusDocument, progressMaxSeconds: number): Verdict {
   if (status.state === "failed") return { ok: false, reason: `failed: ${status.errors[0]?.message ?? "see the log"}` };
-  if (status.progressAgeSeconds > progressMaxSeconds) {
-    const age = Math.round(status.progressAgeSeconds);
+  const age = Math.round(status.progressAgeSeconds ?? 0);
+  if (age > progressMaxSeconds) {
     return {
       ok: false,
       reason: `no progress for ${age} s (${status.state}); at most ${progressMaxSeconds} s are normal`,

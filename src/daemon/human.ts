@@ -21,6 +21,11 @@ export function humanSeconds(seconds: number): string {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
+/** libpq's version number as people know it: 180004 is 18.4. */
+export function versionText(serverVersion: number): string {
+  return `${Math.floor(serverVersion / 10_000)}.${serverVersion % 10_000}`;
+}
+
 function threeDigits(value: number, whole: boolean): string {
   if (whole || Math.abs(value) >= 99.95) return value.toFixed(0);
   return Math.abs(value) >= 9.995 ? value.toFixed(1) : value.toFixed(2);

@@ -25,7 +25,6 @@ h2 { font-size: 13px; font-weight: 600; color: var(--dim); margin: 28px 0 8px; }
 .card strong { display: block; font-size: 20px; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .flow strong, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .card small { color: var(--dim); font-size: 13px; }
-meter { width: 100%; }
 svg { display: block; width: 100%; height: 64px; }
 polyline { fill: none; stroke: var(--accent); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .charts { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; margin-top: 12px; }

@@ -3,14 +3,14 @@
  * it again, so that without scripts the page is as true, just not fresh.
  */
 import { bytesBetween, parseLsn } from "../wal/lsn.ts";
-import { humanBytes, humanSeconds } from "./human.ts";
+import { humanBytes, humanSeconds, versionText } from "./human.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page-assets.ts";
-import type { ReceiverState, StatusDocument } from "./status-document.ts";
+import type { StatusDocument, StatusState } from "./status-document.ts";
 import { rates, type Sample } from "./trend.ts";
 
 type Tone = "good" | "warn" | "bad";
 
-const STATE_TONE: Readonly<Record<ReceiverState, Tone>> = {
+const STATE_TONE: Readonly<Record<StatusState, Tone>> = {
   starting: "warn",
   connecting: "warn",
   streaming: "good",
@@ -18,6 +18,7 @@ const STATE_TONE: Readonly<Record<ReceiverState, Tone>> = {
   stopping: "warn",
   stopped: "bad",
   failed: "bad",
+  unreachable: "bad",
 };
 
 export function renderPage(status: StatusDocument, trend: readonly Sample[]): string {
@@ -44,18 +45,18 @@ ${[heading(status), gapBanner(status), flow(status), tiles(status, trend), chart
 }
 
 function heading(status: StatusDocument): string {
-  const server = status.server === null ? "server not known yet" : serverText(status.server);
-  const identity = status.systemIdentifier === null ? "" : ` · system ${status.systemIdentifier}`;
-  const timeline = status.timeline === null ? "" : ` · timeline ${status.timeline}`;
+  const facts = [
+    status.server ?? "server not known yet",
+    status.serverVersion === null ? undefined : `PostgreSQL ${versionText(status.serverVersion)}`,
+    status.systemIdentifier === null ? undefined : `system ${status.systemIdentifier}`,
+    status.timeline === null ? undefined : `timeline ${status.timeline}`,
+  ];
+  const server = facts.filter((fact) => fact !== undefined).join(" · ");
   return `<header>
 <h1>${escape(status.cluster)}</h1>
 <span class="pill ${STATE_TONE[status.state]}">${status.state}</span>
-<span class="sub">${escape(`${server}${identity}${timeline}`)} → ${escape(status.store)}</span>
+<span class="sub">${escape(server)} → ${escape(status.store ?? "no store")}</span>
 </header>`;
-}
-
-function serverText(server: { readonly address: string; readonly version: string | null }): string {
-  return server.version === null ? server.address : `${server.address}, PostgreSQL ${server.version}`;
 }
 
 function gapBanner(status: StatusDocument): string {
@@ -73,7 +74,7 @@ function flow(status: StatusDocument): string {
     ["Server has written", status.serverLsn],
     ["Received", status.receivedLsn],
     ["Verified", status.verifiedLsn],
-    [status.durability === "spool" ? "Durable in the spool" : "Stored and acknowledged", status.storedLsn],
+    [status.durability === "spool" ? "In the spool, acknowledged" : "Stored and acknowledged", status.storedLsn],
   ] as const;
   const cards = stages.map(([name, lsn], i) => {
     const before = stages[i - 1]?.[1];
@@ -101,17 +102,21 @@ function tiles(status: StatusDocument, trend: readonly Sample[]): string {
     tile(
       "Receiving",
       rate === undefined ? "–" : `${humanBytes(rate)}/s`,
-      `${humanBytes(status.counters.receivedBytes)} since start`,
+      `${humanBytes(status.counters?.receivedBytes ?? 0)} since start`,
     ),
-    tile("Segments sealed", String(status.counters.sealedSegments), `${status.counters.storedChunks} chunks stored`),
+    tile(
+      "Segments sealed",
+      String(status.counters?.segmentsSealed ?? 0),
+      `${status.counters?.chunksStored ?? 0} chunks stored`,
+    ),
     slotTile(status),
     spoolTile(status),
   ];
   return `<section class="tiles">${cards.join("")}</section>`;
 }
 
-function tile(name: string, value: string, note: string, tone = "", extra = ""): string {
-  return `<div class="card"><b>${escape(name)}</b><strong class="${tone}">${escape(value)}</strong><small>${escape(note)}</small>${extra}</div>`;
+function tile(name: string, value: string, note: string, tone = ""): string {
+  return `<div class="card"><b>${escape(name)}</b><strong class="${tone}">${escape(value)}</strong><small>${escape(note)}</small></div>`;
 }
 
 function slotTile(status: StatusDocument): string {
@@ -124,17 +129,13 @@ function slotTile(status: StatusDocument): string {
   return tile(`Slot ${slot.name}`, `${retained} kept`, `${slot.walStatus ?? "state not known"}${room}`, tone);
 }
 
+/** With a spool "stored" is the spool's: how far the store itself is stands here. */
 function spoolTile(status: StatusDocument): string {
-  if (status.spool === null) return "";
-  const { bytes, limitBytes } = status.spool;
-  const meter = `<meter min="0" max="${limitBytes}" high="${Math.round(limitBytes * 0.8)}" value="${bytes}">${bytes}</meter>`;
-  return tile(
-    "Spool",
-    humanBytes(bytes),
-    `of ${humanBytes(limitBytes)}`,
-    bytes > limitBytes * 0.8 ? "warn" : "",
-    meter,
-  );
+  const { spoolBytes, spoolLimitBytes, uploadedLsn } = status;
+  if (spoolBytes === null || spoolLimitBytes === null) return "";
+  const full = spoolBytes > spoolLimitBytes * 0.8;
+  const note = `of ${humanBytes(spoolLimitBytes)}; the store has all before ${uploadedLsn ?? "–"}`;
+  return tile("Spool", humanBytes(spoolBytes), note, full ? "warn" : "");
 }
 
 function charts(trend: readonly Sample[]): string {
@@ -155,13 +156,13 @@ function errorTable(status: StatusDocument): string {
   if (status.errors.length === 0) return `<h2>Errors</h2><p class="dim">None since start.</p>`;
   const rows = status.errors.map(
     (error) =>
-      `<tr><th scope="row"><time>${escape(error.at)}</time></th><td><code>${escape(error.code)}</code></td><td>${escape(error.message)}<br><small class="dim">${escape(error.hint)}</small></td></tr>`,
+      `<tr><th scope="row"><time>${escape(error.at)}</time></th><td><code>${escape(error.code)}</code></td><td>${escape(error.message)}${error.times > 1 ? ` (${error.times} times)` : ""}<br><small class="dim">${escape(error.hint)}</small></td></tr>`,
   );
   return `<h2>Latest errors</h2><div class="scroll"><table>${rows.join("")}</table></div>`;
 }
 
 function footer(status: StatusDocument): string {
-  const up = humanSeconds((Date.parse(status.at) - Date.parse(status.startedAt)) / 1000);
+  const up = humanSeconds((Date.parse(status.at) - Date.parse(status.startedAt ?? status.at)) / 1000);
   return escape(`Seawall ${status.version}, up ${up}, as of ${status.at}. Also here: `) + links();
 }
 

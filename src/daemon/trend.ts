@@ -19,7 +19,7 @@ export class Trend {
   add(status: StatusDocument, atMs: number): void {
     this.#samples.push({
       atMs,
-      receivedBytes: status.counters.receivedBytes,
+      receivedBytes: status.counters?.receivedBytes ?? 0,
       lagBytes: status.lagBytes,
       rpoSeconds: status.rpoSeconds,
     });

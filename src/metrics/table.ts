@@ -40,6 +40,10 @@ export const METRICS = {
     "seawall_stored_lsn_bytes",
     "End of the contiguous WAL that is durable: what the server is told is flushed.",
   ),
+  reportedLsn: gauge(
+    "seawall_reported_lsn_bytes",
+    "The flush position last reported to the server; never beyond the stored one.",
+  ),
   lag: gauge("seawall_server_lag_bytes", "WAL the server has written that is not stored yet."),
   rpo: gauge("seawall_rpo_seconds", "Age of the oldest received commit that is not stored yet; 0 when all are."),
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
@@ -55,7 +59,7 @@ export const METRICS = {
   errors: counter("seawall_raised_errors_total", "Errors by code (docs/errors.md), those that were retried included.", [
     "code",
   ]),
-  buffered: gauge("seawall_buffered_bytes", "WAL held in memory: received and not stored yet."),
+  unstored: gauge("seawall_unstored_bytes", "WAL received and not stored yet."),
 
   // The store
   sealedSegments: counter("seawall_sealed_segments_total", "Complete segments stored."),
@@ -76,13 +80,21 @@ export const METRICS = {
 
   // What the server keeps for us
   slotRetained: gauge("seawall_slot_retained_bytes", "WAL the server keeps because of our slot."),
+  slotSafe: gauge(
+    "seawall_slot_safe_bytes",
+    "WAL the server may still write before it gives the slot up (safe_wal_size); no sample without such a limit.",
+  ),
   slotState: gauge("seawall_slot_wal_status_state", "1 for the slot's wal_status (PostgreSQL: pg_replication_slots).", [
     "status",
   ]),
 
   // The spool
+  uploadedLsn: gauge(
+    "seawall_uploaded_lsn_bytes",
+    "With a spool: end of the WAL that the store has, behind the stored one.",
+  ),
   spool: gauge("seawall_spool_bytes", "WAL in the spool: acknowledged and not in the store yet."),
-  spoolMax: gauge("seawall_spool_limit_bytes", "Most the spool may hold."),
+  spoolLimit: gauge("seawall_spool_limit_bytes", "Most the spool may hold."),
 
   build: gauge("seawall_build_info", "Always 1; the labels tell the versions.", ["version", "node"]),
 } as const satisfies Record<string, MetricSpec>;

@@ -9,17 +9,19 @@ import { CommitAges } from "./commit-ages.ts";
 
 export type ReceiverPhase = "starting" | "connecting" | "streaming" | "waiting" | "stopping" | "stopped" | "failed";
 
-/** What the server says of our slot; asked every so often over an ordinary connection. */
+/** What the server says of our slot; asked every so often over an ordinary connection. Null: not known, or no limit. */
 export interface SlotStatus {
   readonly name: string;
-  readonly active: boolean;
-  readonly restartLsn: string | undefined;
+  /** False: the server has no such slot. */
+  readonly exists: boolean;
+  readonly active: boolean | null;
+  readonly restartLsn: string | null;
   /** `reserved`, `extended`, `unreserved` or `lost` (pg_replication_slots.wal_status). */
-  readonly walStatus: string | undefined;
+  readonly walStatus: string | null;
   /** WAL the server keeps because of the slot, in bytes. */
-  readonly retainedBytes: number | undefined;
+  readonly retainedBytes: number | null;
   /** WAL that may still be written before the slot is in danger (safe_wal_size). */
-  readonly safeBytes: number | undefined;
+  readonly safeBytes: number | null;
 }
 
 export interface ReceiverCounters {

@@ -101,6 +101,11 @@ export class ReplicationConnection implements AsyncDisposable {
     return this.#session.context.server;
   }
 
+  /** The connection is TLS. */
+  get encrypted(): boolean {
+    return this.#session.context.tls === true;
+  }
+
   get closed(): boolean {
     return this.#session.closed;
   }

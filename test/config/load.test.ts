@@ -1,42 +1,8 @@
 /** Settings from flags, environment and file: who wins, and what every kind of bad input says. */
 import { describe, expect, it } from "vitest";
-import { loadSettings, type LoadInput } from "../../src/config/load.ts";
-import { type CommandName, envName, OPTION_ROWS } from "../../src/config/options.ts";
-import { SeawallError } from "../../src/errors.ts";
-
-interface Given {
-  readonly command?: CommandName;
-  readonly flags?: Readonly<Record<string, string | boolean>>;
-  readonly env?: Readonly<Record<string, string>>;
-  /** Content of the file that --config names. */
-  readonly file?: string;
-}
-
-function input(given: Given): LoadInput {
-  const flags = new Map(Object.entries(given.flags ?? {}));
-  if (given.file !== undefined) flags.set("config", "seawall.yaml");
-  return {
-    command: given.command ?? "receive",
-    flags,
-    env: given.env ?? {},
-    readFile: async (path) => {
-      if (given.file === undefined) throw new Error(`ENOENT: no such file or directory, open '${path}'`);
-      return given.file;
-    },
-  };
-}
-
-const load = (given: Given): ReturnType<typeof loadSettings> => loadSettings(input(given));
-
-async function refusal(given: Given): Promise<SeawallError> {
-  try {
-    await load(given);
-  } catch (error) {
-    if (error instanceof SeawallError) return error;
-    throw error;
-  }
-  throw new Error("the input was accepted");
-}
+import { loadSettings } from "../../src/config/load.ts";
+import { envName, OPTION_ROWS } from "../../src/config/options.ts";
+import { type Given, load, refusal } from "./given.ts";
 
 const STORE = { store: "file:///archive" };
 
@@ -79,6 +45,7 @@ describe("precedence", () => {
       slot: "seawall",
       noSlot: false,
       createSlot: true,
+      ifExists: false,
       config: undefined,
       logLevel: "info",
       logFormat: "auto",
@@ -91,11 +58,15 @@ describe("precedence", () => {
       spoolMaxBytes: 16 * 2 ** 30,
       statusIntervalMs: 10_000,
       compressLevel: 1,
-      sealConcurrency: 2,
-      chunkConcurrency: 4,
+      compressThreads: 2,
+      chunksInFlight: 4,
       bufferSegments: 4,
       receiverTimeoutMs: 60_000,
       reconnectMaxDelayMs: 30_000,
+      shutdownTimeoutMs: 30_000,
+      confirmChunks: false,
+      storeTimeoutMs: 90_000,
+      storeRetryForMs: 120_000,
       noLoop: false,
     });
   });
@@ -121,10 +92,6 @@ describe("values", () => {
     ["status-interval", "2m", 120_000],
     ["status-interval", "2min", 120_000],
     ["receiver-timeout", "1h", 3_600_000],
-    ["spool-max", "64MiB", 67_108_864],
-    ["spool-max", "1.5 GiB", 1_610_612_736],
-    ["spool-max", "100000000", 100_000_000],
-    ["spool-max", "100000000B", 100_000_000],
     ["compress-level", "19", 19],
     ["listen", "0.0.0.0:80", { kind: "tcp", host: "0.0.0.0", port: 80 }],
     ["listen", "[::1]:0", { kind: "tcp", host: "::1", port: 0 }],
@@ -161,25 +128,6 @@ describe("bad values name their place and say what would be right", () => {
       '--ship-interval: "2h" is out of range',
       /0 to 1h/,
     ],
-    ["a decimal size", { flags: { ...STORE, "spool-max": "64MB" } }, '--spool-max: "64MB" is not a size', /64MiB/],
-    [
-      "a size with a small k",
-      { flags: { ...STORE, "spool-max": "900000k" } },
-      '--spool-max: "900000k" is not a size',
-      /900000KiB/,
-    ],
-    [
-      "a size below the minimum",
-      { flags: { ...STORE, "spool-max": "1MiB" } },
-      '--spool-max: "1MiB" is out of range',
-      /64MiB to/,
-    ],
-    [
-      "half a byte",
-      { flags: { ...STORE, "spool-max": "0.3B" } },
-      '--spool-max: "0.3B" is not a whole number of bytes',
-      /./,
-    ],
     [
       "a number that is none",
       { flags: { ...STORE, "compress-level": "fast" } },
@@ -194,9 +142,9 @@ describe("bad values name their place and say what would be right", () => {
     ],
     [
       "a choice that is none",
-      { flags: { ...STORE, durability: "disk" } },
-      '--durability: "disk" is not one of store, spool',
-      /store, spool/,
+      { flags: { ...STORE, "log-level": "loud" } },
+      '--log-level: "loud" is not one of debug, info, warn, error, silent',
+      /debug, info/,
     ],
     [
       "a cluster in capitals",
@@ -280,6 +228,12 @@ describe("bad values name their place and say what would be right", () => {
       /durability/,
     ],
     [
+      "a spool too small",
+      { flags: { ...STORE, durability: "spool", "spool-dir": "/s", "spool-max": "1MiB" } },
+      '--spool-max: "1MiB" is out of range',
+      /64MiB to/,
+    ],
+    [
       "a slot and none",
       { flags: { ...STORE, slot: "a", "no-slot": true } },
       "--slot and --no-slot exclude each other",
@@ -298,103 +252,6 @@ describe("bad values name their place and say what would be right", () => {
     expect(error.exit).toBe(2);
     expect(error.message).toBe(message);
     expect(error.hint).toMatch(hint);
-  });
-});
-
-describe("bad files name line and column", () => {
-  const rows: readonly (readonly [string, string, string, RegExp])[] = [
-    [
-      "an unknown key",
-      "store: file:///a\nship-intervall: 1s\n",
-      'seawall.yaml:2:1: unknown key "ship-intervall"',
-      /Did you mean ship-interval\?/,
-    ],
-    [
-      "a key in another style",
-      "shipInterval: 1s\n",
-      'seawall.yaml:1:1: unknown key "shipInterval"',
-      /Did you mean ship-interval\?/,
-    ],
-    ["a key unlike any", "colour: red\n", 'seawall.yaml:1:1: unknown key "colour"', /configuration\.md/],
-    ["a flag that is no key", "json: true\n", 'seawall.yaml:1:1: unknown key "json"', /./],
-    ["a file inside the file", "config: other.yaml\n", 'seawall.yaml:1:1: unknown key "config"', /./],
-    [
-      "a number for text",
-      "cluster: 2024\n",
-      "seawall.yaml:1:10: cluster: expected a name, found the number 2024",
-      /cluster: "2024"/,
-    ],
-    [
-      "text for a switch",
-      'synchronous: "yes"\n',
-      'seawall.yaml:1:14: synchronous: expected a boolean, found the text "yes"',
-      /without quotes/,
-    ],
-    [
-      "a word that YAML 1.2 leaves text",
-      "synchronous: on\n",
-      'seawall.yaml:1:14: synchronous: expected a boolean, found the text "on"',
-      /true or false/,
-    ],
-    [
-      "a switch for a number",
-      "compress-level: true\n",
-      "seawall.yaml:1:17: compress-level: expected an integer, found true",
-      /1 to 19/,
-    ],
-    ["a number without unit", "ship-interval: 5\n", 'seawall.yaml:1:16: ship-interval: "5" has no unit', /500ms/],
-    [
-      "a fraction for an integer",
-      "compress-level: 1.5\n",
-      'seawall.yaml:1:17: compress-level: "1.5" is not a whole number',
-      /1 to 19/,
-    ],
-    ["nothing", "store:\n", "seawall.yaml:1:7: store: expected a url, found nothing", /value/],
-    ["a list", "store: [a, b]\n", "seawall.yaml:1:1: store: expected a url, found a list or a mapping", /s3:/],
-    [
-      "a mapping",
-      "store:\n  url: s3://b\n",
-      "seawall.yaml:1:1: store: expected a url, found a list or a mapping",
-      /s3:/,
-    ],
-    [
-      "the same key twice",
-      "slot: a\nslot: b\n",
-      "seawall.yaml:2:1: malformed YAML: Map keys must be unique",
-      /flat list/,
-    ],
-    [
-      "a tab",
-      "store:\n\tfile:///a\n",
-      "seawall.yaml:2:1: malformed YAML: Tabs are not allowed as indentation",
-      /flat list/,
-    ],
-    ["an open quote", 'store: "file:///a\n', 'seawall.yaml:2:1: malformed YAML: Missing closing "quote', /flat list/],
-    ["a list at the top", "- store\n", "seawall.yaml:1:1: expected a mapping of options", /ship-interval: 1s/],
-    ["text at the top", "hello\n", "seawall.yaml:1:1: expected a mapping of options", /ship-interval: 1s/],
-    ["two documents", "slot: a\n---\nslot: b\n", "seawall.yaml:2:1: a second YAML document", /one document/],
-  ];
-  it.each(rows)("%s", async (_, file, message, hint) => {
-    const error = await refusal({ file, command: "check" });
-    expect(error.code).toBe("usage");
-    expect(error.message.startsWith(message), error.message).toBe(true);
-    expect(error.hint).toMatch(hint);
-  });
-
-  it("a file that is not there names itself and who named it", async () => {
-    const error = await refusal({ flags: { ...STORE, config: "/etc/none.yaml" } });
-    expect(error.message).toMatch(/^cannot read the configuration file \/etc\/none\.yaml: ENOENT/);
-    expect(error.hint).toMatch(/--config/);
-  });
-
-  it.each(["", "# only a comment\n", "---\n", "~\n"])("an empty file is no options: %j", async (file) => {
-    const { settings } = await load({ command: "check", file });
-    expect(settings.slot).toBe("seawall");
-  });
-
-  it("an anchor and its alias are plain YAML and work", async () => {
-    const { settings } = await load({ command: "check", file: "cluster: &n one\nslot: *n\n" });
-    expect([settings.cluster, settings.slot]).toEqual(["one", "one"]);
   });
 });
 

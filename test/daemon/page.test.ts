@@ -46,8 +46,8 @@ describe("the page", () => {
     const html = page({
       cluster: evil,
       store: evil,
-      server: { address: evil, version: evil },
-      errors: [{ at: evil, code: evil, message: evil, hint: evil }],
+      server: evil,
+      errors: [{ at: evil, code: evil, message: evil, hint: evil, times: 3 }],
       gaps: [{ timeline: 1, fromLsn: evil, toLsn: evil, detectedAt: evil, reason: evil }],
       slot: {
         name: evil,
@@ -117,8 +117,8 @@ describe("the page", () => {
     ],
     [
       "a spool that fills",
-      { durability: "spool", spool: { bytes: 900, limitBytes: 1000 } },
-      /Durable in the spool.*Spool 900 B/,
+      { durability: "spool", spoolBytes: 900, spoolLimitBytes: 1000, uploadedLsn: "16/B0000000" },
+      /In the spool, acknowledged.*Spool 900 B of 0.98 KiB; the store has all before 16\/B0000000/,
     ],
     ["an error", {}, /store-unavailable no answer from wal-archive Check the endpoint/],
     ["no error", { errors: [] }, /None since start/],

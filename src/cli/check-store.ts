@@ -1,0 +1,150 @@
+/**
+ * `check`, the store's side: writes, reads, lists and deletes one small object and leaves nothing behind, sees whether
+ * conditional writes hold, and whose archive is there.
+ */
+import { randomBytes } from "node:crypto";
+import { readIdentity } from "../archive/archive.ts";
+import { probeKey } from "../archive/keys.ts";
+import { humanSeconds } from "../daemon/human.ts";
+import { SeawallError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+import type { Finding } from "./check-findings.ts";
+
+export interface StoreCheckOptions {
+  readonly store: Store;
+  readonly cluster: string;
+  /** The server's; undefined when it could not be asked. */
+  readonly identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined;
+  readonly signal: AbortSignal;
+}
+
+const PROBE_BYTES = 8192;
+const CLOCK_SKEW_WARN_SECONDS = 30;
+
+export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {
+  const archive = await step("archive", () => checkArchive(options));
+  // Where even reading fails, writing is not tried: it is the same trouble once more.
+  return archive.some(({ verdict, name }) => verdict === "fail" && name !== "archive")
+    ? archive
+    : [...archive, ...(await checkAccess(options))];
+}
+
+async function checkArchive({ store, cluster, identity, signal }: StoreCheckOptions): Promise<Finding[]> {
+  const found = await readIdentity(store, cluster, { signal });
+  const name = "archive";
+  if (found === undefined) {
+    return [ok(name, `"${cluster}" in ${store.description} is empty: receive begins it`)];
+  }
+  const whose = `"${cluster}" in ${store.description} belongs to system identifier ${found.systemIdentifier}`;
+  if (identity === undefined) return [ok(name, whose)];
+  if (identity.systemIdentifier !== found.systemIdentifier) {
+    const message = `${whose}, the server's is ${identity.systemIdentifier}`;
+    return [failed(name, message, "Choose another --cluster or --store for this server.")];
+  }
+  if (identity.segmentSize !== found.segmentSize) {
+    const message = `${whose} with segments of ${found.segmentSize} bytes, the server has ${identity.segmentSize}`;
+    return [failed(name, message, "wal_segment_size was changed: archive the server under a new --cluster.")];
+  }
+  return [ok(name, `${whose}, which is this server`)];
+}
+
+/** The steps build on one another: the first that fails ends them. The probe is deleted whatever happens. */
+async function checkAccess({ store, cluster, signal }: StoreCheckOptions): Promise<Finding[]> {
+  const key = probeKey(cluster, randomBytes(8).toString("hex"));
+  const body = randomBytes(PROBE_BYTES);
+  const findings: Finding[] = [];
+  const run = async (name: string, action: () => Promise<Finding[]>): Promise<boolean> => {
+    const result = await step(name, action);
+    findings.push(...result);
+    return result.every(({ verdict }) => verdict !== "fail");
+  };
+  let written = false;
+  try {
+    written = await run("write", async () => {
+      const started = performance.now();
+      await store.put(key, body, { signal });
+      return [ok("write", `8 KiB in ${humanSeconds((performance.now() - started) / 1000)}`)];
+    });
+    if (!written) return findings;
+    const steps = [
+      () => run("conditional write", () => checkConditional(store, key, signal)),
+      () => run("read", () => checkRead(store, key, body, signal)),
+      () => run("list", () => checkList(store, key, signal)),
+    ];
+    for (const next of steps) if (!(await next())) break;
+  } finally {
+    // A write that failed may have taken effect all the same.
+    const deleted = await step("delete", () => checkDelete(store, key));
+    if (written) findings.push(...deleted);
+  }
+  return findings;
+}
+
+async function checkConditional(store: Store, key: string, signal: AbortSignal): Promise<Finding[]> {
+  const result = await store.put(key, randomBytes(PROBE_BYTES), { signal });
+  if (result === "exists") return [ok("conditional write", "an object that is there is not overwritten")];
+  return [
+    failed(
+      "conditional write",
+      "the store overwrote an object although it was asked not to",
+      "Use a store that supports If-None-Match on PUT: without it two receivers can destroy each other's WAL.",
+    ),
+  ];
+}
+
+async function checkRead(store: Store, key: string, body: Uint8Array, signal: AbortSignal): Promise<Finding[]> {
+  const whole = await store.get(key, { signal });
+  const range = await store.get(key, { signal, range: { offset: 100, length: 10 } });
+  const same = whole !== undefined && Buffer.compare(whole.body, body) === 0;
+  const rangeSame = range !== undefined && Buffer.compare(range.body, body.subarray(100, 110)) === 0;
+  if (!same || !rangeSame) {
+    return [
+      failed("read", "what came back is not what was written", "Something between here and the store alters data."),
+    ];
+  }
+  return [ok("read", "what was written comes back, whole and in ranges")];
+}
+
+async function checkList(store: Store, key: string, signal: AbortSignal): Promise<Finding[]> {
+  for await (const object of store.list(key, { signal })) {
+    if (object.key !== key) continue;
+    const skew = (object.modifiedAt.getTime() - Date.now()) / 1000;
+    if (Math.abs(skew) < CLOCK_SKEW_WARN_SECONDS) return [ok("list", "what was written is listed")];
+    return [
+      ok("list", "what was written is listed"),
+      {
+        group: "store",
+        name: "clock",
+        verdict: "warn",
+        message: `the store's clock is ${humanSeconds(Math.abs(skew))} ${skew > 0 ? "ahead of" : "behind"} ours`,
+        remedy: "Synchronise clocks with NTP: S3 refuses requests that are 15 minutes off.",
+      },
+    ];
+  }
+  return [failed("list", "what was written is not listed", "The store must list consistently right after a write.")];
+}
+
+async function checkDelete(store: Store, key: string): Promise<Finding[]> {
+  // Not cancelled with the command: the probe must not stay behind.
+  const signal = AbortSignal.timeout(30_000);
+  await store.delete([key], { signal });
+  if ((await store.head(key, { signal })) === undefined) return [ok("delete", "the probe is gone")];
+  return [failed("delete", "a deleted object is still there", "Check for object lock or versioning on this prefix.")];
+}
+
+async function step(name: string, action: () => Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof SeawallError) || error.code === "aborted" || error.code === "internal") throw error;
+    return [failed(name, error.message, error.hint)];
+  }
+}
+
+function ok(name: string, message: string): Finding {
+  return { group: "store", name, verdict: "ok", message, remedy: null };
+}
+
+function failed(name: string, message: string, remedy: string): Finding {
+  return { group: "store", name, verdict: "fail", message, remedy };
+}

@@ -1,0 +1,49 @@
+/** `seawall check`: everything `receive` needs, one line each, with its remedy. */
+import { EXIT } from "../errors.ts";
+import type { Finding, Verdict } from "./check-findings.ts";
+import { checkServer } from "./check-server.ts";
+import { checkStore } from "./check-store.ts";
+import { type CommandContext, connectionSettings, openPatientStore, printResult } from "./context.ts";
+import { type Colour, columns, painted } from "./table.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals } = context;
+  const wishes = { slot: settings.noSlot ? undefined : settings.slot, statusIntervalMs: settings.statusIntervalMs };
+  const server = await checkServer(await connectionSettings(context), wishes, signals.stop);
+  const findings = [...server.findings, ...(await storeFindings(context, server.identity))];
+  const ok = findings.every(({ verdict }) => verdict !== "fail");
+  await printResult(context, { ok, findings }, render(findings, context.io.colours));
+  return ok ? EXIT.done : EXIT.no;
+}
+
+async function storeFindings(
+  context: CommandContext,
+  identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined,
+): Promise<Finding[]> {
+  const { settings, signals } = context;
+  if (settings.store === undefined) {
+    return [{ group: "store", name: "store", verdict: "skip", message: "not checked", remedy: "Give --store." }];
+  }
+  const store = await openPatientStore(context, settings.store, { interactive: true });
+  try {
+    return await checkStore({ store, cluster: settings.cluster, identity, signal: signals.stop });
+  } finally {
+    await store.close();
+  }
+}
+
+const TONE: Readonly<Record<Verdict, Colour>> = { ok: "green", warn: "yellow", fail: "red", skip: "dim" };
+
+function render(findings: readonly Finding[], colours: boolean): string {
+  const rows = findings.map(({ verdict, name, message }) => [painted(verdict, TONE[verdict], colours), name, message]);
+  const lines = columns(rows).flatMap((line, i) => {
+    const finding = findings[i];
+    if (finding === undefined) return [];
+    const heading = findings[i - 1]?.group === finding.group ? [] : [`${i === 0 ? "" : "\n"}${finding.group}`];
+    const remedy = finding.remedy === null ? [] : [`        → ${finding.remedy}`];
+    return [...heading, `  ${line}`, ...remedy];
+  });
+  const count = (verdict: Verdict): number => findings.filter((finding) => finding.verdict === verdict).length;
+  lines.push("", `${count("fail")} failed, ${count("warn")} warnings, ${count("ok")} ok`);
+  return lines.join("\n");
+}

@@ -1,0 +1,188 @@
+/**
+ * The table of commands: what they are for, what they take, examples, exit statuses, and where their code is. The help,
+ * docs/commands.md and the tests read it; a command's own file is loaded only when it runs.
+ */
+import type { CommandName } from "../config/options.ts";
+import { EXIT } from "../errors.ts";
+import type { Command } from "./context.ts";
+
+export interface CommandSpec {
+  /** One line, for the list of commands. */
+  readonly summary: string;
+  /** Paragraphs for the command's own help. */
+  readonly description: string;
+  readonly args: readonly { readonly name: string; readonly help: string }[];
+  readonly examples: readonly { readonly line: string; readonly does: string }[];
+  readonly exits: readonly (readonly [number, string])[];
+  /**
+   * Exit status of whatever fails without a status of its own. `wal-fetch` must stay above 125 there: PostgreSQL takes
+   * a lower one for the end of the archive.
+   */
+  readonly unexpectedExit: number;
+  /** Runs until it is stopped: its errors belong into its log. */
+  readonly daemon?: true;
+  readonly load: () => Promise<{ readonly run: Command }>;
+}
+
+const USAGE = [EXIT.usage, "wrong options, environment or configuration file; nothing was touched"] as const;
+const OPERATIONAL = [EXIT.operational, "anything else that failed"] as const;
+const SERVER = [EXIT.server, "the server cannot be reached, refuses us, or lacks something"] as const;
+const STORE = [EXIT.store, "the store cannot be reached, refuses us, or lacks something"] as const;
+const DAMAGE = [
+  EXIT.damage,
+  "WAL or the archive is damaged, foreign or diverged; nothing doubtful was acknowledged",
+] as const;
+const INTERRUPTED = [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM"] as const;
+
+export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
+  receive: {
+    summary: "stream WAL from the server into the store, until stopped",
+    description:
+      "Streams WAL from the primary, verifies every record, stores it, and reports to the server as flushed exactly what is durable. " +
+      "It finds its place from the archive, then the slot, then the server, follows timelines, and reconnects by itself. " +
+      "SIGTERM and SIGINT store what has arrived, report it and exit; a second SIGINT exits at once and loses nothing acknowledged.",
+    args: [],
+    examples: [
+      { line: "seawall receive --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "into a directory" },
+      {
+        line: "seawall receive --store 's3://wal/prod?region=eu-central-1' --cluster orders",
+        does: "into S3; PGHOST, PGUSER and .pgpass say where from",
+      },
+      {
+        line: "seawall receive --config /etc/seawall.yaml --synchronous",
+        does: "as a synchronous standby: a commit waits for one PUT",
+      },
+    ],
+    exits: [
+      [EXIT.done, "stopped by a signal; everything received is stored"],
+      USAGE,
+      OPERATIONAL,
+      SERVER,
+      STORE,
+      DAMAGE,
+      [EXIT.interrupted, "second SIGINT: left at once"],
+    ],
+    unexpectedExit: EXIT.operational,
+    daemon: true,
+    load: () => import("./receive.ts"),
+  },
+  "slot create": {
+    summary: "create the physical replication slot, reserving WAL at once",
+    description:
+      "Creates the slot that keeps WAL on the server until Seawall has stored it. WAL is reserved from this moment on. " +
+      "A physical slot of that name that is there already is success.",
+    args: [],
+    examples: [
+      { line: "seawall slot create --dsn postgres://repl@db/", does: "the slot named seawall" },
+      { line: "seawall slot create --slot archive_a --json", does: "another name; the result as JSON" },
+    ],
+    exits: [[EXIT.done, "the slot is there"], USAGE, OPERATIONAL, SERVER, INTERRUPTED],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./slot-create.ts"),
+  },
+  "slot drop": {
+    summary: "drop the physical replication slot",
+    description:
+      "Drops the slot, so that the server no longer keeps WAL for Seawall. A slot in use is refused: stop the receiver first.",
+    args: [],
+    examples: [
+      { line: "seawall slot drop --dsn postgres://repl@db/", does: "the slot named seawall" },
+      { line: "seawall slot drop --slot archive_a --if-exists", does: "no complaint when it is gone already" },
+    ],
+    exits: [
+      [EXIT.done, "the slot is gone"],
+      [EXIT.no, "there is no such slot (without --if-exists)"],
+      USAGE,
+      OPERATIONAL,
+      SERVER,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./slot-drop.ts"),
+  },
+  check: {
+    summary: "preflight: server, role, settings, slot, store; each finding with its remedy",
+    description:
+      "Looks at everything `receive` needs, one line each: ok, warn or fail, with the remedy. It changes nothing on the server; " +
+      "in the store it writes, reads and deletes one small probe object.",
+    args: [],
+    examples: [
+      { line: "seawall check --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "server and store" },
+      { line: "seawall check --config /etc/seawall.yaml --json", does: "for a script" },
+    ],
+    exits: [
+      [EXIT.done, "nothing failed; warnings may stand"],
+      [EXIT.no, "at least one check failed"],
+      USAGE,
+      OPERATIONAL,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./check.ts"),
+  },
+  status: {
+    summary: "where every byte is: server, received, verified, stored; lag, slot",
+    description:
+      "Asks the running receiver at --listen; when none answers, it looks at the server and the store itself and says so.",
+    args: [],
+    examples: [
+      { line: "seawall status", does: "of the receiver on this machine" },
+      { line: "seawall status --json | jq .rpoSeconds", does: "one fact, for a script" },
+      { line: "seawall status --config /etc/seawall.yaml", does: "also when the receiver is down" },
+    ],
+    exits: [
+      [EXIT.done, "the status is known"],
+      USAGE,
+      [EXIT.operational, "no receiver answers, and neither server nor store was given to look at"],
+      SERVER,
+      STORE,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./status.ts"),
+  },
+  "wal-fetch": {
+    summary: "restore_command: fetch one WAL file from the archive",
+    description:
+      "Gives PostgreSQL a segment, the newest WAL of the open segment, a .partial or a .history file. The target appears whole or not at all.\n\n" +
+      'PostgreSQL takes an exit status of 1 to 125 for "the archive ends here" and goes on without the file. wal-fetch therefore exits 1 only ' +
+      "when the healthy store says that the file is not there and it lies beyond the archive's tip. Everything else, an outage, a gap, damage, " +
+      "a wrong option, exits above 125, which makes PostgreSQL stop recovery instead of promoting short of the tip.",
+    args: [
+      { name: "file", help: "name of the WAL file (%f)" },
+      { name: "target", help: "where to put it (%p)" },
+    ],
+    examples: [
+      { line: "restore_command = 'seawall wal-fetch --config /etc/seawall.yaml %f %p'", does: "in postgresql.conf" },
+      {
+        line: "seawall wal-fetch --store file:///var/lib/seawall 000000010000000000000003 ./segment",
+        does: "one segment by hand",
+      },
+    ],
+    exits: [
+      [EXIT.done, "the file is at its target"],
+      [EXIT.no, "the file is not in the archive and lies beyond its tip"],
+      [EXIT.abortRecovery, "anything else, wrong options included: PostgreSQL stops recovery"],
+      [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM, which PostgreSQL takes for its own shutdown"],
+    ],
+    unexpectedExit: EXIT.abortRecovery,
+    load: () => import("./wal-fetch.ts"),
+  },
+  "wal-push": {
+    summary: "archive_command: verify and store one WAL file",
+    description:
+      "For those who want archive_command beside or instead of the receiver: same rules, same keys. The segment is verified like " +
+      "streamed WAL; equal content already there is success, different content an error. PostgreSQL keeps the file and tries again after any failure.",
+    args: [{ name: "path", help: "path of the WAL file (%p)" }],
+    examples: [
+      { line: "archive_command = 'seawall wal-push --config /etc/seawall.yaml %p'", does: "in postgresql.conf" },
+      {
+        line: "seawall wal-push --store file:///var/lib/seawall pg_wal/000000010000000000000003",
+        does: "one segment by hand",
+      },
+    ],
+    exits: [[EXIT.done, "the file is stored"], USAGE, OPERATIONAL, STORE, DAMAGE, INTERRUPTED],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./wal-push.ts"),
+  },
+};

@@ -1,0 +1,71 @@
+/** What a command is given. A command reads it from top to bottom, prints its result, and returns its exit status. */
+import type { SettingKey, Settings } from "../config/options.ts";
+import type { RootLog } from "../log.ts";
+import type { ConnectionSettings } from "../replication/settings.ts";
+import { SeawallError } from "../errors.ts";
+import type { RetryEvent } from "../store/retry.ts";
+import type { Store } from "../store/store.ts";
+import type { Io } from "./io.ts";
+import type { Signals } from "./signals.ts";
+
+export interface CommandContext {
+  readonly settings: Settings;
+  /** Where each setting came from, for messages. */
+  readonly origins: ReadonlyMap<SettingKey, string>;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly io: Io;
+  readonly log: RootLog;
+  readonly signals: Signals;
+}
+
+/** Returns the exit status, or throws: a SeawallError brings its own. */
+export type Command = (context: CommandContext) => Promise<number>;
+
+/** Prints a result: as JSON with --json, as text otherwise. */
+export async function printResult(context: CommandContext, result: unknown, text: string): Promise<void> {
+  await context.io.out(context.settings.json ? `${JSON.stringify(result)}\n` : `${text}\n`);
+}
+
+/** For commands that say nothing without --json. */
+export async function printIfJson(context: CommandContext, result: unknown): Promise<void> {
+  if (context.settings.json) await context.io.out(`${JSON.stringify(result)}\n`);
+}
+
+/** Commands that somebody waits for give the store less time, unless they were told how much. */
+const INTERACTIVE_RETRY_MS = 10_000;
+
+/** A store that tries again within --store-retry-for, and tells when it does. */
+export async function openPatientStore(
+  context: CommandContext,
+  url: string,
+  options: { readonly interactive?: boolean } = {},
+): Promise<Store> {
+  const { settings, origins, env, log } = context;
+  const impatient = options.interactive === true && origins.get("storeRetryForMs") === "default";
+  const { openStore } = await import("../store/open.ts");
+  const { DEFAULT_RETRY_POLICY, withRetry } = await import("../store/retry.ts");
+  const retry = {
+    policy: {
+      ...DEFAULT_RETRY_POLICY,
+      attemptTimeoutMs: settings.storeTimeoutMs,
+      elapsedMsMax: impatient ? INTERACTIVE_RETRY_MS : settings.storeRetryForMs,
+    },
+    onRetry: ({ what, attempt, error, waitMs }: RetryEvent) =>
+      log.warn("trying again", { what, attempt, waitMs: Math.round(waitMs), err: error }),
+  };
+  return withRetry(openStore(url, { env, partRetry: retry }), retry);
+}
+
+/** How to connect to the server; pg is not loaded yet. Throws `usage`. */
+export async function connectionSettings(context: CommandContext): Promise<ConnectionSettings> {
+  const { parseConninfo } = await import("../replication/conninfo.ts");
+  const { processConninfoSources } = await import("../replication/conninfo-files.ts");
+  return parseConninfo(processConninfoSources(context.settings.dsn, context.env));
+}
+
+/** The store that receive, wal-fetch and wal-push cannot do without; the loader has seen to it. */
+export function requiredStore(context: CommandContext): string {
+  if (context.settings.store === undefined) throw new SeawallError("internal", "no store");
+  return context.settings.store;
+}

@@ -1,0 +1,45 @@
+/** An error as the user sees it: what failed, why, what to try. Plain lines, or one JSON object with --json. */
+import { SeawallError } from "../errors.ts";
+import { causesOf, redactSecrets } from "../log.ts";
+
+export interface Failure {
+  readonly text: string;
+  readonly exit: number;
+}
+
+export interface FailureOptions {
+  readonly json: boolean;
+  /** The status of anything that is no `usage` error and has no status of its own here. */
+  readonly unexpectedExit: number;
+  readonly usageExit: number;
+  /** All failures leave with `unexpectedExit` (wal-fetch). */
+  readonly always?: boolean;
+}
+
+export function describeFailure(error: unknown, options: FailureOptions): Failure {
+  const known = error instanceof SeawallError ? error : undefined;
+  const exit = exitOf(known, options);
+  const message = redactSecrets(error instanceof Error ? error.message : String(error));
+  const causes = error instanceof Error ? causesOf(error).map((cause) => redactSecrets(cause.message)) : [];
+  const isBug = known === undefined || known.code === "internal";
+  const hint = known?.hint ?? "This is a bug in Seawall: please report it with the lines above.";
+  if (options.json) {
+    const code = known?.code ?? "internal";
+    const details = known === undefined || Object.keys(known.details).length === 0 ? {} : { details: known.details };
+    return { text: `${JSON.stringify({ error: { code, message, causes, hint, ...details, exit } })}\n`, exit };
+  }
+  const code = known === undefined || known.code === "usage" ? "" : ` [${known.code}]`;
+  const lines = [
+    `error: ${message}${code}`,
+    // Causes often repeat what the error says already.
+    ...causes.filter((cause) => cause !== "" && !message.includes(cause)).map((cause) => `  because: ${cause}`),
+    ...(isBug && error instanceof Error && error.stack !== undefined ? [redactSecrets(error.stack)] : []),
+    ...(hint === "" ? [] : [`hint: ${redactSecrets(hint)}`]),
+  ];
+  return { text: `${lines.join("\n")}\n`, exit };
+}
+
+function exitOf(known: SeawallError | undefined, options: FailureOptions): number {
+  if (known === undefined || options.always === true) return options.unexpectedExit;
+  return known.code === "usage" ? options.usageExit : known.exit;
+}

@@ -1,0 +1,38 @@
+/** The only way to the terminal: results to stdout, words about them to stderr. A reader that went away is no error. */
+import type { Writable } from "node:stream";
+
+export interface Io {
+  /** Resolves when the text has been handed to the system. */
+  out(text: string): Promise<void>;
+  err(text: string): void;
+  /** Whether stdout may have colours: a terminal, and NO_COLOR is not set. */
+  readonly colours: boolean;
+  /** stderr is a terminal: somebody is looking. */
+  readonly interactive: boolean;
+}
+
+export function processIo(): Io {
+  const out = quietPipe(process.stdout);
+  const err = quietPipe(process.stderr);
+  const noColour = process.env["NO_COLOR"];
+  return {
+    out,
+    err: (text) => void err(text),
+    colours: process.stdout.isTTY && (noColour === undefined || noColour === ""),
+    interactive: process.stderr.isTTY,
+  };
+}
+
+/** `seawall status | head -1` closes the pipe while we write: what nobody reads is not written, and that is all. */
+function quietPipe(stream: Writable): (text: string) => Promise<void> {
+  let closed = false;
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    closed = true;
+  });
+  return (text) =>
+    new Promise((resolve) => {
+      if (closed) resolve();
+      else stream.write(text, () => resolve());
+    });
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env node
+/**
+ * The process: from here the program is loaded, and only here the process ends.
+ *
+ * PostgreSQL takes any exit status of a restore_command from 1 to 125 for "the archive ends here". Node.js exits with 1
+ * when a module cannot be loaded and with 0 when it runs out of things to do, so the status is set before anything else.
+ */
+const args = process.argv.slice(2);
+const WAL_FILE = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?$/;
+const isRestoreCommand =
+  args.includes("wal-fetch") || (args.some((arg) => WAL_FILE.test(arg)) && !args.includes("wal-push"));
+const failureExit = isRestoreCommand ? 200 : 3;
+process.exitCode = failureExit;
+
+const fail = (error: unknown): void => {
+  process.stderr.write(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exit(failureExit);
+};
+process.on("uncaughtException", fail);
+
+try {
+  if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
+    // The one answer that needs nothing loaded.
+    const { seawallVersion } = await import("./version.ts");
+    process.stdout.write(`seawall ${seawallVersion()}\n`);
+    process.exit(0);
+  }
+  const { runProgram } = await import("./program.ts");
+  const { processIo } = await import("./io.ts");
+  const { listenForSignals } = await import("./signals.ts");
+  const usageExit = isRestoreCommand ? failureExit : 2;
+  const io = processIo();
+  const exit = await runProgram({ args, env: process.env, io, signals: listenForSignals(io), usageExit });
+  // Not process.exitCode alone: a stray handle must not keep a finished command alive.
+  process.exit(exit);
+} catch (error) {
+  fail(error);
+}
+
+export {};

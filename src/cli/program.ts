@@ -1,0 +1,202 @@
+/**
+ * From arguments to a command and its exit status: parse with commander what the two tables describe, load the settings,
+ * load the command's own file, run it, and turn whatever it throws into words.
+ */
+import { readFile } from "node:fs/promises";
+import { Command as Commander, CommanderError, Option } from "commander";
+import { loadSettings } from "../config/load.ts";
+import {
+  COMMAND_NAMES,
+  type CommandName,
+  defaultText,
+  isNegatable,
+  OPTION_ROWS,
+  type OptionSpec,
+} from "../config/options.ts";
+import { nearest } from "../config/suggest.ts";
+import { EXIT, SeawallError } from "../errors.ts";
+import { createLog } from "../log.ts";
+import { COMMANDS, type CommandSpec } from "./commands.ts";
+import { describeFailure } from "./failure.ts";
+import { describeExits, helpTail } from "./help.ts";
+import type { Io } from "./io.ts";
+import type { Signals } from "./signals.ts";
+import { seawallVersion } from "./version.ts";
+
+export interface ProgramInput {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly io: Io;
+  readonly signals: Signals;
+  /** 2, but above 125 where PostgreSQL may be waiting for the answer. */
+  readonly usageExit: number;
+}
+
+interface Parsed {
+  readonly name: CommandName;
+  readonly flags: ReadonlyMap<string, string | boolean>;
+  readonly args: readonly string[];
+}
+
+/** Resolves with the exit status; throws only what is a bug in this file. */
+export async function runProgram(input: ProgramInput): Promise<number> {
+  const { args, io, usageExit } = input;
+  const json = args.includes("--json");
+  let parsed: Parsed | { readonly help: string; readonly exit: number };
+  try {
+    parsed = parse(args);
+  } catch (error) {
+    const { text, exit } = describeFailure(error, { json, usageExit, unexpectedExit: EXIT.operational });
+    io.err(text);
+    return exit;
+  }
+  if ("help" in parsed) {
+    if (parsed.exit === EXIT.done) await io.out(parsed.help);
+    else io.err(parsed.help);
+    return parsed.exit === EXIT.done ? EXIT.done : usageExit;
+  }
+  return runCommand(parsed, input, json);
+}
+
+async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): Promise<number> {
+  const { env, io, signals, usageExit } = input;
+  const spec = COMMANDS[parsed.name];
+  const always = spec.unexpectedExit > 125;
+  const failure = {
+    json,
+    unexpectedExit: spec.unexpectedExit,
+    usageExit: always ? spec.unexpectedExit : usageExit,
+    always,
+  };
+  let log = createLog({ level: "silent", format: "json" });
+  try {
+    const { settings, origins } = await loadSettings({
+      command: parsed.name,
+      flags: parsed.flags,
+      env,
+      readFile: (path) => readFile(path, "utf8"),
+    });
+    log = createLog({ level: settings.logLevel, format: settings.logFormat, buffered: spec.daemon === true });
+    const { run } = await spec.load();
+    return await run({ settings, origins, args: parsed.args, env, io, log, signals });
+  } catch (error) {
+    const interrupted = signals.exit();
+    if (interrupted !== undefined && error instanceof SeawallError && error.code === "aborted") return interrupted;
+    log.flush();
+    const { text, exit } = describeFailure(error, failure);
+    io.err(text);
+    return exit;
+  } finally {
+    log.flush();
+  }
+}
+
+const HELP_WIDTH = 100;
+
+/** Throws `usage`. Help is a result, not an effect: the caller prints it. */
+function parse(args: readonly string[]): Parsed | { readonly help: string; readonly exit: number } {
+  let parsed: Parsed | undefined;
+  let help = "";
+  const program = buildProgram((found) => (parsed = found));
+  const output = {
+    writeOut: (text: string) => (help += text),
+    writeErr: (text: string) => (help += text),
+    getOutHelpWidth: () => HELP_WIDTH,
+    getErrHelpWidth: () => HELP_WIDTH,
+  };
+  for (const command of allCommands(program)) command.exitOverride().configureOutput(output);
+  try {
+    program.parse([...args], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code === "commander.helpDisplayed" || error.code === "commander.version")
+      return { help, exit: EXIT.done };
+    if (error.code === "commander.help") return { help, exit: args[0] === "help" ? EXIT.done : EXIT.usage };
+    throw usageError(error, args);
+  }
+  if (parsed === undefined) throw new SeawallError("internal", "no command was chosen");
+  return parsed;
+}
+
+function allCommands(command: Commander): Commander[] {
+  return [command, ...command.commands.flatMap(allCommands)];
+}
+
+export function buildProgram(chosen: (parsed: Parsed) => void): Commander {
+  const program = new Commander("seawall")
+    .description("Streams PostgreSQL's write-ahead log into object storage while it is being written.")
+    .version(`seawall ${seawallVersion()}`, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .helpCommand("help [command]", "print help for a command")
+    .addHelpText("after", () => helpTail([], describeExits()))
+    .showSuggestionAfterError(false);
+  const groups = new Map<string, Commander>();
+  for (const name of COMMAND_NAMES) {
+    const [first = name, second] = name.split(" ");
+    let parent = program;
+    if (second !== undefined) {
+      const group = groups.get(first) ?? program.command(first).description("manage the physical replication slot");
+      groups.set(first, group.helpOption("-h, --help", "print help").showSuggestionAfterError(false));
+      parent = group;
+    }
+    addCommand(parent, second ?? first, name, chosen);
+  }
+  return program;
+}
+
+function addCommand(parent: Commander, word: string, name: CommandName, chosen: (parsed: Parsed) => void): void {
+  const spec: CommandSpec = COMMANDS[name];
+  const command = parent
+    .command(word)
+    .summary(spec.summary)
+    .description(spec.description)
+    .helpOption("-h, --help", "print help")
+    .showSuggestionAfterError(false)
+    .addHelpText("after", () => helpTail(spec.examples, spec.exits));
+  for (const arg of spec.args) command.argument(`<${arg.name}>`, arg.help);
+  const flags = new Map<string, string | boolean>();
+  for (const [, option] of OPTION_ROWS) if (option.commands.includes(name)) addOption(command, option, flags);
+  command.action(() => chosen({ name, flags, args: command.args }));
+}
+
+/** Values are collected as they are written: types, defaults and precedence are the loader's. */
+function addOption(command: Commander, spec: OptionSpec<unknown>, flags: Map<string, string | boolean>): void {
+  const shownDefault = spec.type === "boolean" ? undefined : defaultText(spec);
+  const help = shownDefault === undefined ? spec.help : `${spec.help} (default: ${shownDefault})`;
+  if (spec.type !== "boolean") {
+    command.addOption(new Option(`--${spec.name} <${spec.placeholder}>`, help));
+    command.on(`option:${spec.name}`, (value: string) => flags.set(spec.name, value));
+    return;
+  }
+  const onByDefault = spec.default === true;
+  command.addOption(new Option(`--${spec.name}`, help).hideHelp(onByDefault));
+  command.on(`option:${spec.name}`, () => flags.set(spec.name, true));
+  if (!isNegatable(spec)) return;
+  command.addOption(new Option(`--no-${spec.name}`, `do not ${help}`).hideHelp(!onByDefault));
+  command.on(`option:no-${spec.name}`, () => flags.set(spec.name, false));
+}
+
+/** commander's complaint in our words, with the nearest thing that exists. */
+function usageError(error: CommanderError, args: readonly string[]): SeawallError {
+  const message = error.message.replace(/^error: /, "").replaceAll("'", '"');
+  const command = COMMAND_NAMES.find((name) => name.split(" ").every((word, i) => args[i] === word));
+  const seeHelp = command === undefined ? "Run seawall --help." : `Run seawall ${command} --help.`;
+  const wrong = /"(.*)"/.exec(message)?.[1] ?? "";
+  if (error.code === "commander.unknownOption") {
+    if (command === undefined && args[0] === wrong) {
+      return new SeawallError("usage", message, { hint: "Options follow the command: seawall receive --store …" });
+    }
+    const known = OPTION_ROWS.filter(([, spec]) => command === undefined || spec.commands.includes(command));
+    const near = nearest(
+      wrong,
+      known.map(([, spec]) => `--${spec.name}`),
+    );
+    return new SeawallError("usage", message, { hint: near === undefined ? seeHelp : `Did you mean ${near}?` });
+  }
+  if (error.code === "commander.unknownCommand") {
+    const words = COMMAND_NAMES.flatMap((name) => name.split(" "));
+    const near = nearest(wrong, words);
+    return new SeawallError("usage", message, { hint: near === undefined ? seeHelp : `Did you mean ${near}?` });
+  }
+  return new SeawallError("usage", message, { hint: seeHelp });
+}

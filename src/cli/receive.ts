@@ -1,0 +1,32 @@
+/** `seawall receive`: the daemon, until a signal. */
+import { EXIT, SeawallError } from "../errors.ts";
+import { runDaemon } from "../daemon/daemon.ts";
+import { type CommandContext, connectionSettings, requiredStore } from "./context.ts";
+import { seawallVersion } from "./version.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, env, log, signals, io } = context;
+  const connection = await connectionSettings(context);
+  try {
+    await runDaemon({
+      settings,
+      storeUrl: requiredStore(context),
+      connection,
+      env,
+      version: seawallVersion(),
+      log,
+      stop: signals.stop,
+      // A second signal ends the process (signals.ts): nothing acknowledged is lost by that, so nothing is left to do.
+      kill: new AbortController().signal,
+    });
+  } catch (error) {
+    // Nothing has begun: said like any other usage error.
+    if (error instanceof SeawallError && error.code === "usage") throw error;
+    // The log is where a daemon's end is looked for; people at a terminal get the error in words as well.
+    log.error("stopped by an error", { err: error });
+    if (io.interactive || settings.json || !(error instanceof SeawallError)) throw error;
+    return error.exit;
+  }
+  log.info("stopped");
+  return EXIT.done;
+}

@@ -1,0 +1,48 @@
+/** The status, as metrics: called before each scrape. */
+import type { Metrics } from "../metrics/registry.ts";
+import { parseLsn } from "../wal/lsn.ts";
+import type { StatusDocument } from "./status-document.ts";
+
+export function copyStatus(status: StatusDocument, metrics: Metrics): void {
+  const { counters, slot } = status;
+  metrics.set("serverLsn", position(status.serverLsn));
+  metrics.set("receivedLsn", position(status.receivedLsn));
+  metrics.set("verifiedLsn", position(status.verifiedLsn));
+  metrics.set("storedLsn", position(status.storedLsn));
+  metrics.set("reportedLsn", position(status.reportedLsn));
+  metrics.set("lag", status.lagBytes ?? undefined);
+  metrics.set("rpo", status.rpoSeconds ?? undefined);
+  metrics.set("timeline", status.timeline ?? undefined);
+  metrics.set("gaps", status.gaps.length);
+  metrics.setState("state", "state", status.state);
+  metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
+  metrics.set("unstored", unstoredBytes(status));
+  if (counters !== null) {
+    metrics.raiseTo("receivedBytes", counters.receivedBytes);
+    metrics.raiseTo("verifiedRecords", counters.records);
+    metrics.raiseTo("commits", counters.commits);
+    metrics.raiseTo("reconnects", counters.reconnects);
+    metrics.raiseTo("sealedSegments", counters.segmentsSealed);
+    metrics.raiseTo("storedChunks", counters.chunksStored);
+  }
+  metrics.set("uploadedLsn", position(status.uploadedLsn));
+  metrics.set("spool", status.spoolBytes ?? undefined);
+  metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
+  metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
+  metrics.set("slotSafe", slot?.safeBytes ?? undefined);
+  metrics.setState(
+    "slotState",
+    "status",
+    slot === null ? undefined : slot.exists ? (slot.walStatus ?? "none") : "missing",
+  );
+}
+
+function position(lsn: string | null): number | undefined {
+  return lsn === null ? undefined : Number(parseLsn(lsn));
+}
+
+function unstoredBytes(status: StatusDocument): number | undefined {
+  const received = position(status.receivedLsn);
+  const stored = position(status.storedLsn);
+  return received === undefined || stored === undefined ? undefined : Math.max(0, received - stored);
+}

@@ -1,0 +1,131 @@
+/**
+ * The status without a receiver: what the server says of itself and our slot, and how far the archive reaches. Either side
+ * may be missing or failing; the other is told all the same.
+ */
+import { openArchive } from "../archive/archive.ts";
+import { findTip, listGaps } from "../archive/tip.ts";
+import { readSlotStatus } from "./slot-monitor.ts";
+import type { SlotStatus } from "../receive/status.ts";
+import { ReplicationConnection } from "../replication/connection.ts";
+import type { ConnectionSettings } from "../replication/settings.ts";
+import type { Store } from "../store/store.ts";
+import { bytesBetween, formatLsn, type Lsn } from "../wal/lsn.ts";
+import { Journal } from "./journal.ts";
+import type { GapDocument, StatusDocument } from "./status-document.ts";
+
+export interface OutsideViewOptions {
+  readonly cluster: string;
+  readonly slot: string | undefined;
+  /** Undefined: not to be looked at. */
+  readonly connection: ConnectionSettings | undefined;
+  readonly store: Store | undefined;
+  readonly version: string;
+  readonly nowMs: () => number;
+  readonly signal: AbortSignal;
+}
+
+export interface OutsideView {
+  readonly status: StatusDocument;
+  /** What could not be looked at, and why. */
+  readonly failures: readonly unknown[];
+}
+
+interface ServerView {
+  readonly server: string;
+  readonly serverVersion: number;
+  readonly systemIdentifier: bigint;
+  readonly timeline: number;
+  readonly flushLsn: Lsn;
+  readonly slot: SlotStatus | null;
+}
+
+interface ArchiveView {
+  readonly systemIdentifier: bigint;
+  readonly segmentSize: number;
+  readonly tip: Lsn | undefined;
+  readonly timeline: number | undefined;
+  readonly gaps: readonly GapDocument[];
+}
+
+export async function lookFromOutside(options: OutsideViewOptions): Promise<OutsideView> {
+  const { cluster, connection, store, version, nowMs, signal } = options;
+  const failures: unknown[] = [];
+  const journal = new Journal({ nowMs, onError: () => undefined });
+  const attempt = async <T>(look: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await look;
+    } catch (error) {
+      failures.push(error);
+      journal.note(error);
+      return undefined;
+    }
+  };
+  const [server, archive] = await Promise.all([
+    connection === undefined ? undefined : attempt(lookAtServer(connection, options.slot, signal)),
+    store === undefined ? undefined : attempt(lookAtArchive(store, cluster, signal)),
+  ]);
+  const identifier = server?.systemIdentifier ?? archive?.systemIdentifier;
+  const lagBytes =
+    server === undefined || archive?.tip === undefined ? null : Math.max(0, bytesBetween(archive.tip, server.flushLsn));
+  const status: StatusDocument = {
+    source: "server-and-store",
+    cluster,
+    state: "unreachable",
+    systemIdentifier: identifier?.toString() ?? null,
+    timeline: server?.timeline ?? archive?.timeline ?? null,
+    serverLsn: server === undefined ? null : formatLsn(server.flushLsn),
+    receivedLsn: null,
+    verifiedLsn: null,
+    storedLsn: archive?.tip === undefined ? null : formatLsn(archive.tip),
+    reportedLsn: null,
+    lagBytes,
+    rpoSeconds: null,
+    slot: server?.slot ?? null,
+    synchronous: false,
+    durability: "store",
+    spoolBytes: null,
+    spoolLimitBytes: null,
+    uploadedLsn: null,
+    server: server?.server ?? null,
+    serverVersion: server?.serverVersion ?? null,
+    segmentSize: archive?.segmentSize ?? null,
+    store: store?.description ?? null,
+    startedAt: null,
+    streamingSince: null,
+    lastMessageAt: null,
+    bufferSegmentsInUse: 0,
+    waitingForStore: false,
+    counters: null,
+    gaps: archive?.gaps ?? [],
+    lastError: null,
+    errors: journal.errors(),
+    progressAgeSeconds: null,
+    version,
+    at: new Date(nowMs()).toISOString(),
+  };
+  return { status, failures };
+}
+
+async function lookAtServer(
+  connection: ConnectionSettings,
+  slot: string | undefined,
+  signal: AbortSignal,
+): Promise<ServerView> {
+  await using walsender = await ReplicationConnection.connect(connection, { signal });
+  const { systemIdentifier, timeline, xlogpos } = await walsender.identifySystem();
+  const { server, serverVersion } = walsender;
+  const found = slot === undefined ? null : await readSlotStatus(connection, slot, signal);
+  return { server, serverVersion, systemIdentifier, timeline, flushLsn: xlogpos, slot: found };
+}
+
+async function lookAtArchive(store: Store, cluster: string, signal: AbortSignal): Promise<ArchiveView> {
+  const archive = await openArchive(store, cluster, { signal });
+  const [tip, gaps] = await Promise.all([findTip(archive, { signal }), listGaps(archive, { signal })]);
+  return {
+    systemIdentifier: archive.identity.systemIdentifier,
+    segmentSize: archive.identity.segmentSize,
+    tip: tip?.lsn,
+    timeline: tip?.timeline,
+    gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
+  };
+}
