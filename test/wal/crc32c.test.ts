@@ -10,7 +10,7 @@ import {
   crcUpdateWords,
   NATIVE_FROM_BYTES,
 } from "../../src/wal/crc32c.ts";
-import { randomBytes, seeded } from "./random.ts";
+import { randomFrom } from "../harness/random.ts";
 
 describe("CRC-32C", () => {
   // RFC 3720, appendix B.4, and the check value of the CRC catalogues.
@@ -25,8 +25,7 @@ describe("CRC-32C", () => {
     expect(crc32c(bytes)).toBe(expected);
   });
 
-  const random = seeded(1);
-  const bytes = randomBytes(random, NATIVE_FROM_BYTES * 2 + 40);
+  const bytes = randomFrom(1).bytes(NATIVE_FROM_BYTES * 2 + 40);
 
   it("is the same from tables and from native code, for every length around the crossover and every alignment", () => {
     const lengths = [...Array(80).keys(), ...Array.from({ length: 20 }, (_, i) => NATIVE_FROM_BYTES - 10 + i)];

@@ -1,7 +1,7 @@
 /** The verifier on WAL written in memory: every border, every cut. Real servers: oracle.test.ts. */
 import { describe, expect, it } from "vitest";
 import { addBytes, formatLsn, lsnOf, parseLsn } from "../../src/wal/lsn.ts";
-import { between, pick, randomBytes, seeded } from "./random.ts";
+import { randomFrom } from "../harness/random.ts";
 import { filled, MIB, toSegmentEnd, verifierFor, WalWriter, type WriterOptions } from "./wal-writer.ts";
 
 describe("records are found wherever they lie", () => {
@@ -110,12 +110,12 @@ describe("the input may be cut anywhere", () => {
   });
 
   it.each([1, 2, 3, 4])("at random, from buffers of any alignment (seed %i)", (seed) => {
-    const random = seeded(seed);
+    const random = randomFrom(seed);
     const { verifier, records } = verifierFor(writer);
     for (let at = 0; at < bytes.length;) {
-      const take = Math.min(bytes.length - at, between(random, 0, pick(random, [4, 40, 400, 4000, 40_000])));
+      const take = Math.min(bytes.length - at, random.between(0, random.pick([4, 40, 400, 4000, 40_000])));
       const shifted = new Uint8Array(take + 16);
-      const by = between(random, 0, 16);
+      const by = random.between(0, 16);
       shifted.set(bytes.subarray(at, at + take), by);
       verifier.push(shifted.subarray(by, by + take));
       at += take;
@@ -125,26 +125,26 @@ describe("the input may be cut anywhere", () => {
 });
 
 it.each([1, 2, 3, 4, 5, 6, 7, 8])("random WAL in random pieces is found as it was written (seed %i)", (seed) => {
-  const random = seeded(seed);
-  const writer = new WalWriter({ start: lsnOf(BigInt(between(random, 1, 8192)) * BigInt(MIB)) });
+  const random = randomFrom(seed);
+  const writer = new WalWriter({ start: lsnOf(BigInt(random.between(1, 8192)) * BigInt(MIB)) });
   const until = addBytes(writer.start, 2.5 * MIB);
   while (writer.position < until) {
-    const what = random();
+    const what = random.next();
     if (what < 0.002) writer.switchSegment();
-    else if (what < 0.004) writer.overwrite(writer.abort({ data: filled(60_000) }, between(random, 1, 7)));
-    else if (what < 0.01) writer.write({ data: randomBytes(random, between(random, 8000, 60_000)) });
-    else if (what < 0.3 && writer.roomOnPage > 100) writer.fillPage(between(random, 0, 9) * 8);
+    else if (what < 0.004) writer.overwrite(writer.abort({ data: filled(60_000) }, random.between(1, 7)));
+    else if (what < 0.01) writer.write({ data: random.bytes(random.between(8000, 60_000)) });
+    else if (what < 0.3 && writer.roomOnPage > 100) writer.fillPage(random.between(0, 9) * 8);
     else
       writer.write({
-        rmid: between(random, 2, 22),
-        info: between(random, 0, 256),
-        data: randomBytes(random, between(random, 0, 700)),
+        rmid: random.between(2, 21),
+        info: random.between(0, 255),
+        data: random.bytes(random.between(0, 700)),
       });
   }
   const { verifier, records } = verifierFor(writer);
   const bytes = writer.bytes;
   for (let at = 0; at < bytes.length;) {
-    const take = Math.min(bytes.length - at, between(random, 1, pick(random, [10, 1000, 100_000])));
+    const take = Math.min(bytes.length - at, random.between(1, random.pick([10, 1000, 100_000])));
     verifier.push(bytes.subarray(at, at + take));
     at += take;
   }
