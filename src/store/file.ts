@@ -196,15 +196,9 @@ export class FileStore implements Store {
   /** The whole of a put, in order. */
   async #create(key: string, signal: AbortSignal | undefined, fill: (fd: number) => Promise<void>): Promise<PutResult> {
     const folder = parentOf(key);
-    this.#prepared ??= this.#prepare();
-    await this.#prepared.catch((error: unknown) => {
-      this.#prepared = undefined;
-      throw error;
-    });
+    const { temp, fd } = await this.#openTemp();
     const ready = this.#directories.ensure(folder);
     ready.catch(() => undefined); // Awaited below, unless the write fails first.
-    const temp = `${this.#root}/${TEMP_FOLDER}/${process.pid}-${randomBytes(8).toString("hex")}`;
-    const fd = await fs.open(temp, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);
     let result: PutResult;
     let tidied: Promise<unknown> | undefined;
     try {
@@ -223,6 +217,23 @@ export class FileStore implements Store {
     return result;
   }
 
+  async #openTemp(): Promise<{ temp: string; fd: number }> {
+    const temp = `${this.#root}/${TEMP_FOLDER}/${process.pid}-${randomBytes(8).toString("hex")}`;
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+    for (let attempt = 1; ; attempt += 1) {
+      const isFirst = this.#prepared === undefined;
+      this.#prepared ??= this.#prepare();
+      try {
+        await this.#prepared;
+        return { temp, fd: await fs.open(temp, flags, FILE_MODE) };
+      } catch (error) {
+        this.#prepared = undefined;
+        // The folder was there once: somebody tidied up, or another file system is mounted now. Make it again.
+        if (isFirst || attempt === LINK_ATTEMPTS || errnoOf(error) !== "ENOENT") throw error;
+      }
+    }
+  }
+
   async #link(temp: string, key: string, folder: string): Promise<PutResult> {
     const path = `${this.#root}/${key}`;
     for (let attempt = 1; ; attempt += 1) {
@@ -234,13 +245,23 @@ export class FileStore implements Store {
           if ((await infoOf(this.#root, key)) !== undefined || !(await isDirectory(path))) return "exists";
           throw new SeawallError("store-unsupported", `put ${key}: a directory of that name is in ${this.description}`);
         }
+        if (errnoOf(error) !== "ENOENT") throw error;
+        await this.#checkRoot();
+        if (attempt === LINK_ATTEMPTS) {
+          throw new SeawallError(
+            "store-unavailable",
+            `put ${key}: the temporary file or the directory keeps vanishing`,
+            {
+              cause: error,
+              hint: `Something removes files below ${this.#root}: let it leave ${TEMP_FOLDER} alone.`,
+            },
+          );
+        }
         // A concurrent delete emptied the directory and removed it: make it again.
-        if (errnoOf(error) !== "ENOENT" || attempt === LINK_ATTEMPTS) throw error;
         this.#directories.forget(folder);
         await this.#directories.ensure(folder).catch((cause: unknown) => {
           if (errnoOf(cause) !== "ENOENT") throw cause;
         });
-        await this.#checkRoot();
       }
     }
   }
