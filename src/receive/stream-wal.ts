@@ -144,6 +144,8 @@ async function takeWal(
     let open = assembler.open;
     if (open === undefined) {
       state.waitingForStore = true;
+      // Borrowed until the stream is read again, which a graceful stop may do while we wait.
+      rest = Buffer.from(rest);
       open = await assembler.segment(broken.signal);
       shipper.begin(open);
       state.waitingForStore = false;

@@ -73,9 +73,10 @@ export class ReplicationConnection implements AsyncDisposable {
   /** Throws `server-…` with the remedy in its hint, or `aborted`. */
   static async connect(settings: ConnectionSettings, options: ConnectionOptions = {}): Promise<ReplicationConnection> {
     const opened = await openConnection({ settings, replication: true, ...options });
-    const { socket, leftover } = opened.opening.release();
+    const { socket, reused, leftover } = opened.opening.release();
     const session = new WireSession({
       socket,
+      reused,
       leftover,
       context: opened.context,
       parameters: opened.opening.parameters,

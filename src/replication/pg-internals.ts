@@ -8,7 +8,7 @@
  * parsing; `client.getStartupConf()` gives the startup parameters. test/replication/connection.test.ts fails when any of
  * these changes.
  */
-import { Socket } from "node:net";
+import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
@@ -41,6 +41,8 @@ export interface AuthenticationRequest {
 
 export interface OpenSocket {
   readonly socket: Duplex;
+  /** Without TLS: the socket reads into one buffer, over and over, instead of a new one each time. */
+  readonly reused: ReusedReads | undefined;
   /** Bytes received after ReadyForQuery: they belong to whoever takes the socket over. */
   readonly leftover: Uint8Array;
 }
@@ -59,10 +61,36 @@ interface PgClientInside {
 /** SCRAM iteration counts above this are taken for an attempt to keep this process busy. */
 const SCRAM_ITERATIONS_MAX = 10_000_000;
 
+/** One read(2) at most. Allocated once: at full rate, a new one for each read is garbage by the gigabyte. */
+const READ_BYTES = 128 * 1024;
+
+/** Reads of a socket into one buffer (net.Socket, `onread`): pushed on in copies until somebody takes them in place. */
+export class ReusedReads {
+  #onChunk: ((chunk: Buffer) => boolean) | undefined;
+
+  readonly buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+
+  /**
+   * From now on `onChunk` is given each chunk as a borrowed view and says whether to read on, overwriting it, at once;
+   * otherwise reading stops until `socket.read()` is called.
+   */
+  take(onChunk: (chunk: Buffer) => boolean): void {
+    this.#onChunk = onChunk;
+  }
+
+  /** Whether the socket reads on. */
+  arrived(socket: Socket, bytes: number): boolean {
+    const chunk = this.buffer.subarray(0, bytes);
+    if (this.#onChunk === undefined) return socket.push(Buffer.from(chunk));
+    return this.#onChunk(chunk);
+  }
+}
+
 export class PgOpening {
   readonly client: pg.Client;
   readonly parameters = new Map<string, string>();
   readonly #socket: Socket;
+  readonly #reads = new ReusedReads();
   readonly #inside: PgClientInside;
   #backendPid = 0;
   #notices: BackendMessage[] = [];
@@ -73,8 +101,11 @@ export class PgOpening {
   /** `takeOver`: the socket will be handed over after authentication; otherwise the Client goes on. */
   constructor(options: OpenOptions, takeOver: boolean) {
     this.#takeOver = takeOver;
-    this.#socket = new Socket();
-    const socket = this.#socket;
+    const reads = this.#reads;
+    const callback = (bytes: number): boolean => reads.arrived(socket, bytes);
+    // The types know `onread` for net.connect only, which passes all its options on to this constructor.
+    const socket = new Socket({ onread: { buffer: reads.buffer, callback } } as SocketConstructorOpts);
+    this.#socket = socket;
     this.client = new pg.Client({
       host: options.address,
       port: options.port,
@@ -121,7 +152,7 @@ export class PgOpening {
   release(): OpenSocket {
     const { stream } = this.#inside.connection;
     if (this.#onData !== undefined) stream.off("data", this.#onData);
-    return { socket: stream, leftover: this.#leftover };
+    return { socket: stream, reused: stream === this.#socket ? this.#reads : undefined, leftover: this.#leftover };
   }
 
   #listen(options: OpenOptions): void {

@@ -9,10 +9,13 @@ import type { Duplex } from "node:stream";
 import { invariant, SeawallError } from "../errors.ts";
 import { type Frame, MessageFramer } from "./copy-both.ts";
 import { type ErrorContext, lostConnection } from "./errors.ts";
+import type { ReusedReads } from "./pg-internals.ts";
 import { parseReply, type Reply } from "./replies.ts";
 
 export interface WireSessionOptions {
   readonly socket: Duplex;
+  /** How to take what the socket reads without a copy; undefined: through the stream. */
+  readonly reused?: ReusedReads | undefined;
   /** Bytes already received. */
   readonly leftover: Uint8Array;
   readonly context: ErrorContext;
@@ -41,6 +44,8 @@ export class WireSession {
   #ended = false;
   #closed = false;
   #reading = false;
+  /** A chunk in the reused buffer, not looked at yet; the socket stands still meanwhile. */
+  #chunk: Buffer | undefined;
   #wake: (() => void) | undefined;
 
   constructor(options: WireSessionOptions) {
@@ -48,7 +53,9 @@ export class WireSession {
     this.context = options.context;
     this.#socket = options.socket;
     this.#onNotice = options.onNotice;
-    this.#framer.feed(options.leftover);
+    // What went through the stream before the socket changed hands.
+    const streamed = options.reused === undefined ? null : (options.socket.read() as Buffer | null);
+    this.#framer.feed(streamed === null ? options.leftover : Buffer.concat([options.leftover, streamed]));
     this.#signal = options.signal;
     this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
     const socket = this.#socket;
@@ -59,6 +66,13 @@ export class WireSession {
     socket.on("end", () => this.#finish());
     socket.on("close", () => this.#finish());
     socket.on("readable", () => this.#rouse());
+    options.reused?.take((chunk) => {
+      // Nobody will look at it: read on until the other side has ended, too.
+      if (this.#closed) return true;
+      this.#chunk = chunk;
+      this.#rouse();
+      return false;
+    });
     if (this.#signal?.aborted === true) this.destroy();
   }
 
@@ -83,8 +97,7 @@ export class WireSession {
       for (;;) {
         const frame = this.#buffered();
         if (frame !== undefined) return frame;
-        // The socket's own buffer gives whole chunks without copying; read() takes all there is.
-        const chunk = this.#socket.read() as Buffer | null;
+        const chunk = this.#read();
         if (chunk !== null) this.#framer.feed(chunk);
         else if (!(await this.#moreToCome(signal))) return undefined;
       }
@@ -98,7 +111,7 @@ export class WireSession {
     if (this.#reading || this.#closed) return undefined;
     const frame = this.#buffered();
     if (frame !== undefined) return frame;
-    const chunk = this.#socket.read() as Buffer | null;
+    const chunk = this.#read();
     if (chunk === null) return undefined;
     this.#framer.feed(chunk);
     return this.#buffered();
@@ -171,6 +184,14 @@ export class WireSession {
     this.#closed = true;
     this.#socket.destroy();
     this.#rouse();
+  }
+
+  /** What has arrived since the last call, whose bytes may be overwritten from here on; null: nothing yet. */
+  #read(): Buffer | null {
+    const chunk = this.#chunk;
+    this.#chunk = undefined;
+    // The stream's own buffer gives whole chunks without copying; read() takes all there is, and lets the socket read on.
+    return chunk ?? (this.#socket.read() as Buffer | null);
   }
 
   #buffered(): Frame | undefined {

@@ -33,7 +33,7 @@ const start = (connection: ReplicationConnection): Promise<WalStream> =>
 async function all(stream: WalStream): Promise<WalEvent[]> {
   const events: WalEvent[] = [];
   for await (const event of stream)
-    events.push(event.kind === "wal" ? { ...event, bytes: event.bytes.slice() } : event);
+    events.push(event.kind === "wal" ? { ...event, bytes: Buffer.from(event.bytes) } : event);
   return events;
 }
 
