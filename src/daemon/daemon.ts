@@ -100,7 +100,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     cluster,
     slot,
     createSlot: settings.createSlot,
-    shipIntervalMs: synchronous ? 0 : settings.shipIntervalMs,
+    shipIntervalMs: synchronous ? 0 : asynchronousInterval(settings),
     statusIntervalMs: settings.statusIntervalMs,
     receiverTimeoutMs: settings.receiverTimeoutMs,
     compressLevel: settings.compressLevel,
@@ -133,6 +133,13 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     await store.close();
   }
 }
+
+/** With a spool the interval is the upload's; into the spool WAL goes sooner, or the two would add up. */
+function asynchronousInterval({ durability, shipIntervalMs }: Settings): number {
+  return durability === "spool" ? Math.min(shipIntervalMs, SPOOL_INTERVAL_MS) : shipIntervalMs;
+}
+
+const SPOOL_INTERVAL_MS = 100;
 
 /** Everything the receiver calls a failure is also noted where people look. */
 class NotedState extends ReceiverState {

@@ -63,6 +63,9 @@ function numberOf(text: string | null): number | null {
   return text === null ? null : Number(text);
 }
 
+/** A slot that is not there is looked for again sooner. */
+const MISSING_INTERVAL_MS = 1_000;
+
 export interface SlotMonitorOptions {
   readonly settings: ConnectionSettings;
   readonly slot: string;
@@ -77,14 +80,18 @@ export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal
   const { settings, slot, log, intervalMs, onStatus } = options;
   let complained = false;
   while (!stop.aborted) {
+    let waitMs = intervalMs;
     try {
-      onStatus(await readSlotStatus(settings, slot, stop));
+      const status = await readSlotStatus(settings, slot, stop);
+      onStatus(status);
+      // The receiver makes it at its first connection, which may be under way.
+      if (!status.exists) waitMs = Math.min(intervalMs, MISSING_INTERVAL_MS);
       complained = false;
     } catch (error) {
       onStatus(undefined);
       if (!stop.aborted && !complained) log.warn("cannot ask the server about the slot", { error });
       complained = true;
     }
-    await sleep(intervalMs, undefined, { signal: stop }).catch(() => undefined);
+    await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
   }
 }
