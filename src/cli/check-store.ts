@@ -23,10 +23,8 @@ const CLOCK_SKEW_WARN_SECONDS = 30;
 
 export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {
   const archive = await step("archive", () => checkArchive(options));
-  // Where even reading fails, writing is not tried: it is the same trouble once more.
-  return archive.some(({ verdict, name }) => verdict === "fail" && name !== "archive")
-    ? archive
-    : [...archive, ...(await checkAccess(options))];
+  // A store that cannot even be asked is not written to: it would be the same trouble once more.
+  return archive.some(({ name }) => name === "reach") ? archive : [...archive, ...(await checkAccess(options))];
 }
 
 async function checkArchive({ store, cluster, identity, signal }: StoreCheckOptions): Promise<Finding[]> {
@@ -137,7 +135,8 @@ async function step(name: string, action: () => Promise<Finding[]>): Promise<Fin
     return await action();
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code === "aborted" || error.code === "internal") throw error;
-    return [failed(name, error.message, error.hint)];
+    const asked = name === "archive" && error.code.startsWith("store-") ? "reach" : name;
+    return [failed(asked, error.message, error.hint)];
   }
 }
 

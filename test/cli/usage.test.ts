@@ -6,7 +6,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { COMMAND_NAMES, OPTION_ROWS } from "../../src/config/options.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
-import { cleanEnv, cli, inProcess, MAIN } from "./cli.ts";
+import { ROOT } from "../harness/build.ts";
+import { runCli } from "../harness/process.ts";
+import { inProcess } from "./cli.ts";
+
+const MAIN = join(ROOT, "dist", "cli", "main.js");
 
 let dir = "";
 beforeAll(() => (dir = makeTempDir("cli")));
@@ -154,7 +158,7 @@ describe("bad input is one error line with a hint, and exit status 2", () => {
 describe("the process", () => {
   it("--version is one line and exit status 0", async () => {
     for (const args of [["--version"], ["-V"]]) {
-      expect(await cli(args)).toEqual({ code: 0, stdout: "seawall 0.1.0\n", stderr: "" });
+      expect(await runCli(args)).toEqual({ code: 0, signal: null, stdout: "seawall 0.1.0\n", stderr: "" });
     }
   });
 
@@ -173,7 +177,7 @@ describe("the process", () => {
       ["walfetch", "00000002.history", "t"],
     ];
     for (const args of rows) {
-      const { code, stderr } = await cli(args, { cwd: dir });
+      const { code, stderr } = await runCli(args, { cwd: dir });
       expect(stderr, args.join(" ")).toMatch(/^error: /);
       expect(code, args.join(" ")).toBe(200);
     }
@@ -195,7 +199,6 @@ describe("the process", () => {
 
   it("a reader that closes the pipe early is no error", async () => {
     const child = spawn(process.execPath, [MAIN, "receive", "--help"], {
-      env: cleanEnv(),
       stdio: ["ignore", "pipe", "pipe"],
     });
     let stderr = "";
@@ -206,7 +209,7 @@ describe("the process", () => {
   });
 
   it("status without anything to look at says so, with exit status 3", async () => {
-    const { code, stdout, stderr } = await cli(["status", "--listen", "127.0.0.1:1"]);
+    const { code, stdout, stderr } = await runCli(["status", "--listen", "127.0.0.1:1"]);
     expect([code, stdout]).toEqual([3, ""]);
     expect(stderr).toMatch(
       /^error: no receiver answers: 127\.0\.0\.1:1: nobody listens there \[receiver-unreachable\]\nhint: /,
@@ -214,7 +217,7 @@ describe("the process", () => {
   });
 
   it("an environment variable that is nearly one of ours is refused", async () => {
-    const { code, stderr } = await cli(["status"], { env: { SEAWALL_STOER: "file:///x" } });
+    const { code, stderr } = await runCli(["status"], { env: { SEAWALL_STOER: "file:///x" } });
     expect(code).toBe(2);
     expect(stderr).toBe("error: unknown environment variable SEAWALL_STOER\nhint: Did you mean SEAWALL_STORE?\n");
   });

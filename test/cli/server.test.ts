@@ -1,0 +1,339 @@
+/** slot, check, status, receive, wal-fetch and wal-push as a user runs them, against real servers of the oldest and newest version. */
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import { parseLsn } from "../../src/wal/lsn.ts";
+import { startPostgres, type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { type CliProcess, runCli, startCli } from "../harness/process.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { parseExposition } from "../metrics/exposition.ts";
+
+interface CheckResult {
+  readonly ok: boolean;
+  readonly findings: readonly {
+    readonly group: string;
+    readonly name: string;
+    readonly verdict: string;
+    readonly message: string;
+    readonly remedy: string | null;
+  }[];
+}
+
+const verdictOf = ({ findings }: CheckResult, name: string): string | undefined =>
+  findings.find((finding) => finding.name === name)?.verdict;
+
+async function json<T>(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: number | null; result: T }> {
+  const { code, stdout, stderr } = await runCli([...args, "--json"], { env });
+  if (stdout === "") throw new Error(stderr);
+  return { code, result: JSON.parse(stdout) as T };
+}
+
+describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+  let server: PostgresServer;
+  let dir = "";
+  let store = "";
+  beforeAll(async () => {
+    dir = makeTempDir("cli-server");
+    server = await startPostgres({ version, segmentSizeMiB: 1 });
+  });
+  afterAll(async () => {
+    await server[Symbol.asyncDispose]();
+    removeTree(dir);
+  });
+
+  const newStore = (name: string): string => {
+    store = join(dir, name);
+    mkdirSync(store);
+    return `file://${store}`;
+  };
+
+  describe("slot", () => {
+    it("create makes it and reserves WAL; again is success; drop removes it; again is status 1, or 0 with --if-exists", async () => {
+      const dsn = ["--dsn", server.dsn, "--slot", "one"];
+      const created = await runCli(["slot", "create", ...dsn]);
+      expect(created).toMatchObject({ code: 0, stderr: "" });
+      expect(created.stdout).toMatch(
+        /^created physical replication slot "one" on .*: WAL is kept from [0-9A-F]+\/[0-9A-F]+ on\n$/,
+      );
+      const again = await json<{ slot: Record<string, unknown> }>(["slot", "create", ...dsn]);
+      expect(again).toMatchObject({ code: 0, result: { slot: { name: "one", created: false } } });
+      expect(String(again.result.slot["restartLsn"])).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
+      const dropped = await json(["slot", "drop", ...dsn]);
+      expect(dropped).toEqual({ code: 0, result: { slot: { name: "one", dropped: true } } });
+      const missing = await runCli(["slot", "drop", ...dsn]);
+      expect(missing).toMatchObject({ code: 1, stderr: "" });
+      expect(missing.stdout).toMatch(/^there is no replication slot "one"/);
+      expect(await runCli(["slot", "drop", ...dsn, "--if-exists"])).toMatchObject({ code: 0 });
+    });
+
+    it("a slot that keeps nothing is not passed off as ours", async () => {
+      await server.sql("SELECT pg_create_physical_replication_slot('empty')");
+      const { code, stderr } = await runCli(["slot", "create", "--dsn", server.dsn, "--slot", "empty"]);
+      expect(code).toBe(4);
+      expect(stderr).toMatch(
+        /^error: the replication slot "empty" is there but keeps no WAL \[slot-invalidated\]\nhint: /,
+      );
+      await server.sql("SELECT pg_drop_replication_slot('empty')");
+    });
+
+    it("a server that is not there is status 4 with one line and a hint", async () => {
+      const { code, stdout, stderr } = await runCli(["slot", "create", "--dsn", "host=127.0.0.1 port=1 user=x"]);
+      expect([code, stdout]).toEqual([4, ""]);
+      expect(stderr).toMatch(/^error: 127\.0\.0\.1:1: .*\[server-unreachable\]\n(  because: .*\n)?hint: .*\n$/);
+    });
+  });
+
+  describe("check", () => {
+    it("a sound server and an empty store: nothing fails, nothing is left behind", async () => {
+      const url = newStore("checked");
+      const { code, result } = await json<CheckResult>(["check", "--dsn", server.dsn, "--store", url]);
+      expect(result.findings.filter(({ verdict }) => verdict === "fail")).toEqual([]);
+      expect([code, result.ok]).toEqual([0, true]);
+      expect(result.findings.map(({ name }) => name)).toEqual([
+        ...["connection", "version", "role", "recovery", "wal_level", "max_wal_senders", "max_replication_slots"],
+        ...["wal_sender_timeout", "full_page_writes", "fsync", "data_checksums", "archive_mode"],
+        ...["synchronous_standby_names", "clock", "slot", "max_slot_wal_keep_size"],
+        ...(version >= 18 ? ["idle_replication_slot_timeout"] : []),
+        ...["archive", "write", "conditional write", "read", "list", "delete"],
+      ]);
+      for (const finding of result.findings) {
+        expect(Object.keys(finding).sort()).toEqual(["group", "message", "name", "remedy", "verdict"]);
+        expect(finding.remedy === null, finding.name).toBe(finding.verdict === "ok");
+      }
+      // Its own folder for unfinished files is all that the file store leaves.
+      expect(readdirSync(store, { recursive: true })).toEqual(["~tmp"]);
+    });
+
+    it("reads like a table, with the remedy below what needs one", async () => {
+      const { stdout } = await runCli(["check", "--dsn", server.dsn, "--store", newStore("table")]);
+      expect(stdout).toMatch(/^server\n {2}ok +connection +127\.0\.0\.1:\d+ as postgres, without TLS\n/);
+      expect(stdout).toMatch(
+        /\n {2}warn +role +postgres is a superuser.*\n {8}→ CREATE ROLE seawall LOGIN REPLICATION;\n/,
+      );
+      expect(stdout).toMatch(/\n\nstore\n {2}ok +archive /);
+      expect(stdout).toMatch(/\n\n0 failed, \d+ warnings, \d+ ok\n$/);
+    });
+
+    it("a role that may not replicate fails under its name, with the statement that helps", async () => {
+      await server.sql("CREATE ROLE plain LOGIN");
+      const dsn = server.dsn.replace("postgres@", "plain@");
+      const { code, result } = await json<CheckResult>(["check", "--dsn", dsn, "--store", newStore("role")]);
+      expect([code, result.ok]).toEqual([1, false]);
+      expect(result.findings[0]).toMatchObject({
+        name: "role",
+        verdict: "fail",
+        remedy: "ALTER ROLE plain REPLICATION;",
+      });
+      // The store is looked at all the same.
+      expect(verdictOf(result, "write")).toBe("ok");
+    });
+
+    it("a replication role without a superuser's rights passes without a warning about the role", async () => {
+      await server.sql("CREATE ROLE repl LOGIN REPLICATION");
+      const dsn = server.dsn.replace("postgres@", "repl@");
+      const { code, result } = await json<CheckResult>(["check", "--dsn", dsn, "--store", newStore("repl")]);
+      expect([code, verdictOf(result, "role"), verdictOf(result, "slot")]).toEqual([0, "ok", "ok"]);
+    });
+
+    it("no server, no store: each side fails by itself", async () => {
+      const args = ["check", "--dsn", "host=127.0.0.1 port=1 user=x", "--store", `file://${dir}/not-there`];
+      const { code, result } = await json<CheckResult>(args);
+      expect(code).toBe(1);
+      expect(result.findings.map(({ group, name, verdict }) => [group, name, verdict])).toEqual([
+        ["server", "connection", "fail"],
+        ["store", "reach", "fail"],
+      ]);
+    });
+
+    it("a store that may not be written fails at the write, with its remedy", async () => {
+      const url = newStore("read-only");
+      mkdirSync(join(store, "main"));
+      // Root may write anywhere: only a folder that is none stops it.
+      writeFileSync(join(store, "main", "probe"), "");
+      const { code, result } = await json<CheckResult>(["check", "--dsn", server.dsn, "--store", url]);
+      expect([code, verdictOf(result, "archive"), verdictOf(result, "write")]).toEqual([1, "ok", "fail"]);
+      expect(result.findings.find(({ name }) => name === "write")?.remedy).toMatch(/\w/);
+    });
+  });
+
+  describe("receive", () => {
+    let receiver: CliProcess;
+    let url = "";
+    let address = "";
+    const status = async (): Promise<StatusDocument> => {
+      const answer = await fetch(`http://${address}/status.json`);
+      return (await answer.json()) as StatusDocument;
+    };
+    const storedUpToNow = async (): Promise<void> => {
+      const [row] = await server.sql("SELECT pg_current_wal_flush_lsn()::text AS lsn");
+      const lsn = parseLsn(String(row?.["lsn"]));
+      while (parseLsn((await status()).storedLsn ?? "0/0") < lsn) await new Promise((r) => setTimeout(r, 50));
+    };
+
+    beforeAll(async () => {
+      url = newStore("archive");
+      await server.sql("CREATE TABLE t (i int, pad text)");
+      receiver = startCli([
+        "receive",
+        "--dsn",
+        server.dsn,
+        "--store",
+        url,
+        "--listen",
+        "127.0.0.1:0",
+        "--ship-interval",
+        "200ms",
+      ]);
+      const line = await receiver.waitForLine(/"msg":"listening"/);
+      address = (JSON.parse(line) as { address: string }).address;
+      await server.sql("INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 30000) i");
+      await storedUpToNow();
+    });
+    afterAll(async () => receiver[Symbol.asyncDispose]());
+
+    it("logs JSON lines on stderr and nothing on stdout", () => {
+      const lines = receiver.stderr.trimEnd().split("\n");
+      for (const line of lines) expect(JSON.parse(line)).toMatchObject({ level: "info" });
+      expect(receiver.stdout).toBe("");
+    });
+
+    it("is alive and ready, and its metrics are a valid exposition that tells the same story", async () => {
+      expect((await fetch(`http://${address}/healthz`)).status).toBe(200);
+      expect((await fetch(`http://${address}/readyz`)).status).toBe(200);
+      const families = parseExposition(await (await fetch(`http://${address}/metrics`)).text());
+      const value = (name: string): number | undefined => families.get(name)?.samples[0]?.value;
+      const { counters } = await status();
+      expect(value("seawall_sealed_segments_total")).toBe(counters?.segmentsSealed);
+      expect(counters?.segmentsSealed).toBeGreaterThan(2);
+      expect(value("seawall_stored_lsn_bytes")).toBeGreaterThan(0);
+      expect(value("seawall_reported_lsn_bytes") ?? 0).toBeLessThanOrEqual(value("seawall_stored_lsn_bytes") ?? 0);
+      expect(value("seawall_rpo_seconds")).toBeLessThan(60);
+      const puts = families.get("seawall_store_put_duration_seconds")?.samples ?? [];
+      const sealed = puts.find(({ name, labels }) => name.endsWith("_count") && labels["kind"] === "segment");
+      expect(sealed).toMatchObject({ labels: { outcome: "created" }, value: counters?.segmentsSealed });
+      expect((await fetch(`http://${address}/`)).headers.get("content-type")).toBe("text/html; charset=utf-8");
+    });
+
+    it("status asks the receiver: the keys that scripts rely on, and a table", async () => {
+      await expect.poll(async () => (await status()).slot?.walStatus, { timeout: 30_000 }).toBe("reserved");
+      const { code, result } = await json<Record<string, unknown>>(["status", "--listen", address]);
+      expect(code).toBe(0);
+      expect(result).toMatchObject({
+        source: "receiver",
+        cluster: "main",
+        state: "streaming",
+        timeline: 1,
+        gaps: [],
+        errors: [],
+        slot: { name: "seawall", exists: true, active: true },
+      });
+      const documented = [
+        "cluster",
+        "systemIdentifier",
+        "timeline",
+        "state",
+        "serverLsn",
+        "receivedLsn",
+        "verifiedLsn",
+      ];
+      for (const key of [...documented, "storedLsn", "lagBytes", "rpoSeconds", "slot"])
+        expect(result).toHaveProperty(key);
+      const { stdout } = await runCli(["status", "--listen", address]);
+      expect(stdout).toMatch(/^cluster +main, system identifier \d+, timeline 1\nstate +streaming since /);
+      expect(stdout).toMatch(/\nstored +[0-9A-F]+\/[0-9A-F]+ +(up to date|.* behind)\n/);
+      expect(stdout).toMatch(/\nslot +seawall: reserved, /);
+    });
+
+    it("a second receiver on the same address is refused and disturbs nothing", async () => {
+      const args = ["receive", "--dsn", server.dsn, "--store", url, "--listen", address, "--slot", "other"];
+      const { code, stderr } = await runCli(args);
+      expect(code).toBe(3);
+      expect(stderr).toContain("the address is in use");
+      expect((await status()).state).toBe("streaming");
+    });
+
+    it("slot drop refuses while the receiver streams", async () => {
+      const { code, stderr } = await runCli(["slot", "drop", "--dsn", server.dsn]);
+      expect(code).toBe(4);
+      expect(stderr).toMatch(/\[slot-active\]\nhint: /);
+    });
+
+    it("wal-fetch gives segments byte for byte, the open one zero-padded, and says 1 beyond the tip", async () => {
+      const segments = readdirSync(server.walDir)
+        .filter((name) => /^[0-9A-F]{24}$/.test(name))
+        .sort();
+      const sealed = readdirSync(join(store, "main", "wal"), { recursive: true })
+        .map(String)
+        .flatMap((path) => /([0-9A-F]{24})\.zst$/.exec(path)?.[1] ?? []);
+      const name = segments.find((segment) => sealed.includes(segment)) ?? "none";
+      const target = join(dir, "fetched");
+      expect(await runCli(["wal-fetch", "--store", url, name, target])).toEqual({
+        code: 0,
+        signal: null,
+        stdout: "",
+        stderr: "",
+      });
+      expect(readFileSync(target).equals(readFileSync(join(server.walDir, name)))).toBe(true);
+      const [row] = await server.sql("SELECT pg_walfile_name(pg_current_wal_flush_lsn()) AS name");
+      const open = await json<Record<string, unknown>>(["wal-fetch", "--store", url, String(row?.["name"]), target]);
+      expect(open).toMatchObject({ code: 0, result: { kind: "fetched", from: "tail", bytes: 1_048_576 } });
+      const beyond = await runCli(["wal-fetch", "--store", url, "0000000100000000000000FF", join(dir, "none")]);
+      expect(beyond).toEqual({ code: 1, signal: null, stdout: "", stderr: "" });
+      expect(readdirSync(dir)).not.toContain("none");
+    });
+
+    it("wal-push finds the same bytes there already, and refuses others under the name", async () => {
+      const sealed = readdirSync(join(store, "main", "wal"), { recursive: true })
+        .map(String)
+        .flatMap((path) => /([0-9A-F]{24})\.zst$/.exec(path)?.[1] ?? []);
+      const name = readdirSync(server.walDir).find((file) => sealed.includes(file)) ?? "none";
+      const path = join(dir, name);
+      copyFileSync(join(server.walDir, name), path);
+      chmodSync(path, 0o644);
+      const same = await json<Record<string, unknown>>(["wal-push", "--store", url, path]);
+      expect(same).toEqual({ code: 0, result: { path, result: "exists" } });
+      const content = readFileSync(path);
+      content[content.length - 300_000] = (content[content.length - 300_000] ?? 0) ^ 1;
+      writeFileSync(path, content);
+      const other = await runCli(["wal-push", "--store", url, path]);
+      expect(other.code).toBe(6);
+      expect(other.stderr).toMatch(/^error: .*\[(wal-corrupt|segment-conflict)\]\nhint: /m);
+    });
+
+    it("SIGTERM stores the tail, frees the slot and exits 0; then status looks at server and store itself", async () => {
+      await server.sql("INSERT INTO t VALUES (0, 'the last one')");
+      const [row] = await server.sql("SELECT pg_current_wal_flush_lsn()::text AS lsn");
+      expect(await receiver.end("SIGTERM")).toEqual({ code: 0, signal: null });
+      expect(receiver.stderr.trimEnd().split("\n").at(-1)).toContain('"msg":"stopped"');
+      const args = ["status", "--listen", address, "--dsn", server.dsn, "--store", url];
+      const { code, result } = await json<StatusDocument>(args);
+      expect(code).toBe(0);
+      expect(result).toMatchObject({
+        source: "server-and-store",
+        state: "unreachable",
+        slot: { active: false },
+        counters: null,
+      });
+      expect(parseLsn(result.storedLsn ?? "0/0")).toBeGreaterThanOrEqual(parseLsn(String(row?.["lsn"])));
+      const { stdout } = await runCli(args);
+      expect(stdout).toMatch(
+        /^No receiver answers \(.*: nobody listens there\): this is what server and store say themselves\.\n\n/,
+      );
+    });
+
+    it("check knows the archive as this server's, and a foreign server is refused by check and by receive", async () => {
+      const own = await json<CheckResult>(["check", "--dsn", server.dsn, "--store", url]);
+      expect(own.result.findings.find(({ name }) => name === "archive")?.message).toMatch(/, which is this server$/);
+      await using other = await startPostgres({ version, segmentSizeMiB: 1, freshIdentifier: true });
+      const foreign = await json<CheckResult>(["check", "--dsn", other.dsn, "--store", url]);
+      expect([foreign.code, verdictOf(foreign.result, "archive")]).toEqual([1, "fail"]);
+      const refused = await runCli(["receive", "--dsn", other.dsn, "--store", url, "--listen", "off"]);
+      expect(refused.code).toBe(6);
+      expect(refused.stderr).toContain('"code":"foreign-cluster"');
+    });
+  });
+});
