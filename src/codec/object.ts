@@ -9,7 +9,7 @@ import { ENVELOPE_BYTES_MAX, type Envelope, type EnvelopeMeta, decodeEnvelope, e
 
 export interface EncodedObject {
   /** The object as it is to be stored: envelope and content. */
-  readonly stored: Uint8Array<ArrayBuffer>;
+  readonly stored: Uint8Array;
   /** CRC-32C of `stored`, for the store to check on arrival. */
   readonly storedCrc32c: number;
   /** CRC-32C of the content. */
@@ -40,12 +40,7 @@ export function encodedBytesMax(rawBytes: number): number {
  * Encodes `raw` (borrowed for the call) with zstd at `level` (1 to 19), content checksum on, to the front of `target`, which
  * has `encodedBytesMax(raw.byteLength)` bytes; `stored` is a view of it.
  */
-export function encodeInto(
-  target: Uint8Array<ArrayBuffer>,
-  raw: Uint8Array,
-  meta: EnvelopeMeta,
-  level: number,
-): EncodedObject {
+export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
   target.set(envelope);

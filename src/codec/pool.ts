@@ -1,7 +1,8 @@
 /**
  * Worker threads that encode segments while the main thread goes on receiving.
  *
- * Content lies in SharedArrayBuffers, so nothing is copied on the way there; the encoded object comes back transferred.
+ * Content and encoded objects lie in shared memory that is used again: nothing is copied between threads, and nothing is
+ * garbage (a transferred segment counts as new external memory, which has V8 collect after every one).
  * Small content is encoded in place: a hop to a worker costs more than compressing a few kilobytes.
  */
 import { Worker } from "node:worker_threads";
@@ -16,15 +17,23 @@ export interface EncodeJob {
   readonly length: number;
   readonly meta: EnvelopeMeta;
   readonly level: number;
-  /** Memory to encode into; transferred there and back, so that objects come and go without making garbage. */
-  readonly target: ArrayBuffer;
+  /** Memory to encode into. */
+  readonly target: SharedArrayBuffer;
 }
 
 export type EncodeReply =
-  | ({ readonly id: number; readonly ok: true } & Omit<EncodedObject, "release">)
+  | {
+      readonly id: number;
+      readonly ok: true;
+      /** At the front of the job's target. */
+      readonly storedBytes: number;
+      readonly storedCrc32c: number;
+      readonly rawCrc32c: number;
+    }
   | { readonly id: number; readonly ok: false; readonly message: string };
 
 interface Waiting {
+  readonly target: SharedArrayBuffer;
   readonly resolve: (encoded: EncodedObject) => void;
   readonly reject: (error: Error) => void;
 }
@@ -49,7 +58,7 @@ export class CodecPool {
   readonly #options: CodecPoolOptions;
   readonly #hands: Hand[] = [];
   /** Memory given back: as much as was ever in use at once, but no more than this many pieces. */
-  readonly #spares: ArrayBuffer[] = [];
+  readonly #spares: SharedArrayBuffer[] = [];
   #nextId = 1;
   #closed = false;
 
@@ -74,8 +83,8 @@ export class CodecPool {
     return new Promise<EncodedObject>((resolve, reject) => {
       // An idle worker must not hold the process; a busy one must, or its result would be lost at exit.
       if (hand.waiting.size === 0) hand.worker.ref();
-      hand.waiting.set(job.id, { resolve, reject });
-      hand.worker.postMessage(job, [target]);
+      hand.waiting.set(job.id, { target, resolve, reject });
+      hand.worker.postMessage(job);
     });
   }
 
@@ -86,15 +95,15 @@ export class CodecPool {
   }
 
   /** The smallest spare that is large enough, so that a chunk does not take a segment's. */
-  #takeSpare(bytes: number): ArrayBuffer {
+  #takeSpare(bytes: number): SharedArrayBuffer {
     const fitting = this.#spares.filter(({ byteLength }) => byteLength >= bytes);
     const best = fitting.sort((a, b) => a.byteLength - b.byteLength)[0];
-    if (best === undefined) return new ArrayBuffer(bytes);
+    if (best === undefined) return new SharedArrayBuffer(bytes);
     this.#spares.splice(this.#spares.indexOf(best), 1);
     return best;
   }
 
-  #giveBack(memory: ArrayBuffer): void {
+  #giveBack(memory: SharedArrayBuffer): void {
     if (this.#closed || this.#spares.includes(memory)) return;
     if (this.#spares.length === SPARES_MAX) {
       const smallest = this.#spares.reduce((a, b) => (a.byteLength <= b.byteLength ? a : b));
@@ -123,10 +132,13 @@ export class CodecPool {
       const waiting = hand.waiting.get(reply.id);
       hand.waiting.delete(reply.id);
       if (hand.waiting.size === 0) worker.unref();
+      if (waiting === undefined) return;
       if (reply.ok) {
-        const { stored, storedCrc32c, rawCrc32c } = reply;
-        waiting?.resolve({ stored, storedCrc32c, rawCrc32c, release: () => this.#giveBack(stored.buffer) });
-      } else waiting?.reject(new SeawallError("internal", `encoding failed: ${reply.message}`));
+        const { storedBytes, storedCrc32c, rawCrc32c } = reply;
+        const { target } = waiting;
+        const release = (): void => this.#giveBack(target);
+        waiting.resolve({ stored: new Uint8Array(target, 0, storedBytes), storedCrc32c, rawCrc32c, release });
+      } else waiting.reject(new SeawallError("internal", `encoding failed: ${reply.message}`));
     });
     const fail = (cause: unknown): void => {
       const at = this.#hands.indexOf(hand);

@@ -7,8 +7,8 @@ parentPort?.on("message", (job: EncodeJob) => {
   try {
     const raw = new Uint8Array(job.buffer, job.offset, job.length);
     const { stored, storedCrc32c, rawCrc32c } = encodeInto(new Uint8Array(job.target), raw, job.meta, job.level);
-    const reply: EncodeReply = { id: job.id, ok: true, stored, storedCrc32c, rawCrc32c };
-    parentPort?.postMessage(reply, [stored.buffer]);
+    const reply: EncodeReply = { id: job.id, ok: true, storedBytes: stored.byteLength, storedCrc32c, rawCrc32c };
+    parentPort?.postMessage(reply);
   } catch (error) {
     const reply: EncodeReply = {
       id: job.id,
