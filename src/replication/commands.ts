@@ -102,27 +102,22 @@ export function startReplicationText(options: {
  * Sends one command and reads its answer up to ReadyForQuery.
  * Throws the server's error, mapped; afterwards the connection is ready for the next command.
  */
-export async function runCommand(session: WireSession, text: string, signal?: AbortSignal): Promise<CommandResult> {
+export async function runCommand(session: WireSession, text: string): Promise<CommandResult> {
   session.write(serialize.query(text));
-  return readResult(session, text, signal);
+  return readResult(session, text);
 }
 
 /**
  * Reads messages until ReadyForQuery: the answer to a command, or the result set that follows a finished stream. `first` is
  * a message of it that was already read.
  */
-export async function readResult(
-  session: WireSession,
-  doing: string,
-  signal?: AbortSignal,
-  first?: Reply,
-): Promise<CommandResult> {
+export async function readResult(session: WireSession, doing: string, first?: Reply): Promise<CommandResult> {
   let columns: readonly string[] = [];
   const rows: (readonly (Buffer | null)[])[] = [];
   let tag = "";
   let failure: SeawallError | undefined;
   for (let given = first; ; given = undefined) {
-    const reply = given ?? (await nextReply(session, doing, signal, failure));
+    const reply = given ?? (await nextReply(session, doing, failure));
     switch (reply.kind) {
       case "row-description":
         columns = reply.columns;
@@ -150,14 +145,9 @@ export async function readResult(
 }
 
 /** The next reply; `failure` is what the server said before it hung up. */
-export async function nextReply(
-  session: WireSession,
-  doing: string,
-  signal?: AbortSignal,
-  failure?: SeawallError,
-): Promise<Reply> {
+export async function nextReply(session: WireSession, doing: string, failure?: SeawallError): Promise<Reply> {
   for (;;) {
-    const frame = await session.nextFrame(signal).catch((error: unknown) => {
+    const frame = await session.nextFrame().catch((error: unknown) => {
       throw failure ?? error;
     });
     if (frame === undefined) {

@@ -129,7 +129,7 @@ function refuseUnfit(opened: Opened, attrs: string): SeawallError | undefined {
   } else if (!matchesSessionAttrs(attrs, parameters)) {
     error = new SeawallError("server-session-attrs", `${opened.context.server}: session is not ${attrs}`);
   }
-  if (error !== undefined) opened.opening.destroy();
+  if (error !== undefined) opened.opening.dismiss();
   return error;
 }
 

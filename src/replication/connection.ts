@@ -183,13 +183,19 @@ export class ReplicationConnection implements AsyncDisposable {
    */
   async startReplication(options: StartReplicationOptions): Promise<WalStream> {
     const text = startReplicationText(options);
-    const { signal } = options;
     return await this.#inTurn(text, options.slot, COMMAND_MS, async (session) => {
-      session.write(serialize.query(text));
-      const reply = await nextReply(session, text, signal);
-      // Not a stream: an error, or at once the result set that says where the next timeline begins.
-      const finished = reply.kind === "copy-both" ? undefined : await readResult(session, text, signal, reply);
-      return (this.#stream = new WalStream(session, { signal, finished }));
+      // Whether or not anybody pulls: an aborted stream leaves no socket open.
+      const unwatch = session.watch(options.signal);
+      try {
+        session.write(serialize.query(text));
+        const reply = await nextReply(session, text);
+        // Not a stream: an error, or at once the result set that says where the next timeline begins.
+        const finished = reply.kind === "copy-both" ? undefined : await readResult(session, text, reply);
+        return (this.#stream = new WalStream(session, { unwatch, finished }));
+      } catch (error) {
+        unwatch();
+        throw error;
+      }
     });
   }
 

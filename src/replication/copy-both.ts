@@ -21,8 +21,8 @@ export const MESSAGE_BYTES_MAX = 4 << 20;
 const HEADER_BYTES = 5;
 const COPY_DATA = 0x64;
 
-/** Every message a backend may send after startup (docs: Message Formats); another type byte is an error at once. */
-const KNOWN = new Set(Array.from("123ACDEGHIKNRSTVWZcdnst", (char) => char.charCodeAt(0)));
+/** The messages of a backend (docs: Message Formats) but function calls'; another type byte is an error at once. */
+const KNOWN = new Set(Array.from("123ACDEGHIKNRSTWZcdnst", (char) => char.charCodeAt(0)));
 
 export class MessageFramer {
   #chunk: Uint8Array = new Uint8Array(0);

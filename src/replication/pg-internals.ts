@@ -58,6 +58,7 @@ interface PgClientInside {
   getStartupConf: () => Record<string, string>;
 }
 
+const TERMINATE = Buffer.from([0x58, 0, 0, 0, 4]);
 /** SCRAM iteration counts above this are taken for an attempt to keep this process busy. */
 const SCRAM_ITERATIONS_MAX = 10_000_000;
 
@@ -141,6 +142,12 @@ export class PgOpening {
   destroy(): void {
     this.#inside.connection.stream.destroy();
     this.#socket.destroy();
+  }
+
+  /** Says goodbye (Terminate) and closes as soon as that is written. */
+  dismiss(): void {
+    const { stream } = this.#inside.connection;
+    stream.end(TERMINATE, () => this.destroy());
   }
 
   /** Settles once the server is ready for queries, or with pg's own error. */

@@ -26,7 +26,8 @@ export const STOP_MS = 10_000;
 
 export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEvent> {
   readonly #session: WireSession;
-  readonly #signal: AbortSignal | undefined;
+  /** Stops listening to the stream's abort signal. */
+  readonly #unwatch: () => void;
   readonly #decoder = new WalMessageDecoder();
   /** streaming → (ending: result set awaited) → done. `ready` tells whether the connection can take commands again. */
   #state: "streaming" | "done" = "streaming";
@@ -39,27 +40,20 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   /** The only event of a stream that ends where it was to start. */
   #endAtStart: WalEvent | undefined;
   #failure: Error | undefined;
-  readonly #onAbort = (): void => this.#session.destroy();
   /** One status update may be on its way to the socket and one newer may wait: that is the whole queue. */
   #statusOnItsWay = false;
   #statusWaiting: StandbyStatus | undefined;
 
   /** `finished`: the server answered without streaming, because the timeline ends where the stream was to start. */
-  constructor(
-    session: WireSession,
-    options: { signal?: AbortSignal | undefined; finished?: CommandResult | undefined },
-  ) {
+  constructor(session: WireSession, options: { unwatch: () => void; finished?: CommandResult | undefined }) {
     this.#session = session;
-    this.#signal = options.signal;
+    this.#unwatch = options.unwatch;
     if (options.finished !== undefined) {
       const event = timelineEnd(session, options.finished);
       this.#copyDoneSent = true;
       this.#ready = true;
       this.#endAtStart = event;
     }
-    // Whether or not anybody pulls: an aborted stream leaves no socket open.
-    this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
-    if (this.#signal?.aborted === true) this.#onAbort();
   }
 
   /** True when the stream has ended in order and the connection can take the next command. */
@@ -175,12 +169,12 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
 
   #finish(): void {
     this.#state = "done";
-    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#unwatch();
   }
 
   async #read(): Promise<WalEvent | undefined> {
     for (;;) {
-      const frame = this.#pendingMessage ?? (await this.#session.nextFrame(this.#signal));
+      const frame = this.#pendingMessage ?? (await this.#session.nextFrame());
       this.#pendingMessage = undefined;
       if (frame === undefined) {
         this.#session.destroy();
@@ -209,7 +203,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
     switch (reply.kind) {
       case "copy-done": {
         this.#sendCopyDone();
-        const result = await readResult(this.#session, "the end of the stream", this.#signal);
+        const result = await readResult(this.#session, "the end of the stream");
         this.#ready = true;
         // Our own stop is answered without a row; the end of a timeline with one (walsender.c, StartReplication).
         return result.rows.length === 0 ? undefined : timelineEnd(this.#session, result);
@@ -231,7 +225,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
 
   /** CommandComplete without CopyDone: a walsender's farewell when its server stops (walsender.c, WalSndDone). */
   async #shutdown(): Promise<WalEvent> {
-    const frame = await this.#session.nextFrame(this.#signal).catch(() => undefined);
+    const frame = await this.#session.nextFrame().catch(() => undefined);
     if (frame !== undefined) throw unexpected(this.#session, "message", "a shutdown");
     this.#session.destroy();
     return { kind: "end", reason: "shutdown" };
@@ -245,7 +239,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
       return mapped;
     }
     try {
-      await readResult(this.#session, "the end of the stream", this.#signal);
+      await readResult(this.#session, "the end of the stream");
       this.#ready = true;
     } catch {
       this.#session.destroy();

@@ -26,6 +26,8 @@ export interface WireSessionOptions {
   readonly onNotice?: ((text: string) => void) | undefined;
 }
 
+/** Servers report about fifteen. */
+const PARAMETERS_MAX = 1_000;
 /** How long a polite goodbye may take before the socket is destroyed. */
 const CLOSE_MS = 1_000;
 
@@ -36,9 +38,9 @@ export class WireSession {
   readonly #socket: Duplex;
   readonly #framer = new MessageFramer();
   readonly #onNotice: ((text: string) => void) | undefined;
-  /** Of the connection's whole life. */
-  readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => this.destroy();
+  /** Ways to stop listening to the signals that may cancel this connection. */
+  readonly #watches = new Set<() => void>();
+  #abortedBy: AbortSignal | undefined;
   #socketError: Error | undefined;
   #reason: SeawallError | undefined;
   #ended = false;
@@ -56,8 +58,6 @@ export class WireSession {
     // What went through the stream before the socket changed hands.
     const streamed = options.reused === undefined ? null : (options.socket.read() as Buffer | null);
     this.#framer.feed(streamed === null ? options.leftover : Buffer.concat([options.leftover, streamed]));
-    this.#signal = options.signal;
-    this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
     const socket = this.#socket;
     socket.on("error", (error) => {
       this.#socketError ??= error;
@@ -73,7 +73,24 @@ export class WireSession {
       this.#rouse();
       return false;
     });
-    if (this.#signal?.aborted === true) this.destroy();
+    this.watch(options.signal);
+  }
+
+  /** Lets `signal` drop the connection, until the returned function is called or the connection ends. */
+  watch(signal: AbortSignal | undefined): () => void {
+    if (signal === undefined || this.closed) return () => undefined;
+    const onAbort = (): void => {
+      this.#abortedBy ??= signal;
+      this.destroy();
+    };
+    const stop = (): void => {
+      signal.removeEventListener("abort", onAbort);
+      this.#watches.delete(stop);
+    };
+    this.#watches.add(stop);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    return stop;
   }
 
   /** Bytes taken from the network so far; with TLS, as they travelled. */
@@ -88,18 +105,20 @@ export class WireSession {
 
   /**
    * The next frame; undefined when the server has closed the connection between two messages. Borrowed until the next call.
-   * Throws `server-lost`, `server-protocol`, or `aborted` (which destroys the socket).
+   * Throws `server-lost`, `server-protocol`, or `aborted`.
    */
-  async nextFrame(signal?: AbortSignal): Promise<Frame | undefined> {
+  async nextFrame(): Promise<Frame | undefined> {
     invariant(!this.#reading, "two readers on one replication connection");
     this.#reading = true;
     try {
       for (;;) {
+        // Closed from here, what has arrived is of no interest; closed by the server, it is its last word.
+        if (this.#closed) this.#refuseBroken();
         const frame = this.#buffered();
         if (frame !== undefined) return frame;
         const chunk = this.#read();
         if (chunk !== null) this.#framer.feed(chunk);
-        else if (!(await this.#moreToCome(signal))) return undefined;
+        else if (!(await this.#moreToCome())) return undefined;
       }
     } finally {
       this.#reading = false;
@@ -130,7 +149,7 @@ export class WireSession {
       return undefined;
     }
     if (reply.kind === "parameter") {
-      this.parameters.set(reply.name, reply.value);
+      if (this.parameters.size < PARAMETERS_MAX) this.parameters.set(reply.name, reply.value);
       return undefined;
     }
     return reply;
@@ -138,7 +157,6 @@ export class WireSession {
 
   /** Throws why the connection cannot be used any more, when it cannot. */
   refuseClosed(): void {
-    this.#refuseAborted(undefined);
     this.#refuseBroken();
     if (this.#ended) throw lostConnection(this.context, "between commands");
   }
@@ -182,6 +200,7 @@ export class WireSession {
   destroy(reason?: SeawallError): void {
     this.#reason ??= reason;
     this.#closed = true;
+    this.#unwatchAll();
     this.#socket.destroy();
     this.#rouse();
   }
@@ -203,40 +222,35 @@ export class WireSession {
   }
 
   /** Waits for bytes or the end. False: ended between messages. */
-  async #moreToCome(signal: AbortSignal | undefined): Promise<boolean> {
-    this.#refuseAborted(signal);
+  async #moreToCome(): Promise<boolean> {
     this.#refuseBroken();
     if (this.#ended) {
       if (this.#framer.atMessageBorder) return false;
       throw lostConnection(this.context, "in the middle of a message");
     }
-    const onAbort = (): void => this.#rouse();
-    signal?.addEventListener("abort", onAbort, { once: true });
     await new Promise<void>((resolve) => (this.#wake = resolve));
-    signal?.removeEventListener("abort", onAbort);
-    this.#refuseAborted(signal);
     return true;
   }
 
   #refuseBroken(): void {
+    if (this.#abortedBy !== undefined) {
+      throw new SeawallError("aborted", `${this.context.server}: the replication connection was aborted`, {
+        cause: this.#abortedBy.reason,
+      });
+    }
     if (this.#reason !== undefined) throw this.#reason;
     if (this.#socketError !== undefined) throw lostConnection(this.context, "while reading", this.#socketError);
     if (this.#closed) throw lostConnection(this.context, "because it was closed here");
   }
 
-  #refuseAborted(ofStream: AbortSignal | undefined): void {
-    const signal = [this.#signal, ofStream].find((candidate) => candidate?.aborted === true);
-    if (signal === undefined) return;
-    this.destroy();
-    throw new SeawallError("aborted", `${this.context.server}: the replication connection was aborted`, {
-      cause: signal.reason,
-    });
-  }
-
   #finish(): void {
     this.#ended = true;
-    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#unwatchAll();
     this.#rouse();
+  }
+
+  #unwatchAll(): void {
+    for (const stop of this.#watches) stop();
   }
 
   #rouse(): void {

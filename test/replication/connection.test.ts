@@ -1,13 +1,17 @@
 /** A replication connection from outside: identify, settings, slots, a first stream, SQL beside it. */
+import { getEventListeners } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { processConninfoSources } from "../../src/replication/conninfo-files.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
 import { pgTimestamp } from "../../src/replication/wal-messages.ts";
 import { addBytes, type Lsn, nextSegment, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
-
-const settingsFor = (dsn: string) => parseConninfo({ dsn, env: {}, files: () => undefined });
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { settingsFor } from "./support.ts";
 
 describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
   let server: PostgresServer;
@@ -75,6 +79,42 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       const file = await server.readWalFile(name);
       expect(bytes.subarray(index * server.segmentSize, (index + 1) * server.segmentSize).equals(file)).toBe(true);
     }
+  });
+
+  it("is found through a service file and a home folder, as psql would find it", async () => {
+    const home = makeTempDir("home");
+    try {
+      const service = `[ours]\nhost=127.0.0.1\nport=${server.port}\nuser=postgres\napplication_name=by service\n`;
+      writeFileSync(join(home, ".pg_service.conf"), service);
+      const settings = parseConninfo(processConninfoSources(undefined, { HOME: home, PGSERVICE: "ours" }));
+      await using sql = await SqlConnection.connect(settings);
+      expect((await sql.query("SHOW application_name")).rows).toEqual([{ application_name: "by service" }]);
+      const aside = join(home, "elsewhere.conf");
+      writeFileSync(aside, service.replace("by service", "by PGSERVICEFILE"));
+      const env = { HOME: home, PGSERVICEFILE: aside };
+      await using other = await SqlConnection.connect(parseConninfo(processConninfoSources("service=ours", env)));
+      expect((await other.query("SHOW application_name")).rows).toEqual([{ application_name: "by PGSERVICEFILE" }]);
+    } finally {
+      removeTree(home);
+    }
+  });
+
+  it("leaves no listener on a signal that outlives it", async () => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const listeners = (): number => getEventListeners(signal, "abort").length;
+    for (let round = 0; round < 3; round++) {
+      const connection = await ReplicationConnection.connect(settingsFor(server.dsn), { signal });
+      const { timeline, xlogpos } = await connection.identifySystem();
+      const startLsn = segmentStart(segmentOf(xlogpos, server.segmentSize), server.segmentSize);
+      const stream = await connection.startReplication({ timeline, startLsn, signal });
+      await stream.next();
+      if (round === 0) await stream.stop();
+      if (round === 2) connection.destroy();
+      await connection.close();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(listeners()).toBe(0);
   });
 
   it("runs SQL with the same settings", async () => {
