@@ -13,8 +13,8 @@ import { filled, MIB, toSegmentEnd, verifierFor, WalWriter } from "./wal-writer.
 type Sample = readonly [string, number, WalWriter];
 
 const SAMPLES: readonly Sample[] = [
-  ["a page of small records", 1, small()],
   ["the first page of a segment", 0, small()],
+  ["a page of small records", 1, small()],
   ["a page that begins and ends in a record", 1, large()],
   ["a page in the middle of a record", 2, large()],
   ["a page that overwrites a broken record", 1, overwriting()],
