@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
 import { PAGE_SIZE, XLP_BKP_REMOVABLE } from "../../src/wal/format.ts";
 import { addBytes, formatLsn } from "../../src/wal/lsn.ts";
+import { randomFrom } from "../harness/random.ts";
 import type { RecordCarry } from "../../src/wal/verifier.ts";
 import { filled, MIB, toSegmentEnd, verifierFor, WalWriter } from "./wal-writer.ts";
 
@@ -48,6 +49,29 @@ describe("each bit", () => {
     expect(end > addBytes(writer.start, from)).toBe(true);
   });
 });
+
+it.each([1, 2, 3, 4, 5])("a run of garbage anywhere is not passed either (seed %i)", (seed) => {
+  const random = randomFrom(seed);
+  for (const [what, , writer] of SAMPLES) {
+    if (what.includes("next segment")) continue; // its first segment would take the time
+    for (let n = 0; n < 40; n++) {
+      const bytes = writer.bytes.subarray(0, 4 * PAGE_SIZE);
+      const at = random.between(0, bytes.length - 1);
+      const garbage = random.chance(0.3)
+        ? new Uint8Array(random.between(1, 9000))
+        : random.bytes(random.between(1, 600));
+      const end = Math.min(bytes.length, at + garbage.length);
+      const first = bytes.subarray(at, end).findIndex((byte, i) => byte !== garbage[i]);
+      bytes.set(garbage.subarray(0, end - at), at);
+      if (first < 0 || isRemovableBit(at + first)) continue;
+      expect(verifiedOf(writer, bytes) <= addBytes(writer.start, at + first)).toBe(true);
+    }
+  }
+});
+
+function isRemovableBit(at: number): boolean {
+  return at % PAGE_SIZE === 2;
+}
 
 /**
  * The one bit with nothing to check it against: XLP_BKP_REMOVABLE tells whether a base backup was running when the page was
