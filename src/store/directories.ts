@@ -123,8 +123,8 @@ export class Directories {
       const { handle, reused } = this.#borrow(directory);
       try {
         const fd = await handle.fd;
-        await fs.fsync(fd);
-        if (!reused || (await fs.fstat(fd)).nlink > 0) return;
+        const [stats] = await Promise.all([reused ? fs.fstat(fd) : undefined, fs.fsync(fd)]);
+        if (stats === undefined || stats.nlink > 0) return;
         this.#evict(directory);
       } catch (error) {
         this.#evict(directory);

@@ -20,8 +20,8 @@ export interface S3Account {
   /** What stands before the key in the path: `/`, `/bucket/`, or with the endpoint's own path before it. */
   readonly pathBase: string;
   readonly scope: SigningScope;
-  /** Valid now; renewed before they run out. */
-  credentials(): Promise<S3Credentials>;
+  /** Renewed before they run out; `renew` asks for others now, because the server said that these have. */
+  credentials(options?: { readonly renew: boolean }): Promise<S3Credentials>;
 }
 
 /** Regions whose endpoints need no table: the others live in partitions of their own, which the SDK knows. */
@@ -104,8 +104,10 @@ export async function accountFromSdk(settings: S3Settings, env: Environment): Pr
     origin: new URL(`${sent.protocol}//${sent.hostname}${port}`),
     pathBase: sent.path.slice(0, -1),
     scope: { region: scope[1], service: scope[2] },
-    credentials: () =>
-      client.config.credentials().catch((cause: unknown) => Promise.reject(accountError(cause, settings))),
+    credentials: ({ renew } = { renew: false }) =>
+      client.config
+        .credentials({ forceRefresh: renew })
+        .catch((cause: unknown) => Promise.reject(accountError(cause, settings))),
   };
 }
 

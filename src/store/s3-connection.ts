@@ -34,8 +34,10 @@ export class S3Connection {
   }
 
   failure(what: string, response: WireResponse): SeawallError {
-    const { status, headers, body } = response;
-    return responseError(what, { status, headers, body: body.toString() }, this.#place, new Date());
+    const { status, headers } = response;
+    const body = response.body.toString();
+    if (/<Code>(ExpiredToken|TokenRefreshRequired)</.test(body)) this.#wire.renewCredentials();
+    return responseError(what, { status, headers, body }, this.#place, new Date());
   }
 
   /** Undefined when a healthy server says that the key is absent; anything else, a missing bucket too, is thrown. */

@@ -10,7 +10,7 @@ import { SeawallError } from "../errors.ts";
 import { errnoOf } from "./file-errors.ts";
 import { type S3Account } from "./s3-account.ts";
 import { type S3Place, networkError } from "./s3-errors.ts";
-import { EMPTY_PAYLOAD_HASH, encodePath, encodeQuery, signRequest } from "./s3-sign.ts";
+import { EMPTY_PAYLOAD_HASH, type S3Credentials, encodePath, encodeQuery, signRequest } from "./s3-sign.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 
 /** Connections to one server; requests beyond them wait for a free one. */
@@ -59,6 +59,7 @@ export class S3Wire {
   readonly #agent: HttpAgent;
   readonly #request: typeof httpRequest;
   #isClosed = false;
+  #mustRenew = false;
 
   constructor(account: S3Account, place: S3Place, requestTimeoutMs: number) {
     this.#account = account;
@@ -92,6 +93,11 @@ export class S3Wire {
       const body = this.#readAlong(exchange, response, request);
       return { status: response.statusCode ?? 0, headers: response.headers, body };
     });
+  }
+
+  /** The server says that our credentials have run out: the next request asks for others. */
+  renewCredentials(): void {
+    this.#mustRenew = true;
   }
 
   /** Requests under way end as `aborted`. */
@@ -135,7 +141,7 @@ export class S3Wire {
         headers: { host: origin.host, ...request.headers },
         payloadHash: request.body === undefined ? EMPTY_PAYLOAD_HASH : (request.payloadHash ?? ""),
       },
-      await this.#account.credentials(),
+      await this.#credentials(),
       scope,
       new Date(),
     );
@@ -152,6 +158,12 @@ export class S3Wire {
       headers,
       agent: this.#agent,
     });
+  }
+
+  #credentials(): Promise<S3Credentials> {
+    const renew = this.#mustRenew;
+    this.#mustRenew = false;
+    return this.#account.credentials({ renew });
   }
 
   #failure(request: WireRequest, error: unknown): SeawallError {

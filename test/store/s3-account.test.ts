@@ -146,7 +146,7 @@ describe("with the SDK", () => {
     }
   });
 
-  test("web identity: the token is traded for credentials, and requests are signed with those", async () => {
+  test("web identity: the token is traded for credentials, requests are signed with those, and run-out ones renewed", async () => {
     const expiration = new Date(Date.now() + 3_600_000).toISOString();
     const given =
       "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>" +
@@ -160,7 +160,7 @@ describe("with the SDK", () => {
     const seen: Record<string, unknown>[] = [];
     await using server = await startAnswering(({ headers }) => {
       seen.push(headers);
-      return { status: 200 };
+      return seen.length === 3 ? { status: 400, body: "<Error><Code>ExpiredToken</Code></Error>" } : { status: 200 };
     });
     await writeFile(join(home, "token"), "the-token");
     Object.assign(process.env, {
@@ -171,9 +171,16 @@ describe("with the SDK", () => {
     });
     const store = openStore(`s3://bucket?endpoint=${server.endpoint}`, { env: process.env });
     for (const key of ["a", "b"]) expect(await store.put(key, Buffer.from("x"))).toBe("created");
-    await store.close();
     expect(sts.requests).toHaveLength(1);
-    expect(seen.map((headers) => headers["x-amz-security-token"])).toEqual(["the-session", "the-session"]);
+    await expect(store.put("c", Buffer.from("x"))).rejects.toMatchObject({
+      code: "store-unavailable",
+      retryable: true,
+    });
+    expect(await store.put("c", Buffer.from("x"))).toBe("created");
+    expect(await store.put("d", Buffer.from("x"))).toBe("created");
+    expect(sts.requests).toHaveLength(2);
+    await store.close();
+    expect(new Set(seen.map((headers) => headers["x-amz-security-token"]))).toEqual(new Set(["the-session"]));
     expect(seen[0]?.["authorization"]).toContain("Credential=AKIDTRADED/");
   });
 
