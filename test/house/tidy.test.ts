@@ -6,7 +6,7 @@ import { type Violation, checkHouse } from "./rules.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const TEXT = /\.(ts|js|mjs|json|md|ya?ml|sh|service|example|conf|txt)$|(^|\/)(Dockerfile|run)$/;
-const NOT_OURS = [".git", "node_modules", "dist", "coverage", ".cache", "package-lock.json"];
+const NOT_OURS = [".git", "node_modules", "dist", "build", "coverage", ".cache", "package-lock.json"];
 
 const RULES = [
   "import direction",
