@@ -5,7 +5,7 @@
 import { SeawallError } from "../errors.ts";
 import type { EncodedObject } from "../codec/object.ts";
 import type { EnvelopeMeta } from "../codec/envelope.ts";
-import type { RequestOptions, Store } from "../store/store.ts";
+import type { PutResult, RequestOptions, Store } from "../store/store.ts";
 import { type ClusterIdentity, decodeIdentity, encodeIdentity } from "./documents.ts";
 import { checkClusterName, identityKey } from "./keys.ts";
 
@@ -52,7 +52,9 @@ export async function openArchiveFor(
 ): Promise<Archive> {
   let stored = await readIdentity(store, cluster, options);
   if (stored === undefined) {
-    await store.put(identityKey(cluster), encodeIdentity(server), options);
+    const document = encodeIdentity(server);
+    const created = await store.put(identityKey(cluster), document, options);
+    await refuseOverwriting(store, cluster, document, created, options);
     // Somebody else may have created it between our read and our write: theirs counts. And without this document nothing
     // below it can be opened again, so the store's word alone is not enough.
     stored = await readIdentity(store, cluster, options);
@@ -75,4 +77,22 @@ export async function openArchiveFor(
     );
   }
   return { store, cluster, identity: stored };
+}
+
+/**
+ * A server that does not know `If-None-Match` ignores it and says so nowhere: it would overwrite in silence (promise 4).
+ * Found out once an archive, by writing its first document again, with the same bytes.
+ */
+async function refuseOverwriting(
+  store: Store,
+  cluster: string,
+  document: Uint8Array,
+  created: PutResult,
+  options: RequestOptions,
+): Promise<void> {
+  if (created === "exists" || (await store.put(identityKey(cluster), document, options)) === "exists") return;
+  throw new SeawallError(
+    "store-unsupported",
+    `${store.description} overwrites objects that it was told to create only if absent`,
+  );
 }

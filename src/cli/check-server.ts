@@ -1,7 +1,8 @@
 /** `check`, the server's side: asks for every fact over a replication connection and, where let in, an ordinary one. */
 import { parseMilliseconds } from "../receive/server-facts.ts";
 import { readSlotStatus } from "../daemon/slot-monitor.ts";
-import { type ErrorCode, SeawallError } from "../errors.ts";
+import type { ErrorCode } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { ReplicationConnection, SqlConnection } from "../replication/connection.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import { type Finding, judgeServer, type ServerFacts, type SqlFacts, type Wishes } from "./check-findings.ts";

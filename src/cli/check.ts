@@ -1,5 +1,5 @@
 /** `seawall check`: everything `receive` needs, one line each, with its remedy. */
-import { EXIT } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
 import type { Finding, Verdict } from "./check-findings.ts";
 import { checkServer } from "./check-server.ts";
 import { checkStore } from "./check-store.ts";

@@ -3,7 +3,7 @@
  * docs/commands.md and the tests read it; a command's own file is loaded only when it runs.
  */
 import type { CommandName } from "../config/options.ts";
-import { EXIT } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
 import type { Command } from "./context.ts";
 
 export interface CommandSpec {

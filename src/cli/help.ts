@@ -1,5 +1,5 @@
 /** The end of every help page: how options may be given, examples, exit statuses. */
-import { EXIT } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
 
 interface Example {
   readonly line: string;

@@ -14,7 +14,8 @@ import {
   type OptionSpec,
 } from "../config/options.ts";
 import { nearest } from "../config/suggest.ts";
-import { EXIT, SeawallError } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { createLog } from "../log.ts";
 import { COMMANDS, type CommandSpec } from "./commands.ts";
 import { describeFailure } from "./failure.ts";

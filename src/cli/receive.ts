@@ -1,5 +1,6 @@
 /** `seawall receive`: the daemon, until a signal. */
-import { EXIT, SeawallError } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { runDaemon } from "../daemon/daemon.ts";
 import { type CommandContext, connectionSettings, requiredStore } from "./context.ts";
 import { seawallVersion } from "./version.ts";

@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from "node:fs";
 import { defaultText, envName, isNegatable, OPTION_ROWS, type OptionSpec } from "../config/options.ts";
-import { ERROR_KINDS, type ErrorKind, EXIT } from "../errors.ts";
+import { ERROR_KINDS, type ErrorKind, EXIT } from "../error-kinds.ts";
 import { METRICS, type MetricSpec } from "../metrics/table.ts";
 
 export interface ReferencePage {

@@ -2,7 +2,7 @@
  * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. A command that does not
  * end within its grace is ended.
  */
-import { EXIT } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
 import type { Io } from "./io.ts";
 
 export interface Signals {

@@ -1,5 +1,6 @@
 /** `seawall slot create`: the slot is there when this ends well, whoever made it. */
-import { EXIT, SeawallError } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { type CommandContext, connectionSettings, printResult } from "./context.ts";

@@ -1,5 +1,6 @@
 /** `seawall slot drop`: the slot is gone when this ends well. */
-import { EXIT, SeawallError } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
 import { type CommandContext, connectionSettings, printResult } from "./context.ts";
 

@@ -1,5 +1,6 @@
 /** `seawall status`: where every byte is, from the running receiver, or from the server and the store without one. */
-import { EXIT, SeawallError } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { humanBytes, humanSeconds, versionText } from "../daemon/human.ts";
 import { askReceiver } from "../daemon/status-client.ts";
 import type { StatusDocument } from "../daemon/status-document.ts";

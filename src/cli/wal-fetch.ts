@@ -3,7 +3,7 @@
  * log, and a standby asks every few seconds.
  */
 import { resolve } from "node:path";
-import { EXIT } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
 import { walFetch } from "../restore/wal-fetch.ts";
 import { type CommandContext, openPatientStore, printIfJson, requiredStore } from "./context.ts";
 

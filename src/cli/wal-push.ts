@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { encodeObject } from "../codec/object.ts";
 import type { Encoder } from "../archive/archive.ts";
-import { EXIT } from "../errors.ts";
+import { EXIT } from "../error-kinds.ts";
 import { walPush } from "../receive/wal-push.ts";
 import { type CommandContext, openPatientStore, printIfJson, requiredStore } from "./context.ts";
 

@@ -6,7 +6,8 @@
  * English text is only a second sign where those two do not tell cases apart.
  * Sources: PostgreSQL postinit.c, auth.c, proc.c, slot.c, walsender.c, timeline.c; docs Appendix A "Error Codes".
  */
-import { type ErrorCode, SeawallError } from "../errors.ts";
+import type { ErrorCode } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 
 /** The fields of an ErrorResponse that decide (docs: Error and Notice Message Fields). */
 export interface ServerErrorFields {

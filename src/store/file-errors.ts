@@ -1,5 +1,6 @@
 /** What the operating system says, said in the store's codes, with what to do about it. */
-import { type ErrorCode, SeawallError } from "../errors.ts";
+import type { ErrorCode } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 
 export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;

@@ -2,7 +2,8 @@
  * Watching a store: one report for every operation that ended, with what it moved, how long it took and how it went.
  * Metrics are made of these; put it inside `withRetry` to see every try, outside to see what callers saw.
  */
-import { SeawallError, type ErrorCode } from "../errors.ts";
+import type { ErrorCode } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import {
   type GetOptions,
   type GetResult,

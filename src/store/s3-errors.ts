@@ -1,5 +1,6 @@
 /** What an S3 server or the network says, said in the store's codes, with hints that name the bucket and the endpoint. */
-import { type ErrorCode, SeawallError } from "../errors.ts";
+import type { ErrorCode } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
 import { errnoOf } from "./file-errors.ts";
 import { type ErrorDocument, parseError } from "./s3-xml.ts";
 

@@ -1,3 +1,4 @@
+/** The archive's keys, written out by hand as docs/archive-format.md says them. */
 import { describe, expect, test } from "vitest";
 import {
   backupHistoryKey,

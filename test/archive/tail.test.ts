@@ -1,3 +1,4 @@
+/** The tail: which chunks are read, how they are put together, and what is refused. */
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";

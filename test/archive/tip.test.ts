@@ -1,3 +1,4 @@
+/** Where a receiver resumes, as a table over what the store lists. */
 import { describe, expect, test } from "vitest";
 import type { Gap } from "../../src/archive/documents.ts";
 import { resumeSegment } from "../../src/archive/tip.ts";

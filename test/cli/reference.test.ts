@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { referencePages } from "../../src/cli/reference.ts";
 import { OPTION_ROWS } from "../../src/config/options.ts";
-import { ERROR_KINDS } from "../../src/errors.ts";
+import { ERROR_KINDS } from "../../src/error-kinds.ts";
 import { METRICS } from "../../src/metrics/table.ts";
 
 describe.each(referencePages())("$path", ({ path, content }) => {

@@ -1,3 +1,4 @@
+/** The stored object: envelope and content, there and back, damaged everywhere, and what the zstd tool makes of it. */
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { ENVELOPE_BYTES_MAX, decodeEnvelope, encodeEnvelope } from "../../src/codec/envelope.ts";

@@ -8,7 +8,8 @@
  *     await point.reached;
  *     point.release();                      // and now succeeds
  */
-import { type ErrorCode, SeawallError } from "../../src/errors.ts";
+import type { ErrorCode } from "../../src/error-kinds.ts";
+import { SeawallError } from "../../src/errors.ts";
 import { abortedError } from "../../src/store/signal.ts";
 import type {
   GetOptions,

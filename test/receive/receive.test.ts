@@ -1,3 +1,4 @@
+/** The receiver on a real server: what is archived equals what the server wrote. */
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/tip.ts";

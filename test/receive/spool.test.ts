@@ -1,3 +1,4 @@
+/** `--durability spool` on a real server: the store away, the receiver killed, the spool empty, stale and full. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

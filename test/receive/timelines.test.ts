@@ -1,3 +1,4 @@
+/** Timelines on real servers: promotions are followed, servers that do not continue the archive are refused. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

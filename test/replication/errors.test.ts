@@ -1,6 +1,6 @@
 /** The error tables for what cannot be provoked from a real server here: other languages, other versions' words. */
 import { describe, expect, it } from "vitest";
-import { type ErrorCode, ERROR_KINDS } from "../../src/errors.ts";
+import { type ErrorCode, ERROR_KINDS } from "../../src/error-kinds.ts";
 import { type ErrorContext, fromServer, fromSocket, type ServerErrorFields } from "../../src/replication/errors.ts";
 
 const context: ErrorContext = {

@@ -1,3 +1,4 @@
+/** The file store under the shared contract. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+/** The memory store under the shared contract. */
 import { MemoryStore } from "../../src/store/memory.ts";
 import { describeStoreContract } from "./contract.ts";
 

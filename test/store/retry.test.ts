@@ -1,7 +1,8 @@
 /** Trying again: the decisions as tables, the decorator under the store contract over a store that keeps failing. */
 import { randomBytes, randomInt } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { type ErrorCode, SeawallError } from "../../src/errors.ts";
+import type { ErrorCode } from "../../src/error-kinds.ts";
+import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type RetryEvent, type RetryPolicy, backoffMs, decideRetry, withRetry } from "../../src/store/retry.ts";
 import { type Store } from "../../src/store/store.ts";

@@ -1,0 +1,372 @@
+/**
+ * The table of error codes: what each means, whether trying again can help, how a command exits, what to do about it.
+ * `docs/errors.md` is made from it; errors.ts makes errors of it. A code is stable: users match on it.
+ */
+
+/** What the table says about one code. */
+export interface ErrorKind {
+  /** Whether trying the same thing again later can succeed without anybody acting. */
+  readonly retryable: boolean;
+  /** Process exit status when this error ends a command: 1 the answer is no, 2 usage, 3 and up operational. */
+  readonly exit: number;
+  /** One sentence for docs/errors.md: when this is raised. */
+  readonly when: string;
+  /** One sentence for docs/errors.md and the default hint: what to do. */
+  readonly hint: string;
+}
+
+const kind = (exit: number, retryable: boolean, when: string, hint: string): ErrorKind => ({
+  exit,
+  retryable,
+  when,
+  hint,
+});
+
+/** Exit statuses, by what stands in the way. Documented in docs/errors.md. */
+export const EXIT = {
+  done: 0,
+  no: 1,
+  usage: 2,
+  operational: 3,
+  server: 4,
+  store: 5,
+  damage: 6,
+  interrupted: 130,
+  /** `wal-fetch` only: above 125 makes PostgreSQL abort recovery instead of promoting short of the tip. */
+  abortRecovery: 200,
+} as const;
+
+export const ERROR_KINDS = {
+  // Usage
+  usage: kind(
+    EXIT.usage,
+    false,
+    "The command line, the environment or the configuration file is wrong.",
+    "Run the command with --help.",
+  ),
+  internal: kind(
+    EXIT.operational,
+    false,
+    "A check on Seawall's own logic failed.",
+    "This is a bug in Seawall: please report it with the log.",
+  ),
+  aborted: kind(
+    EXIT.interrupted,
+    false,
+    "The operation was cancelled by a signal or by its caller.",
+    "Run it again when you are ready.",
+  ),
+
+  // Running as a process
+  "listen-failed": kind(
+    EXIT.operational,
+    false,
+    "The address of --listen cannot be listened on.",
+    "Choose another --listen address, or off.",
+  ),
+
+  "receiver-unreachable": kind(
+    EXIT.operational,
+    true,
+    "No receiver answers at the address of --listen.",
+    "Start seawall receive, or give the --listen address it was started with.",
+  ),
+
+  // WAL content
+  "wal-corrupt": kind(
+    EXIT.damage,
+    false,
+    "WAL from the server or the archive does not verify: page header, record header or CRC-32C.",
+    "Compare the named LSN with pg_waldump on the server; nothing past it was acknowledged.",
+  ),
+  "wal-noncontiguous": kind(
+    EXIT.damage,
+    true,
+    "The server sent WAL that does not continue the last byte received.",
+    "The receiver reconnects at the start of the segment; report it if it repeats.",
+  ),
+  "wal-diverged": kind(
+    EXIT.damage,
+    false,
+    "The server's WAL differs from what is already stored for the same timeline.",
+    "An old primary may have been resurrected or the cluster rolled back in place: promote it to a new timeline, or use a new --cluster.",
+  ),
+
+  // Archive
+  "segment-conflict": kind(
+    EXIT.damage,
+    false,
+    "An object is already stored under this key with different content.",
+    "Two clusters may share this prefix: compare their system identifiers.",
+  ),
+  "object-corrupt": kind(
+    EXIT.damage,
+    false,
+    "A stored object cannot be decoded or its checksum is wrong.",
+    "Run seawall verify and look at who else writes to this prefix.",
+  ),
+  "foreign-cluster": kind(
+    EXIT.damage,
+    false,
+    "The archive belongs to a cluster with another system identifier.",
+    "Choose another --cluster or --store for this server.",
+  ),
+  "archive-absent": kind(
+    EXIT.no,
+    false,
+    "There is no archive under this store and cluster name.",
+    "Check --store and --cluster, or start seawall receive to create it.",
+  ),
+  "archive-version": kind(
+    EXIT.operational,
+    false,
+    "A document in the archive has a version this Seawall does not know.",
+    "Upgrade Seawall to at least the version that wrote it.",
+  ),
+  "timeline-behind": kind(
+    EXIT.damage,
+    false,
+    "The server is on an older timeline than the archive's tip.",
+    "Connect to the current primary; an old primary must be rebuilt before it is archived again.",
+  ),
+  "timeline-unrelated": kind(
+    EXIT.damage,
+    false,
+    "The server's timeline history does not contain the archive's tip.",
+    "The server was forked from a point before or beside the archive: use a new --cluster for it.",
+  ),
+  "timeline-history": kind(
+    EXIT.damage,
+    false,
+    "A timeline history file cannot be parsed, or contradicts itself.",
+    "Compare it with the file of the same name in the server's pg_wal.",
+  ),
+
+  // Server: reaching it
+  "server-unreachable": kind(
+    EXIT.server,
+    true,
+    "No connection to the server: unknown host, refused, no socket file, network error or timeout.",
+    "Check that PostgreSQL runs there and that listen_addresses, port and firewall let this machine in.",
+  ),
+  "server-lost": kind(
+    EXIT.server,
+    true,
+    "The server closed or dropped an established connection.",
+    "The receiver reconnects; if it repeats, look into the server's log (wal_sender_timeout, crashes, pg_terminate_backend).",
+  ),
+  "server-starting": kind(
+    EXIT.server,
+    true,
+    "The server is starting up, shutting down or in a recovery that does not accept connections yet.",
+    "Wait for the server; Seawall tries again.",
+  ),
+  "server-busy": kind(
+    EXIT.server,
+    true,
+    "The server has no connection slot, memory or disk left, or failed in a way that may pass.",
+    "Look into the server's log; raise max_connections if connections are what is missing.",
+  ),
+  "server-max-wal-senders": kind(
+    EXIT.server,
+    true,
+    "All of the server's max_wal_senders are in use.",
+    "ALTER SYSTEM SET max_wal_senders = 10; and restart the server, or stop another replication client.",
+  ),
+  "server-session-attrs": kind(
+    EXIT.server,
+    true,
+    "No server in the host list has the wanted target_session_attrs.",
+    "Check which host is the primary; after a failover Seawall finds it by itself.",
+  ),
+  "server-tls": kind(
+    EXIT.server,
+    false,
+    "TLS was refused by the server or its certificate does not verify.",
+    "Check ssl on the server, sslmode, and sslrootcert in the connection string.",
+  ),
+  "server-protocol": kind(
+    EXIT.server,
+    true,
+    "The server sent something that is not in the replication protocol.",
+    "Check that nothing but PostgreSQL answers at this address (poolers such as PgBouncer do not carry replication).",
+  ),
+  "server-version": kind(
+    EXIT.server,
+    false,
+    "The server's major version is older than Seawall supports.",
+    "Upgrade PostgreSQL to 14 or later.",
+  ),
+  "server-error": kind(
+    EXIT.server,
+    false,
+    "The server refused a command with an error Seawall has no special name for.",
+    "The message is the server's own; its log has the context.",
+  ),
+
+  // Server: permissions and settings
+  "server-auth": kind(
+    EXIT.server,
+    false,
+    "The server did not accept the user or the password.",
+    "Check user and password: PGPASSWORD, a ~/.pgpass with permissions 0600, or the connection string.",
+  ),
+  "server-hba": kind(
+    EXIT.server,
+    false,
+    "The server's pg_hba.conf has no entry that lets this connection in.",
+    "Add a line for database replication and this user and address to pg_hba.conf, then SELECT pg_reload_conf();",
+  ),
+  "server-no-replication-role": kind(
+    EXIT.server,
+    false,
+    "The user lacks the REPLICATION attribute.",
+    'ALTER ROLE "user" REPLICATION;',
+  ),
+  "server-privilege": kind(
+    EXIT.server,
+    false,
+    "The user lacks a privilege for what was asked.",
+    "Grant the privilege that the message names.",
+  ),
+  "server-wal-level": kind(
+    EXIT.server,
+    false,
+    "The server does not write enough WAL to be replicated (wal_level = minimal).",
+    "ALTER SYSTEM SET wal_level = replica; ALTER SYSTEM SET max_wal_senders = 10; and restart the server.",
+  ),
+
+  // Slot and start position
+  "slot-missing": kind(
+    EXIT.server,
+    false,
+    "The replication slot does not exist.",
+    "Create it with seawall slot create, before the first backup.",
+  ),
+  "slot-exists": kind(
+    EXIT.server,
+    false,
+    "A replication slot with this name exists already.",
+    "Use it if it is ours, or choose another --slot.",
+  ),
+  "slot-active": kind(
+    EXIT.server,
+    true,
+    "Another connection is using the replication slot.",
+    "If that client is dead the server frees the slot after wal_sender_timeout; SELECT pg_terminate_backend(pid) frees it now.",
+  ),
+  "slot-invalidated": kind(
+    EXIT.server,
+    false,
+    "The server has invalidated the replication slot: WAL that it held back is gone.",
+    "Run seawall slot drop and seawall slot create, take a new base backup, and review max_slot_wal_keep_size.",
+  ),
+  "slot-logical": kind(
+    EXIT.server,
+    false,
+    "The slot with this name is a logical one.",
+    "Choose another --slot for Seawall.",
+  ),
+  "slots-full": kind(
+    EXIT.server,
+    false,
+    "All of the server's max_replication_slots are in use.",
+    "ALTER SYSTEM SET max_replication_slots = 10; and restart the server, or drop a slot nobody uses.",
+  ),
+  "wal-removed": kind(
+    EXIT.server,
+    false,
+    "The server no longer has the WAL that was asked for.",
+    "Use a replication slot, which keeps WAL until it is stored, and take a new base backup.",
+  ),
+  "wal-ahead": kind(
+    EXIT.server,
+    true,
+    "The requested start lies beyond what the server has flushed.",
+    "A standby may catch up; a primary that stays behind has lost WAL that the archive holds.",
+  ),
+  "history-missing": kind(
+    EXIT.server,
+    true,
+    "The server has no history file for the timeline.",
+    "It appears when the promotion has finished; otherwise restore pg_wal/*.history on the server.",
+  ),
+  "server-behind": kind(
+    EXIT.server,
+    true,
+    "The server is a standby that has not received as much WAL as the archive holds.",
+    "Wait for the standby to catch up, or connect to the primary.",
+  ),
+
+  "server-silent": kind(
+    EXIT.server,
+    true,
+    "The server has not answered for the receiver timeout.",
+    "The receiver reconnects; check the network and wal_sender_timeout if it repeats.",
+  ),
+  "shutdown-incomplete": kind(
+    EXIT.store,
+    false,
+    "The receiver was told to stop, but the store did not take the tail in time.",
+    "Nothing acknowledged is lost: the server keeps the WAL, and the next start archives it.",
+  ),
+
+  "wal-gap": kind(
+    EXIT.damage,
+    false,
+    "A segment is missing from the archive although later WAL is there.",
+    "Run seawall verify; recover to a point before the gap, or from a base backup taken after it.",
+  ),
+  "target-unwritable": kind(
+    EXIT.operational,
+    false,
+    "A file could not be written where it was asked for.",
+    "Check the path, its permissions and the free space.",
+  ),
+
+  // Store
+  "store-unavailable": kind(
+    EXIT.store,
+    true,
+    "The object store did not answer, or answered with a passing fault.",
+    "Check the endpoint and the network; Seawall keeps trying within its limits.",
+  ),
+  "store-denied": kind(
+    EXIT.store,
+    false,
+    "The object store refused the credentials or the operation.",
+    "Check the credentials and that they allow s3:PutObject, GetObject, ListBucket and DeleteObject (or file permissions).",
+  ),
+  "store-missing": kind(
+    EXIT.store,
+    false,
+    "The bucket or the directory does not exist.",
+    "Create it first, or correct --store.",
+  ),
+  "store-full": kind(
+    EXIT.store,
+    true,
+    "The store has no room left.",
+    "Free space; nothing is acknowledged until it fits.",
+  ),
+  "store-checksum": kind(
+    EXIT.store,
+    true,
+    "The store reports that the bytes which arrived are not the bytes that were sent.",
+    "Something between here and the store alters data; the write is repeated.",
+  ),
+  "store-lied": kind(
+    EXIT.store,
+    true,
+    "The store confirmed an object that it does not have, or not at its size.",
+    "Do not trust this store with backups before its maker has explained that.",
+  ),
+  "store-unsupported": kind(
+    EXIT.store,
+    false,
+    "The object store lacks something Seawall needs, such as conditional writes.",
+    "Use a store that supports If-None-Match on PUT.",
+  ),
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof ERROR_KINDS;
