@@ -192,6 +192,7 @@ describe("an outage of the store", () => {
       }
       const behind = Number((await server.currentFlushLsn()) - (receiver.state.storedLsn ?? told));
       expect(buffersMax).toBeLessThanOrEqual(4);
+      expect(told).toBeGreaterThan(0n);
       expect(watcher.flushLsn).toBeLessThanOrEqual((await tipOf(inner)) ?? 0n);
       store.heal();
       await load.stop();

@@ -69,8 +69,8 @@ export class FlushWatcher implements AsyncDisposable {
       while (!this.#ended) {
         const { rows } = await this.#client.query<Seen>(QUERY, [this.#slot]);
         const seen = rows[0];
-        this.#take(seen?.flush ?? null, 0n as Lsn);
-        this.#take(seen?.restart ?? null, this.#initialRestart);
+        this.#take(seen?.flush ?? null);
+        this.#take(seen?.restart ?? null);
         this.active = seen?.active === true;
         this.streaming = Number(seen?.streaming ?? 0) > 0;
         this.samples++;
@@ -81,9 +81,10 @@ export class FlushWatcher implements AsyncDisposable {
     }
   }
 
-  #take(text: string | null, above: Lsn): void {
+  /** Up to where the slot began nothing was promised: an archive begins with the segment that holds this place. */
+  #take(text: string | null): void {
     const lsn = text === null ? undefined : parseLsn(text);
-    if (lsn !== undefined && lsn > above && lsn > this.flushLsn) this.flushLsn = lsn;
+    if (lsn !== undefined && lsn > this.#initialRestart && lsn > this.flushLsn) this.flushLsn = lsn;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
