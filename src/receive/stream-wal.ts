@@ -11,7 +11,7 @@ import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
-import { type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
 import { Assembler, type OpenSegment } from "./assembler.ts";
@@ -50,6 +50,8 @@ export type StreamOutcome =
 interface Stations {
   readonly assembler: Assembler;
   readonly verifier: WalVerifier;
+  /** `verifiedLsn` where verification goes on from what the archive knows of the segment before; undefined without that. */
+  readonly continues: Lsn | undefined;
   readonly shipper: Shipper;
   readonly ledger: Ledger;
   readonly feedback: Feedback;
@@ -193,6 +195,13 @@ async function refuse(
   if (error instanceof SeawallError && error.code === "wal-corrupt") {
     const nowMs = options.state.nowMs();
     await keepEvidence(context.archive, open, { encoder: context.codec, log: options.log, nowMs, error });
+    // The very first record after what is stored does not follow it: two histories, as far as anybody can tell from here.
+    if (stations.verifier.verifiedLsn === stations.continues) {
+      throw new SeawallError("wal-diverged", `the server's WAL does not continue the archive's: ${error.message}`, {
+        cause: error,
+        hint: "The server was rolled back in place without a new timeline, or this WAL is damaged: compare the evidence with the server's file. Archive a rolled back server under a new --cluster.",
+      });
+    }
   }
   throw error;
 }
@@ -231,6 +240,7 @@ async function buildStations(
     majorVersion,
     carry,
   });
+  const continues = carry === undefined ? undefined : verifier.verifiedLsn;
   const feedback = new Feedback({
     limits: feedbackLimits(options, server),
     nowMs,
@@ -267,7 +277,7 @@ async function buildStations(
     },
   });
   shipper.failure.addEventListener("abort", () => fail(shipper.failure.reason), { once: true });
-  return { assembler, verifier, shipper, ledger, feedback, pool, broken };
+  return { assembler, verifier, continues, shipper, ledger, feedback, pool, broken };
 }
 
 /** Often enough for the server's `wal_sender_timeout`, which may be shorter than our interval. */
