@@ -65,23 +65,36 @@ const SCRAM_ITERATIONS_MAX = 10_000_000;
 /** One read(2) at most. Allocated once: at full rate, a new one for each read is garbage by the gigabyte. */
 const READ_BYTES = 128 * 1024;
 
-/** Reads of a socket into one buffer (net.Socket, `onread`): pushed on in copies until somebody takes them in place. */
+/**
+ * Reads of a socket into two buffers in turn (net.Socket, `onread`): pushed on in copies until somebody takes them in place.
+ * Two, so that a chunk that somebody still holds can be left alone while what follows it is read and dropped.
+ */
 export class ReusedReads {
   #onChunk: ((chunk: Buffer) => boolean) | undefined;
-
-  readonly buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  readonly #buffers = [Buffer.allocUnsafeSlow(READ_BYTES), Buffer.allocUnsafeSlow(READ_BYTES)] as const;
+  #turn: 0 | 1 = 0;
+  /** While true only the buffer that is not held is read into. */
+  holdLast = false;
 
   /**
-   * From now on `onChunk` is given each chunk as a borrowed view and says whether to read on, overwriting it, at once;
-   * otherwise reading stops until `socket.read()` is called.
+   * From now on `onChunk` is given each chunk as a borrowed view and says whether to read on at once; otherwise reading
+   * stops until `socket.read()` is called. A chunk is overwritten by the second read after it; never while `holdLast`, if
+   * that was set while it was the last.
    */
   take(onChunk: (chunk: Buffer) => boolean): void {
     this.#onChunk = onChunk;
   }
 
+  /** Where the next read goes: asked for at the start and then after each chunk has been handed on. */
+  nextBuffer(): Buffer {
+    // The turn passed on when the chunk now held was handed on, so the buffer of this turn is the other one.
+    if (!this.holdLast) this.#turn = this.#turn === 0 ? 1 : 0;
+    return this.#buffers[this.#turn];
+  }
+
   /** Whether the socket reads on. */
-  arrived(socket: Socket, bytes: number): boolean {
-    const chunk = this.buffer.subarray(0, bytes);
+  arrived(socket: Socket, bytes: number, buffer: Uint8Array): boolean {
+    const chunk = Buffer.from(buffer.buffer, buffer.byteOffset, bytes);
     if (this.#onChunk === undefined) return socket.push(Buffer.from(chunk));
     return this.#onChunk(chunk);
   }
@@ -103,9 +116,10 @@ export class PgOpening {
   constructor(options: OpenOptions, takeOver: boolean) {
     this.#takeOver = takeOver;
     const reads = this.#reads;
-    const callback = (bytes: number): boolean => reads.arrived(socket, bytes);
+    const callback = (bytes: number, buffer: Uint8Array): boolean => reads.arrived(socket, bytes, buffer);
+    const onread = { buffer: () => reads.nextBuffer(), callback };
     // The types know `onread` for net.connect only, which passes all its options on to this constructor.
-    const socket = new Socket({ onread: { buffer: reads.buffer, callback } } as SocketConstructorOpts);
+    const socket = new Socket({ onread } as SocketConstructorOpts);
     this.#socket = socket;
     this.client = new pg.Client({
       host: options.address,

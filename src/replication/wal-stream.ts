@@ -48,6 +48,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   constructor(session: WireSession, options: { unwatch: () => void; finished?: CommandResult | undefined }) {
     this.#session = session;
     this.#unwatch = options.unwatch;
+    session.holdLastChunk(false);
     if (options.finished !== undefined) {
       const event = timelineEnd(session, options.finished);
       this.#copyDoneSent = true;
@@ -123,11 +124,13 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
 
   /**
    * Ends the stream from our side: CopyDone, then everything still on its way is read and dropped until the server has
-   * answered. Within the deadline the connection can be used again; beyond it the connection is destroyed, without an error.
+   * answered. The bytes of the last event stay as they are meanwhile. Within the deadline the connection can be used again; beyond it the connection is destroyed, without an error.
    */
   async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     if (this.#state === "done") return;
     this.#stopping = true;
+    // Whoever pulled last may still be at it: not until the next stream is that memory written again.
+    this.#session.holdLastChunk(true);
     this.#sendCopyDone();
     const timer = setTimeout(() => this.#session.destroy(), options.timeoutMs ?? STOP_MS);
     try {

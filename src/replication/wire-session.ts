@@ -41,6 +41,7 @@ export class WireSession {
   /** Ways to stop listening to the signals that may cancel this connection. */
   readonly #watches = new Set<() => void>();
   #abortedBy: AbortSignal | undefined;
+  readonly #reused: ReusedReads | undefined;
   #socketError: Error | undefined;
   #reason: SeawallError | undefined;
   #ended = false;
@@ -66,7 +67,8 @@ export class WireSession {
     socket.on("end", () => this.#finish());
     socket.on("close", () => this.#finish());
     socket.on("readable", () => this.#rouse());
-    options.reused?.take((chunk) => {
+    this.#reused = options.reused;
+    this.#reused?.take((chunk) => {
       // Nobody will look at it: read on until the other side has ended, too.
       if (this.#closed) return true;
       this.#chunk = chunk;
@@ -91,6 +93,11 @@ export class WireSession {
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     return stop;
+  }
+
+  /** Whether what is read from here on must leave the last chunk's bytes alone: somebody is still at them. */
+  holdLastChunk(hold: boolean): void {
+    if (this.#reused !== undefined) this.#reused.holdLast = hold;
   }
 
   /** Bytes taken from the network so far; with TLS, as they travelled. */
@@ -174,6 +181,7 @@ export class WireSession {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.holdLastChunk(true);
     const socket = this.#socket;
     if (!socket.destroyed && this.#socketError === undefined) {
       const gone = new Promise<void>((resolve) => socket.once("close", () => resolve()));

@@ -101,6 +101,29 @@ describe.each(versionsUnderTest())("a WAL stream from PostgreSQL %i", (version) 
     expect((await connection.identifySystem()).timeline).toBe(1);
   });
 
+  it("leaves the bytes of the last event alone while it stops, for a consumer that is still at them", async () => {
+    await using connection = await connect(server);
+    const startLsn = await segmentNow(connection);
+    await server.sql(
+      "SELECT pg_logical_emit_message(true, 'x', repeat(md5(i::text), 31250)) FROM generate_series(1, 50) i",
+    );
+    const stream = await connection.startReplication({ timeline: timelineOf(1), startLsn });
+    for (let pulls = 0; pulls < 20; pulls++) await stream.next();
+    const { value } = await stream.next();
+    const bytes = value?.kind === "wal" ? value.bytes : new Uint8Array(0);
+    const copy = Buffer.from(bytes);
+    expect(copy.length).toBeGreaterThan(0);
+    const before = connection.bytesRead;
+    // Time for the server to fill the network in between.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await stream.stop();
+    // Much was read and dropped meanwhile, but not over them.
+    expect(connection.bytesRead - before).toBeGreaterThan(256 << 10);
+    expect(copy.equals(bytes)).toBe(true);
+    expect((await connection.identifySystem()).timeline).toBe(1);
+    expect(copy.equals(bytes)).toBe(true);
+  });
+
   it("gives the connection up when the server does not answer the stop", async () => {
     await using connection = await connect(server);
     const stream = await connection.startReplication({
