@@ -103,7 +103,7 @@ async function putRun(context: BenchContext, archive: string): Promise<Run> {
     env: { ...process.env, ...s3.env },
   });
   const cost = await child.finished();
-  const { seconds, bytes } = JSON.parse(child.output) as { seconds: number; bytes: number };
+  const { seconds, bytes } = JSON.parse(child.lastLine) as { seconds: number; bytes: number };
   return { ...cost, seconds, storedBytes: bytes };
 }
 

@@ -17,6 +17,9 @@ export interface MeasuredChildOptions {
 /** USER_HZ: what the kernel counts CPU time in for user space, whatever its own tick. */
 const TICKS_PER_SECOND = 100;
 const SAMPLE_MS = 20;
+/** Characters kept of what a child prints. */
+const PRINTED_MAX = 1_000_000;
+const OUTPUT_MAX = 20_000;
 
 export class MeasuredChild {
   readonly startedMs = performance.now();
@@ -26,6 +29,7 @@ export class MeasuredChild {
   readonly #exit: Promise<number | null>;
   #cost: Cost = { cpuSeconds: 0, peakRssBytes: 0 };
   #output = "";
+  #printed = "";
 
   constructor(file: string, args: readonly string[], options: MeasuredChildOptions = {}) {
     this.#name = [file, ...args].join(" ");
@@ -34,8 +38,9 @@ export class MeasuredChild {
       env: options.env ?? process.env,
       cwd: options.cwd,
     });
+    this.#child.stdout?.on("data", (text: string) => (this.#printed = (this.#printed + text).slice(-PRINTED_MAX)));
     for (const pipe of [this.#child.stdout, this.#child.stderr]) {
-      pipe?.setEncoding("utf8").on("data", (text: string) => (this.#output = (this.#output + text).slice(-20_000)));
+      pipe?.setEncoding("utf8").on("data", (text: string) => (this.#output = (this.#output + text).slice(-OUTPUT_MAX)));
     }
     this.#exit = new Promise((resolve, reject) => {
       this.#child.once("error", reject);
@@ -57,6 +62,11 @@ export class MeasuredChild {
   /** The tail of what it printed, for messages. */
   get output(): string {
     return this.#output;
+  }
+
+  /** The last line it printed, once it has finished. */
+  get lastLine(): string {
+    return this.#printed.trimEnd().split("\n").at(-1) ?? "";
   }
 
   sample(): Cost {

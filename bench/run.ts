@@ -6,16 +6,31 @@ import { join } from "node:path";
 import { type S3Server, startS3 } from "../test/harness/s3.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "../test/harness/temp.ts";
 import { benchCatchUp } from "./catch-up.ts";
+import { benchCommitLatency } from "./commit-latency.ts";
 import type { BenchContext } from "./context.ts";
 import { pgTool } from "./primary.ts";
-import { type Section, writeSection } from "./results.ts";
+import { type Section, table, writeSection } from "./results.ts";
+import { benchSteady } from "./steady.ts";
+import { main as verifierMain } from "./verifier.ts";
 
 type Bench = (context: BenchContext) => Promise<Section>;
 
-const BENCHES: ReadonlyMap<string, Bench> = new Map([["catch-up", benchCatchUp]]);
+const BENCHES: ReadonlyMap<string, Bench> = new Map([
+  ["catch-up", benchCatchUp],
+  ["steady", benchSteady],
+  ["commit-latency", benchCommitLatency],
+  ["verifier", benchVerifier],
+]);
 
 /** The runner is compiled into build/bench; the results belong beside its source. */
 const RESULTS = join(import.meta.dirname, "..", "..", "bench", "RESULTS.md");
+
+/** The verifier's bench stands by itself; here it becomes a section like the others. */
+async function benchVerifier(): Promise<Section> {
+  const { estimate, notes, columns, rows } = await verifierMain();
+  const body = [...notes.map((note) => `- ${note}`), "", table(columns, rows), "", "Target: ≥ 0.5× `pg_waldump -q`."];
+  return { name: "verifier", title: "Verifier", estimate: `${estimate}.`, body: body.join("\n") };
+}
 
 async function main(): Promise<void> {
   const { names, rounds } = parseArguments(process.argv.slice(2));

@@ -1,0 +1,171 @@
+/**
+ * Commit latency with a receiver as the only synchronous standby: pgbench with one tiny insert a transaction, its log of
+ * every latency; beside no standby, pg_receivewal --synchronous, and what one PUT or one flush takes by itself.
+ */
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { PostgresServer } from "../test/harness/postgres.ts";
+import { removeTree } from "../test/harness/temp.ts";
+import type { BenchContext } from "./context.ts";
+import type { MeasuredChild } from "./measured-child.ts";
+import { dropSlot, pgbench, startPrimary } from "./primary.ts";
+import { PUT_BYTES, type PutKind, putLatencies } from "./put-latency.ts";
+import { startReceivewal, startSeawall } from "./receivers.ts";
+import { type Section, table } from "./results.ts";
+import { formatRatio, formatSpread, quantile, spreadOf } from "./stats.ts";
+
+const SECONDS = 6;
+/** Of each run, left out: connections, the first segments, code that is not compiled yet. */
+const WARM_UP_SECONDS = 1.5;
+const CLIENTS = [1, 32] as const;
+
+type Standby = "none" | "pg_receivewal --synchronous" | "Seawall, directory" | "Seawall, S3";
+const STANDBYS: readonly Standby[] = ["none", "pg_receivewal --synchronous", "Seawall, directory", "Seawall, S3"];
+
+interface Run {
+  readonly p50: number;
+  readonly p99: number;
+  readonly commitsPerSecond: number;
+}
+
+export async function benchCommitLatency(context: BenchContext): Promise<Section> {
+  await using server = await startPrimary();
+  await server.sql("CREATE TABLE commits (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())");
+  const runs = new Map<string, Run[]>();
+  const bare = new Map<PutKind, number[]>();
+  for (let round = 0; round < context.rounds; round++) {
+    for (const kind of ["store", "http", "fdatasync"] as const) {
+      const p50 = quantile(await bareLatencies(context, kind), 0.5);
+      bare.set(kind, [...(bare.get(kind) ?? []), p50]);
+      context.say(`  bare ${kind}: p50 ${p50.toFixed(2)} ms`);
+    }
+    for (const standby of STANDBYS) {
+      for (const clients of CLIENTS) {
+        const run = await withStandby(context, server, standby, () => measure(context, server, clients));
+        const key = `${standby}|${clients}`;
+        runs.set(key, [...(runs.get(key) ?? []), run]);
+        const rate = run.commitsPerSecond.toFixed(0);
+        context.say(`  ${key}: p50 ${run.p50.toFixed(2)}, p99 ${run.p99.toFixed(2)} ms, ${rate} commits/s`);
+      }
+    }
+  }
+  return {
+    name: "commit-latency",
+    title: "Commit latency as the only synchronous standby",
+    estimate:
+      "A commit waits for the primary's own flush, then for the walsender, one chunk and the answer. With one client that " +
+      "is one PUT and about a millisecond around it (two processes woken, framing, one event-loop turn); with 32, commits " +
+      "share PUTs (group commit), so latency stays near two PUTs and the rate multiplies.",
+    body: report(runs, bare),
+  };
+}
+
+async function bareLatencies(context: BenchContext, kind: PutKind): Promise<number[]> {
+  if (kind === "fdatasync") {
+    const folder = context.scratch("fdatasync");
+    const times = await putLatencies(kind, join(folder, "file"), {});
+    removeTree(folder);
+    return times;
+  }
+  const s3 = await context.s3();
+  await using bucket = await s3.bucket();
+  return await putLatencies(kind, bucket.url, s3.env);
+}
+
+async function withStandby<T>(
+  context: BenchContext,
+  server: PostgresServer,
+  standby: Standby,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (standby === "none") return work();
+  const slot = "sync";
+  const directory = context.scratch("sync");
+  const s3 = standby === "Seawall, S3" ? await context.s3() : undefined;
+  await using bucket = await s3?.bucket();
+  await server.sql("SELECT pg_create_physical_replication_slot($1, true)", [slot]);
+  const child: MeasuredChild =
+    standby === "pg_receivewal --synchronous"
+      ? startReceivewal(server, { slot, directory, synchronous: true })
+      : startSeawall(server, {
+          slot,
+          store: bucket?.url ?? `file://${directory}`,
+          env: s3?.env ?? {},
+          args: ["--synchronous"],
+        });
+  try {
+    const name = standby === "pg_receivewal --synchronous" ? "pg_receivewal" : "seawall";
+    await server.configure({ synchronous_standby_names: name });
+    await until(server, child, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND flush_lsn IS NOT NULL");
+    return await work();
+  } finally {
+    await server.configure({ synchronous_standby_names: "" });
+    await child.end();
+    await dropSlot(server, slot);
+    removeTree(directory);
+  }
+}
+
+async function until(server: PostgresServer, child: MeasuredChild, query: string): Promise<void> {
+  for (let attempt = 0; attempt < 600; attempt++) {
+    if (!child.running) throw new Error(`the standby ended:\n${child.output}`);
+    if ((await server.sql(query)).length > 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`no synchronous standby:\n${child.output}`);
+}
+
+/** pgbench's own log of each transaction: client, number, latency in µs, script, seconds and µs of its end. */
+async function measure(context: BenchContext, server: PostgresServer, clients: number): Promise<Run> {
+  const folder = context.scratch("pgbench");
+  const script = join(folder, "insert.sql");
+  writeFileSync(script, "INSERT INTO commits DEFAULT VALUES;\n");
+  const prefix = join(folder, "log");
+  const log = ["--log", `--log-prefix=${prefix}`];
+  await pgbench(server, ["-n", "-f", script, "-c", String(clients), "-j", "1", "-T", String(SECONDS), ...log]);
+  const lines = readdirSync(folder)
+    .filter((name) => name.startsWith("log."))
+    .flatMap((name) => readFileSync(join(folder, name), "utf8").trimEnd().split("\n"))
+    .map((line) => line.split(" ").map(Number));
+  removeTree(folder);
+  const ends = lines.map(([, , , , seconds = 0, micros = 0]) => seconds + micros / 1e6);
+  const from = ends.reduce((a, b) => Math.min(a, b), Infinity) + WARM_UP_SECONDS;
+  const measured = lines.filter((_, index) => (ends[index] ?? 0) >= from).map(([, , latency = 0]) => latency / 1000);
+  return {
+    p50: quantile(measured, 0.5),
+    p99: quantile(measured, 0.99),
+    commitsPerSecond: measured.length / (SECONDS - WARM_UP_SECONDS),
+  };
+}
+
+function report(runs: ReadonlyMap<string, readonly Run[]>, bare: ReadonlyMap<PutKind, readonly number[]>): string {
+  const rows = [...runs].map(([key, list]) => {
+    const [standby = "", clients = ""] = key.split("|");
+    return [
+      standby,
+      clients,
+      formatSpread(spreadOf(list.map(({ p50 }) => p50)), 2),
+      formatSpread(spreadOf(list.map(({ p99 }) => p99)), 2),
+      formatSpread(spreadOf(list.map(({ commitsPerSecond }) => commitsPerSecond))),
+    ];
+  });
+  const p50 = (standby: Standby): number =>
+    quantile(
+      (runs.get(`${standby}|1`) ?? []).map((run) => run.p50),
+      0.5,
+    );
+  const one = (kind: PutKind): number => quantile(bare.get(kind) ?? [], 0.5);
+  const ofBare = (kind: PutKind): string => formatSpread(spreadOf(bare.get(kind) ?? []), 2);
+  return [
+    `One insert a transaction, ${SECONDS} s a run, the first ${WARM_UP_SECONDS} s left out. Yardsticks, p50 in ms, one after ` +
+      `the other and nothing else running: a PUT of ${PUT_BYTES / 1024} KiB through our store ${ofBare("store")}, bare over ` +
+      `HTTP ${ofBare("http")}; a write of as much with fdatasync ${ofBare("fdatasync")}.\n`,
+    table(["standby", "clients", "p50, ms", "p99, ms", "commits/s"], rows),
+    "",
+    `One client, S3: p50 **${formatRatio(p50("Seawall, S3") / one("store"))}** one PUT through our store, ` +
+      `**${formatRatio(p50("Seawall, S3") / one("http"))}** a bare one (target ≤ 1.5×); of it, ` +
+      `${p50("none").toFixed(2)} ms are the commit without any standby.`,
+    `One client, directory: p50 **${formatRatio(p50("Seawall, directory") / p50("pg_receivewal --synchronous"))}** that of ` +
+      "`pg_receivewal --synchronous`, which appends to one open file and checks nothing.",
+  ].join("\n");
+}
