@@ -58,7 +58,7 @@ describe("on a real server", () => {
       const dumped = await byWaldump(server, from, end);
       const inspected = await byWalinspect(server, from, end);
       const theirs = [dumped, inspected].filter((records) => records !== undefined);
-      expect(theirs).toHaveLength((server.version < 15 ? 0 : 1) + ("system" in options ? 1 : 0));
+      expect(theirs.length).toBeGreaterThanOrEqual((server.version < 15 ? 0 : 1) + ("system" in options ? 1 : 0));
       for (const records of theirs) expect(difference(found, records)).toBeUndefined();
       expect(String(verifier.lastCommitTime)).toBe(committed);
       if (dumped !== undefined) expect(verifier.commitCount).toBe(await commitsByWaldump(server, from, end));
