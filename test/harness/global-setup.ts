@@ -2,7 +2,7 @@
 import { buildChanged } from "./build.ts";
 import { removeStaleServers } from "./postgres-process.ts";
 import { lastLines } from "./reporter.ts";
-import { RunServices } from "./run-services.ts";
+import { RUN_DIR, RunServices } from "./run-services.ts";
 import { provideS3 } from "./s3-provider.ts";
 import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 
@@ -18,5 +18,6 @@ export default async function setup(): Promise<() => Promise<void>> {
       return { answer: access, stop };
     },
   });
+  process.env[RUN_DIR] = services.folder;
   return async () => services[Symbol.asyncDispose]();
 }

@@ -25,12 +25,15 @@ export function versionsUnderTest(): readonly PostgresVersion[] {
 }
 
 /** The programs of one version from npm, in a place where the server's account can run them. */
-export async function embeddedBinaries(version: PostgresVersion): Promise<PostgresBinaries> {
+export async function embeddedBinaries(
+  version: PostgresVersion,
+  options: { /** Use a copy even where none is needed. */ readonly copy?: boolean } = {},
+): Promise<PostgresBinaries> {
   const packageDir = platformPackage(version);
   const manifest = JSON.parse(readFileSync(join(packageDir, "package.json"), "utf8")) as { version: string };
   let native = join(packageDir, "native");
   const closed = serverAccount() !== undefined && !isOpenToAll(join(native, "bin", "postgres"));
-  if (closed || !linksAreWhole(native)) native = cachedCopy(native, manifest.version);
+  if (options.copy === true || closed || !linksAreWhole(native)) native = cachedCopy(native, manifest.version);
   return describeBinaries(join(native, "bin"));
 }
 

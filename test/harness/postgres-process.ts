@@ -143,21 +143,24 @@ export async function freePort(): Promise<number> {
 
 let staleRemoved: Promise<void> | undefined;
 
-/** Once per process: ends servers whose owner died without ending them, and removes their folders. */
+/** Once per process: see `endStaleServers`. */
 export async function removeStaleServers(): Promise<void> {
-  staleRemoved ??= (async () => {
-    for (const folder of staleTempDirs("pg")) {
-      const dataDir = join(folder, "data");
-      const pid = postmasterPid(dataDir);
-      if (pid !== undefined && (await commandLineOf(pid)).includes(dataDir)) {
-        killQuietly(pid, "SIGQUIT");
-        await waitUntil(() => !isAlive(pid), 10_000);
-      }
-      await releaseSharedMemory(dataDir);
-      removeTree(folder);
-    }
-  })();
+  staleRemoved ??= endStaleServers();
   return staleRemoved;
+}
+
+/** Ends servers whose owner died without ending them, and removes their folders. */
+export async function endStaleServers(): Promise<void> {
+  for (const folder of staleTempDirs("pg")) {
+    const dataDir = join(folder, "data");
+    const pid = postmasterPid(dataDir);
+    if (pid !== undefined && (await commandLineOf(pid)).includes(dataDir)) {
+      killQuietly(pid, "SIGQUIT");
+      await waitUntil(() => !isAlive(pid), 10_000);
+    }
+    await releaseSharedMemory(dataDir);
+    removeTree(folder);
+  }
 }
 
 function postmasterPid(dataDir: string): number | undefined {

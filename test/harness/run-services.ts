@@ -6,18 +6,19 @@ import { type Server, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { makeTempDir, removeTree } from "./temp.ts";
 
-/** Named in the environment of the workers. */
-const RUN_DIR = "SEAWALL_TEST_RUN_DIR";
+/** Names the run's folder in the environment of the workers. */
+export const RUN_DIR = "SEAWALL_TEST_RUN_DIR";
 
 export type Service = () => Promise<{ readonly answer: unknown; readonly stop: () => Promise<void> }>;
 
 export class RunServices implements AsyncDisposable {
-  readonly #folder: string;
+  /** What workers are told, as RUN_DIR. */
+  readonly folder: string;
   readonly #server: Server;
   readonly #started = new Map<string, ReturnType<Service>>();
 
   private constructor(folder: string, server: Server) {
-    this.#folder = folder;
+    this.folder = folder;
     this.#server = server;
   }
 
@@ -40,13 +41,7 @@ export class RunServices implements AsyncDisposable {
       server.once("error", reject);
       server.listen(join(folder, "socket"), resolve);
     });
-    process.env[RUN_DIR] = folder;
     return self;
-  }
-
-  /** The answer of a service that somebody asked for in this run; undefined when nobody did. */
-  async answerOf(name: string): Promise<unknown> {
-    return (await this.#started.get(name))?.answer;
   }
 
   async #start(name: string, service: Service): Promise<unknown> {
@@ -58,13 +53,12 @@ export class RunServices implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const running of this.#started.values()) await (await running).stop();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    removeTree(this.#folder);
+    removeTree(this.folder);
   }
 }
 
 /** From a worker: the service's answer; undefined when there is no run around us. */
-export async function askRunServices(name: string): Promise<unknown> {
-  const folder = process.env[RUN_DIR];
+export async function askRunServices(name: string, folder = process.env[RUN_DIR]): Promise<unknown> {
   if (folder === undefined) return undefined;
   const socket = connect(join(folder, "socket"));
   socket.write(`${name}\n`);

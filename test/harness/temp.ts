@@ -108,10 +108,11 @@ function ownerIsAlive(folder: string): boolean {
   return isAlive(Number(pid)) && (startTime === "" || startTimeOf(Number(pid)) === startTime);
 }
 
+/** A process that has ended and that nobody has asked about yet (a zombie; a container's init may never) is not alive. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
+    return !/^[ZX]/.test(statOf(pid) ?? "");
   } catch (error) {
     // EPERM means it exists and is not ours.
     return (error as NodeJS.ErrnoException).code === "EPERM";
@@ -120,10 +121,15 @@ export function isAlive(pid: number): boolean {
 
 /** When the process was started, in the kernel's ticks, so that a reused pid is not taken for its predecessor. */
 function startTimeOf(pid: number): string | undefined {
+  // Field 22 of proc(5), the 20th after the command name.
+  return statOf(pid)?.split(" ")[19];
+}
+
+/** /proc/PID/stat from the state on: what stands before it is the pid and the command's name in parentheses. */
+function statOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // Field 22, counted after the command name in parentheses (proc(5)).
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    return stat.slice(stat.lastIndexOf(")") + 2);
   } catch {
     return undefined;
   }
