@@ -23,7 +23,7 @@ interface Run extends Cost {
 type Variant = "pg_receivewal, directory" | "Seawall, directory" | "Seawall, S3" | "bare PUTs, S3";
 
 export async function benchCatchUp(context: BenchContext): Promise<Section> {
-  await using server = await startPrimary();
+  await using server = await startPrimary({ synchronous_commit: "off" });
   context.say("catch-up: writing the backlog");
   const backlog = await makeBacklog(server, BACKLOG_BYTES);
   context.say(`catch-up: ${megabytes(backlog.bytes).toFixed(0)} MB of WAL`);

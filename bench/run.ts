@@ -9,6 +9,7 @@ import { benchCatchUp } from "./catch-up.ts";
 import { benchCommitLatency } from "./commit-latency.ts";
 import type { BenchContext } from "./context.ts";
 import { pgTool } from "./primary.ts";
+import { benchProfile } from "./profile.ts";
 import { type Section, table, writeSection } from "./results.ts";
 import { benchSteady } from "./steady.ts";
 import { main as verifierMain } from "./verifier.ts";
@@ -20,6 +21,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["steady", benchSteady],
   ["commit-latency", benchCommitLatency],
   ["verifier", benchVerifier],
+  ["profile", benchProfile],
 ]);
 
 /** The runner is compiled into build/bench; the results belong beside its source. */

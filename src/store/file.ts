@@ -52,6 +52,8 @@ const LINK_ATTEMPTS = 16;
 const UNLINKS_IN_FLIGHT = 16;
 /** A name younger than this may not be durable yet: its writer may have died before the directory's fsync. */
 const YOUNG_MS = 15 * 60_000;
+/** Names remembered as durable; forgetting one costs a flush. */
+const SETTLED_MAX = 1_000;
 
 const fs = {
   open: promisify(open),
@@ -67,6 +69,8 @@ export class FileStore implements Store {
   readonly description: string;
   readonly #root: string;
   readonly #directories: Directories;
+  /** Names this process has made durable itself: a put that is confirmed right away needs no third flush. */
+  readonly #settled = new Set<string>();
   readonly #closing = new AbortController();
   #prepared: Promise<void> | undefined;
 
@@ -124,7 +128,8 @@ export class FileStore implements Store {
     return this.#run(`head ${key}`, options.signal, async () => {
       const info = await infoOf(this.#root, key);
       if (info === undefined) await this.#checkRoot();
-      else if (Date.now() - info.modifiedAt.getTime() < YOUNG_MS) await this.#directories.sync(parentOf(key));
+      else if (!this.#settled.has(key) && Date.now() - info.modifiedAt.getTime() < YOUNG_MS)
+        await this.#directories.sync(parentOf(key));
       return info;
     });
   }
@@ -214,6 +219,8 @@ export class FileStore implements Store {
     }
     // Also when somebody else created the object: their fsync may be still to come, and our caller relies on it now.
     await Promise.all([this.#directories.sync(folder), tidied]);
+    if (this.#settled.size >= SETTLED_MAX) this.#settled.clear();
+    this.#settled.add(key);
     return result;
   }
 
@@ -314,6 +321,7 @@ export class FileStore implements Store {
   }
 
   async #removeObject(key: string): Promise<void> {
+    this.#settled.delete(key);
     try {
       await fs.unlink(`${this.#root}/${key}`);
     } catch (error) {
