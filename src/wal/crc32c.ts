@@ -13,9 +13,9 @@ export const CRC_START = -1;
 
 /**
  * From this many bytes on the native call, with its fixed cost of a call and a view, wins over the tables: measured by
- * `bench/verifier.ts`, which finds them level between 400 and 500.
+ * `bench/verifier.ts`, which finds them level at 450 to 550.
  */
-export const NATIVE_FROM_BYTES = 448;
+export const NATIVE_FROM_BYTES = 512;
 
 const POLYNOMIAL = 0x82f63b78; // 0x1EDC6F41 with its bits reversed
 
