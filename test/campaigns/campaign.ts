@@ -14,7 +14,7 @@ export function rounds(full: number): number {
 
 /** A time limit for a test that may run for `fullMinutes` in a full run on a busy machine. */
 export function minutes(fullMinutes: number): number {
-  return (FULL ? fullMinutes : Math.max(4, fullMinutes / 5)) * 60_000;
+  return (FULL ? fullMinutes : Math.max(10, fullMinutes / 5)) * 60_000;
 }
 
 /** The campaign's own fixed seed, unless the environment names another. */
