@@ -10,8 +10,8 @@ import { isKeyPart } from "./key.ts";
 import { throwIfAborted } from "./signal.ts";
 import { type ObjectInfo } from "./store.ts";
 
-/** Names held in memory for one directory at a time; a larger directory is read again for the next lot. */
-const NAMES_MAX = 8192;
+/** Empty directories looked into, one below the other, before a folder counts as empty. */
+const FOLDERS_MAX = 1000;
 /** lstat calls under way at once. */
 const STATS_IN_FLIGHT = 16;
 
@@ -24,6 +24,8 @@ export interface ListRequest {
   readonly prefix: string;
   readonly startAfter: string;
   readonly signal: AbortSignal | undefined;
+  /** Held in memory for one directory at a time (twice as many while it is read); the rest is read in further lots. */
+  readonly namesMax: number;
   /** Called with every directory before its names are reported (relative path, "" is the root). */
   readonly beforeNames: (directory: string) => Promise<void>;
 }
@@ -34,22 +36,25 @@ export async function* listFiles(request: ListRequest): AsyncGenerator<ObjectInf
 }
 
 /** The directories directly below `folder` (ends with `/` or is empty) that hold at least one object, sorted. */
-export async function listFolders(root: string, folder: string, signal: AbortSignal | undefined): Promise<string[]> {
+export async function listFolders(
+  request: Pick<ListRequest, "root" | "prefix" | "signal" | "namesMax">,
+): Promise<string[]> {
+  const { root, prefix, signal, namesMax } = request;
   const found: string[] = [];
   let cursor = "";
   for (;;) {
-    const names = await readNames({ root, prefix: folder, startAfter: "", signal }, folder, cursor);
+    const names = await readNames({ ...request, startAfter: "" }, prefix, cursor);
     for (const name of names) {
       if (name.endsWith("/") && (await holdsObject(root, name, signal))) found.push(name);
     }
     const last = names.at(-1);
-    if (last === undefined || names.length < NAMES_MAX) return found;
+    if (last === undefined || names.length < namesMax) return found;
     cursor = last;
   }
 }
 
 async function* walk(request: ListRequest, folder: string): AsyncGenerator<ObjectInfo> {
-  const { root, signal } = request;
+  const { root, signal, namesMax } = request;
   await request.beforeNames(folder.slice(0, -1));
   let cursor = "";
   for (;;) {
@@ -71,7 +76,7 @@ async function* walk(request: ListRequest, folder: string): AsyncGenerator<Objec
       for (const info of infos) if (info !== undefined) yield info;
     }
     const last = names.at(-1);
-    if (last === undefined || names.length < NAMES_MAX) return;
+    if (last === undefined || names.length < namesMax) return;
     cursor = last;
   }
 }
@@ -92,12 +97,8 @@ export function isGone(error: unknown): boolean {
 }
 
 /** The first names of a folder past `cursor`, as whole keys, directories with a trailing slash. */
-async function readNames(
-  request: Pick<ListRequest, "root" | "prefix" | "startAfter" | "signal">,
-  folder: string,
-  cursor: string,
-): Promise<string[]> {
-  const { root, prefix, startAfter, signal } = request;
+async function readNames(request: Omit<ListRequest, "beforeNames">, folder: string, cursor: string): Promise<string[]> {
+  const { root, prefix, startAfter, signal, namesMax } = request;
   const names: string[] = [];
   for await (const entry of entries(`${root}/${folder}`)) {
     throwIfAborted(signal);
@@ -109,12 +110,12 @@ async function readNames(
     if (!name.startsWith(prefix) && !(isFolder && prefix.startsWith(name))) continue;
     if (name <= startAfter && !(isFolder && startAfter.startsWith(name))) continue;
     names.push(name);
-    if (names.length >= 2 * NAMES_MAX) {
+    if (names.length >= 2 * namesMax) {
       names.sort();
-      names.length = NAMES_MAX;
+      names.length = namesMax;
     }
   }
-  return names.sort().slice(0, NAMES_MAX);
+  return names.sort().slice(0, namesMax);
 }
 
 async function holdsObject(root: string, folder: string, signal: AbortSignal | undefined): Promise<boolean> {
@@ -124,7 +125,7 @@ async function holdsObject(root: string, folder: string, signal: AbortSignal | u
     const name = keyOf(folder, entry);
     if (name === undefined) continue;
     if (!name.endsWith("/")) return true;
-    if (below.length < NAMES_MAX) below.push(name);
+    if (below.length < FOLDERS_MAX) below.push(name);
   }
   for (const name of below) if (await holdsObject(root, name, signal)) return true;
   return false;
@@ -133,7 +134,7 @@ async function holdsObject(root: string, folder: string, signal: AbortSignal | u
 async function* entries(path: string): AsyncGenerator<Dirent> {
   try {
     // The directory closes itself when the iteration ends, early or not.
-    yield* await openDirectory(path, { bufferSize: 256 });
+    yield* await openDirectory(path, { bufferSize: 1024 });
   } catch (error) {
     if (!isGone(error)) throw error;
   }

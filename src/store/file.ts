@@ -11,8 +11,10 @@
  *
  * An fsync that failed is never repeated on the same file: Linux reports a lost page once and then forgets it. A put
  * that failed starts over with a new temporary file, and a journal that cannot be written turns ext4 and xfs read-only.
+ *
+ * A system call under way cannot be cancelled: an abort is heeded between two of them.
  */
-import { close, constants, createReadStream, fdatasync, fstat, open, read, type Stats, unlink, write } from "node:fs";
+import { close, constants, fdatasync, open, unlink, write } from "node:fs";
 import { link, lstat, mkdir, opendir, stat } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
@@ -21,6 +23,7 @@ import { checkCrc32c } from "./crc.ts";
 import { Directories, parentOf } from "./directories.ts";
 import { errnoOf, fileError } from "./file-errors.ts";
 import { infoOf, isGone, listFiles, listFolders } from "./file-list.ts";
+import { IO_BYTES, type OpenFile, openFile, readRange, streamFile } from "./file-read.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 import { readSource, SourceFailure } from "./source.ts";
@@ -44,8 +47,8 @@ const LEFTOVER_AGE_MS = 60 * 60_000;
 const LEFTOVERS_MAX = 10_000;
 /** PostgreSQL's own default for what holds WAL: pg_file_create_mode. */
 const FILE_MODE = 0o600;
-/** One write(2) or read(2) at most: an abort is noticed between two. */
-const IO_BYTES = 8 * 1024 * 1024;
+/** Names a listing holds in memory for one directory at a time; a larger directory is read again for the next lot. */
+const LISTED_NAMES_MAX = 50_000;
 /** How often a put follows directories that a concurrent delete removes from under it. */
 const LINK_ATTEMPTS = 16;
 /** unlink calls under way at once. */
@@ -57,12 +60,10 @@ const SETTLED_MAX = 1_000;
 
 const fs = {
   open: promisify(open),
-  read: promisify(read),
   write: promisify(write),
   close: promisify(close),
   unlink: promisify(unlink),
   fdatasync: promisify(fdatasync),
-  fstat: promisify(fstat) as (fd: number) => Promise<Stats>,
 };
 
 export class FileStore implements Store {
@@ -104,13 +105,8 @@ export class FileStore implements Store {
     return this.#run(`get ${key}`, options.signal, async () => {
       const file = await this.#openObject(key);
       if (file === undefined) return undefined;
-      try {
-        const { offset, length } = options.range ?? { offset: 0, length: file.bytes };
-        const body = await this.#readRange(file.fd, offset, Math.min(length, file.bytes - offset), options.signal);
-        return { body, objectBytes: file.bytes };
-      } finally {
-        await fs.close(file.fd);
-      }
+      const { offset, length } = options.range ?? { offset: 0, length: file.bytes };
+      return { body: await readRange(file, offset, length, options.signal), objectBytes: file.bytes };
     });
   }
 
@@ -119,7 +115,7 @@ export class FileStore implements Store {
     return this.#run(`get ${key}`, options.signal, async () => {
       const file = await this.#openObject(key);
       if (file === undefined) return undefined;
-      return { body: this.#stream(key, file.fd, options.signal), objectBytes: file.bytes };
+      return { body: this.#stream(key, streamFile(file, options.signal)), objectBytes: file.bytes };
     });
   }
 
@@ -144,7 +140,8 @@ export class FileStore implements Store {
       this.#enter(signal);
       await this.#checkRoot();
       const beforeNames = (directory: string): Promise<void> => this.#settleNames(directory);
-      for await (const info of listFiles({ root: this.#root, prefix, startAfter, signal, beforeNames })) {
+      const request = { root: this.#root, prefix, startAfter, signal, namesMax: LISTED_NAMES_MAX, beforeNames };
+      for await (const info of listFiles(request)) {
         yield info;
         this.#enter(signal);
       }
@@ -157,7 +154,7 @@ export class FileStore implements Store {
     checkFolder(prefix);
     return this.#run(`list ${prefix}`, options.signal, async () => {
       await this.#checkRoot();
-      return listFolders(this.#root, prefix, options.signal);
+      return listFolders({ root: this.#root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
     });
   }
 
@@ -281,39 +278,17 @@ export class FileStore implements Store {
     }
   }
 
-  async #readRange(fd: number, offset: number, bytes: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
-    const body = Buffer.allocUnsafeSlow(Math.max(0, bytes));
-    for (let at = 0; at < body.length;) {
-      this.#enter(signal);
-      const { bytesRead } = await fs.read(fd, body, at, Math.min(IO_BYTES, body.length - at), offset + at);
-      if (bytesRead === 0) throw new SeawallError("object-corrupt", "a stored file shrank while it was read");
-      at += bytesRead;
-    }
-    return body;
+  async #openObject(key: string): Promise<OpenFile | undefined> {
+    const file = await openFile(`${this.#root}/${key}`);
+    if (file === undefined) await this.#checkRoot();
+    return file;
   }
 
-  async #openObject(key: string): Promise<{ fd: number; bytes: number } | undefined> {
-    let fd: number;
+  async *#stream(key: string, body: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
     try {
-      fd = await fs.open(`${this.#root}/${key}`, constants.O_RDONLY);
-    } catch (error) {
-      if (!isGone(error)) throw error;
-      await this.#checkRoot();
-      return undefined;
-    }
-    const stats = await fs.fstat(fd);
-    if (stats.isFile()) return { fd, bytes: stats.size };
-    await fs.close(fd);
-    return undefined;
-  }
-
-  async *#stream(key: string, fd: number, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-    const file = createReadStream("", { fd, highWaterMark: 256 * 1024, autoClose: true });
-    try {
-      for await (const piece of file) {
-        this.#enter(signal);
-        // A stream without an encoding yields Buffers.
-        yield piece as Buffer;
+      for await (const piece of body) {
+        this.#enter(undefined);
+        yield piece;
       }
     } catch (error) {
       throw fileError(error, `get ${key}`, this.description);

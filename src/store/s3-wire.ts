@@ -1,15 +1,12 @@
 /**
  * One HTTP request to an S3 server and its answer: signed, on a kept connection, under two deadlines, ended by a signal.
- *
- * Deadlines: *idle*, no byte went either way for `requestTimeoutMs`; *total*, four times that plus the time the bytes
- * would take at 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
  */
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { SeawallError } from "../errors.ts";
-import { errnoOf } from "./file-errors.ts";
 import { type S3Account } from "./s3-account.ts";
 import { type S3Place, networkError } from "./s3-errors.ts";
+import { Exchange } from "./s3-exchange.ts";
 import { EMPTY_PAYLOAD_HASH, type S3Credentials, encodePath, encodeQuery, signRequest } from "./s3-sign.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 
@@ -19,10 +16,6 @@ const CONNECTIONS_MAX = 64;
 const IDLE_CONNECTIONS_MAX = 16;
 /** Errors, listings and other documents are never larger. */
 const DOCUMENT_BYTES_MAX = 8 * 1024 * 1024;
-/** Written at once: each piece that leaves is progress for the idle deadline. */
-const WRITE_BYTES = 256 * 1024;
-const TOTAL_FACTOR = 4;
-const SLOWEST_BYTES_PER_MS = 64;
 
 export interface WireRequest {
   /** For messages: `put wal/x`. */
@@ -89,7 +82,7 @@ export class S3Wire {
   /** Resolves with the headers; the body follows at the reader's pace. */
   async open(request: WireRequest): Promise<WireStream> {
     return this.#exchange(request, async (exchange, response) => {
-      exchange.pause();
+      exchange.awaitReader();
       const body = this.#readAlong(exchange, response, request);
       return { status: response.statusCode ?? 0, headers: response.headers, body };
     });
@@ -193,111 +186,6 @@ export class S3Wire {
       response.destroy();
     }
   }
-}
-
-/** The timers and listeners of one request, so that nothing outlives it. */
-class Exchange {
-  /** Why we ended it ourselves: the deadline or the caller. */
-  failure: SeawallError | undefined;
-  readonly #request: WireRequest;
-  readonly #idleMs: number;
-  #client: ClientRequest | undefined;
-  #idle: NodeJS.Timeout | undefined;
-  #total: NodeJS.Timeout | undefined;
-  #progress = 0;
-  #response: IncomingMessage | undefined;
-
-  constructor(request: WireRequest, idleMs: number) {
-    this.#request = request;
-    this.#idleMs = idleMs;
-  }
-
-  /** Sends the request; resolves with the head of the answer. */
-  start(client: ClientRequest): Promise<IncomingMessage> {
-    this.#client = client;
-    const { body, signal } = this.#request;
-    signal?.addEventListener("abort", this.#onAbort, { once: true });
-    return new Promise((resolve, reject) => {
-      client.on("error", (error) => reject(this.failure ?? error));
-      client.once("response", (response) => {
-        this.#response = response;
-        this.progress();
-        resolve(response);
-      });
-      client.once("socket", () => {
-        this.resume();
-        this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, body?.length ?? 0));
-      });
-      if (body === undefined || body.length <= WRITE_BYTES) {
-        client.end(body);
-        return;
-      }
-      for (let at = 0; at < body.length; at += WRITE_BYTES) {
-        client.write(body.subarray(at, at + WRITE_BYTES), this.progress);
-      }
-      client.end();
-    });
-  }
-
-  readonly progress = (): void => {
-    this.#progress += 1;
-    this.#idle?.refresh();
-  };
-
-  /** The clock of the idle deadline runs. */
-  resume(): void {
-    this.#idle ??= setTimeout(this.#onIdle, this.#idleMs);
-    this.#idle.refresh();
-  }
-
-  /** It stands still, and the total no longer counts: the pace is the reader's from here on. */
-  pause(): void {
-    clearTimeout(this.#idle);
-    this.#idle = undefined;
-    clearTimeout(this.#total);
-  }
-
-  /** The answer's body is expected to have so many bytes: the total deadline grows with it. */
-  expect(bytes: number): void {
-    clearTimeout(this.#total);
-    this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, bytes));
-  }
-
-  end(): void {
-    this.pause();
-    this.#request.signal?.removeEventListener("abort", this.#onAbort);
-  }
-
-  connectionWasStale(error: unknown): boolean {
-    if (this.failure !== undefined || this.#response !== undefined || this.#client?.reusedSocket !== true) return false;
-    return ["ECONNRESET", "EPIPE"].includes(errnoOf(error) ?? "");
-  }
-
-  readonly #onAbort = (): void => this.#fail(abortedError(this.#request.signal?.reason));
-  readonly #onIdle = (): void => {
-    // Where our own process stood still, an answer may lie in the socket: timers come first, so let it be read.
-    const before = this.#progress;
-    setImmediate(() => {
-      if (this.#idle === undefined || this.#progress !== before) return;
-      this.#fail(this.#late(`silent for ${this.#idleMs} ms`));
-    });
-  };
-  readonly #onTotal = (): void => this.#fail(this.#late("far too slow"));
-
-  #late(why: string): SeawallError {
-    return new SeawallError("store-unavailable", `${this.#request.what}: the server is ${why}`, {
-      hint: "The store or the network to it stalls; requestTimeoutMs= in the store's URL sets how long to wait.",
-    });
-  }
-
-  #fail(failure: SeawallError): void {
-    this.failure ??= failure;
-    (this.#response ?? this.#client)?.destroy(this.failure);
-  }
-}
-
-function totalMs(idleMs: number, bytes: number): number {
-  return idleMs * TOTAL_FACTOR + Math.ceil(bytes / SLOWEST_BYTES_PER_MS);
 }
 
 function announcedBytes(response: IncomingMessage): number | undefined {

@@ -123,7 +123,8 @@ export class S3Store implements Store {
       return info === undefined ? undefined : { body: new Uint8Array(0), objectBytes: info.bytes };
     }
     if (response.status === 200) {
-      if (range === undefined) checkEcho(`get ${key}`, response, crc32cOf(response.body));
+      const isAnnounced = response.headers["x-amz-checksum-crc32c"] !== undefined;
+      if (range === undefined && isAnnounced) checkEcho(`get ${key}`, response, crc32cOf(response.body));
       const body =
         range === undefined ? response.body : response.body.subarray(range.offset, range.offset + range.length);
       return { body, objectBytes: response.body.length };

@@ -155,6 +155,7 @@ describe("things in the directory that are not ours", () => {
     expect((await all(store.list(""))).map(({ key }) => key)).toEqual(["a/ours"]);
     expect(await store.listPrefixes("")).toEqual(["a/"]);
     expect(await store.head("a/pipe")).toBeUndefined();
+    expect(await store.get("a/pipe")).toBeUndefined();
   });
 
   test("a directory where an object should be is neither absent to a put nor an object to a get", async () => {
@@ -203,68 +204,54 @@ describe("temporary files", () => {
   });
 });
 
-test("a directory of 20,000 objects is listed in order, whatever is deleted or added behind and ahead", async () => {
-  mkdirSync(join(root, "big"));
-  const keys = Array.from({ length: 20_000 }, (_, i) => `big/${String(i * 2).padStart(6, "0")}`);
-  for (const key of keys) writeFileSync(join(root, key), "x");
-  const seen: string[] = [];
-  for await (const { key } of store.list("big/")) {
-    seen.push(key);
-    // Behind the reader and beyond what it has read of the directory so far.
-    if (seen.length === 100) {
-      await store.delete([keys[0] ?? "", keys[19_998] ?? ""]);
-      await store.put("big/000001", text("x"));
-      await store.put("big/039997", text("x"));
-    }
-  }
-  const expected = [...keys.slice(0, 19_998), "big/039997", keys[19_999]];
-  expect(seen).toEqual(expected);
-});
-
-test("a writer that is killed at random moments leaves whole objects, and every one it was told is stored", async () => {
-  const program = `
+test(
+  "a writer that is killed at random moments leaves whole objects, and every one it was told is stored",
+  { timeout: 240_000 },
+  async () => {
+    const program = `
     const { FileStore } = await import(${JSON.stringify(DIST_FILE)});
     const store = new FileStore(${JSON.stringify(root)});
     const run = process.argv[1];
     await Promise.all([0, 1, 2].map(async (lane) => {
       for (let i = 0; ; i += 1) {
         const key = "run-" + run + "/" + lane + "-" + i;
-        const body = Buffer.alloc(1 + (i % 5) * 700_000, key);
+        const body = Buffer.alloc(1 + (i % 5) * 300_000, key);
         const stream = (async function* () { for (let at = 0; at < body.length; at += 65536) yield body.subarray(at, at + 65536); })();
         await (lane === 0 ? store.putStream(key, stream) : store.put(key, body));
         process.stdout.write(key + " " + body.length + "\\n");
       }
     }));
   `;
-  let confirmed = 0;
-  for (let round = 0; round < 25; round += 1) {
-    const told = new Map<string, number>();
-    const child = spawn(process.execPath, ["--input-type=module", "-e", program, String(round)], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const closed = once(child, "close");
-    const lines = createInterface({ input: child.stdout });
-    lines.on("line", (line) => {
-      const [key = "", bytes = ""] = line.split(" ");
-      told.set(key, Number(bytes));
-      // Some time after a few confirmations: in the middle of whatever it does then.
-      if (told.size === 1 + (round % 5)) setTimeout(() => child.kill("SIGKILL"), Math.random() * 15);
-    });
-    await closed;
-    for await (const { key, bytes } of store.list(`run-${round}/`)) {
-      const body = (await store.get(key))?.body ?? new Uint8Array(0);
-      expect(body.length).toBe(bytes);
-      expect(Buffer.compare(body, Buffer.alloc(bytes, key)), key).toBe(0);
-      const [, index = ""] = key.split("-").slice(1);
-      expect(bytes).toBe(1 + (Number(index) % 5) * 700_000);
-      told.delete(key);
-      confirmed += 1;
+    let confirmed = 0;
+    for (let round = 0; round < 12; round += 1) {
+      const told = new Map<string, number>();
+      const child = spawn(process.execPath, ["--input-type=module", "-e", program, String(round)], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const closed = once(child, "close");
+      const lines = createInterface({ input: child.stdout });
+      lines.on("line", (line) => {
+        const [key = "", bytes = ""] = line.split(" ");
+        told.set(key, Number(bytes));
+        // Some time after a few confirmations: in the middle of whatever it does then.
+        if (told.size === 1 + (round % 5)) setTimeout(() => child.kill("SIGKILL"), Math.random() * 15);
+      });
+      await closed;
+      for await (const { key, bytes } of store.list(`run-${round}/`)) {
+        const body = (await store.get(key))?.body ?? new Uint8Array(0);
+        expect(body.length).toBe(bytes);
+        expect(Buffer.compare(body, Buffer.alloc(bytes, key)), key).toBe(0);
+        const [, index = ""] = key.split("-").slice(1);
+        expect(bytes).toBe(1 + (Number(index) % 5) * 300_000);
+        told.delete(key);
+        confirmed += 1;
+      }
+      expect([...told.keys()], "confirmed but not there").toEqual([]);
+      await store.delete((await all(store.list(`run-${round}/`))).map(({ key }) => key));
     }
-    expect([...told.keys()], "confirmed but not there").toEqual([]);
-    await store.delete((await all(store.list(`run-${round}/`))).map(({ key }) => key));
-  }
-  expect(confirmed).toBeGreaterThan(25);
-});
+    expect(confirmed).toBeGreaterThan(12);
+  },
+);
 
 test("a stream that is read while its object is deleted is read to its end", async () => {
   const body = Buffer.alloc(3 * MIB, "tide");

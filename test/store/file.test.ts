@@ -21,5 +21,5 @@ describeStoreContract(
       },
     };
   },
-  { manyObjects: 2500 },
+  { manyObjects: 300 },
 );

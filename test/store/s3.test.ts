@@ -25,7 +25,7 @@ describe.skipIf(!s3.available)("s3", () => {
     return { store, other, dispose };
   };
 
-  describeStoreContract("s3", () => openAt(""), { manyObjects: 2005 });
+  describeStoreContract("s3", () => openAt(""), { manyObjects: 1005 });
 
   for (const query of ["&checksum=md5", "&checksum=sha256", "&checksum=none"]) {
     describe(query.slice(1), () => {
