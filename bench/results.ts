@@ -17,6 +17,8 @@ export interface RunFacts {
   readonly startedAt: Date;
   /** The system's load average when the bench began and when it ended: others may have used the machine. */
   readonly load: readonly [number, number];
+  /** How this run differed from a plain one on an idle machine (`--note=…`); empty: not at all. */
+  readonly note: string;
 }
 
 const HEADER = `# Results
@@ -46,7 +48,7 @@ function format(section: Section, facts: RunFacts): string {
     `<!-- section: ${section.name} -->\n`,
     `## ${section.title}\n`,
     `${describeMachine()}. ${facts.versions.join(", ")}. ${facts.startedAt.toISOString().slice(0, 16)}Z; load average ` +
-      `${before ?? "?"} before, ${after ?? "?"} after.\n`,
+      `${before ?? "?"} before, ${after ?? "?"} after.${facts.note === "" ? "" : ` ${facts.note}`}\n`,
     `**Estimate.** ${section.estimate}\n`,
     `${section.body.trim()}\n`,
   ].join("\n");

@@ -35,7 +35,7 @@ async function benchVerifier(): Promise<Section> {
 }
 
 async function main(): Promise<void> {
-  const { names, rounds } = parseArguments(process.argv.slice(2));
+  const { names, rounds, note } = parseArguments(process.argv.slice(2));
   for (const folder of staleTempDirs("bench")) removeTree(folder);
   const folder = makeTempDir("bench");
   let s3: S3Server | undefined;
@@ -61,7 +61,7 @@ async function main(): Promise<void> {
       const section = await BENCHES.get(name)?.(context);
       if (section === undefined) throw new Error(`there is no bench "${name}"`);
       const load = [before, loadavg()[0] ?? 0] as const;
-      writeSection(RESULTS, [...BENCHES.keys()], section, { versions: versions(), startedAt, load });
+      writeSection(RESULTS, [...BENCHES.keys()], section, { versions: versions(), startedAt, load, note });
       context.say(`\n## ${section.title}\n\n${section.body}\n`);
     }
   } finally {
@@ -70,15 +70,16 @@ async function main(): Promise<void> {
   }
 }
 
-function parseArguments(args: readonly string[]): { names: readonly string[]; rounds: number } {
+function parseArguments(args: readonly string[]): { names: readonly string[]; rounds: number; note: string } {
   const rounds = args.find((arg) => arg.startsWith("--rounds="))?.slice("--rounds=".length) ?? "3";
+  const note = args.find((arg) => arg.startsWith("--note="))?.slice("--note=".length) ?? "";
   const names = args.filter((arg) => !arg.startsWith("--"));
   const unknown = names.find((name) => !BENCHES.has(name));
   if (unknown !== undefined || !/^[1-9]\d?$/.test(rounds)) {
-    process.stderr.write(`usage: npm run bench [-- [--rounds=N] ${[...BENCHES.keys()].join(" | ")}]\n`);
+    process.stderr.write(`usage: npm run bench [-- [--rounds=N] [--note=TEXT] ${[...BENCHES.keys()].join(" | ")}]\n`);
     process.exit(2);
   }
-  return { names: names.length === 0 ? [...BENCHES.keys()] : names, rounds: Number(rounds) };
+  return { names: names.length === 0 ? [...BENCHES.keys()] : names, rounds: Number(rounds), note };
 }
 
 function versions(): string[] {
