@@ -9,7 +9,8 @@ import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 export default async function setup(): Promise<() => Promise<void>> {
   buildChanged();
   await removeStaleServers();
-  for (const folder of staleTempDirs("run")) removeTree(folder);
+  // Servers are ended first, above: what is left of any kind is only files.
+  for (const folder of staleTempDirs()) removeTree(folder);
   dropOldCaches();
   const services = await RunServices.open({
     s3: async () => {

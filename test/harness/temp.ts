@@ -55,11 +55,15 @@ export function makeTempDir(kind: string): string {
   return folder;
 }
 
-/** Scratch folders of `kind` whose owner is gone: killed before it could clean up. */
-export function staleTempDirs(kind: string): string[] {
+/** Scratch folders of `kind`, or of any, whose owner is gone: killed before it could clean up. */
+export function staleTempDirs(kind?: string): string[] {
   const base = harnessDir();
   return readdirSync(base)
-    .filter((name) => name.startsWith(`${kind}-`) && !ownerIsAlive(join(base, name)))
+    .filter(
+      (name) =>
+        (kind === undefined ? /^[a-z0-9]+-[0-9a-f]{8}$/.test(name) : name.startsWith(`${kind}-`)) &&
+        !ownerIsAlive(join(base, name)),
+    )
     .map((name) => join(base, name));
 }
 

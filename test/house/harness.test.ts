@@ -38,6 +38,8 @@ describe("leftovers of a killed run", () => {
     const stale = staleTempDirs("stale");
     expect(stale).toContain(dead);
     expect(stale).not.toContain(mine);
+    expect(staleTempDirs()).toContain(dead);
+    expect(staleTempDirs()).not.toContain(mine);
     if (process.platform === "linux") expect(stale).toContain(reused);
   });
 
