@@ -1,7 +1,20 @@
 /** The status, as metrics: called before each scrape. */
 import type { Metrics } from "../metrics/registry.ts";
+import type { ReceiverPhase, SlotStatus } from "../receive/status.ts";
 import { parseLsn } from "../wal/lsn.ts";
 import type { StatusDocument } from "./status-document.ts";
+
+const RECEIVER_STATES: readonly ReceiverPhase[] = [
+  "starting",
+  "connecting",
+  "streaming",
+  "waiting",
+  "stopping",
+  "stopped",
+  "failed",
+];
+/** PostgreSQL's wal_status, and two of ours: no such slot, and one that keeps no WAL. */
+const SLOT_STATUSES = ["reserved", "extended", "unreserved", "lost", "missing", "none"];
 
 export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   const { counters, slot } = status;
@@ -14,7 +27,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("rpo", status.rpoSeconds ?? undefined);
   metrics.set("timeline", status.timeline ?? undefined);
   metrics.set("gaps", status.gaps.length);
-  metrics.setState("state", "state", status.state);
+  metrics.setState("state", "state", { current: status.state, all: RECEIVER_STATES });
   metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
   metrics.set("unstored", unstoredBytes(status));
   if (counters !== null) {
@@ -30,11 +43,11 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
-  metrics.setState(
-    "slotState",
-    "status",
-    slot === null ? undefined : slot.exists ? (slot.walStatus ?? "none") : "missing",
-  );
+  if (slot !== null) metrics.setState("slotState", "status", { current: slotStatus(slot), all: SLOT_STATUSES });
+}
+
+function slotStatus(slot: SlotStatus): string {
+  return slot.exists ? (slot.walStatus ?? "none") : "missing";
 }
 
 function position(lsn: string | null): number | undefined {

@@ -14,8 +14,12 @@ type KeysOf<T extends MetricType> = {
 export interface Metrics {
   /** Sets a gauge; undefined takes the sample away: "not known" is not 0. */
   set(key: KeysOf<"gauge">, value: number | undefined, labels?: Labels): void;
-  /** Sets a labelled gauge to 1 for `current` and 0 for the other values that `label` has had. */
-  setState(key: KeysOf<"gauge">, label: string, current: string | undefined): void;
+  /** Sets a labelled gauge to 1 for `current` and 0 for the others of `all`, so that alerts on any of them can fire. */
+  setState(
+    key: KeysOf<"gauge">,
+    label: string,
+    state: { readonly current: string | undefined; readonly all: readonly string[] },
+  ): void;
   add(key: KeysOf<"counter">, by: number, labels?: Labels): void;
   /** For counts that are kept elsewhere: brings the counter up to `total`. It never goes down. */
   raiseTo(key: KeysOf<"counter">, total: number, labels?: Labels): void;
@@ -40,7 +44,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const gauges = new Map<MetricKey, Gauge>();
   const counters = new Map<MetricKey, Counter>();
   const histograms = new Map<MetricKey, Histogram>();
-  const states = new Map<MetricKey, Set<string>>();
   const totals = new Map<string, number>();
 
   // A cast: Object.entries forgets that the keys are the table's.
@@ -61,11 +64,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
       if (value === undefined) gauge.remove(labels);
       else gauge.set(labels, value);
     },
-    setState: (key, label, current) => {
-      const seen = states.get(key) ?? new Set<string>();
-      states.set(key, seen);
-      if (current !== undefined) seen.add(current);
-      for (const value of seen) found(gauges, key).set({ [label]: value }, value === current ? 1 : 0);
+    setState: (key, label, { current, all }) => {
+      for (const value of all) found(gauges, key).set({ [label]: value }, value === current ? 1 : 0);
     },
     add: (key, by, labels = {}) => found(counters, key).inc(labels, by),
     raiseTo: (key, total, labels = {}) => {

@@ -48,13 +48,15 @@ describe("the exposition", () => {
     expect(await values(metrics, "seawall_stored_lsn_bytes")).toEqual([]);
   });
 
-  it("a state is 1 and the states before it are 0", async () => {
+  it("a state is 1 and all others are 0, those that never were included", async () => {
     const metrics = build();
-    metrics.setState("state", "state", "connecting");
-    metrics.setState("state", "state", "streaming");
+    const all = ["connecting", "streaming", "failed"];
+    metrics.setState("state", "state", { current: "connecting", all });
+    metrics.setState("state", "state", { current: "streaming", all });
     expect(await values(metrics, "seawall_receiver_state")).toEqual([
       [{ cluster: "main", state: "connecting" }, 0],
       [{ cluster: "main", state: "streaming" }, 1],
+      [{ cluster: "main", state: "failed" }, 0],
     ]);
   });
 

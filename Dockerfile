@@ -1,0 +1,47 @@
+# syntax=docker/dockerfile:1
+# Three stages: compile the sources, install what runs, put both into a small image without compilers or npm caches.
+# Node.js 26 is the LTS line since October 2026; Debian 13 is what its images are made of.
+ARG NODE_IMAGE=docker.io/library/node:26-trixie-slim
+
+FROM ${NODE_IMAGE} AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# Only the compiler is wanted here: neither native parts nor the PostgreSQL servers that the tests bring along.
+RUN npm ci --ignore-scripts --omit=optional
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+RUN npm run build && chmod 755 dist/cli/main.js
+
+FROM ${NODE_IMAGE} AS packages
+WORKDIR /app
+# zstd-napi compiles itself where no prebuilt binary can be fetched, with the headers that the image brings along.
+ENV npm_package_config_node_gyp_nodedir=/usr/local
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates g++ make python3 \
+ && rm -rf /var/lib/apt/lists/*
+COPY package.json package-lock.json .npmrc ./
+# `prepare` compiles the sources, which the stage above has done and this one has no compiler for.
+RUN npm pkg delete scripts.prepare && npm ci --omit=dev
+
+FROM ${NODE_IMAGE}
+LABEL org.opencontainers.image.title="Seawall" \
+      org.opencontainers.image.description="Streams PostgreSQL's write-ahead log into object storage while it is being written." \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /app
+COPY package.json LICENSE ./
+COPY --from=packages /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+RUN ln -s /app/dist/cli/main.js /usr/local/bin/seawall
+# Inside a container loopback is nobody's: listen where probes and Prometheus can reach it. It only ever reads.
+ENV NODE_ENV=production \
+    SEAWALL_LISTEN=0.0.0.0:9848 \
+    SEAWALL_LOG_FORMAT=json
+EXPOSE 9848
+# By number, so that runAsNonRoot can see that it is not root. This is the image's own user "node".
+USER 1000:1000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "const port = (process.env.SEAWALL_LISTEN || ':9848').split(':').pop(); fetch(`http://127.0.0.1:${port}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+# The exec form: signals reach the process itself.
+ENTRYPOINT ["node", "/app/dist/cli/main.js"]
+CMD ["receive"]

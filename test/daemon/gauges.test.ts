@@ -1,0 +1,90 @@
+/** The status as metrics: every number lands under its name, and what is not known has no sample. */
+import { expect, it } from "vitest";
+import { copyStatus } from "../../src/daemon/gauges.ts";
+import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import { createMetrics } from "../../src/metrics/registry.ts";
+import { parseExposition } from "../metrics/exposition.ts";
+import { statusFixture } from "./fixture.ts";
+
+async function samples(status: StatusDocument): Promise<Record<string, number>> {
+  const metrics = createMetrics({ cluster: "orders", version: "0.1.0", beforeScrape: (m) => copyStatus(status, m) });
+  const families = parseExposition((await metrics.render()).text);
+  const found = [...families.values()].flatMap(({ name, type, samples: all }) =>
+    type === "histogram"
+      ? []
+      : all.map(({ labels, value }) => {
+          const own = Object.entries(labels).filter(([label]) => label !== "cluster");
+          return [own.length === 0 ? name : `${name} ${own.map(([, v]) => v).join(" ")}`, value] as const;
+        }),
+  );
+  return Object.fromEntries(found);
+}
+
+it("a streaming receiver", async () => {
+  const all = await samples(statusFixture({ spoolBytes: 5, spoolLimitBytes: 10, uploadedLsn: "16/B3000000" }));
+  expect(all).toMatchObject({
+    seawall_server_lsn_bytes: 0x16_b374_d848,
+    seawall_received_lsn_bytes: 0x16_b374_d848,
+    seawall_verified_lsn_bytes: 0x16_b374_d000,
+    seawall_stored_lsn_bytes: 0x16_b364_d000,
+    seawall_reported_lsn_bytes: 0x16_b364_d000,
+    seawall_uploaded_lsn_bytes: 0x16_b300_0000,
+    seawall_server_lag_bytes: 1_050_696,
+    seawall_unstored_bytes: 0x10_0848,
+    seawall_rpo_seconds: 0.412,
+    seawall_timeline_id: 3,
+    seawall_archive_gaps: 0,
+    seawall_received_bytes_total: 123_456_789,
+    seawall_verified_records_total: 1_000_000,
+    seawall_verified_commits_total: 20_000,
+    seawall_sealed_segments_total: 7,
+    seawall_stored_chunks_total: 99,
+    seawall_server_reconnects_total: 1,
+    seawall_slot_retained_bytes: 7_657_544,
+    seawall_spool_bytes: 5,
+    seawall_spool_limit_bytes: 10,
+    seawall_receiver_progress_age_seconds: 0.2,
+    "seawall_receiver_state streaming": 1,
+    "seawall_receiver_state failed": 0,
+    "seawall_slot_wal_status_state reserved": 1,
+    "seawall_slot_wal_status_state lost": 0,
+  });
+  expect(all).not.toHaveProperty("seawall_slot_safe_bytes");
+});
+
+it("a receiver that has not connected yet says 0 of being in the stream, and nothing of positions", async () => {
+  const all = await samples(
+    statusFixture({
+      state: "connecting",
+      serverLsn: null,
+      receivedLsn: null,
+      verifiedLsn: null,
+      storedLsn: null,
+      reportedLsn: null,
+      lagBytes: null,
+      rpoSeconds: null,
+      timeline: null,
+      slot: null,
+    }),
+  );
+  expect(all["seawall_receiver_state streaming"]).toBe(0);
+  for (const name of ["server_lsn_bytes", "stored_lsn_bytes", "rpo_seconds", "timeline_id", "slot_retained_bytes"]) {
+    expect(all).not.toHaveProperty(`seawall_${name}`);
+  }
+});
+
+it("a slot that the server does not have", async () => {
+  const slot = {
+    name: "s",
+    exists: false,
+    active: null,
+    restartLsn: null,
+    walStatus: null,
+    retainedBytes: null,
+    safeBytes: null,
+  };
+  expect(await samples(statusFixture({ slot }))).toMatchObject({
+    "seawall_slot_wal_status_state missing": 1,
+    "seawall_slot_wal_status_state reserved": 0,
+  });
+});
