@@ -1,0 +1,76 @@
+/** What deploy/ and the Dockerfile name exists: metrics, options, variables, exit statuses, paths. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { loadSettings } from "../../src/config/load.ts";
+import { envName, OPTION_ROWS } from "../../src/config/options.ts";
+import { ERROR_KINDS, EXIT } from "../../src/error-kinds.ts";
+import { METRICS, type MetricSpec } from "../../src/metrics/table.ts";
+import { ROOT } from "../harness/build.ts";
+
+const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+const deployed = readdirSync(join(ROOT, "deploy"), { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length + 1));
+
+describe("metrics in alerts and dashboard", () => {
+  const known = new Map<string, MetricSpec>(Object.values(METRICS).map((spec) => [spec.name, spec]));
+
+  it.each(deployed.filter((path) => /prometheus|grafana/.test(path)))(
+    "%s names only metrics and labels that exist",
+    (path) => {
+      const uses = [...read(path).matchAll(/\b(seawall_[a-z_]+)(?:\{([^}]*)\})?/g)];
+      expect(uses.length).toBeGreaterThan(5);
+      for (const [, used = "", selector = ""] of uses) {
+        const spec = known.get(used) ?? known.get(used.replace(/_(bucket|sum|count)$/, ""));
+        expect(spec, used).toBeDefined();
+        const labels = [...selector.matchAll(/([a-z]+)=/g)].map((match) => match[1]);
+        for (const label of labels) expect(["cluster", "instance", ...(spec?.labels ?? [])], used).toContain(label);
+      }
+    },
+  );
+
+  it("outcomes that an alert excludes are outcomes that the store reports", () => {
+    const excluded = /outcome!~"([^"]+)"/.exec(read("deploy/prometheus/alerts.yml"))?.[1]?.split("|") ?? [];
+    expect(excluded).toEqual(["created", "exists", "aborted"]);
+    expect(Object.keys(ERROR_KINDS)).toContain("aborted");
+  });
+});
+
+describe("configuration", () => {
+  it("the sidecar's seawall.yaml is one that the program accepts", async () => {
+    const documents = parseAllDocuments(read("deploy/kubernetes/sidecar.yaml")).map(
+      (document) => document.toJS() as unknown,
+    );
+    const map = documents.find((document) => (document as { kind?: string }).kind === "ConfigMap");
+    const content = (map as { data: Record<string, string> }).data["seawall.yaml"] ?? "";
+    const readFile = async (): Promise<string> => content;
+    const flags = new Map([["config", "seawall.yaml"]]);
+    const { settings } = await loadSettings({ command: "receive", flags, env: {}, readFile });
+    expect(settings).toMatchObject({ cluster: "orders", store: "s3://wal-archive/orders?region=eu-central-1" });
+  });
+
+  it("every SEAWALL_ variable in deploy/ and the Dockerfile is one of the table", () => {
+    const known = OPTION_ROWS.map(([, { name }]) => envName(name));
+    for (const path of [...deployed, "Dockerfile"]) {
+      for (const [, name] of read(path).matchAll(/\b(SEAWALL_[A-Z_]+)\b/g)) expect(known, path).toContain(name);
+    }
+  });
+
+  it("the service does not restart after statuses that a restart cannot help", () => {
+    const unit = read("deploy/systemd/seawall.service");
+    expect(unit).toMatch(new RegExp(`^RestartPreventExitStatus=${EXIT.usage} ${EXIT.damage}$`, "m"));
+  });
+
+  it("the image holds what package.json calls the program, and runs it as nobody special", () => {
+    const { bin } = JSON.parse(read("package.json")) as { bin: { seawall: string } };
+    const dockerfile = read("Dockerfile");
+    expect(dockerfile).toContain(`ENTRYPOINT ["node", "/app/${bin.seawall}"]`);
+    expect(dockerfile).toMatch(/^USER 1000:1000$/m);
+    for (const [, copied = ""] of dockerfile.matchAll(/^COPY (?!--from)(.*) \S+$/gm)) {
+      for (const source of copied.split(" "))
+        expect(read(".dockerignore").split("\n")).toContain(`!${source.replace("./", "")}`);
+    }
+  });
+});
