@@ -93,7 +93,7 @@ export const OPTIONS = {
     commands: WITH_STORE,
     requiredBy: ["receive", "wal-fetch", "wal-push"],
     help: "where the archive lives",
-    more: "S3 credentials follow the AWS SDK's chain: environment, shared files and profile, web identity, instance role.",
+    more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
   }),
   cluster: option(clusterName, {
     name: "cluster",
