@@ -52,7 +52,7 @@ export async function openPatientStore(
       elapsedMsMax: impatient ? INTERACTIVE_RETRY_MS : settings.storeRetryForMs,
     },
     onRetry: ({ what, attempt, error, waitMs }: RetryEvent) =>
-      log.warn("trying again", { what, attempt, waitMs: Math.round(waitMs), err: error }),
+      log.warn("trying again", { what, attempt, waitMs: Math.round(waitMs), error }),
   };
   return withRetry(openStore(url, { env, partRetry: retry }), retry);
 }

@@ -24,7 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
     // Nothing has begun: said like any other usage error.
     if (error instanceof SeawallError && error.code === "usage") throw error;
     // The log is where a daemon's end is looked for; people at a terminal get the error in words as well.
-    log.error("stopped by an error", { err: error });
+    log.error("stopped by an error", { error });
     if (io.interactive || settings.json || !(error instanceof SeawallError)) throw error;
     return error.exit;
   }

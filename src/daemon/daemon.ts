@@ -90,6 +90,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       slot,
       log: log.child("slot"),
       intervalMs: SLOT_INTERVAL_MS,
+      connected: () => state.phase === "streaming",
       onStatus,
     };
     beside.push(monitorSlot(monitor, ended.signal));
@@ -170,7 +171,7 @@ function buildStore(options: DaemonOptions, metrics: Metrics, journal: Journal):
       const [operation = what] = what.split(" ", 1);
       metrics.add("storeRetries", 1, { operation });
       journal.note(error);
-      log[attempt > 2 ? "warn" : "info"]("trying again", { what, attempt, waitMs: Math.round(waitMs), err: error });
+      log[attempt > 2 ? "warn" : "info"]("trying again", { what, attempt, waitMs: Math.round(waitMs), error });
     },
   };
   const raw = openStore(options.storeUrl, { env, partRetry: retry });

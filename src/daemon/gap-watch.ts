@@ -36,8 +36,8 @@ export async function watchGaps({ store, cluster, state, onGaps, log, signal }: 
         const archive = await openArchive(store, cluster, { signal: limit });
         onGaps(await listGaps(archive, { signal: limit }));
         known = count;
-      } catch (err) {
-        if (!signal.aborted) log.warn("cannot look for gaps in the archive", { err });
+      } catch (error) {
+        if (!signal.aborted) log.warn("cannot look for gaps in the archive", { error });
         pauseMs = RETRY_MS;
       }
     }

@@ -62,7 +62,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   server.setTimeout(IDLE_TIMEOUT_MS);
   if (options.listen.kind === "unix") await removeStaleSocket(options.listen.path);
   await listen(server, options.listen);
-  server.on("error", (err) => options.log.warn("HTTP server", { err }));
+  server.on("error", (error) => options.log.warn("HTTP server", { error }));
   const close = async (): Promise<void> => {
     if (!server.listening) return;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -80,8 +80,8 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   let answer: Answer;
   try {
     answer = await answerTo(request, options);
-  } catch (err) {
-    options.log.error("HTTP request failed", { err, url: request.url });
+  } catch (error) {
+    options.log.error("HTTP request failed", { error, url: request.url });
     answer = text(500, "internal error; see the log");
   }
   const body = Buffer.from(answer.body);

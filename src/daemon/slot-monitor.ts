@@ -71,13 +71,15 @@ export interface SlotMonitorOptions {
   readonly slot: string;
   readonly log: Log;
   readonly intervalMs: number;
+  /** While the receiver has no connection either, its own error is enough: ours goes to the debug level. */
+  readonly connected: () => boolean;
   /** Undefined: the server cannot be asked. */
   readonly onStatus: (status: SlotStatus | undefined) => void;
 }
 
 /** Looks until `stop`; never rejects. A server that cannot be asked is one line in the log, not one a round. */
 export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal): Promise<void> {
-  const { settings, slot, log, intervalMs, onStatus } = options;
+  const { settings, slot, log, intervalMs, onStatus, connected } = options;
   let complained = false;
   while (!stop.aborted) {
     let waitMs = intervalMs;
@@ -89,8 +91,10 @@ export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal
       complained = false;
     } catch (error) {
       onStatus(undefined);
-      if (!stop.aborted && !complained) log.warn("cannot ask the server about the slot", { error });
-      complained = true;
+      if (stop.aborted) return;
+      const news: boolean = connected() && !complained;
+      log[news ? "warn" : "debug"]("cannot ask the server about the slot", { error });
+      complained ||= news;
     }
     await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
   }
