@@ -77,13 +77,10 @@ interface Run {
 /** One connection, one timeline: from connecting to the end of the stream. */
 async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
   const { codec, ended } = run;
-  const { settings, store, cluster, log, state, stop, kill } = options;
+  const { store, cluster, log, state, stop, kill } = options;
   const early = AbortSignal.any([stop, kill]);
   state.phase = "connecting";
-  await using connection = await ReplicationConnection.connect(settings, {
-    signal: kill,
-    onWarning: (message) => log.warn(message),
-  });
+  await using connection = await connectUnlessStopped(options);
   const server = await readServerFacts(connection);
   state.server = connection.server;
   state.serverVersion = connection.serverVersion;
@@ -147,5 +144,23 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   } finally {
     await retirement.finish(kill);
     state.counters.chunksRetired += retirement.retired;
+  }
+}
+
+/**
+ * A stop while connecting is not waited out (a silent server would take the connect timeout); once connected the same stop
+ * must leave the connection alone, so that the stream can end in order.
+ */
+async function connectUnlessStopped({ settings, log, stop, kill }: ReceiverOptions): Promise<ReplicationConnection> {
+  const connecting = new AbortController();
+  const onStop = (): void => connecting.abort(stop.reason);
+  stop.addEventListener("abort", onStop, { once: true });
+  try {
+    return await ReplicationConnection.connect(settings, {
+      signal: AbortSignal.any([kill, connecting.signal]),
+      onWarning: (message) => log.warn(message),
+    });
+  } finally {
+    stop.removeEventListener("abort", onStop);
   }
 }
