@@ -155,6 +155,7 @@ async function connectUnlessStopped({ settings, log, stop, kill }: ReceiverOptio
   const connecting = new AbortController();
   const onStop = (): void => connecting.abort(stop.reason);
   stop.addEventListener("abort", onStop, { once: true });
+  if (stop.aborted) onStop();
   try {
     return await ReplicationConnection.connect(settings, {
       signal: AbortSignal.any([kill, connecting.signal]),

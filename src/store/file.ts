@@ -202,7 +202,8 @@ export class FileStore implements Store {
     const ready = this.#directories.ensure(folder);
     ready.catch(() => undefined); // Awaited below, unless the write fails first.
     let result: PutResult;
-    let tidied: Promise<unknown> | undefined;
+    // The data is durable or given up by then: a failing close or unlink loses nothing.
+    const tidy = (): Promise<unknown> => Promise.allSettled([fs.close(fd), fs.unlink(temp)]);
     try {
       await fill(fd);
       this.#enter(signal);
@@ -210,10 +211,12 @@ export class FileStore implements Store {
       this.#enter(signal);
       await ready;
       result = await this.#link(temp, key, folder);
-    } finally {
-      // Beside the fsync below, not before it. The data is durable or given up: a failing close or unlink loses nothing.
-      tidied = Promise.allSettled([fs.close(fd), fs.unlink(temp)]);
+    } catch (error) {
+      await tidy();
+      throw error;
     }
+    // Beside the fsync below, not before it.
+    const tidied = tidy();
     // Also when somebody else created the object: their fsync may be still to come, and our caller relies on it now.
     await Promise.all([this.#directories.sync(folder), tidied]);
     if (this.#settled.size >= SETTLED_MAX) this.#settled.clear();

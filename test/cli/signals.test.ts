@@ -27,7 +27,8 @@ const connected = async (): Promise<void> => {
   const before = connections;
   while (connections === before) await new Promise((resolve) => setTimeout(resolve, 20));
 };
-const silentDsn = (): string => `host=127.0.0.1 port=${new URL(silent.endpoint).port} user=x sslmode=disable connect_timeout=3600`;
+const silentDsn = (): string =>
+  `host=127.0.0.1 port=${new URL(silent.endpoint).port} user=x sslmode=disable connect_timeout=3600`;
 const silentStore = (): string => `s3://bucket/?region=r&endpoint=${encodeURIComponent(silent.endpoint)}`;
 
 describe("a command that waits for a silent server", () => {
