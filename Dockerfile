@@ -31,7 +31,8 @@ WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=packages /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-RUN ln -s /app/dist/cli/main.js /usr/local/bin/seawall
+COPY bin ./bin
+RUN ln -s /app/dist/cli/main.js /usr/local/bin/seawall && ln -s /app/bin/seawall-wal-fetch /usr/local/bin/
 # Inside a container loopback is nobody's: listen where probes and Prometheus can reach it. It only ever reads.
 ENV NODE_ENV=production \
     SEAWALL_LISTEN=0.0.0.0:9848 \

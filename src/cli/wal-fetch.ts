@@ -4,6 +4,7 @@
  */
 import { resolve } from "node:path";
 import { EXIT } from "../error-kinds.ts";
+import { NOT_THERE_TO_SHELL, SHELL_VARIABLE } from "../restore/restore-command.ts";
 import { walFetch } from "../restore/wal-fetch.ts";
 import { type CommandContext, openPatientStore, printIfJson, requiredStore } from "./context.ts";
 
@@ -21,7 +22,8 @@ export async function run(context: CommandContext): Promise<number> {
     });
     log.debug(fetched.kind === "fetched" ? "fetched" : "beyond the archive's tip", { fileName, ...fetched });
     await printIfJson(context, { file: fileName, ...fetched });
-    return fetched.kind === "fetched" ? EXIT.done : EXIT.no;
+    if (fetched.kind === "fetched") return EXIT.done;
+    return context.env[SHELL_VARIABLE] === undefined ? EXIT.no : NOT_THERE_TO_SHELL;
   } finally {
     await store.close();
   }

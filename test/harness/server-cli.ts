@@ -4,7 +4,8 @@
  */
 import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { restoreCommand } from "../../src/restore/restore-command.ts";
 import { isOpenToAll, serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "./temp.ts";
@@ -14,6 +15,14 @@ export interface ServerCommandOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Give a copy even when the checkout is open to all. */
   readonly copy?: boolean;
+}
+
+/** The restore_command that a restore writes, with these options of wal-fetch. */
+export function serverRestoreCommand(flags: readonly string[], options: ServerCommandOptions = {}): string {
+  const { node, main } = reachableCli(options.copy ?? false);
+  const script = join(dirname(main), "..", "..", "bin", "seawall-wal-fetch");
+  const assignments = Object.entries(options.env ?? {}).map(([name, value]) => `export ${name}=${quoted(value)};`);
+  return [...assignments, restoreCommand({ flags, node, script })].join(" ");
 }
 
 /**
@@ -46,7 +55,7 @@ function copyCli(): { node: string; main: string } {
   copyFileSync(process.execPath, join(folder, "node"));
   // Thousands of small files: a pipe of two tars copies them several times faster than we could.
   const pipe = 'to="$1"; shift; tar cf - "$@" | tar xf - -C "$to"';
-  execFileSync("sh", ["-c", pipe, "sh", folder, "package.json", "dist", ...runtimePackages()], { cwd: ROOT });
+  execFileSync("sh", ["-c", pipe, "sh", folder, "package.json", "bin", "dist", ...runtimePackages()], { cwd: ROOT });
   // Whatever the umask was when all this was installed.
   execFileSync("chmod", ["-R", "a+rX", folder]);
   return { node: join(folder, "node"), main: join(folder, "dist", "cli", "main.js") };

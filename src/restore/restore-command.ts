@@ -1,0 +1,65 @@
+/**
+ * The `restore_command` that a restore writes: `bin/seawall-wal-fetch`, which answers from prefetched segments without
+ * starting Node.js and turns every failure into an exit status that stops recovery. `restore_command = 'seawall wal-fetch
+ * %f %p'` works as well, only slower.
+ *
+ * Source: PostgreSQL docs, restore_command; guc-file.l for what stands between quotes.
+ */
+import { isAbsolute } from "node:path";
+import { fileURLToPath } from "node:url";
+import { SeawallError } from "../errors.ts";
+
+export interface RestoreCommandOptions {
+  /**
+   * Options of `wal-fetch`, one word each: `["--store", "file:///backup", "--cluster", "main"]`. They show in the process
+   * list and in the server's configuration: no secrets. The server runs them in its data directory: absolute paths only.
+   */
+  readonly flags: readonly string[];
+  /** Node.js; the one that runs us by default, because the server's PATH may have none. */
+  readonly node?: string;
+  /** `bin/seawall-wal-fetch`; the one beside us by default. */
+  readonly script?: string;
+}
+
+/**
+ * What the script and the program say to each other: the script sets the variable to the process ID of the recovering
+ * server's startup process; the program then says "not there" by a status that neither sh nor Node.js gives by itself.
+ */
+export const SHELL_VARIABLE = "SEAWALL_RESTORE_SHELL";
+export const NOT_THERE_TO_SHELL = 99;
+
+const SCRIPT = fileURLToPath(new URL("../../bin/seawall-wal-fetch", import.meta.url));
+
+/**
+ * The value of restore_command: a line for `sh`, every word quoted, PostgreSQL's placeholders in it. Throws `usage` for a
+ * relative --config and for what no shell word can hold.
+ */
+export function restoreCommand(options: RestoreCommandOptions): string {
+  const { flags, node = process.execPath, script = SCRIPT } = options;
+  const config = flags.indexOf("--config");
+  const path = config < 0 ? undefined : flags[config + 1];
+  if (path !== undefined && !isAbsolute(path)) {
+    throw new SeawallError("usage", `--config ${path} is relative, but the server runs in its data directory`, {
+      hint: "Give the absolute path.",
+    });
+  }
+  // exec: a shell in between that cannot fork would end with 2, which PostgreSQL takes for the end of the archive.
+  return ["exec", quoted(script), "--node", quoted(node), '"%f"', '"%p"', ...flags.map(quoted)].join(" ");
+}
+
+/** A whole line of postgresql.conf or postgresql.auto.conf, without the line's end. */
+export function restoreCommandLine(options: RestoreCommandOptions): string {
+  return `restore_command = ${settingValue(restoreCommand(options))}`;
+}
+
+/** A text as a value in postgresql.conf: quoted, with what has a meaning there doubled. */
+export function settingValue(text: string): string {
+  return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}
+
+/** One word for sh, with percent signs doubled for PostgreSQL. Words that need no quotes read better without. */
+function quoted(word: string): string {
+  if (/[\0\n]/.test(word)) throw new SeawallError("usage", "a restore_command cannot hold line breaks");
+  if (/^[A-Za-z0-9_./:@=+,-]+$/.test(word)) return word;
+  return `'${word.replaceAll("%", "%%").replaceAll("'", `'\\''`)}'`;
+}
