@@ -311,6 +311,38 @@ export const ERROR_KINDS = {
     "Nothing acknowledged is lost: the server keeps the WAL, and the next start archives it.",
   ),
 
+  // Base backups
+  "backup-corrupt": kind(
+    EXIT.damage,
+    false,
+    "A base backup's document, manifest, part or tar does not hold together, or a checksum in it is wrong.",
+    "Restore another backup (seawall restore --backup ID), and look at who else writes to this prefix.",
+  ),
+  "backup-absent": kind(
+    EXIT.no,
+    false,
+    "There is no base backup of this id: none was begun, or it was never finished.",
+    "Take one with seawall backup, or name one that is there.",
+  ),
+  "backup-mismatch": kind(
+    EXIT.damage,
+    false,
+    "What the server sent of a file is not what its backup manifest says: checksum, size, or the file itself.",
+    "Take the backup again; if it repeats, check the memory and the disks of the server, and of this machine.",
+  ),
+  "backup-page-checksum": kind(
+    EXIT.damage,
+    false,
+    "The server found pages with wrong checksums while it sent the base backup.",
+    "The named files are damaged on the server: look into its log, and at its disks. --no-verify-checksums backs them up as they are.",
+  ),
+  "backup-wal-missing": kind(
+    EXIT.operational,
+    false,
+    "The WAL that a base backup needs did not arrive in the archive.",
+    "Run seawall receive beside the backup, or take it with --with-wal.",
+  ),
+
   "wal-gap": kind(
     EXIT.damage,
     false,

@@ -137,13 +137,66 @@ export function probeKey(cluster: string, id: string): string {
   return `${checkClusterName(cluster)}/probe/${id}`;
 }
 
-export type ObjectKind = "segment" | "partial" | "history" | "chunk" | "document";
+export type ObjectKind = "segment" | "partial" | "history" | "chunk" | "backup" | "document";
 
 /** What a key names, for metrics. */
 export function objectKind(key: string): ObjectKind {
   const [, room] = key.split("/", 2);
   if (room === "tail") return "chunk";
+  if (room === "backups") return key.endsWith(".json") ? "document" : "backup";
   if (room !== "wal") return "document";
   if (key.endsWith(".partial.zst")) return "partial";
   return key.endsWith(".history") ? "history" : "segment";
+}
+
+/** `<start, UTC>-<8 random hex digits>`: sorts by time, and two backups begun in the same second differ. */
+const BACKUP_ID = /^\d{8}T\d{6}Z-[0-9a-f]{8}$/;
+
+export function isBackupId(text: string): boolean {
+  return BACKUP_ID.test(text);
+}
+
+/** The id of a backup that starts at `at`; `random` is a number of 32 random bits. */
+export function backupIdOf(at: Date, random: number): string {
+  const stamp = at
+    .toISOString()
+    .replace(/\.\d+Z$/, "Z")
+    .replace(/[-:]/g, "");
+  return `${stamp}-${(random >>> 0).toString(16).padStart(8, "0")}`;
+}
+
+export function backupsPrefix(cluster: string): string {
+  return `${cluster}/backups/`;
+}
+
+export function backupPrefix(cluster: string, id: string): string {
+  return `${backupsPrefix(cluster)}${id}/`;
+}
+
+/** Written last: a backup exists when this does. */
+export function backupDocumentKey(cluster: string, id: string): string {
+  return `${backupPrefix(cluster, id)}backup.json`;
+}
+
+/** The server's manifest, as it came. */
+export function backupManifestKey(cluster: string, id: string): string {
+  return `${backupPrefix(cluster, id)}${BACKUP_MANIFEST}`;
+}
+
+/** One JSON line for each file, directory and symlink. */
+export function backupFilesKey(cluster: string, id: string): string {
+  return `${backupPrefix(cluster, id)}${BACKUP_FILES}`;
+}
+
+export const BACKUP_MANIFEST = "backup_manifest";
+export const BACKUP_FILES = "files.jsonl.zst";
+
+/** `name` as in the document's `parts`: `00001.tar.zst`. */
+export function backupPartKey(cluster: string, id: string, name: string): string {
+  return `${backupPrefix(cluster, id)}parts/${name}`;
+}
+
+/** Parts are numbered from 1. */
+export function backupPartName(number: number): string {
+  return `${String(number).padStart(5, "0")}.tar.zst`;
 }

@@ -1,0 +1,35 @@
+/**
+ * Checksums of whole files as PostgreSQL's backup manifest writes them, fed piece by piece.
+ *
+ * Source: PostgreSQL: src/common/checksum_helper.c; a CRC-32C is written as its four bytes in memory, that is
+ * little-endian on every machine PostgreSQL is commonly run on.
+ */
+import { createHash } from "node:crypto";
+import { crc32c } from "@node-rs/crc32";
+
+export const CHECKSUM_ALGORITHMS = ["CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] as const;
+export type ChecksumAlgorithm = (typeof CHECKSUM_ALGORITHMS)[number];
+
+export interface FileChecksum {
+  update(bytes: Uint8Array): void;
+  /** Lower-case hexadecimal digits; once. */
+  hex(): string;
+}
+
+export function startChecksum(algorithm: ChecksumAlgorithm): FileChecksum {
+  if (algorithm === "CRC32C") {
+    let value = 0;
+    return {
+      update: (bytes) => (value = crc32c(bytes, value)),
+      hex: () => littleEndianHex(value),
+    };
+  }
+  const hash = createHash(algorithm.toLowerCase());
+  return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
+}
+
+function littleEndianHex(value: number): string {
+  const bytes = Buffer.allocUnsafe(4);
+  bytes.writeUInt32LE(value >>> 0);
+  return bytes.toString("hex");
+}

@@ -1,0 +1,112 @@
+/** PostgreSQL's backup manifest: read in any split, damage refused. Real servers' manifests: test/backup. */
+import { createHash } from "node:crypto";
+import { describe, expect, test } from "vitest";
+import { type ManifestFacts, type ManifestFile, ManifestReader } from "../../src/archive/backup-manifest.ts";
+import { startChecksum } from "../../src/codec/checksum.ts";
+import { pathFromBytes } from "../../src/codec/tar.ts";
+
+/** As PostgreSQL's backup_manifest.c writes it: one entry a line, the checksum's line last. */
+function manifestOf(body: string): Buffer {
+  const checksum = createHash("sha256").update(body).digest("hex");
+  return Buffer.from(`${body}"Manifest-Checksum": "${checksum}"}\n`);
+}
+
+const FILES = [
+  `{ "Path": "backup_label", "Size": 226, "Last-Modified": "2026-02-03 04:05:06 GMT", "Checksum-Algorithm": "CRC32C", "Checksum": "a1b2c3d4" }`,
+  `{ "Path": "base/5/odd \\"name\\" {[\\\\u00e9 é", "Size": 0, "Last-Modified": "2026-02-03 04:05:06 GMT", "Checksum-Algorithm": "SHA256", "Checksum": "${"0F".repeat(32)}" }`,
+  `{ "Encoded-Path": "62e464", "Size": 1, "Last-Modified": "2026-02-03 04:05:06 GMT" }`,
+];
+const RANGES = `"WAL-Ranges": [\n{ "Timeline": 3, "Start-LSN": "2/28", "End-LSN": "2/120" }\n],\n`;
+const listOf = (files: readonly string[]): string => `"Files": [\n${files.join(",\n")}\n],\n`;
+const V1 = `{ "PostgreSQL-Backup-Manifest-Version": 1,\n${listOf(FILES)}${RANGES}`;
+const V2 = `{ "PostgreSQL-Backup-Manifest-Version": 2,\n"System-Identifier": 7412345678901234567,\n${listOf(FILES)}${RANGES}`;
+
+function read(pieces: Iterable<Uint8Array>): { files: ManifestFile[]; facts: ManifestFacts } {
+  const files: ManifestFile[] = [];
+  const reader = new ManifestReader("backup_manifest", { onFile: (file) => files.push(file) });
+  for (const piece of pieces) reader.push(piece);
+  return { files, facts: reader.end() };
+}
+
+const EXPECTED_FILES: ManifestFile[] = [
+  { path: "backup_label", size: 226, algorithm: "CRC32C", checksum: "a1b2c3d4" },
+  { path: 'base/5/odd "name" {[\\u00e9 é', size: 0, algorithm: "SHA256", checksum: "0f".repeat(32) },
+  { path: pathFromBytes(Buffer.from([0x62, 0xe4, 0x64])), size: 1, algorithm: undefined, checksum: "" },
+];
+
+test("a manifest of version 2, cut anywhere", () => {
+  const manifest = manifestOf(V2);
+  const whole = read([manifest]);
+  expect(whole.files).toEqual(EXPECTED_FILES);
+  expect(whole.facts).toEqual({
+    version: 2,
+    systemIdentifier: 7_412_345_678_901_234_567n,
+    files: 3,
+    algorithm: "CRC32C",
+    walRanges: [{ timeline: 3, startLsn: 0x200000028n, endLsn: 0x200000120n }],
+  });
+  for (let at = 0; at <= manifest.length; at++) {
+    expect(read([manifest.subarray(0, at), manifest.subarray(at)])).toEqual(whole);
+  }
+});
+
+test("a manifest of version 1, byte by byte", () => {
+  const manifest = manifestOf(V1);
+  const bytes = [...manifest].map((byte) => Buffer.from([byte]));
+  expect(read(bytes)).toMatchObject({ files: EXPECTED_FILES, facts: { version: 1, systemIdentifier: undefined } });
+});
+
+test("a manifest without files, and one without checksums", () => {
+  const head = `{ "PostgreSQL-Backup-Manifest-Version": 1,\n`;
+  expect(read([manifestOf(`${head}"Files": [\n],\n${RANGES}`)]).facts).toMatchObject({ files: 0, algorithm: "NONE" });
+  expect(read([manifestOf(`${head}${listOf(FILES.slice(2))}${RANGES}`)]).facts).toMatchObject({ algorithm: "NONE" });
+});
+
+describe("refused", () => {
+  const manifest = manifestOf(V2);
+  const files = (line: string): Buffer => manifestOf(V2.replace(FILES[0] ?? "", line));
+  const flipped = (at: number): Buffer => Buffer.from(manifest.map((byte, index) => (index === at ? byte ^ 1 : byte)));
+  test.each<[string, Buffer, string]>([
+    ["a changed digit", flipped(manifest.indexOf("226")), "has the checksum"],
+    ["a changed checksum", flipped(manifest.length - 10), "has the checksum"],
+    ["an end inside the files", manifest.subarray(0, 300), "is cut off"],
+    ["nothing", Buffer.alloc(0), "is cut off"],
+    ["no newline at the end", manifest.subarray(0, -1), "does not end with its checksum's line"],
+    ["more after the end", Buffer.concat([manifest, Buffer.from("\n")]), "has the checksum"],
+    ["a path that climbs", files(`{ "Path": "../x", "Size": 0 }`), 'the path "../x", which contains ".."'],
+    ["no path", files(`{ "Size": 0 }`), "Path is missing"],
+    ["a negative size", files(`{ "Path": "x", "Size": -1 }`), "Size is -1"],
+    ["an unknown checksum", files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "MD5", "Checksum": "00" }`), "MD5"],
+    ["a file that is no object", files(`"x"`), 'something else than objects in "Files"'],
+    ["a line without end", Buffer.from(`{ "${"x".repeat(200_000)}`), "lines far too long"],
+    ["what is no JSON at all", manifestOf("}"), "is no JSON object"],
+  ])("%s", (_title, bytes, message) => {
+    expect(() => read([bytes])).toThrow(expect.objectContaining({ code: "backup-corrupt" }) as Error);
+    expect(() => read([bytes])).toThrow(message);
+  });
+
+  test("another version", () => {
+    const newer = manifestOf(V2.replace(`Version": 2`, `Version": 3`));
+    expect(() => read([newer])).toThrow(expect.objectContaining({ code: "archive-version" }) as Error);
+  });
+});
+
+describe("checksums are those of the manifest", () => {
+  // CRC-32C of "123456789" is E3069283; PostgreSQL writes its bytes as they lie in memory.
+  test.each([
+    ["CRC32C", "839206e3"],
+    ["SHA224", createHash("sha224").update("123456789").digest("hex")],
+    ["SHA256", createHash("sha256").update("123456789").digest("hex")],
+    ["SHA384", createHash("sha384").update("123456789").digest("hex")],
+    ["SHA512", createHash("sha512").update("123456789").digest("hex")],
+  ] as const)("%s", (algorithm, hex) => {
+    const checksum = startChecksum(algorithm);
+    checksum.update(Buffer.from("1234"));
+    checksum.update(Buffer.from("56789"));
+    expect(checksum.hex()).toBe(hex);
+  });
+
+  test("of nothing", () => {
+    expect(startChecksum("CRC32C").hex()).toBe("00000000");
+  });
+});
