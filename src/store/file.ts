@@ -23,7 +23,7 @@ import { checkCrc32c } from "./crc.ts";
 import { Directories, parentOf } from "./directories.ts";
 import { errnoOf, fileError } from "./file-errors.ts";
 import { infoOf, isGone, listFiles, listFolders } from "./file-list.ts";
-import { IO_BYTES, type OpenFile, openFile, readRange, streamFile } from "./file-read.ts";
+import { type OpenFile, openFile, readRange, streamFile } from "./file-read.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 import { readSource, SourceFailure } from "./source.ts";
@@ -51,6 +51,11 @@ const FILE_MODE = 0o600;
 const LISTED_NAMES_MAX = 50_000;
 /** How often a put follows directories that a concurrent delete removes from under it. */
 const LINK_ATTEMPTS = 16;
+/**
+ * Bytes of one write call. Linux fills the page cache in folios as large as the call allows; from 2 MiB on, finding such
+ * a folio took 3 ms of processor time a MiB (ext4, Linux 6.18) where smaller calls take 0.4.
+ */
+const WRITE_BYTES = 512 << 10;
 /** unlink calls under way at once. */
 const UNLINKS_IN_FLIGHT = 16;
 /** A name younger than this may not be durable yet: its writer may have died before the directory's fsync. */
@@ -276,7 +281,7 @@ export class FileStore implements Store {
   async #writeAll(fd: number, body: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     for (let at = 0; at < body.length;) {
       this.#enter(signal);
-      const { bytesWritten } = await fs.write(fd, body, at, Math.min(IO_BYTES, body.length - at), null);
+      const { bytesWritten } = await fs.write(fd, body, at, Math.min(WRITE_BYTES, body.length - at), null);
       at += bytesWritten;
     }
   }
