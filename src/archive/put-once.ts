@@ -10,19 +10,19 @@ import type { PutResult, RequestOptions, Store } from "../store/store.ts";
 const RACES_MAX = 3;
 
 /**
- * Stores an encoded object. `raw` is the content it holds, for the comparison.
+ * Stores an encoded object; the content to compare is decoded from it, so that its source need not be kept.
  * Throws `segment-conflict`, or what the store throws; after an error the object may or may not be there.
  */
 export async function putOnce(
   store: Store,
   key: string,
   encoded: EncodedObject,
-  raw: Uint8Array,
   options: RequestOptions = {},
 ): Promise<PutResult> {
   return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, (existing) => {
-    const { raw: theirs } = decodeObject(existing, key, Math.max(raw.byteLength, 1) * 2);
-    return firstDifference(theirs, raw);
+    const ours = decodeObject(encoded.stored, key, encoded.rawBytes).raw;
+    const theirs = decodeObject(existing, key, Math.max(ours.byteLength, 1) * 2).raw;
+    return firstDifference(theirs, ours);
   });
 }
 

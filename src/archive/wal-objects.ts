@@ -2,7 +2,7 @@
  * WAL as it lies in the archive: sealed segments, partials, chunks and timeline histories; written once, read checked.
  */
 import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "../codec/envelope.ts";
-import { decodeObject } from "../codec/object.ts";
+import { type EncodedObject, decodeObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";
 import type { PutResult, RequestOptions } from "../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, parseLsn } from "../wal/lsn.ts";
@@ -67,6 +67,24 @@ export async function putChunk(
   return putWal(archive, "chunk", key, place, raw, facts, options);
 }
 
+/** An object ready to be stored. Whoever encoded it stores it, or leaves it to the garbage collector. */
+export interface EncodedWal {
+  readonly key: string;
+  readonly encoded: EncodedObject;
+}
+
+/** The first half of `putSegment`: once it resolves, `raw` is read no more. */
+export async function encodeSegment(
+  archive: Archive,
+  place: SegmentPlace,
+  raw: Uint8Array,
+  facts: WalFacts,
+  encoder: Encoder,
+): Promise<EncodedWal> {
+  const encoded = await encoder.encode(raw, walMeta(archive, "segment", place, facts));
+  return { key: segmentKey(archive.cluster, place), encoded };
+}
+
 export interface StoredWal {
   readonly key: string;
   readonly storedBytes: number;
@@ -83,8 +101,17 @@ async function putWal(
   options: StoreWalOptions,
 ): Promise<StoredWal> {
   const encoded = await options.encoder.encode(raw, walMeta(archive, kind, place, facts));
+  return storeEncoded(archive, { key, encoded }, options);
+}
+
+/** The second half: may be tried again after an error. Throws `segment-conflict` and what the store throws. */
+export async function storeEncoded(
+  archive: Archive,
+  { key, encoded }: EncodedWal,
+  options: Omit<StoreWalOptions, "encoder">,
+): Promise<StoredWal> {
   const { signal } = options;
-  const result = await putOnce(archive.store, key, encoded, raw, { signal });
+  const result = await putOnce(archive.store, key, encoded, { signal });
   const storedBytes = encoded.stored.byteLength;
   if (options.confirm && result === "created") {
     const seen = await archive.store.head(key, { signal });

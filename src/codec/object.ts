@@ -14,6 +14,8 @@ export interface EncodedObject {
   readonly storedCrc32c: number;
   /** CRC-32C of the content. */
   readonly rawCrc32c: number;
+  /** Length of the content. */
+  readonly rawBytes: number;
   /** Gives the memory of `stored` back for the next object; only when nobody reads it any more. Without it, it is garbage. */
   readonly release?: () => void;
 }
@@ -46,7 +48,7 @@ export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMe
   target.set(envelope);
   const length = contextFor(level).compress2(target.subarray(envelope.byteLength), raw);
   const stored = target.subarray(0, envelope.byteLength + length);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c };
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
 }
 
 /** The same for small content; the result is freshly allocated and belongs to the caller. */
@@ -60,7 +62,7 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number)
   const stored = new Uint8Array(envelope.byteLength + length);
   stored.set(envelope);
   stored.set(target.subarray(0, length), envelope.byteLength);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c };
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
 }
 
 function contextFor(level: number): binding.CCtx {

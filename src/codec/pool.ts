@@ -33,6 +33,7 @@ export type EncodeReply =
   | { readonly id: number; readonly ok: false; readonly message: string };
 
 interface Waiting {
+  readonly rawBytes: number;
   readonly target: SharedArrayBuffer;
   readonly resolve: (encoded: EncodedObject) => void;
   readonly reject: (error: Error) => void;
@@ -83,7 +84,7 @@ export class CodecPool {
     return new Promise<EncodedObject>((resolve, reject) => {
       // An idle worker must not hold the process; a busy one must, or its result would be lost at exit.
       if (hand.waiting.size === 0) hand.worker.ref();
-      hand.waiting.set(job.id, { target, resolve, reject });
+      hand.waiting.set(job.id, { rawBytes: length, target, resolve, reject });
       hand.worker.postMessage(job);
     });
   }
@@ -135,9 +136,9 @@ export class CodecPool {
       if (waiting === undefined) return;
       if (reply.ok) {
         const { storedBytes, storedCrc32c, rawCrc32c } = reply;
-        const { target } = waiting;
+        const { target, rawBytes } = waiting;
         const release = (): void => this.#giveBack(target);
-        waiting.resolve({ stored: new Uint8Array(target, 0, storedBytes), storedCrc32c, rawCrc32c, release });
+        waiting.resolve({ stored: new Uint8Array(target, 0, storedBytes), storedCrc32c, rawCrc32c, rawBytes, release });
       } else waiting.reject(new SeawallError("internal", `encoding failed: ${reply.message}`));
     });
     const fail = (cause: unknown): void => {

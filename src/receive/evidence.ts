@@ -26,7 +26,7 @@ export async function keepEvidence(
       systemIdentifier: archive.identity.systemIdentifier.toString(),
     };
     const encoded = await encoder.encode(raw, meta);
-    await putOnce(archive.store, key, encoded, raw, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    await putOnce(archive.store, key, encoded, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     log.error("kept the WAL that does not verify", { key, bytes: raw.byteLength });
   } catch (failure) {
     log.error("could not keep the WAL that does not verify", { key, error: failure });

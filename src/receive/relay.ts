@@ -123,8 +123,9 @@ export class Relay {
       stored: Uint8Array.from(found.body),
       storedCrc32c: crc32cOf(found.body),
       rawCrc32c: envelope.rawCrc32c,
+      rawBytes: raw.byteLength,
     };
-    await putOnce(remote.store, object.key, encoded, raw, { signal });
+    await putOnce(remote.store, object.key, encoded, { signal });
     const seen = await remote.store.head(object.key, { signal });
     if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);
     this.#stored.add(object.key);

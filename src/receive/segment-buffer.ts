@@ -11,7 +11,8 @@ export interface SegmentBuffer {
 
 export class SegmentBufferPool {
   readonly #segmentSize: number;
-  readonly #count: number;
+  /** Segments at most in hand at once. */
+  readonly count: number;
   readonly #free: SegmentBuffer[] = [];
   #made = 0;
   #waiting: { readonly give: (buffer: SegmentBuffer) => void } | undefined;
@@ -19,7 +20,7 @@ export class SegmentBufferPool {
   constructor(options: { readonly segmentSize: number; readonly count: number }) {
     invariant(options.count >= 2, "a pool needs one segment to fill and one to store");
     this.#segmentSize = options.segmentSize;
-    this.#count = options.count;
+    this.count = options.count;
   }
 
   /** Segments in hand: being filled or being stored. */
@@ -31,7 +32,7 @@ export class SegmentBufferPool {
   async acquire(signal: AbortSignal): Promise<SegmentBuffer> {
     const free = this.#free.pop();
     if (free !== undefined) return free;
-    if (this.#made < this.#count) {
+    if (this.#made < this.count) {
       this.#made++;
       return { bytes: new Uint8Array(new SharedArrayBuffer(this.#segmentSize)) };
     }

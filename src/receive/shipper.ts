@@ -2,19 +2,21 @@
  * The shipper: verified WAL becomes stored objects, and stored objects become `storedLsn`. Two kinds of object: chunks of
  * the open segment, every `shipIntervalMs` or as soon as there is anything; and whole segments, sealed when full.
  *
- * Nothing here blocks the receiver: `advance` and `seal` start work and return; the pool of segment buffers is the bound.
+ * Nothing here blocks the receiver: `advance` and `seal` start work and return; the pool of segment buffers is the bound,
+ * and as many encoded segments on their way to the store.
  * Several PUTs are in flight, the ledger advances over the contiguous prefix only. What fails passingly is tried until it
  * succeeds or the run is cancelled; what fails for good ends the run through `failure`.
  */
 import type { Archive, Encoder } from "../archive/archive.ts";
 import { chunkKey } from "../archive/keys.ts";
-import { type StoredWal, type WalFacts, putChunk, putSegment } from "../archive/wal-objects.ts";
+import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal-objects.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type Lsn, addBytes, formatLsn, segmentEnd } from "../wal/lsn.ts";
 import type { OpenSegment } from "./assembler.ts";
 import type { Ledger } from "./ledger.ts";
 import { persist } from "./persist.ts";
+import { Places } from "./places.ts";
 import type { Retirement } from "./retirement.ts";
 import type { SegmentBufferPool } from "./segment-buffer.ts";
 import { type Merge, TailLevels } from "./tail-merge.ts";
@@ -52,6 +54,11 @@ export interface ShipperObserver {
   chunk(stored: StoredWal): void;
 }
 
+/** Chunks the average of their durations follows. */
+const CHUNKS_AVERAGED = 8;
+/** A slow store does not have chunks shipped more often than this part of the interval allows. */
+const LEAD_MAX = 0.25;
+
 /** The open segment's shipping: which bytes are on their way, and what is stored. */
 interface Shipping {
   readonly open: OpenSegment;
@@ -60,6 +67,8 @@ interface Shipping {
   readonly keys: Set<string>;
   readonly chunkPuts: Set<Promise<void>>;
   readonly chunksCancelled: AbortController;
+  /** Complete: no more chunks are begun. */
+  sealing: boolean;
   /** Bytes before this are stored or on their way. */
   shipped: number;
   /** Since when the bytes after `shipped` have been waiting. */
@@ -72,10 +81,14 @@ export class Shipper {
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
   readonly #seals = new Set<Promise<void>>();
+  /** As many encoded segments on their way as there are buffers: the other half of the bound on memory. */
+  readonly #sealsEncoded: Places;
   /** One a segment; by hand, since a signal made with AbortSignal.any for each chunk stays registered with the outer one. */
   readonly #chunksCancelled = new Set<AbortController>();
   #current: Shipping | undefined;
   #chunksInFlight = 0;
+  /** How long a chunk has taken lately, from the decision to ship it until it was stored: a moving average. */
+  #chunkMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #urgent = false;
@@ -89,6 +102,7 @@ export class Shipper {
       for (const cancelled of this.#chunksCancelled) cancelled.abort(this.#signal.reason);
     });
     this.#anchored = !options.unanchored;
+    this.#sealsEncoded = new Places(options.pool.count);
   }
 
   /** Aborted, with the error as reason, when something failed for good. */
@@ -107,6 +121,7 @@ export class Shipper {
       keys: new Set(),
       chunkPuts: new Set(),
       chunksCancelled,
+      sealing: false,
       shipped: open.storedPrefixBytes,
       waitingSinceMs: undefined,
       merging: false,
@@ -131,6 +146,7 @@ export class Shipper {
   seal(open: OpenSegment, facts: Omit<WalFacts, "startLsn" | "endLsn">): void {
     const shipping = this.#shipping(open);
     this.#current = undefined;
+    shipping.sealing = true;
     this.#unschedule();
     const seal = this.#seal(shipping, facts).finally(() => this.#seals.delete(seal));
     this.#seals.add(seal);
@@ -204,7 +220,13 @@ export class Shipper {
     }
     const since = this.#current?.waitingSinceMs;
     if (since === undefined) return;
-    this.#timer ??= setTimeout(() => this.#pump(), Math.max(0, since + shipIntervalMs - nowMs()));
+    this.#timer ??= setTimeout(() => this.#pump(), Math.max(0, since + this.#patienceMs() - nowMs()));
+  }
+
+  /** How long bytes wait for company: so that they are stored, not only on their way, when the interval is over. */
+  #patienceMs(): number {
+    const { shipIntervalMs } = this.#options;
+    return shipIntervalMs - Math.min(this.#chunkMs, shipIntervalMs * LEAD_MAX);
   }
 
   #unschedule(): void {
@@ -218,10 +240,10 @@ export class Shipper {
   #pump(): void {
     this.#unschedule();
     const shipping = this.#current;
-    const { chunksInFlightMax, shipIntervalMs, nowMs } = this.#options;
+    const { chunksInFlightMax, nowMs } = this.#options;
     if (this.#signal.aborted || shipping?.waitingSinceMs === undefined) return;
     if (this.#anchor !== undefined && !this.#anchored) return;
-    const due = this.#urgent || nowMs() - shipping.waitingSinceMs >= shipIntervalMs;
+    const due = this.#urgent || nowMs() - shipping.waitingSinceMs >= this.#patienceMs();
     if (!due) return this.#schedule();
     if (this.#chunksInFlight >= chunksInFlightMax) return;
     this.#urgent = false;
@@ -234,9 +256,12 @@ export class Shipper {
     shipping.shipped = end;
     shipping.waitingSinceMs = undefined;
     this.#chunksInFlight++;
+    const { nowMs } = this.#options;
+    const startedMs = nowMs();
     const put = this.#putChunk(shipping, start, end, 0)
       .then((stored) => {
         if (stored === undefined) return;
+        this.#chunkMs += (nowMs() - startedMs - this.#chunkMs) / CHUNKS_AVERAGED;
         this.#options.observer.chunk(stored);
         this.#confirm(shipping.open, start, end, addBytes(shipping.open.startLsn, end));
         this.#mergeTail(shipping);
@@ -275,7 +300,7 @@ export class Shipper {
   }
 
   #mergeTail(shipping: Shipping): void {
-    if (shipping.merging || shipping.chunksCancelled.signal.aborted) return;
+    if (shipping.merging || shipping.sealing || shipping.chunksCancelled.signal.aborted) return;
     const merge = shipping.levels.take();
     if (merge === undefined) return;
     shipping.merging = true;
@@ -296,33 +321,45 @@ export class Shipper {
   }
 
   async #seal(shipping: Shipping, partialFacts: Omit<WalFacts, "startLsn" | "endLsn">): Promise<void> {
-    const { archive, encoder, log, observer, pool, retirement } = this.#options;
+    const { archive, encoder, log, observer, retirement } = this.#options;
     const { open } = shipping;
     const endLsn = segmentEnd(open.place.segment, open.place.segmentSize);
     const facts: WalFacts = { ...partialFacts, startLsn: open.startLsn, endLsn };
     const signal = this.#signal;
+    let freed: Promise<void> | undefined;
     try {
       await this.#afterAnchor();
-      const options = { encoder, signal, confirm: true };
-      const stored = await persist(() => putSegment(archive, open.place, open.buffer.bytes, facts, options), {
-        what: `segment ending at ${formatLsn(endLsn)}`,
-        log,
-        signal,
-      });
-      observer.sealed(stored);
+      await this.#sealsEncoded.take();
+      try {
+        signal.throwIfAborted();
+        const encoded = await encodeSegment(archive, open.place, open.buffer.bytes, facts, encoder);
+        // The next segment may be received while this one is still on its way to the store.
+        freed = this.#free(shipping);
+        const stored = await persist(() => storeEncoded(archive, encoded, { signal, confirm: true }), {
+          what: `segment ending at ${formatLsn(endLsn)}`,
+          log,
+          signal,
+        });
+        observer.sealed(stored);
+      } finally {
+        this.#sealsEncoded.give();
+      }
       this.#anchored = true;
       this.#confirm(open, 0, open.place.segmentSize, facts.verifiedLsn);
-      shipping.chunksCancelled.abort();
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
-      shipping.chunksCancelled.abort();
     }
-    // The buffer is read by chunk PUTs until they have settled.
-    await Promise.allSettled([...shipping.chunkPuts]);
+    shipping.chunksCancelled.abort();
+    await (freed ?? this.#free(shipping));
     this.#chunksCancelled.delete(shipping.chunksCancelled);
-    pool.release(open.buffer);
     if (!signal.aborted) retirement.add([...shipping.keys]);
     this.#pump();
+  }
+
+  /** Gives a sealed segment's buffer back once the chunk PUTs that read it have settled. */
+  async #free(shipping: Shipping): Promise<void> {
+    await Promise.allSettled([...shipping.chunkPuts]);
+    this.#options.pool.release(shipping.open.buffer);
   }
 
   /** The first segment of an archive or a timeline is stored before any later one, so a hole can never precede them all. */
