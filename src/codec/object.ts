@@ -65,6 +65,7 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number)
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
 }
 
+/** Compression of WAL at this level, content checksum on; one context a thread. */
 function contextFor(level: number): binding.CCtx {
   if (compressor?.level === level) return compressor.context;
   compressor ??= { context: new binding.CCtx(), level: Number.NaN };

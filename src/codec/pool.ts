@@ -1,5 +1,6 @@
 /**
- * Worker threads that encode segments while the main thread goes on receiving.
+ * Worker threads that encode segments, and compress and decompress the frames of base backups, while the main thread goes
+ * on receiving.
  *
  * Content and encoded objects lie in shared memory that is used again: nothing is copied between threads, and nothing is
  * garbage (a transferred segment counts as new external memory, which has V8 collect after every one).
@@ -10,34 +11,40 @@ import { SeawallError } from "../errors.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
 import { type EncodedObject, encodeObject, encodedBytesMax } from "./object.ts";
 
-export interface EncodeJob {
-  readonly id: number;
+interface JobMemory {
   readonly buffer: SharedArrayBuffer;
   readonly offset: number;
   readonly length: number;
-  readonly meta: EnvelopeMeta;
-  readonly level: number;
-  /** Memory to encode into. */
+  /** Memory for the result. */
   readonly target: SharedArrayBuffer;
 }
 
-export type EncodeReply =
-  | {
-      readonly id: number;
-      readonly ok: true;
-      /** At the front of the job's target. */
-      readonly storedBytes: number;
-      readonly storedCrc32c: number;
-      readonly rawCrc32c: number;
-    }
+export type CodecJob = JobMemory &
+  (
+    | { readonly kind: "encode"; readonly meta: EnvelopeMeta; readonly level: number }
+    | { readonly kind: "compress"; readonly level: number }
+    | { readonly kind: "decompress" }
+  );
+
+interface CodecResult {
+  /** At the front of the job's target. */
+  readonly bytes: number;
+  /** Of "encode" only. */
+  readonly storedCrc32c: number;
+  readonly rawCrc32c: number;
+}
+
+export type CodecReply =
+  | ({ readonly id: number; readonly ok: true } & CodecResult)
   | { readonly id: number; readonly ok: false; readonly message: string };
 
 interface Waiting {
-  readonly rawBytes: number;
-  readonly target: SharedArrayBuffer;
-  readonly resolve: (encoded: EncodedObject) => void;
+  readonly resolve: (result: CodecResult) => void;
   readonly reject: (error: Error) => void;
 }
+
+/** A view of shared memory. */
+export type SharedBytes = Uint8Array<SharedArrayBuffer>;
 
 interface Hand {
   readonly worker: Worker;
@@ -77,22 +84,47 @@ export class CodecPool {
     if (raw.byteLength <= INLINE_BYTES_MAX || !(raw.buffer instanceof SharedArrayBuffer)) {
       return encodeObject(raw, meta, level);
     }
-    const hand = this.#leastBusy();
     const { buffer, byteOffset: offset, byteLength: length } = raw;
     const target = this.#takeSpare(encodedBytesMax(length));
-    const job: EncodeJob = { id: this.#nextId++, buffer, offset, length, meta, level, target };
-    return new Promise<EncodedObject>((resolve, reject) => {
-      // An idle worker must not hold the process; a busy one must, or its result would be lost at exit.
-      if (hand.waiting.size === 0) hand.worker.ref();
-      hand.waiting.set(job.id, { rawBytes: length, target, resolve, reject });
-      hand.worker.postMessage(job);
-    });
+    try {
+      const job = { kind: "encode", buffer, offset, length, meta, level, target } as const;
+      const { bytes, storedCrc32c, rawCrc32c } = await this.#submit(job);
+      const release = (): void => this.#giveBack(target);
+      return { stored: new Uint8Array(target, 0, bytes), storedCrc32c, rawCrc32c, rawBytes: length, release };
+    } catch (cause) {
+      throw cause instanceof SeawallError ? cause : new SeawallError("internal", "encoding failed", { cause });
+    }
+  }
+
+  /** Compresses one frame (frame.ts) into `target`, off this thread; its length. Neither may be touched meanwhile. */
+  async compressFrame(raw: SharedBytes, target: SharedArrayBuffer): Promise<number> {
+    const { buffer, byteOffset: offset, byteLength: length } = raw;
+    const { level } = this.#options;
+    return (await this.#submit({ kind: "compress", buffer, offset, length, level, target })).bytes;
+  }
+
+  /** The way back; rejects with zstd's own words for a damaged frame. */
+  async decompressFrame(stored: SharedBytes, target: SharedArrayBuffer): Promise<number> {
+    const { buffer, byteOffset: offset, byteLength: length } = stored;
+    return (await this.#submit({ kind: "decompress", buffer, offset, length, target })).bytes;
   }
 
   /** Ends the workers; jobs under way reject. */
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.all(this.#hands.splice(0).map((hand) => hand.worker.terminate()));
+  }
+
+  async #submit(job: CodecJob): Promise<CodecResult> {
+    if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
+    const hand = this.#leastBusy();
+    const id = this.#nextId++;
+    return new Promise<CodecResult>((resolve, reject) => {
+      // An idle worker must not hold the process; a busy one must, or its result would be lost at exit.
+      if (hand.waiting.size === 0) hand.worker.ref();
+      hand.waiting.set(id, { resolve, reject });
+      hand.worker.postMessage({ ...job, id });
+    });
   }
 
   /** The smallest spare that is large enough, so that a chunk does not take a segment's. */
@@ -129,17 +161,13 @@ export class CodecPool {
     const worker = new Worker(new URL(here.endsWith(".ts") ? "../../dist/codec/worker.js" : "./worker.js", here));
     worker.unref();
     const hand: Hand = { worker, waiting: new Map() };
-    worker.on("message", (reply: EncodeReply) => {
+    worker.on("message", (reply: CodecReply) => {
       const waiting = hand.waiting.get(reply.id);
       hand.waiting.delete(reply.id);
       if (hand.waiting.size === 0) worker.unref();
       if (waiting === undefined) return;
-      if (reply.ok) {
-        const { storedBytes, storedCrc32c, rawCrc32c } = reply;
-        const { target, rawBytes } = waiting;
-        const release = (): void => this.#giveBack(target);
-        waiting.resolve({ stored: new Uint8Array(target, 0, storedBytes), storedCrc32c, rawCrc32c, rawBytes, release });
-      } else waiting.reject(new SeawallError("internal", `encoding failed: ${reply.message}`));
+      if (reply.ok) waiting.resolve(reply);
+      else waiting.reject(new Error(reply.message));
     });
     const fail = (cause: unknown): void => {
       const at = this.#hands.indexOf(hand);

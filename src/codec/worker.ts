@@ -1,20 +1,33 @@
-/** The worker thread of the codec pool: encodes what it is sent, one job at a time. */
+/** The worker thread of the codec pool: does what it is sent, one job at a time. */
 import { parentPort } from "node:worker_threads";
+import { assertNever } from "../errors.ts";
+import { compressFrame, decompressFrame } from "./frame.ts";
 import { encodeInto } from "./object.ts";
-import type { EncodeJob, EncodeReply } from "./pool.ts";
+import type { CodecJob, CodecReply } from "./pool.ts";
 
-parentPort?.on("message", (job: EncodeJob) => {
+parentPort?.on("message", (job: CodecJob & { readonly id: number }) => {
+  let reply: CodecReply;
   try {
-    const raw = new Uint8Array(job.buffer, job.offset, job.length);
-    const { stored, storedCrc32c, rawCrc32c } = encodeInto(new Uint8Array(job.target), raw, job.meta, job.level);
-    const reply: EncodeReply = { id: job.id, ok: true, storedBytes: stored.byteLength, storedCrc32c, rawCrc32c };
-    parentPort?.postMessage(reply);
+    reply = { id: job.id, ok: true, ...work(job) };
   } catch (error) {
-    const reply: EncodeReply = {
-      id: job.id,
-      ok: false,
-      message: error instanceof Error ? error.message : String(error),
-    };
-    parentPort?.postMessage(reply);
+    reply = { id: job.id, ok: false, message: error instanceof Error ? error.message : String(error) };
   }
+  parentPort?.postMessage(reply);
 });
+
+function work(job: CodecJob): { bytes: number; storedCrc32c: number; rawCrc32c: number } {
+  const source = new Uint8Array(job.buffer, job.offset, job.length);
+  const target = new Uint8Array(job.target);
+  switch (job.kind) {
+    case "encode": {
+      const { stored, storedCrc32c, rawCrc32c } = encodeInto(target, source, job.meta, job.level);
+      return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
+    }
+    case "compress":
+      return { bytes: compressFrame(target, source, job.level), storedCrc32c: 0, rawCrc32c: 0 };
+    case "decompress":
+      return { bytes: decompressFrame(target, source), storedCrc32c: 0, rawCrc32c: 0 };
+    default:
+      return assertNever(job);
+  }
+}
