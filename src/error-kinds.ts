@@ -3,38 +3,9 @@
  * `docs/errors.md` is made from it; errors.ts makes errors of it. A code is stable: users match on it.
  */
 
-/** What the table says about one code. */
-export interface ErrorKind {
-  /** Whether trying the same thing again later can succeed without anybody acting. */
-  readonly retryable: boolean;
-  /** Process exit status when this error ends a command: 1 the answer is no, 2 usage, 3 and up operational. */
-  readonly exit: number;
-  /** One sentence for docs/errors.md: when this is raised. */
-  readonly when: string;
-  /** One sentence for docs/errors.md and the default hint: what to do. */
-  readonly hint: string;
-}
+import { EXIT, kind, type ErrorKind } from "./error-kind.ts";
 
-const kind = (exit: number, retryable: boolean, when: string, hint: string): ErrorKind => ({
-  exit,
-  retryable,
-  when,
-  hint,
-});
-
-/** Exit statuses, by what stands in the way. Documented in docs/errors.md. */
-export const EXIT = {
-  done: 0,
-  no: 1,
-  usage: 2,
-  operational: 3,
-  server: 4,
-  store: 5,
-  damage: 6,
-  interrupted: 130,
-  /** `wal-fetch` only: above 125 makes PostgreSQL abort recovery instead of promoting short of the tip. */
-  abortRecovery: 200,
-} as const;
+export { EXIT, type ErrorKind } from "./error-kind.ts";
 
 export const ERROR_KINDS = {
   // Usage
@@ -348,6 +319,18 @@ export const ERROR_KINDS = {
     false,
     "A segment is missing from the archive although later WAL is there.",
     "Run seawall verify; recover to a point before the gap, or from a base backup taken after it.",
+  ),
+  "target-unreachable": kind(
+    EXIT.no,
+    false,
+    "The recovery target cannot be reached: before every backup's end, beyond the archive, behind a gap, or on a timeline no backup leads to.",
+    "Choose a point that can be reached.",
+  ),
+  "target-occupied": kind(
+    EXIT.operational,
+    false,
+    "The directory to restore into holds something that a restore must not touch: files, a running server, another cluster.",
+    "Choose an empty directory, or --delta to bring an old data directory of the same cluster up to date.",
   ),
   "target-unwritable": kind(
     EXIT.operational,

@@ -141,6 +141,54 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     unexpectedExit: EXIT.operational,
     load: () => import("./status.ts"),
   },
+  restore: {
+    summary: "a data directory from a base backup, ready to recover to any point of the archive",
+    description:
+      "Picks the newest base backup that can reach the target, says what will be reached, and makes a data directory that only has to be started: " +
+      "it recovers through wal-fetch to the target and opens for writes (see --target-action). Every file is checked against the backup's manifest " +
+      "on the way and is durable at the end; until then the directory cannot be started. An interrupted restore goes on with --delta.\n\n" +
+      "A target that cannot be reached is refused before anything is touched, with the nearest points that can. --check says whether the started server " +
+      "really got there: from the server itself, or from its files when it is stopped.",
+    args: [],
+    examples: [
+      {
+        line: "seawall restore --store file:///backup --target-dir /var/lib/postgresql/data",
+        does: "everything that is in the archive",
+      },
+      {
+        line: 'seawall restore --config /etc/seawall.yaml --target-dir ./then --target-time "5 minutes ago"',
+        does: "before it went wrong",
+      },
+      {
+        line: "seawall restore --config /etc/seawall.yaml --target-dir ./then --target-lsn 16/B374D848 --dry-run",
+        does: "only the plan",
+      },
+      {
+        line: "seawall restore --config /etc/seawall.yaml --target-dir ./data --delta",
+        does: "only what differs from the old data directory",
+      },
+      {
+        line: "seawall restore --config /etc/seawall.yaml --target-dir ./data --standby --primary-conninfo 'host=db user=repl'",
+        does: "a standby that streams when it has caught up",
+      },
+      { line: "seawall restore --check /var/lib/postgresql/data", does: "has the started server got there?" },
+    ],
+    exits: [
+      [EXIT.done, "the directory is ready; with --check: the server has reached what was promised"],
+      [EXIT.no, "no such backup, the target cannot be reached; with --check: not reached"],
+      USAGE,
+      [
+        EXIT.operational,
+        "the directory is not empty, belongs to another cluster, or a server runs in it; or anything else",
+      ],
+      [EXIT.server, "with --check and --dsn: the server cannot be asked"],
+      STORE,
+      [EXIT.damage, "the backup or the archive is damaged; what was written cannot be started"],
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./restore.ts"),
+  },
   "wal-fetch": {
     summary: "restore_command: fetch one WAL file from the archive",
     description:

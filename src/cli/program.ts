@@ -166,7 +166,10 @@ function addOption(command: Commander, spec: OptionSpec<unknown>, flags: Map<str
   const help = shownDefault === undefined ? spec.help : `${spec.help} (default: ${shownDefault})`;
   if (spec.type !== "boolean") {
     command.addOption(new Option(`--${spec.name} <${spec.placeholder}>`, help));
-    command.on(`option:${spec.name}`, (value: string) => flags.set(spec.name, value));
+    command.on(`option:${spec.name}`, (value: string) => {
+      const before = spec.repeatable === true ? flags.get(spec.name) : undefined;
+      flags.set(spec.name, before === undefined ? value : `${String(before)}\n${value}`);
+    });
     return;
   }
   const onByDefault = spec.default === true;

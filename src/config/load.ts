@@ -6,7 +6,15 @@
  */
 import { SeawallError } from "../errors.ts";
 import { type FileEntry, readConfigFile } from "./file.ts";
-import { type CommandName, envName, OPTION_ROWS, type OptionSpec, type SettingKey, type Settings } from "./options.ts";
+import {
+  type CommandName,
+  envName,
+  OPTION_ROWS,
+  OPTIONS,
+  type OptionSpec,
+  type SettingKey,
+  type Settings,
+} from "./options.ts";
 import { nearest } from "./suggest.ts";
 import { BadValue } from "./types.ts";
 
@@ -164,12 +172,19 @@ function checkEnvironmentNames(env: LoadInput["env"]): void {
 
 function missing(spec: OptionSpec<unknown>, command: CommandName): SeawallError {
   return new SeawallError("usage", `seawall ${command} needs --${spec.name}`, {
-    hint: `Give --${spec.name} <${spec.placeholder}>, set ${envName(spec.name)}, or put "${spec.name}:" into the file of --config.`,
+    hint:
+      spec.flagOnly === true
+        ? `Give --${spec.name} <${spec.placeholder}>.`
+        : `Give --${spec.name} <${spec.placeholder}>, set ${envName(spec.name)}, or put "${spec.name}:" into the file of --config.`,
   });
 }
 
 /** Rules that concern more than one option. */
 function checkTogether(settings: Settings, origins: ReadonlyMap<SettingKey, string>, command: CommandName): void {
+  if (command === "restore" && settings.check === undefined) {
+    if (settings.store === undefined) throw missing(OPTIONS.store, command);
+    if (settings.targetDir === undefined) throw missing(OPTIONS.targetDir, command);
+  }
   if (command !== "receive") return;
   if (settings.durability === "spool" && settings.spoolDir === undefined) {
     throw new SeawallError("usage", `${place(origins, "durability")}: spool needs --spool-dir`, {

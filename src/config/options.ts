@@ -18,35 +18,11 @@ import {
   storeUrl,
   text,
   type ListenAddress,
-  type ValueType,
 } from "./types.ts";
+import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
+import { RESTORE_OPTIONS } from "./restore-options.ts";
 
-export const COMMAND_NAMES = [
-  "receive",
-  "slot create",
-  "slot drop",
-  "check",
-  "status",
-  "wal-fetch",
-  "wal-push",
-] as const;
-export type CommandName = (typeof COMMAND_NAMES)[number];
-
-export interface OptionSpec<T> extends ValueType<T> {
-  readonly name: string;
-  readonly commands: readonly CommandName[];
-  /** One line for the help. */
-  readonly help: string;
-  /** More for docs/configuration.md: sentences on when to change it. */
-  readonly more?: string;
-  readonly default?: T;
-  /** Commands that do not run without a value. */
-  readonly requiredBy?: readonly CommandName[];
-  /** May hold a password: shown redacted. */
-  readonly secret?: true;
-  /** Makes no sense inside the configuration file or the environment. */
-  readonly flagOnly?: true;
-}
+export { COMMAND_NAMES, type CommandName, type OptionSpec } from "./option-spec.ts";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -58,32 +34,19 @@ const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
 const WITH_SERVER: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
 const WITH_SLOT = WITH_SERVER;
-const WITH_STORE: readonly CommandName[] = ["receive", "check", "status", "wal-fetch", "wal-push"];
-
-type Rest<T> = Omit<OptionSpec<T>, keyof ValueType<T>>;
-/** An option that always has a value. */
-type WithDefault<T> = OptionSpec<T> & { readonly default: T };
-
-function option<T>(type: ValueType<T>, rest: Rest<NoInfer<T>> & { readonly default: NoInfer<T> }): WithDefault<T>;
-function option<T>(type: ValueType<T>, rest: Rest<NoInfer<T>>): OptionSpec<T>;
-function option<T>(type: ValueType<T>, rest: Rest<T>): OptionSpec<T> {
-  return { ...type, ...rest };
-}
+const WITH_STORE: readonly CommandName[] = ["receive", "check", "status", "restore", "wal-fetch", "wal-push"];
 
 /** What a cluster may be called: it is a part of every key. */
 export const clusterName = nameMatching(
   /^[a-z0-9][a-z0-9._-]{0,62}$/,
   "lower-case letters, digits, dots, underscores and dashes, starting with a letter or digit, at most 63",
 );
-/** PostgreSQL: slot.c, ReplicationSlotValidateName. */
-const slotName = nameMatching(/^[a-z0-9_]{1,63}$/, "lower-case letters, digits and underscores, at most 63");
-
 const LOOPBACK: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 9848 };
 
 export const OPTIONS = {
   dsn: option(text("conninfo", "dsn"), {
     name: "dsn",
-    commands: WITH_SERVER,
+    commands: [...WITH_SERVER, "restore"],
     help: "connection to the server, as libpq takes it; PG* variables and .pgpass fill in the rest",
     more: "A URI (`postgres://user@host:5432/?sslmode=verify-full`) or a key=value list. Keep the password in `.pgpass` or `PGPASSWORD` so that it does not show in the process list.",
     secret: true,
@@ -147,7 +110,7 @@ export const OPTIONS = {
   }),
   json: option(boolean, {
     name: "json",
-    commands: ["slot create", "slot drop", "check", "status", "receive", "wal-fetch", "wal-push"],
+    commands: ALL,
     default: false,
     flagOnly: true,
     help: "print results and errors as JSON",
@@ -269,6 +232,7 @@ export const OPTIONS = {
     default: false,
     help: "exit when the connection is lost instead of reconnecting",
   }),
+  ...RESTORE_OPTIONS,
 } as const;
 
 export type SettingKey = keyof typeof OPTIONS;

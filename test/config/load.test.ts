@@ -68,6 +68,17 @@ describe("precedence", () => {
       storeTimeoutMs: 90_000,
       storeRetryForMs: 120_000,
       noLoop: false,
+      ...{ targetDir: undefined, backup: undefined, owner: undefined, jobs: undefined, check: undefined },
+      ...{
+        target: undefined,
+        targetTime: undefined,
+        targetLsn: undefined,
+        targetXid: undefined,
+        targetName: undefined,
+      },
+      ...{ targetTimeline: undefined, targetInclusive: false, targetExclusive: false, targetAction: undefined },
+      ...{ tablespaceMapping: undefined, delta: false, dryRun: false, noRecoveryConfig: false },
+      ...{ standby: false, primaryConninfo: undefined, primarySlot: undefined, restoreCommand: undefined },
     });
   });
 

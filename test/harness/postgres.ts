@@ -285,6 +285,26 @@ export class PostgresServer implements AsyncDisposable {
     }
   }
 
+  /** A new server from a data directory that `make` makes (a restore, say); it recovers as it was told to. */
+  async fromDataDir(
+    make: (dataDir: string) => Promise<void>,
+    options: { readonly settings?: Settings; readonly start?: boolean } = {},
+  ): Promise<PostgresServer> {
+    const folder = makeTempDir("pg");
+    try {
+      giveToServer(folder, 0o755);
+      await make(join(folder, "data"));
+      const server = new PostgresServer(folder, this.#binaries, this.segmentSize, await freePort());
+      server.writeConfiguration({ ...this.#settings, ...options.settings }, this.#hba);
+      this.#clones.push(server);
+      if (options.start !== false) await server.start();
+      return server;
+    } catch (error) {
+      removeTree(folder);
+      throw error;
+    }
+  }
+
   /** Adds to the settings and replaces the lines of pg_hba.conf, on disk only. */
   writeConfiguration(settings: Settings, hba: readonly string[]): void {
     this.#settings = { ...this.#settings, ...settings };

@@ -1,0 +1,215 @@
+/** `seawall restore`: plan, print or do it, and say what was done; with --check, whether the server got where it should. */
+import { availableParallelism } from "node:os";
+import { openArchive } from "../archive/archive.ts";
+import type { BackupDocument } from "../archive/backup-document.ts";
+import { defaultText, OPTION_ROWS } from "../config/options.ts";
+import { humanBytes } from "../daemon/human.ts";
+import { EXIT } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
+import { describeLanding, type RestorePlan } from "../restore/plan.ts";
+import { resolvePlan } from "../restore/resolve.ts";
+import { restore, type Restored } from "../restore/restore.ts";
+import { restoreCommand } from "../restore/restore-command.ts";
+import { describePoint, parseTarget, type RecoveryTarget, targetJson } from "../restore/target.ts";
+import { parseOwner } from "../restore/target-dir.ts";
+import { formatLsn } from "../wal/lsn.ts";
+import { formatPgTime } from "../wal/record-facts.ts";
+import { type CommandContext, openPatientStore, printResult } from "./context.ts";
+import { Progress } from "./progress.ts";
+import { checkRestored } from "./restore-check.ts";
+import { columns } from "./table.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, log, io } = context;
+  if (settings.check !== undefined) return checkRestored(context, settings.check);
+  const startedAt = new Date();
+  const target = targetOf(context, startedAt);
+  const tablespaceMapping = parseMapping(settings.tablespaceMapping);
+  const owner = settings.owner === undefined ? undefined : await parseOwner(settings.owner);
+  const { targetDir, store: url } = settings;
+  if (targetDir === undefined || url === undefined) throw new SeawallError("internal", "no target or store");
+  const store = await openPatientStore(context, url, { interactive: true });
+  const progress = new Progress({ io, json: settings.json, verb: "restoring", nowMs: () => Date.now() });
+  try {
+    const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
+    const wish = { backupId: settings.backup, target };
+    if (settings.dryRun) {
+      const plan = await resolvePlan(archive, wish, { signal: signals.stop });
+      await printResult(context, { ...planJson(plan, target), targetDir, dryRun: true }, planText(plan, target));
+      return EXIT.done;
+    }
+    const restored = await restore({
+      ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
+      delta: settings.delta,
+      restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context),
+      standby: settings.standby
+        ? { primaryConninfo: settings.primaryConninfo, primarySlot: settings.primarySlot }
+        : undefined,
+      jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
+      now: startedAt,
+      signal: signals.stop,
+    });
+    progress.end();
+    const seconds = (Date.now() - startedAt.getTime()) / 1000;
+    const notes = notesOf(context, restored);
+    const result = { ...resultJson(restored, target), standby: settings.standby, seconds, notes, dryRun: false };
+    await printResult(context, result, resultText(restored, { target, seconds, notes }));
+    return EXIT.done;
+  } finally {
+    progress.end();
+    await store.close();
+  }
+}
+
+/** Throws `usage`. */
+function targetOf({ settings }: CommandContext, now: Date): RecoveryTarget {
+  const wrong = (message: string, hint: string): SeawallError => new SeawallError("usage", message, { hint });
+  const target = parseTarget(
+    {
+      target: settings.target,
+      time: settings.targetTime,
+      lsn: settings.targetLsn,
+      xid: settings.targetXid,
+      name: settings.targetName,
+      timeline: settings.targetTimeline,
+      inclusive: settings.targetInclusive,
+      exclusive: settings.targetExclusive,
+      action: settings.targetAction,
+    },
+    now.getTime(),
+  );
+  if (settings.standby && (target.point.kind !== "latest" || target.timeline !== "latest")) {
+    throw wrong(
+      "--standby and a recovery target exclude each other",
+      "A standby follows the primary: leave the target out.",
+    );
+  }
+  if (!settings.standby && (settings.primaryConninfo ?? settings.primarySlot) !== undefined) {
+    throw wrong("--primary-conninfo and --primary-slot go with --standby", "Add --standby, or leave them out.");
+  }
+  if (settings.standby && settings.noRecoveryConfig) {
+    throw wrong("--standby and --no-recovery-config exclude each other", "Leave one of them out.");
+  }
+  return target;
+}
+
+/** As pg_basebackup takes it: OLD=NEW, an equals sign in a path behind a backslash. Throws `usage`. */
+export function parseMapping(texts: string | undefined): Map<string, string> {
+  const mapping = new Map<string, string>();
+  for (const text of texts?.split("\n") ?? []) {
+    const parts = text.split(/(?<!\\)=/).map((part) => part.replaceAll("\\=", "="));
+    const [from, to] = parts;
+    if (parts.length !== 2 || !from || !to) {
+      throw new SeawallError("usage", `--tablespace-mapping: "${text}" is not OLD=NEW`, {
+        hint: "Write the tablespace's old directory or OID, an equals sign, and its new directory.",
+      });
+    }
+    mapping.set(from.replace(/(.)\/+$/, "$1"), to);
+  }
+  return mapping;
+}
+
+/** What makes the server's wal-fetch find what we find: the same options, from wherever we had them. Never a secret. */
+function fetchCommand({ settings, origins }: CommandContext): string {
+  if (settings.restoreCommand !== undefined) return settings.restoreCommand;
+  const flags: string[] = [];
+  for (const [key, spec] of OPTION_ROWS) {
+    const origin = origins.get(key) ?? "default";
+    const isOurs = origin.startsWith("--") || origin.startsWith("SEAWALL_");
+    if (!isOurs || !spec.commands.includes("wal-fetch") || spec.flagOnly === true || spec.secret === true) continue;
+    const value = settings[key];
+    const text = key === "config" ? absolute(settings.config ?? "") : defaultText({ ...spec, default: value });
+    if (spec.type === "boolean") flags.push(value === true ? `--${spec.name}` : `--no-${spec.name}`);
+    else if (text !== undefined) flags.push(`--${spec.name}`, text);
+  }
+  return restoreCommand({ flags });
+}
+
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${process.cwd()}/${path}`;
+}
+
+function notesOf({ settings, env }: CommandContext, restored: Restored): string[] {
+  const secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+  const others = ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
+  const used = [...secrets, ...others].filter((name) => env[name] !== undefined && env[name] !== "");
+  const notes: string[] = [];
+  if (settings.store?.startsWith("s3:") === true && used.length > 0 && !settings.noRecoveryConfig) {
+    notes.push(
+      `Start the server with ${used.join(", ")} in its environment: wal-fetch needs them, and they are not written down.`,
+    );
+  }
+  if (process.getuid?.() === 0 && restored.owner === undefined) {
+    notes.push(
+      "The files belong to root, whom PostgreSQL does not run as: give them to the server's account, or use --owner.",
+    );
+  }
+  if (restored.plan.backup.manifest === null)
+    notes.push("The backup has no manifest: files were checked against its index.");
+  return notes;
+}
+
+function planJson(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): Record<string, unknown> {
+  const { backup, landing, wal, timeline } = plan;
+  return {
+    backup: backup.id,
+    timeline,
+    target: targetJson(target),
+    landing: {
+      lsn: formatLsn(landing.lsn),
+      commitTime: landing.commitTime === undefined ? null : formatPgTime(landing.commitTime),
+    },
+    wal,
+    bytes: backup.bytes,
+    storedBytes: backup.storedBytes,
+    tablespaces: backup.tablespaces,
+  };
+}
+
+function planRows(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): string[][] {
+  const { backup, landing, wal, timeline } = plan;
+  const span = wal.from === wal.to ? wal.from : `${wal.from} to ${wal.to}`;
+  return [
+    ["backup", `${backup.id}, taken ${backup.startedAt} to ${backup.finishedAt}, PostgreSQL ${backup.pgVersion}`],
+    ["", `${humanBytes(backup.bytes)}, stored as ${humanBytes(backup.storedBytes)} in ${backup.parts.length} parts`],
+    [
+      "WAL",
+      `${span}: ${wal.segments} segments, ${humanBytes(wal.bytes)} to replay, ${humanBytes(wal.storedBytes)} stored`,
+    ],
+    ["target", `${describePoint(target.point)}${target.inclusive ? "" : ", exclusive"}, on timeline ${timeline}`],
+    ["reaches", describeLanding(landing)],
+  ];
+}
+
+function planText(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): string {
+  const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => ["tablespace", `${oid} at ${path}`]);
+  return columns([...planRows(plan, target), ...tablespaces]).join("\n");
+}
+
+function resultJson(restored: Restored, target: RecoveryTarget): Record<string, unknown> {
+  const { plan, targetDir, tablespaces, files, filesWritten, bytesWritten, filesUnchanged, entriesRemoved } = restored;
+  return {
+    ...planJson(plan, target),
+    targetDir,
+    tablespaces: tablespaces.map(([oid, path]) => ({ oid, path })),
+    ...{ files, filesWritten, bytesWritten, filesUnchanged, entriesRemoved },
+  };
+}
+
+function resultText(
+  restored: Restored,
+  facts: { readonly target: RecoveryTarget; readonly seconds: number; readonly notes: readonly string[] },
+): string {
+  const { plan, targetDir, tablespaces, filesWritten, bytesWritten, filesUnchanged, entriesRemoved } = restored;
+  const rate = facts.seconds > 0 ? `, ${humanBytes(bytesWritten / facts.seconds)}/s` : "";
+  const kept =
+    filesUnchanged === 0 && entriesRemoved === 0 ? "" : `; ${filesUnchanged} unchanged, ${entriesRemoved} removed`;
+  const rows = [
+    ["restored", targetDir],
+    ["", `${filesWritten} files, ${humanBytes(bytesWritten)} in ${facts.seconds.toFixed(1)} s${rate}${kept}`],
+    ...tablespaces.map(([oid, path]) => ["tablespace", `${oid} at ${path}`]),
+    ...planRows(plan, facts.target),
+  ];
+  const next = `Start the server: pg_ctl start -D ${targetDir}; then: seawall restore --check ${targetDir}`;
+  return [...columns(rows), "", ...facts.notes, next].join("\n");
+}

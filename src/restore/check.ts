@@ -1,0 +1,157 @@
+/**
+ * `restore --check`: whether the server that was started from a restored directory has got where the restore promised. It
+ * asks the server, or reads what the server has written down: the history file of the timeline it promoted to says where
+ * recovery ended.
+ *
+ * Source: PostgreSQL timeline.c (writeTimeLineHistory), pg_control.h, miscinit.c (lines of postmaster.pid).
+ */
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { SeawallError } from "../errors.ts";
+import { formatLsn, type Lsn, maxLsn, parseLsn, type TimelineId } from "../wal/lsn.ts";
+import { historyFileName, parseWalFileName } from "../wal/names.ts";
+import { parseHistory, type TimelineHistory } from "../wal/timeline.ts";
+import { CONTROL_FILE } from "./layout.ts";
+import { parsePromise, PROMISE_FILE, type RestorePromise } from "./marker.ts";
+import { type ControlFile, parseControlFile } from "./pg-control.ts";
+import { isAlive, readIfThere, readMarker } from "./target-dir.ts";
+
+/** What a server says of itself. */
+export interface ServerAnswer {
+  readonly systemIdentifier: bigint;
+  readonly inRecovery: boolean;
+  /** While in recovery. */
+  readonly replayLsn: Lsn | undefined;
+  readonly isPaused: boolean;
+}
+
+export interface RestoreEvidence {
+  readonly promise: RestorePromise;
+  readonly control: ControlFile;
+  /** Undefined when it does not run, or could not be asked. */
+  readonly server: ServerAnswer | undefined;
+  readonly isRunning: boolean;
+  /** Recovery has not begun: the backup's label is still there. */
+  readonly hasBackupLabel: boolean;
+  /** Of timelines younger than the promised one, oldest first. */
+  readonly younger: readonly TimelineHistory[];
+}
+
+export type RestoreState = "not started" | "recovering" | "paused" | "recovered" | "stopped in recovery" | "foreign";
+
+export interface RestoreVerdict {
+  readonly ok: boolean;
+  readonly state: RestoreState;
+  readonly message: string;
+  readonly promised: { readonly lsn: string; readonly timeline: TimelineId; readonly commitTime: string | null };
+  /** Undefined where nothing proves anything. */
+  readonly reachedLsn: string | undefined;
+}
+
+/** Reads the directory. Throws `target-unwritable`, `backup-corrupt` when it was not made by a restore. */
+export async function gatherEvidence(dataDir: string, server: ServerAnswer | undefined): Promise<RestoreEvidence> {
+  const path = join(dataDir, PROMISE_FILE);
+  const bytes = await readIfThere(path);
+  const marker = await readMarker(dataDir);
+  if (marker !== undefined) {
+    throw new SeawallError("target-occupied", `the restore of ${marker.backup} into ${dataDir} is not finished`, {
+      hint: "Run it again with --delta.",
+    });
+  }
+  if (bytes === undefined) {
+    throw new SeawallError("usage", `${dataDir} was not made by seawall restore: there is no ${PROMISE_FILE}`, {
+      hint: "Name the data directory that was given to --target-dir.",
+    });
+  }
+  const promise = parsePromise(bytes, path);
+  return {
+    promise,
+    control: parseControlFile(await readFile(join(dataDir, CONTROL_FILE))),
+    server,
+    isRunning: (await runningServer(dataDir)) !== undefined,
+    hasBackupLabel: (await readIfThere(join(dataDir, "backup_label"))) !== undefined,
+    younger: await youngerHistories(dataDir, promise.timeline),
+  };
+}
+
+async function youngerHistories(dataDir: string, timeline: TimelineId): Promise<TimelineHistory[]> {
+  const histories: TimelineHistory[] = [];
+  for (const name of (await readdir(join(dataDir, "pg_wal"))).sort()) {
+    // The segment size has no part in a history file's name.
+    const found = parseWalFileName(name, 1 << 24);
+    if (found?.kind !== "history" || found.timeline <= timeline) continue;
+    const content = await readIfThere(join(dataDir, "pg_wal", historyFileName(found.timeline)));
+    if (content !== undefined) histories.push(parseHistory(found.timeline, content));
+  }
+  return histories;
+}
+
+/** Where a running server can be asked: what its postmaster.pid says. */
+export interface RunningServer {
+  readonly pid: number;
+  readonly port: number;
+  readonly socketDir: string;
+}
+
+export async function runningServer(dataDir: string): Promise<RunningServer | undefined> {
+  const lines = (await readIfThere(join(dataDir, "postmaster.pid")))?.toString("utf8").split("\n") ?? [];
+  const pid = Number(lines[0]);
+  if (!Number.isInteger(pid) || pid <= 0 || !isAlive(pid)) return undefined;
+  return { pid, port: Number(lines[3] ?? 0), socketDir: lines[4] ?? "" };
+}
+
+/** Pure. */
+export function judgeRestore(evidence: RestoreEvidence): RestoreVerdict {
+  const { promise, control, server, hasBackupLabel, isRunning } = evidence;
+  const promised = { lsn: formatLsn(promise.lsn), timeline: promise.timeline, commitTime: promise.commitTime };
+  const verdict = (ok: boolean, state: RestoreState, message: string, reached?: Lsn): RestoreVerdict => ({
+    ...{ ok, state, message, promised },
+    reachedLsn: reached === undefined ? undefined : formatLsn(reached),
+  });
+  const identity = server?.systemIdentifier ?? control.systemIdentifier;
+  if (identity !== promise.systemIdentifier) {
+    return verdict(false, "foreign", `the server is another cluster: system identifier ${identity}`);
+  }
+  const ended = recoveryEnd(evidence);
+  const got = (lsn: Lsn, at: string): string =>
+    lsn >= promise.lsn ? `${at} ${formatLsn(lsn)}, as promised` : `${at} ${formatLsn(lsn)}, short of what was promised`;
+  if (server?.inRecovery === true) {
+    const lsn = maxLsn(server.replayLsn ?? control.redoLsn, ended ?? (0n as Lsn));
+    const ok = lsn >= promise.lsn;
+    return verdict(ok, server.isPaused ? "paused" : "recovering", got(lsn, "recovery has replayed up to"), lsn);
+  }
+  if (ended !== undefined) return verdict(ended >= promise.lsn, "recovered", got(ended, "recovery ended at"), ended);
+  if (server !== undefined) {
+    return verdict(false, "recovered", "the server did not recover from the archive: it never left its timeline");
+  }
+  if (hasBackupLabel && !isRunning) return verdict(false, "not started", "the server has not been started");
+  // How far the files are known to need recovery is how far it had got at least when it last wrote that down.
+  const lsn = maxLsn(control.minRecoveryLsn, control.redoLsn);
+  const ok = lsn >= promise.lsn && control.timeline === promise.timeline;
+  const state = isRunning ? "recovering" : "stopped in recovery";
+  return verdict(ok, state, got(lsn, "the control file shows recovery at least up to"), lsn);
+}
+
+/** Where the promised timeline was left for the next one. */
+function recoveryEnd({ younger, promise }: RestoreEvidence): Lsn | undefined {
+  for (const { entries } of younger) {
+    const left = entries.find(({ timeline }) => timeline === promise.timeline);
+    if (left !== undefined) return left.switchLsn;
+  }
+  return undefined;
+}
+
+/** One query, on PostgreSQL 14 and later. */
+export const SERVER_QUERY =
+  "SELECT (SELECT system_identifier FROM pg_control_system())::text, pg_is_in_recovery()::text, " +
+  "pg_last_wal_replay_lsn()::text, CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
+
+export function parseServerAnswer(row: readonly (string | null)[]): ServerAnswer {
+  const [systemIdentifier, inRecovery, replayLsn, pauseState] = row;
+  return {
+    systemIdentifier: BigInt(systemIdentifier ?? 0),
+    inRecovery: inRecovery === "true",
+    replayLsn: replayLsn === null || replayLsn === undefined ? undefined : parseLsn(replayLsn),
+    isPaused: pauseState === "paused",
+  };
+}

@@ -1,0 +1,137 @@
+/**
+ * The end of a restore: what is not in the parts, then everything durable, and only then the control file, without which
+ * no server starts.
+ */
+import { chown, lchown, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Archive } from "../archive/archive.ts";
+import type { BackupDocument } from "../archive/backup-document.ts";
+import { backupManifestKey } from "../archive/keys.ts";
+import { SeawallError } from "../errors.ts";
+import { throwIfAborted } from "../store/signal.ts";
+import { type BackupIndex, readObject } from "./backup-index.ts";
+import { SyncQueue } from "./extract.ts";
+import { CONTROL_FILE, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } from "./layout.ts";
+import { encodePromise, PROMISE_FILE, type RestorePromise, UNFINISHED_FILE } from "./marker.ts";
+import type { Owner } from "./part-writer.ts";
+import { parseControlFile } from "./pg-control.ts";
+import { syncPath } from "./prepare.ts";
+import { type RecoverySettings, withRecoverySettings } from "./recovery-config.ts";
+import { missingMinimums } from "./standby-settings.ts";
+
+export interface FinishOptions {
+  readonly archive: Archive;
+  readonly backup: BackupDocument;
+  readonly index: BackupIndex;
+  readonly layout: LayoutFacts;
+  readonly owner: Owner | undefined;
+  /** Files that were there before. */
+  readonly unchanged: ReadonlySet<string>;
+  /** Undefined: the files stay as they were backed up. */
+  readonly recovery: Omit<RecoverySettings, "minimums"> | undefined;
+  readonly standby: boolean;
+  readonly promise: RestorePromise;
+  readonly signal: AbortSignal;
+}
+
+/** Throws `target-unwritable`, `backup-corrupt`. Until it returns, the directory cannot be started. */
+export async function finishRestore(options: FinishOptions): Promise<void> {
+  const { layout, recovery, promise, signal } = options;
+  const target = layout.targetDir;
+  try {
+    await checkControlFile(options);
+    await linkTablespaces(options);
+    await writeManifest(options);
+    if (recovery !== undefined) await configureRecovery(options, recovery);
+    await write(options, PROMISE_FILE, encodePromise(promise));
+    throwIfAborted(signal);
+    await syncAll(options);
+    // From here on it is a data directory.
+    await rename(join(target, HELD_CONTROL_FILE), join(target, CONTROL_FILE));
+    await syncPath(dirname(join(target, CONTROL_FILE)));
+    await rm(join(target, UNFINISHED_FILE), { force: true });
+    await syncPath(target);
+    await syncPath(dirname(target));
+  } catch (cause) {
+    if (cause instanceof SeawallError || signal.aborted) throw cause;
+    throw new SeawallError("target-unwritable", `cannot finish the restore in ${target}`, { cause });
+  }
+}
+
+async function checkControlFile({ layout, backup }: FinishOptions): Promise<void> {
+  const control = parseControlFile(await readFile(join(layout.targetDir, HELD_CONTROL_FILE)));
+  if (control.systemIdentifier === backup.systemIdentifier) return;
+  throw new SeawallError(
+    "backup-corrupt",
+    `global/pg_control in backup ${backup.id} is of system identifier ${control.systemIdentifier}`,
+  );
+}
+
+/** At its first start PostgreSQL makes the links again as tablespace_map says: where a tablespace moved, so must the map. */
+async function linkTablespaces(options: FinishOptions): Promise<void> {
+  const { layout, backup, index, owner } = options;
+  for (const [oid, directory] of layout.tablespaces) {
+    const path = fsPath(`${layout.targetDir}/pg_tblspc/${oid}`);
+    if ((await readlink(path).catch(() => undefined)) === directory) continue;
+    await rm(path, { recursive: true, force: true });
+    await symlink(directory, path);
+    if (owner !== undefined) await lchown(path, owner.uid, owner.gid);
+  }
+  const moved = layout.tablespaces.some(([oid, place]) =>
+    backup.tablespaces.every((tablespace) => tablespace.oid !== oid || tablespace.path !== place),
+  );
+  if (!moved || index.byPath.get("tablespace_map") === undefined) return;
+  // xlogbackup: a line for each, with what would end the line escaped (xlog.c, do_pg_backup_start; read_tablespace_map).
+  const lines = layout.tablespaces.map(([oid, place]) => `${oid} ${place.replaceAll(/[\\\n\r]/g, "\\$&")}\n`);
+  await write(options, "tablespace_map", lines.join(""));
+}
+
+async function writeManifest(options: FinishOptions): Promise<void> {
+  const { archive, backup, signal } = options;
+  if (backup.manifest === null) return;
+  const key = backupManifestKey(archive.cluster, backup.id);
+  const path = join(options.layout.targetDir, backup.manifest.name);
+  await writeFile(path, "", { mode: 0o600 });
+  await readObject(archive, { key, ...backup.manifest }, { signal }, async (bytes) => {
+    await writeFile(path, bytes, { flag: "a" });
+  });
+  await own(path, options.owner);
+  await syncPath(path);
+}
+
+async function configureRecovery(options: FinishOptions, recovery: Omit<RecoverySettings, "minimums">): Promise<void> {
+  const target = options.layout.targetDir;
+  const path = join(target, "postgresql.auto.conf");
+  const previous = await readFile(path, "utf8").catch(() => "# Do not edit this file manually!\n");
+  const control = parseControlFile(await readFile(join(target, HELD_CONTROL_FILE)));
+  const minimums = await missingMinimums(target, control.settings);
+  await write(options, "postgresql.auto.conf", withRecoverySettings(previous, { ...recovery, minimums }));
+  await rm(join(target, options.standby ? "recovery.signal" : "standby.signal"), { force: true });
+  await write(options, options.standby ? "standby.signal" : "recovery.signal", "");
+}
+
+/** Anew, never into what is there: it may be a link. */
+async function write({ layout, owner }: FinishOptions, name: string, content: string): Promise<void> {
+  const path = join(layout.targetDir, name);
+  await rm(path, { force: true });
+  await writeFile(path, content, { mode: 0o600, flag: "wx", flush: true });
+  await own(path, owner);
+}
+
+async function own(path: string, owner: Owner | undefined): Promise<void> {
+  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+}
+
+/** What was extracted is durable already; now the names, and files that an earlier run may have left in memory only. */
+async function syncAll({ index, layout: facts, unchanged }: FinishOptions): Promise<void> {
+  const layout = new Layout(facts);
+  const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");
+  const syncs = new SyncQueue();
+  await syncs.add([
+    ...[...unchanged].map((path) => layout.place(path)),
+    ...directories.map(({ path }) => layout.place(path)),
+    ...facts.tablespaces.flatMap(([, directory]) => [directory, dirname(directory)]),
+    facts.targetDir,
+  ]);
+  await syncs.done();
+}

@@ -1,0 +1,301 @@
+/**
+ * Where a recovery target lands on a route: up to which record PostgreSQL will replay. Segments say of themselves when they
+ * commit first and last, so a time is found by bisecting their envelopes; only the segments around the target are read.
+ *
+ * Source: PostgreSQL `xlogrecovery.c` (recoveryStopsBefore, recoveryStopsAfter).
+ */
+import type { Archive } from "../archive/archive.ts";
+import { mapBounded } from "../archive/bounded.ts";
+import { peekWal } from "../archive/wal-objects.ts";
+import type { RequestOptions } from "../store/store.ts";
+import { formatLsn, type Lsn, parseLsn, segmentOf } from "../wal/lsn.ts";
+import { formatPgTime, type PgTime } from "../wal/record-facts.ts";
+import { RESTORE_POINTS_MAX } from "../wal/summary.ts";
+import { parseTargetTime, type RecoveryTarget, type TargetPoint } from "./target.ts";
+import type { RouteItem, WalRoute } from "./wal-route.ts";
+import { type WalkedRecord, walkSegment } from "./wal-walk.ts";
+
+/** A point that recovery can be told to stop at. */
+export interface Landing {
+  /** End of the last record that is replayed. */
+  readonly lsn: Lsn;
+  /** Of the last commit that is replayed, where it was met. */
+  readonly commitTime?: PgTime | undefined;
+  /** What PostgreSQL must be told, which may say in other words what was asked for. */
+  readonly point: TargetPoint;
+  readonly inclusive: boolean;
+}
+
+export interface Landings {
+  /** In WAL order; several only for a name that was used again. Empty when the archived WAL has no such point. */
+  readonly found: readonly Landing[];
+  /** Why there is none. */
+  readonly missing: string;
+}
+
+/** Where a backup begins and becomes consistent: how far back a search has to go. */
+export interface Span {
+  readonly startLsn: Lsn;
+  readonly stopLsn: Lsn;
+}
+
+const PEEKS_IN_FLIGHT = 16;
+/** So many segments without a commit are passed on the way back to one, for the time of the last commit. */
+const LOOK_BACK_MAX = 64;
+
+/** `spans`: of the backups in question, newest first. Reads what it must; throws what damaged WAL throws. */
+export async function findLandings(
+  archive: Archive,
+  route: WalRoute,
+  target: RecoveryTarget,
+  spans: readonly Span[],
+  options: RequestOptions = {},
+): Promise<Landings> {
+  const search = new Search(archive, route, options);
+  const { point, inclusive } = target;
+  switch (point.kind) {
+    case "latest": {
+      const commitTime = await search.lastCommitTime(route.items.length - 1);
+      return { found: [{ lsn: route.endLsn, commitTime, point, inclusive }], missing: "" };
+    }
+    case "immediate":
+      return { found: spans.map(({ stopLsn: lsn }) => ({ lsn, point, inclusive })).reverse(), missing: "" };
+    case "time":
+      return search.time(point.time, inclusive);
+    case "lsn":
+      return search.lsn(point.lsn, inclusive);
+    case "xid":
+      return search.xid(point.xid, inclusive);
+    case "name":
+      return search.name(point.name, spans);
+  }
+}
+
+interface CommitTimes {
+  readonly first: PgTime;
+  readonly last: PgTime;
+}
+
+class Search {
+  readonly #archive: Archive;
+  readonly #route: WalRoute;
+  readonly #options: RequestOptions;
+  readonly #times = new Map<RouteItem, Promise<CommitTimes | undefined>>();
+
+  constructor(archive: Archive, route: WalRoute, options: RequestOptions) {
+    this.#archive = archive;
+    this.#route = route;
+    this.#options = options;
+  }
+
+  async time(time: PgTime, inclusive: boolean): Promise<Landings> {
+    const isPast = (at: PgTime): boolean => (inclusive ? at > time : at >= time);
+    const index = await this.#bisect(async (item) => {
+      const times = await this.#commitTimes(item);
+      return times === undefined ? undefined : isPast(times.last);
+    });
+    if (index === undefined) {
+      const last = await this.lastCommitTime(this.#route.items.length - 1);
+      const known = last === undefined ? "" : `: the last one is of ${formatPgTime(last)}`;
+      return { found: [], missing: `the archive holds no commit after ${formatPgTime(time)}${known}` };
+    }
+    // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
+    let landing: Landing | undefined;
+    let commitTime: PgTime | undefined;
+    for (const at of [index - 1, index]) {
+      const item = this.#route.items[at];
+      if (item === undefined || landing !== undefined) continue;
+      await this.#walk(item, (record) => {
+        if (landing !== undefined || record.time === undefined) return;
+        if (record.kind !== "commit" && record.kind !== "abort") return;
+        if (isPast(record.time)) {
+          landing = { lsn: record.previousEnd, commitTime, point: { kind: "time", time }, inclusive };
+        } else if (record.kind === "commit") commitTime = record.time;
+      });
+    }
+    return {
+      found: landing === undefined ? [] : [landing],
+      missing: "the envelopes of the WAL contradict its records",
+    };
+  }
+
+  async lsn(lsn: Lsn, inclusive: boolean): Promise<Landings> {
+    const { items, segmentSize, endLsn } = this.#route;
+    if (lsn > endLsn) return { found: [], missing: `the archive ends at ${formatLsn(endLsn)}` };
+    const segment = segmentOf(lsn, segmentSize);
+    const index = items.findIndex((item) => item.segment >= segment);
+    const point: TargetPoint = { kind: "lsn", lsn };
+    // In a hole, or before everything: the plan says so.
+    if (index >= 0 && items[index]?.segment !== segment) return { found: [{ lsn, point, inclusive }], missing: "" };
+    let landing: Landing | undefined;
+    let commitTime: PgTime | undefined;
+    let last: WalkedRecord | undefined;
+    const walk = async (item: RouteItem): Promise<void> =>
+      this.#walk(item, (record) => {
+        if (landing === undefined && record.lsn >= lsn) {
+          if (inclusive && record.kind === "commit") commitTime = record.time;
+          landing = { lsn: inclusive ? record.end : record.previousEnd, commitTime, point, inclusive };
+        }
+        if (record.kind === "commit") commitTime = record.time;
+        last = record;
+      });
+    for (let at = Math.max(index, 0); at < items.length && landing === undefined; at++) {
+      const item = items[at];
+      if (item !== undefined && index >= 0) await walk(item);
+    }
+    if (landing !== undefined) return { found: [landing], missing: "" };
+    // At the very end no record starts at or behind the target, and PostgreSQL would stop with an error: the last record
+    // is named instead, which is the same place.
+    for (let at = items.length - 1; at >= 0 && last === undefined; at--) {
+      const item = items[at];
+      if (item !== undefined) await walk(item);
+    }
+    if (last === undefined) return { found: [], missing: "the archive holds no record before this LSN" };
+    const { lsn: start, end } = last; // assigned in the visitor
+    return { found: [{ lsn: end, commitTime, point: { kind: "lsn", lsn: start }, inclusive: true }], missing: "" };
+  }
+
+  async xid(xid: number, inclusive: boolean): Promise<Landings> {
+    const { items } = this.#route;
+    const missing = `the archive holds no end of transaction ${xid}`;
+    const index = await this.#bisect(async (item) => {
+      let isReached: boolean | undefined;
+      await this.#walk(item, (record) => {
+        if (record.xid !== 0) isReached = isReached === true || !precedes(record.xid, xid);
+      });
+      return isReached;
+    });
+    if (index === undefined) return { found: [], missing };
+    let landing: Landing | undefined;
+    let isOver = false;
+    let commitTime: PgTime | undefined;
+    for (let at = index; at < items.length && landing === undefined && !isOver; at++) {
+      const item = items[at];
+      if (item === undefined) break;
+      await this.#walk(item, (record) => {
+        if (landing !== undefined) return;
+        const { kind, oldestRunningXid } = record;
+        if (kind === "running" && oldestRunningXid !== undefined && precedes(xid, oldestRunningXid)) isOver = true;
+        if (kind !== "commit" && kind !== "abort") return;
+        const isIt = record.xid === xid;
+        if (kind === "commit" && (!isIt || inclusive)) commitTime = record.time ?? commitTime;
+        if (!isIt) return;
+        landing = {
+          lsn: inclusive ? record.end : record.previousEnd,
+          commitTime,
+          point: { kind: "xid", xid },
+          inclusive,
+        };
+      });
+    }
+    return { found: landing === undefined ? [] : [landing], missing };
+  }
+
+  /** From the newest backup back, until one has the name behind its end. */
+  async name(name: string, spans: readonly Span[]): Promise<Landings> {
+    const { items, segmentSize } = this.#route;
+    const found: Landing[] = [];
+    let until = items.length;
+    for (const span of spans) {
+      const first = items.findIndex((item) => item.segment >= segmentOf(span.startLsn, segmentSize));
+      if (first < 0 || first >= until) continue;
+      const points = await mapBounded(items.slice(first, until), PEEKS_IN_FLIGHT, (item) => this.#restorePoints(item));
+      const named = points.flat().filter((point) => point.name === name);
+      found.unshift(
+        ...named.map(({ lsn, time }) => ({
+          lsn,
+          commitTime: time,
+          point: { kind: "name" as const, name },
+          inclusive: true,
+        })),
+      );
+      until = first;
+      if (found.some(({ lsn }) => lsn >= span.stopLsn)) break;
+    }
+    return { found, missing: `the archive holds no restore point named "${name}"` };
+  }
+
+  /** Of the last commit in or before the item at `index`, as far back as is reasonable to look. */
+  async lastCommitTime(index: number): Promise<PgTime | undefined> {
+    for (let at = index; at >= 0 && at > index - LOOK_BACK_MAX; at--) {
+      const item = this.#route.items[at];
+      const times = item === undefined ? undefined : await this.#commitTimes(item);
+      if (times !== undefined) return times.last;
+    }
+    return undefined;
+  }
+
+  /** The first item for which `isReached` holds; those that cannot tell (undefined) go with the next one that can. */
+  async #bisect(isReached: (item: RouteItem) => Promise<boolean | undefined>): Promise<number | undefined> {
+    const { items } = this.#route;
+    let best: number | undefined;
+    let low = 0;
+    let high = items.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >>> 1;
+      let at = middle;
+      let answer: boolean | undefined;
+      for (; at <= high && answer === undefined; at++) {
+        const item = items[at];
+        if (item !== undefined) answer = await isReached(item);
+      }
+      if (answer === true) best = at - 1;
+      if (answer === false) low = at;
+      else high = middle - 1;
+    }
+    return best;
+  }
+
+  #commitTimes(item: RouteItem): Promise<CommitTimes | undefined> {
+    const known = this.#times.get(item) ?? this.#readCommitTimes(item);
+    this.#times.set(item, known);
+    return known;
+  }
+
+  async #readCommitTimes(item: RouteItem): Promise<CommitTimes | undefined> {
+    const meta = await this.#summary(item);
+    if (meta !== undefined) {
+      const { firstCommitAt, lastCommitAt } = meta;
+      if (typeof firstCommitAt !== "string" || typeof lastCommitAt !== "string") return undefined;
+      return { first: parseTargetTime(firstCommitAt, 0), last: parseTargetTime(lastCommitAt, 0) };
+    }
+    let times: CommitTimes | undefined;
+    await this.#walk(item, ({ kind, time }) => {
+      if (kind === "commit" && time !== undefined) times = { first: times?.first ?? time, last: time };
+    });
+    return times;
+  }
+
+  async #restorePoints(item: RouteItem): Promise<{ name: string; lsn: Lsn; time: PgTime | undefined }[]> {
+    const listed = (await this.#summary(item))?.["restorePoints"];
+    if (Array.isArray(listed) && listed.length < RESTORE_POINTS_MAX) {
+      return (listed as { name: string; lsn: string; at: string }[]).map(({ name, lsn, at }) => ({
+        name,
+        lsn: parseLsn(lsn),
+        time: parseTargetTime(at, 0),
+      }));
+    }
+    const points: { name: string; lsn: Lsn; time: PgTime | undefined }[] = [];
+    await this.#walk(item, ({ kind, name, end, time }) => {
+      if (kind === "restore-point" && name !== undefined) points.push({ name, lsn: end, time });
+    });
+    return points;
+  }
+
+  /** What a sealed segment says of itself; undefined for what says nothing (tails, partials). */
+  async #summary(item: RouteItem): Promise<Readonly<Record<string, unknown>> | undefined> {
+    if (item.kind !== "segment") return undefined;
+    const place = { ...item, segmentSize: this.#route.segmentSize };
+    const facts = await peekWal(this.#archive, "segment", place, this.#options);
+    return typeof facts?.envelope.meta["commits"] === "number" ? facts.envelope.meta : undefined;
+  }
+
+  async #walk(item: RouteItem, visit: (record: WalkedRecord) => void): Promise<void> {
+    await walkSegment(this.#archive, item, visit, this.#options);
+  }
+}
+
+/** PostgreSQL: transam.c, TransactionIdPrecedes. */
+function precedes(a: number, b: number): boolean {
+  return ((a - b) | 0) < 0;
+}

@@ -1,0 +1,108 @@
+/**
+ * Two small files that a restore leaves in a data directory: while it is not finished, a marker that says so; when it is, what
+ * it promises recovery will reach, for `restore --check`. Pure.
+ */
+import { SeawallError } from "../errors.ts";
+import { formatLsn, type Lsn, parseLsn, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import type { TargetAction, TargetJson } from "./target.ts";
+
+/** In the data directory, until the restore is complete. */
+export const UNFINISHED_FILE = "seawall.restore.unfinished";
+/**
+ * Below pg_wal, which base backups and pg_verifybackup pass over: in the data directory itself it would be a file that the
+ * backup manifest does not know, and every later backup would carry it along.
+ */
+export const PROMISE_FILE = "pg_wal/seawall.restore.json";
+
+export interface RestoreMarker {
+  readonly systemIdentifier: bigint;
+  readonly backup: string;
+  readonly pid: number;
+  readonly startedAt: string;
+  readonly tablespaces: readonly string[];
+}
+
+export interface RestorePromise {
+  readonly systemIdentifier: bigint;
+  readonly cluster: string;
+  readonly backup: string;
+  readonly restoredAt: string;
+  readonly target: TargetJson;
+  readonly standby: boolean;
+  readonly action: TargetAction;
+  /** That recovery follows. */
+  readonly timeline: TimelineId;
+  /** WAL up to here will have been replayed. */
+  readonly lsn: Lsn;
+  /** Of the last commit before it, ISO 8601, where it is known. */
+  readonly commitTime: string | null;
+}
+
+const VERSION = 1;
+
+export function encodeMarker(marker: RestoreMarker): string {
+  return toJson({ ...marker, systemIdentifier: marker.systemIdentifier.toString() });
+}
+
+/** A marker cut off by a crash still marks: what it lacks is unknown. */
+export function parseMarker(bytes: Uint8Array): RestoreMarker {
+  const fields = parsed(bytes) ?? {};
+  const { systemIdentifier, backup, pid, startedAt, tablespaces } = fields;
+  return {
+    systemIdentifier:
+      typeof systemIdentifier === "string" && /^\d+$/.test(systemIdentifier) ? BigInt(systemIdentifier) : 0n,
+    backup: typeof backup === "string" ? backup : "an unknown backup",
+    pid: typeof pid === "number" ? pid : process.pid,
+    startedAt: typeof startedAt === "string" ? startedAt : "",
+    tablespaces: Array.isArray(tablespaces) ? tablespaces.filter((path) => typeof path === "string") : [],
+  };
+}
+
+export function encodePromise(promise: RestorePromise): string {
+  const { systemIdentifier, lsn, ...rest } = promise;
+  return toJson({ ...rest, systemIdentifier: systemIdentifier.toString(), lsn: formatLsn(lsn) });
+}
+
+/** Throws `backup-corrupt` naming `path`. */
+export function parsePromise(bytes: Uint8Array, path: string): RestorePromise {
+  const fields = parsed(bytes);
+  const corrupt = (): SeawallError => new SeawallError("backup-corrupt", `${path} is not what seawall restore wrote`);
+  if (fields === undefined) throw corrupt();
+  if (fields["version"] !== VERSION) {
+    throw new SeawallError("archive-version", `${path} has version ${JSON.stringify(fields["version"])}`);
+  }
+  const text = (name: string): string => {
+    const value = fields[name];
+    if (typeof value !== "string") throw corrupt();
+    return value;
+  };
+  const { timeline, target, commitTime } = fields;
+  const action = (["promote", "pause", "shutdown"] as const).find((known) => known === fields["action"]);
+  if (typeof timeline !== "number" || typeof target !== "object" || action === undefined) throw corrupt();
+  return {
+    systemIdentifier: BigInt(text("systemIdentifier")),
+    cluster: text("cluster"),
+    backup: text("backup"),
+    restoredAt: text("restoredAt"),
+    // Only shown to people.
+    target: target as TargetJson,
+    standby: fields["standby"] === true,
+    action,
+    timeline: timelineOf(timeline),
+    lsn: parseLsn(text("lsn")),
+    commitTime: typeof commitTime === "string" ? commitTime : null,
+  };
+}
+
+function toJson(fields: Readonly<Record<string, unknown>>): string {
+  return `${JSON.stringify({ version: VERSION, ...fields }, undefined, 2)}\n`;
+}
+
+function parsed(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const document: unknown = JSON.parse(Buffer.from(bytes).toString("utf8"));
+    return typeof document === "object" && document !== null ? (document as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * The plan of a restore: which backup, which WAL, which point will be reached; or why not, with the nearest points that can
+ * be. Pure: what is in the archive arrives as values.
+ */
+import { SeawallError } from "../errors.ts";
+import {
+  bytesBetween,
+  formatLsn,
+  type Lsn,
+  minLsn,
+  type SegmentNumber,
+  segmentOf,
+  type TimelineId,
+} from "../wal/lsn.ts";
+import { segmentFileName } from "../wal/names.ts";
+import { formatPgTime, type PgTime } from "../wal/record-facts.ts";
+import { contains, type TimelineHistory } from "../wal/timeline.ts";
+import type { Landing, Landings } from "./landing.ts";
+import { describePoint, type RecoveryTarget } from "./target.ts";
+import type { Barrier, WalRoute } from "./wal-route.ts";
+
+/** What a plan asks of a backup. */
+export interface BackupFacts {
+  readonly id: string;
+  readonly timeline: TimelineId;
+  readonly startLsn: Lsn;
+  /** Consistent from here on. */
+  readonly stopLsn: Lsn;
+  /** ISO 8601, UTC. */
+  readonly finishedAt: string;
+}
+
+export interface RestorePlan<B extends BackupFacts> {
+  readonly backup: B;
+  /** That recovery follows. */
+  readonly timeline: TimelineId;
+  readonly landing: Landing;
+  readonly wal: {
+    /** The first and the last segment that recovery reads up to the landing. */
+    readonly from: string;
+    readonly to: string;
+    readonly segments: number;
+    readonly storedBytes: number;
+    /** Of WAL to replay. */
+    readonly bytes: number;
+  };
+}
+
+export interface PlanInput<B extends BackupFacts> {
+  readonly target: RecoveryTarget;
+  readonly route: WalRoute;
+  readonly landings: Landings;
+  /** Those on the route's timeline, newest first (`backupsOn`). */
+  readonly backups: readonly B[];
+}
+
+/** The backups that lie on the way to `history`'s timeline, newest first. */
+export function backupsOn<B extends BackupFacts>(backups: readonly B[], history: TimelineHistory): B[] {
+  return backups
+    .filter(({ timeline, stopLsn }) => contains(history, timeline, stopLsn))
+    .sort((a, b) => (a.stopLsn > b.stopLsn ? -1 : a.stopLsn < b.stopLsn ? 1 : a.finishedAt > b.finishedAt ? -1 : 1));
+}
+
+/** Throws `target-unreachable`. */
+export function planRestore<B extends BackupFacts>(input: PlanInput<B>): RestorePlan<B> {
+  const { target, route, landings, backups } = input;
+  const wish = describePoint(target.point);
+  if (landings.found.length === 0) throw unreachable(`${wish} is beyond the archive: ${landings.missing}`, input);
+  let blocked: { readonly backup: B; readonly barrier: Barrier } | undefined;
+  for (const backup of backups) {
+    // PostgreSQL stops at the first such point it meets, and gives up when the backup is not consistent there.
+    const landing =
+      target.point.kind === "immediate"
+        ? landings.found.find(({ lsn }) => lsn === backup.stopLsn)
+        : landings.found.find(({ lsn }) => lsn > backup.startLsn);
+    if (landing === undefined || landing.lsn < backup.stopLsn) continue;
+    const barrier = firstBarrier(route, backup.startLsn);
+    if (barrier === undefined || barrier.fromLsn >= landing.lsn) return planned(backup, landing, route);
+    blocked ??= { backup, barrier };
+  }
+  if (blocked !== undefined) {
+    const { backup, barrier } = blocked;
+    const where = `${formatLsn(barrier.fromLsn)} to ${formatLsn(barrier.toLsn)}`;
+    throw unreachable(
+      `${wish} lies behind a gap: WAL from ${where} is not in the archive (${barrier.reason}), and backup ${backup.id} ` +
+        "ends before it",
+      input,
+    );
+  }
+  const lsn = landings.found.at(-1)?.lsn ?? (0n as Lsn);
+  throw unreachable(`${wish} (LSN ${formatLsn(lsn)}) lies before the end of every backup that could lead there`, input);
+}
+
+function planned<B extends BackupFacts>(backup: B, landing: Landing, route: WalRoute): RestorePlan<B> {
+  const { segmentSize } = route;
+  const first = segmentOf(backup.startLsn, segmentSize);
+  const last = segmentOf((landing.lsn - 1n) as Lsn, segmentSize);
+  const items = route.items.filter(({ segment }) => segment >= first && segment <= last);
+  const name = (segment: SegmentNumber): string => {
+    const timeline = items.find((item) => item.segment === segment)?.timeline ?? backup.timeline;
+    return segmentFileName(timeline, segment, segmentSize);
+  };
+  return {
+    backup,
+    timeline: route.history.timeline,
+    landing,
+    wal: {
+      from: name(first),
+      to: name(last),
+      segments: items.length,
+      storedBytes: items.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+      bytes: bytesBetween(backup.startLsn, landing.lsn),
+    },
+  };
+}
+
+function firstBarrier(route: WalRoute, from: Lsn): Barrier | undefined {
+  return route.barriers.find(({ toLsn }) => toLsn > from);
+}
+
+/** A contiguous range of points that can be recovered to. */
+export interface Window {
+  readonly fromLsn: Lsn;
+  readonly toLsn: Lsn;
+  /** The backup whose end is the window's beginning. */
+  readonly backup: BackupFacts;
+}
+
+/** Oldest first; each as far as the WAL goes. */
+export function windowsOf(route: WalRoute, backups: readonly BackupFacts[]): Window[] {
+  const windows: Window[] = [];
+  for (const backup of [...backups].reverse()) {
+    const barrier = firstBarrier(route, backup.startLsn);
+    const toLsn = barrier === undefined ? route.endLsn : minLsn(barrier.fromLsn, route.endLsn);
+    if (toLsn < backup.stopLsn) continue;
+    const last = windows.at(-1);
+    if (last === undefined || backup.stopLsn > last.toLsn) windows.push({ fromLsn: backup.stopLsn, toLsn, backup });
+  }
+  return windows;
+}
+
+function unreachable<B extends BackupFacts>(message: string, input: PlanInput<B>): SeawallError {
+  const { route, landings, backups } = input;
+  const windows = windowsOf(route, backups);
+  return new SeawallError("target-unreachable", message, {
+    hint: nearest(windows, landings.found[0]?.lsn, route.history.timeline),
+  });
+}
+
+/** The nearest reachable points on both sides, or all windows where the target has no place among them. */
+function nearest(windows: readonly Window[], lsn: Lsn | undefined, timeline: TimelineId): string {
+  const begin = ({ fromLsn, backup }: Window): string =>
+    `${formatLsn(fromLsn)}, the end of backup ${backup.id} at ${backup.finishedAt}`;
+  if (windows.length === 0) return `Nothing on timeline ${timeline} can be recovered: take a base backup.`;
+  const before = lsn === undefined ? windows.at(-1) : windows.findLast(({ toLsn }) => toLsn <= lsn);
+  const after = lsn === undefined ? undefined : windows.find(({ fromLsn }) => fromLsn >= lsn);
+  const parts = [
+    ...(before === undefined ? [] : [`before it ${formatLsn(before.toLsn)}`]),
+    ...(after === undefined ? [] : [`after it ${begin(after)}`]),
+  ];
+  return `Nearest points on timeline ${timeline} that can be reached: ${parts.join("; ")}.`;
+}
+
+/** For messages: where recovery will end. */
+export function describeLanding(landing: Landing): string {
+  const time: PgTime | undefined = landing.commitTime;
+  return formatLsn(landing.lsn) + (time === undefined ? "" : `, last commit at ${formatPgTime(time)}`);
+}

@@ -1,0 +1,181 @@
+/**
+ * Makes the directory ready for a backup's files: the marker first, then nothing in it that could be started, nothing that
+ * does not belong, and every directory in its place. No link is ever followed.
+ */
+import { chmod, chown, lchown, lstat, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { BackupDocument, BackupFile } from "../archive/backup-document.ts";
+import { pathFromBytes } from "../codec/tar.ts";
+import { SeawallError } from "../errors.ts";
+import { throwIfAborted } from "../store/signal.ts";
+import type { BackupIndex } from "./backup-index.ts";
+import type { ExtractCrew } from "./extract.ts";
+import { CONTROL_FILE, fsPath, Layout, type LayoutFacts } from "./layout.ts";
+import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
+import type { Owner } from "./part-writer.ts";
+import type { TargetDir } from "./target-dir.ts";
+
+export interface PrepareOptions {
+  readonly target: TargetDir;
+  readonly layout: LayoutFacts;
+  readonly backup: BackupDocument;
+  readonly index: BackupIndex;
+  readonly owner: Owner | undefined;
+  readonly crew: ExtractCrew;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+}
+
+export interface Prepared {
+  /** Files that are there already, with the right content. */
+  readonly unchanged: ReadonlySet<string>;
+  readonly removed: number;
+}
+
+/** Throws `target-unwritable`. What it leaves behind cannot be started, and says so in its marker. */
+export async function prepareTarget(options: PrepareOptions): Promise<Prepared> {
+  const { target, layout, backup, index, owner } = options;
+  try {
+    const mode = dataDirMode(index);
+    await makeDirectory(target.path, mode, owner);
+    await writeMarker(options);
+    // From here on no server starts from this directory, until the new control file is in place.
+    await rm(join(target.path, CONTROL_FILE), { force: true });
+    for (const [, directory] of layout.tablespaces) await makeDirectory(directory, mode, owner);
+    const removed = target.isEmpty ? 0 : await removeStrangers(options);
+    const placed = new Layout(layout);
+    const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");
+    for (const { path, mode: wanted } of directories.sort((a, b) => (a.path < b.path ? -1 : 1))) {
+      throwIfAborted(options.signal);
+      await makeDirectory(placed.place(path), wanted & 0o777, owner);
+    }
+    const unchanged = target.isEmpty ? new Set<string>() : await findUnchanged(options);
+    return { unchanged, removed };
+  } catch (cause) {
+    if (cause instanceof SeawallError || options.signal.aborted) throw cause;
+    throw new SeawallError("target-unwritable", `cannot prepare ${target.path} for backup ${backup.id}`, { cause });
+  }
+}
+
+/** PostgreSQL wants 0700, or 0750 where the cluster allows its group access (initdb --allow-group-access). */
+function dataDirMode(index: BackupIndex): number {
+  return ((index.byPath.get(CONTROL_FILE)?.mode ?? 0o600) & 0o040) === 0 ? 0o700 : 0o750;
+}
+
+async function writeMarker({ target, layout, backup, owner, now }: PrepareOptions): Promise<void> {
+  const path = join(target.path, UNFINISHED_FILE);
+  const marker = encodeMarker({
+    systemIdentifier: backup.systemIdentifier,
+    backup: backup.id,
+    pid: process.pid,
+    startedAt: now.toISOString(),
+    tablespaces: layout.tablespaces.map(([, directory]) => directory),
+  });
+  await writeFile(`${path}.new`, marker, { mode: 0o600, flush: true });
+  if (owner !== undefined) await chown(`${path}.new`, owner.uid, owner.gid);
+  await rename(`${path}.new`, path);
+  await syncPath(target.path);
+}
+
+async function makeDirectory(place: string, mode: number, owner: Owner | undefined): Promise<void> {
+  const path = fsPath(place);
+  await mkdir(path, { recursive: true, mode });
+  const stats = await lstat(path);
+  if (!stats.isDirectory()) throw new SeawallError("target-unwritable", `${place} is not a directory`);
+  if ((stats.mode & 0o7777) !== mode) await chmod(path, mode);
+  if (owner !== undefined && (stats.uid !== owner.uid || stats.gid !== owner.gid)) {
+    await chown(path, owner.uid, owner.gid);
+  }
+}
+
+/** A file's content, or a directory's names. */
+export async function syncPath(path: string | Buffer): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Removes what the backup does not have, and what is of another kind there: a link where a directory belongs. */
+async function removeStrangers(options: PrepareOptions): Promise<number> {
+  const { target, layout, index, signal } = options;
+  let removed = 0;
+  const clean = async (place: string, path: string): Promise<void> => {
+    for (const entry of await readdir(fsPath(place), { withFileTypes: true, encoding: "buffer" })) {
+      throwIfAborted(signal);
+      const name = pathFromBytes(entry.name);
+      const child = path === "" ? name : `${path}/${name}`;
+      if (child === UNFINISHED_FILE) continue;
+      const kind = entry.isDirectory()
+        ? "directory"
+        : entry.isSymbolicLink()
+          ? "symlink"
+          : entry.isFile()
+            ? "file"
+            : "";
+      const wanted = index.byPath.get(child)?.type ?? (parents.has(child) ? "directory" : undefined);
+      if (kind !== wanted) {
+        await rm(fsPath(`${place}/${name}`), { recursive: true, force: true });
+        removed++;
+      } else if (kind === "directory") await clean(`${place}/${name}`, child);
+    }
+  };
+  const parents = parentsOf(index);
+  await clean(target.path, "");
+  for (const [oid, directory] of layout.tablespaces) {
+    // Only the folders this cluster has in it: others may share the place (PG_<version> of another one).
+    for (const name of topFolders(index, oid)) {
+      const stats = await lstat(fsPath(`${directory}/${name}`)).catch(() => undefined);
+      if (stats === undefined) continue;
+      if (stats.isDirectory()) await clean(`${directory}/${name}`, `pg_tblspc/${oid}/${name}`);
+      else await rm(fsPath(`${directory}/${name}`));
+    }
+  }
+  return removed;
+}
+
+function parentsOf(index: BackupIndex): Set<string> {
+  const parents = new Set<string>();
+  for (const path of index.byPath.keys()) {
+    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
+      const parent = path.slice(0, end);
+      // Below a link there is nothing in the data directory itself.
+      if (index.byPath.get(parent)?.type !== "symlink") parents.add(parent);
+    }
+  }
+  return parents;
+}
+
+function topFolders(index: BackupIndex, oid: number): Set<string> {
+  const prefix = `pg_tblspc/${oid}/`;
+  const names = [...index.byPath.keys()].filter((path) => path.startsWith(prefix));
+  return new Set(names.map((path) => path.slice(prefix.length).split("/")[0] ?? ""));
+}
+
+/** Compares every file with its checksum; those that are right get their mode and owner. */
+async function findUnchanged({ layout, index, owner, crew, signal }: PrepareOptions): Promise<Set<string>> {
+  const placed = new Layout(layout);
+  const files = [...index.byPath.values()].filter((file) => isComparable(file));
+  const same = await crew.compare(
+    files.map(({ path, size, checksum }) => ({ place: placed.place(path), size, checksum })),
+  );
+  const unchanged = new Set<string>();
+  for (const [at, file] of files.entries()) {
+    if (same[at] !== true) continue;
+    throwIfAborted(signal);
+    unchanged.add(file.path);
+    const path = fsPath(placed.place(file.path));
+    const stats = await lstat(path);
+    if ((stats.mode & 0o7777) !== (file.mode & 0o777)) await chmod(path, file.mode & 0o777);
+    if (owner !== undefined && (stats.uid !== owner.uid || stats.gid !== owner.gid)) {
+      await lchown(path, owner.uid, owner.gid);
+    }
+  }
+  return unchanged;
+}
+
+function isComparable({ type, path, checksum }: BackupFile): boolean {
+  return type === "file" && checksum !== undefined && path !== CONTROL_FILE;
+}

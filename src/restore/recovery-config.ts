@@ -1,0 +1,111 @@
+/**
+ * What a restored server is told about its recovery: a block at the end of postgresql.auto.conf. Pure text.
+ *
+ * Source: PostgreSQL docs, Recovery Target; guc-file.l (quoting, the last setting of a name wins); xlogrecovery.c
+ * (assign_recovery_target*: two targets are an error, so every other one is emptied, before the one that counts).
+ */
+import { formatLsn, type TimelineId } from "../wal/lsn.ts";
+import { formatPgTime } from "../wal/record-facts.ts";
+import type { Landing } from "./landing.ts";
+import type { TargetAction } from "./target.ts";
+
+export interface RecoverySettings {
+  readonly restoreCommand: string;
+  /** A standby follows promotions. */
+  readonly timeline: TimelineId | "latest" | "current";
+  /** Undefined: to the end of the archive. */
+  readonly landing?: Landing | undefined;
+  readonly action: TargetAction;
+  readonly primaryConninfo?: string | undefined;
+  readonly primarySlot?: string | undefined;
+  /** Settings that recovery needs at least; only those that would be too low otherwise. */
+  readonly minimums: Readonly<Record<string, number>>;
+}
+
+const BEGIN = "# Written by seawall restore: begin";
+const END = "# Written by seawall restore: end";
+
+const TARGETS = [
+  "recovery_target",
+  "recovery_target_time",
+  "recovery_target_lsn",
+  "recovery_target_xid",
+  "recovery_target_name",
+] as const;
+
+/** Settings of a former recovery, which the block replaces. */
+const REPLACED = new Set<string>([
+  ...TARGETS,
+  "recovery_target_timeline",
+  "recovery_target_inclusive",
+  "recovery_target_action",
+  "recovery_min_apply_delay",
+  "restore_command",
+  "primary_conninfo",
+  "primary_slot_name",
+]);
+
+/** The content of postgresql.auto.conf: what was in it without former recoveries' settings, and ours. */
+export function withRecoverySettings(previous: string, settings: RecoverySettings): string {
+  const lines: string[] = [];
+  let isOurs = false;
+  for (const line of previous.split("\n")) {
+    if (line === BEGIN) isOurs = true;
+    const name = /^\s*([A-Za-z_][A-Za-z0-9_.]*)/.exec(line)?.[1]?.toLowerCase();
+    if (!isOurs && (name === undefined || !REPLACED.has(name))) lines.push(line);
+    if (line === END) isOurs = false;
+  }
+  while (lines.at(-1) === "") lines.pop();
+  return `${[...lines, ...block(settings)].join("\n")}\n`;
+}
+
+function block(settings: RecoverySettings): string[] {
+  const { restoreCommand, timeline, landing, action, primaryConninfo, primarySlot, minimums } = settings;
+  const point = landing?.point;
+  const target = point === undefined ? undefined : targetSetting(point);
+  const rows: (readonly [string, string])[] = [
+    ["restore_command", restoreCommand],
+    ["recovery_target_timeline", String(timeline)],
+    ...TARGETS.filter((name) => name !== target?.[0]).map((name) => [name, ""] as const),
+    ...(target === undefined ? [] : [target]),
+    ["recovery_target_inclusive", landing?.inclusive === false ? "off" : "on"],
+    ["recovery_target_action", action],
+    ["recovery_min_apply_delay", "0"],
+    ["primary_conninfo", primaryConninfo ?? ""],
+    ["primary_slot_name", primarySlot ?? ""],
+    ...Object.entries(minimums).map(([name, value]) => [name, String(value)] as const),
+  ];
+  return [BEGIN, ...rows.map(([name, value]) => `${name} = ${quoteSetting(value)}`), END];
+}
+
+function targetSetting(point: Landing["point"]): readonly [string, string] | undefined {
+  switch (point.kind) {
+    case "latest":
+      return undefined;
+    case "immediate":
+      return ["recovery_target", "immediate"];
+    case "time":
+      return ["recovery_target_time", formatPgTime(point.time).replace("T", " ").replace("Z", "+00")];
+    case "lsn":
+      return ["recovery_target_lsn", formatLsn(point.lsn)];
+    case "xid":
+      return ["recovery_target_xid", String(point.xid)];
+    case "name":
+      return ["recovery_target_name", point.name];
+  }
+}
+
+/** PostgreSQL: guc-file.l, DeescapeQuotedString: a quote is doubled, and a backslash begins an escape. */
+export function quoteSetting(value: string): string {
+  const escaped = value.replaceAll("\\", "\\\\").replaceAll("'", "''").replaceAll("\n", "\\n").replaceAll("\r", "\\r");
+  return `'${escaped}'`;
+}
+
+/** The `name = value` lines of a configuration file in their order, names in lower case. */
+export function configurationLines(text: string): { readonly name: string; readonly value: string }[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(?:=\s*|\s)(?:'((?:[^'\\]|''|\\.)*)'|([^\s#']+))/.exec(line);
+    if (match?.[1] === undefined) return [];
+    return [{ name: match[1].toLowerCase(), value: match[2]?.replaceAll("''", "'") ?? match[3] ?? "" }];
+  });
+}

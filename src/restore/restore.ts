@@ -1,0 +1,140 @@
+/**
+ * A restore from top to bottom: plan, look, prepare, extract, finish. Everything that can be refused is refused before
+ * anything is touched; until the last step the directory cannot be started.
+ */
+import type { Archive } from "../archive/archive.ts";
+import type { BackupDocument } from "../archive/backup-document.ts";
+import type { Log } from "../log.ts";
+import { formatPgTime } from "../wal/record-facts.ts";
+import { checkManifest, readIndex } from "./backup-index.ts";
+import { ExtractCrew, extractParts } from "./extract.ts";
+import { finishRestore } from "./finish.ts";
+import type { RestorePromise } from "./marker.ts";
+import type { Owner } from "./part-writer.ts";
+import { type RestorePlan, describeLanding } from "./plan.ts";
+import { prepareTarget } from "./prepare.ts";
+import { type PlanWish, resolvePlan } from "./resolve.ts";
+import { targetJson } from "./target.ts";
+import { inspectTablespaces, inspectTargetDir, ownerFor } from "./target-dir.ts";
+
+export interface RestoreOptions extends PlanWish {
+  readonly archive: Archive;
+  readonly targetDir: string;
+  /** Old place or OID → new place. */
+  readonly tablespaceMapping: ReadonlyMap<string, string>;
+  /** Reuse what is in the directory. */
+  readonly delta: boolean;
+  /** For root: who shall own the files. */
+  readonly owner: Owner | undefined;
+  /** Undefined: no recovery configuration at all. */
+  readonly restoreCommand: string | undefined;
+  readonly standby:
+    { readonly primaryConninfo?: string | undefined; readonly primarySlot?: string | undefined } | undefined;
+  /** Parts at a time. */
+  readonly jobs: number;
+  readonly progress: RestoreProgress;
+  readonly log: Log;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+}
+
+export interface RestoreProgress {
+  /** Bytes as stored that there are in all, once the plan is made. */
+  begin(totalBytes: number): void;
+  advance(storedBytes: number): void;
+}
+
+export interface Restored {
+  readonly plan: RestorePlan<BackupDocument>;
+  readonly targetDir: string;
+  readonly tablespaces: readonly (readonly [oid: number, directory: string])[];
+  readonly owner: Owner | undefined;
+  readonly files: number;
+  readonly filesWritten: number;
+  readonly bytesWritten: number;
+  readonly filesUnchanged: number;
+  readonly entriesRemoved: number;
+}
+
+/**
+ * Throws `target-occupied`, `backup-absent`, `target-unreachable`, `usage` before anything is touched; then `backup-corrupt`,
+ * `target-unwritable` and what the store throws: the directory then holds a marker, and a run with --delta goes on.
+ */
+export async function restore(options: RestoreOptions): Promise<Restored> {
+  const { archive, log, signal, delta } = options;
+  const { systemIdentifier } = archive.identity;
+  const target = await inspectTargetDir(options.targetDir, systemIdentifier, delta);
+  const plan = await resolvePlan(archive, options, { signal });
+  const { backup } = plan;
+  const tablespaces = await inspectTablespaces(target, backup, options.tablespaceMapping);
+  const owner = await ownerFor(target.path, options.owner);
+  log.info("restoring", {
+    backup: backup.id,
+    targetDir: target.path,
+    timeline: plan.timeline,
+    point: describeLanding(plan.landing),
+  });
+  const index = await readIndex(archive, backup, { signal });
+  await checkManifest(archive, backup, index, { signal });
+
+  const layout = { targetDir: target.path, tablespaces };
+  await using crew = new ExtractCrew(options.jobs);
+  const prepared = await prepareTarget({ ...{ target, layout, backup, index, owner, crew, signal }, now: options.now });
+  const { unchanged } = prepared;
+  options.progress.begin(backup.parts.reduce((sum, { storedBytes }) => sum + storedBytes, 0));
+  const extracted = await extractParts({
+    ...{ archive, backup, unchanged, layout, owner, crew, signal },
+    filesByPart: index.byPart,
+    replace: !target.isEmpty,
+    onProgress: (storedBytes) => options.progress.advance(storedBytes),
+  });
+  await finishRestore({
+    ...{ archive, backup, index, layout, owner, unchanged, signal },
+    recovery: recoveryOf(options, plan),
+    standby: options.standby !== undefined,
+    promise: promiseOf(options, plan),
+  });
+  const files = [...index.byPath.values()].filter(({ type }) => type === "file").length;
+  return {
+    ...{ plan, tablespaces, owner, files },
+    targetDir: target.path,
+    ...extracted,
+    filesUnchanged: unchanged.size,
+    entriesRemoved: prepared.removed,
+  };
+}
+
+function recoveryOf(
+  options: RestoreOptions,
+  plan: RestorePlan<BackupDocument>,
+): Parameters<typeof finishRestore>[0]["recovery"] {
+  const { restoreCommand, standby, target } = options;
+  if (restoreCommand === undefined) return undefined;
+  // A number is looked up as a history file, which the timeline of the backup itself may never have had.
+  const ownTimeline = plan.timeline === plan.backup.timeline ? ("current" as const) : plan.timeline;
+  return {
+    restoreCommand,
+    timeline: standby === undefined ? ownTimeline : "latest",
+    landing: target.point.kind === "latest" ? undefined : plan.landing,
+    action: target.action,
+    primaryConninfo: standby?.primaryConninfo,
+    primarySlot: standby?.primarySlot,
+  };
+}
+
+function promiseOf(options: RestoreOptions, plan: RestorePlan<BackupDocument>): RestorePromise {
+  const { archive, target, standby, now } = options;
+  const { commitTime, lsn } = plan.landing;
+  return {
+    systemIdentifier: archive.identity.systemIdentifier,
+    cluster: archive.cluster,
+    backup: plan.backup.id,
+    restoredAt: now.toISOString(),
+    target: targetJson(target),
+    standby: standby !== undefined,
+    action: target.action,
+    timeline: plan.timeline,
+    lsn,
+    commitTime: commitTime === undefined ? null : formatPgTime(commitTime),
+  };
+}

@@ -1,0 +1,61 @@
+/**
+ * Settings that a server in recovery must have at least as high as the primary had, or it refuses to go on: where the
+ * restored configuration would give less (the primary got them from its command line, or from a file elsewhere), the restore
+ * writes them down.
+ *
+ * Source: PostgreSQL docs, Hot Standby, Administrator's Overview; xlogrecovery.c (RecoveryRequiresIntParameter).
+ */
+import { readdir, readFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { STANDBY_SETTINGS, type StandbySetting } from "./pg-control.ts";
+import { configurationLines } from "./recovery-config.ts";
+
+const DEFAULTS: Readonly<Record<StandbySetting, number>> = {
+  max_connections: 100,
+  max_worker_processes: 8,
+  max_wal_senders: 10,
+  max_prepared_transactions: 0,
+  max_locks_per_transaction: 64,
+};
+
+const INCLUDES_MAX = 100;
+
+/** Those of `needed` that the files of the data directory set lower. */
+export async function missingMinimums(
+  dataDir: string,
+  needed: Readonly<Record<StandbySetting, number>>,
+): Promise<Partial<Record<StandbySetting, number>>> {
+  const settings = new Map<string, string>();
+  const left = { includes: INCLUDES_MAX };
+  await readSettings(join(dataDir, "postgresql.conf"), settings, left);
+  await readSettings(join(dataDir, "postgresql.auto.conf"), settings, left);
+  const missing: Partial<Record<StandbySetting, number>> = {};
+  for (const name of STANDBY_SETTINGS) {
+    const given = Number(settings.get(name) ?? DEFAULTS[name]);
+    if (!(given >= needed[name])) missing[name] = needed[name];
+  }
+  return missing;
+}
+
+/** A file that is not there or cannot be read sets nothing. */
+async function readSettings(path: string, settings: Map<string, string>, left: { includes: number }): Promise<void> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  for (const { name, value } of configurationLines(text)) {
+    const isInclude = name === "include" || name === "include_if_exists" || name === "include_dir";
+    if (!isInclude) settings.set(name, value);
+    else if (left.includes-- > 0) {
+      const included = resolve(dirname(path), value);
+      const paths = name === "include_dir" ? await filesIn(included) : [included];
+      for (const each of paths) await readSettings(each, settings, left);
+    }
+  }
+}
+
+/** PostgreSQL: conffiles.c, GetConfFilesInDir. */
+async function filesIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() => []);
+  return names
+    .filter((name) => name.endsWith(".conf") && !name.startsWith("."))
+    .sort()
+    .map((name) => join(folder, name));
+}

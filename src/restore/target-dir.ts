@@ -1,0 +1,211 @@
+/**
+ * The directories a restore writes into: what is in them, and whether it may be touched. A restore refuses rather than
+ * overwrite: what is not empty wants --delta, and --delta wants an old data directory of the same cluster.
+ */
+import { lstat, readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { BackupDocument } from "../archive/backup-document.ts";
+import { SeawallError } from "../errors.ts";
+import { CONTROL_FILE } from "./layout.ts";
+import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
+import type { Owner } from "./part-writer.ts";
+import { parseControlFile } from "./pg-control.ts";
+
+export interface TargetDir {
+  /** Absolute, symlinks resolved. */
+  readonly path: string;
+  readonly isEmpty: boolean;
+  /** Of an earlier restore that did not get to its end. */
+  readonly marker: RestoreMarker | undefined;
+}
+
+/** Looks, and changes nothing. Throws `target-occupied`. */
+export async function inspectTargetDir(given: string, systemIdentifier: bigint, delta: boolean): Promise<TargetDir> {
+  const path = await realpathOrSelf(resolve(given));
+  const entries = await entriesOf(path);
+  if (entries.length === 0) return { path, isEmpty: true, marker: undefined };
+  await refuseRunning(path);
+  const marker = await readMarker(path);
+  const control = await readIfThere(join(path, CONTROL_FILE));
+  if (marker === undefined && control === undefined) {
+    throw occupied(`${path} is not empty and is no data directory of PostgreSQL`, "Choose an empty directory.");
+  }
+  const found = marker?.systemIdentifier ?? (control === undefined ? undefined : identityOf(control));
+  if (found !== systemIdentifier) {
+    throw occupied(
+      `${path} holds another cluster (system identifier ${found ?? "unknown"}, the archive's is ${systemIdentifier})`,
+      "Choose another --target-dir.",
+    );
+  }
+  if (!delta) {
+    const what =
+      marker === undefined ? "a data directory of this cluster" : `an unfinished restore of ${marker.backup}`;
+    throw occupied(
+      `${path} is not empty: it holds ${what}`,
+      "Choose an empty directory, or --delta to reuse what is in it; whatever the backup does not have is removed.",
+    );
+  }
+  refuseAnotherRestore(path, marker);
+  return { path, isEmpty: false, marker };
+}
+
+/** Where each tablespace goes, by OID. Throws `usage` and `target-occupied`. */
+export async function inspectTablespaces(
+  target: TargetDir,
+  backup: BackupDocument,
+  mapping: ReadonlyMap<string, string>,
+): Promise<(readonly [oid: number, directory: string])[]> {
+  const known = backup.tablespaces.map(({ oid, path }) => `${path} (${oid})`).join(", ");
+  for (const old of mapping.keys()) {
+    if (backup.tablespaces.some(({ oid, path }) => old === path || old === String(oid))) continue;
+    throw new SeawallError("usage", `--tablespace-mapping: the backup has no tablespace at ${old}`, {
+      hint: known === "" ? `Backup ${backup.id} has no tablespaces.` : `It has ${known}.`,
+    });
+  }
+  const placed: (readonly [number, string])[] = [];
+  for (const { oid, path } of backup.tablespaces) {
+    const wanted = mapping.get(path) ?? mapping.get(String(oid)) ?? path;
+    if (!isAbsolute(wanted)) {
+      throw new SeawallError("usage", `--tablespace-mapping: ${wanted} is not an absolute path`);
+    }
+    const directory = await realpathOrSelf(resolve(wanted));
+    if (isInside(directory, target.path) || isInside(target.path, directory)) {
+      throw new SeawallError("usage", `tablespace ${oid} would lie in the data directory, at ${directory}`, {
+        hint: `Give it a place of its own: --tablespace-mapping ${path}=/another/directory`,
+      });
+    }
+    if (placed.some(([, other]) => isInside(directory, other) || isInside(other, directory))) {
+      throw new SeawallError("usage", `two tablespaces would lie in ${directory}`);
+    }
+    await refuseOccupied(target, { oid, path, directory });
+    placed.push([oid, directory]);
+  }
+  return placed;
+}
+
+/** A directory with files in it must be the one that this very data directory, or its unfinished restore, already uses. */
+async function refuseOccupied(
+  target: TargetDir,
+  tablespace: { readonly oid: number; readonly path: string; readonly directory: string },
+): Promise<void> {
+  const { oid, path, directory } = tablespace;
+  if ((await entriesOf(directory)).length === 0) return;
+  const link = await readlink(join(target.path, "pg_tblspc", String(oid))).catch(() => undefined);
+  const linked = link === undefined ? undefined : await realpathOrSelf(link);
+  if (!target.isEmpty && (linked === directory || target.marker?.tablespaces.includes(directory) === true)) return;
+  throw occupied(
+    `the directory of tablespace ${oid}, ${directory}, is not empty`,
+    `Give it another place: --tablespace-mapping ${path}=/another/directory`,
+  );
+}
+
+/** Who shall own the files: asked for, or who owns the directory; undefined when that is simply us. */
+export async function ownerFor(path: string, asked: Owner | undefined): Promise<Owner | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  if (asked !== undefined) return asked;
+  for (let place = path; ; place = dirname(place)) {
+    const stats = await stat(place).catch(() => undefined);
+    // The directory itself, or where it will be made; further up it is anybody's.
+    if (stats !== undefined) return stats.uid === 0 ? undefined : { uid: stats.uid, gid: stats.gid };
+    if (place === dirname(place)) return undefined;
+  }
+}
+
+/** `--owner`: a name or a number, with a group after a colon where it is another than the account's. Throws `usage`. */
+export async function parseOwner(text: string): Promise<Owner> {
+  const [user = "", group] = text.split(":");
+  const accounts = await readFile("/etc/passwd", "utf8").catch(() => "");
+  const account = accounts
+    .split("\n")
+    .map((line) => line.split(":"))
+    .find(([name, , uid]) => name === user || uid === user);
+  const uid = /^\d+$/.test(user) ? Number(user) : Number(account?.[2] ?? Number.NaN);
+  let gid = group === undefined ? Number(account?.[3] ?? uid) : Number(group);
+  if (group !== undefined && Number.isNaN(gid)) {
+    const groups = await readFile("/etc/group", "utf8").catch(() => "");
+    gid = Number(
+      groups
+        .split("\n")
+        .map((line) => line.split(":"))
+        .find(([name]) => name === group)?.[2] ?? Number.NaN,
+    );
+  }
+  if (!Number.isNaN(uid) && !Number.isNaN(gid)) return { uid, gid };
+  throw new SeawallError("usage", `--owner: there is no account "${text}" here`, {
+    hint: "Write postgres, postgres:postgres or 70:70.",
+  });
+}
+
+async function refuseRunning(path: string): Promise<void> {
+  const pid = Number.parseInt((await readIfThere(join(path, "postmaster.pid")))?.toString("utf8") ?? "", 10);
+  if (!Number.isInteger(pid) || pid === process.pid || !isAlive(Math.abs(pid))) return;
+  throw occupied(
+    `a server runs in ${path} (process ${pid})`,
+    "Stop it first. If that process is not its postmaster, remove postmaster.pid.",
+  );
+}
+
+function refuseAnotherRestore(path: string, marker: RestoreMarker | undefined): void {
+  if (marker === undefined || marker.pid === process.pid || !isAlive(marker.pid)) return;
+  throw occupied(
+    `another restore into ${path} is under way (process ${marker.pid})`,
+    `Wait for it. If that process is no restore, remove ${UNFINISHED_FILE} there.`,
+  );
+}
+
+export async function readMarker(path: string): Promise<RestoreMarker | undefined> {
+  const bytes = await readIfThere(join(path, UNFINISHED_FILE));
+  return bytes === undefined ? undefined : parseMarker(bytes);
+}
+
+function identityOf(control: Buffer): bigint | undefined {
+  try {
+    return parseControlFile(control).systemIdentifier;
+  } catch {
+    return undefined;
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it exists and is somebody else's.
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+function isInside(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
+}
+
+/** Empty also when it is not there. Throws `target-occupied` when it is something else than a directory. */
+async function entriesOf(path: string): Promise<string[]> {
+  try {
+    if (!(await lstat(path)).isDirectory()) throw occupied(`${path} is not a directory`, "Choose another place.");
+    return await readdir(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    if (error instanceof SeawallError) throw error;
+    throw new SeawallError("target-unwritable", `cannot look into ${path}`, { cause: error });
+  }
+}
+
+export async function readIfThere(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new SeawallError("target-unwritable", `cannot read ${path}`, { cause: error });
+  }
+}
+
+async function realpathOrSelf(path: string): Promise<string> {
+  return realpath(path).catch(() => path);
+}
+
+function occupied(message: string, hint: string): SeawallError {
+  return new SeawallError("target-occupied", message, { hint });
+}

@@ -1,0 +1,123 @@
+/** What tests of restores share: a real server with a receiver, its archive, restores through the command line. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { BackupDocument } from "../../src/archive/backup-document.ts";
+import { openStore } from "../../src/store/open.ts";
+import type { Store } from "../../src/store/store.ts";
+import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";
+import { until } from "../campaigns/campaign.ts";
+import { type PostgresOptions, type PostgresServer, startPostgres } from "../harness/postgres.ts";
+import { type CliResult, runCli } from "../harness/process.ts";
+import { run } from "../harness/run.ts";
+import { serverRestoreCommand } from "../harness/server-cli.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { flushLsn, receive, type Receiving } from "../receive/receiving.ts";
+import { archiveBackup, type ArchivedBackupOptions } from "./archived-backup.ts";
+
+/** A primary, its archive, and a table `t (i int)` in which rows are told apart. */
+export class Archived implements AsyncDisposable {
+  readonly server: PostgresServer;
+  readonly store: Store;
+  readonly url: string;
+  readonly folder: string;
+  /** Of the store, for commands. */
+  readonly env: Readonly<Record<string, string>>;
+  #receiving: Receiving;
+
+  private constructor(server: PostgresServer, folder: string, url: string, env: Readonly<Record<string, string>>) {
+    this.server = server;
+    this.folder = folder;
+    this.url = url;
+    this.env = env;
+    this.store = openStore(url, { env });
+    this.#receiving = receive(server, this.store);
+  }
+
+  static async start(
+    options: PostgresOptions & { readonly url?: string; readonly env?: Readonly<Record<string, string>> } = {},
+  ): Promise<Archived> {
+    const { url, env = {}, ...rest } = options;
+    const folder = makeTempDir("store");
+    const server = await startPostgres({ segmentSizeMiB: 1, ...rest });
+    mkdirSync(join(folder, "s"));
+    const archived = new Archived(server, folder, url ?? `file://${folder}/s`, env);
+    await server.sql("CREATE TABLE t (i int PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())");
+    await archived.stored();
+    return archived;
+  }
+
+  async archive(): Promise<Archive> {
+    return openArchive(this.store, "main");
+  }
+
+  async backup(options: ArchivedBackupOptions = {}): Promise<BackupDocument> {
+    const backup = await archiveBackup(await this.archive(), this.server, options);
+    await this.stored();
+    return backup;
+  }
+
+  /** One row in a transaction of its own; what identifies the transaction. */
+  async insert(row: number): Promise<{ readonly xid: string; readonly before: string; readonly after: string }> {
+    const before = formatLsn(await flushLsn(this.server));
+    const xid = await this.server.value(`INSERT INTO t VALUES (${row}) RETURNING pg_current_xact_id()::text`);
+    return { xid, before, after: formatLsn(await flushLsn(this.server)) };
+  }
+
+  /** Everything that is flushed is stored. */
+  async stored(): Promise<Lsn> {
+    const lsn = await flushLsn(this.server);
+    await this.#receiving.stored(lsn);
+    return lsn;
+  }
+
+  /** The receiver ends, and goes on with another server. */
+  async follow(server: PostgresServer): Promise<void> {
+    await this.#receiving.stop();
+    this.#receiving = receive(server, this.store);
+    await this.#receiving.stored(await flushLsn(server));
+  }
+
+  async stopReceiving(): Promise<void> {
+    await this.#receiving.stop();
+  }
+
+  /** The command line; the store's files are opened to the server's account afterwards. */
+  async run(args: readonly string[]): Promise<CliResult> {
+    const result = await runCli(["restore", "--store", this.url, "--log-level", "warn", ...args], { env: this.env });
+    await run("chmod", ["-R", "a+rX", this.folder]);
+    return result;
+  }
+
+  /** The restore_command as the server's account can run it. */
+  get fetchCommand(): string {
+    const flags = ["--store", this.url, "--store-retry-for", "5s"];
+    return serverRestoreCommand(flags, { env: this.env });
+  }
+
+  /** Restores, starts, and waits for what the target asks for. */
+  async restored(flags: readonly string[], until: "promoted" | "started" = "promoted"): Promise<PostgresServer> {
+    const restored = await this.server.fromDataDir(async (dataDir) => {
+      const result = await this.run(["--target-dir", dataDir, "--restore-command", this.fetchCommand, ...flags]);
+      if (result.code !== 0) throw new Error(`restore exited with ${result.code}:\n${result.stderr}`);
+    });
+    if (until === "promoted") await promoted(restored);
+    return restored;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#receiving[Symbol.asyncDispose]();
+    await this.server[Symbol.asyncDispose]();
+    await this.store.close();
+    removeTree(this.folder);
+  }
+}
+
+export async function promoted(server: PostgresServer): Promise<void> {
+  await until("the end of recovery", async () => (await server.value("SELECT pg_is_in_recovery()")) === "false");
+}
+
+/** The numbers in the table. */
+export async function rowsOf(server: PostgresServer): Promise<number[]> {
+  return (await server.sql("SELECT i FROM t ORDER BY i")).map((row) => Number(row["i"]));
+}
