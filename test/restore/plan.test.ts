@@ -12,6 +12,7 @@ import {
   type WalRoute,
 } from "../../src/restore/wal-route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
+import type { PgTime } from "../../src/wal/record-facts.ts";
 import { parseHistory, rootHistory } from "../../src/wal/timeline.ts";
 
 const MIB = 1 << 20;
@@ -97,6 +98,25 @@ describe("the backup", () => {
     expect(plan(["0/200000", "0/700000"])).toMatchObject({ backup: { id: "BB" }, landing: { lsn: lsn("0/700000") } });
     // Behind B's start but before its end: B would fail there.
     expect(plan(["0/200000", "0/540000"])).toMatchObject({ backup: { id: "A" }, landing: { lsn: lsn("0/200000") } });
+  });
+
+  test("of a moment ends before it, unless a commit before the moment is replayed as well", () => {
+    const time = (text: string): PgTime => (Date.parse(text) * 1000) as PgTime;
+    const at = (moment: string, commitLsn?: string): string => {
+      const point = { kind: "time", time: time(moment) } as const;
+      const commit = commitLsn === undefined ? {} : { commitTime: time(moment), commitLsn: lsn(commitLsn) };
+      const found = [{ lsn: lsn("0/600000"), point, inclusive: true, ...commit }];
+      const wish = parseTarget({ time: moment }, 0);
+      return planRestore({ target: wish, backups: [B, A], route: route(), landings: { found, missing: "" } }).backup.id;
+    };
+    // A ended at 1 o'clock, BB at 2.
+    expect(at("2026-11-22T03:00:00Z")).toBe("BB");
+    expect(at("2026-11-22T01:30:00Z")).toBe("A");
+    expect(at("2026-11-22T01:30:00Z", "0/590000")).toBe("BB");
+    expect(at("2026-11-22T01:30:00Z", "0/400000")).toBe("A");
+    const { message, hint } = refusal(() => at("2020-01-01T00:00:00Z"));
+    expect(message).toMatch(/^time 2020-01-01T00:00:00.000000Z lies before the end of every backup/);
+    expect(hint).toMatch(/: after it 0\/180000, the end of backup A at/);
   });
 
   test("lies on the way to the timeline", () => {
