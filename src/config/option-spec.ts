@@ -9,6 +9,7 @@ export const COMMAND_NAMES = [
   "status",
   "restore",
   "wal-fetch",
+  "wal-prefetch",
   "wal-push",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];
