@@ -28,6 +28,7 @@ export interface DecodedObject {
 /** Compression contexts and scratch space are kept per thread: creating one costs more than compressing a chunk. */
 let compressor: { readonly context: binding.CCtx; level: number } | undefined;
 let decompressor: binding.DCtx | undefined;
+let window: Uint8Array | undefined;
 let scratch = new Uint8Array(0);
 
 /** Scratch space up to this size is kept for the next call. */
@@ -90,10 +91,8 @@ export function decodeObject(
   rawBytesMax: number,
   into?: Uint8Array<ArrayBuffer>,
 ): DecodedObject {
-  const envelope = decodeEnvelope(stored, key);
-  const corrupt = (why: string, cause?: unknown): SeawallError =>
-    new SeawallError("object-corrupt", `${key}: ${why}`, { cause });
-  if (envelope.rawBytes > rawBytesMax) throw corrupt(`claims ${envelope.rawBytes} bytes, more than ${rawBytesMax}`);
+  const corrupt = corruption(key);
+  const envelope = boundedEnvelope(stored, key, rawBytesMax);
   decompressor ??= new binding.DCtx();
   const fits = into !== undefined && into.byteLength >= envelope.rawBytes;
   const raw = fits
@@ -108,4 +107,43 @@ export function decodeObject(
   if (length !== envelope.rawBytes) throw corrupt(`holds ${length} bytes where ${envelope.rawBytes} were stored`);
   if (crc32c(raw) !== envelope.rawCrc32c) throw corrupt("its CRC-32C is wrong");
   return { envelope, raw };
+}
+
+/** The same check in 128 KiB of memory, the content thrown away. */
+export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
+  const corrupt = corruption(key);
+  const envelope = boundedEnvelope(stored, key, rawBytesMax);
+  decompressor ??= new binding.DCtx();
+  window ??= new Uint8Array(binding.dStreamOutSize());
+  let rest = stored.subarray(envelope.contentOffset);
+  let length = 0;
+  let checksum = 0;
+  try {
+    for (let hint = 1; hint !== 0;) {
+      const [next, produced, consumed] = decompressor.decompressStream(window, rest);
+      if (produced === 0 && consumed === 0) throw corrupt("it ends in the midst of its content");
+      checksum = crc32c(window.subarray(0, produced), checksum);
+      length += produced;
+      rest = rest.subarray(consumed);
+      hint = next;
+    }
+  } catch (cause) {
+    // A context left in the midst of a frame would go on with it.
+    decompressor = undefined;
+    throw cause instanceof SeawallError ? cause : corrupt("its content does not decompress", cause);
+  }
+  if (rest.byteLength > 0) throw corrupt(`${rest.byteLength} bytes follow its content`);
+  if (length !== envelope.rawBytes) throw corrupt(`holds ${length} bytes where ${envelope.rawBytes} were stored`);
+  if (checksum !== envelope.rawCrc32c) throw corrupt("its CRC-32C is wrong");
+  return envelope;
+}
+
+function boundedEnvelope(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
+  const envelope = decodeEnvelope(stored, key);
+  if (envelope.rawBytes <= rawBytesMax) return envelope;
+  throw corruption(key)(`claims ${envelope.rawBytes} bytes, more than ${rawBytesMax}`);
+}
+
+function corruption(key: string): (why: string, cause?: unknown) => SeawallError {
+  return (why, cause) => new SeawallError("object-corrupt", `${key}: ${why}`, { cause });
 }
