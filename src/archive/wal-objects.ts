@@ -196,16 +196,11 @@ export interface ReadWal extends StoredFacts {
   readonly raw: Buffer;
 }
 
-export interface ReadWalOptions extends RequestOptions {
-  /** Memory to decode into, if it is large enough; `raw` is then a view of it. */
-  readonly into?: Uint8Array<ArrayBuffer> | undefined;
-}
-
 /** A sealed segment, decoded and checked; undefined when the healthy store has none. */
 export async function readSegment(
   archive: Archive,
   place: SegmentPlace,
-  options: ReadWalOptions = {},
+  options: RequestOptions = {},
 ): Promise<ReadWal | undefined> {
   return readWal(archive, segmentKey(archive.cluster, place), place, options);
 }
@@ -223,12 +218,11 @@ export async function readWal(
   archive: Archive,
   key: string,
   place: SegmentPlace,
-  options: ReadWalOptions = {},
+  options: RequestOptions = {},
 ): Promise<ReadWal | undefined> {
-  const { into, signal } = options;
-  const found = await archive.store.get(key, { signal });
+  const found = await archive.store.get(key, options);
   if (found === undefined) return undefined;
-  const { envelope, raw } = decodeObject(found.body, key, place.segmentSize, into);
+  const { envelope, raw } = decodeObject(found.body, key, place.segmentSize);
   const facts = parseFacts(archive, envelope, key, place);
   if (envelope.meta["kind"] !== "chunk" && raw.byteLength !== place.segmentSize) {
     throw new SeawallError("object-corrupt", `${key} holds ${raw.byteLength} bytes, a segment ${place.segmentSize}`);

@@ -141,6 +141,44 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     unexpectedExit: EXIT.operational,
     load: () => import("./status.ts"),
   },
+  backup: {
+    summary: "take a base backup into the store",
+    description:
+      "Streams a base backup from the server straight into the store, repacked into parts that are compressed and stored in parallel; no local disk is used. " +
+      "Every file is compared with the server's backup manifest, and the backup counts only once all WAL it needs is in the archive too: run `seawall receive` beside it, or give --with-wal. " +
+      "A backup that fails or is interrupted removes what it has stored; nothing half-done ever looks like a backup.\n\n" +
+      "On a terminal a line shows the progress, elsewhere plain lines do, and with --json one JSON object a line, all on stderr; the finished backup is the result on stdout.",
+    args: [],
+    examples: [
+      {
+        line: "seawall backup --dsn postgres://repl@db/ --store file:///var/lib/seawall",
+        does: "beside a running receiver",
+      },
+      {
+        line: "seawall backup --store 's3://wal/prod?region=eu-central-1' --checkpoint fast --with-wal",
+        does: "at once, complete in itself; PGHOST, PGUSER and .pgpass say where from",
+      },
+      {
+        line: "seawall backup --config /etc/seawall.yaml --from-standby 'host=db2,db3 user=repl' --max-rate 100MiB",
+        does: "from whichever of the two is a standby, not too fast",
+      },
+      {
+        line: "seawall backup --config /etc/seawall.yaml --json | jq -r .id",
+        does: "the id, for a script",
+      },
+    ],
+    exits: [
+      [EXIT.done, "the backup is complete, verified and stored"],
+      USAGE,
+      [EXIT.operational, "anything else that failed; the WAL it needs did not arrive in time"],
+      SERVER,
+      STORE,
+      [EXIT.damage, "damaged pages on the server, files other than the manifest says, or a foreign archive"],
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./backup.ts"),
+  },
   restore: {
     summary: "a data directory from a base backup, ready to recover to any point of the archive",
     description:
@@ -215,29 +253,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     ],
     unexpectedExit: EXIT.abortRecovery,
     load: () => import("./wal-fetch.ts"),
-  },
-  "wal-prefetch": {
-    summary: "started by wal-fetch: fetch the segments that follow, ahead of recovery",
-    description:
-      "Nobody calls it by hand: wal-fetch starts it beside a recovering server when there is more than one segment to come. It lays " +
-      "verified segments into pg_wal/.seawall and ends by itself: when recovery or the server ends, when nothing was asked for in " +
-      "30 seconds, or with SIGTERM.",
-    args: [
-      { name: "file", help: "name of the WAL file that recovery was given last" },
-      { name: "target", help: "where the server wanted it" },
-    ],
-    examples: [
-      {
-        line: "seawall wal-prefetch --store file:///var/lib/seawall 000000010000000000000003 pg_wal/RECOVERYXLOG",
-        does: "as wal-fetch starts it",
-      },
-    ],
-    exits: [
-      [EXIT.done, "always, whatever happened: wal-fetch says what is wrong"],
-      [EXIT.no, "it could not even be loaded"],
-    ],
-    unexpectedExit: EXIT.no,
-    load: () => import("./wal-prefetch.ts"),
   },
   "wal-push": {
     summary: "archive_command: verify and store one WAL file",

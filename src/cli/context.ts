@@ -13,8 +13,6 @@ export interface CommandContext {
   /** Where each setting came from, for messages. */
   readonly origins: ReadonlyMap<SettingKey, string>;
   readonly args: readonly string[];
-  /** The whole command line after the program's name, for a command that starts itself again. */
-  readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly io: Io;
   readonly log: RootLog;
@@ -59,14 +57,17 @@ export async function openPatientStore(
   return withRetry(openStore(url, { env, partRetry: retry }), retry);
 }
 
-/** How to connect to the server; pg is not loaded yet. Throws `usage`. */
-export async function connectionSettings(context: CommandContext): Promise<ConnectionSettings> {
+/** How to connect to the server of --dsn, or of another string; pg is not loaded yet. Throws `usage`. */
+export async function connectionSettings(
+  context: CommandContext,
+  conninfo = context.settings.dsn,
+): Promise<ConnectionSettings> {
   const { parseConninfo } = await import("../replication/conninfo.ts");
   const { processConninfoSources } = await import("../replication/conninfo-files.ts");
-  return parseConninfo(processConninfoSources(context.settings.dsn, context.env));
+  return parseConninfo(processConninfoSources(conninfo, context.env));
 }
 
-/** The store that receive, wal-fetch and wal-push cannot do without; the loader has seen to it. */
+/** The store that most commands cannot do without; the loader has seen to it. */
 export function requiredStore(context: CommandContext): string {
   if (context.settings.store === undefined) throw new SeawallError("internal", "no store");
   return context.settings.store;

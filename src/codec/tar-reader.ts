@@ -208,7 +208,8 @@ function pathIn(block: Buffer): string {
   const prefix = isPosix ? textIn(block, "prefix") : Buffer.alloc(0);
   const name = textIn(block, "name");
   const whole = prefix.length === 0 ? name : Buffer.concat([prefix, Buffer.from("/"), name]);
-  const path = pathFromBytes(whole);
+  // PostgreSQL names a few directories from the data directory on (basebackup.c: "./pg_wal/archive_status").
+  const path = pathFromBytes(whole).replace(/^\.\/(?=.)/s, "");
   // tar writes directories with a slash at the end.
   return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
 }

@@ -7,9 +7,9 @@ export const COMMAND_NAMES = [
   "slot drop",
   "check",
   "status",
+  "backup",
   "restore",
   "wal-fetch",
-  "wal-prefetch",
   "wal-push",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];

@@ -19,6 +19,7 @@ import {
   text,
   type ListenAddress,
 } from "./types.ts";
+import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 
@@ -32,18 +33,9 @@ const HOUR = 60 * MINUTE;
 
 const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
-const WITH_SERVER: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
-const WITH_SLOT = WITH_SERVER;
-const WITH_STORE: readonly CommandName[] = [
-  "receive",
-  "check",
-  "status",
-  "restore",
-  "wal-fetch",
-  "wal-prefetch",
-  "wal-push",
-];
-const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
+const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
+const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
+const WITH_STORE: readonly CommandName[] = ["receive", "check", "status", "backup", "restore", "wal-fetch", "wal-push"];
 
 /** What a cluster may be called: it is a part of every key. */
 export const clusterName = nameMatching(
@@ -63,7 +55,7 @@ export const OPTIONS = {
   store: option(storeUrl, {
     name: "store",
     commands: WITH_STORE,
-    requiredBy: ["receive", "wal-fetch", "wal-prefetch", "wal-push"],
+    requiredBy: ["receive", "backup", "wal-fetch", "wal-push"],
     help: "where the archive lives",
     more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
   }),
@@ -173,15 +165,15 @@ export const OPTIONS = {
   }),
   compressLevel: option(integer({ min: 1, max: 19 }), {
     name: "compress-level",
-    commands: ["receive", "wal-push"],
+    commands: ["receive", "backup", "wal-push"],
     default: 1,
     help: "zstd level",
   }),
   compressThreads: option(integer({ min: 1, max: 16 }), {
     name: "compress-threads",
-    commands: RECEIVE,
+    commands: ["receive", "backup"],
     default: 2,
-    help: "threads that compress complete segments",
+    help: "threads that compress complete segments, or a backup's parts",
   }),
   chunksInFlight: option(integer({ min: 1, max: 64 }), {
     name: "chunks-in-flight",
@@ -235,26 +227,13 @@ export const OPTIONS = {
     help: "how long a store request is tried again before it counts as failed",
     more: "For `receive` a failed request is not the end: it reconnects and resumes. For `wal-fetch` it is how long recovery waits for the store before it stops.",
   }),
-  prefetch: option(boolean, {
-    name: "prefetch",
-    commands: RESTORE_COMMAND,
-    default: true,
-    help: "have a process beside the recovering server fetch the segments that follow",
-    more: "They wait in `pg_wal/.seawall` of that server and are gone when its recovery ends.",
-  }),
-  prefetchMaxBytes: option(bytes({ min: MIB, max: 2 ** 40 }), {
-    name: "prefetch-max",
-    commands: RESTORE_COMMAND,
-    default: 256 * MIB,
-    help: "most bytes of prefetched segments; 64 segments at most, none when not one fits",
-    more: "As much again stays free on the disk of pg_wal: with less, nothing is prefetched.",
-  }),
   noLoop: option(boolean, {
     name: "no-loop",
     commands: RECEIVE,
     default: false,
     help: "exit when the connection is lost instead of reconnecting",
   }),
+  ...BACKUP_OPTIONS,
   ...RESTORE_OPTIONS,
 } as const;
 

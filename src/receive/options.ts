@@ -11,6 +11,8 @@ export interface ReceiverOptions {
   /** Undefined: stream without a slot. */
   readonly slot: string | undefined;
   readonly createSlot: boolean;
+  /** The slot lives as long as the connection: it is made anew for each. */
+  readonly temporarySlot?: boolean | undefined;
   /** 0 for a synchronous standby: ship as soon as there is anything. */
   readonly shipIntervalMs: number;
   readonly statusIntervalMs: number;

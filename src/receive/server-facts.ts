@@ -104,6 +104,7 @@ async function storeHistory(
 export interface SlotOptions {
   readonly name: string;
   readonly create: boolean;
+  readonly temporary?: boolean | undefined;
   readonly log: Log;
 }
 
@@ -114,6 +115,10 @@ export interface SlotOptions {
  */
 export async function ensureSlot(connection: ReplicationConnection, options: SlotOptions): Promise<Lsn | undefined> {
   const { name, create, log } = options;
+  if (options.temporary === true) {
+    await connection.createPhysicalSlot(name, { reserveWal: true, temporary: true });
+    return (await connection.readSlot(name))?.restartLsn;
+  }
   const found = await connection.readSlot(name);
   if (found?.restartLsn !== undefined) return found.restartLsn;
   if (!create) {

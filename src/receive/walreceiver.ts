@@ -92,7 +92,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const createdAt = new Date(state.nowMs()).toISOString();
   const identity = { systemIdentifier, segmentSize, pgMajor: major, createdAt };
   const archive = await openArchiveFor(store, cluster, identity, { signal: early });
-  const slot = { create: options.createSlot, log };
+  const slot = { create: options.createSlot, temporary: options.temporarySlot === true, log };
   const slotRestartLsn =
     options.slot === undefined ? undefined : await ensureSlot(connection, { name: options.slot, ...slot });
   const history = await followHistories(connection, archive, server.timeline, early);

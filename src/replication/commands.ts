@@ -135,6 +135,7 @@ export async function readResult(session: WireSession, doing: string, first?: Re
         if (failure !== undefined) throw failure;
         return { columns, rows, tag };
       case "copy-both":
+      case "copy-out":
       case "copy-done":
       case "notice":
       case "parameter":

@@ -31,6 +31,8 @@ import {
   unexpected,
 } from "./commands.ts";
 import type { Opened } from "./attempt.ts";
+import { type BaseBackupStream, startBaseBackup } from "./base-backup.ts";
+import type { BaseBackupOptions } from "./base-backup-command.ts";
 import { openConnection } from "./connect.ts";
 import { type ErrorContext, fromServer, fromSocket, lostConnection } from "./errors.ts";
 import { serverVersionNumber } from "./session-attrs.ts";
@@ -61,7 +63,7 @@ export class ReplicationConnection implements AsyncDisposable {
   readonly #session: WireSession;
   readonly #settings: ConnectionSettings;
   readonly #options: ConnectionOptions;
-  #stream: WalStream | undefined;
+  #stream: { readonly reusable: boolean } | undefined;
   #busy = false;
 
   private constructor(session: WireSession, settings: ConnectionSettings, options: ConnectionOptions) {
@@ -199,6 +201,22 @@ export class ReplicationConnection implements AsyncDisposable {
     });
   }
 
+  /**
+   * Starts a base backup; waits for the checkpoint that it begins with, however long that takes. An abort destroys the
+   * connection, now or while data is pulled. Throws `server-…`, `backup-page-checksum`; some of these come with a pull.
+   */
+  async baseBackup(
+    options: BaseBackupOptions & { readonly signal?: AbortSignal | undefined },
+  ): Promise<BaseBackupStream> {
+    return await this.#inTurn("BASE_BACKUP", undefined, 0, async (session) => {
+      const unwatch = session.watch(options.signal);
+      const { serverVersion } = this;
+      const stream = await startBaseBackup(session, options, { serverVersion, unwatch });
+      this.#stream = stream;
+      return stream;
+    });
+  }
+
   /** Says goodbye and closes; safe at any time, never throws. A stream under way is cut off: `stop` it first. */
   async close(): Promise<void> {
     await this.#session.close();
@@ -232,7 +250,10 @@ export class ReplicationConnection implements AsyncDisposable {
     const session = this.#session;
     session.refuseClosed();
     invariant(!this.#busy, "two commands at once on one replication connection");
-    invariant(this.#stream === undefined || this.#stream.reusable, "a command while WAL is being streamed");
+    invariant(
+      this.#stream === undefined || this.#stream.reusable,
+      "a command while WAL or a base backup is being streamed",
+    );
     this.#busy = true;
     session.context = { ...session.context, slot };
     const onLate = (): void =>

@@ -121,8 +121,28 @@ const SERVER_ROWS: readonly ServerRow[] = [
     hint: (_error, { slot }) =>
       `Choose another --slot; SELECT slot_type FROM pg_replication_slots WHERE slot_name = ${literal(slot ?? "seawall")}; shows its type.`,
   },
-  { code: "server-wal-level", sqlstate: /^55000$/, text: /wal_level/ },
+  { code: "server-wal-level", sqlstate: /^55000$/, text: /wal_level|WAL level not sufficient/ },
   { code: "slots-full", sqlstate: /^55000$/, text: /max_replication_slots/ },
+  // Base backups
+  {
+    code: "backup-page-checksum",
+    sqlstate: /^XX001$/,
+    routine: /^(perform_base_backup|SendBaseBackup)$/,
+    text: /checksum verification failure/,
+  },
+  {
+    code: "server-error",
+    sqlstate: /^XX000$/,
+    text: /too long for tar format/,
+    hint: () =>
+      "The replication protocol sends tar: file names and tablespace locations of 100 bytes or more do not fit.",
+  },
+  {
+    code: "server-error",
+    sqlstate: /^(0A000|42601)$/,
+    text: /compression is not supported by this build|does not support compression/,
+    hint: () => "The server was built without that library: use --network-compression none, or the other one.",
+  },
   // Where to start
   {
     code: "wal-removed",

@@ -23,16 +23,19 @@ export type Reply =
   | { readonly kind: "notice"; readonly text: string }
   | { readonly kind: "parameter"; readonly name: string; readonly value: string }
   | { readonly kind: "copy-both" }
+  | { readonly kind: "copy-out" }
   | { readonly kind: "copy-done" }
   /** A message of the protocol that no command of ours is answered with. */
   | { readonly kind: "stray"; readonly name: string };
 
 const COPY_BOTH_RESPONSE = 0x57;
+const COPY_OUT_RESPONSE = 0x48;
 const DATA_ROW = 0x44;
 
 /** Parses one whole message. Throws `server-protocol` when it does not hold together. */
 export function parseReply(code: number, packet: Buffer): Reply {
   if (code === COPY_BOTH_RESPONSE) return { kind: "copy-both" };
+  if (code === COPY_OUT_RESPONSE) return { kind: "copy-out" };
   if (code === DATA_ROW) return { kind: "row", fields: dataRowFields(packet) };
   let message: BackendMessage | undefined;
   try {

@@ -216,6 +216,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
       case "error":
         throw await this.#failed(reply.error);
       case "copy-both":
+      case "copy-out":
       case "notice":
       case "parameter":
       case "ready":

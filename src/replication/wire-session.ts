@@ -35,6 +35,8 @@ export class WireSession {
   readonly parameters: Map<string, string>;
   /** For messages; commands add the slot they are about. */
   context: ErrorContext;
+  /** Hears notices instead of whoever made the connection: what a command under way has to say. */
+  commandNotices: ((text: string) => void) | undefined;
   readonly #socket: Duplex;
   readonly #framer = new MessageFramer();
   readonly #onNotice: ((text: string) => void) | undefined;
@@ -152,7 +154,8 @@ export class WireSession {
       throw this.broken(error);
     }
     if (reply.kind === "notice") {
-      this.#onNotice?.(`${this.context.server}: ${reply.text}`);
+      if (this.commandNotices !== undefined) this.commandNotices(reply.text);
+      else this.#onNotice?.(`${this.context.server}: ${reply.text}`);
       return undefined;
     }
     if (reply.kind === "parameter") {

@@ -157,6 +157,10 @@ function tampered(entry: Entry, changes: Readonly<Record<number, string | Buffer
 const NAMED = (name: string): Buffer =>
   tampered(file("x", ""), { 0: Buffer.concat([Buffer.from(name), Buffer.alloc(9)]) });
 
+test("a path from the data directory on loses its dot, as PostgreSQL sends ./pg_wal/archive_status", () => {
+  expect(readTar([NAMED("./pg_wal/x")])[0]?.header.path).toBe("pg_wal/x");
+});
+
 describe("refused", () => {
   test.each<[string, Buffer, RegExp]>([
     ["a path that climbs", NAMED("base/../../etc/passwd"), /"base\/\.\.\/\.\.\/etc\/passwd" contains "\.\."/],
@@ -164,7 +168,10 @@ describe("refused", () => {
     ["an absolute path", NAMED("/etc/passwd"), /is absolute/],
     ["an empty path", NAMED(""), /is empty/],
     ["an empty part", NAMED("base//1"), /an empty part/],
-    ["a dot", NAMED("./base"), /contains "\."/],
+    ["a dot", NAMED("base/./1"), /contains "\."/],
+    ["two dots in front", NAMED("././base"), /contains "\."/],
+    ["nothing but a dot", NAMED("."), /contains "\."/],
+    ["an absolute path behind a dot", NAMED(".//etc/passwd"), /is absolute/],
     ["a hard link", tampered(file("x", ""), { 156: "1", 157: "/etc/passwd" }), /type "1"/],
     ["a character device", tampered(file("x", ""), { 156: "3" }), /type "3"/],
     ["a block device", tampered(file("x", ""), { 156: "4" }), /type "4"/],

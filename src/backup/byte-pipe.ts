@@ -1,0 +1,55 @@
+/** From somebody who writes to somebody who iterates, with a ceiling between them: how the manifest gets into the store. */
+import { crc32c } from "@node-rs/crc32";
+import { SeawallError } from "../errors.ts";
+
+const QUEUED_BYTES_MAX = 1 << 20;
+
+export class BytePipe {
+  bytes = 0;
+  crc32c = 0;
+  readonly #signal: AbortSignal;
+  readonly #queue: Uint8Array[] = [];
+  #queuedBytes = 0;
+  #ended = false;
+  #wakeReader: (() => void) | undefined;
+  #wakeWriter: (() => void) | undefined;
+
+  /** If whoever iterates gives up, abort the signal, or the writer waits for ever. */
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    signal.addEventListener("abort", () => this.#wakeWriter?.(), { once: true });
+  }
+
+  /** Copies `chunk`; waits while too much is queued. Throws `aborted`. */
+  async write(chunk: Uint8Array): Promise<void> {
+    while (this.#queuedBytes >= QUEUED_BYTES_MAX && !this.#signal.aborted) {
+      await new Promise<void>((resolve) => (this.#wakeWriter = resolve));
+    }
+    if (this.#signal.aborted) {
+      throw new SeawallError("aborted", "storing the manifest was cancelled", { cause: this.#signal.reason });
+    }
+    const copy = Uint8Array.from(chunk);
+    this.bytes += copy.length;
+    this.crc32c = crc32c(copy, this.crc32c);
+    this.#queuedBytes += copy.length;
+    this.#queue.push(copy);
+    this.#wakeReader?.();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wakeReader?.();
+  }
+
+  async *body(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const chunk = this.#queue.shift();
+      if (chunk !== undefined) {
+        this.#queuedBytes -= chunk.length;
+        this.#wakeWriter?.();
+        yield chunk;
+      } else if (this.#ended) return;
+      else await new Promise<void>((resolve) => (this.#wakeReader = resolve));
+    }
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * The data of a base backup, event by event, to where it belongs: archives are decompressed and parsed as tar, each entry
+ * goes into a part and into the ledger of files; the manifest goes into the store and is held against that ledger.
+ */
+import { type ManifestFacts, ManifestReader } from "../archive/backup-manifest.ts";
+import { type Inflater, startInflating } from "../codec/inflate.ts";
+import { type TarHeader } from "../codec/tar.ts";
+import { TarScanner } from "../codec/tar-reader.ts";
+import { SeawallError, assertNever } from "../errors.ts";
+import type { BackupTablespaceSent } from "../replication/base-backup-command.ts";
+import type { BaseBackupStream } from "../replication/base-backup.ts";
+import type { Lsn } from "../wal/lsn.ts";
+import type { BytePipe } from "./byte-pipe.ts";
+import type { FileLedger } from "./file-ledger.ts";
+import type { BackupProgress } from "./options.ts";
+import type { Parts } from "./parts.ts";
+
+export interface IntakeOptions {
+  readonly compression: "none" | "zstd" | "gzip";
+  readonly parts: Parts;
+  readonly ledger: FileLedger;
+  readonly manifest: BytePipe;
+  readonly progress: BackupProgress;
+}
+
+export interface TakenIn {
+  readonly stopLsn: Lsn;
+  readonly manifest: ManifestFacts;
+  /** Sums of file sizes by tablespace OID. */
+  readonly tablespaceBytes: ReadonlyMap<number, number>;
+}
+
+/** Reads the stream to its end. Everything has been handed on then, and every file compared with the manifest. */
+export async function takeIn(stream: BaseBackupStream, options: IntakeOptions): Promise<TakenIn> {
+  const { parts, ledger, manifest, progress } = options;
+  const tablespaceBytes = new Map<number, number>();
+  const manifestReader = new ManifestReader("the server's backup manifest", {
+    onFile: (file) => ledger.compare(file),
+  });
+  let archive: ArchiveIntake | undefined;
+  const endArchive = async (): Promise<void> => {
+    await archive?.end();
+    if (archive?.tablespace !== undefined) tablespaceBytes.set(archive.tablespace, archive.fileBytes);
+    archive = undefined;
+    await parts.endArchive();
+  };
+  let inManifest = false;
+  for (let event = await stream.next(); event !== undefined; event = await stream.next()) {
+    switch (event.kind) {
+      case "archive":
+        await endArchive();
+        archive = new ArchiveIntake(event.tablespace, options);
+        await parts.beginArchive(event.tablespace.oid ?? null);
+        progress.tablespace = event.tablespace.oid === undefined ? undefined : event.tablespace.path;
+        break;
+      case "manifest":
+        await endArchive();
+        inManifest = true;
+        break;
+      case "data":
+        if (inManifest) {
+          manifestReader.push(event.bytes);
+          await manifest.write(event.bytes);
+        } else if (archive !== undefined) await archive.take(event.bytes);
+        break;
+      case "end": {
+        if (event.timeline !== stream.start.timeline) throw changedTimeline(stream, event.timeline);
+        manifest.end();
+        const facts = manifestReader.end();
+        ledger.finish();
+        return { stopLsn: event.stopLsn, manifest: facts, tablespaceBytes };
+      }
+      default:
+        assertNever(event);
+    }
+  }
+  throw new SeawallError("server-protocol", "the base backup ended without its end");
+}
+
+function changedTimeline(stream: BaseBackupStream, timeline: number): SeawallError {
+  return new SeawallError(
+    "server-error",
+    `the server went from timeline ${stream.start.timeline} to ${timeline} during the backup`,
+    { hint: "It was promoted meanwhile: take the backup again." },
+  );
+}
+
+/** One archive: of a tablespace, or of the data directory. */
+class ArchiveIntake {
+  readonly tablespace: number | undefined;
+  fileBytes = 0;
+  readonly #prefix: string;
+  readonly #options: IntakeOptions;
+  readonly #inflater: Inflater;
+  readonly #scanner = new TarScanner();
+
+  constructor(tablespace: BackupTablespaceSent, options: IntakeOptions) {
+    this.tablespace = tablespace.oid;
+    this.#prefix = tablespace.oid === undefined ? "" : `pg_tblspc/${tablespace.oid}/`;
+    this.#options = options;
+    this.#inflater = startInflating(options.compression);
+  }
+
+  async take(bytes: Uint8Array): Promise<void> {
+    // Without compression: no iterator in between.
+    if (this.#options.compression === "none") return this.#takeTar(bytes);
+    for await (const piece of this.#inflater.push(bytes)) await this.#takeTar(piece);
+  }
+
+  async end(): Promise<void> {
+    for await (const piece of this.#inflater.end()) await this.#takeTar(piece);
+    this.#scanner.end();
+  }
+
+  async #takeTar(bytes: Uint8Array): Promise<void> {
+    const { parts, ledger, progress } = this.#options;
+    this.#scanner.feed(bytes);
+    for (let event = this.#scanner.next(); event !== undefined; event = this.#scanner.next()) {
+      switch (event.kind) {
+        case "entry":
+          await this.#begin(event.header);
+          break;
+        case "data":
+          ledger.data(event.bytes);
+          await parts.data(event.bytes);
+          break;
+        case "entry-end":
+          await parts.endEntry();
+          await ledger.end();
+          break;
+      }
+    }
+    progress.bytes += bytes.length;
+    progress.files = ledger.files;
+    progress.storedBytes = parts.storedBytes;
+  }
+
+  async #begin(header: TarHeader): Promise<void> {
+    const part = await this.#options.parts.beginEntry(header);
+    this.#options.ledger.begin(header, `${this.#prefix}${header.path}`, part);
+    this.fileBytes += header.size;
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The objects of one backup on their way into the store: streamed, several at a time, each looked at again once it is
+ * stored. The first that fails ends the backup; `discard` removes what was written.
+ */
+import { SeawallError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+
+/** Streamed objects at the same time: the file index, the parts under way, and those that are ending. */
+const UPLOADS_IN_FLIGHT_MAX = 5;
+/** Memory of an upload to S3 is the product of these two. */
+const PART_BYTES = 8 << 20;
+const PARTS_IN_FLIGHT = 3;
+
+export class Uploads {
+  readonly #store: Store;
+  readonly #broken: AbortController;
+  readonly #inFlight = new Set<Promise<void>>();
+  readonly #keys: string[] = [];
+
+  /** `broken` is aborted with the error of the first upload that fails. */
+  constructor(store: Store, broken: AbortController) {
+    this.#store = store;
+    this.#broken = broken;
+  }
+
+  /**
+   * Begins to store `body` under `key` once few enough others are under way. `storedBytes` is asked for when the body has
+   * ended. Resolves when the upload has begun; throws why an earlier one failed.
+   */
+  async begin(key: string, body: AsyncIterable<Uint8Array>, storedBytes: () => number): Promise<void> {
+    while (this.#inFlight.size >= UPLOADS_IN_FLIGHT_MAX) await Promise.race(this.#inFlight);
+    this.#broken.signal.throwIfAborted();
+    this.#keys.push(key);
+    const upload = this.#storeStream(key, body, storedBytes)
+      .catch((error: unknown) => this.#broken.abort(error))
+      .finally(() => this.#inFlight.delete(upload));
+    this.#inFlight.add(upload);
+  }
+
+  /** A document: small, in one piece. */
+  async put(key: string, bytes: Uint8Array): Promise<void> {
+    this.#broken.signal.throwIfAborted();
+    this.#keys.push(key);
+    const result = await this.#store.put(key, bytes, { signal: this.#broken.signal });
+    if (result === "exists") throw conflict(key);
+    await this.#confirm(key, bytes.length);
+  }
+
+  /** Everything begun is stored; throws why one was not. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#inFlight);
+    this.#broken.signal.throwIfAborted();
+  }
+
+  /** Removes what was stored, last written first: the document, if it was reached, goes before what it speaks of. */
+  async discard(signal: AbortSignal): Promise<void> {
+    await Promise.all(this.#inFlight);
+    const keys = [...this.#keys].reverse();
+    for (const part of [keys.slice(0, 1), keys.slice(1)]) await this.#store.delete(part, { signal });
+  }
+
+  async #storeStream(key: string, body: AsyncIterable<Uint8Array>, storedBytes: () => number): Promise<void> {
+    const { signal } = this.#broken;
+    const options = { signal, partBytes: PART_BYTES, partsInFlight: PARTS_IN_FLIGHT };
+    if ((await this.#store.putStream(key, body, options)) === "exists") throw conflict(key);
+    await this.#confirm(key, storedBytes());
+  }
+
+  async #confirm(key: string, bytes: number): Promise<void> {
+    const seen = await this.#store.head(key, { signal: this.#broken.signal });
+    if (seen?.bytes === bytes) return;
+    throw new SeawallError(
+      "store-lied",
+      `${this.#store.description} confirmed ${key} with ${bytes} bytes but has ${seen?.bytes ?? "none"}`,
+    );
+  }
+}
+
+/** The id of a backup is random: nobody else writes below it. */
+function conflict(key: string): SeawallError {
+  return new SeawallError("segment-conflict", `${key} is there already, although its backup has just begun`);
+}

@@ -1,0 +1,99 @@
+/**
+ * Decompressing a stream as it arrives: what a server compressed for the network. Bytes in any split, views out.
+ */
+import { constants, createGunzip } from "node:zlib";
+import binding from "zstd-napi/binding.js";
+import { SeawallError } from "../errors.ts";
+
+export interface Inflater {
+  /** What these bytes give; each view is valid until the next, and `bytes` is borrowed until the iteration has ended. */
+  push(bytes: Uint8Array): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+  /** The last of it; throws `server-protocol` when the stream is cut off. */
+  end(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+const OUTPUT_BYTES = 256 << 10;
+
+export function startInflating(compression: "none" | "zstd" | "gzip"): Inflater {
+  switch (compression) {
+    case "none":
+      return { push: (bytes) => [bytes], end: () => [] };
+    case "zstd":
+      return new ZstdInflater();
+    case "gzip":
+      return new GzipInflater();
+  }
+}
+
+class ZstdInflater implements Inflater {
+  readonly #context = new binding.DCtx();
+  readonly #output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
+  #atBorder = true;
+
+  *push(bytes: Uint8Array): Generator<Uint8Array> {
+    for (let at = 0; at < bytes.length;) {
+      const [left, produced, consumed] = this.#step(bytes.subarray(at));
+      at += consumed;
+      this.#atBorder = left === 0;
+      if (produced > 0) yield this.#output.subarray(0, produced);
+      // All input is in, but zstd may hold more output than fitted.
+      if (at === bytes.length && produced === OUTPUT_BYTES) yield* this.#rest();
+    }
+  }
+
+  *end(): Generator<Uint8Array> {
+    yield* this.#rest();
+    if (!this.#atBorder) throw broken("is cut off");
+  }
+
+  *#rest(): Generator<Uint8Array> {
+    while (!this.#atBorder) {
+      const [left, produced] = this.#step(new Uint8Array(0));
+      this.#atBorder = left === 0;
+      if (produced === 0) return;
+      yield this.#output.subarray(0, produced);
+    }
+  }
+
+  #step(input: Uint8Array): [number, number, number] {
+    try {
+      return this.#context.decompressStream(this.#output, input);
+    } catch (cause) {
+      throw broken("does not decompress", cause);
+    }
+  }
+}
+
+/** In Node's thread pool; what comes out late comes with the next push, or the end. */
+class GzipInflater implements Inflater {
+  readonly #gunzip = createGunzip({ chunkSize: OUTPUT_BYTES, finishFlush: constants.Z_FINISH });
+  readonly #ready: Uint8Array[] = [];
+  #error: Error | undefined;
+
+  constructor() {
+    this.#gunzip.on("data", (chunk: Uint8Array) => this.#ready.push(chunk));
+    this.#gunzip.on("error", (error: Error) => (this.#error ??= error));
+  }
+
+  async *push(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+    await new Promise<void>((resolve) => this.#gunzip.write(bytes, () => resolve()));
+    yield* this.#drain();
+  }
+
+  async *end(): AsyncGenerator<Uint8Array> {
+    await new Promise<void>((resolve) => {
+      this.#gunzip.once("close", resolve);
+      this.#gunzip.end();
+    });
+    yield* this.#drain();
+  }
+
+  *#drain(): Generator<Uint8Array> {
+    if (this.#error !== undefined) throw broken("does not decompress", this.#error);
+    yield* this.#ready.splice(0);
+  }
+}
+
+function broken(why: string, cause?: unknown): SeawallError {
+  return new SeawallError("server-protocol", `an archive that the server compressed ${why}`, { cause });
+}
