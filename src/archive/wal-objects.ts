@@ -196,11 +196,16 @@ export interface ReadWal extends StoredFacts {
   readonly raw: Buffer;
 }
 
+export interface ReadWalOptions extends RequestOptions {
+  /** Memory to decode into, if it is large enough; `raw` is then a view of it. */
+  readonly into?: Uint8Array<ArrayBuffer> | undefined;
+}
+
 /** A sealed segment, decoded and checked; undefined when the healthy store has none. */
 export async function readSegment(
   archive: Archive,
   place: SegmentPlace,
-  options: RequestOptions = {},
+  options: ReadWalOptions = {},
 ): Promise<ReadWal | undefined> {
   return readWal(archive, segmentKey(archive.cluster, place), place, options);
 }
@@ -218,11 +223,12 @@ export async function readWal(
   archive: Archive,
   key: string,
   place: SegmentPlace,
-  options: RequestOptions = {},
+  options: ReadWalOptions = {},
 ): Promise<ReadWal | undefined> {
-  const found = await archive.store.get(key, options);
+  const { into, signal } = options;
+  const found = await archive.store.get(key, { signal });
   if (found === undefined) return undefined;
-  const { envelope, raw } = decodeObject(found.body, key, place.segmentSize);
+  const { envelope, raw } = decodeObject(found.body, key, place.segmentSize, into);
   const facts = parseFacts(archive, envelope, key, place);
   if (envelope.meta["kind"] !== "chunk" && raw.byteLength !== place.segmentSize) {
     throw new SeawallError("object-corrupt", `${key} holds ${raw.byteLength} bytes, a segment ${place.segmentSize}`);

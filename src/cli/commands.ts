@@ -254,6 +254,29 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     unexpectedExit: EXIT.abortRecovery,
     load: () => import("./wal-fetch.ts"),
   },
+  "wal-prefetch": {
+    summary: "started by wal-fetch: fetch the segments that follow, ahead of recovery",
+    description:
+      "Nobody calls it by hand: wal-fetch starts it beside a recovering server when there is more than one segment to come. It lays " +
+      "verified segments into pg_wal/.seawall and ends by itself: when recovery or the server ends, when nothing was asked for in " +
+      "30 seconds, or with SIGTERM.",
+    args: [
+      { name: "file", help: "name of the WAL file that recovery was given last" },
+      { name: "target", help: "where the server wanted it" },
+    ],
+    examples: [
+      {
+        line: "seawall wal-prefetch --store file:///var/lib/seawall 000000010000000000000003 pg_wal/RECOVERYXLOG",
+        does: "as wal-fetch starts it",
+      },
+    ],
+    exits: [
+      [EXIT.done, "always, whatever happened: wal-fetch says what is wrong"],
+      [EXIT.no, "it could not even be loaded"],
+    ],
+    unexpectedExit: EXIT.no,
+    load: () => import("./wal-prefetch.ts"),
+  },
   "wal-push": {
     summary: "archive_command: verify and store one WAL file",
     description:

@@ -13,6 +13,8 @@ export interface CommandContext {
   /** Where each setting came from, for messages. */
   readonly origins: ReadonlyMap<SettingKey, string>;
   readonly args: readonly string[];
+  /** The whole command line after the program's name, for a command that starts itself again. */
+  readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly io: Io;
   readonly log: RootLog;

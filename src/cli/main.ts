@@ -9,7 +9,8 @@ const args = process.argv.slice(2);
 const WAL_FILE = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?$/;
 const isRestoreCommand =
   args.includes("wal-fetch") || (args.some((arg) => WAL_FILE.test(arg)) && !args.includes("wal-push"));
-const failureExit = isRestoreCommand ? 200 : 3;
+// A postmaster that is process 1 adopts the prefetcher, and takes other statuses than 0 and 1 for a crash of its child.
+const failureExit = args[0] === "wal-prefetch" ? 1 : isRestoreCommand ? 200 : 3;
 process.exitCode = failureExit;
 
 const fail = (error: unknown): void => {
@@ -28,7 +29,7 @@ try {
   const { runProgram } = await import("./program.ts");
   const { processIo } = await import("./io.ts");
   const { listenForSignals } = await import("./signals.ts");
-  const usageExit = isRestoreCommand ? failureExit : 2;
+  const usageExit = failureExit === 3 ? 2 : failureExit;
   const io = processIo();
   const exit = await runProgram({ args, env: process.env, io, signals: listenForSignals(io), usageExit });
   // Not process.exitCode alone: a stray handle must not keep a finished command alive.

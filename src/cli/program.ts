@@ -79,7 +79,7 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
     });
     log = createLog({ level: settings.logLevel, format: settings.logFormat, buffered: spec.daemon === true });
     const { run } = await spec.load();
-    return await run({ settings, origins, args: parsed.args, env, io, log, signals });
+    return await run({ settings, origins, args: parsed.args, argv: input.args, env, io, log, signals });
   } catch (error) {
     const interrupted = signals.exit();
     if (interrupted !== undefined && error instanceof SeawallError && error.code === "aborted") return interrupted;

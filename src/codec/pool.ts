@@ -158,7 +158,10 @@ export class CodecPool {
   #hire(): Hand {
     // Under the test runner this file is TypeScript, which a worker cannot load: the built one can.
     const here = import.meta.url;
-    const worker = new Worker(new URL(here.endsWith(".ts") ? "../../dist/codec/worker.js" : "./worker.js", here));
+    const worker = new Worker(new URL(here.endsWith(".ts") ? "../../dist/codec/worker.js" : "./worker.js", here), {
+      // Its work lies in shared memory: a young generation as large as the main thread's would only be resident for nothing.
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+    });
     worker.unref();
     const hand: Hand = { worker, waiting: new Map() };
     worker.on("message", (reply: CodecReply) => {

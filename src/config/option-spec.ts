@@ -10,6 +10,7 @@ export const COMMAND_NAMES = [
   "backup",
   "restore",
   "wal-fetch",
+  "wal-prefetch",
   "wal-push",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];

@@ -35,7 +35,17 @@ const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
 const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
-const WITH_STORE: readonly CommandName[] = ["receive", "check", "status", "backup", "restore", "wal-fetch", "wal-push"];
+const WITH_STORE: readonly CommandName[] = [
+  "receive",
+  "check",
+  "status",
+  "backup",
+  "restore",
+  "wal-fetch",
+  "wal-prefetch",
+  "wal-push",
+];
+const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
 /** What a cluster may be called: it is a part of every key. */
 export const clusterName = nameMatching(
@@ -55,7 +65,7 @@ export const OPTIONS = {
   store: option(storeUrl, {
     name: "store",
     commands: WITH_STORE,
-    requiredBy: ["receive", "backup", "wal-fetch", "wal-push"],
+    requiredBy: ["receive", "backup", "wal-fetch", "wal-prefetch", "wal-push"],
     help: "where the archive lives",
     more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
   }),
@@ -226,6 +236,20 @@ export const OPTIONS = {
     default: 2 * MINUTE,
     help: "how long a store request is tried again before it counts as failed",
     more: "For `receive` a failed request is not the end: it reconnects and resumes. For `wal-fetch` it is how long recovery waits for the store before it stops.",
+  }),
+  prefetch: option(boolean, {
+    name: "prefetch",
+    commands: RESTORE_COMMAND,
+    default: true,
+    help: "have a process beside the recovering server fetch the segments that follow",
+    more: "They wait in `pg_wal/.seawall` of that server and are gone when its recovery ends.",
+  }),
+  prefetchMaxBytes: option(bytes({ min: MIB, max: 2 ** 40 }), {
+    name: "prefetch-max",
+    commands: RESTORE_COMMAND,
+    default: 256 * MIB,
+    help: "most bytes of prefetched segments; 64 segments at most, none when not one fits",
+    more: "As much again stays free on the disk of pg_wal: with less, nothing is prefetched.",
   }),
   noLoop: option(boolean, {
     name: "no-loop",

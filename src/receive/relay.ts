@@ -5,22 +5,19 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
-import { mapBounded } from "../archive/bounded.ts";
 import { gapsPrefix, parseWalKey, type SegmentPlace, segmentKey, walPrefix } from "../archive/keys.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTail } from "../archive/tail.ts";
 import { findTip } from "../archive/tip.ts";
 import { putChunk } from "../archive/wal-objects.ts";
 import { crc32cOf } from "../store/crc.ts";
-import { decodeObject } from "../codec/object.ts";
+import { checkObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, addBytes, segmentStart } from "../wal/lsn.ts";
 import { TailLevels } from "./tail-merge.ts";
 
-/** Segments read, checked and on their way at a time: each is held in memory twice, stored and decoded. */
-const SEGMENTS_IN_FLIGHT = 2;
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
@@ -88,11 +85,8 @@ export class Relay {
     await this.#copyPlain(local, signal);
     const spooled = await listSpooled(local, signal);
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
-    // The first one alone: a hole must never precede everything the store has.
-    const first = waiting.slice(0, 1);
-    for (const batch of [first, waiting.slice(1)]) {
-      await mapBounded(batch, SEGMENTS_IN_FLIGHT, (object) => this.#copyWal(local, remote, object, signal));
-    }
+    // In order, so that a hole never precedes what the store has; one at a time, since each is held in memory.
+    for (const object of waiting) await this.#copyWal(local, remote, object, signal);
     await this.#thinOut(spooled, signal);
     const uploadedLsn = await this.#copyTail(local, remote, signal);
     if (uploadedLsn !== undefined) observer.uploaded(uploadedLsn);
@@ -118,13 +112,8 @@ export class Relay {
     const { segmentSize } = local.identity;
     const found = await local.store.get(object.key, { signal });
     if (found === undefined) return;
-    const { raw, envelope } = decodeObject(found.body, object.key, segmentSize);
-    const encoded = {
-      stored: Uint8Array.from(found.body),
-      storedCrc32c: crc32cOf(found.body),
-      rawCrc32c: envelope.rawCrc32c,
-      rawBytes: raw.byteLength,
-    };
+    const { rawBytes, rawCrc32c } = checkObject(found.body, object.key, segmentSize);
+    const encoded = { stored: found.body, storedCrc32c: crc32cOf(found.body), rawBytes, rawCrc32c };
     await putOnce(remote.store, object.key, encoded, { signal });
     const seen = await remote.store.head(object.key, { signal });
     if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);

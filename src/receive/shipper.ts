@@ -19,6 +19,7 @@ import { persist } from "./persist.ts";
 import { Places } from "./places.ts";
 import type { Retirement } from "./retirement.ts";
 import type { SegmentBufferPool } from "./segment-buffer.ts";
+import { ShipTimer } from "./ship-timer.ts";
 import { type Merge, TailLevels } from "./tail-merge.ts";
 
 export interface ShipperOptions {
@@ -31,7 +32,6 @@ export interface ShipperOptions {
   readonly nowMs: () => number;
   /** Ends all work; in-flight objects may or may not be stored. */
   readonly signal: AbortSignal;
-  /** How long verified bytes may wait for company before they are shipped; 0: not at all. */
   readonly shipIntervalMs: number;
   /** Chunk PUTs in flight; while they are, newer bytes gather for the next. */
   readonly chunksInFlightMax: number;
@@ -54,10 +54,8 @@ export interface ShipperObserver {
   chunk(stored: StoredWal): void;
 }
 
-/** Chunks the average of their durations follows. */
-const CHUNKS_AVERAGED = 8;
-/** A slow store does not have chunks shipped more often than this part of the interval allows. */
-const LEAD_MAX = 0.25;
+/** Content of all chunks in flight together, when there are several. */
+const CHUNK_BYTES_IN_FLIGHT_MAX = 8 << 20;
 
 /** The open segment's shipping: which bytes are on their way, and what is stored. */
 interface Shipping {
@@ -80,17 +78,15 @@ export class Shipper {
   readonly #options: ShipperOptions;
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
+  readonly #timer: ShipTimer;
   readonly #seals = new Set<Promise<void>>();
-  /** As many encoded segments on their way as there are buffers: the other half of the bound on memory. */
+  /** Encoded segments on their way, one for each buffer but the one being filled: the other half of the bound on memory. */
   readonly #sealsEncoded: Places;
   /** One a segment; by hand, since a signal made with AbortSignal.any for each chunk stays registered with the outer one. */
   readonly #chunksCancelled = new Set<AbortController>();
   #current: Shipping | undefined;
   #chunksInFlight = 0;
-  /** How long a chunk has taken lately, from the decision to ship it until it was stored: a moving average. */
-  #chunkMs = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #immediate: NodeJS.Immediate | undefined;
+  #chunkBytesInFlight = 0;
   #urgent = false;
   #anchor: Promise<void> | undefined;
   #anchored: boolean;
@@ -102,7 +98,9 @@ export class Shipper {
       for (const cancelled of this.#chunksCancelled) cancelled.abort(this.#signal.reason);
     });
     this.#anchored = !options.unanchored;
-    this.#sealsEncoded = new Places(options.pool.count);
+    const { shipIntervalMs: intervalMs, nowMs } = options;
+    this.#timer = new ShipTimer({ intervalMs, nowMs, wake: () => this.#pump() });
+    this.#sealsEncoded = new Places(Math.max(2, options.pool.count - 1));
   }
 
   /** Aborted, with the error as reason, when something failed for good. */
@@ -133,7 +131,7 @@ export class Shipper {
     const shipping = this.#shipping(open);
     if (!this.#hasNews(shipping)) return;
     shipping.waitingSinceMs ??= this.#options.nowMs();
-    this.#schedule();
+    this.#timer.schedule(shipping.waitingSinceMs);
   }
 
   /** Ships what is verified now, without waiting for the interval. */
@@ -147,7 +145,7 @@ export class Shipper {
     const shipping = this.#shipping(open);
     this.#current = undefined;
     shipping.sealing = true;
-    this.#unschedule();
+    this.#timer.cancel();
     const seal = this.#seal(shipping, facts).finally(() => this.#seals.delete(seal));
     this.#seals.add(seal);
     if (!this.#anchored) this.#anchor ??= seal;
@@ -197,7 +195,7 @@ export class Shipper {
 
   /** Ends timers and waits for what is in flight to settle (cancelled by the signal); frees the open segment. */
   async close(): Promise<void> {
-    this.#unschedule();
+    this.#timer.cancel();
     this.#failed.abort();
     const shipping = this.#current;
     this.#current = undefined;
@@ -211,41 +209,19 @@ export class Shipper {
     return shipping;
   }
 
-  #schedule(): void {
-    const { shipIntervalMs, nowMs } = this.#options;
-    if (shipIntervalMs === 0) {
-      // Everything the socket has delivered in this turn of the event loop goes into one chunk.
-      this.#immediate ??= setImmediate(() => this.#pump());
-      return;
-    }
-    const since = this.#current?.waitingSinceMs;
-    if (since === undefined) return;
-    this.#timer ??= setTimeout(() => this.#pump(), Math.max(0, since + this.#patienceMs() - nowMs()));
-  }
-
-  /** How long bytes wait for company: so that they are stored, not only on their way, when the interval is over. */
-  #patienceMs(): number {
-    const { shipIntervalMs } = this.#options;
-    return shipIntervalMs - Math.min(this.#chunkMs, shipIntervalMs * LEAD_MAX);
-  }
-
-  #unschedule(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    clearImmediate(this.#immediate);
-    this.#immediate = undefined;
-  }
-
   /** Starts the next chunk if one is due and a place in flight is free. */
   #pump(): void {
-    this.#unschedule();
+    this.#timer.cancel();
     const shipping = this.#current;
-    const { chunksInFlightMax, nowMs } = this.#options;
+    const { chunksInFlightMax } = this.#options;
     if (this.#signal.aborted || shipping?.waitingSinceMs === undefined) return;
     if (this.#anchor !== undefined && !this.#anchored) return;
-    const due = this.#urgent || nowMs() - shipping.waitingSinceMs >= this.#patienceMs();
-    if (!due) return this.#schedule();
+    if (!this.#urgent && !this.#timer.isDue(shipping.waitingSinceMs))
+      return this.#timer.schedule(shipping.waitingSinceMs);
     if (this.#chunksInFlight >= chunksInFlightMax) return;
+    // While the store takes less than arrives, chunks grow: one of them alone may be as large as a segment, not several.
+    const bytes = shipping.open.verified - shipping.shipped;
+    if (this.#chunksInFlight > 0 && this.#chunkBytesInFlight + bytes > CHUNK_BYTES_IN_FLIGHT_MAX) return;
     this.#urgent = false;
     this.#ship(shipping);
   }
@@ -256,12 +232,12 @@ export class Shipper {
     shipping.shipped = end;
     shipping.waitingSinceMs = undefined;
     this.#chunksInFlight++;
-    const { nowMs } = this.#options;
-    const startedMs = nowMs();
+    this.#chunkBytesInFlight += end - start;
+    const startedMs = this.#options.nowMs();
     const put = this.#putChunk(shipping, start, end, 0)
       .then((stored) => {
         if (stored === undefined) return;
-        this.#chunkMs += (nowMs() - startedMs - this.#chunkMs) / CHUNKS_AVERAGED;
+        this.#timer.stored(startedMs);
         this.#options.observer.chunk(stored);
         this.#confirm(shipping.open, start, end, addBytes(shipping.open.startLsn, end));
         this.#mergeTail(shipping);
@@ -269,6 +245,7 @@ export class Shipper {
       .finally(() => {
         shipping.chunkPuts.delete(put);
         this.#chunksInFlight--;
+        this.#chunkBytesInFlight -= end - start;
         this.#pump();
       });
     shipping.chunkPuts.add(put);
@@ -301,6 +278,8 @@ export class Shipper {
 
   #mergeTail(shipping: Shipping): void {
     if (shipping.merging || shipping.sealing || shipping.chunksCancelled.signal.aborted) return;
+    // Segments fill faster than they are stored: this one's chunks will soon be retired anyway.
+    if (this.#seals.size > 0) return;
     const merge = shipping.levels.take();
     if (merge === undefined) return;
     shipping.merging = true;

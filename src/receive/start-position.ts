@@ -54,15 +54,17 @@ export function decideStart(facts: StartFacts): StartPosition {
       ...rest,
     };
   };
+  const fromServer = (lsn: Lsn, from: "slot" | "server"): StartPosition =>
+    at(ownerOf(history, lsn), segmentOf(lsn, segmentSize), { unanchored: true, from });
   if (tip === undefined) {
-    const lsn = slotRestartLsn ?? server.flushLsn;
-    const segment = segmentOf(lsn, segmentSize);
-    const from = slotRestartLsn === undefined ? "server" : "slot";
-    return at(ownerOf(history, lsn), segment, { unanchored: true, from });
+    return slotRestartLsn === undefined ? fromServer(server.flushLsn, "server") : fromServer(slotRestartLsn, "slot");
   }
   refuseOlderServer(tip, server.timeline);
   if (tip.timeline === server.timeline) {
     refuseShorterServer(tip, server);
+    if (slotRestartLsn !== undefined && beginsAfterSlot(facts, tip, slotRestartLsn)) {
+      return fromServer(slotRestartLsn, "slot");
+    }
     return at(tip.timeline, tip.segment, { storedLsn: tip.lsn, unanchored: !tip.anchored });
   }
   const switchLsn = switchPointOf(history, tip.timeline);
@@ -80,6 +82,15 @@ export function decideStart(facts: StartFacts): StartPosition {
   const segment = segmentOf(switchLsn, segmentSize);
   // What the old timeline has past the switch point is no part of this history: flush starts at the switch.
   return at(next, segment, { storedLsn: minOf(tip.lsn, switchLsn), unanchored: true, finish });
+}
+
+/**
+ * The archive seems to begin after what the slot still keeps for us. It cannot: its first segment is stored before anything
+ * later is. So the store's listing left something out, and taking it at its word would leave a hole below the tip.
+ */
+function beginsAfterSlot({ history, segmentSize }: StartFacts, tip: Tip, slotRestartLsn: Lsn): boolean {
+  if (tip.anchored || segmentOf(slotRestartLsn, segmentSize) >= tip.segment) return false;
+  return ownerOf(history, slotRestartLsn) === tip.timeline;
 }
 
 function minOf(a: Lsn, b: Lsn): Lsn {

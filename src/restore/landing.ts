@@ -21,6 +21,8 @@ export interface Landing {
   readonly lsn: Lsn;
   /** Of the last commit that is replayed, where it was met. */
   readonly commitTime?: PgTime | undefined;
+  /** Of a time: the end of that commit's record. */
+  readonly commitLsn?: Lsn | undefined;
   /** What PostgreSQL must be told, which may say in other words what was asked for. */
   readonly point: TargetPoint;
   readonly inclusive: boolean;
@@ -101,7 +103,7 @@ class Search {
     }
     // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
     let landing: Landing | undefined;
-    let commitTime: PgTime | undefined;
+    let commit: { readonly commitTime: PgTime; readonly commitLsn: Lsn } | undefined;
     for (const at of [index - 1, index]) {
       const item = this.#route.items[at];
       if (item === undefined || landing !== undefined) continue;
@@ -109,8 +111,8 @@ class Search {
         if (landing !== undefined || record.time === undefined) return;
         if (record.kind !== "commit" && record.kind !== "abort") return;
         if (isPast(record.time)) {
-          landing = { lsn: record.previousEnd, commitTime, point: { kind: "time", time }, inclusive };
-        } else if (record.kind === "commit") commitTime = record.time;
+          landing = { lsn: record.previousEnd, ...commit, point: { kind: "time", time }, inclusive };
+        } else if (record.kind === "commit") commit = { commitTime: record.time, commitLsn: record.end };
       });
     }
     return {

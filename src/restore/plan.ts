@@ -73,7 +73,7 @@ export function planRestore<B extends BackupFacts>(input: PlanInput<B>): Restore
       target.point.kind === "immediate"
         ? landings.found.find(({ lsn }) => lsn === backup.stopLsn)
         : landings.found.find(({ lsn }) => lsn > backup.startLsn);
-    if (landing === undefined || landing.lsn < backup.stopLsn) continue;
+    if (landing === undefined || landing.lsn < backup.stopLsn || isTooEarlyFor(backup, landing)) continue;
     const barrier = firstBarrier(route, backup.startLsn);
     if (barrier === undefined || barrier.fromLsn >= landing.lsn) return planned(backup, landing, route);
     blocked ??= { backup, barrier };
@@ -87,8 +87,16 @@ export function planRestore<B extends BackupFacts>(input: PlanInput<B>): Restore
       input,
     );
   }
-  const lsn = landings.found.at(-1)?.lsn ?? (0n as Lsn);
-  throw unreachable(`${wish} (LSN ${formatLsn(lsn)}) lies before the end of every backup that could lead there`, input);
+  throw unreachable(`${wish} lies before the end of every backup that could lead there`, input);
+}
+
+/**
+ * PostgreSQL would stop at the first commit behind the moment, even where the moment itself lies long before the backup. It
+ * does not when it is past the backup's end, or when a commit at or before it is among what is replayed.
+ */
+function isTooEarlyFor(backup: BackupFacts, { point, commitLsn }: Landing): boolean {
+  if (point.kind !== "time" || point.time >= Date.parse(backup.finishedAt) * 1000) return false;
+  return commitLsn === undefined || commitLsn <= backup.startLsn;
 }
 
 function planned<B extends BackupFacts>(backup: B, landing: Landing, route: WalRoute): RestorePlan<B> {
@@ -142,9 +150,11 @@ export function windowsOf(route: WalRoute, backups: readonly BackupFacts[]): Win
 function unreachable<B extends BackupFacts>(message: string, input: PlanInput<B>): SeawallError {
   const { route, landings, backups } = input;
   const windows = windowsOf(route, backups);
-  return new SeawallError("target-unreachable", message, {
-    hint: nearest(windows, landings.found[0]?.lsn, route.history.timeline),
-  });
+  const [landing] = landings.found;
+  // A moment before the first backup lands where the WAL begins: behind that backup's end, but not behind the moment's.
+  const tooEarly = landing !== undefined && windows[0] !== undefined && isTooEarlyFor(windows[0].backup, landing);
+  const lsn = tooEarly ? (0n as Lsn) : landing?.lsn;
+  return new SeawallError("target-unreachable", message, { hint: nearest(windows, lsn, route.history.timeline) });
 }
 
 /** The nearest reachable points on both sides, or all windows where the target has no place among them. */

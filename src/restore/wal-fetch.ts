@@ -7,14 +7,17 @@
  */
 import { open, rename, rm } from "node:fs/promises";
 import { type Archive, openArchive } from "../archive/archive.ts";
-import { backupHistoryKey, type SegmentPlace, segmentName } from "../archive/keys.ts";
+import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
 import { readTail } from "../archive/tail.ts";
 import { highestSegment, historyOf } from "../archive/tip.ts";
-import { readHistory, readPartial, readSegment } from "../archive/wal-objects.ts";
+import { readHistory, readPartial, readSegment, type ReadWalOptions } from "../archive/wal-objects.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
-import { segmentOf } from "../wal/lsn.ts";
+import { firstPageProblem } from "../wal/first-page.ts";
+import { nextSegment, segmentOf } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
+import type { PrefetchFolder } from "./prefetch-folder.ts";
+import { isProcessAlive, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
 
 export type Fetched =
   | {
@@ -22,6 +25,8 @@ export type Fetched =
       /** What it was made from; a tail is the open segment's chunks, zero-padded to segment size. */
       readonly from: "segment" | "partial" | "tail" | "history" | "backup-history";
       readonly bytes: number;
+      /** The archive has the following segment too, sealed: there is something to prefetch. Only looked for on request. */
+      readonly hasNext: boolean;
     }
   /** The store is healthy and the archive ends before this file. */
   | { readonly kind: "beyond-tip" };
@@ -31,6 +36,16 @@ interface Content {
   readonly content: Uint8Array;
 }
 
+/** Who asks: a recovering server, which is given nothing foreign and nothing after it has gone. */
+export interface AskingServer {
+  readonly run: ServerRun;
+  readonly folder: PrefetchFolder;
+  /** The startup process that waits for us, or the shell that it waits for. */
+  readonly pid: number;
+  /** Look whether the following segment is there as well. */
+  readonly wantsNext: boolean;
+}
+
 export interface WalFetchOptions extends RequestOptions {
   readonly store: Store;
   readonly cluster: string;
@@ -38,16 +53,57 @@ export interface WalFetchOptions extends RequestOptions {
   readonly fileName: string;
   /** `%p`: where to put it. Written beside it and renamed: PostgreSQL never sees half a file. */
   readonly targetPath: string;
+  /** Undefined for a fetch by hand. */
+  readonly server?: AskingServer | undefined;
 }
 
-/** Throws `wal-gap`, `object-corrupt`, `archive-absent`, `usage` and what the store throws. */
+/** Throws `wal-gap`, `object-corrupt`, `archive-absent`, `foreign-cluster`, `usage` and what the store throws. */
 export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
-  const { store, cluster, fileName, targetPath, signal } = options;
+  const { store, cluster, fileName, targetPath, server, signal } = options;
   const archive = await openArchive(store, cluster, { signal });
+  if (server !== undefined) await refuseForeignArchive(server.run, archive.identity.systemIdentifier);
+  const next = server?.wantsNext === true ? isNextThere(archive, fileName, { signal }) : Promise.resolve(false);
   const found = await find(archive, fileName, { signal });
   if (found === undefined) return { kind: "beyond-tip" };
-  await writeWhole(targetPath, found.content);
-  return { kind: "fetched", from: found.from, bytes: found.content.byteLength };
+  if (server === undefined) await writeWhole(targetPath, found.content);
+  else await give(server, targetPath, found.content);
+  return {
+    kind: "fetched",
+    from: found.from,
+    bytes: found.content.byteLength,
+    hasNext: found.from === "segment" && (await next),
+  };
+}
+
+/** A sealed segment, checked in itself and against its name; undefined when the healthy store has none. */
+export async function readSealed(
+  archive: Archive,
+  place: SegmentPlace,
+  options: ReadWalOptions,
+): Promise<Uint8Array | undefined> {
+  const sealed = await readSegment(archive, place, options);
+  return sealed === undefined ? undefined : checkedFirstPage(archive, place, sealed.raw);
+}
+
+/** The envelope says what the object is; this is what the bytes themselves say. */
+function checkedFirstPage(archive: Archive, place: SegmentPlace, content: Uint8Array): Uint8Array {
+  const { systemIdentifier } = archive.identity;
+  const problem = firstPageProblem(content, { ...place, systemIdentifier });
+  if (problem !== undefined) throw new SeawallError("object-corrupt", `${segmentName(place)}: ${problem}`);
+  return content;
+}
+
+/** Never rejects: whether there is a next one is no part of the answer. */
+async function isNextThere(archive: Archive, fileName: string, options: RequestOptions): Promise<boolean> {
+  const { segmentSize } = archive.identity;
+  const name = parseWalFileName(fileName, segmentSize);
+  if (name?.kind !== "segment") return false;
+  const place = { timeline: name.timeline, segment: nextSegment(name.segment), segmentSize };
+  try {
+    return (await archive.store.head(segmentKey(archive.cluster, place), options)) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 async function find(archive: Archive, fileName: string, options: RequestOptions): Promise<Content | undefined> {
@@ -87,19 +143,19 @@ async function findSegment(
   place: SegmentPlace,
   options: RequestOptions,
 ): Promise<Content | undefined> {
-  const sealed = await readSegment(archive, place, options);
-  if (sealed !== undefined) return { from: "segment", content: sealed.raw };
+  const sealed = await readSealed(archive, place, options);
+  if (sealed !== undefined) return { from: "segment", content: sealed };
   const tail = await readTail(archive, place, options);
   if (tail !== undefined) {
     const content = Buffer.alloc(place.segmentSize);
     tail.bytes.copy(content);
-    return { from: "tail", content };
+    return { from: "tail", content: checkedFirstPage(archive, place, content) };
   }
   const partial = await readPartial(archive, place, options);
-  if (partial !== undefined) return { from: "partial", content: partial.raw };
+  if (partial !== undefined) return { from: "partial", content: checkedFirstPage(archive, place, partial.raw) };
   // It may have been sealed, and its chunks retired, between our reads.
-  const sealedSince = await readSegment(archive, place, options);
-  if (sealedSince !== undefined) return { from: "segment", content: sealedSince.raw };
+  const sealedSince = await readSealed(archive, place, options);
+  if (sealedSince !== undefined) return { from: "segment", content: sealedSince };
   await refuseGap(archive, place, options);
   return undefined;
 }
@@ -114,6 +170,22 @@ async function refuseGap(archive: Archive, place: SegmentPlace, options: Request
   if (begin !== undefined && place.segment < segmentOf(begin, place.segmentSize)) return;
   const last = segmentName({ ...place, segment: highest });
   throw new SeawallError("wal-gap", `${segmentName(place)} is missing from the archive, which goes on to ${last}`);
+}
+
+/**
+ * A killed server leaves us running: what we then put in place could be taken for what its next start has asked for.
+ * Throws `aborted`, `target-unwritable`.
+ */
+async function give(server: AskingServer, path: string, content: Uint8Array): Promise<void> {
+  const gone = new SeawallError("aborted", `the server that asked for ${path} is gone`);
+  try {
+    await server.folder.put(path, content, async () => {
+      if (!isProcessAlive(server.pid) || !(await isSameRun(server.run))) throw gone;
+    });
+  } catch (cause) {
+    if (cause === gone) throw gone;
+    throw new SeawallError("target-unwritable", `cannot write ${path}`, { cause });
+  }
 }
 
 /** Durable before it is visible under its name; a leftover of a killed run is overwritten by the next. */

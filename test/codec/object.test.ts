@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { ENVELOPE_BYTES_MAX, decodeEnvelope, encodeEnvelope } from "../../src/codec/envelope.ts";
-import { decodeObject, encodeObject } from "../../src/codec/object.ts";
+import { checkObject, decodeObject, encodeObject } from "../../src/codec/object.ts";
 import { CodecPool } from "../../src/codec/pool.ts";
 import { tool } from "../harness/postgres.ts";
 
@@ -37,10 +37,12 @@ describe("an encoded object", () => {
       try {
         const decoded = decodeObject(damaged, "the/key", 1 << 20);
         expect(decoded.raw.equals(RAW.subarray(0, 400))).toBe(true);
+        expect(checkObject(damaged, "the/key", 1 << 20)).toEqual(decoded.envelope);
         expect(decoded.envelope.meta).toEqual({ kind: "chunk" });
         tolerated.push(bit);
       } catch (error) {
         expect(error).toMatchObject({ message: expect.stringContaining("the/key") as string });
+        expect(() => checkObject(damaged, "the/key", 1 << 20)).toThrow(/the\/key/);
       }
     }
     // Zstd's frame header has one bit that decoders must ignore (RFC 8878, 3.1.1.1.1.4, Unused_Bit).
@@ -51,13 +53,27 @@ describe("an encoded object", () => {
     const { stored } = encodeObject(RAW.subarray(0, 400), { kind: "chunk" }, 3);
     for (let length = 0; length < stored.length; length++) {
       expect(() => decodeObject(stored.subarray(0, length), "the/key", 1 << 20)).toThrow(/the\/key/);
+      expect(() => checkObject(stored.subarray(0, length), "the/key", 1 << 20)).toThrow(/the\/key/);
     }
   });
 
   test("that claims more than it may hold is refused before memory is taken", () => {
     const { stored } = encodeObject(RAW, {}, 3);
     expect(() => decodeObject(stored, "key", RAW.length - 1)).toThrow(/more than/);
+    expect(() => checkObject(stored, "key", RAW.length - 1)).toThrow(/more than/);
   });
+
+  test.each([0, 1, 20_000, 5 << 20])(
+    "of %i bytes is checked without being kept, and nothing may follow it",
+    (length) => {
+      const { stored } = encodeObject(Buffer.alloc(length, "WAL, "), { kind: "chunk" }, 3);
+      expect(checkObject(stored, "key", 8 << 20)).toEqual(decodeObject(stored, "key", 8 << 20).envelope);
+      const longer = Buffer.concat([stored, Buffer.from("x")]);
+      expect(() => checkObject(longer, "the/key", 8 << 20)).toThrow(/the\/key/);
+      // What was refused leaves nothing behind for the next.
+      expect(checkObject(stored, "key", 8 << 20).rawBytes).toBe(length);
+    },
+  );
 });
 
 describe("the envelope", () => {

@@ -67,6 +67,8 @@ describe("precedence", () => {
       confirmChunks: false,
       storeTimeoutMs: 90_000,
       storeRetryForMs: 120_000,
+      prefetch: true,
+      prefetchMaxBytes: 256 * 2 ** 20,
       noLoop: false,
       ...{ label: "seawall", checkpoint: "spread", maxRateBytes: undefined, networkCompression: "none" },
       ...{ manifestChecksums: "CRC32C", verifyChecksums: true, fromStandby: undefined, withWal: false },

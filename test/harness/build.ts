@@ -16,7 +16,11 @@ import {
 import { dirname, join, relative } from "node:path";
 import ts from "typescript";
 
-export const ROOT = join(import.meta.dirname, "..", "..");
+/** The checkout, also when this file was compiled into `build`. */
+export const ROOT = ((folder) => {
+  while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
+  return folder;
+})(import.meta.dirname);
 
 /** Translates what is newer in `src` than in `dist`, and removes from `dist` what `src` no longer has. */
 export function buildChanged(root = ROOT): void {

@@ -87,6 +87,8 @@ export class FaultyStore implements Store {
   readonly description: string;
   readonly inner: Store;
   readonly calls: StoreCall[] = [];
+  /** Keys that came to be with half of their object. A put of a key that is there already changes nothing. */
+  readonly halves = new Set<string>();
   readonly #points = new Set<Point>();
   readonly #closing = new AbortController();
   #chaos: ChaosOptions | undefined;
@@ -117,7 +119,11 @@ export class FaultyStore implements Store {
     return this.#call<PutResult>("put", key, options.signal, {
       honest: async () => this.inner.put(key, body, options),
       // The checksum of the whole would give the cut away.
-      truncate: async () => this.inner.put(key, body.subarray(0, body.length >> 1), { signal: options.signal }),
+      truncate: async () => {
+        const result = await this.inner.put(key, body.subarray(0, body.length >> 1), { signal: options.signal });
+        if (result === "created") this.halves.add(key);
+        return result;
+      },
       lie: async () => "created",
     });
   }

@@ -128,7 +128,7 @@ describe("the start position", () => {
     timeline: timeline as TimelineId,
     entries: entries.map(([from, at]) => ({ timeline: from as TimelineId, switchLsn: lsn(at), reason: "" })),
   });
-  const tip = (timeline: number, at: number, newest = timeline): StartFacts["tip"] => ({
+  const tip = (timeline: number, at: number, newest = timeline): NonNullable<StartFacts["tip"]> => ({
     timeline: timeline as TimelineId,
     lsn: lsn(at),
     segment: Math.floor(at / MIB) as SegmentNumber,
@@ -170,6 +170,16 @@ describe("the start position", () => {
       name: "the archive's tip, before the slot",
       change: { tip: tip(1, 7 * MIB + 9), slotRestartLsn: lsn(4 * MIB) },
       start: { timeline: 1, segment: 7, storedLsn: 7n * BigInt(MIB) + 9n, from: "archive", unanchored: false },
+    },
+    {
+      name: "the slot before the tip, when nothing leads up to the tip and the slot keeps what precedes it",
+      change: { tip: { ...tip(1, 7 * MIB + 9), anchored: false }, slotRestartLsn: lsn(5 * MIB + 1) },
+      start: { timeline: 1, segment: 5, storedLsn: 5n * BigInt(MIB), from: "slot", unanchored: true },
+    },
+    {
+      name: "the tip in an archive that begins where its slot did",
+      change: { tip: { ...tip(1, 7 * MIB + 9), anchored: false }, slotRestartLsn: lsn(7 * MIB + 1) },
+      start: { timeline: 1, segment: 7, storedLsn: 7n * BigInt(MIB) + 9n, from: "archive", unanchored: true },
     },
     {
       name: "the old timeline first, while its end is not stored",

@@ -1,6 +1,7 @@
 /** Restores of a real server land exactly where they were told to, checked by content on both sides of the target. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { FULL } from "../campaigns/campaign.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
 import { Archived, rowsOf } from "./restored.ts";
@@ -71,7 +72,9 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
         [1, 2, 3, 4],
       ],
     ];
-    for (const [flags, rows] of cases) {
+    // The oldest version tries a few of them, unless all are wanted.
+    const tried = FULL || version === Math.max(...versionsUnderTest()) ? cases : [0, 1, 6, 7].map((at) => cases[at]);
+    for (const [flags, rows] of tried.flatMap((found) => (found === undefined ? [] : [found]))) {
       await using restored = await archived.restored(flags);
       expect({ flags, rows: await rowsOf(restored) }).toEqual({ flags, rows });
       const { code, verdict } = await check(restored);

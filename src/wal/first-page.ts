@@ -1,0 +1,36 @@
+/**
+ * Whose segment is it? The long header on a segment's first page answers: system identifier, segment size, address,
+ * timeline. For bytes that are about to be given to a server; whoever verifies records looks at every page (page-header.ts).
+ *
+ * Source: PostgreSQL `xlogreader.c`, XLogReaderValidatePageHeader.
+ */
+import { LONG_HEADER_SIZE, majorVersionOfMagic, XLP_LONG_HEADER } from "./format.ts";
+import { formatLsn, lsnOf, type SegmentNumber, segmentStart, type TimelineId } from "./lsn.ts";
+
+export interface SegmentIdentity {
+  readonly systemIdentifier: bigint;
+  readonly timeline: TimelineId;
+  readonly segment: SegmentNumber;
+  readonly segmentSize: number;
+}
+
+/** What is wrong with the first page of `content`; undefined when it begins the segment it should. */
+export function firstPageProblem(content: Uint8Array, expected: SegmentIdentity): string | undefined {
+  if (content.byteLength < LONG_HEADER_SIZE) return `it has only ${content.byteLength} bytes`;
+  const page = new DataView(content.buffer, content.byteOffset, LONG_HEADER_SIZE);
+  if (majorVersionOfMagic(page.getUint16(0, true)) === undefined) return "it does not begin with a page of WAL";
+  if ((page.getUint16(2, true) & XLP_LONG_HEADER) === 0) return "its first page has no long header";
+  const systemIdentifier = page.getBigUint64(24, true);
+  if (systemIdentifier !== expected.systemIdentifier) {
+    return `its system identifier is ${systemIdentifier}, not ${expected.systemIdentifier}`;
+  }
+  const segmentSize = page.getUint32(32, true);
+  if (segmentSize !== expected.segmentSize) return `its segment size is ${segmentSize}, not ${expected.segmentSize}`;
+  const address = lsnOf(page.getBigUint64(8, true));
+  const start = segmentStart(expected.segment, expected.segmentSize);
+  if (address !== start) return `its address is ${formatLsn(address)}, not ${formatLsn(start)}`;
+  // Where a timeline begins inside a segment, what precedes the switch point was copied with its pages' headers.
+  const timeline = page.getUint32(4, true);
+  if (timeline < 1 || timeline > expected.timeline) return `its timeline is ${timeline}, not ${expected.timeline}`;
+  return undefined;
+}

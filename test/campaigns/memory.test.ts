@@ -1,0 +1,98 @@
+/**
+ * Promise 7, memory: a receiver that catches up with a backlog at full rate, segments of 16 MiB, half of the WAL not
+ * compressible, stays below 256 MiB of resident memory; the kernel keeps the peak.
+ */
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";
+import type { PostgresServer } from "../harness/postgres.ts";
+import { startPostgres } from "../harness/postgres.ts";
+import { startS3 } from "../harness/s3.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { FULL, minutes, report, until } from "./campaign.ts";
+import { startReceiver } from "./receiver-process.ts";
+
+const MIB = 1 << 20;
+const BACKLOG_MIB = FULL ? 2400 : 240;
+const RESIDENT_MIB_MAX = 256;
+
+const s3 = await startS3();
+
+/** proc(5): VmHWM, the peak of resident memory. */
+function peakResidentBytes(pid: number): number {
+  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  return Number(kib) * 1024;
+}
+
+describe.runIf(process.platform === "linux")(`catching up with ${BACKLOG_MIB} MiB`, () => {
+  let server: PostgresServer;
+  let endLsn: Lsn;
+  let folder: string;
+
+  beforeAll(async () => {
+    folder = makeTempDir("memory");
+    server = await startPostgres({
+      segmentSizeMiB: 16,
+      settings: { wal_keep_size: "16GB", max_wal_size: "8GB", synchronous_commit: "off" },
+    });
+    await server.sql("SELECT pg_create_physical_replication_slot('start', true)");
+    // A megabyte of noise is longer than zstd looks back at our level; text compresses well.
+    await server.sql(
+      "CREATE TABLE noise AS SELECT string_agg(decode(md5(i::text), 'hex'), '') AS data FROM generate_series(1, 65536) i",
+    );
+    await server.sql(
+      "SELECT count(pg_logical_emit_message(false, 'noise', data)) + " +
+        "count(pg_logical_emit_message(false, 'text', repeat(md5(i::text), 32768))) " +
+        `FROM noise, generate_series(1, ${BACKLOG_MIB / 2}) i`,
+    );
+    await server.sql("SELECT pg_switch_wal()");
+    endLsn = await server.currentFlushLsn();
+  }, minutes(10));
+  afterAll(async () => {
+    await server[Symbol.asyncDispose]();
+    removeTree(folder);
+  });
+
+  const rows = [
+    { name: "into a directory", target: "directory", flags: [] },
+    { name: "into a directory, synchronous", target: "directory", flags: ["--synchronous"] },
+    { name: "into S3", target: "s3", flags: [] },
+    { name: "into S3, with a spool", target: "s3", flags: ["--durability", "spool"] },
+  ] as const;
+
+  describe.each(rows)("$name", ({ name, target, flags }) => {
+    test.skipIf(target === "s3" && !s3.available)(
+      "the receiver stays below 256 MiB",
+      async () => {
+        const slot = name.replace(/\W+/g, "_").toLowerCase();
+        await server.sql("SELECT pg_copy_physical_replication_slot('start', $1)", [slot]);
+        await using bucket = target === "s3" ? await s3.bucket() : undefined;
+        const place = join(folder, slot);
+        mkdirSync(place);
+        const spool = flags.length === 2 ? ["--spool-dir", place] : [];
+        await using receiver = startReceiver({
+          dsn: server.dsn,
+          storeUrl: bucket?.url ?? `file://${place}`,
+          env: s3.available ? s3.env : {},
+          flags: ["--slot", slot, ...flags, ...spool],
+        });
+        const caughtUp = async (): Promise<boolean> => {
+          if (!receiver.running) throw new Error(`the receiver ended by itself:\n${receiver.stderr}`);
+          const [row] = await server.sql(
+            "SELECT 1 FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid " +
+              "WHERE slot_name = $1 AND flush_lsn >= $2::pg_lsn",
+            [slot, formatLsn(endLsn)],
+          );
+          return row !== undefined;
+        };
+        await until("all of it to be acknowledged", caughtUp, minutes(10));
+        const peak = peakResidentBytes(receiver.pid ?? 0);
+        report("memory", { name, backlogMiB: BACKLOG_MIB, peakMiB: Math.round(peak / MIB) });
+        expect(peak).toBeLessThan(RESIDENT_MIB_MAX * MIB);
+        expect((await receiver.end("SIGTERM")).code, receiver.stderr).toBe(0);
+      },
+      minutes(10),
+    );
+  });
+});

@@ -1,0 +1,265 @@
+/**
+ * Damaged and hostile backups: the restore names the part and the file, writes nothing outside of its directory, and leaves
+ * nothing that a server would start from; when the damage is undone, --delta goes on from there.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Archive } from "../../src/archive/archive.ts";
+import type { BackupDocument } from "../../src/archive/backup-document.ts";
+import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/archive/keys.ts";
+import { SeawallError } from "../../src/errors.ts";
+import { silentLog } from "../../src/log.ts";
+import { restore, type Restored, type RestoreOptions } from "../../src/restore/restore.ts";
+import { parseTarget } from "../../src/restore/target.ts";
+import { campaignRandom, minutes, report, rounds } from "../campaigns/campaign.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { archiveBackup, type Entry } from "./archived-backup.ts";
+import { Archived } from "./restored.ts";
+
+const TIMEOUT_MS = 120_000;
+let archived: Archived;
+let archive: Archive;
+let backup: BackupDocument;
+let folder: string;
+
+beforeAll(async () => {
+  archived = await Archived.start({ version: 18 });
+  await archived.insert(1);
+  archive = await archived.archive();
+  backup = await archived.backup({ partBytes: 4 << 20 });
+  folder = makeTempDir("damage");
+}, TIMEOUT_MS);
+
+afterAll(async () => {
+  await archived[Symbol.asyncDispose]();
+  removeTree(folder);
+});
+
+let targets = 0;
+const freshTarget = (): string => join(folder, `target-${targets++}`);
+
+async function attempt(targetDir: string, changes: Partial<RestoreOptions> = {}): Promise<Restored> {
+  return restore({
+    ...{ archive, targetDir, backupId: backup.id, target: parseTarget({}, 0), delta: false, owner: undefined },
+    ...{ tablespaceMapping: new Map(), restoreCommand: "false", standby: undefined, jobs: 2, log: silentLog },
+    progress: { begin: () => undefined, advance: () => undefined },
+    now: new Date(),
+    signal: new AbortController().signal,
+    ...changes,
+  });
+}
+
+/** The error of a restore that must fail. */
+async function failure(targetDir: string, changes: Partial<RestoreOptions> = {}): Promise<SeawallError> {
+  try {
+    await attempt(targetDir, changes);
+  } catch (error) {
+    if (error instanceof SeawallError) return error;
+    throw error;
+  }
+  throw new Error("the restore did not notice");
+}
+
+function expectNotStartable(targetDir: string): void {
+  expect(existsSync(join(targetDir, "global", "pg_control"))).toBe(false);
+  expect(readdirSync(targetDir)).toContain("seawall.restore.unfinished");
+}
+
+const pathOf = (key: string): string => join(archived.folder, "s", key);
+
+/** Damages one object, calls `then`, and puts the object back. */
+async function damaged(key: string, damage: (path: string) => void, then: () => Promise<void>): Promise<void> {
+  const path = pathOf(key);
+  const kept = `${folder}/kept`;
+  const bytes = readFileSync(path);
+  writeFileSync(kept, bytes);
+  try {
+    damage(path);
+    await then();
+  } finally {
+    rmSync(path, { force: true });
+    renameSync(kept, path);
+  }
+}
+
+function flip(path: string, bit: number): void {
+  const bytes = readFileSync(path);
+  const at = bit >> 3;
+  bytes[at] = (bytes[at] ?? 0) ^ (1 << (bit & 7));
+  rmSync(path);
+  writeFileSync(path, bytes);
+}
+
+describe("a part", () => {
+  test(
+    "with any bit flipped is named, with the file; --delta restores the rest when it is whole again",
+    async () => {
+      const random = campaignRandom("flipped bits in parts", 71);
+      const count = rounds(80);
+      let named = 0;
+      for (let round = 0; round < count; round++) {
+        const part = random.pick(backup.parts);
+        const key = backupPartKey("main", backup.id, part.name);
+        const bit = random.between(0, part.storedBytes * 8 - 1);
+        const target = freshTarget();
+        await damaged(
+          key,
+          (path) => flip(path, bit),
+          async () => {
+            const error = await failure(target);
+            expect({ bit, error: error.code, message: error.message }).toMatchObject({ error: "backup-corrupt" });
+            expect(error.message).toContain(part.name);
+            if (/(in or after|\.tar\.zst) \S+\/\S+/.test(error.message)) named++;
+            expectNotStartable(target);
+          },
+        );
+        if (round % 4 === 0) {
+          const { filesUnchanged } = await attempt(target, { delta: true });
+          expect(filesUnchanged).toBeGreaterThan(0);
+          expect(readFileSync(join(target, "global/pg_control"))).toHaveLength(8192);
+          expect(readdirSync(target)).not.toContain("seawall.restore.unfinished");
+        }
+        rmSync(target, { recursive: true, force: true });
+      }
+      report("flipped bits in parts", { rounds: count, fileNamed: named });
+      expect(named).toBeGreaterThan(0);
+    },
+    minutes(20),
+  );
+
+  test(
+    "that is missing, cut off, or too long is named",
+    async () => {
+      const [part] = backup.parts;
+      if (part === undefined) throw new Error("no parts");
+      const key = backupPartKey("main", backup.id, part.name);
+      const cases: readonly (readonly [(path: string) => void, RegExp])[] = [
+        [(path) => rmSync(path), /part 00001\.tar\.zst of backup \S+ is missing/],
+        [(path) => cut(path, part.storedBytes - 1), /part 00001\.tar\.zst .* has \d+ bytes, \d+ were stored/],
+        [(path) => cut(path, 0), /part 00001\.tar\.zst .* has 0 bytes/],
+        [(path) => writeFileSync(path, "x", { flag: "a" }), /part 00001\.tar\.zst .* has \d+ bytes/],
+      ];
+      for (const [damage, message] of cases) {
+        const target = freshTarget();
+        await damaged(key, damage, async () => {
+          const error = await failure(target);
+          expect(error.code).toBe("backup-corrupt");
+          expect(error.message).toMatch(message);
+          expectNotStartable(target);
+        });
+      }
+    },
+    TIMEOUT_MS,
+  );
+});
+
+function cut(path: string, bytes: number): void {
+  const kept = readFileSync(path).subarray(0, bytes);
+  rmSync(path);
+  writeFileSync(path, kept);
+}
+
+test.each([
+  ["manifest", () => backupManifestKey("main", backup.id)],
+  ["index", () => backupFilesKey("main", backup.id)],
+])(
+  "a damaged %s is found before anything is touched",
+  async (_what, keyOf) => {
+    const key = keyOf();
+    const size = statSync(pathOf(key)).size;
+    const damages: ((path: string) => void)[] = [
+      (path) => rmSync(path),
+      (path) => cut(path, size >> 1),
+      (path) => flip(path, size * 4 + 3),
+    ];
+    for (const damage of damages) {
+      const target = freshTarget();
+      await damaged(key, damage, async () => {
+        const error = await failure(target);
+        expect(error.code).toBe("backup-corrupt");
+        expect(error.message).toContain(key);
+        expect(existsSync(target)).toBe(false);
+      });
+    }
+  },
+  TIMEOUT_MS,
+);
+
+describe("a hostile or wrong tar, with everything around it as it should be:", () => {
+  const victim = "PG_VERSION";
+  const cases: readonly (readonly [title: string, twist: (entry: Entry) => Entry, message: RegExp])[] = [
+    ["a path with ..", (entry) => ({ ...entry, path: "../escaped" }), /"\.\.\/escaped" contains "\.\."/],
+    ["an absolute path", (entry) => ({ ...entry, path: `${folder}/escaped` }), /is absolute/],
+    ["a path below another name", (entry) => ({ ...entry, path: "base/../PG_VERSION" }), /contains "\.\."/],
+    [
+      "a symlink for a file",
+      (entry) => ({ ...entry, type: "symlink", content: Buffer.alloc(0), linkTarget: "/etc/passwd" }),
+      /PG_VERSION as a symlink, not a file/,
+    ],
+    [
+      "a file that nobody listed",
+      (entry) => ({ ...entry, path: "PG_VERSIOM" }),
+      /PG_VERSIOM, which the backup's index does not/,
+    ],
+    [
+      "other content of the same size",
+      (entry) => ({ ...entry, content: flipped(entry.content) }),
+      /PG_VERSION: its SHA256 is/,
+    ],
+    [
+      "more content",
+      (entry) => ({ ...entry, content: Buffer.concat([entry.content, Buffer.from("1")]) }),
+      /PG_VERSION: holds 4 bytes/,
+    ],
+  ];
+  test.each(cases)(
+    "%s",
+    async (_title, twist, message) => {
+      const hostile = await archiveBackup(archive, archived.server, {
+        partBytes: 8 << 20,
+        twist: (entry) => (entry.path === victim ? twist(entry) : entry),
+      });
+      await archived.stored();
+      const target = freshTarget();
+      const error = await failure(target, { backupId: hostile.id });
+      expect(error.code).toBe("backup-corrupt");
+      expect(error.message).toMatch(message);
+      expect(error.message).toMatch(/0000\d\.tar\.zst/);
+      expectNotStartable(target);
+      expect(existsSync(join(folder, "escaped"))).toBe(false);
+      expect(existsSync(join(target, "..", "escaped"))).toBe(false);
+    },
+    TIMEOUT_MS,
+  );
+
+  function flipped(content: Buffer): Buffer {
+    const copy = Buffer.from(content);
+    copy[0] = (copy[0] ?? 0) ^ 1;
+    return copy;
+  }
+});
+
+test(
+  "a server does not start from an unfinished restore, and an abort leaves one",
+  async () => {
+    const stop = new AbortController();
+    const server = await archived.server.fromDataDir(
+      async (dataDir) => {
+        const progress = { begin: () => stop.abort(), advance: () => undefined };
+        await expect(attempt(dataDir, { progress, signal: stop.signal })).rejects.toMatchObject({ code: "aborted" });
+        expectNotStartable(dataDir);
+        mkdirSync(join(dataDir, "pg_stat_tmp"), { recursive: true });
+        for (const name of ["postgresql.conf", "PG_VERSION"]) {
+          writeFileSync(join(dataDir, name), readFileSync(join(archived.server.dataDir, name)));
+        }
+      },
+      { start: false },
+    );
+    await server.start({ wait: false });
+    expect(await server.exited()).not.toBe(0);
+    expect(server.log()).toMatch(/could not find the database system|could not open.*pg_control/);
+    await server[Symbol.asyncDispose]();
+  },
+  TIMEOUT_MS,
+);

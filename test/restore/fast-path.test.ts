@@ -1,0 +1,144 @@
+/** `bin/seawall-wal-fetch` without Node.js: when it hands out what waits, and everything that must make it ask the program. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { PrefetchFolder, type ReadySegments, type Session } from "../../src/restore/prefetch-folder.ts";
+import { restoreCommand } from "../../src/restore/restore-command.ts";
+import type { ServerRun } from "../../src/restore/server-run.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { nameOf, recoveringServer } from "./recovering.ts";
+
+const FLAGS = ["--store", "file:///backup", "--cluster", "it's"];
+const NAME = nameOf(2);
+/** Which shells this machine has; /bin/sh is one of them, the system's own choice. */
+const SHELLS = ["/bin/sh", "/bin/dash", "/bin/bash", "/bin/busybox"].filter((path) => existsSync(path));
+
+let dir = "";
+let run: ServerRun;
+let session: Session;
+let ready: ReadySegments;
+
+beforeEach(async () => {
+  dir = makeTempDir("fast-path");
+  run = await recoveringServer(dir);
+  session = { run: run.id, flags: FLAGS.join(" "), source: "file:///backup it's", config: "" };
+  // In the place of Node.js: it would be asked for what does not wait.
+  writeFileSync(join(dir, "node"), "#!/bin/sh\necho asked\nexit 99\n");
+  chmodSync(join(dir, "node"), 0o755);
+  ready = await claim();
+  await ready.add(NAME, Buffer.from("verified"));
+});
+afterEach(() => removeTree(dir));
+
+async function claim(): Promise<ReadySegments> {
+  const claimed = await new PrefetchFolder(run).claim(session);
+  if (claimed === undefined) throw new Error("somebody else is prefetching");
+  return claimed;
+}
+
+interface Ask {
+  readonly file?: string;
+  readonly target?: string;
+  readonly flags?: readonly string[];
+  readonly shell?: string;
+}
+
+/** As PostgreSQL runs it, in its data directory. */
+function ask({ file = NAME, target = "pg_wal/RECOVERYXLOG", flags = FLAGS, shell }: Ask = {}) {
+  const line = restoreCommand({ flags, node: join(dir, "node") })
+    .replaceAll("%f", file)
+    .replaceAll("%p", target);
+  const script = /exec (\S+)/.exec(line)?.[1] ?? "";
+  const inShell =
+    shell === undefined ? line : line.replace(script, `${shell}${shell.endsWith("box") ? " sh" : ""} ${script}`);
+  const { status, stdout, stderr } = spawnSync("sh", ["-c", inShell], {
+    cwd: dir,
+    encoding: "utf8",
+    // Where a test puts a program that is to be found instead of the system's.
+    env: { PATH: `${join(dir, "bin")}:${process.env["PATH"] ?? ""}` },
+  });
+  return { status, asked: stdout.includes("asked"), stderr };
+}
+
+test.each(SHELLS)("%s hands out what waits, once, and says nothing", (shell) => {
+  expect(ask({ shell })).toEqual({ status: 0, asked: false, stderr: "" });
+  expect(readFileSync(join(dir, "pg_wal", "RECOVERYXLOG"), "utf8")).toBe("verified");
+  expect(ask({ shell })).toEqual({ status: 1, asked: true, stderr: "" });
+});
+
+test("the program and the script agree on what a session is, whatever the options", async () => {
+  for (const flags of [[], ["--cluster", "a  b"], ["--config", join(dir, "x y.yaml")], ["\\n", "$HOME", "`ls`", "*"]]) {
+    session = { ...session, flags: flags.join(" ") };
+    await ready.close();
+    ready = await claim();
+    await ready.add(NAME, Buffer.from("verified"));
+    expect(ask({ flags }), flags.join(" ")).toEqual({ status: 0, asked: false, stderr: "" });
+  }
+});
+
+describe("the program is asked", () => {
+  const cases: { title: string; ask?: Ask; change?: () => unknown }[] = [
+    { title: "for another segment", ask: { file: nameOf(3) } },
+    { title: "for a history file", ask: { file: "00000002.history", target: "pg_wal/RECOVERYHISTORY" } },
+    { title: "by pg_rewind, which names a place of its own", ask: { target: "pg_wal/000000010000000000000002" } },
+    { title: "with other options", ask: { flags: ["--store", "file:///other"] } },
+    { title: "with fewer options", ask: { flags: FLAGS.slice(0, 2) } },
+    {
+      title: "by a later start of the server",
+      change: async () => recoveringServer(dir, { startedAt: 1_700_000_002 }),
+    },
+    { title: "without a server", change: () => removeTree(join(dir, "postmaster.pid")) },
+    {
+      title: "after a start of the machine",
+      change: () => {
+        const path = join(dir, "pg_wal", ".seawall", "session");
+        const [first = "", ...rest] = readFileSync(path, "utf8").split("\n");
+        writeFileSync(path, [`${first}0`, ...rest].join("\n"));
+      },
+    },
+    { title: "when the prefetcher has gone", change: async () => ready.close() },
+    {
+      title: "when the session is cut short",
+      change: () => writeFileSync(join(dir, "pg_wal/.seawall/session"), run.id),
+    },
+    { title: "when the session is empty", change: () => writeFileSync(join(dir, "pg_wal/.seawall/session"), "") },
+    {
+      title: "when the segment cannot be moved",
+      change: () => {
+        mkdirSync(join(dir, "bin"));
+        writeFileSync(join(dir, "bin", "mv"), "#!/bin/sh\nexit 1\n");
+        chmodSync(join(dir, "bin", "mv"), 0o755);
+      },
+    },
+    {
+      title: "when only half of it is there",
+      change: () => {
+        const folder = join(dir, "pg_wal", ".seawall");
+        const own = readdirSync(folder).find((name) => name.startsWith("ready-")) ?? "";
+        writeFileSync(join(folder, own, `${nameOf(4)}.part`), "half");
+      },
+      ask: { file: nameOf(4) },
+    },
+  ];
+  test.each(cases)("$title", async ({ ask: how, change }) => {
+    await change?.();
+    // The stand-in says "not there"; what counts is that nothing else did, and that nothing was handed out.
+    expect(ask(how)).toMatchObject({ asked: true, status: 1 });
+    expect(existsSync(join(dir, "pg_wal", "RECOVERYXLOG"))).toBe(false);
+  });
+
+  test("when the configuration file has changed since", async () => {
+    const config = join(dir, "seawall.yaml");
+    writeFileSync(config, "cluster: main\n");
+    utimesSync(config, new Date(0), new Date(0));
+    session = { ...session, config };
+    await ready.close();
+    ready = await claim();
+    await ready.add(NAME, Buffer.from("verified"));
+    utimesSync(config, new Date(), new Date(Date.now() + 60_000));
+    expect(ask()).toMatchObject({ asked: true, status: 1 });
+    utimesSync(config, new Date(0), new Date(0));
+    expect(ask()).toMatchObject({ asked: false, status: 0 });
+  });
+});
