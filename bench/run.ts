@@ -10,7 +10,7 @@ import { benchCommitLatency } from "./commit-latency.ts";
 import type { BenchContext } from "./context.ts";
 import { pgTool } from "./primary.ts";
 import { benchProfile } from "./profile.ts";
-import { benchRecovery } from "./recovery.ts";
+import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
 import { type Section, table, writeSection } from "./results.ts";
 import { benchSteady } from "./steady.ts";
 import { main as verifierMain } from "./verifier.ts";
@@ -22,6 +22,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["steady", benchSteady],
   ["commit-latency", benchCommitLatency],
   ["recovery", benchRecovery],
+  ["recovery-pgbench", benchRecoveryPgbench],
   ["verifier", benchVerifier],
   ["profile", benchProfile],
 ]);
