@@ -233,13 +233,19 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "Gives PostgreSQL a segment, the newest WAL of the open segment, a .partial or a .history file. The target appears whole or not at all.\n\n" +
       'PostgreSQL takes an exit status of 1 to 125 for "the archive ends here" and goes on without the file. wal-fetch therefore exits 1 only ' +
       "when the healthy store says that the file is not there and it lies beyond the archive's tip. Everything else, an outage, a gap, damage, " +
-      "a wrong option, exits above 125, which makes PostgreSQL stop recovery instead of promoting short of the tip.",
+      "a wrong option, exits above 125, which makes PostgreSQL stop recovery instead of promoting short of the tip.\n\n" +
+      "In the server's configuration prefer seawall-wal-fetch, a shell script that takes the same options: it hands out segments that were " +
+      "prefetched into pg_wal without starting Node.js for each, and exits above 125 where a shell or Node.js itself would not.",
     args: [
       { name: "file", help: "name of the WAL file (%f)" },
       { name: "target", help: "where to put it (%p)" },
     ],
     examples: [
       { line: "restore_command = 'seawall wal-fetch --config /etc/seawall.yaml %f %p'", does: "in postgresql.conf" },
+      {
+        line: "restore_command = 'exec seawall-wal-fetch %f %p --config /etc/seawall.yaml'",
+        does: "the quick form of it",
+      },
       {
         line: "seawall wal-fetch --store file:///var/lib/seawall 000000010000000000000003 ./segment",
         does: "one segment by hand",
