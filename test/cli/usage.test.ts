@@ -45,8 +45,12 @@ describe("help", () => {
   it("every example in the help is a line the program itself accepts", async () => {
     for (const name of COMMAND_NAMES) {
       for (const { line } of COMMANDS[name].examples) {
-        const command = /(seawall (?:'[^']*'|"[^"]*"|[^|])*)/.exec(line)?.[1] ?? "";
-        const words = (command.match(/'[^']*'|"[^"]*"|\S+/g) ?? []).map((word) => word.replace(/^(["'])(.*)\1$/, "$2"));
+        const command = /(seawall (?:'[^']*'|"[^"]*"|[^|])*)/.exec(
+          line.replace("seawall-wal-fetch", "seawall wal-fetch"),
+        )?.[1];
+        const words = (command?.match(/'[^']*'|"[^"]*"|\S+/g) ?? []).map((word) =>
+          word.replace(/^(["'])(.*)\1$/, "$2"),
+        );
         // A file that is not there ends each of them before anything is done, and after all flags were understood.
         const args = words.slice(1).filter((word, i, all) => word !== "--config" && all[i - 1] !== "--config");
         const { stderr } = await inProcess([...args, "--config", join(dir, "not-there.yaml")]);
