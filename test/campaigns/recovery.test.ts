@@ -161,6 +161,6 @@ describe.each(versionsUnderTest())("PostgreSQL %i: recovery that cannot go on st
       await expectRows(copy, lost.rows);
       await store.close();
     },
-    minutes(8),
+    minutes(20),
   );
 });
