@@ -7,7 +7,7 @@
 import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../wal/lsn.ts";
 import type { Archive, Encoder } from "./archive.ts";
-import { partialKey } from "./keys.ts";
+import { partialKey, segmentKey } from "./keys.ts";
 import { listChunks, readTail } from "./tail.ts";
 import { putPartial } from "./wal-objects.ts";
 
@@ -44,7 +44,10 @@ export async function finishTimeline(
   return { partial: { key, endLsn: tail.endLsn }, retired: tail.chunks.map((chunk) => chunk.key) };
 }
 
-/** Chunks that nothing needs: their segment is sealed (it lies before the one that is resumed on its timeline). */
+/**
+ * Chunks that nothing needs: their segment lies before the one that is resumed on its timeline, and is sealed. One that is
+ * not lies before a gap: its chunks are all there is of the last WAL that was acknowledged.
+ */
 export async function staleChunks(
   archive: Archive,
   tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>,
@@ -55,7 +58,9 @@ export async function staleChunks(
   const keys: string[] = [];
   for (const segment of tails.get(resume.timeline) ?? []) {
     if (segment >= resume.segment) continue;
-    const chunks = await listChunks(archive, { timeline: resume.timeline, segment, segmentSize }, options);
+    const place = { timeline: resume.timeline, segment, segmentSize };
+    if ((await archive.store.head(segmentKey(archive.cluster, place), options)) === undefined) continue;
+    const chunks = await listChunks(archive, place, options);
     keys.push(...chunks.map((chunk) => chunk.key));
   }
   return keys;
