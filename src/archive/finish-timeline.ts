@@ -9,7 +9,7 @@ import { type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../
 import type { Archive, Encoder } from "./archive.ts";
 import { partialKey, segmentKey } from "./keys.ts";
 import { listChunks, readTail } from "./tail.ts";
-import { putPartial } from "./wal-objects.ts";
+import { peekWal, putPartial } from "./wal-objects.ts";
 
 export interface FinishedTimeline {
   /** Undefined when the timeline ended at a segment border: there is nothing to finish. */
@@ -30,8 +30,8 @@ export async function finishTimeline(
   const tail = await readTail(archive, place, options);
   if (tail === undefined) return { partial: undefined, retired: [] };
   const key = partialKey(archive.cluster, place);
-  // A partial that is there already was made from these chunks before they could be retired.
-  if ((await archive.store.head(key, options)) === undefined) {
+  const known = await peekWal(archive, "partial", place, options);
+  if (known === undefined) {
     const raw = Buffer.alloc(segmentSize);
     tail.bytes.copy(raw);
     const facts = {
@@ -41,7 +41,11 @@ export async function finishTimeline(
     };
     await putPartial(archive, place, raw, facts, { ...options, confirm: true });
   }
-  return { partial: { key, endLsn: tail.endLsn }, retired: tail.chunks.map((chunk) => chunk.key) };
+  const endLsn = known?.endLsn ?? tail.endLsn;
+  // A promoted standby's archive_command may have stored a partial that ends before what its primary had told us: then the
+  // tail stays, and goes first when somebody asks for this segment. Nor do chunks behind a hole belong to the partial.
+  const covered = endLsn < tail.endLsn ? [] : tail.chunks.filter(({ end }) => end <= tail.bytes.byteLength);
+  return { partial: { key, endLsn }, retired: covered.map((chunk) => chunk.key) };
 }
 
 /**

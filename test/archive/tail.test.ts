@@ -1,9 +1,10 @@
 /** The tail: which chunks are read, how they are put together, and what is refused. */
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
+import { finishTimeline } from "../../src/archive/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
 import { coverChunks, readTail } from "../../src/archive/tail.ts";
-import { putChunk } from "../../src/archive/wal-objects.ts";
+import { putChunk, putPartial, readPartial } from "../../src/archive/wal-objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";
@@ -128,6 +129,44 @@ describe("a tail", () => {
     const archive = newArchive();
     await store(archive, 4, "efgh");
     expect(await readTail(archive, place)).toBeUndefined();
+  });
+});
+
+describe("finishing a timeline", () => {
+  const finish = (archive: Archive): ReturnType<typeof finishTimeline> =>
+    finishTimeline(archive, place.timeline, place.segment, { encoder });
+  const pushPartial = async (archive: Archive, content: string): Promise<void> => {
+    const raw = Buffer.alloc(SIZE);
+    raw.write(content);
+    const startLsn = parseLsn("0/500000");
+    const endLsn = addBytes(startLsn, content.length);
+    await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn }, { encoder, confirm: true });
+  };
+
+  test("makes the tail a partial and retires its chunks, not those behind a hole", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    await store(archive, 4, "efgh");
+    await store(archive, 12, "beyond a hole");
+    const { retired } = await finish(archive);
+    expect(retired).toEqual([chunkKey("main", place, 0, 4), chunkKey("main", place, 4, 8)]);
+    const partial = await readPartial(archive, place);
+    expect(partial?.raw.subarray(0, 9).toString()).toBe("abcdefgh\0");
+    expect(await finish(archive)).toMatchObject({ retired });
+  });
+
+  test("keeps a tail that reaches past the partial somebody else stored", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    await pushPartial(archive, "ab");
+    expect(await finish(archive)).toMatchObject({ partial: { endLsn: parseLsn("0/500002") }, retired: [] });
+  });
+
+  test("retires a tail that the partial somebody else stored covers", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    await pushPartial(archive, "abcdef");
+    expect(await finish(archive)).toMatchObject({ retired: [chunkKey("main", place, 0, 4)] });
   });
 });
 
