@@ -74,13 +74,15 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   const { timeline, startLsn } = start;
   let stations: Stations | undefined;
   let stopping: Stopping | undefined;
+  let outcome: StreamOutcome;
+  let isBroken = false;
   try {
     const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
     stations = await buildStations(options, context, walStream, broken);
     state.streaming(timeline, startLsn, start.storedLsn);
     stations.feedback.update();
     stopping = new Stopping(options, stations, walStream);
-    return await pull(walStream, stations, options, context);
+    outcome = await pull(walStream, stations, options, context);
   } catch (error) {
     // The first cause counts, not how it reached us.
     throw broken.signal.aborted ? broken.signal.reason : error;
@@ -91,9 +93,13 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     stations?.feedback.end();
     if (stations !== undefined) {
       await storeTheRest(stations.shipper, options);
+      isBroken = broken.signal.aborted;
       await stations.shipper.close();
     }
   }
+  // A timeline whose rest could not be stored has not been received to its end.
+  if (isBroken) throw broken.signal.reason;
+  return outcome;
 }
 
 /** Event by event, until the stream ends. */

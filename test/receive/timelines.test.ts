@@ -7,6 +7,7 @@ import { findTip, historyOf } from "../../src/archive/tip.ts";
 import { readHistory, readPartial } from "../../src/archive/wal-objects.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { flushLsn, receive } from "./receiving.ts";
 
@@ -108,6 +109,27 @@ test("the last segment of a finished timeline becomes a partial that holds what 
   expect(partial?.endLsn).toBe(end?.switchLsn);
   const used = Number((end?.switchLsn ?? 0n) % BigInt(segmentSize));
   expect(partial?.raw.subarray(used).every((byte) => byte === 0)).toBe(true);
+});
+
+test("a timeline whose last WAL the store refuses is not left behind for the next one", async () => {
+  const store = new FaultyStore(new MemoryStore());
+  await using primary = await startPostgres({ segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
+  await primary.sql("CREATE TABLE t (i int, pad text)");
+  await using standby = await primary.cloneAsStandby();
+  {
+    await using receiver = receive(primary, store);
+    await receiver.stored(await flushLsn(primary));
+    await receiver.stop();
+  }
+  await primary.sql(LOAD);
+  await primary.stop("fast");
+  await standby.promote();
+  // The last chunk of timeline 1 is written when the server has ended it: nothing is due before.
+  const denied = store.failpoint({ operation: "put", key: /\/tail\/00000001/, fault: "deny" });
+  await using receiver = receive(standby, store, { shipIntervalMs: 60_000 });
+  await expect(receiver.done).rejects.toMatchObject({ code: "store-denied" });
+  expect(denied.hits).toBe(1);
+  expect(await findTip(await openArchive(store, "main"))).toMatchObject({ timeline: 1 });
 });
 
 async function countObjects(store: MemoryStore): Promise<number> {
