@@ -5,6 +5,7 @@ import { loadavg } from "node:os";
 import { join } from "node:path";
 import { type S3Server, startS3 } from "../test/harness/s3.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "../test/harness/temp.ts";
+import { benchBackup } from "./backup.ts";
 import { benchCatchUp } from "./catch-up.ts";
 import { benchCommitLatency } from "./commit-latency.ts";
 import type { BenchContext } from "./context.ts";
@@ -22,6 +23,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["steady", benchSteady],
   ["commit-latency", benchCommitLatency],
   ["recovery", benchRecovery],
+  ["backup", benchBackup],
   ["recovery-pgbench", benchRecoveryPgbench],
   ["verifier", benchVerifier],
   ["profile", benchProfile],

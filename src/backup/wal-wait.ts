@@ -35,12 +35,12 @@ export async function waitForWal(archive: Archive, need: WalNeed, options: WalWa
   let stalled = false;
   let lookMs = LOOK_MS_MIN;
   let reached = startLsn;
-  for (;;) {
+  for (let look = 1; ; look++) {
     const before = reached;
     reached = await storedFrom(archive, timeline, { from: reached, to: stopLsn }, { signal });
     if (reached >= stopLsn) return;
     const nowMs = performance.now();
-    if (reached > before || nowMs === begunMs) progress.tell({ kind: "wal-wait", storedLsn: reached, stopLsn });
+    if (reached > before || look === 1) progress.tell({ kind: "wal-wait", storedLsn: reached, stopLsn });
     if (reached > before) {
       [movedMs, lookMs, stalled] = [nowMs, LOOK_MS_MIN, false];
     } else if (!stalled && nowMs - movedMs >= STALLED_MS) {

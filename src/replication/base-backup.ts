@@ -193,7 +193,11 @@ export class BaseBackupStream {
       return undefined;
     }
     if (reply.kind === "row-description" && this.#state === "between") {
-      const position = parsePosition(await readResult(this.#session, DOING, reply));
+      const result = await readResult(this.#session, DOING, reply).catch((error: unknown) => {
+        // Only after its last result set does the server say that pages were wrong (basebackup.c, perform_base_backup).
+        throw withFiles(error, this.#facts.warnings);
+      });
+      const position = parsePosition(result);
       this.#ready = true;
       return { kind: "end", stopLsn: position.lsn, timeline: position.timeline };
     }
@@ -242,11 +246,17 @@ async function failed(session: WireSession, reply: Reply, warnings: readonly str
   if (reply.kind !== "error") return unexpected(session, reply.kind === "stray" ? reply.name : reply.kind, DOING);
   const mapped = fromServer(reply.error, session.context, reply.error);
   await readResult(session, DOING).catch(() => session.destroy());
-  if (mapped.code !== "backup-page-checksum") return mapped;
+  return withFiles(mapped, warnings);
+}
+
+/** The server's last word is only that there were wrong pages; which ones, it has warned of before. */
+function withFiles(error: unknown, warnings: readonly string[]): SeawallError {
+  const known = error instanceof SeawallError ? error : new SeawallError("internal", String(error), { cause: error });
+  if (known.code !== "backup-page-checksum") return known;
   const files = damagedFiles(warnings);
-  return new SeawallError("backup-page-checksum", `${mapped.message}: ${files.join(", ") || "no file named"}`, {
-    cause: reply.error,
-    details: { ...mapped.details, files: files.join(", "), warnings: warnings.join("; ") },
+  return new SeawallError("backup-page-checksum", `${known.message}: ${files.join(", ") || "no file named"}`, {
+    cause: known.cause,
+    details: { ...known.details, files: files.join(", "), warnings: warnings.join("; ") },
   });
 }
 
