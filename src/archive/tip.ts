@@ -202,6 +202,17 @@ export async function listTimelines(archive: Archive, options: RequestOptions = 
   return { withFolder, histories };
 }
 
+/** WAL in a folder of segments, whatever their size (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
+const FOLDER_BYTES = 2 ** 32;
+
+/**
+ * How many segments may be stored past one that is not: the tip is looked for in the newest two folders, so a hole, and
+ * the segment before it, must not lie deeper. Far fewer than a folder holds, but for the largest segments.
+ */
+export function segmentsPastHoleMax(segmentSize: number): number {
+  return Math.min(64, FOLDER_BYTES / segmentSize - 1);
+}
+
 /** The newest two folders of a timeline: two, so that a hole left by parallel seals at a folder border is seen. */
 async function listNewest(
   archive: Archive,

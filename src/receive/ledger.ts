@@ -11,7 +11,7 @@ interface Stretch {
   readonly verified: Lsn;
 }
 
-/** Stretches waiting behind a hole: at most one a PUT in flight, so far below this. */
+/** Stretches waiting behind a hole: as many as there are holes, each a PUT in flight, so far below this. */
 const WAITING_MAX = 4096;
 
 export class Ledger {
@@ -43,7 +43,7 @@ export class Ledger {
     invariant(stretch.from <= stretch.to, `stretch ends before it starts: ${formatLsn(stretch.from)}`);
     invariant(stretch.verified <= stretch.to, `record ends past its stretch: ${formatLsn(stretch.verified)}`);
     invariant(this.#waiting.length < WAITING_MAX, "too many stretches behind a hole");
-    this.#waiting.push(stretch);
+    this.#wait(stretch);
     const before = this.#stored;
     for (let moved = true; moved;) {
       moved = false;
@@ -57,5 +57,12 @@ export class Ledger {
       }
     }
     return this.#stored > before;
+  }
+  /** What continues a waiting stretch becomes part of it: behind one hole a tail may grow for hours. */
+  #wait(stretch: Stretch): void {
+    const at = this.#waiting.findIndex(({ to }) => to === stretch.from);
+    const before = this.#waiting[at];
+    if (before === undefined) this.#waiting.push(stretch);
+    else this.#waiting[at] = { from: before.from, to: stretch.to, verified: maxLsn(before.verified, stretch.verified) };
   }
 }

@@ -9,6 +9,7 @@
  */
 import type { Archive, Encoder } from "../archive/archive.ts";
 import { chunkKey } from "../archive/keys.ts";
+import { segmentsPastHoleMax } from "../archive/tip.ts";
 import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal-objects.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -82,6 +83,10 @@ export class Shipper {
   readonly #seals = new Set<Promise<void>>();
   /** Encoded segments on their way, one for each buffer but the one being filled: the other half of the bound on memory. */
   readonly #sealsEncoded: Places;
+  /** Segments from the oldest that is not stored on: a hole, once the process is killed, must be found again. */
+  readonly #sealsAhead: Places;
+  /** Every segment sealed so far has been stored. */
+  #sealedInOrder: Promise<unknown> = Promise.resolve();
   /** One a segment; by hand, since a signal made with AbortSignal.any for each chunk stays registered with the outer one. */
   readonly #chunksCancelled = new Set<AbortController>();
   #current: Shipping | undefined;
@@ -101,6 +106,7 @@ export class Shipper {
     const { shipIntervalMs: intervalMs, nowMs } = options;
     this.#timer = new ShipTimer({ intervalMs, nowMs, wake: () => this.#pump() });
     this.#sealsEncoded = new Places(Math.max(2, options.pool.count - 1));
+    this.#sealsAhead = new Places(segmentsPastHoleMax(options.archive.identity.segmentSize));
   }
 
   /** Aborted, with the error as reason, when something failed for good. */
@@ -148,6 +154,7 @@ export class Shipper {
     this.#timer.cancel();
     const seal = this.#seal(shipping, facts).finally(() => this.#seals.delete(seal));
     this.#seals.add(seal);
+    this.#sealedInOrder = Promise.all([this.#sealedInOrder, seal]).then(() => this.#sealsAhead.give());
     if (!this.#anchored) this.#anchor ??= seal;
   }
 
@@ -308,6 +315,7 @@ export class Shipper {
     let freed: Promise<void> | undefined;
     try {
       await this.#afterAnchor();
+      await this.#sealsAhead.take();
       await this.#sealsEncoded.take();
       try {
         signal.throwIfAborted();

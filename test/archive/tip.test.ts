@@ -1,7 +1,7 @@
 /** Where a receiver resumes, as a table over what the store lists. */
 import { describe, expect, test } from "vitest";
 import type { Gap } from "../../src/archive/documents.ts";
-import { resumeSegment } from "../../src/archive/tip.ts";
+import { resumeSegment, segmentsPastHoleMax } from "../../src/archive/tip.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;
@@ -43,4 +43,13 @@ describe("the segment to resume in", () => {
     const listing = { sealed: numbers(...sealed), tails: numbers(...tails), partials: numbers(...partials) };
     expect(resumeSegment(listing, gaps, SIZE)).toBe(resume);
   });
+});
+
+test.each([
+  { mib: 1, most: 64 },
+  { mib: 16, most: 64 },
+  { mib: 64, most: 63 },
+  { mib: 1024, most: 3 },
+])("past a hole lie at most $most segments of $mib MiB", ({ mib, most }) => {
+  expect(segmentsPastHoleMax(mib << 20)).toBe(most);
 });

@@ -43,6 +43,14 @@ describe("the ledger", () => {
     expect(ledger.storedLsn).toBe(90n);
   });
 
+  test("a tail that grows for hours behind a hole takes no room", () => {
+    const ledger = new Ledger({ contiguous: lsn(0), stored: lsn(0) });
+    for (let at = 100; at < 100_000; at++) ledger.confirm({ from: lsn(at), to: lsn(at + 1), verified: lsn(at + 1) });
+    expect(ledger.storedLsn).toBe(0n);
+    ledger.confirm({ from: lsn(0), to: lsn(100), verified: lsn(90) });
+    expect(ledger.storedLsn).toBe(100_000n);
+  });
+
   test("in any order of any cut gives the end of the prefix that is there (seed 7)", () => {
     let seed = 7;
     const random = (n: number): number => (seed = (seed * 48271) % 2147483647) % n;
