@@ -13,6 +13,7 @@ import { pgTool } from "./primary.ts";
 import { benchProfile } from "./profile.ts";
 import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
 import { type Section, table, writeSection } from "./results.ts";
+import { benchRestore } from "./restore.ts";
 import { benchSteady } from "./steady.ts";
 import { main as verifierMain } from "./verifier.ts";
 
@@ -25,6 +26,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["recovery", benchRecovery],
   ["backup", benchBackup],
   ["recovery-pgbench", benchRecoveryPgbench],
+  ["restore", benchRestore],
   ["verifier", benchVerifier],
   ["profile", benchProfile],
 ]);

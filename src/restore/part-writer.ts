@@ -54,6 +54,8 @@ export class PartWriter {
   readonly #job: PartJob;
   readonly #layout: Layout;
   readonly #entries: Map<string, PartEntry>;
+  /** Folders of its entries: a part repeats those that are listed with another one. */
+  readonly #folders = new Set<string>();
   readonly #decoder = new ZstdDecoder();
   readonly #tar: TarReader;
   #storedBytes = 0;
@@ -71,6 +73,11 @@ export class PartWriter {
     this.#job = job;
     this.#layout = new Layout(job.layout);
     this.#entries = new Map(job.entries.map((entry) => [entry.path, entry]));
+    for (const { path } of job.entries) {
+      for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
+        this.#folders.add(path.slice(0, end));
+      }
+    }
     this.#tar = new TarReader({
       onEntry: (header) => this.#begin(header),
       onData: (view) => this.#data(view),
@@ -113,13 +120,14 @@ export class PartWriter {
   #begin(header: TarHeader): void {
     this.#path = pathOfEntry(this.#job.tablespace, header.path);
     const entry = this.#entries.get(this.#path);
+    this.#entry = entry;
+    if (entry === undefined && header.type === "directory" && this.#folders.has(this.#path)) return;
     if (entry === undefined) throw this.#corrupt(`holds ${this.#path}, which the backup's index does not list there`);
     this.#entries.delete(this.#path);
     if (entry.type !== header.type) throw this.#corrupt(`holds ${this.#path} as a ${header.type}, not a ${entry.type}`);
     if (entry.size !== header.size) {
       throw this.#corrupt(`${this.#path}: holds ${header.size} bytes, the index says ${entry.size}`);
     }
-    this.#entry = entry;
     // Directories and links are made by whoever knows all of them; here only their being listed counts.
     if (entry.type !== "file" || !entry.write) return;
     this.#checksum = checksumFor(entry);

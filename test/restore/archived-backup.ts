@@ -33,6 +33,8 @@ export interface ArchivedBackupOptions {
   /** Files are gathered into parts of about this size. */
   readonly partBytes?: number;
   readonly algorithm?: ChecksumAlgorithm;
+  /** Of zstd; 1 by default. */
+  readonly level?: number;
   /** Seconds since 1970 of the id, for an order of several within a second. */
   readonly random?: number;
   /** Instead of an entry that is about to be written into a tar: what a hostile one would be. */
@@ -129,7 +131,7 @@ export async function layDown(archive: Archive, content: Content): Promise<Backu
       }
       const name = backupPartName(parts.length + 1);
       const tar = tarOf(taken.map(twist));
-      const stored = inFrames(tar);
+      const stored = inFrames(tar, options.level);
       await archive.store.put(backupPartKey(archive.cluster, facts.id, name), stored);
       const count = taken.filter(({ type }) => type === "file").length;
       parts.push({
@@ -196,10 +198,10 @@ export function tarOf(entries: readonly Entry[]): Buffer {
   return Buffer.concat([...pieces, Buffer.alloc(TAR_END_BYTES)]);
 }
 
-export function inFrames(bytes: Buffer): Buffer {
+export function inFrames(bytes: Buffer, level = 1): Buffer {
   const frames: Buffer[] = [];
   for (let at = 0; at < bytes.length; at += FRAME_BYTES) {
-    frames.push(compress(bytes.subarray(at, at + FRAME_BYTES), { compressionLevel: 1, checksumFlag: true }));
+    frames.push(compress(bytes.subarray(at, at + FRAME_BYTES), { compressionLevel: level, checksumFlag: true }));
   }
   return Buffer.concat(frames);
 }

@@ -27,7 +27,7 @@ beforeAll(async () => {
   archived = await Archived.start({ version: 18 });
   await archived.insert(1);
   archive = await archived.archive();
-  backup = await archived.backup({ partBytes: 4 << 20 });
+  backup = await archived.backup();
   folder = makeTempDir("damage");
 }, TIMEOUT_MS);
 

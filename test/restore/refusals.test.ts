@@ -20,7 +20,7 @@ let tip: Lsn;
 beforeAll(async () => {
   archived = await Archived.start({ version: 18 });
   await archived.insert(1);
-  backup = await archived.backup({ partBytes: 64 << 20 });
+  backup = await archived.backup();
   await archived.insert(2);
   tip = await archived.stored();
   await archived.stopReceiving();

@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backup-document.ts";
+import { readBackup } from "../../src/archive/backups.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";
@@ -13,7 +14,8 @@ import { run } from "../harness/run.ts";
 import { serverRestoreCommand } from "../harness/server-cli.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { flushLsn, receive, type Receiving } from "../receive/receiving.ts";
-import { archiveBackup, type ArchivedBackupOptions } from "./archived-backup.ts";
+
+const PART_SIZE = "4MiB";
 
 /** A primary, its archive, and a table `t (i int)` in which rows are told apart. */
 export class Archived implements AsyncDisposable {
@@ -51,10 +53,14 @@ export class Archived implements AsyncDisposable {
     return openArchive(this.store, "main");
   }
 
-  async backup(options: ArchivedBackupOptions = {}): Promise<BackupDocument> {
-    const backup = await archiveBackup(await this.archive(), this.server, options);
+  /** By `seawall backup`, beside the receiver. Small parts, so that there are several. */
+  async backup(flags: readonly string[] = []): Promise<BackupDocument> {
+    const { server, url, env } = this;
+    const where = ["--dsn", server.dsn, "--store", url, "--checkpoint", "fast", "--log-level", "warn", "--json"];
+    const { code, stdout, stderr } = await runCli(["backup", ...where, "--part-size", PART_SIZE, ...flags], { env });
+    if (code !== 0) throw new Error(`backup exited with ${code}:\n${stderr}`);
     await this.stored();
-    return backup;
+    return readBackup(await this.archive(), (JSON.parse(stdout) as { id: string }).id);
   }
 
   /** One row in a transaction of its own; what identifies the transaction. */
