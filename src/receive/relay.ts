@@ -8,7 +8,7 @@ import { type Archive, type Encoder, openArchive, openArchiveFor } from "../arch
 import { gapsPrefix, parseWalKey, type SegmentPlace, segmentKey, walPrefix } from "../archive/keys.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTail } from "../archive/tail.ts";
-import { findTip } from "../archive/tip.ts";
+import { type Tip, findTip } from "../archive/tip.ts";
 import { putChunk } from "../archive/wal-objects.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { checkObject } from "../codec/object.ts";
@@ -87,9 +87,12 @@ export class Relay {
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
     // In order, so that a hole never precedes what the store has; one at a time, since each is held in memory.
     for (const object of waiting) await this.#copyWal(local, remote, object, signal);
-    await this.#thinOut(spooled, signal);
-    const uploadedLsn = await this.#copyTail(local, remote, signal);
-    if (uploadedLsn !== undefined) observer.uploaded(uploadedLsn);
+    const tip = await findTip(local, { signal });
+    if (tip !== undefined) {
+      await this.#thinOut(spooled, tip, signal);
+      await this.#copyTail(local, remote, tip, signal);
+      observer.uploaded(tip.lsn);
+    }
     observer.spooled(await spooledBytes(spool, signal));
   }
 
@@ -126,13 +129,16 @@ export class Relay {
       );
   }
 
-  /** Removes what the store has from the spool, but for what a restart needs to find its place without the store. */
-  async #thinOut(spooled: readonly SpooledWal[], signal: AbortSignal): Promise<void> {
-    const newest = spooled.at(-1);
-    const lastSealed = spooled.findLast((object) => object.kind === "segment");
-    const removable = spooled.filter(
-      (object) => object !== newest && object !== lastSealed && this.#stored.has(object.key),
+  /**
+   * Removes what the store has from the spool, but for what a restart needs to find its place without the store: the last
+   * segment before the tip, and whatever lies past it, since a segment before that is still on its way into the spool.
+   */
+  async #thinOut(spooled: readonly SpooledWal[], tip: Tip, signal: AbortSignal): Promise<void> {
+    const passed = spooled.filter(
+      ({ timeline, segment }) => timeline < tip.timeline || (timeline === tip.timeline && segment < tip.segment),
     );
+    const lastSealed = passed.findLast((object) => object.kind === "segment");
+    const removable = passed.filter((object) => object !== lastSealed && this.#stored.has(object.key));
     await this.#options.spool.delete(
       removable.map((object) => object.key),
       { signal },
@@ -140,10 +146,8 @@ export class Relay {
     for (const { key } of removable) this.#stored.delete(key);
   }
 
-  /** The new bytes of the open segment as one chunk. Returns up to where the store has everything. */
-  async #copyTail(local: Archive, remote: Archive, signal: AbortSignal): Promise<Lsn | undefined> {
-    const tip = await findTip(local, { signal });
-    if (tip === undefined) return undefined;
+  /** The new bytes of the open segment as one chunk: then the store has everything up to the tip. */
+  async #copyTail(local: Archive, remote: Archive, tip: Tip, signal: AbortSignal): Promise<void> {
     const { segmentSize } = local.identity;
     const place: SegmentPlace = { timeline: tip.timeline, segment: tip.segment, segmentSize };
     const key = segmentKey(local.cluster, place);
@@ -154,7 +158,7 @@ export class Relay {
       this.#tail = { key, levels: new TailLevels(), uploaded: known?.bytes.byteLength ?? 0 };
     }
     const tail = await readTail(local, place, { signal });
-    if (tail === undefined || tail.bytes.byteLength <= this.#tail.uploaded) return tip.lsn;
+    if (tail === undefined || tail.bytes.byteLength <= this.#tail.uploaded) return;
     const { levels, uploaded } = this.#tail;
     const { encoder } = this.#options;
     const put = async (start: number, end: number): Promise<string> => {
@@ -174,7 +178,6 @@ export class Relay {
         { signal },
       );
     }
-    return tip.lsn;
   }
 }
 

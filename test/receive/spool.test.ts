@@ -3,12 +3,18 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
+import { openArchive, openArchiveFor } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/tip.ts";
+import { putSegment } from "../../src/archive/wal-objects.ts";
+import type { EnvelopeMeta } from "../../src/codec/envelope.ts";
+import { encodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { silentLog } from "../../src/log.ts";
+import { Relay } from "../../src/receive/relay.ts";
 import { FileStore } from "../../src/store/file.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
+import { type SegmentNumber, type TimelineId, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
@@ -123,4 +129,35 @@ test("a full spool stops the receiver from reading until the store has taken som
   store.on = true;
   await receiver.stored(lsn);
   await uploaded(receiver.state, lsn);
+});
+
+test("what lies in the spool past a segment still on its way there stays until that one is there", async () => {
+  const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
+  const encoder = {
+    encode: (raw: Uint8Array, meta: EnvelopeMeta) => Promise.resolve(encodeObject(raw, meta, 1)),
+  };
+  const spool = new MemoryStore();
+  const archive = await openArchiveFor(spool, "main", identity);
+  const seal = async (segment: number): Promise<void> => {
+    const place = { timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize: 1 << 20 };
+    const startLsn = segmentStart(place.segment, 1 << 20);
+    const endLsn = segmentEnd(place.segment, 1 << 20);
+    const facts = { startLsn, endLsn, verifiedLsn: endLsn };
+    await putSegment(archive, place, Buffer.alloc(1 << 20, segment), facts, { encoder, confirm: true });
+  };
+  const spooled = async (): Promise<number[]> => {
+    const names: string[] = [];
+    for await (const { key } of spool.list("main/wal/")) names.push(key.slice(-12, -4));
+    return names.map((name) => Number.parseInt(name, 16));
+  };
+  const observer = { uploaded: () => undefined, spooled: () => undefined };
+  const store = new MemoryStore();
+  const relay = new Relay({ spool, store, cluster: "main", encoder, log: silentLog, intervalMs: 100, observer });
+  const { signal } = new AbortController();
+  for (const segment of [4, 5, 7, 8]) await seal(segment);
+  await relay.pass(signal);
+  expect(await spooled()).toEqual([5, 7, 8]);
+  await seal(6);
+  await relay.pass(signal);
+  expect(await spooled()).toEqual([8]);
 });
