@@ -10,6 +10,8 @@ const BATCH_MAX = 1000;
 const DELAY_MS = 5_000;
 /** While deletes fail, at most so many keys are remembered; the rest wait for the next start. */
 const KEYS_MAX = 50_000;
+/** A store that does not answer holds up neither a stop nor the next connection. */
+const FINISH_MS = 3_000;
 
 export class Retirement {
   readonly #store: Store;
@@ -18,6 +20,8 @@ export class Retirement {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #retired = 0;
+  /** Ends the delete under way. */
+  readonly #cancelled = new AbortController();
 
   constructor(store: Store, log: Log) {
     this.#store = store;
@@ -36,19 +40,27 @@ export class Retirement {
     else this.#timer ??= setTimeout(() => void this.#run(), DELAY_MS).unref();
   }
 
-  /** Deletes what is known now; never rejects: what fails is tried again with the next batch. */
-  async finish(signal?: AbortSignal): Promise<void> {
+  /** Deletes what is known now, for some seconds at most or until `kill`; never rejects. What is left, the next start finds. */
+  async finish(kill: AbortSignal): Promise<void> {
+    const cancel = (): void => this.#cancelled.abort();
+    const overdue = setTimeout(cancel, FINISH_MS);
+    kill.addEventListener("abort", cancel, { once: true });
+    if (kill.aborted) cancel();
     await this.#running;
-    if (this.#keys.length > 0) await this.#run(signal);
+    if (this.#keys.length > 0) await this.#run();
+    clearTimeout(this.#timer);
+    clearTimeout(overdue);
+    kill.removeEventListener("abort", cancel);
   }
 
-  async #run(signal?: AbortSignal): Promise<void> {
+  /** Never rejects: what fails is tried again with the next batch. */
+  async #run(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#running !== undefined) return this.#running;
     const keys = this.#keys.splice(0);
     this.#running = this.#store
-      .delete(keys, { signal })
+      .delete(keys, { signal: this.#cancelled.signal })
       .then(() => {
         this.#retired += keys.length;
       })
