@@ -1,5 +1,5 @@
 /** An archive that a real primary has filled, copies of its files from before, and recoveries of those through it. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openStore } from "../../src/store/open.ts";
@@ -165,4 +165,19 @@ export function prefetchersOf(url: string): number[] {
       }
     })
     .map(Number);
+}
+
+/** What a process has open. */
+export function filesOpenIn(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+      try {
+        return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+      } catch {
+        return [];
+      }
+    });
+  } catch {
+    return [];
+  }
 }
