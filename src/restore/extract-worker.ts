@@ -20,6 +20,8 @@ export type ToWorker =
 export type FromWorker =
   /** A piece of data is used up. */
   | { readonly kind: "taken"; readonly bytes: number }
+  /** Much of this file is written: let the disk begin with it. */
+  | { readonly kind: "flush"; readonly place: string }
   | { readonly kind: "done"; readonly result: PartResult }
   | { readonly kind: "compared"; readonly same: readonly boolean[] }
   | { readonly kind: "failed"; readonly code: SeawallError["code"]; readonly message: string; readonly cause: string };
@@ -32,7 +34,7 @@ const buffer = Buffer.allocUnsafe(READ_BYTES);
 function answer(message: ToWorker): FromWorker | undefined {
   switch (message.kind) {
     case "part":
-      writer = new PartWriter(message.job);
+      writer = new PartWriter(message.job, (place) => tell({ kind: "flush", place }));
       return undefined;
     case "data":
       writer?.push(message.bytes);
@@ -44,6 +46,10 @@ function answer(message: ToWorker): FromWorker | undefined {
     case "compare":
       return { kind: "compared", same: message.files.map(isSame) };
   }
+}
+
+function tell(message: FromWorker): void {
+  parentPort?.postMessage(message);
 }
 
 /** Whether the file is a regular one with this content. What cannot be read is not the same. */
@@ -70,7 +76,7 @@ function isSame(file: CompareFile): boolean {
 parentPort?.on("message", (message: ToWorker) => {
   try {
     const reply = answer(message);
-    if (reply !== undefined) parentPort?.postMessage(reply);
+    if (reply !== undefined) tell(reply);
   } catch (error) {
     writer?.abandon();
     writer = undefined;
@@ -82,6 +88,6 @@ parentPort?.on("message", (message: ToWorker) => {
       message: error instanceof Error ? error.message : String(error),
       cause,
     };
-    parentPort?.postMessage(reply);
+    tell(reply);
   }
 });

@@ -53,6 +53,7 @@ export async function extractParts(options: ExtractOptions): Promise<PartResult>
       options.onProgress(part.storedBytes);
       return;
     }
+    lane.onFlush = (place) => void syncs.add([place]).catch(() => undefined);
     const result = await extractPart(lane, part, options);
     filesWritten += result.filesWritten;
     bytesWritten += result.bytesWritten;
@@ -139,6 +140,8 @@ const BATCH_BYTES = 64 << 20;
 
 /** One worker thread and what it is doing. */
 export class Lane {
+  /** A file that is not complete, but worth flushing. */
+  onFlush: (place: string) => void = () => undefined;
   #worker: Worker | undefined;
   #taken = 0;
   #wake: () => void = () => undefined;
@@ -204,6 +207,7 @@ export class Lane {
     const built = here.endsWith(".ts") ? "../../dist/restore/extract-worker.js" : "./extract-worker.js";
     const worker = new Worker(new URL(built, here));
     worker.on("message", (message: FromWorker) => {
+      if (message.kind === "flush") return this.onFlush(message.place);
       if (message.kind === "taken") this.#taken += message.bytes;
       else this.#reply ??= message;
       this.#wake();
@@ -259,7 +263,7 @@ export class SyncQueue {
   /** Waits while too much is outstanding. Throws when something added earlier could not be flushed. */
   async add(paths: readonly string[]): Promise<void> {
     for (const path of paths) this.#paths.push(path);
-    while (this.#active < SYNCS_IN_FLIGHT && this.#active < this.#paths.length) {
+    while (this.#active < SYNCS_IN_FLIGHT && this.#paths.length > 0) {
       this.#active++;
       this.#hands.push(this.#hand());
     }

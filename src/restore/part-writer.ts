@@ -48,6 +48,9 @@ export interface PartResult {
   readonly bytesWritten: number;
 }
 
+/** So much of a file is written between two calls for it to be flushed: the disk works from the beginning, not at the end. */
+const FLUSH_EVERY_BYTES = 32 << 20;
+
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 export class PartWriter {
@@ -68,9 +71,13 @@ export class PartWriter {
   #checksum: FileChecksum | undefined;
   #filesWritten = 0;
   #bytesWritten = 0;
+  #unflushedBytes = 0;
+  readonly #onFlush: (place: string) => void;
 
-  constructor(job: PartJob) {
+  /** `onFlush` is told of files that are worth flushing already, although not complete. */
+  constructor(job: PartJob, onFlush: (place: string) => void) {
     this.#job = job;
+    this.#onFlush = onFlush;
     this.#layout = new Layout(job.layout);
     this.#entries = new Map(job.entries.map((entry) => [entry.path, entry]));
     for (const { path } of job.entries) {
@@ -156,6 +163,10 @@ export class PartWriter {
     } catch (cause) {
       throw new SeawallError("target-unwritable", `cannot write ${this.#layout.place(this.#path)}`, { cause });
     }
+    this.#unflushedBytes += view.byteLength;
+    if (this.#unflushedBytes < FLUSH_EVERY_BYTES) return;
+    this.#unflushedBytes = 0;
+    this.#onFlush(this.#layout.place(this.#path));
   }
 
   #finishEntry(): void {

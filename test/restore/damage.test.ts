@@ -4,6 +4,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backup-document.ts";
@@ -12,7 +13,8 @@ import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore, type Restored, type RestoreOptions } from "../../src/restore/restore.ts";
 import { parseTarget } from "../../src/restore/target.ts";
-import { campaignRandom, minutes, report, rounds } from "../campaigns/campaign.ts";
+import { campaignRandom, minutes, report, rounds, until } from "../campaigns/campaign.ts";
+import { runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { archiveBackup, type Entry } from "./archived-backup.ts";
 import { Archived } from "./restored.ts";
@@ -262,4 +264,35 @@ test(
     await server[Symbol.asyncDispose]();
   },
   TIMEOUT_MS,
+);
+
+test(
+  "killed at any moment, a restore leaves nothing startable or everything, and --delta goes on from there",
+  async () => {
+    const random = campaignRandom("killed restores", 72);
+    const count = rounds(30);
+    let unfinished = 0;
+    for (let round = 0; round < count; round++) {
+      const target = freshTarget();
+      const flags = ["restore", "--store", archived.url, "--target-dir", target, "--log-level", "warn", "--jobs", "2"];
+      await using child = startCli(flags);
+      await until("a beginning", () => existsSync(join(target, "seawall.restore.unfinished")) || !child.running);
+      await sleep(random.between(0, 400));
+      await child.end("SIGKILL");
+      const isFinished = existsSync(join(target, "global", "pg_control"));
+      if (!isFinished) {
+        unfinished++;
+        expectNotStartable(target);
+        const again = await runCli(flags);
+        expect(again).toMatchObject({ code: 3 });
+        expect(again.stderr).toMatch(/unfinished restore of \S+[^]*--delta/);
+      }
+      expect(await runCli([...flags, "--delta"])).toMatchObject({ code: 0 });
+      expect(readdirSync(target)).not.toContain("seawall.restore.unfinished");
+      expect(readFileSync(join(target, "global/pg_control"))).toHaveLength(8192);
+      rmSync(target, { recursive: true, force: true });
+    }
+    report("killed restores", { rounds: count, unfinished });
+  },
+  minutes(20),
 );

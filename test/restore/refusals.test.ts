@@ -1,5 +1,5 @@
 /** What `seawall restore` refuses, through the command line: nothing is touched, and what to do instead is said. */
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type BackupDocument } from "../../src/archive/backup-document.ts";
@@ -146,6 +146,11 @@ test("--check on what no restore made, and on what has not been started", async 
   expect(result.stderr).toMatch(/was not made by seawall restore/);
   const target = join(folder, "unstarted");
   expect((await archived.run(["--target-dir", target])).code).toBe(0);
+  // What the server will call: this program, with the archive as it was named here.
+  const configuration = readFileSync(join(target, "postgresql.auto.conf"), "utf8");
+  const command = /^restore_command = '(.*)'$/m.exec(configuration)?.[1];
+  expect(command).toMatch(/^exec \/\S+\/bin\/seawall-wal-fetch --node \/\S+ "%f" "%p" /);
+  expect(command).toContain(`--store ${archived.url}`);
   const check = await archived.run(["--check", target, "--json"]);
   expect(check.code).toBe(1);
   expect(JSON.parse(check.stdout)).toMatchObject({ ok: false, state: "not started" });
