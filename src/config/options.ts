@@ -165,6 +165,7 @@ export const OPTIONS = {
     commands: RECEIVE,
     default: 16 * GIB,
     help: "most the spool may hold; at the limit the receiver stops reading",
+    more: "At least four segments.",
   }),
   statusIntervalMs: option(duration({ min: 100, max: 10 * MINUTE }), {
     name: "status-interval",

@@ -21,6 +21,8 @@ import { TailLevels } from "./tail-merge.ts";
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
+/** The last segment, the open one's chunks and those they are merged into, and a segment on its way. */
+const SPOOL_SEGMENTS_MIN = 4;
 
 export interface RelayOptions {
   readonly spool: Store;
@@ -30,6 +32,7 @@ export interface RelayOptions {
   readonly log: Log;
   /** How long new bytes of the open segment may stay in the spool only. */
   readonly intervalMs: number;
+  readonly spoolBytesMax: number;
   readonly observer: {
     /** All complete records before this are in the store. */
     uploaded(lsn: Lsn): void;
@@ -81,6 +84,7 @@ export class Relay {
     const { spool, store, cluster, observer } = this.#options;
     const local = await openArchive(spool, cluster, { signal }).catch(absentIsUndefined);
     if (local === undefined) return;
+    this.#refuseSmallSpool(local.identity.segmentSize);
     const remote = await openArchiveFor(store, cluster, local.identity, { signal });
     await this.#copyPlain(local, signal);
     const spooled = await listSpooled(local, signal);
@@ -94,6 +98,17 @@ export class Relay {
       observer.uploaded(tip.lsn);
     }
     observer.spooled(await spooledBytes(spool, signal));
+  }
+
+  /** Full of what it must keep, the spool would never have room again. */
+  #refuseSmallSpool(segmentSize: number): void {
+    const { spoolBytesMax } = this.#options;
+    const bytesMin = SPOOL_SEGMENTS_MIN * segmentSize;
+    if (spoolBytesMax >= bytesMin) return;
+    const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
+    throw new SeawallError("usage", `--spool-max: ${mib(spoolBytesMax)} cannot hold segments of ${mib(segmentSize)}`, {
+      hint: `The spool keeps the last segment and the open one's chunks: give it ${mib(bytesMin)} or more.`,
+    });
   }
 
   /** Histories and gap documents, before the WAL that follows them. */

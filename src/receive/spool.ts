@@ -42,6 +42,7 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     encoder: codec,
     log,
     intervalMs: spoolOptions.uploadIntervalMs,
+    spoolBytesMax: spoolOptions.spoolBytesMax,
     observer: {
       uploaded: (lsn) => (state.uploadedLsn = lsn),
       spooled: (bytes) => {

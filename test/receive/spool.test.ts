@@ -115,7 +115,7 @@ test("a full spool stops the receiver from reading until the store has taken som
   await using server = await primary();
   const store = new Switched();
   store.on = true;
-  const spool = { spool: newSpool(), spoolBytesMax: 1 << 20, uploadIntervalMs: 100 };
+  const spool = { spool: newSpool(), spoolBytesMax: 4 << 20, uploadIntervalMs: 100 };
   await using receiver = receive(server, store, { shipIntervalMs: 0, bufferSegments: 2 }, spool);
   await receiver.stored(await flushLsn(server));
   store.on = false;
@@ -129,6 +129,16 @@ test("a full spool stops the receiver from reading until the store has taken som
   store.on = true;
   await receiver.stored(lsn);
   await uploaded(receiver.state, lsn);
+});
+
+test("a spool too small for what it must keep is refused, not filled for good", async () => {
+  await using server = await primary();
+  const spool = { spool: newSpool(), spoolBytesMax: (4 << 20) - 1, uploadIntervalMs: 100 };
+  await using receiver = receive(server, new MemoryStore(), {}, spool);
+  await expect(receiver.done).rejects.toMatchObject({
+    code: "usage",
+    message: "--spool-max: 3 MiB cannot hold segments of 1 MiB",
+  });
 });
 
 test("what lies in the spool past a segment still on its way there stays until that one is there", async () => {
@@ -152,7 +162,8 @@ test("what lies in the spool past a segment still on its way there stays until t
   };
   const observer = { uploaded: () => undefined, spooled: () => undefined };
   const store = new MemoryStore();
-  const relay = new Relay({ spool, store, cluster: "main", encoder, log: silentLog, intervalMs: 100, observer });
+  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
+  const relay = new Relay({ spool, store, cluster: "main", encoder, log: silentLog, ...times, observer });
   const { signal } = new AbortController();
   for (const segment of [4, 5, 7, 8]) await seal(segment);
   await relay.pass(signal);
