@@ -116,7 +116,8 @@ export class ReceiverState {
   spoolBytes: number | undefined;
   /** With a spool: up to where the store has everything too. */
   uploadedLsn: Lsn | undefined;
-  bufferSegmentsInUse = 0;
+  /** Asks the pool of segment buffers, once there is one. */
+  buffersInUse: () => number = () => 0;
   /** Every segment buffer holds WAL that is not stored: the socket is not being read. */
   waitingForStore = false;
   streamingSinceMs: number | undefined;
@@ -136,6 +137,10 @@ export class ReceiverState {
 
   nowMs(): number {
     return this.#options.nowMs();
+  }
+
+  get bufferSegmentsInUse(): number {
+    return this.buffersInUse();
   }
 
   /** A stream began. */

@@ -55,7 +55,6 @@ interface Stations {
   readonly shipper: Shipper;
   readonly ledger: Ledger;
   readonly feedback: Feedback;
-  readonly pool: SegmentBufferPool;
   /** Aborted when the stream cannot go on: killed, the server silent, the shipper failed. */
   readonly broken: AbortController;
 }
@@ -80,6 +79,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
     stations = await buildStations(options, context, walStream, broken);
     state.streaming(timeline, startLsn, start.storedLsn);
+    state.buffersInUse = () => context.pool.inUse;
     stations.feedback.update();
     stopping = new Stopping(options, stations, walStream);
     outcome = await pull(walStream, stations, options, context);
@@ -145,7 +145,7 @@ async function takeWal(
   options: ReceiverOptions,
   context: StreamContext,
 ): Promise<void> {
-  const { assembler, verifier, shipper, ledger, pool, broken } = stations;
+  const { assembler, verifier, shipper, ledger, broken } = stations;
   const { state } = options;
   assembler.expect(event.startLsn);
   for (let rest = event.bytes; rest.byteLength > 0;) {
@@ -184,7 +184,6 @@ async function takeWal(
     } else {
       shipper.advance(open);
     }
-    state.bufferSegmentsInUse = pool.inUse;
   }
 }
 
@@ -283,7 +282,7 @@ async function buildStations(
     },
   });
   shipper.failure.addEventListener("abort", () => fail(shipper.failure.reason), { once: true });
-  return { assembler, verifier, continues, shipper, ledger, feedback, pool, broken };
+  return { assembler, verifier, continues, shipper, ledger, feedback, broken };
 }
 
 /** Often enough for the server's `wal_sender_timeout`, which may be shorter than our interval. */

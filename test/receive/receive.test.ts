@@ -24,7 +24,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     const archive = await openArchive(store, "main");
     expect((await findTip(archive))?.lsn).toBeGreaterThanOrEqual(lsn);
     await receiver.stop();
-    expect(receiver.state.snapshot().state).toBe("stopped");
+    expect(receiver.state.snapshot()).toMatchObject({ state: "stopped", bufferSegmentsInUse: 0 });
   });
 });
 
