@@ -40,6 +40,7 @@ export async function waitForWal(archive: Archive, need: WalNeed, options: WalWa
     reached = await storedFrom(archive, timeline, { from: reached, to: stopLsn }, { signal });
     if (reached >= stopLsn) return;
     const nowMs = performance.now();
+    if (look === 1) await refuseGap(archive, need, signal);
     if (reached > before || look === 1) progress.tell({ kind: "wal-wait", storedLsn: reached, stopLsn });
     if (reached > before) {
       [movedMs, lookMs, stalled] = [nowMs, LOOK_MS_MIN, false];

@@ -76,16 +76,27 @@ class GzipInflater implements Inflater {
   }
 
   async *push(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-    await new Promise<void>((resolve) => this.#gunzip.write(bytes, () => resolve()));
+    await this.#settled((done) => this.#gunzip.write(bytes, done));
     yield* this.#drain();
   }
 
   async *end(): AsyncGenerator<Uint8Array> {
-    await new Promise<void>((resolve) => {
-      this.#gunzip.once("close", resolve);
-      this.#gunzip.end();
-    });
+    // Closed once everything has been given, or with the error.
+    await this.#settled(() => this.#gunzip.end());
     yield* this.#drain();
+  }
+
+  /** After an error a stream closes without a word to whoever is writing. */
+  async #settled(begin: (done: () => void) => unknown): Promise<void> {
+    if (this.#gunzip.closed) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        this.#gunzip.off("close", done);
+        resolve();
+      };
+      this.#gunzip.once("close", done);
+      begin(done);
+    });
   }
 
   *#drain(): Generator<Uint8Array> {

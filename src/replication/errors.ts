@@ -132,7 +132,7 @@ const SERVER_ROWS: readonly ServerRow[] = [
   },
   {
     code: "server-error",
-    sqlstate: /^XX000$/,
+    sqlstate: /^(XX000|54000)$/,
     text: /too long for tar format/,
     hint: () =>
       "The replication protocol sends tar: file names and tablespace locations of 100 bytes or more do not fit.",

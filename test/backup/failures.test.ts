@@ -1,18 +1,23 @@
 /** Backups that must not become backups: damage on the server, on the way and in the store; and what they leave: nothing. */
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { listBackups } from "../../src/archive/backups.ts";
-import { backupsPrefix } from "../../src/archive/keys.ts";
+import { encodeGap } from "../../src/archive/documents.ts";
+import { backupsPrefix, gapKey } from "../../src/archive/keys.ts";
 import type { BackupOptions } from "../../src/backup/options.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import type { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { FaultyStore, type FailpointOptions } from "../harness/faulty-store.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
+import { giveToServer } from "../harness/postgres-template.ts";
+import { announcedRandom } from "../harness/random.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { receive } from "../receive/receiving.ts";
-import { archiveOf, backupOptions, keysBelow } from "./taking.ts";
+import { archiveOf, backupOptions, keysBelow, readIndex, readManifest } from "./taking.ts";
 
 /** The error that a backup ends with; and that it has left nothing behind. */
 async function failureOf(options: BackupOptions): Promise<SeawallError> {
@@ -31,7 +36,7 @@ class Meddler implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   #passed = 0;
 
-  constructor(port: number, meddle: (chunk: Buffer, passed: number) => Buffer | "cut") {
+  constructor(port: number, meddle: (chunk: Buffer, passed: number) => Buffer | readonly Buffer[] | "cut") {
     this.#server = createServer((client) => {
       const upstream = connect(port, "127.0.0.1");
       for (const socket of [client, upstream]) {
@@ -44,7 +49,9 @@ class Meddler implements AsyncDisposable {
         const passed = meddle(chunk, this.#passed);
         this.#passed += chunk.length;
         if (passed === "cut") return void client.destroy();
-        if (!client.write(passed)) {
+        client.setNoDelay(true);
+        const pieces = Array.isArray(passed) ? (passed as readonly Buffer[]) : [passed as Buffer];
+        if (!pieces.map((piece) => client.write(piece)).at(-1)) {
           upstream.pause();
           client.once("drain", () => upstream.resume());
         }
@@ -87,6 +94,25 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     const error = await failureOf(backupOptions(await meddler.listen(), new MemoryStore()));
     expect(error.code).toBe("backup-mismatch");
     expect(error.message).toMatch(new RegExp(`^${path} came with CRC32C [0-9a-f]{8}, the manifest says CRC32C`));
+  });
+
+  test("whatever pieces the stream arrives in, the backup is the same", async () => {
+    const random = announcedRandom("pieces");
+    await using meddler = new Meddler(server.port, (chunk) => {
+      const pieces: Buffer[] = [];
+      for (let at = 0; at < chunk.length;) {
+        const length = random.chance(0.9) ? random.between(1_000, 30_000) : random.between(1, 10);
+        pieces.push(chunk.subarray(at, at + length));
+        at += length;
+      }
+      return pieces;
+    });
+    const store = new MemoryStore();
+    await using receiver = receive(server, store, { slot: `pieces_${version}` });
+    const backup = await takeBackup(backupOptions(await meddler.listen(), store));
+    await receiver.stop();
+    const files = await readManifest(store, backup);
+    expect((await readIndex(store, backup)).filter(({ type }) => type === "file").length).toBe(files.size);
   });
 
   test("a byte of the manifest changed on its way", async () => {
@@ -199,6 +225,28 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(listing).toMatchObject({ backups: [], leftovers: [{}] });
       await receiver.stop();
     });
+  });
+
+  test("WAL that is known to be lost: another backup is asked for, at once", async () => {
+    const store = new MemoryStore();
+    const gap = { timeline: timelineOf(1), fromLsn: parseLsn("0/0"), toLsn: parseLsn("FF/0") };
+    const document = encodeGap({ ...gap, detectedAt: new Date().toISOString(), reason: "lost" });
+    await store.put(gapKey("main", gap.timeline, gap.fromLsn, gap.toLsn), document);
+    const error = await failureOf(backupOptions(server, store));
+    expect(error.code).toBe("wal-gap");
+    expect(error.hint).toContain("take another one");
+  });
+
+  test("a tablespace whose location does not fit a tar header: the server's words, and why", async () => {
+    const folder = join(makeTempDir("tblspc"), "x".repeat(100));
+    mkdirSync(folder);
+    giveToServer(folder, 0o700);
+    await server.sql(`CREATE TABLESPACE far LOCATION '${folder}'`);
+    const error = await failureOf(backupOptions(server, new MemoryStore()));
+    await server.sql("DROP TABLESPACE far");
+    removeTree(dirname(folder));
+    expect(error.message).toContain("too long for tar format");
+    expect(error.hint).toContain("100 bytes or more do not fit");
   });
 
   test("cancelled while it waits for WAL", async () => {
