@@ -28,6 +28,5 @@ export async function run(context: CommandContext): Promise<number> {
     if (io.interactive || settings.json || !(error instanceof SeawallError)) throw error;
     return error.exit;
   }
-  log.info("stopped");
   return EXIT.done;
 }

@@ -55,6 +55,8 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
       await sleep(delayMs, undefined, { signal: AbortSignal.any([stop, kill]) }).catch(() => undefined);
     }
     state.phase = "stopped";
+    const { storedLsn } = state;
+    log.info("stopped", storedLsn === undefined ? {} : { storedLsn: formatLsn(storedLsn) });
   } catch (error) {
     state.phase = "failed";
     throw error;

@@ -1,14 +1,16 @@
 /**
- * The demo, from top to bottom: a primary and a receiver, a write load, a SIGKILL in the middle of it, and a proof from the
- * files alone that nothing is missing or changed. Returns whether every claim held.
+ * The demo, from top to bottom: a primary and a receiver, a write load, a base backup under it, a SIGKILL for the receiver
+ * and then one for the primary; a proof from the files alone that nothing is missing or changed; the loss of the primary's
+ * data directory; and two restores, to the last moment and to one in the middle. Returns whether every claim held.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FileStore } from "../../src/store/file.ts";
-import { bytesBetween, formatLsn, type Lsn, parseLsn, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
+import { bytesBetween, formatLsn, type Lsn, maxLsn, parseLsn, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "../harness/temp.ts";
+import { type Backup, comeBack, settle, takeBackup, upTo } from "./disaster.ts";
 import { type Commit, Load } from "./load.ts";
 import { type Proof, prove, tipOf } from "./proof.ts";
 import { Receiver } from "./receiver.ts";
@@ -25,8 +27,9 @@ export interface DemoOptions {
   readonly sabotage: string | undefined;
 }
 
-/** Share of the load before the kill, and without a receiver after it. */
-const BEFORE_KILL = 0.5;
+/** Shares of the load: before the base backup, from its start to the receiver's kill, and without a receiver after it. */
+const BEFORE_BACKUP = 0.15;
+const BEFORE_KILL = 0.35;
 const WITHOUT_RECEIVER = 0.15;
 const CATCH_UP_MS = 30_000;
 const STOP_MS = 20_000;
@@ -40,13 +43,20 @@ interface Kill {
 }
 
 interface Story {
+  readonly backup: Backup;
   readonly kill: Kill;
-  readonly last: Commit;
+  /** A commit somewhere in the middle. */
+  readonly middle: Commit;
+  /** When the primary was killed, on the clock of `performance.now()`. */
+  readonly diedMs: number;
+  /** What the receiver said it has stored: to the primary, and in its last word. */
+  readonly toldLsn: Lsn;
   readonly fromLsn: Lsn;
   readonly exitCode: number | null;
   readonly walBytes: number;
   readonly loadMs: number;
-  readonly commits: number;
+  readonly commits: readonly Commit[];
+  readonly issued: number;
   readonly delaysMs: readonly number[];
 }
 
@@ -60,14 +70,16 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     await using server = await startPostgres({ version: 18, settings: { fsync: true, wal_keep_size: "8GB" } });
     const archive = join(folder, "archive");
     mkdirSync(archive);
-    const receiver = new Receiver({ dsn: server.dsn, store: `file://${archive}`, log: join(folder, "receiver.log") });
+    const url = `file://${archive}`;
+    const receiver = new Receiver({ dsn: server.dsn, store: url, log: join(folder, "receiver.log") });
     const store = new FileStore(archive);
     try {
-      const story = await live(server, receiver, store, options);
+      const story = await live(server, receiver, { url, store }, options);
       if (options.sabotage !== undefined) sabotage(archive, options.sabotage);
       screen.say("Proving it from the two folders alone: the archive and the primary's pg_wal.");
-      const proof = await prove({ ...story, store, walDir: server.walDir, lastCommitLsn: story.last.lsn });
-      const holds = claims(screen, story, proof);
+      const proof = await prove({ ...story, store, walDir: server.walDir });
+      const tip = claims(screen, story, proof);
+      const holds = tip !== undefined && (await restores(server, { url, folder: archive }, { ...story, tip }, options));
       summary(screen, story, proof);
       if (!holds) screen.say(`The receiver's log ends:\n${receiver.tail()}`);
       return holds;
@@ -83,11 +95,11 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   }
 }
 
-/** Load and kill and load again, up to the receiver's orderly end. */
+/** Load, base backup, kill, load again, and the primary's death. */
 async function live(
   server: PostgresServer,
   receiver: Receiver,
-  store: FileStore,
+  archive: { readonly url: string; readonly store: FileStore },
   options: DemoOptions,
 ): Promise<Story> {
   const { screen, seconds, signal } = options;
@@ -104,8 +116,13 @@ async function live(
   try {
     const startMs = performance.now();
     const show = progress(screen, watch, load, receiver, startMs);
-    await wait(signal, seconds * BEFORE_KILL, show);
-    const kill = await killReceiver(server, receiver, load, store);
+    await wait(signal, seconds * BEFORE_BACKUP, show);
+    screen.say("Taking a base backup under the load.");
+    const [backup] = await Promise.all([
+      takeBackup(server, archive.url),
+      wait(signal, seconds * (BEFORE_KILL - BEFORE_BACKUP), show),
+    ]);
+    const kill = await killReceiver(server, receiver, load, archive.store);
     screen.say("SIGKILL for the receiver. The load goes on.");
     await wait(signal, seconds * WITHOUT_RECEIVER, show);
     screen.say("Starting it again: it finds its place from the archive.");
@@ -116,20 +133,70 @@ async function live(
       return watch.last.connected && watch.lagBytes < 2 * server.segmentSize;
     });
     watch.skipToNow();
+    const middle = load.commits.at(-1);
+    if (middle === undefined) throw new Error("the load has not committed anything");
     await wait(signal, seconds * (1 - BEFORE_KILL - WITHOUT_RECEIVER), show);
-    const last = await load.stop();
-    const loadMs = performance.now() - startMs;
-    await until(signal, CATCH_UP_MS, "the last commit is stored", async () => {
-      show();
-      return (watch.last.flushedLsn ?? 0n) >= last.lsn;
+    const { flushedLsn = startLsn, serverLsn } = watch.last;
+    screen.say("SIGKILL for the primary, in the middle of the load.");
+    let diedMs = 0;
+    await load.die(async () => {
+      await watch.stop();
+      diedMs = performance.now();
+      await server.kill9();
     });
     const exitCode = await receiver.stop(STOP_MS);
-    const walBytes = bytesBetween(startLsn, last.lsn);
+    // It may have received more after our last look at the server; what it claims itself counts too.
+    const toldLsn = maxLsn(flushedLsn, receiver.storedLsn() ?? flushedLsn);
+    const walBytes = bytesBetween(startLsn, serverLsn);
+    const { commits, issued } = load;
     const { delaysMs } = watch;
-    return { kill, last, fromLsn, exitCode, walBytes, loadMs, commits: load.commits.length, delaysMs };
+    const loadMs = diedMs - startMs;
+    return { backup, kill, middle, diedMs, toldLsn, fromLsn, exitCode, walBytes, loadMs, commits, issued, delaysMs };
   } finally {
+    await load.stop();
     await watch.stop();
   }
+}
+
+/** The primary's data directory is lost; both restores start from the archive alone. */
+async function restores(
+  primary: PostgresServer,
+  archive: { readonly url: string; readonly folder: string },
+  story: Story & { readonly tip: Lsn },
+  { screen }: DemoOptions,
+): Promise<boolean> {
+  screen.say("Removing the primary's data directory. Restoring to the last moment from the archive alone.");
+  removeTree(primary.dataDir);
+  const latest = await comeBack(primary, archive, []);
+  const account = settle(latest.ids, story);
+  screen.say("Restoring once more, to a moment in the middle.");
+  const middle = await comeBack(primary, archive, upTo(story.middle));
+  const wrong = story.commits.filter(({ id }) => middle.ids.has(id) !== id <= story.middle.id).length;
+  const { promised, promisedMissing, invented, lost, lostMs } = account;
+  const results: [boolean, string][] = [
+    [
+      promisedMissing === 0 && invented === 0 && promised > 0,
+      `all ${promised} commits up to the archive's tip are there again, and no row that was never written`,
+    ],
+    [latest.checked, "restore --check confirms that the server reached what the restore promised"],
+    [
+      wrong === 0 && middle.ids.size === story.middle.id,
+      `restored to commit ${story.middle.id} of ${story.commits.length}, exactly the first ${middle.ids.size} are there`,
+    ],
+  ];
+  for (const [holds, claim] of results) screen.claim(holds, claim);
+  const left =
+    lost === 0
+      ? "no commit lost"
+      : `${lost} of ${story.commits.length} commits lost, the oldest ${formatMs(lostMs)} old`;
+  const { restoreMs, recoveryMs } = latest;
+  screen.say(
+    [
+      `  point   ${left} (asynchronous: up to the ship interval; with --synchronous none)`,
+      `  time    restored in ${formatMs(restoreMs)}, recovered in ${formatMs(recoveryMs)}: ${formatMs(restoreMs + recoveryMs)} from nothing to writes`,
+    ].join("\n"),
+  );
+  return results.every(([holds]) => holds);
 }
 
 async function killReceiver(server: PostgresServer, receiver: Receiver, load: Load, store: FileStore): Promise<Kill> {
@@ -143,8 +210,9 @@ async function killReceiver(server: PostgresServer, receiver: Receiver, load: Lo
   return { toldLsn, tip, commitsLost: lost.length, ageMs: killedMs - (lost[0]?.atMs ?? killedMs) };
 }
 
-function claims(screen: Screen, story: Story, proof: Proof): boolean {
-  const { kill, exitCode } = story;
+/** The archive's tip, when every claim about the archive holds. */
+function claims(screen: Screen, story: Story, proof: Proof): Lsn | undefined {
+  const { kill, exitCode, toldLsn } = story;
   const honest = kill.tip !== undefined && kill.toldLsn <= kill.tip;
   const results: [boolean, string][] = [
     [
@@ -158,24 +226,25 @@ function claims(screen: Screen, story: Story, proof: Proof): boolean {
         `so do ${formatBytes(proof.tailBytes)} of the open one`,
     ],
     [
-      proof.tip !== undefined && proof.tip >= story.last.lsn,
-      `the tip ${text(proof.tip)} covers the last commit at ${text(story.last.lsn)}`,
+      proof.tip !== undefined && proof.tip >= toldLsn,
+      `the tip ${text(proof.tip)} covers all that the receiver says it has stored, up to ${text(toldLsn)}`,
     ],
   ];
   for (const [holds, claim] of results) screen.claim(holds, claim);
   for (const failure of proof.failures.slice(0, 20)) screen.say(`          ${failure}`);
-  return results.every(([holds]) => holds);
+  return results.every(([holds]) => holds) ? proof.tip : undefined;
 }
 
 function summary(screen: Screen, story: Story, proof: Proof): void {
-  const { kill, walBytes, loadMs, commits, delaysMs } = story;
+  const { backup, kill, walBytes, loadMs, commits, delaysMs } = story;
   const rate = walBytes / (loadMs / 1000);
   const lag = (q: number): string => formatMs(quantile(delaysMs, q));
   const ratio = (proof.segmentBytes / Math.max(1, proof.storedBytes)).toFixed(1);
   screen.say(
     [
-      `  load    ${commits} commits noted and ${formatBytes(walBytes)} of WAL in ${formatMs(loadMs)}: ${formatBytes(rate)}/s`,
+      `  load    ${commits.length} commits noted and ${formatBytes(walBytes)} of WAL in ${formatMs(loadMs)}: ${formatBytes(rate)}/s`,
       `  stored  ${formatBytes(proof.storedBytes)} as ${proof.segments} segments, ${ratio}:1`,
+      `  backup  ${formatBytes(backup.bytes)} in ${formatMs(backup.ms)}, every file compared with the server's manifest`,
       `  lag     commit to stored and told: p50 ${lag(0.5)}, p99 ${lag(0.99)} (ship interval 1 s)`,
       `  kill    had the primary been lost with the receiver: ${kill.commitsLost} commits, the oldest ${formatMs(kill.ageMs)} old;`,
       "          it was not, and none is missing",

@@ -5,6 +5,8 @@ import { type Lsn, parseLsn } from "../../src/wal/lsn.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 
 export interface Commit {
+  /** Of its row: 1 and up, in the order of commits. */
+  readonly id: number;
   /** End of the WAL flushed when the commit had returned: the commit lies before it. */
   readonly lsn: Lsn;
   /** On the clock of `performance.now()`. */
@@ -15,20 +17,19 @@ export interface Commit {
 const PAUSE_MS = 10;
 const BULK_PAUSE_MS = 20;
 /** WAL beyond this is not written: the demo is bounded on a fast disk too. */
-const WAL_BYTES_MAX = 1_500_000_000;
+const WAL_BYTES_MAX = 600_000_000;
 
 export class Load {
   readonly commits: Commit[] = [];
   readonly #clients: readonly pg.Client[];
   readonly #running: Promise<void>[];
   readonly #startLsn: Lsn;
+  #issued = 0;
   #stopped = false;
   #failure: unknown;
 
   static async start(server: PostgresServer): Promise<Load> {
-    await server.sql(
-      "CREATE TABLE tide (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now(), note text)",
-    );
+    await server.sql("CREATE TABLE tide (id int PRIMARY KEY, at timestamptz DEFAULT now())");
     await server.sql("CREATE TABLE cargo (id int, data text)");
     await server.sql("CREATE INDEX ON cargo (data)");
     const clients = await Promise.all([server.connect(), server.connect(), server.connect()]);
@@ -43,32 +44,35 @@ export class Load {
     this.#running = loops.map(async (loop) => loop.catch((error: unknown) => void (this.#failure ??= error)));
   }
 
-  /** Ends the writing and commits once more: that commit is the last of all, and returned. */
-  async stop(): Promise<Commit> {
+  /** Commits that were begun: the last of them may or may not have taken effect. */
+  get issued(): number {
+    return this.#issued;
+  }
+
+  /** A write that fails from now on is no news: the server is about to die. */
+  async die(kill: () => Promise<void>): Promise<void> {
+    if (this.#failure !== undefined) throw new Error("the write load failed", { cause: this.#failure });
+    await kill();
     this.#stopped = true;
     await Promise.all(this.#running);
-    if (this.#failure !== undefined) throw new Error("the write load failed", { cause: this.#failure });
-    const [client] = this.#clients;
-    if (client === undefined) throw new Error("no connection");
-    const last = await this.#commit(client, "the last one");
-    await Promise.all(this.#clients.map(async (open) => open.end()));
-    return last;
+  }
+
+  /** Ends the writing; for when something else has failed. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all(this.#running);
+    await Promise.allSettled(this.#clients.map(async (open) => open.end()));
   }
 
   async #note(client: pg.Client): Promise<void> {
     while (!this.#stopped) {
-      await this.#commit(client, "tide");
+      const id = ++this.#issued;
+      await client.query("INSERT INTO tide (id) VALUES ($1)", [id]);
+      const atMs = performance.now();
+      const { rows } = await client.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn");
+      this.commits.push({ id, lsn: parseLsn(rows[0]?.lsn ?? ""), atMs });
       await sleep(PAUSE_MS);
     }
-  }
-
-  async #commit(client: pg.Client, note: string): Promise<Commit> {
-    await client.query("INSERT INTO tide (note) VALUES ($1)", [note]);
-    const atMs = performance.now();
-    const { rows } = await client.query<{ lsn: string }>("SELECT pg_current_wal_flush_lsn()::text AS lsn");
-    const commit = { lsn: parseLsn(rows[0]?.lsn ?? ""), atMs };
-    this.commits.push(commit);
-    return commit;
   }
 
   async #fill(client: pg.Client): Promise<void> {

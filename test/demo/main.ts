@@ -2,7 +2,7 @@
 import { runDemo } from "./demo.ts";
 import { Screen } from "./screen.ts";
 
-const SECONDS = Number(process.env["SEAWALL_DEMO_SECONDS"] ?? "12");
+const SECONDS = Number(process.env["SEAWALL_DEMO_SECONDS"] ?? "10");
 
 const interrupted = new AbortController();
 for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {

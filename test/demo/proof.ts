@@ -35,12 +35,13 @@ export interface ProofOptions {
   readonly walDir: string;
   /** Where archiving began. */
   readonly fromLsn: Lsn;
-  readonly lastCommitLsn: Lsn;
+  /** The archive must reach at least this far. */
+  readonly toldLsn: Lsn;
 }
 
 /** Compares everything; whatever does not hold is a line in `failures`. */
 export async function prove(options: ProofOptions): Promise<Proof> {
-  const { store, walDir, fromLsn, lastCommitLsn } = options;
+  const { store, walDir, fromLsn, toldLsn } = options;
   const failures: string[] = [];
   const archive = await openArchive(store, CLUSTER);
   const { segmentSize } = archive.identity;
@@ -55,18 +56,16 @@ export async function prove(options: ProofOptions): Promise<Proof> {
     const failure = await compareSegment(store, key, join(walDir, name));
     if (failure !== undefined) failures.push(`${name}: ${failure}`);
   }
-  const open = segmentOf(lastCommitLsn, segmentSize);
+  const tip = await tipOf(store).catch((error: unknown) => void failures.push(`the tip: ${String(error)}`));
+  const open = segmentOf(tip ?? toldLsn, segmentSize);
   for (let segment = segmentOf(fromLsn, segmentSize); segment < open; segment++) {
     if (!sealed.has(segment))
       failures.push(`segment ${segmentName({ timeline: timelineOf(1), segment, segmentSize })} is missing`);
   }
   const tail = await proveTail(archive, open, walDir).catch((error: unknown) => ({ bytes: 0, failure: String(error) }));
   if (tail.failure !== undefined) failures.push(tail.failure);
-  const tip = await tipOf(store).catch((error: unknown) => void failures.push(`the tip: ${String(error)}`));
-  if (tip === undefined || tip < lastCommitLsn) {
-    failures.push(
-      `the tip is ${tip === undefined ? "nowhere" : formatLsn(tip)}, the last commit ended at ${formatLsn(lastCommitLsn)}`,
-    );
+  if (tip === undefined || tip < toldLsn) {
+    failures.push(`the tip is ${tip === undefined ? "nowhere" : formatLsn(tip)}, short of ${formatLsn(toldLsn)}`);
   }
   const segments = sealed.size;
   return {

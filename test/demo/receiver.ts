@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { type Lsn, parseLsn } from "../../src/wal/lsn.ts";
 
 export interface ReceiverOptions {
   readonly dsn: string;
@@ -60,6 +61,12 @@ export class Receiver {
     const code = await this.#exit;
     clearTimeout(timer);
     return code;
+  }
+
+  /** What it says at the end that it has stored: its last log line. */
+  storedLsn(): Lsn | undefined {
+    const text = /"storedLsn":"([0-9A-F/]+)","msg":"stopped"/.exec(this.tail())?.[1];
+    return text === undefined ? undefined : parseLsn(text);
   }
 
   /** The end of its log. */

@@ -60,10 +60,11 @@ export class Watch {
     this.#measured = this.#commits.length;
   }
 
+  /** Also when the server is gone. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.#asking;
-    await this.#client.end();
+    await this.#client.end().catch(() => undefined);
   }
 
   async #ask(): Promise<void> {
