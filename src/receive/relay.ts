@@ -5,17 +5,17 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
-import { gapsPrefix, parseWalKey, type SegmentPlace, segmentKey, walPrefix } from "../archive/keys.ts";
+import { gapsPrefix, parseWalKey, type SegmentPlace, segmentKey, tailPrefix, walPrefix } from "../archive/keys.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTail } from "../archive/tail.ts";
-import { type Tip, findTip } from "../archive/tip.ts";
+import { type Tip, findTip, listGaps } from "../archive/tip.ts";
 import { putChunk } from "../archive/wal-objects.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { checkObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, addBytes, segmentStart } from "../wal/lsn.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, addBytes, segmentOf, segmentStart } from "../wal/lsn.ts";
 import { TailLevels } from "./tail-merge.ts";
 
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
@@ -91,6 +91,7 @@ export class Relay {
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
     // In order, so that a hole never precedes what the store has; one at a time, since each is held in memory.
     for (const object of waiting) await this.#copyWal(local, remote, object, signal);
+    await this.#copyTailsBeforeGaps(local, remote, signal);
     const tip = await findTip(local, { signal });
     if (tip !== undefined) {
       await this.#thinOut(spooled, tip, signal);
@@ -159,6 +160,25 @@ export class Relay {
       { signal },
     );
     for (const { key } of removable) this.#stored.delete(key);
+  }
+
+  /** The segment before a gap is never sealed: what was acknowledged of it goes to the store as one chunk. */
+  async #copyTailsBeforeGaps(local: Archive, remote: Archive, signal: AbortSignal): Promise<void> {
+    const { segmentSize } = local.identity;
+    for (const { timeline, fromLsn } of await listGaps(local, { signal })) {
+      const place: SegmentPlace = { timeline, segment: segmentOf(fromLsn, segmentSize), segmentSize };
+      const prefix = tailPrefix(local.cluster, place);
+      if (this.#stored.has(prefix)) continue;
+      const tail = await readTail(local, place, { signal });
+      const known = (await readTail(remote, place, { signal }))?.bytes.byteLength ?? 0;
+      if (tail !== undefined && known < tail.bytes.byteLength) {
+        const { endLsn, verifiedLsn } = tail;
+        const facts = { startLsn: addBytes(segmentStart(place.segment, segmentSize), known), endLsn, verifiedLsn };
+        const options = { encoder: this.#options.encoder, signal, confirm: true };
+        await putChunk(remote, place, known, tail.bytes.subarray(known), facts, options);
+      }
+      this.#stored.add(prefix);
+    }
   }
 
   /** The new bytes of the open segment as one chunk: then the store has everything up to the tip. */

@@ -4,17 +4,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { openArchive, openArchiveFor } from "../../src/archive/archive.ts";
+import { readTail } from "../../src/archive/tail.ts";
 import { findTip } from "../../src/archive/tip.ts";
-import { putSegment } from "../../src/archive/wal-objects.ts";
+import { putChunk, putSegment } from "../../src/archive/wal-objects.ts";
 import type { EnvelopeMeta } from "../../src/codec/envelope.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
+import { recordGap } from "../../src/receive/gap.ts";
 import { Relay } from "../../src/receive/relay.ts";
 import { FileStore } from "../../src/store/file.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
-import { type SegmentNumber, type TimelineId, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import { type SegmentNumber, type TimelineId, addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
@@ -171,4 +173,28 @@ test("what lies in the spool past a segment still on its way there stays until t
   await seal(6);
   await relay.pass(signal);
   expect(await spooled()).toEqual([8]);
+});
+
+test("the tail before a gap in the spool goes to the store too", async () => {
+  const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
+  const encoder = {
+    encode: (raw: Uint8Array, meta: EnvelopeMeta) => Promise.resolve(encodeObject(raw, meta, 1)),
+  };
+  const spool = new MemoryStore();
+  const archive = await openArchiveFor(spool, "main", identity);
+  const signal = new AbortController().signal;
+  const place = { timeline: 1 as TimelineId, segment: 6 as SegmentNumber, segmentSize: 1 << 20 };
+  const startLsn = segmentStart(place.segment, 1 << 20);
+  const endLsn = addBytes(startLsn, 12);
+  const facts = { startLsn, endLsn, verifiedLsn: endLsn };
+  await putChunk(archive, place, 0, Buffer.from("acknowledged"), facts, { encoder, confirm: true });
+  const availableLsn = segmentStart(9 as SegmentNumber, 1 << 20);
+  const lost = { timeline: place.timeline, fromLsn: endLsn, availableLsn, reason: "test", detectedAt: new Date(0) };
+  await recordGap(archive, lost, silentLog, signal);
+  const store = new MemoryStore();
+  const observer = { uploaded: () => undefined, spooled: () => undefined };
+  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
+  await new Relay({ spool, store, cluster: "main", encoder, log: silentLog, ...times, observer }).pass(signal);
+  const uploadedTail = await readTail(await openArchive(store, "main"), place);
+  expect(uploadedTail?.bytes.toString()).toBe("acknowledged");
 });
