@@ -1,5 +1,8 @@
 /** `seawall restore`: plan, print or do it, and say what was done; with --check, whether the server got where it should. */
+import { statSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
 import { openArchive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
 import { defaultText, OPTION_ROWS } from "../config/options.ts";
@@ -144,9 +147,25 @@ function notesOf({ settings, env }: CommandContext, restored: Restored): string[
       "The files belong to root, whom PostgreSQL does not run as: give them to the server's account, or use --owner.",
     );
   }
+  const closed = process.getuid?.() === 0 && restored.owner !== undefined ? closedPath(process.execPath) : undefined;
+  if (closed !== undefined && settings.restoreCommand === undefined && !settings.noRecoveryConfig) {
+    notes.push(
+      `Only root may enter ${closed}, where the restore_command leads: give the server another one (--restore-command).`,
+    );
+  }
   if (restored.plan.backup.manifest === null)
     notes.push("The backup has no manifest: files were checked against its index.");
   return notes;
+}
+
+/** The first folder on the way to us, or to Node.js, that is not open to all. */
+function closedPath(node: string): string | undefined {
+  for (const path of [node, fileURLToPath(import.meta.url)]) {
+    for (let folder = dirname(path); folder !== dirname(folder); folder = dirname(folder)) {
+      if ((statSync(folder).mode & 0o001) === 0) return folder;
+    }
+  }
+  return undefined;
 }
 
 function planJson(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): Record<string, unknown> {

@@ -2,7 +2,17 @@
  * Damaged and hostile backups: the restore names the part and the file, writes nothing outside of its directory, and leaves
  * nothing that a server would start from; when the damage is undone, --delta goes on from there.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -15,6 +25,7 @@ import { restore, type Restored, type RestoreOptions } from "../../src/restore/r
 import { parseTarget } from "../../src/restore/target.ts";
 import { campaignRandom, minutes, report, rounds, until } from "../campaigns/campaign.ts";
 import { runCli, startCli } from "../harness/process.ts";
+import { serverAccount } from "../harness/account.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { archiveBackup, type Entry } from "./archived-backup.ts";
 import { Archived } from "./restored.ts";
@@ -295,4 +306,38 @@ test(
     report("killed restores", { rounds: count, unfinished });
   },
   minutes(20),
+);
+
+test(
+  "files with odd names and none of their own content come back as they were, and count as unchanged the next time",
+  async () => {
+    const names = [
+      Buffer.from("odd \xff\xfe name", "latin1"),
+      Buffer.from("new\nline"),
+      Buffer.from("ünï'\"\\$(x)"),
+      Buffer.from("empty"),
+    ];
+    const inBase = (folder: string, name: Buffer): Buffer => Buffer.concat([Buffer.from(`${folder}/base/`), name]);
+    for (const [at, name] of names.entries()) {
+      const path = inBase(archived.server.dataDir, name);
+      writeFileSync(path, "x".repeat(at === 3 ? 0 : 8192 + at));
+      const account = serverAccount();
+      if (account !== undefined) chownSync(path, account.uid, account.gid);
+    }
+    const { id } = await archived.backup();
+    const target = freshTarget();
+    const first = await attempt(target, { backupId: id });
+    for (const [at, name] of names.entries()) {
+      expect(readFileSync(inBase(target, name), "utf8")).toBe("x".repeat(at === 3 ? 0 : 8192 + at));
+      rmSync(inBase(archived.server.dataDir, name));
+    }
+    const stray = inBase(target, Buffer.from("stray \xff", "latin1"));
+    writeFileSync(stray, "x");
+    const again = await attempt(target, { backupId: id, delta: true });
+    expect(existsSync(stray)).toBe(false);
+    // All but the control file, and what the restore itself writes.
+    expect(again.filesWritten).toBeLessThanOrEqual(2);
+    expect(again.filesUnchanged + again.filesWritten).toBe(first.files);
+  },
+  TIMEOUT_MS,
 );
