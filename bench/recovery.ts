@@ -1,6 +1,6 @@
 /** Recovery of a hundred segments and more through restore_command: Seawall beside `cp` and pgBackRest. */
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { bytesBetween, formatLsn, parseLsn } from "../src/wal/lsn.ts";
 import { serverAccount } from "../test/harness/account.ts";
 import type { PostgresServer } from "../test/harness/postgres.ts";
@@ -9,7 +9,7 @@ import { run } from "../test/harness/run.ts";
 import { serverCommand, serverRestoreCommand } from "../test/harness/server-cli.ts";
 import { removeTree } from "../test/harness/temp.ts";
 import type { BenchContext } from "./context.ts";
-import { machineCpuSeconds, watchRss } from "./machine-cost.ts";
+import { watchRecovery } from "./recovery-cost.ts";
 import { dropSlot, pgbench, settleDisk, startPrimary } from "./primary.ts";
 import { flushedUpTo, startSeawall } from "./receivers.ts";
 import { type Section, table } from "./results.ts";
@@ -26,7 +26,7 @@ const WRITERS: Readonly<Record<Kind, (server: PostgresServer) => Promise<void>>>
 interface Run {
   /** As the server's log gives it: from "redo starts" to "redo done". */
   readonly redoSeconds: number;
-  /** Of everything on the machine, from the start of the server to the end of redo. */
+  /** Of replay and of all that the restore_command started. */
   readonly cpuSeconds: number;
   /** Of the restore command's largest process, prefetcher included. */
   readonly peakRssBytes: number;
@@ -47,28 +47,28 @@ interface Variant {
   readonly name: string;
   readonly command: (rig: Rig) => string;
   /** Part of the command line of the processes whose memory is watched. */
-  readonly watched: string;
+  readonly watched: (rig: Rig) => string;
   /** Each segment costs a start of Node.js: one round is enough to show it. */
   readonly once?: true;
 }
 
 const VARIANTS: readonly Variant[] = [
-  { name: "cp", command: ({ raw }) => `cp ${raw}/%f %p`, watched: "cp " },
+  { name: "cp", command: ({ raw }) => `cp ${raw}/%f %p`, watched: ({ raw }) => raw },
   {
     name: "Seawall",
     command: ({ archive }) => serverRestoreCommand(["--store", `file://${archive}`]),
-    watched: "main.js",
+    watched: ({ archive }) => archive,
   },
   {
     name: "Seawall, --no-prefetch",
     command: ({ archive }) => serverCommand(["wal-fetch", "%f", "%p", "--store", `file://${archive}`, "--no-prefetch"]),
-    watched: "main.js",
+    watched: ({ archive }) => archive,
     once: true,
   },
   {
     name: "pgBackRest, asynchronous",
     command: ({ pgbackrest }) => `pgbackrest --config=${pgbackrest ?? ""} --stanza=bench archive-get %f %p`,
-    watched: "pgbackrest",
+    watched: ({ pgbackrest }) => dirname(pgbackrest ?? "-"),
   },
 ];
 
@@ -104,7 +104,7 @@ async function benchKind(context: BenchContext, kind: Kind): Promise<string> {
   for (let round = 0; round < context.rounds; round++) {
     for (const variant of VARIANTS) {
       if (variant.name.startsWith("pgBackRest") && rig.pgbackrest === undefined) continue;
-      if (variant.once === true && round > 0) continue;
+      if (variant.once === true && (round > 0 || kind !== "messages")) continue;
       const result = await recoveryRun(rig, variant);
       runs.set(variant.name, [...(runs.get(variant.name) ?? []), result]);
       context.say(
@@ -193,15 +193,13 @@ async function recoveryRun(rig: Rig, variant: Variant): Promise<Run> {
   rmSync(join(server.dataDir, "postmaster.opts"), { force: true });
   await settleDisk();
   const logged = server.log().length;
-  const cpuBefore = machineCpuSeconds();
-  const rss = watchRss(variant.watched);
   await server.start({ wait: false });
+  const watched = watchRecovery(server.pid ?? 0, variant.watched(rig));
   const done = /redo done at .* elapsed: ([\d.]+) s/;
   for (;;) {
     const match = done.exec(server.log().slice(logged));
     if (match !== null) {
-      const cpuSeconds = machineCpuSeconds() - cpuBefore;
-      const peakRssBytes = rss.stop();
+      const cost = watched.stop();
       await server.waitReady();
       await server.stop("immediate");
       const restored =
@@ -210,7 +208,7 @@ async function recoveryRun(rig: Rig, variant: Variant): Promise<Run> {
           .slice(logged)
           .match(/restored log file/g)?.length ?? 0;
       if (restored < SEGMENTS_MIN) throw new Error(`only ${restored} segments were restored`);
-      return { redoSeconds: Number(match[1]), cpuSeconds, peakRssBytes };
+      return { redoSeconds: Number(match[1]), ...cost };
     }
     if (!server.running) throw new Error(`recovery failed:\n${server.log().slice(-3000)}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -248,7 +246,7 @@ function report(rig: Rig, runs: ReadonlyMap<string, readonly Run[]>): string {
     formatSpread(spreadOf(list.map((run) => run.cpuSeconds)), 1),
     formatSpread(spreadOf(list.map((run) => mebibytes(run.peakRssBytes)))),
   ]);
-  const columns = ["", "redo, s", "ms a segment", "of cp's", "CPU s, whole machine", "peak RSS, MiB"];
+  const columns = ["", "redo, s", "ms a segment", "of cp's", "CPU s, replay included", "peak RSS, MiB"];
   return [
     `${rig.segments} segments of 16 MiB; fsync on; archives in a directory on the same disk.\n`,
     table(columns, rows),

@@ -65,21 +65,24 @@ async function askingServer(context: CommandContext, targetPath: string): Promis
 /** The prefetcher is told where recovery is, or started; where there is nothing ahead, what earlier ones left is removed. */
 async function lookAhead(context: CommandContext, server: AskingServer, fetched: Fetched): Promise<void> {
   const [fileName = ""] = context.args;
-  if (fetched.kind === "fetched" && fetched.from === "segment" && !server.wantsNext) {
-    await server.folder.noteAsked(fileName);
-  } else if (fetched.kind === "fetched" && fetched.hasNext) await startPrefetcher(context);
+  const isSealed = fetched.kind === "fetched" && fetched.from === "segment";
+  const startsOne = isSealed && fetched.hasNext;
+  const hasOne = context.settings.prefetch && !server.wantsNext;
+  if (startsOne || (isSealed && hasOne)) await server.folder.noteAsked(fileName);
   else await server.folder.sweep();
+  if (startsOne) await startPrefetcher(context, server.folder);
 }
 
 /**
  * It stays in our process group, to which the server sends its shutdown, and holds none of our files: not the server's log,
  * whose end the server's logger waits for.
  */
-async function startPrefetcher(context: CommandContext): Promise<void> {
+async function startPrefetcher(context: CommandContext, folder: PrefetchFolder): Promise<void> {
   const [program = ""] = process.argv.slice(1);
   const args = context.argv.map((arg) => (arg === "wal-fetch" ? "wal-prefetch" : arg));
   const child = spawn(process.execPath, [...process.execArgv, program, ...args], { stdio: "ignore", env: context.env });
   child.unref();
   // Without it everything is slower and as right.
   await Promise.race([once(child, "spawn"), once(child, "error")]).catch(() => undefined);
+  if (child.pid !== undefined) await folder.announce(child.pid);
 }

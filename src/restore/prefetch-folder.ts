@@ -28,8 +28,8 @@ export interface Session {
 
 /** A prefetcher that has not touched its file for so long is stuck or gone. */
 const SILENT_MS_MAX = 10_000;
-/** Linux finds page cache for pieces of this size quickly; see store/file.ts. */
-const WRITE_BYTES = 512 << 10;
+/** Linux finds page cache for pieces up to this size quickly; see store/file.ts. */
+const WRITE_BYTES = 1 << 20;
 
 export class PrefetchFolder {
   readonly #path: string;
@@ -63,8 +63,12 @@ export class PrefetchFolder {
     }
   }
 
+  /** A prefetcher is at work, or coming up. */
   async isPrefetching(): Promise<boolean> {
-    return (await this.#owner()) !== undefined;
+    const pid = Number.parseInt((await this.#read("prefetcher")) ?? "", 10);
+    if (!(pid > 0) || !isProcessAlive(pid)) return false;
+    const touched = await modifiedMs(join(this.#path, "prefetcher"));
+    return touched !== undefined && Math.abs(Date.now() - touched) < SILENT_MS_MAX;
   }
 
   /** Tells the prefetcher where recovery is. */
@@ -73,6 +77,14 @@ export class PrefetchFolder {
     await mkdir(this.#path, { recursive: true, mode: 0o700 });
     await writeFile(aside, name);
     await rename(aside, join(this.#path, "asked"));
+  }
+
+  /** `pid` was just started as the prefetcher: nobody starts another one while it comes up. */
+  async announce(pid: number): Promise<void> {
+    const lock = join(this.#path, "prefetcher");
+    await mkdir(this.#path, { recursive: true, mode: 0o700 });
+    if (!(await this.isPrefetching())) await rm(lock, { force: true });
+    await quietly(writeFile(lock, announced(pid), { flag: "wx" }));
   }
 
   /** Removes what dead processes have left; everything, unless a prefetcher is at work. */
@@ -90,7 +102,8 @@ export class PrefetchFolder {
   async claim(session: Session): Promise<ReadySegments | undefined> {
     await mkdir(this.#path, { recursive: true, mode: 0o700 });
     const lock = join(this.#path, "prefetcher");
-    if ((await this.#owner()) !== undefined) return undefined;
+    const isAnnounced = (await this.#read("prefetcher")) === announced(process.pid);
+    if (!isAnnounced && (await this.isPrefetching())) return undefined;
     await rm(lock, { force: true });
     if (!(await quietly(writeFile(lock, String(process.pid), { flag: "wx" })))) return undefined;
     const own = `ready-${process.pid}-${randomBytes(4).toString("hex")}`;
@@ -102,14 +115,6 @@ export class PrefetchFolder {
       if (name.startsWith("ready-") && name !== own) await rm(join(this.#path, name), { recursive: true, force: true });
     }
     return new ReadySegments(this.#path, own, session);
-  }
-
-  /** Process ID of the prefetcher that is at work. */
-  async #owner(): Promise<number | undefined> {
-    const pid = Number(await this.#read("prefetcher"));
-    if (!Number.isInteger(pid) || pid < 1 || !isProcessAlive(pid)) return undefined;
-    const touched = await modifiedMs(join(this.#path, "prefetcher"));
-    return touched !== undefined && Math.abs(Date.now() - touched) < SILENT_MS_MAX ? pid : undefined;
   }
 
   async #read(name: string): Promise<string | undefined> {
@@ -185,6 +190,11 @@ export class ReadySegments {
     if (isOwner) await rm(lock, { force: true });
     await quietly(rmdir(this.#root));
   }
+}
+
+/** What stands in the prefetcher's file until it has come up and writes its process ID alone. */
+function announced(pid: number): string {
+  return `${pid} coming up`;
 }
 
 /** `bin/seawall-wal-fetch` reads these lines in this order. */

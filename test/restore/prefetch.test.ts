@@ -207,6 +207,24 @@ describe("the prefetcher", () => {
     expect(waiting()).toEqual([nameOf(2), nameOf(3)]);
   });
 
+  test("one that was announced is not started twice, and takes its place when it comes up", async () => {
+    await sealUpTo(3);
+    const folder = new PrefetchFolder(run);
+    await folder.announce(process.pid);
+    expect(await folder.isPrefetching()).toBe(true);
+    start();
+    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+  });
+
+  test("one that was announced and never came up is replaced", async () => {
+    await sealUpTo(3);
+    const folder = new PrefetchFolder(run);
+    await folder.announce(2_147_483_646);
+    expect(await folder.isPrefetching()).toBe(false);
+    start();
+    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+  });
+
   test("what a killed one has left is of no use to another start of the server, and is removed", async () => {
     await sealUpTo(3);
     start();
