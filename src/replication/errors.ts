@@ -139,6 +139,13 @@ const SERVER_ROWS: readonly ServerRow[] = [
   },
   {
     code: "server-error",
+    sqlstate: /^22021$/,
+    routine: /^report_invalid_encoding/,
+    hint: () =>
+      "A file in the data directory may have a name that is not UTF-8; before PostgreSQL 17 a base backup fails on it: rename or remove it.",
+  },
+  {
+    code: "server-error",
     sqlstate: /^(0A000|42601)$/,
     text: /compression is not supported by this build|does not support compression/,
     hint: () => "The server was built without that library: use --network-compression none, or the other one.",

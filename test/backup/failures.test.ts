@@ -1,5 +1,5 @@
 /** Backups that must not become backups: damage on the server, on the way and in the store; and what they leave: nothing. */
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -247,6 +247,17 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     removeTree(dirname(folder));
     expect(error.message).toContain("too long for tar format");
     expect(error.hint).toContain("100 bytes or more do not fit");
+  });
+
+  test("a file name that is not UTF-8: before 17 the server fails on it, and the hint says so", async () => {
+    const path = Buffer.concat([Buffer.from(`${server.dataDir}/base/`), Buffer.from([0x6c, 0xe4])]);
+    writeFileSync(path, "odd");
+    // Without its WAL the backup fails in any case, but only once all its data is good.
+    const error = await failureOf(backupOptions(server, new MemoryStore(), { walTimeoutMs: 1 }));
+    rmSync(path);
+    if (version >= 17) return expect(error.code).toBe("backup-wal-missing");
+    expect(error.message).toContain("invalid byte sequence");
+    expect(error.hint).toContain("a name that is not UTF-8");
   });
 
   test("cancelled while it waits for WAL", async () => {
