@@ -1,0 +1,59 @@
+/** What `seawall restore` shows and takes on the command line, apart from restoring. */
+import { expect, test } from "vitest";
+import { Progress } from "../../src/cli/progress.ts";
+import { parseMapping } from "../../src/cli/restore.ts";
+
+function shown(options: { interactive: boolean; json: boolean }): string {
+  let text = "";
+  let nowMs = 0;
+  const io = {
+    out: async () => undefined,
+    err: (piece: string) => void (text += piece),
+    colours: false,
+    interactive: options.interactive,
+  };
+  const progress = new Progress({ io, json: options.json, verb: "restoring", nowMs: () => nowMs });
+  progress.begin(100 << 20);
+  for (let step = 0; step < 10; step++) {
+    nowMs += 1000;
+    progress.advance(5 << 20);
+  }
+  progress.end();
+  return text;
+}
+
+test("on a terminal one line is drawn over, and cleared at the end", () => {
+  const text = shown({ interactive: true, json: false });
+  expect(text).not.toContain("\n");
+  expect(text.split("\r").at(-2)).toBe(
+    "restoring   50%  ████████████░░░░░░░░░░░░  50.0 MiB of 100 MiB  5.00 MiB/s  10.0 s left\u001b[K",
+  );
+  expect(text.endsWith("\r\u001b[K")).toBe(true);
+});
+
+test("elsewhere there is a line every ten seconds", () => {
+  const text = shown({ interactive: false, json: false });
+  expect(text).toBe("restoring   50%  50.0 MiB of 100 MiB  5.00 MiB/s  10.0 s left\n");
+});
+
+test("with --json an object every second", () => {
+  const lines = shown({ interactive: true, json: true }).trim().split("\n");
+  expect(lines).toHaveLength(10);
+  expect(JSON.parse(lines[9] ?? "")).toEqual({
+    ...{ event: "progress", bytes: 50 << 20, totalBytes: 100 << 20, bytesPerSecond: 5 << 20, secondsLeft: 10 },
+    detail: "",
+  });
+});
+
+test("tablespace mappings", () => {
+  const mapping = parseMapping("/old/=/new\n16400=/other\n/with\\=sign=/x\\=y");
+  expect([...mapping]).toEqual([
+    ["/old", "/new"],
+    ["16400", "/other"],
+    ["/with=sign", "/x=y"],
+  ]);
+  expect([...parseMapping(undefined)]).toEqual([]);
+  for (const wrong of ["/old", "=/new", "/old=", "/a=/b=/c", ""]) {
+    expect(() => parseMapping(wrong)).toThrowError(/is not OLD=NEW/);
+  }
+});

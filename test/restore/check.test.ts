@@ -1,0 +1,74 @@
+/** The verdict on a restored server as a function of what is known of it. */
+import { expect, test } from "vitest";
+import { judgeRestore, type RestoreEvidence } from "../../src/restore/check.ts";
+import type { ControlFile } from "../../src/restore/pg-control.ts";
+import { type Lsn, parseLsn, timelineOf } from "../../src/wal/lsn.ts";
+import { parseHistory } from "../../src/wal/timeline.ts";
+
+const one = timelineOf(1);
+const lsn = (text: string): Lsn => parseLsn(text);
+const control: ControlFile = {
+  ...{
+    systemIdentifier: 7n,
+    state: "in archive recovery",
+    timeline: one,
+    redoLsn: lsn("0/200"),
+    minRecoveryLsn: lsn("0/300"),
+  },
+  settings: {
+    ...{ max_connections: 1, max_worker_processes: 1, max_wal_senders: 1, max_prepared_transactions: 0 },
+    max_locks_per_transaction: 1,
+  },
+};
+const evidence: RestoreEvidence = {
+  promise: {
+    ...{
+      systemIdentifier: 7n,
+      cluster: "main",
+      backup: "b",
+      restoredAt: "",
+      target: { kind: "latest" },
+      standby: false,
+    },
+    ...{ action: "promote", timeline: one, lsn: lsn("0/500"), commitTime: null },
+  },
+  ...{ control, server: undefined, isRunning: false, hasBackupLabel: false, younger: [] },
+};
+const server = { systemIdentifier: 7n, inRecovery: true, replayLsn: lsn("0/400"), isPaused: false };
+const left = (at: string): RestoreEvidence["younger"] => [
+  parseHistory(timelineOf(2), `1\t${at}\tno recovery target\n`),
+];
+
+const cases: readonly (readonly [
+  string,
+  Partial<RestoreEvidence>,
+  { ok: boolean; state: string; reachedLsn?: string },
+])[] = [
+  ["not started", { hasBackupLabel: true }, { ok: false, state: "not started" }],
+  ["on its way", { server, isRunning: true }, { ok: false, state: "recovering", reachedLsn: "0/400" }],
+  [
+    "there, in recovery",
+    { server: { ...server, replayLsn: lsn("0/500") } },
+    { ok: true, state: "recovering", reachedLsn: "0/500" },
+  ],
+  ["there, paused", { server: { ...server, replayLsn: lsn("0/500"), isPaused: true } }, { ok: true, state: "paused" }],
+  [
+    "promoted there",
+    { server: { ...server, inRecovery: false }, younger: left("0/500") },
+    { ok: true, state: "recovered" },
+  ],
+  ["promoted short of it", { younger: left("0/4F8") }, { ok: false, state: "recovered", reachedLsn: "0/4F8" }],
+  ["never recovered", { server: { ...server, inRecovery: false } }, { ok: false, state: "recovered" }],
+  ["stopped too early", {}, { ok: false, state: "stopped in recovery", reachedLsn: "0/300" }],
+  [
+    "stopped there",
+    { control: { ...control, minRecoveryLsn: lsn("0/500") } },
+    { ok: true, state: "stopped in recovery" },
+  ],
+  ["another server", { server: { ...server, systemIdentifier: 8n } }, { ok: false, state: "foreign" }],
+  ["another data directory", { control: { ...control, systemIdentifier: 8n } }, { ok: false, state: "foreign" }],
+];
+
+test.each(cases)("%s", (_title, changes, expected) => {
+  expect(judgeRestore({ ...evidence, ...changes })).toMatchObject(expected);
+});
