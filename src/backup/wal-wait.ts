@@ -21,7 +21,7 @@ export interface WalWaitOptions {
   readonly progress: BackupProgress;
 }
 
-const LOOK_MS_MIN = 200;
+const LOOK_MS_MIN = 50;
 const LOOK_MS_MAX = 2_000;
 /** Longer than a ship interval and a PUT: then somebody should hear that nothing comes. */
 const STALLED_MS = 10_000;

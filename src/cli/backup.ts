@@ -73,7 +73,8 @@ function withWal(
     backup,
     receiver: {
       settings: primary,
-      shipIntervalMs: settings.shipIntervalMs,
+      // Somebody waits for the last of it.
+      shipIntervalMs: Math.min(settings.shipIntervalMs, 100),
       statusIntervalMs: settings.statusIntervalMs,
       receiverTimeoutMs: settings.receiverTimeoutMs,
       compressLevel: settings.compressLevel,
