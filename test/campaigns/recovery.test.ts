@@ -11,7 +11,7 @@ import { openArchive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { findTip } from "../../src/archive/tip.ts";
 import { openStore } from "../../src/store/open.ts";
-import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
+import { type SegmentNumber, addBytes, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import type { Random } from "../harness/random.ts";
@@ -57,9 +57,15 @@ function restoreCommand(place: Place, url = place.url): string {
 /** A primary under load with the receiver as its synchronous standby, killed; and a copy of its files from before. */
 async function disaster(
   place: Place,
-  options: { readonly version: 14 | 15 | 16 | 17 | 18; readonly random: Random; readonly loadMs: number },
+  options: {
+    readonly version: 14 | 15 | 16 | 17 | 18;
+    readonly random: Random;
+    readonly loadMs: number;
+    /** So much at least, however slow the machine. */
+    readonly walBytesMin?: number;
+  },
 ): Promise<{ copy: PostgresServer; rows: ReadonlySet<number> } & AsyncDisposable> {
-  const { version, random, loadMs } = options;
+  const { version, random, loadMs, walBytesMin = 0 } = options;
   const primary = await startPostgres({ version, segmentSizeMiB: 1, settings: SETTINGS });
   try {
     await WriteLoad.prepare(primary);
@@ -72,7 +78,9 @@ async function disaster(
     await primary.configure({ synchronous_standby_names: "*" });
     const load = await WriteLoad.start(primary, { random, recordBytesMax: 2 << 20 });
     const deadline = Date.now() + loadMs;
-    await until("commits", () => load.rows.size > 50 && Date.now() > deadline);
+    const enough = addBytes(watcher.flushLsn, walBytesMin);
+    const loaded = (): boolean => load.rows.size > 50 && Date.now() > deadline && watcher.flushLsn > enough;
+    await until("commits", loaded, minutes(5));
     await primary.kill9();
     await load.stop();
     // Whether the receiver gets to say goodbye makes no difference.
@@ -95,7 +103,17 @@ async function expectRows(server: PostgresServer, rows: ReadonlySet<number>): Pr
 /** Starts a server whose recovery must fail: it ends by itself and has not left its timeline. */
 async function expectStops(server: PostgresServer, message: RegExp): Promise<void> {
   await server.start({ wait: false });
-  expect(await server.exited()).not.toBe(0);
+  let status: number | null | undefined;
+  void server.exited().then((code) => (status = code));
+  await until(
+    "recovery to stop",
+    () => {
+      if (server.log().includes("archive recovery complete")) throw new Error(`it recovered:\n${server.log()}`);
+      return status !== undefined;
+    },
+    minutes(5),
+  );
+  expect(status).not.toBe(0);
   expect(server.log()).toMatch(message);
   expect(server.log()).not.toContain("selected new timeline");
   expect(existsSync(join(server.walDir, "00000002.history"))).toBe(false);
@@ -132,7 +150,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i: recovery that cannot go on st
     async () => {
       const random = campaignRandom("interrupted recovery", 53);
       await using place = await filePlace();
-      await using lost = await disaster(place, { version, random, loadMs: 4000 });
+      await using lost = await disaster(place, { version, random, loadMs: 4000, walBytesMin: 8 << 20 });
       const { copy } = lost;
       const store = openStore(place.url, { env: {} });
       const archive = await openArchive(store, "main");

@@ -36,6 +36,8 @@ const STOP_MS = 20_000;
 
 /** What is known of the moment of the kill, the primary assumed lost with the receiver. */
 interface Kill {
+  /** Of the slot before anything was sent. */
+  readonly slotLsn: Lsn;
   readonly toldLsn: Lsn;
   readonly tip: Lsn | undefined;
   readonly commitsLost: number;
@@ -109,6 +111,7 @@ async function live(
     if (!receiver.running) throw new Error("seawall receive ended at once");
     return (await server.sql("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'")).length > 0;
   });
+  const slotLsn = await slotRestartLsn(server);
   const startLsn = await server.currentFlushLsn();
   const fromLsn = segmentStart(segmentOf(startLsn, server.segmentSize), server.segmentSize);
   const load = await Load.start(server);
@@ -122,7 +125,7 @@ async function live(
       takeBackup(server, archive.url),
       wait(signal, seconds * (BEFORE_KILL - BEFORE_BACKUP), show),
     ]);
-    const kill = await killReceiver(server, receiver, load, archive.store);
+    const kill = { slotLsn, ...(await killReceiver(server, receiver, load, archive.store)) };
     screen.say("SIGKILL for the receiver. The load goes on.");
     await wait(signal, seconds * WITHOUT_RECEIVER, show);
     screen.say("Starting it again: it finds its place from the archive.");
@@ -199,21 +202,30 @@ async function restores(
   return results.every(([holds]) => holds);
 }
 
-async function killReceiver(server: PostgresServer, receiver: Receiver, load: Load, store: FileStore): Promise<Kill> {
+async function killReceiver(
+  server: PostgresServer,
+  receiver: Receiver,
+  load: Load,
+  store: FileStore,
+): Promise<Omit<Kill, "slotLsn">> {
   await receiver.kill();
   const killedMs = performance.now();
   const commits = load.commits.filter(({ atMs }) => atMs <= killedMs);
   const tip = await tipOf(store);
-  // The slot remembers the last flush position that the server was told (walsender.c, PhysicalConfirmReceivedLocation).
-  const toldLsn = parseLsn(await server.value("SELECT restart_lsn::text FROM pg_replication_slots"));
+  const toldLsn = await slotRestartLsn(server);
   const lost = commits.filter(({ lsn }) => lsn > (tip ?? 0n));
   return { toldLsn, tip, commitsLost: lost.length, ageMs: killedMs - (lost[0]?.atMs ?? killedMs) };
+}
+
+/** The slot remembers the last flush position that the server was told (walsender.c, PhysicalConfirmReceivedLocation). */
+async function slotRestartLsn(server: PostgresServer): Promise<Lsn> {
+  return parseLsn(await server.value("SELECT restart_lsn::text FROM pg_replication_slots"));
 }
 
 /** The archive's tip, when every claim about the archive holds. */
 function claims(screen: Screen, story: Story, proof: Proof): Lsn | undefined {
   const { kill, exitCode, toldLsn } = story;
-  const honest = kill.tip !== undefined && kill.toldLsn <= kill.tip;
+  const honest = kill.toldLsn <= maxLsn(kill.tip ?? kill.slotLsn, kill.slotLsn);
   const results: [boolean, string][] = [
     [
       honest,
