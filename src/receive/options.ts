@@ -21,6 +21,8 @@ export interface ReceiverOptions {
   readonly compressLevel: number;
   readonly codecThreads: number;
   readonly chunksInFlightMax: number;
+  /** The store is a spool: it does not hold what another store has been given, so that a segment may well be missing. */
+  readonly isSpool?: boolean | undefined;
   readonly bufferSegments: number;
   readonly reconnectDelayMaxMs: number;
   /** Ask the store again about every chunk before acknowledging it. */

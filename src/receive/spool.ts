@@ -69,7 +69,7 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     try {
       // The relay holds segments in memory too: the receiver, whose store is a local disk, makes room.
       const bufferSegments = Math.max(2, options.bufferSegments - 2);
-      await runReceiver({ ...options, bufferSegments, store: bounded, kill: receiverKill.signal });
+      await runReceiver({ ...options, isSpool: true, bufferSegments, store: bounded, kill: receiverKill.signal });
     } catch (error) {
       throw relayFailure ?? error;
     } finally {

@@ -20,6 +20,8 @@ export interface StartFacts {
   /** The server's own history, up to its timeline. */
   readonly history: TimelineHistory;
   readonly slotRestartLsn: Lsn | undefined;
+  /** The archive was asked for the segment the slot's restart LSN lies in (`segmentAtSlot`), and does not have it. */
+  readonly lacksSegmentAtSlot: boolean;
   /** Timelines this process has streamed to their end: what lies between the tip and the switch point is no record. */
   readonly ended: ReadonlySet<TimelineId>;
   readonly segmentSize: number;
@@ -62,9 +64,7 @@ export function decideStart(facts: StartFacts): StartPosition {
   refuseOlderServer(tip, server.timeline);
   if (tip.timeline === server.timeline) {
     refuseShorterServer(tip, server);
-    if (slotRestartLsn !== undefined && beginsAfterSlot(facts, tip, slotRestartLsn)) {
-      return fromServer(slotRestartLsn, "slot");
-    }
+    if (slotRestartLsn !== undefined && facts.lacksSegmentAtSlot) return fromServer(slotRestartLsn, "slot");
     return at(tip.timeline, tip.segment, { storedLsn: tip.lsn, unanchored: !tip.anchored });
   }
   const switchLsn = switchPointOf(history, tip.timeline);
@@ -85,12 +85,18 @@ export function decideStart(facts: StartFacts): StartPosition {
 }
 
 /**
- * The archive seems to begin after what the slot still keeps for us. It cannot: its first segment is stored before anything
- * later is. So the store's listing left something out, and taking it at its word would leave a hole below the tip.
+ * The segment before the tip's that must be there for the tip to be true: the slot keeps WAL from where we last reported it
+ * as flushed, so a hole below the tip begins no earlier. A listing that left objects out, or segments that archive_command
+ * stored far ahead of a receiver that lagged, make a tip behind such a hole. Undefined when there is nothing to ask.
  */
-function beginsAfterSlot({ history, segmentSize }: StartFacts, tip: Tip, slotRestartLsn: Lsn): boolean {
-  if (tip.anchored || segmentOf(slotRestartLsn, segmentSize) >= tip.segment) return false;
-  return ownerOf(history, slotRestartLsn) === tip.timeline;
+export function segmentAtSlot(
+  facts: Pick<StartFacts, "tip" | "history" | "slotRestartLsn" | "segmentSize">,
+): SegmentNumber | undefined {
+  const { tip, history, slotRestartLsn, segmentSize } = facts;
+  if (tip === undefined || slotRestartLsn === undefined || ownerOf(history, slotRestartLsn) !== tip.timeline)
+    return undefined;
+  const segment = segmentOf(slotRestartLsn, segmentSize);
+  return segment < tip.segment ? segment : undefined;
 }
 
 function minOf(a: Lsn, b: Lsn): Lsn {

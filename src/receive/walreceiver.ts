@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchiveFor } from "../archive/archive.ts";
 import { finishTimeline, staleChunks } from "../archive/finish-timeline.ts";
+import { peekWal } from "../archive/wal-objects.ts";
 import { findTip, listTails } from "../archive/tip.ts";
 import { CodecPool } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
@@ -16,7 +17,7 @@ import { reconnectDelay } from "./reconnect.ts";
 import { Retirement } from "./retirement.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
 import { ensureSlot, followHistories, readServerFacts } from "./server-facts.ts";
-import { decideStart } from "./start-position.ts";
+import { decideStart, segmentAtSlot } from "./start-position.ts";
 import { type StreamOutcome, streamWal } from "./stream-wal.ts";
 
 type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
@@ -99,7 +100,14 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     options.slot === undefined ? undefined : await ensureSlot(connection, { name: options.slot, ...slot });
   const history = await followHistories(connection, archive, server.timeline, early);
   const tip = await findTip(archive, { signal: early });
-  const start = decideStart({ tip, server, history, slotRestartLsn, ended, segmentSize });
+  const segment = segmentAtSlot({ tip, history, slotRestartLsn, segmentSize });
+  const lacksSegmentAtSlot =
+    options.isSpool !== true &&
+    tip !== undefined &&
+    segment !== undefined &&
+    (await peekWal(archive, "segment", { timeline: tip.timeline, segment, segmentSize }, { signal: early })) ===
+      undefined;
+  const start = decideStart({ tip, server, history, slotRestartLsn, lacksSegmentAtSlot, ended, segmentSize });
   log.info("starting to stream", {
     timeline: start.timeline,
     startLsn: formatLsn(start.startLsn),

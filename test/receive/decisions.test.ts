@@ -5,7 +5,7 @@ import { type FeedbackState, decideFeedback } from "../../src/receive/feedback.t
 import { Ledger } from "../../src/receive/ledger.ts";
 import { reconnectDelay } from "../../src/receive/reconnect.ts";
 import { parseMilliseconds } from "../../src/receive/server-facts.ts";
-import { type StartFacts, decideStart } from "../../src/receive/start-position.ts";
+import { type StartFacts, decideStart, segmentAtSlot } from "../../src/receive/start-position.ts";
 import { FANOUT, TailLevels } from "../../src/receive/tail-merge.ts";
 import type { Lsn, SegmentNumber, TimelineId } from "../../src/wal/lsn.ts";
 import type { TimelineHistory } from "../../src/wal/timeline.ts";
@@ -148,6 +148,7 @@ describe("the start position", () => {
     server: { timeline: 1 as TimelineId, flushLsn: lsn(9 * MIB + 5), inRecovery: false },
     history: history(1),
     slotRestartLsn: undefined,
+    lacksSegmentAtSlot: false,
     ended: new Set(),
     segmentSize: MIB,
     ...change,
@@ -180,14 +181,9 @@ describe("the start position", () => {
       start: { timeline: 1, segment: 7, storedLsn: 7n * BigInt(MIB) + 9n, from: "archive", unanchored: false },
     },
     {
-      name: "the slot before the tip, when nothing leads up to the tip and the slot keeps what precedes it",
-      change: { tip: { ...tip(1, 7 * MIB + 9), anchored: false }, slotRestartLsn: lsn(5 * MIB + 1) },
+      name: "the slot before the tip, when the archive lacks what the slot keeps: a hole below the tip",
+      change: { tip: tip(1, 7 * MIB + 9), slotRestartLsn: lsn(5 * MIB + 1), lacksSegmentAtSlot: true },
       start: { timeline: 1, segment: 5, storedLsn: 5n * BigInt(MIB), from: "slot", unanchored: true },
-    },
-    {
-      name: "the tip in an archive that begins where its slot did",
-      change: { tip: { ...tip(1, 7 * MIB + 9), anchored: false }, slotRestartLsn: lsn(7 * MIB + 1) },
-      start: { timeline: 1, segment: 7, storedLsn: 7n * BigInt(MIB) + 9n, from: "archive", unanchored: true },
     },
     {
       name: "the old timeline first, while its end is not stored",
@@ -227,6 +223,21 @@ describe("the start position", () => {
     },
   ])("$name", ({ change, start }) => {
     expect(decideStart(facts(change))).toMatchObject(start);
+  });
+
+  test.each<{ name: string; change: Partial<StartFacts>; segment: number | undefined }>([
+    { name: "one before the tip's", change: { slotRestartLsn: lsn(5 * MIB + 1) }, segment: 5 },
+    { name: "none when it is the tip's own", change: { slotRestartLsn: lsn(7 * MIB + 1) }, segment: undefined },
+    { name: "none past the tip", change: { slotRestartLsn: lsn(8 * MIB) }, segment: undefined },
+    { name: "none without a slot", change: {}, segment: undefined },
+    {
+      name: "none on another timeline than the tip's",
+      change: { history: history(2, [1, 6 * MIB]), slotRestartLsn: lsn(5 * MIB) },
+      segment: undefined,
+    },
+  ])("of segments, the archive is asked for $name", ({ change, segment }) => {
+    const own = change.history?.timeline ?? 1;
+    expect(segmentAtSlot(facts({ tip: tip(own, 7 * MIB + 9), ...change }))).toBe(segment);
   });
 
   test.each<{ name: string; change: Partial<StartFacts>; code: string }>([
