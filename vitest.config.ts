@@ -7,12 +7,12 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/harness/global-setup.ts"],
     reporters: ["default", new LastLineReporter()],
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000,
+    hookTimeout: 240_000,
     teardownTimeout: 30_000,
     pool: "forks",
     maxWorkers: 2,
     // What a poll waits for comes; a busy machine takes longer than the usual second.
-    expect: { poll: { timeout: 30_000 } },
+    expect: { poll: { timeout: 60_000 } },
   },
 });

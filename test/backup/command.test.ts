@@ -42,7 +42,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
   beforeAll(async () => {
     server = await startPostgres({ version, settings: { wal_keep_size: "1GB" } });
     await server.sql("CREATE TABLE t AS SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 60000) g");
-  }, 60_000);
+  }, 300_000);
   afterAll(async () => server[Symbol.asyncDispose]());
 
   const flags = (scratch: Scratch): string[] => [

@@ -81,7 +81,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     await server.sql(`CREATE TABLE marked AS SELECT '${MARKER.toString()}' AS text`);
     await server.sql("CREATE TABLE t AS SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 30000) g");
     await server.sql("ALTER TABLE marked ALTER text SET STORAGE EXTERNAL");
-  }, 60_000);
+  }, 300_000);
   afterAll(async () => server[Symbol.asyncDispose]());
 
   test("a byte changed on its way: the file is named, and its checksums", async () => {

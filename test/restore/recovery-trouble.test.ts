@@ -51,7 +51,7 @@ async function expectStopped(server: PostgresServer, reason: RegExp): Promise<vo
 async function expectComplete(server: PostgresServer, rows: number): Promise<void> {
   await recovered(server);
   expect(await rowsOf(server)).toBe(rows);
-  await expect.poll(() => existsSync(join(server.walDir, ".seawall")), { timeout: 10_000 }).toBe(false);
+  await expect.poll(() => existsSync(join(server.walDir, ".seawall")), { timeout: 60_000 }).toBe(false);
 }
 
 describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
@@ -93,7 +93,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     await place.share();
     await copy.start();
     await expectComplete(copy, archived.rows);
-  }, 60_000);
+  }, 300_000);
 });
 
 // What follows is the same for every version.
@@ -117,7 +117,7 @@ test("SIGKILL for prefetchers and for the whole server, again and again: every r
   recoverThrough(copy, counted.command);
   for (let round = 0; round < 4 && !copy.log().includes("selected new timeline"); round++) {
     await copy.start({ wait: false });
-    await expect.poll(() => prefetchersOf(place.url).length, { timeout: 10_000 }).toBeGreaterThan(0);
+    await expect.poll(() => prefetchersOf(place.url).length, { timeout: 60_000 }).toBeGreaterThan(0);
     await sleep(random.between(0, 400));
     const prefetchers = prefetchersOf(place.url);
     // Nothing of the server's: not its log, nor files whose space would not come back.
@@ -131,9 +131,9 @@ test("SIGKILL for prefetchers and for the whole server, again and again: every r
   prefetchersOf(place.url).forEach(kill);
   await copy.waitReady();
   await expectComplete(copy, archived.rows);
-  await expect.poll(() => prefetchersOf(place.url), { timeout: 10_000 }).toEqual([]);
+  await expect.poll(() => prefetchersOf(place.url), { timeout: 60_000 }).toEqual([]);
   expect(readdirSync(copy.walDir).filter((name) => name.includes("seawall"))).toEqual([]);
-}, 60_000);
+}, 300_000);
 
 type Mode = "up" | "slow" | "down" | "denying";
 
@@ -192,7 +192,7 @@ test.skipIf(!s3.available)(
     gate.mode = "slow";
     await copy.start();
     await expectComplete(copy, archived.rows);
-    await expect.poll(() => prefetchersOf(url), { timeout: 10_000 }).toEqual([]);
+    await expect.poll(() => prefetchersOf(url), { timeout: 60_000 }).toEqual([]);
   },
   90_000,
 );

@@ -25,7 +25,7 @@ beforeAll(async () => {
   tip = await archived.stored();
   await archived.stopReceiving();
   folder = makeTempDir("refusals");
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await archived[Symbol.asyncDispose]();
@@ -76,7 +76,7 @@ test("targets that cannot be reached", async () => {
     hint: /has no tablespaces/,
   });
   expect(readdirSync(folder)).toEqual([".owner"]);
-}, 120_000);
+}, 300_000);
 
 test("a gap on the way, recorded or not", async () => {
   const target = ["--target-dir", absent()];
@@ -98,7 +98,7 @@ test("a gap on the way, recorded or not", async () => {
   await archive.store.delete([sealed]);
   await refused(target, { code: 1, says: /behind a gap.*is missing from the archive/, hint: /Nearest points|Nothing/ });
   await archive.store.put(sealed, bytes.body);
-}, 120_000);
+}, 300_000);
 
 test("directories that are not ours to fill", async () => {
   const full = join(folder, "full");
@@ -121,7 +121,7 @@ test("directories that are not ours to fill", async () => {
   const other = ["--target-dir", foreign.dataDir, "--delta"];
   await refused(other, { code: 3, says: /holds another cluster/, hint: /another --target-dir/ });
   await foreign.start();
-}, 120_000);
+}, 300_000);
 
 test("the plan of a dry run says what would be done, and does nothing", async () => {
   const flags = ["--target-dir", absent(), "--dry-run"];
@@ -138,7 +138,7 @@ test("the plan of a dry run says what would be done, and does nothing", async ()
   expect(text.stdout).toMatch(new RegExp(`^reaches +${formatLsn(tip)}, last commit at 20`, "m"));
   expect(readdirSync(folder)).not.toContain("absent");
   rmSync(join(folder, "full"), { recursive: true, force: true });
-}, 120_000);
+}, 300_000);
 
 test("--check on what no restore made, and on what has not been started", async () => {
   const result = await archived.run(["--check", archived.server.dataDir]);
@@ -154,4 +154,4 @@ test("--check on what no restore made, and on what has not been started", async 
   const check = await archived.run(["--check", target, "--json"]);
   expect(check.code).toBe(1);
   expect(JSON.parse(check.stdout)).toMatchObject({ ok: false, state: "not started" });
-}, 120_000);
+}, 300_000);

@@ -83,5 +83,5 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect({ flags, reached: verdict["reachedLsn"] }).toEqual({ flags, reached: lsn });
       await restored.stop("immediate");
     }
-  }, 120_000);
+  }, 300_000);
 });
