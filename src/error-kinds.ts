@@ -74,7 +74,7 @@ export const ERROR_KINDS = {
     EXIT.damage,
     false,
     "A stored object cannot be decoded or its checksum is wrong.",
-    "Run seawall verify and look at who else writes to this prefix.",
+    "Look at who else writes to this prefix, and at the health of the store; a segment that the server still has is archived again once the object is removed.",
   ),
   "foreign-cluster": kind(
     EXIT.damage,
@@ -318,7 +318,7 @@ export const ERROR_KINDS = {
     EXIT.damage,
     false,
     "A segment is missing from the archive although later WAL is there.",
-    "Run seawall verify; recover to a point before the gap, or from a base backup taken after it.",
+    "Recover to a point before the gap, or from a base backup taken after it; seawall restore --dry-run tells what can be reached.",
   ),
   "target-unreachable": kind(
     EXIT.no,
