@@ -285,7 +285,8 @@ test(
     let unfinished = 0;
     for (let round = 0; round < count; round++) {
       const target = freshTarget();
-      const flags = ["restore", "--store", archived.url, "--target-dir", target, "--log-level", "warn", "--jobs", "2"];
+      const where = ["--store", archived.url, "--backup", backup.id, "--target-dir", target];
+      const flags = ["restore", ...where, "--log-level", "warn", "--jobs", "2"];
       await using child = startCli(flags);
       await until("a beginning", () => existsSync(join(target, "seawall.restore.unfinished")) || !child.running);
       await sleep(random.between(0, 400));
