@@ -168,6 +168,13 @@ async function waitForAnswer(endpoint: string): Promise<void> {
   }
 }
 
+/** Debian 13's OSD looks for its object classes in a relative path, below wherever it was started. */
+function classDir(): Record<string, string> {
+  const machine = process.arch === "arm64" ? "aarch64" : "x86_64";
+  const folder = `/usr/lib/${machine}-linux-gnu/rados-classes`;
+  return existsSync(folder) ? { "osd class dir": folder } : {};
+}
+
 /**
  * Without authentication inside the cluster, over the older wire protocol (the newer one wants keys even so), and with
  * the monitor's one-second batching of map changes turned off: it is most of what a start usually takes.
@@ -194,6 +201,7 @@ function configuration(o: { folder: string; fsid: string; monPort: number; gatew
     "paxos min wait": 0.01,
     "osd data": join(o.folder, "osd"),
     "osd objectstore": "memstore",
+    ...classDir(),
     "memstore device bytes": OBJECT_BYTES_MAX,
     "osd heartbeat grace": 3600,
     // What these would do is done above: an OSD that does it itself can fail by asking before it knows the monitor.
