@@ -4,35 +4,7 @@
  */
 import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
-import type { Command } from "./context.ts";
-
-export interface CommandSpec {
-  /** One line, for the list of commands. */
-  readonly summary: string;
-  /** Paragraphs for the command's own help. */
-  readonly description: string;
-  readonly args: readonly { readonly name: string; readonly help: string }[];
-  readonly examples: readonly { readonly line: string; readonly does: string }[];
-  readonly exits: readonly (readonly [number, string])[];
-  /**
-   * Exit status of whatever fails without a status of its own. `wal-fetch` must stay above 125 there: PostgreSQL takes
-   * a lower one for the end of the archive.
-   */
-  readonly unexpectedExit: number;
-  /** Runs until it is stopped: its errors belong into its log. */
-  readonly daemon?: true;
-  readonly load: () => Promise<{ readonly run: Command }>;
-}
-
-const USAGE = [EXIT.usage, "wrong options, environment or configuration file; nothing was touched"] as const;
-const OPERATIONAL = [EXIT.operational, "anything else that failed"] as const;
-const SERVER = [EXIT.server, "the server cannot be reached, refuses us, or lacks something"] as const;
-const STORE = [EXIT.store, "the store cannot be reached, refuses us, or lacks something"] as const;
-const DAMAGE = [
-  EXIT.damage,
-  "WAL or the archive is damaged, foreign or diverged; nothing doubtful was acknowledged",
-] as const;
-const INTERRUPTED = [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM"] as const;
+import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 
 export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   receive: {

@@ -1,0 +1,295 @@
+/**
+ * What WAL is there, from listing alone: the catalog's and verify's view of an archive of any size. Folders are listed in
+ * parallel; what is kept of a million segments is a handful of runs.
+ */
+import { SeawallError } from "../errors.ts";
+import type { RequestOptions } from "../store/store.ts";
+import { type SegmentNumber, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
+import type { Archive } from "./archive.ts";
+import { mapBounded } from "./bounded.ts";
+import { type Gap, decodeGap } from "./documents.ts";
+import { gapsPrefix, historyKey, parseWalKey, partialKey, segmentKey, timelinePrefix, walPrefix } from "./keys.ts";
+import { listTails } from "./tip.ts";
+import { readHistory } from "./wal-objects.ts";
+
+/** Sealed segments `first` to `last` of a timeline, none missing. */
+export interface WalRun {
+  readonly timeline: TimelineId;
+  readonly first: SegmentNumber;
+  readonly last: SegmentNumber;
+  /** Of all of them. */
+  readonly storedBytes: number;
+}
+
+export interface WalSpot {
+  readonly timeline: TimelineId;
+  readonly segment: SegmentNumber;
+}
+
+export interface WalInventory {
+  /** By timeline, then segment; never adjacent to one another. */
+  readonly runs: readonly WalRun[];
+  /** By timeline, then segment. */
+  readonly partials: readonly WalSpot[];
+  /** Segments with chunks, by timeline, then segment. */
+  readonly tails: readonly WalSpot[];
+  /** Of every timeline that has WAL or a history file; of one without a readable file, a history without ancestors. */
+  readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
+  /** By timeline, then LSN. */
+  readonly gaps: readonly Gap[];
+  /** Sealed ones. */
+  readonly segments: number;
+  /** Of sealed segments and partials. */
+  readonly storedBytes: number;
+  /** Histories and gap documents that cannot be read. */
+  readonly damaged: readonly { readonly key: string; readonly error: SeawallError }[];
+}
+
+/** An object of one segment, as listed. */
+export interface ListedWal {
+  readonly segment: SegmentNumber;
+  readonly bytes: number;
+  readonly modifiedAtMs: number;
+}
+
+/** One folder of segments: 4 GiB of WAL, whatever the size of a segment. */
+export interface WalFolder {
+  readonly timeline: TimelineId;
+  /** Its key prefix. */
+  readonly prefix: string;
+  /** Ascending. */
+  readonly segments: readonly ListedWal[];
+  readonly partials: readonly ListedWal[];
+}
+
+export interface InventoryOptions extends RequestOptions {
+  /** Lists under way at once; each holds one page of the store's listing and one folder. */
+  readonly listsInFlight?: number | undefined;
+}
+
+const LISTS_IN_FLIGHT = 16;
+const READS_IN_FLIGHT = 8;
+/** Keys that one walk through neighbouring folders is meant to pass: some pages of a bucket's listing, so few are read in vain. */
+const KEYS_PER_WALK = 8192;
+/** WAL in a folder of segments (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
+const FOLDER_BYTES = 2 ** 32;
+/** What an unreadable document is, as opposed to a store that does not answer. */
+const DAMAGE: readonly string[] = ["object-corrupt", "archive-version", "timeline-history"];
+
+/**
+ * Reads the inventory. Objects that come and go meanwhile may or may not be in it: what is sealed while it is read is seen
+ * as its chunks, as a segment, or as both. Throws what the store throws.
+ */
+export async function readInventory(archive: Archive, options: InventoryOptions = {}): Promise<WalInventory> {
+  // Tails first: a chunk is retired only after its segment is sealed, so one of the two is seen.
+  const tails = await listTailSpots(archive, options);
+  const runs: WalRun[] = [];
+  const partials: WalSpot[] = [];
+  let segments = 0;
+  let storedBytes = 0;
+  const timelines = await walkWal(
+    archive,
+    (folder) => {
+      const { timeline } = folder;
+      runs.push(...runsOf(folder));
+      partials.push(...folder.partials.map(({ segment }) => ({ timeline, segment })));
+      segments += folder.segments.length;
+      for (const { bytes } of folder.segments) storedBytes += bytes;
+      for (const { bytes } of folder.partials) storedBytes += bytes;
+    },
+    options,
+  );
+  const known = [...timelines, ...tails.map(({ timeline }) => timeline)];
+  const histories = await readHistories(archive, known, options);
+  const gaps = await readGaps(archive, options);
+  return {
+    runs: mergeRuns(runs),
+    partials: partials.sort(bySpot),
+    tails,
+    histories: histories.histories,
+    gaps: gaps.gaps,
+    segments,
+    storedBytes,
+    damaged: [...histories.damaged, ...gaps.damaged],
+  };
+}
+
+/**
+ * Lists every folder of segments and hands each to `visit`; several are visited at the same time, in no order, and a list
+ * is not read on before its visit has ended. Resolves with the timelines that have a folder.
+ */
+export async function walkWal(
+  archive: Archive,
+  visit: (folder: WalFolder) => void | Promise<void>,
+  options: InventoryOptions = {},
+): Promise<TimelineId[]> {
+  const { listsInFlight = LISTS_IN_FLIGHT, signal } = options;
+  const timelines = await listTimelineFolders(archive, { signal });
+  const perTimeline = await mapBounded(timelines, READS_IN_FLIGHT, async (timeline) => {
+    const prefix = timelinePrefix(archive.cluster, timeline);
+    return { timeline, folders: await archive.store.listPrefixes(prefix, { signal }) };
+  });
+  const foldersPerWalk = Math.max(1, Math.floor((KEYS_PER_WALK * archive.identity.segmentSize) / FOLDER_BYTES));
+  const walks = perTimeline.flatMap(({ timeline, folders }) => {
+    const starts = Array.from({ length: Math.ceil(folders.length / foldersPerWalk) }, (_, i) => i * foldersPerWalk);
+    return starts.map((start) => ({ timeline, folders: folders.slice(start, start + foldersPerWalk) }));
+  });
+  await mapBounded(walks, listsInFlight, ({ timeline, folders }) =>
+    walkFolders(archive, timeline, folders, visit, { signal }),
+  );
+  return timelines;
+}
+
+async function listTimelineFolders(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
+  const prefix = walPrefix(archive.cluster);
+  const folders = await archive.store.listPrefixes(prefix, options);
+  const names = folders.map((folder) => folder.slice(prefix.length, -1));
+  return names
+    .filter((name) => /^[0-9A-F]{8}$/.test(name) && name !== "00000000")
+    .map((name) => timelineOf(Number.parseInt(name, 16)));
+}
+
+/** One listing through neighbouring folders, which are ascending. */
+async function walkFolders(
+  archive: Archive,
+  timeline: TimelineId,
+  folders: readonly string[],
+  visit: (folder: WalFolder) => void | Promise<void>,
+  options: RequestOptions,
+): Promise<void> {
+  const { store, cluster } = archive;
+  const [first] = folders;
+  const end = folders.at(-1);
+  if (first === undefined || end === undefined) return;
+  const root = timelinePrefix(cluster, timeline);
+  let open: { prefix: string; segments: ListedWal[]; partials: ListedWal[] } | undefined;
+  for await (const object of store.list(root, { ...options, startAfter: first })) {
+    const { key } = object;
+    const slash = key.indexOf("/", root.length);
+    if (slash < 0) continue;
+    const prefix = key.slice(0, slash + 1);
+    if (prefix > end) break;
+    if (open?.prefix !== prefix) {
+      if (open !== undefined) await visit({ timeline, ...open });
+      open = { prefix, segments: [], partials: [] };
+    }
+    const found = parseOwnKey(archive, timeline, key);
+    if (found === undefined) continue;
+    const listed = { segment: found.segment, bytes: object.bytes, modifiedAtMs: object.modifiedAt.getTime() };
+    (found.kind === "segment" ? open.segments : open.partials).push(listed);
+  }
+  if (open !== undefined) await visit({ timeline, ...open });
+}
+
+/** Undefined for what is not a segment or a partial at the very key where a restore would look for it. */
+function parseOwnKey(
+  { cluster, identity }: Archive,
+  timeline: TimelineId,
+  key: string,
+): { readonly kind: "segment" | "partial"; readonly segment: SegmentNumber } | undefined {
+  const { segmentSize } = identity;
+  const found = parseWalKey(key, segmentSize);
+  if (found === undefined || found.kind === "history" || found.timeline !== timeline) return undefined;
+  const place = { timeline, segment: found.segment, segmentSize };
+  const own = found.kind === "segment" ? segmentKey(cluster, place) : partialKey(cluster, place);
+  return own === key ? found : undefined;
+}
+
+/** Segments next to one another become a run. Pure. */
+export function runsOf({ timeline, segments }: Pick<WalFolder, "timeline" | "segments">): WalRun[] {
+  return mergeRuns(
+    segments.map(({ segment, bytes }) => ({ timeline, first: segment, last: segment, storedBytes: bytes })),
+  );
+}
+
+/** Sorted, and those next to one another made one. Runs of one timeline must not overlap. Pure. */
+export function mergeRuns(runs: readonly WalRun[]): WalRun[] {
+  const sorted = [...runs].sort((a, b) => a.timeline - b.timeline || a.first - b.first);
+  const merged: WalRun[] = [];
+  for (const run of sorted) {
+    const before = merged.at(-1);
+    if (before?.timeline === run.timeline && before.last + 1 === run.first) {
+      merged[merged.length - 1] = { ...before, last: run.last, storedBytes: before.storedBytes + run.storedBytes };
+    } else merged.push(run);
+  }
+  return merged;
+}
+
+async function listTailSpots(archive: Archive, options: RequestOptions): Promise<WalSpot[]> {
+  const tails = await listTails(archive, { signal: options.signal });
+  return [...tails].flatMap(([timeline, segments]) => segments.map((segment) => ({ timeline, segment }))).sort(bySpot);
+}
+
+function bySpot(a: WalSpot, b: WalSpot): number {
+  return a.timeline - b.timeline || a.segment - b.segment;
+}
+
+type Damaged = WalInventory["damaged"][number];
+
+/** Of the timelines `known` by their WAL, and of those that have only a history file. */
+async function readHistories(
+  archive: Archive,
+  known: readonly TimelineId[],
+  options: RequestOptions,
+): Promise<{ histories: Map<TimelineId, TimelineHistory>; damaged: Damaged[] }> {
+  const { signal } = options;
+  const announced = await listHistoryFiles(archive, { signal });
+  const timelines = [...new Set([...known, ...announced])].sort((a, b) => a - b);
+  const damaged: Damaged[] = [];
+  const read = await mapBounded(timelines, READS_IN_FLIGHT, async (timeline) => {
+    const content = await readHistory(archive, timeline, { signal });
+    try {
+      return content === undefined ? rootHistory(timeline) : parseHistory(timeline, content);
+    } catch (error) {
+      damaged.push({ key: historyKey(archive.cluster, timeline), error: damageOf(error) });
+      return rootHistory(timeline);
+    }
+  });
+  return { histories: new Map(read.map((history) => [history.timeline, history])), damaged };
+}
+
+/** Byte order puts `<TLI>.history` before `<TLI>/`: history files stand between the folders, so each folder is jumped over. */
+async function listHistoryFiles(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
+  const prefix = walPrefix(archive.cluster);
+  const timelines: TimelineId[] = [];
+  let startAfter: string | undefined;
+  for (;;) {
+    let folder: string | undefined;
+    const position = startAfter === undefined ? options : { ...options, startAfter };
+    for await (const { key } of archive.store.list(prefix, position)) {
+      const slash = key.indexOf("/", prefix.length);
+      folder = slash < 0 ? undefined : key.slice(0, slash);
+      if (folder !== undefined) break;
+      const found = parseWalKey(key, archive.identity.segmentSize);
+      if (found?.kind === "history") timelines.push(found.timeline);
+    }
+    if (folder === undefined) return timelines;
+    // Behind every key of the folder: no part of a key holds a tilde.
+    startAfter = `${folder}/~`;
+  }
+}
+
+async function readGaps(archive: Archive, options: RequestOptions): Promise<{ gaps: Gap[]; damaged: Damaged[] }> {
+  const { signal } = options;
+  const keys: string[] = [];
+  for await (const { key } of archive.store.list(gapsPrefix(archive.cluster), { signal })) keys.push(key);
+  const damaged: Damaged[] = [];
+  const read = await mapBounded(keys, READS_IN_FLIGHT, async (key) => {
+    const found = await archive.store.get(key, { signal });
+    if (found === undefined) return [];
+    try {
+      return [decodeGap(found.body, key)];
+    } catch (error) {
+      damaged.push({ key, error: damageOf(error) });
+      return [];
+    }
+  });
+  const byPlace = (a: Gap, b: Gap): number => a.timeline - b.timeline || (a.fromLsn < b.fromLsn ? -1 : 1);
+  return { gaps: read.flat().sort(byPlace), damaged };
+}
+
+function damageOf(error: unknown): SeawallError {
+  if (error instanceof SeawallError && DAMAGE.includes(error.code)) return error;
+  throw error;
+}

@@ -1,0 +1,31 @@
+/** What a command says of itself: the shape of a row in the table (commands.ts), and the exit statuses that many share. */
+import { EXIT } from "../error-kinds.ts";
+import type { Command } from "./context.ts";
+
+export interface CommandSpec {
+  /** One line, for the list of commands. */
+  readonly summary: string;
+  /** Paragraphs for the command's own help. */
+  readonly description: string;
+  readonly args: readonly { readonly name: string; readonly help: string }[];
+  readonly examples: readonly { readonly line: string; readonly does: string }[];
+  readonly exits: readonly (readonly [number, string])[];
+  /**
+   * Exit status of whatever fails without a status of its own. `wal-fetch` must stay above 125 there: PostgreSQL takes
+   * a lower one for the end of the archive.
+   */
+  readonly unexpectedExit: number;
+  /** Runs until it is stopped: its errors belong into its log. */
+  readonly daemon?: true;
+  readonly load: () => Promise<{ readonly run: Command }>;
+}
+
+export const USAGE = [EXIT.usage, "wrong options, environment or configuration file; nothing was touched"] as const;
+export const OPERATIONAL = [EXIT.operational, "anything else that failed"] as const;
+export const SERVER = [EXIT.server, "the server cannot be reached, refuses us, or lacks something"] as const;
+export const STORE = [EXIT.store, "the store cannot be reached, refuses us, or lacks something"] as const;
+export const DAMAGE = [
+  EXIT.damage,
+  "WAL or the archive is damaged, foreign or diverged; nothing doubtful was acknowledged",
+] as const;
+export const INTERRUPTED = [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM"] as const;
