@@ -200,3 +200,25 @@ export function backupPartKey(cluster: string, id: string, name: string): string
 export function backupPartName(number: number): string {
   return `${String(number).padStart(5, "0")}.tar.zst`;
 }
+
+export function pinsPrefix(cluster: string): string {
+  return `${cluster}/pins/`;
+}
+
+/** `generation` counts from 1: the highest one of a backup is its pin. */
+export function pinKey(cluster: string, backup: string, generation: number): string {
+  return `${pinsPrefix(cluster)}${backup}.${generation}.json`;
+}
+
+export interface PinKey {
+  readonly key: string;
+  readonly backup: string;
+  readonly generation: number;
+}
+
+/** Undefined for a key that is not a pin's: not ours, left alone. */
+export function parsePinKey(key: string): PinKey | undefined {
+  const match = /\/pins\/([^/]+)\.([1-9]\d{0,8})\.json$/.exec(key);
+  const [, backup = "", generation] = match ?? [];
+  return isBackupId(backup) ? { key, backup, generation: Number(generation) } : undefined;
+}

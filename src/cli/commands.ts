@@ -5,6 +5,7 @@
 import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
+import { RETENTION_COMMANDS } from "./retention-commands.ts";
 
 export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   receive: {
@@ -272,4 +273,5 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     unexpectedExit: EXIT.operational,
     load: () => import("./wal-push.ts"),
   },
+  ...RETENTION_COMMANDS,
 };

@@ -12,6 +12,8 @@ export const COMMAND_NAMES = [
   "wal-fetch",
   "wal-prefetch",
   "wal-push",
+  "pin",
+  "unpin",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];
 

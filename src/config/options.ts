@@ -22,6 +22,7 @@ import {
 import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
+import { RETENTION_OPTIONS } from "./retention-options.ts";
 
 export { COMMAND_NAMES, type CommandName, type OptionSpec } from "./option-spec.ts";
 
@@ -44,6 +45,8 @@ const WITH_STORE: readonly CommandName[] = [
   "wal-fetch",
   "wal-prefetch",
   "wal-push",
+  "pin",
+  "unpin",
 ];
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
@@ -65,7 +68,7 @@ export const OPTIONS = {
   store: option(storeUrl, {
     name: "store",
     commands: WITH_STORE,
-    requiredBy: ["receive", "backup", "wal-fetch", "wal-prefetch", "wal-push"],
+    requiredBy: ["receive", "backup", "wal-fetch", "wal-prefetch", "wal-push", "pin", "unpin"],
     help: "where the archive lives",
     more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
   }),
@@ -260,6 +263,7 @@ export const OPTIONS = {
   }),
   ...BACKUP_OPTIONS,
   ...RESTORE_OPTIONS,
+  ...RETENTION_OPTIONS,
 } as const;
 
 export type SettingKey = keyof typeof OPTIONS;

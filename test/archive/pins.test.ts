@@ -1,0 +1,117 @@
+/** Pins: written, replaced, removed; never for a moment absent; what cannot be read counts. */
+import { beforeEach, describe, expect, test } from "vitest";
+import type { Archive } from "../../src/archive/archive.ts";
+import { backupDocumentKey, parsePinKey, pinKey } from "../../src/archive/keys.ts";
+import { isInForce, listPins, type Pin, putPin, removePin } from "../../src/archive/pins.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { keysBelow } from "../backup/taking.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
+import { emptyArchive, putBackupDocument } from "./retained.ts";
+
+const ID = "20260203T040506Z-0badcafe";
+const OTHER = "20260204T040506Z-00000001";
+
+const pinOf = (changes: Partial<Pin> = {}): Pin => ({
+  backup: ID,
+  pinnedAt: "2026-02-05T00:00:00.000Z",
+  expiresAt: null,
+  note: "",
+  ...changes,
+});
+
+let store: FaultyStore;
+let archive: Archive;
+beforeEach(async () => {
+  store = new FaultyStore(new MemoryStore());
+  archive = await emptyArchive(store);
+  await putBackupDocument(archive, { id: ID });
+});
+
+test("a pin's key is what the format's page says, and nothing else is one", () => {
+  expect(pinKey("main", ID, 2)).toBe(`main/pins/${ID}.2.json`);
+  expect(parsePinKey(`main/pins/${ID}.2.json`)).toEqual({ key: `main/pins/${ID}.2.json`, backup: ID, generation: 2 });
+  for (const other of [`${ID}.json`, `${ID}.0.json`, `${ID}.02.json`, `${ID}.1.jsonl`, "x.1.json", `a/${ID}.1.json`]) {
+    expect(parsePinKey(`main/pins/${other}`)).toBeUndefined();
+  }
+});
+
+test("a pin is read back as it was, and the last one of a backup counts", async () => {
+  await putBackupDocument(archive, { id: OTHER });
+  await putPin(archive, pinOf({ note: "first" }));
+  await putPin(archive, pinOf({ backup: OTHER, expiresAt: "2027-01-01T00:00:00.000Z" }));
+  await putPin(archive, pinOf({ note: "second", expiresAt: "2026-03-01T00:00:00.000Z" }));
+  expect(await listPins(archive)).toEqual([
+    pinOf({ note: "second", expiresAt: "2026-03-01T00:00:00.000Z" }),
+    pinOf({ backup: OTHER, expiresAt: "2027-01-01T00:00:00.000Z" }),
+  ]);
+  expect(await keysBelow(store, "main/pins/")).toEqual([pinKey("main", ID, 2), pinKey("main", OTHER, 1)]);
+});
+
+test("while a pin is replaced the backup is pinned at every moment", async () => {
+  await putPin(archive, pinOf({ note: "first" }));
+  const point = store.failpoint({ operation: "delete", fault: "stall" });
+  const replacing = putPin(archive, pinOf({ note: "second" }));
+  await point.reached;
+  expect(await listPins(archive)).toEqual([pinOf({ note: "second" })]);
+  point.release();
+  await replacing;
+  expect(await keysBelow(store, "main/pins/")).toEqual([pinKey("main", ID, 2)]);
+});
+
+test("two who pin one backup at the same time leave one pin", async () => {
+  const point = store.failpoint({ operation: "put", key: "main/pins/", fault: "stall" });
+  const first = putPin(archive, pinOf({ note: "first" }));
+  await point.reached;
+  await putPin(archive, pinOf({ note: "second" }));
+  point.release();
+  await first;
+  expect(await listPins(archive)).toEqual([pinOf({ note: "first" })]);
+});
+
+test("a put that is tried again after it took effect is one pin", async () => {
+  store.failpoint({ operation: "put", key: "main/pins/", fault: "fail-after" });
+  await expect(putPin(archive, pinOf())).rejects.toThrow();
+  await putPin(archive, pinOf());
+  expect(await listPins(archive)).toEqual([pinOf()]);
+});
+
+test("only a backup that is there can be pinned", async () => {
+  await expect(putPin(archive, pinOf({ backup: OTHER }))).rejects.toMatchObject({ code: "backup-absent" });
+  await expect(putPin(archive, pinOf({ backup: "../../x" }))).rejects.toMatchObject({ code: "backup-absent" });
+  const point = store.failpoint({ operation: "put", key: "main/pins/", fault: "stall" });
+  const late = putPin(archive, pinOf());
+  await point.reached;
+  await store.delete([backupDocumentKey("main", ID)]);
+  point.release();
+  await expect(late).rejects.toMatchObject({ code: "backup-absent" });
+  expect(await keysBelow(store, "main/pins/")).toEqual([]);
+});
+
+test("removing says whether there was one; what is not a pin stays", async () => {
+  await putPin(archive, pinOf());
+  await store.put(`main/pins/${ID}.json`, Buffer.from("{}"));
+  expect(await removePin(archive, ID)).toBe(true);
+  expect(await removePin(archive, ID)).toBe(false);
+  expect(await listPins(archive)).toEqual([]);
+  expect(await keysBelow(store, "main/pins/")).toEqual([`main/pins/${ID}.json`]);
+});
+
+test("a pin that runs out is in force until that moment", () => {
+  const pin = pinOf({ expiresAt: "2026-03-01T00:00:00.000Z" });
+  expect(isInForce(pin, new Date("2026-02-28T23:59:59.999Z"))).toBe(true);
+  expect(isInForce(pin, new Date("2026-03-01T00:00:00.000Z"))).toBe(false);
+  expect(isInForce(pinOf(), new Date("9999-01-01T00:00:00.000Z"))).toBe(true);
+});
+
+describe("a pin that cannot be read counts as one without end", () => {
+  test.each([
+    ["no JSON", "{", /is not JSON/],
+    ["a newer version", '{"version":2}', /has version 2/],
+    ["another backup's", JSON.stringify({ version: 1, ...pinOf({ backup: OTHER }) }), /backup is/],
+    ["no moment", JSON.stringify({ version: 1, ...pinOf({ expiresAt: "tomorrow" }) }), /expiresAt is "tomorrow"/],
+  ])("%s", async (_, text, note) => {
+    await store.put(pinKey("main", ID, 1), Buffer.from(text));
+    const [pin] = await listPins(archive);
+    expect(pin).toMatchObject({ backup: ID, expiresAt: null, note: expect.stringMatching(note) as string });
+  });
+});
