@@ -6,6 +6,7 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PostgresServer } from "../test/harness/postgres.ts";
 import { removeTree } from "../test/harness/temp.ts";
+import { type CommitStages, STAGES_ENV } from "./commit-stages-file.ts";
 import type { BenchContext } from "./context.ts";
 import type { MeasuredChild } from "./measured-child.ts";
 import { dropSlot, pgbench, startPrimary } from "./primary.ts";
@@ -22,10 +23,18 @@ const CLIENTS = [1, 32] as const;
 type Standby = "none" | "pg_receivewal --synchronous" | "Seawall, directory" | "Seawall, S3";
 const STANDBYS: readonly Standby[] = ["none", "pg_receivewal --synchronous", "Seawall, directory", "Seawall, S3"];
 
+/** Compiled beside this file. */
+const STAGES_PRELOAD = join(import.meta.dirname, "commit-stages.js");
+
 interface Run {
   readonly p50: number;
   readonly p99: number;
   readonly commitsPerSecond: number;
+}
+
+interface Staged extends CommitStages {
+  /** The client's own view of the same run, p50. */
+  readonly commitMs: number;
 }
 
 export async function benchCommitLatency(context: BenchContext): Promise<Section> {
@@ -33,6 +42,7 @@ export async function benchCommitLatency(context: BenchContext): Promise<Section
   await server.sql("CREATE TABLE commits (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())");
   const runs = new Map<string, Run[]>();
   const bare = new Map<PutKind, number[]>();
+  const stages: Staged[] = [];
   for (let round = 0; round < context.rounds; round++) {
     for (const kind of ["store", "http", "fdatasync"] as const) {
       const p50 = quantile(await bareLatencies(context, kind), 0.5);
@@ -48,6 +58,11 @@ export async function benchCommitLatency(context: BenchContext): Promise<Section
         context.say(`  ${key}: p50 ${run.p50.toFixed(2)}, p99 ${run.p99.toFixed(2)} ms, ${rate} commits/s`);
       }
     }
+    const stagesFile = join(context.scratch("stages"), "stages.json");
+    const run = await withStandby(context, server, "Seawall, S3", () => measure(context, server, 1), stagesFile);
+    // Written by our own preloaded file a moment ago.
+    stages.push({ ...(JSON.parse(readFileSync(stagesFile, "utf8")) as CommitStages), commitMs: run.p50 });
+    context.say(`  stages: ${JSON.stringify(stages.at(-1))}`);
   }
   return {
     name: "commit-latency",
@@ -56,7 +71,7 @@ export async function benchCommitLatency(context: BenchContext): Promise<Section
       "A commit waits for the primary's own flush, then for the walsender, one chunk and the answer. With one client that " +
       "is one PUT and about a millisecond around it (two processes woken, framing, one event-loop turn); with 32, commits " +
       "share PUTs (group commit), so latency stays near two PUTs and the rate multiplies.",
-    body: report(runs, bare),
+    body: `${report(runs, bare)}\n\n${reportStages(runs, bare, stages)}`,
   };
 }
 
@@ -77,6 +92,7 @@ async function withStandby<T>(
   server: PostgresServer,
   standby: Standby,
   work: () => Promise<T>,
+  stagesFile?: string,
 ): Promise<T> {
   if (standby === "none") return work();
   const slot = "sync";
@@ -90,8 +106,9 @@ async function withStandby<T>(
       : startSeawall(server, {
           slot,
           store: bucket?.url ?? `file://${directory}`,
-          env: s3?.env ?? {},
+          env: { ...s3?.env, ...(stagesFile === undefined ? {} : { [STAGES_ENV]: stagesFile }) },
           args: ["--synchronous"],
+          nodeArgs: stagesFile === undefined ? [] : ["--import", STAGES_PRELOAD],
         });
   try {
     const name = standby === "pg_receivewal --synchronous" ? "pg_receivewal" : "seawall";
@@ -167,5 +184,32 @@ function report(runs: ReadonlyMap<string, readonly Run[]>, bare: ReadonlyMap<Put
       `${p50("none").toFixed(2)} ms are the commit without any standby.`,
     `One client, directory: p50 **${formatRatio(p50("Seawall, directory") / p50("pg_receivewal --synchronous"))}** that of ` +
       "`pg_receivewal --synchronous`, which appends to one open file and checks nothing.",
+  ].join("\n");
+}
+
+/** Where the time between a commit without a standby and one with it goes. */
+function reportStages(
+  runs: ReadonlyMap<string, readonly Run[]>,
+  bare: ReadonlyMap<PutKind, readonly number[]>,
+  stages: readonly Staged[],
+): string {
+  const middle = (values: readonly number[]): number => quantile(values, 0.5);
+  const none = middle((runs.get("none|1") ?? []).map(({ p50 }) => p50));
+  const inside = ({ beforePutMs, putMs, afterPutMs }: Staged): number => beforePutMs + putMs + afterPutMs;
+  const rows: readonly (readonly [string, (run: Staged) => number])[] = [
+    ["from the WAL's arrival to the PUT: framing, verifying, encoding, signing", (run) => run.beforePutMs],
+    ["the PUT, as the receiver sees it while PostgreSQL and pgbench run", (run) => run.putMs],
+    ["from the answer to the status update", (run) => run.afterPutMs],
+    ["outside the receiver: primary, walsender, wake-ups", (run) => run.commitMs - inside(run)],
+    ["the commit, as the client sees it", (run) => run.commitMs],
+  ];
+  return [
+    "Where a commit's time goes, one client, S3, in runs of their own (medians, watched inside the receiver by " +
+      `bench/commit-stages.ts). A commit without a standby takes ${none.toFixed(2)} ms, a PUT with nothing else running ` +
+      `${middle(bare.get("store") ?? []).toFixed(2)} ms:\n`,
+    table(
+      ["part", "ms"],
+      rows.map(([name, of]) => [name, formatSpread(spreadOf(stages.map(of)), 2)]),
+    ),
   ].join("\n");
 }
