@@ -214,7 +214,7 @@ export function segmentsPastHoleMax(segmentSize: number): number {
 }
 
 /** The newest two folders of a timeline: two, so that a hole left by parallel seals at a folder border is seen. */
-async function listNewest(
+export async function listNewest(
   archive: Archive,
   timeline: TimelineId,
   tails: readonly SegmentNumber[],

@@ -24,6 +24,8 @@ export interface WalFacts {
   readonly summary?: SegmentSummary | undefined;
   /** Segments that end inside a record: what is needed to go on verifying it. */
   readonly carry?: RecordCarry | undefined;
+  /** When this was encoded, all of the timeline's WAL before this was durable; tells a hole from a loss (hole.ts). */
+  readonly contiguousLsn?: Lsn | undefined;
 }
 
 export interface StoreWalOptions extends RequestOptions {
@@ -128,7 +130,7 @@ export async function storeEncoded(
 }
 
 function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: WalFacts): EnvelopeMeta {
-  const { summary, carry } = facts;
+  const { summary, carry, contiguousLsn } = facts;
   return {
     kind,
     systemIdentifier: archive.identity.systemIdentifier.toString(),
@@ -152,6 +154,7 @@ function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: Wal
           })),
         }),
     ...(carry === undefined ? {} : { carry }),
+    ...(contiguousLsn === undefined ? {} : { contiguous: formatLsn(contiguousLsn) }),
   };
 }
 
@@ -165,6 +168,8 @@ export interface StoredFacts {
   readonly endLsn: Lsn;
   readonly verifiedLsn: Lsn;
   readonly carry: RecordCarry | undefined;
+  /** Undefined where whoever stored it did not say. */
+  readonly contiguousLsn: Lsn | undefined;
   readonly envelope: Envelope;
 }
 
@@ -188,6 +193,7 @@ export function parseFacts(archive: Archive, envelope: Envelope, key: string, pl
     verifiedLsn: parseLsn(text("verified")),
     // The envelope's own CRC-32C vouches that this is the document the verifier gave us.
     carry: meta["carry"] as RecordCarry | undefined,
+    contiguousLsn: meta["contiguous"] === undefined ? undefined : parseLsn(text("contiguous")),
     envelope,
   };
 }
@@ -244,6 +250,16 @@ export async function peekWal(
   options: RequestOptions = {},
 ): Promise<StoredFacts | undefined> {
   const key = kind === "segment" ? segmentKey(archive.cluster, place) : partialKey(archive.cluster, place);
+  return peekObject(archive, key, place, options);
+}
+
+/** The same for any WAL object. */
+export async function peekObject(
+  archive: Archive,
+  key: string,
+  place: SegmentPlace,
+  options: RequestOptions = {},
+): Promise<StoredFacts | undefined> {
   const found = await archive.store.get(key, { ...options, range: { offset: 0, length: ENVELOPE_BYTES_MAX } });
   return found === undefined ? undefined : parseFacts(archive, decodeEnvelope(found.body, key), key, place);
 }

@@ -58,6 +58,9 @@ export interface ShipperObserver {
 /** Content of all chunks in flight together, when there are several. */
 const CHUNK_BYTES_IN_FLIGHT_MAX = 8 << 20;
 
+/** What the verifier knows of a complete segment. */
+type SealFacts = Omit<WalFacts, "startLsn" | "endLsn" | "contiguousLsn">;
+
 /** The open segment's shipping: which bytes are on their way, and what is stored. */
 interface Shipping {
   readonly open: OpenSegment;
@@ -147,7 +150,7 @@ export class Shipper {
   }
 
   /** The segment is complete: it becomes one object, and its chunks superfluous. The shipper owns its buffer from here. */
-  seal(open: OpenSegment, facts: Omit<WalFacts, "startLsn" | "endLsn">): void {
+  seal(open: OpenSegment, facts: SealFacts): void {
     const shipping = this.#shipping(open);
     this.#current = undefined;
     shipping.sealing = true;
@@ -263,7 +266,8 @@ export class Shipper {
     const { archive, encoder, log, confirmChunks } = this.#options;
     const { open } = shipping;
     const endLsn = addBytes(open.startLsn, end);
-    const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn };
+    const { contiguousLsn } = this.#options.ledger;
+    const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn, contiguousLsn };
     const { signal } = shipping.chunksCancelled;
     const raw = open.buffer.bytes.subarray(start, end);
     const options = { encoder, signal, confirm: confirmChunks || level > 0 };
@@ -306,11 +310,10 @@ export class Shipper {
     this.#options.retirement.add(replaced);
   }
 
-  async #seal(shipping: Shipping, partialFacts: Omit<WalFacts, "startLsn" | "endLsn">): Promise<void> {
-    const { archive, encoder, log, observer, retirement } = this.#options;
+  async #seal(shipping: Shipping, partialFacts: SealFacts): Promise<void> {
+    const { archive, encoder, ledger, log, observer, retirement } = this.#options;
     const { open } = shipping;
     const endLsn = segmentEnd(open.place.segment, open.place.segmentSize);
-    const facts: WalFacts = { ...partialFacts, startLsn: open.startLsn, endLsn };
     const signal = this.#signal;
     let freed: Promise<void> | undefined;
     try {
@@ -319,6 +322,8 @@ export class Shipper {
       await this.#sealsEncoded.take();
       try {
         signal.throwIfAborted();
+        const { contiguousLsn } = ledger;
+        const facts: WalFacts = { ...partialFacts, startLsn: open.startLsn, endLsn, contiguousLsn };
         const encoded = await encodeSegment(archive, open.place, open.buffer.bytes, facts, encoder);
         // The next segment may be received while this one is still on its way to the store.
         freed = this.#free(shipping);
@@ -332,7 +337,7 @@ export class Shipper {
         this.#sealsEncoded.give();
       }
       this.#anchored = true;
-      this.#confirm(open, 0, open.place.segmentSize, facts.verifiedLsn);
+      this.#confirm(open, 0, open.place.segmentSize, partialFacts.verifiedLsn);
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
     }

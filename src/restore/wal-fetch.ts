@@ -8,13 +8,14 @@
 import { open, rename, rm } from "node:fs/promises";
 import { type Archive, openArchive } from "../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
-import { readTail } from "../archive/tail.ts";
+import { whatLiesBehind } from "../archive/hole.ts";
+import { type Tail, readTail } from "../archive/tail.ts";
 import { highestSegment, historyOf } from "../archive/tip.ts";
 import { readHistory, readPartial, readSegment, type ReadWalOptions } from "../archive/wal-objects.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { firstPageProblem } from "../wal/first-page.ts";
-import { nextSegment, segmentOf } from "../wal/lsn.ts";
+import { nextSegment, segmentOf, segmentStart } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
 import type { PrefetchFolder } from "./prefetch-folder.ts";
 import { isProcessAlive, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
@@ -137,39 +138,46 @@ function plain(from: Content["from"], content: Uint8Array | undefined): Content 
   return content === undefined ? undefined : { from, content };
 }
 
-/** Sealed, or the tail of the open segment, or the last segment of a timeline that has ended. */
+/** How often it is looked again at what seems to be missing: it may have been stored, or sealed and retired, meanwhile. */
+const LOOKS_MAX = 4;
+
+/** Sealed, or the tail of the open segment, or the last segment of a timeline that has ended. Throws `wal-gap`. */
 async function findSegment(
   archive: Archive,
   place: SegmentPlace,
   options: RequestOptions,
 ): Promise<Content | undefined> {
-  const sealed = await readSealed(archive, place, options);
-  if (sealed !== undefined) return { from: "segment", content: sealed };
-  const tail = await readTail(archive, place, options);
-  if (tail !== undefined) {
-    const content = Buffer.alloc(place.segmentSize);
-    tail.bytes.copy(content);
-    return { from: "tail", content: checkedFirstPage(archive, place, content) };
+  const { timeline, segment, segmentSize } = place;
+  for (let look = 1; look <= LOOKS_MAX; look++) {
+    const sealed = await readSealed(archive, place, options);
+    if (sealed !== undefined) return { from: "segment", content: sealed };
+    const tail = await readTail(archive, place, options);
+    const partial = tail === undefined ? await readPartial(archive, place, options) : undefined;
+    if (partial !== undefined) return { from: "partial", content: checkedFirstPage(archive, place, partial.raw) };
+    // Before the timeline began there is nothing of it to miss: recovery asks the newest timelines first.
+    if (tail === undefined && (await isBeforeTimeline(archive, place, options))) return undefined;
+    const lsn = tail?.endLsn ?? segmentStart(segment, segmentSize);
+    if ((await whatLiesBehind(archive, { timeline, lsn }, options)) === "acknowledged") continue;
+    return tail === undefined ? undefined : paddedTail(archive, tail);
   }
-  const partial = await readPartial(archive, place, options);
-  if (partial !== undefined) return { from: "partial", content: checkedFirstPage(archive, place, partial.raw) };
-  // It may have been sealed, and its chunks retired, between our reads.
-  const sealedSince = await readSealed(archive, place, options);
-  if (sealedSince !== undefined) return { from: "segment", content: sealedSince };
-  await refuseGap(archive, place, options);
-  return undefined;
+  const highest = await highestSegment(archive, timeline, options);
+  const last = segmentName({ ...place, segment: highest ?? segment });
+  throw new SeawallError(
+    "wal-gap",
+    `WAL of ${segmentName(place)} is missing from the archive, which goes on to ${last}`,
+  );
 }
 
-/** A segment that is missing although the archive goes on behind it is a gap, never the end of the archive. */
-async function refuseGap(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<void> {
-  const highest = await highestSegment(archive, place.timeline, options);
-  if (highest === undefined || place.segment > highest) return;
+function paddedTail(archive: Archive, { place, bytes }: Tail): Content {
+  const content = Buffer.alloc(place.segmentSize);
+  bytes.copy(content);
+  return { from: "tail", content: checkedFirstPage(archive, place, content) };
+}
+
+async function isBeforeTimeline(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<boolean> {
   const history = await historyOf(archive, place.timeline, options);
   const begin = history.entries.at(-1)?.switchLsn;
-  // Before the timeline began there is nothing of it to miss.
-  if (begin !== undefined && place.segment < segmentOf(begin, place.segmentSize)) return;
-  const last = segmentName({ ...place, segment: highest });
-  throw new SeawallError("wal-gap", `${segmentName(place)} is missing from the archive, which goes on to ${last}`);
+  return begin !== undefined && place.segment < segmentOf(begin, place.segmentSize);
 }
 
 /**

@@ -15,6 +15,7 @@ import {
   timelinePrefix,
   walPrefix,
 } from "../archive/keys.ts";
+import { whatLiesBehind } from "../archive/hole.ts";
 import { coverChunks, readTail } from "../archive/tail.ts";
 import { peekWal } from "../archive/wal-objects.ts";
 import type { RequestOptions } from "../store/store.ts";
@@ -49,6 +50,8 @@ export interface Barrier {
   readonly toLsn: Lsn;
   /** From the gap document, or what is missing. */
   readonly reason: string;
+  /** There is a gap document. */
+  readonly isRecorded: boolean;
 }
 
 export interface WalRoute {
@@ -79,12 +82,39 @@ export async function readRoute(
     if (stretch.last < from) continue;
     stored.set(stretch.timeline, await listTimeline(archive, stretch, from, options));
   }
-  const items = chooseItems(history, stored, segmentSize);
+  const all = chooseItems(history, stored, segmentSize);
+  const found = findBarriers({ history, items: all, gaps, from, segmentSize });
+  const { items, barriers } = await endAtOpenHole(
+    archive,
+    { timeline: history.timeline, items: all, barriers: found },
+    options,
+  );
   const last = items.at(-1);
   if (last === undefined) return undefined;
   const endLsn = await verifiedEnd(archive, last, items.at(-2), options);
-  const barriers = findBarriers({ history, items, gaps, from, segmentSize });
   return { history, segmentSize, items, barriers, endLsn };
+}
+
+/** What lies behind WAL that was on its way when the receiver ended was never acknowledged: the route ends before it. */
+async function endAtOpenHole(
+  archive: Archive,
+  route: Pick<WalRoute, "items" | "barriers"> & { readonly timeline: TimelineId },
+  options: RequestOptions,
+): Promise<Pick<WalRoute, "items" | "barriers">> {
+  const { timeline, items, barriers } = route;
+  const { segmentSize } = archive.identity;
+  for (const hole of barriers) {
+    const lsn = hole.fromLsn;
+    // Later timelines begin only when all WAL of the older one has been stored.
+    const next = items.find(({ segment }) => segmentStart(segment, segmentSize) >= lsn);
+    if (hole.isRecorded || next?.timeline !== timeline) continue;
+    if ((await whatLiesBehind(archive, { timeline, lsn }, options)) !== "unacknowledged") continue;
+    return {
+      items: items.filter(({ segment }) => segmentStart(segment, segmentSize) < lsn),
+      barriers: barriers.filter(({ fromLsn }) => fromLsn < lsn),
+    };
+  }
+  return { items, barriers };
 }
 
 export interface Stretch {
@@ -199,7 +229,7 @@ export function findBarriers(input: {
     const isOurs = gap.timeline === history.timeline || history.entries.some((e) => e.timeline === gap.timeline);
     const end = isOurs ? switchPointOf(history, gap.timeline) : undefined;
     if (!isOurs || (end !== undefined && gap.fromLsn >= end)) return [];
-    return [{ fromLsn: gap.fromLsn, toLsn: gap.toLsn, reason: `recorded as lost: ${gap.reason}` }];
+    return [{ fromLsn: gap.fromLsn, toLsn: gap.toLsn, reason: `recorded as lost: ${gap.reason}`, isRecorded: true }];
   });
   const holes: Barrier[] = [];
   let expected = segmentStart(input.from, segmentSize);
@@ -208,7 +238,8 @@ export function findBarriers(input: {
     const known = recorded.some((gap) => gap.fromLsn <= expected && gap.toLsn >= start);
     if (start > expected && !known) {
       const place = { timeline: item.timeline, segment: segmentOf(expected, segmentSize), segmentSize };
-      holes.push({ fromLsn: expected, toLsn: start, reason: `${segmentName(place)} is missing from the archive` });
+      const reason = `${segmentName(place)} is missing from the archive`;
+      holes.push({ fromLsn: expected, toLsn: start, reason, isRecorded: false });
     }
     // Behind an unfinished tail or the last segment of an older timeline nothing can follow.
     if (item.kind === "segment") expected = segmentEnd(item.segment, segmentSize);

@@ -73,7 +73,12 @@ function refusal(run: () => unknown): { code: string; message: string; hint: str
   throw new Error("nothing was refused");
 }
 
-const gap = (from: string, to: string): Barrier => ({ fromLsn: lsn(from), toLsn: lsn(to), reason: "a test" });
+const gap = (from: string, to: string): Barrier => ({
+  fromLsn: lsn(from),
+  toLsn: lsn(to),
+  reason: "a test",
+  isRecorded: true,
+});
 
 describe("the backup", () => {
   test.each([
