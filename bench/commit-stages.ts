@@ -19,26 +19,29 @@ let requestedMs: number | undefined;
 let answeredMs: number | undefined;
 
 class WatchedSocket extends net.Socket {
+  readonly #isReplication: boolean;
+
   constructor(options?: net.SocketConstructorOpts) {
     const { onread } = (options ?? {}) as { onread?: net.OnReadOpts };
-    if (onread === undefined) {
-      super(options);
-      return;
-    }
-    const watched: net.OnReadOpts = {
-      ...onread,
-      callback: (bytes, buffer) => {
-        if (requestedMs === undefined) arrivedMs = performance.now();
-        return onread.callback(bytes, buffer);
-      },
-    };
-    super({ ...options, onread: watched } as net.SocketConstructorOpts);
-    const write = this.write.bind(this) as (...given: unknown[]) => boolean;
-    this.write = (...given: unknown[]): boolean => {
-      if (answeredMs !== undefined) reported();
-      return write(...given);
-    };
+    super(onread === undefined ? options : ({ ...options, onread: watched(onread) } as net.SocketConstructorOpts));
+    this.#isReplication = onread !== undefined;
   }
+
+  /** Every write of a stream ends here, and in `_writev` where several waited. */
+  override _write(chunk: unknown, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    if (this.#isReplication && answeredMs !== undefined) reported();
+    super._write(chunk, encoding, done);
+  }
+}
+
+function watched(onread: net.OnReadOpts): net.OnReadOpts {
+  return {
+    ...onread,
+    callback: (bytes, buffer) => {
+      if (requestedMs === undefined) arrivedMs = performance.now();
+      return onread.callback(bytes, buffer);
+    },
+  };
 }
 
 /** What arrived, was stored and is now reported: one commit, when there is one client. */
