@@ -45,7 +45,7 @@ export async function openPatientStore(
 ): Promise<Store> {
   const { settings, origins, env, log } = context;
   const impatient = options.interactive === true && origins.get("storeRetryForMs") === "default";
-  const { openStore } = await import("../store/open.ts");
+  const { openFileStore } = await import("../store/file-url.ts");
   const { DEFAULT_RETRY_POLICY, withRetry } = await import("../store/retry.ts");
   const retry = {
     policy: {
@@ -56,6 +56,9 @@ export async function openPatientStore(
     onRetry: ({ what, attempt, error, waitMs }: RetryEvent) =>
       log.warn("trying again", { what, attempt, waitMs: Math.round(waitMs), error }),
   };
+  const directory = openFileStore(url);
+  if (directory !== undefined) return withRetry(directory, retry);
+  const { openStore } = await import("../store/open.ts");
   return withRetry(openStore(url, { env, partRetry: retry }), retry);
 }
 

@@ -99,7 +99,9 @@ const HELP_WIDTH = 100;
 function parse(args: readonly string[]): Parsed | { readonly help: string; readonly exit: number } {
   let parsed: Parsed | undefined;
   let help = "";
-  const program = buildProgram((found) => (parsed = found));
+  // Most know what they want: the other commands' options need not be built then.
+  const named = COMMAND_NAMES.filter((name) => name === args[0]);
+  const program = buildProgram((found) => (parsed = found), named.length === 0 ? COMMAND_NAMES : named);
   const output = {
     writeOut: (text: string) => (help += text),
     writeErr: (text: string) => (help += text),
@@ -124,7 +126,10 @@ function allCommands(command: Commander): Commander[] {
   return [command, ...command.commands.flatMap(allCommands)];
 }
 
-export function buildProgram(chosen: (parsed: Parsed) => void): Commander {
+export function buildProgram(
+  chosen: (parsed: Parsed) => void,
+  names: readonly CommandName[] = COMMAND_NAMES,
+): Commander {
   const program = new Commander("seawall")
     .description("Streams PostgreSQL's write-ahead log into object storage while it is being written.")
     .version(`seawall ${seawallVersion()}`, "-V, --version", "print the version")
@@ -133,7 +138,7 @@ export function buildProgram(chosen: (parsed: Parsed) => void): Commander {
     .addHelpText("after", () => helpTail([], describeExits()))
     .showSuggestionAfterError(false);
   const groups = new Map<string, Commander>();
-  for (const name of COMMAND_NAMES) {
+  for (const name of names) {
     const [first = name, second] = name.split(" ");
     let parent = program;
     if (second !== undefined) {

@@ -66,23 +66,23 @@ async function askingServer(context: CommandContext, targetPath: string): Promis
 async function lookAhead(context: CommandContext, server: AskingServer, fetched: Fetched): Promise<void> {
   const [fileName = ""] = context.args;
   const isSealed = fetched.kind === "fetched" && fetched.from === "segment";
-  const startsOne = isSealed && fetched.hasNext;
+  const next = isSealed ? fetched.next : undefined;
   const hasOne = context.settings.prefetch && !server.wantsNext;
-  if (startsOne || (isSealed && hasOne)) await server.folder.noteAsked(fileName);
+  if (next !== undefined || (isSealed && hasOne)) await server.folder.noteAsked(fileName);
   else await server.folder.sweep();
-  if (startsOne) await startPrefetcher(context, server.folder);
+  if (next !== undefined) await startPrefetcher(context, server, next);
 }
 
 /**
  * It stays in our process group, to which the server sends its shutdown, and holds none of our files: not the server's log,
  * whose end the server's logger waits for.
  */
-async function startPrefetcher(context: CommandContext, folder: PrefetchFolder): Promise<void> {
+async function startPrefetcher(context: CommandContext, server: AskingServer, next: string): Promise<void> {
   const [program = ""] = process.argv.slice(1);
   const args = context.argv.map((arg) => (arg === "wal-fetch" ? "wal-prefetch" : arg));
   const child = spawn(process.execPath, [...process.execArgv, program, ...args], { stdio: "ignore", env: context.env });
   child.unref();
   // Without it everything is slower and as right.
   await Promise.race([once(child, "spawn"), once(child, "error")]).catch(() => undefined);
-  if (child.pid !== undefined) await folder.announce(child.pid);
+  if (child.pid !== undefined) await server.folder.announce(child.pid, prefetchSession(context, server.run), next);
 }

@@ -5,7 +5,6 @@
 import { resolve } from "node:path";
 import { EXIT } from "../error-kinds.ts";
 import type { Session } from "../restore/prefetch-folder.ts";
-import { runPrefetcher } from "../restore/prefetch.ts";
 import { findServerRun, type ServerRun } from "../restore/server-run.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "./context.ts";
 
@@ -20,6 +19,7 @@ export async function run(context: CommandContext): Promise<number> {
   // The server's immediate shutdown.
   const quit = new AbortController();
   process.once("SIGQUIT", () => quit.abort());
+  const { runPrefetcher } = await import("../restore/prefetch.ts");
   const store = await openPatientStore(context, requiredStore(context));
   try {
     await runPrefetcher({

@@ -5,7 +5,7 @@
  *     session            for whom the waiting segments are: the lines of `Session`
  *     prefetcher         process ID of the prefetcher; touched while it lives
  *     asked              the segment that wal-fetch last served by itself
- *     ready-<pid>-<…>/   the prefetcher's own: <segment> complete and verified, <segment>.part not yet
+ *     ready-<pid>-<…>/   the prefetcher's own: <segment> complete and verified, <segment>.part on its way: worth waiting for
  *     target-<pid>       what a wal-fetch is writing
  *
  * Nothing here is ever the record: whoever finds something odd removes it. `bin/seawall-wal-fetch` reads `session`.
@@ -13,6 +13,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isProcessAlive, type ServerRun } from "./server-run.ts";
 
 export interface Session {
@@ -28,6 +29,8 @@ export interface Session {
 
 /** A prefetcher that has not touched its file for so long is stuck or gone. */
 const SILENT_MS_MAX = 10_000;
+/** How often and how long a prefetcher that was announced looks for the folder that is being made for it. */
+const OPENING_MS = [2, 5, 10, 20, 50, 100];
 /** Linux finds page cache for pieces up to this size quickly; see store/file.ts. */
 const WRITE_BYTES = 1 << 20;
 
@@ -79,12 +82,16 @@ export class PrefetchFolder {
     await rename(aside, join(this.#path, "asked"));
   }
 
-  /** `pid` was just started as the prefetcher: nobody starts another one while it comes up. */
-  async announce(pid: number): Promise<void> {
+  /**
+   * `pid` was just started as the prefetcher: nobody starts another one while it comes up, and recovery waits for `coming`,
+   * the segment that it will fetch first.
+   */
+  async announce(pid: number, session: Session, coming: string): Promise<void> {
     const lock = join(this.#path, "prefetcher");
     await mkdir(this.#path, { recursive: true, mode: 0o700 });
     if (!(await this.isPrefetching())) await rm(lock, { force: true });
-    await quietly(writeFile(lock, announced(pid), { flag: "wx" }));
+    if (!(await quietly(writeFile(lock, announced(pid), { flag: "wx" })))) return;
+    await this.#open(pid, session, coming);
   }
 
   /** Removes what dead processes have left; everything, unless a prefetcher is at work. */
@@ -106,15 +113,34 @@ export class PrefetchFolder {
     if (!isAnnounced && (await this.isPrefetching())) return undefined;
     await rm(lock, { force: true });
     if (!(await quietly(writeFile(lock, String(process.pid), { flag: "wx" })))) return undefined;
-    const own = `ready-${process.pid}-${randomBytes(4).toString("hex")}`;
-    await mkdir(join(this.#path, own), { mode: 0o700 });
     // From here on the segments of earlier sessions are nobody's, and then they are gone.
-    await writeFile(join(this.#path, `${own}/session`), sessionText(session, own));
-    await rename(join(this.#path, `${own}/session`), join(this.#path, "session"));
+    const opened = isAnnounced ? await this.#opened(process.pid, session) : undefined;
+    const own = opened ?? (await this.#open(process.pid, session));
     for (const name of await namesIn(this.#path)) {
       if (name.startsWith("ready-") && name !== own) await rm(join(this.#path, name), { recursive: true, force: true });
     }
     return new ReadySegments(this.#path, own, session);
+  }
+
+  /** A folder for the prefetcher `pid`, named to whoever looks; `coming` is on its way already. */
+  async #open(pid: number, session: Session, coming?: string): Promise<string> {
+    const own = `ready-${pid}-${randomBytes(4).toString("hex")}`;
+    await mkdir(join(this.#path, own), { mode: 0o700 });
+    if (coming !== undefined) await writeFile(join(this.#path, own, partOf(coming)), "");
+    await writeFile(join(this.#path, `${own}/session`), sessionText(session, own));
+    await rename(join(this.#path, `${own}/session`), join(this.#path, "session"));
+    return own;
+  }
+
+  /** What `announce` has opened for us, or is about to: it may have been killed in between. */
+  async #opened(pid: number, session: Session): Promise<string | undefined> {
+    for (const waitMs of OPENING_MS) {
+      const found = await this.#read("session");
+      const [ready] = found?.split("\n").slice(-2) ?? [];
+      if (ready?.startsWith(`ready-${pid}-`) === true && found === sessionText(session, ready)) return ready;
+      await sleep(waitMs);
+    }
+    return undefined;
   }
 
   async #read(name: string): Promise<string | undefined> {
@@ -165,14 +191,23 @@ export class ReadySegments {
     return (await namesIn(join(this.#root, this.#own))).filter((name) => /^[0-9A-F]{24}$/.test(name));
   }
 
+  /** It is on its way: recovery waits for it instead of fetching it too. Ends with `add` or `giveUp`. */
+  async begin(name: string): Promise<void> {
+    await writeFile(join(this.#root, this.#own, partOf(name)), "");
+  }
+
+  async giveUp(name: string): Promise<void> {
+    await this.remove(partOf(name));
+  }
+
   /** Appears whole or not at all. */
   async add(name: string, content: Uint8Array): Promise<void> {
     const path = join(this.#root, this.#own, name);
     try {
-      await writePieces(`${path}.part`, content);
-      await rename(`${path}.part`, path);
+      await writePieces(partOf(path), content);
+      await rename(partOf(path), path);
     } catch (error) {
-      await rm(`${path}.part`, { force: true });
+      await rm(partOf(path), { force: true });
       throw error;
     }
   }
@@ -190,6 +225,10 @@ export class ReadySegments {
     if (isOwner) await rm(lock, { force: true });
     await quietly(rmdir(this.#root));
   }
+}
+
+function partOf(name: string): string {
+  return `${name}.part`;
 }
 
 /** What stands in the prefetcher's file until it has come up and writes its process ID alone. */

@@ -173,13 +173,16 @@ class Prefetcher {
     const { timeline } = this.#position;
     const { segmentSize } = this.#archive.identity;
     const into = this.#spares.pop() ?? new Uint8Array(segmentSize);
+    let isAdded = false;
     try {
       // Recovery needs room in pg_wal more than we do.
       const { bavail, bsize } = await statfs(run.walDir);
       if (bavail * bsize < bytesMax + segmentSize) return this.#pause();
+      await this.#ready.begin(name);
       const found = await readSealed(this.#archive, { timeline, segment, segmentSize }, { signal: this.#signal, into });
       if (found !== undefined && !this.#signal.aborted) {
         await this.#ready.add(name, found);
+        isAdded = true;
         this.#waiting.set(name, segment);
       } else if (timeline === this.#position.timeline && segment > this.#position.segment) {
         this.#missing = Math.min(segment, this.#missing ?? segment) as SegmentNumber;
@@ -187,6 +190,7 @@ class Prefetcher {
     } catch {
       this.#pause();
     } finally {
+      if (!isAdded) await this.#ready.giveUp(name);
       this.#spares.push(into);
     }
   }

@@ -26,8 +26,8 @@ export type Fetched =
       /** What it was made from; a tail is the open segment's chunks, zero-padded to segment size. */
       readonly from: "segment" | "partial" | "tail" | "history" | "backup-history";
       readonly bytes: number;
-      /** The archive has the following segment too, sealed: there is something to prefetch. Only looked for on request. */
-      readonly hasNext: boolean;
+      /** The following segment, when the archive has it, sealed: something to prefetch. Only looked for on request. */
+      readonly next?: string | undefined;
     }
   /** The store is healthy and the archive ends before this file. */
   | { readonly kind: "beyond-tip" };
@@ -63,7 +63,7 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const { store, cluster, fileName, targetPath, server, signal } = options;
   const archive = await openArchive(store, cluster, { signal });
   if (server !== undefined) await refuseForeignArchive(server.run, archive.identity.systemIdentifier);
-  const next = server?.wantsNext === true ? isNextThere(archive, fileName, { signal }) : Promise.resolve(false);
+  const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
   const found = await find(archive, fileName, { signal });
   if (found === undefined) return { kind: "beyond-tip" };
   if (server === undefined) await writeWhole(targetPath, found.content);
@@ -72,7 +72,7 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
     kind: "fetched",
     from: found.from,
     bytes: found.content.byteLength,
-    hasNext: found.from === "segment" && (await next),
+    next: found.from === "segment" ? await next : undefined,
   };
 }
 
@@ -95,15 +95,16 @@ function checkedFirstPage(archive: Archive, place: SegmentPlace, content: Uint8A
 }
 
 /** Never rejects: whether there is a next one is no part of the answer. */
-async function isNextThere(archive: Archive, fileName: string, options: RequestOptions): Promise<boolean> {
+async function sealedNext(archive: Archive, fileName: string, options: RequestOptions): Promise<string | undefined> {
   const { segmentSize } = archive.identity;
   const name = parseWalFileName(fileName, segmentSize);
-  if (name?.kind !== "segment") return false;
+  if (name?.kind !== "segment") return undefined;
   const place = { timeline: name.timeline, segment: nextSegment(name.segment), segmentSize };
   try {
-    return (await archive.store.head(segmentKey(archive.cluster, place), options)) !== undefined;
+    const found = await archive.store.head(segmentKey(archive.cluster, place), options);
+    return found === undefined ? undefined : segmentName(place);
   } catch {
-    return false;
+    return undefined;
   }
 }
 

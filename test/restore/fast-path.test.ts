@@ -1,6 +1,15 @@
 /** `bin/seawall-wal-fetch` without Node.js: when it hands out what waits, and everything that must make it ask the program. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PrefetchFolder, type ReadySegments, type Session } from "../../src/restore/prefetch-folder.ts";
@@ -77,6 +86,33 @@ test("the program and the script agree on what a session is, whatever the option
   }
 });
 
+test.each(SHELLS)("%s waits for one that is on its way", (shell) => {
+  const path = join(dir, "pg_wal", ".seawall", onItsWay(), nameOf(4));
+  sleepDoes(`mv ${path}.part ${path}`);
+  expect(ask({ shell, file: nameOf(4) })).toEqual({ status: 0, asked: false, stderr: "" });
+  expect(readFileSync(join(dir, "pg_wal", "RECOVERYXLOG"), "utf8")).toBe("half");
+});
+
+/** Half of segment 4 is there; returns the folder of waiting segments. */
+function onItsWay(): string {
+  const folder = join(dir, "pg_wal", ".seawall");
+  const own = readdirSync(folder).find((name) => name.startsWith("ready-")) ?? "";
+  writeFileSync(join(folder, own, `${nameOf(4)}.part`), "half");
+  return own;
+}
+
+/** What happens while the script waits. */
+function sleepDoes(what: string): void {
+  program("sleep", what);
+}
+
+/** A program that is found instead of the system's. */
+function program(name: string, does: string): void {
+  mkdirSync(join(dir, "bin"), { recursive: true });
+  writeFileSync(join(dir, "bin", name), `#!/bin/sh\n${does}\n`);
+  chmodSync(join(dir, "bin", name), 0o755);
+}
+
 describe("the program is asked", () => {
   const cases: { title: string; ask?: Ask; change?: () => unknown }[] = [
     { title: "for another segment", ask: { file: nameOf(3) } },
@@ -105,18 +141,37 @@ describe("the program is asked", () => {
     { title: "when the session is empty", change: () => writeFileSync(join(dir, "pg_wal/.seawall/session"), "") },
     {
       title: "when the segment cannot be moved",
-      change: () => {
-        mkdirSync(join(dir, "bin"));
-        writeFileSync(join(dir, "bin", "mv"), "#!/bin/sh\nexit 1\n");
-        chmodSync(join(dir, "bin", "mv"), 0o755);
-      },
+      change: () => program("mv", "exit 1"),
     },
     {
-      title: "when only half of it is there",
+      title: "when its prefetcher was killed on the way",
       change: () => {
-        const folder = join(dir, "pg_wal", ".seawall");
-        const own = readdirSync(folder).find((name) => name.startsWith("ready-")) ?? "";
-        writeFileSync(join(folder, own, `${nameOf(4)}.part`), "half");
+        const own = onItsWay();
+        const dead = own.replace(/ready-\d+/, "ready-2147483646");
+        const path = join(dir, "pg_wal", ".seawall");
+        renameSync(join(path, own), join(path, dead));
+        writeFileSync(join(path, "session"), readFileSync(join(path, "session"), "utf8").replace(own, dead));
+      },
+      ask: { file: nameOf(4) },
+    },
+    {
+      title: "when the prefetcher gives it up",
+      change: () => sleepDoes(`rm ${join(dir, "pg_wal", ".seawall", onItsWay(), `${nameOf(4)}.part`)}`),
+      ask: { file: nameOf(4) },
+    },
+    {
+      title: "when it has been on its way for long",
+      change: () => {
+        onItsWay();
+        sleepDoes("exit 0");
+      },
+      ask: { file: nameOf(4) },
+    },
+    {
+      title: "when it is on its way and sleep knows whole seconds only",
+      change: () => {
+        onItsWay();
+        sleepDoes("echo invalid number >&2; exit 1");
       },
       ask: { file: nameOf(4) },
     },

@@ -177,12 +177,22 @@ describe("the prefetcher", () => {
     await expect.poll(waiting).toEqual([3, 4, 5, 6].map((segment) => nameOf(segment)));
   });
 
+  test("what is being fetched is seen to be on its way, until it is there or not", async () => {
+    await sealUpTo(3);
+    const slow = store.failpoint({ operation: "get", key: /\/wal\//, fault: "stall", times: Infinity });
+    start();
+    await slow.reached;
+    await expect.poll(waiting).toEqual([2, 3, 4, 5].map((segment) => `${nameOf(segment)}.part`));
+    slow.remove();
+    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+  });
+
   test("an outage is waited out", async () => {
     await sealUpTo(3);
     const outage = store.failpoint({ operation: "get", key: /\/wal\//, fault: "fail-before", times: Infinity });
     start();
     await outage.reached;
-    expect(waiting()).toEqual([]);
+    await expect.poll(waiting).toEqual([]);
     outage.remove();
     await expect.poll(waiting, { timeout: 60_000 }).toEqual([nameOf(2), nameOf(3)]);
   }, 300_000);
@@ -210,16 +220,20 @@ describe("the prefetcher", () => {
   test("one that was announced is not started twice, and takes its place when it comes up", async () => {
     await sealUpTo(3);
     const folder = new PrefetchFolder(run);
-    await folder.announce(process.pid);
+    await folder.announce(process.pid, session, nameOf(2));
     expect(await folder.isPrefetching()).toBe(true);
+    // Recovery waits for it from now on, in the folder that will be its own.
+    expect(waiting()).toEqual([`${nameOf(2)}.part`]);
+    const announced = readdirSync(root()).filter((name) => name.startsWith("ready-"));
     start();
     await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+    expect(readdirSync(root()).filter((name) => name.startsWith("ready-"))).toEqual(announced);
   });
 
   test("one that was announced and never came up is replaced", async () => {
     await sealUpTo(3);
     const folder = new PrefetchFolder(run);
-    await folder.announce(2_147_483_646);
+    await folder.announce(2_147_483_646, session, nameOf(2));
     expect(await folder.isPrefetching()).toBe(false);
     start();
     await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
