@@ -12,6 +12,7 @@ import { type SegmentPlace, segmentKey } from "./keys.ts";
 import { listChunks } from "./tail.ts";
 import { listNewest, listTails, segmentsPastHoleMax } from "./tip.ts";
 import { peekObject } from "./wal-objects.ts";
+import type { Barrier, WalPath } from "./wal-path.ts";
 
 /** What of a timeline is stored behind an LSN at which WAL is missing. */
 export type Behind =
@@ -23,6 +24,28 @@ export type Behind =
   | "acknowledged";
 
 const READS_IN_FLIGHT = 8;
+
+/**
+ * Where the archive of a path's timeline ends before what is stored of it: at the first hole behind which nothing was ever
+ * acknowledged. Undefined when there is no such hole. Throws like `whatLiesBehind`.
+ */
+export async function findOpenHole(
+  archive: Archive,
+  path: Pick<WalPath, "history" | "pieces"> & { readonly barriers: readonly Barrier[] },
+  options: RequestOptions = {},
+): Promise<Lsn | undefined> {
+  const { timeline } = path.history;
+  const { segmentSize } = archive.identity;
+  const highest = path.pieces.at(-1)?.last ?? 0;
+  for (const { fromLsn: lsn, isRecorded } of path.barriers) {
+    // Later timelines begin only when all WAL of the older one has been stored.
+    const next = path.pieces.find(({ first }) => segmentStart(first, segmentSize) >= lsn);
+    const isOld = highest - segmentOf(lsn, segmentSize) > segmentsPastHoleMax(segmentSize);
+    if (isRecorded || isOld || next?.timeline !== timeline) continue;
+    if ((await whatLiesBehind(archive, { timeline, lsn }, options)) === "unacknowledged") return lsn;
+  }
+  return undefined;
+}
 
 /** Throws `object-corrupt`, `foreign-cluster` and what the store throws. */
 export async function whatLiesBehind(

@@ -9,8 +9,19 @@ import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { type Gap, decodeGap } from "./documents.ts";
-import { gapsPrefix, historyKey, parseWalKey, partialKey, segmentKey, timelinePrefix, walPrefix } from "./keys.ts";
-import { listTails } from "./tip.ts";
+import {
+  type ChunkPlace,
+  gapsPrefix,
+  historyKey,
+  parseChunkKey,
+  parseWalKey,
+  partialKey,
+  segmentKey,
+  tailsPrefix,
+  timelinePrefix,
+  walPrefix,
+} from "./keys.ts";
+import { coverChunks } from "./tail.ts";
 import { readHistory } from "./wal-objects.ts";
 
 /** Sealed segments `first` to `last` of a timeline, none missing. */
@@ -27,13 +38,21 @@ export interface WalSpot {
   readonly segment: SegmentNumber;
 }
 
+/** The open segment's chunks, as far as they reach from its start without a hole. */
+export interface WalTail extends WalSpot {
+  /** Bytes of the segment. */
+  readonly length: number;
+  /** Of the chunks that are needed. */
+  readonly storedBytes: number;
+}
+
 export interface WalInventory {
   /** By timeline, then segment; never adjacent to one another. */
   readonly runs: readonly WalRun[];
   /** By timeline, then segment. */
   readonly partials: readonly WalSpot[];
-  /** Segments with chunks, by timeline, then segment. */
-  readonly tails: readonly WalSpot[];
+  /** By timeline, then segment. */
+  readonly tails: readonly WalTail[];
   /** Of every timeline that has WAL or a history file; of one without a readable file, a history without ancestors. */
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
   /** By timeline, then LSN. */
@@ -66,6 +85,8 @@ export interface WalFolder {
 export interface InventoryOptions extends RequestOptions {
   /** Lists under way at once; each holds one page of the store's listing and one folder. */
   readonly listsInFlight?: number | undefined;
+  /** Told how many segments have been seen, as often as there is news. */
+  readonly onSegments?: ((segments: number) => void) | undefined;
 }
 
 const LISTS_IN_FLIGHT = 16;
@@ -83,7 +104,7 @@ const DAMAGE: readonly string[] = ["object-corrupt", "archive-version", "timelin
  */
 export async function readInventory(archive: Archive, options: InventoryOptions = {}): Promise<WalInventory> {
   // Tails first: a chunk is retired only after its segment is sealed, so one of the two is seen.
-  const tails = await listTailSpots(archive, options);
+  const tails = await listTails(archive, options);
   const runs: WalRun[] = [];
   const partials: WalSpot[] = [];
   let segments = 0;
@@ -95,6 +116,7 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
       runs.push(...runsOf(folder));
       partials.push(...folder.partials.map(({ segment }) => ({ timeline, segment })));
       segments += folder.segments.length;
+      options.onSegments?.(segments);
       for (const { bytes } of folder.segments) storedBytes += bytes;
       for (const { bytes } of folder.partials) storedBytes += bytes;
     },
@@ -216,9 +238,31 @@ export function mergeRuns(runs: readonly WalRun[]): WalRun[] {
   return merged;
 }
 
-async function listTailSpots(archive: Archive, options: RequestOptions): Promise<WalSpot[]> {
-  const tails = await listTails(archive, { signal: options.signal });
-  return [...tails].flatMap(([timeline, segments]) => segments.map((segment) => ({ timeline, segment }))).sort(bySpot);
+/** Chunks of a segment that lead nowhere from its start are none. */
+async function listTails(archive: Archive, options: RequestOptions): Promise<WalTail[]> {
+  const { segmentSize } = archive.identity;
+  const tails: WalTail[] = [];
+  let chunks: { readonly place: ChunkPlace; readonly bytes: number }[] = [];
+  const finish = (): void => {
+    const [first] = chunks;
+    const cover = new Set(coverChunks(chunks.map(({ place }) => place)));
+    const used = chunks.filter(({ place }) => cover.has(place));
+    const length = Math.max(0, ...used.map(({ place }) => place.end));
+    const storedBytes = used.reduce((sum, { bytes }) => sum + bytes, 0);
+    if (first !== undefined && length > 0) {
+      tails.push({ timeline: first.place.timeline, segment: first.place.segment, length, storedBytes });
+    }
+    chunks = [];
+  };
+  for await (const { key, bytes } of archive.store.list(tailsPrefix(archive.cluster), { signal: options.signal })) {
+    const place = parseChunkKey(key, segmentSize);
+    if (place === undefined) continue;
+    const open = chunks[0]?.place;
+    if (open !== undefined && (open.timeline !== place.timeline || open.segment !== place.segment)) finish();
+    chunks.push({ place, bytes });
+  }
+  finish();
+  return tails.sort(bySpot);
 }
 
 function bySpot(a: WalSpot, b: WalSpot): number {

@@ -4,6 +4,7 @@
  */
 import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
+import { CATALOG_COMMANDS } from "./catalog-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
 
@@ -273,5 +274,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     unexpectedExit: EXIT.operational,
     load: () => import("./wal-push.ts"),
   },
+  ...CATALOG_COMMANDS,
   ...RETENTION_COMMANDS,
 };

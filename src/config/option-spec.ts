@@ -12,6 +12,8 @@ export const COMMAND_NAMES = [
   "wal-fetch",
   "wal-prefetch",
   "wal-push",
+  "list",
+  "show",
   "pin",
   "unpin",
 ] as const;

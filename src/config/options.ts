@@ -45,6 +45,8 @@ const WITH_STORE: readonly CommandName[] = [
   "wal-fetch",
   "wal-prefetch",
   "wal-push",
+  "list",
+  "show",
   "pin",
   "unpin",
 ];
@@ -68,7 +70,7 @@ export const OPTIONS = {
   store: option(storeUrl, {
     name: "store",
     commands: WITH_STORE,
-    requiredBy: ["receive", "backup", "wal-fetch", "wal-prefetch", "wal-push", "pin", "unpin"],
+    requiredBy: ["receive", "backup", "wal-fetch", "wal-prefetch", "wal-push", "list", "show", "pin", "unpin"],
     help: "where the archive lives",
     more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
   }),

@@ -6,14 +6,14 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import { mapBounded } from "../archive/bounded.ts";
-import { peekWal } from "../archive/wal-objects.ts";
+import { type CommitTimes, commitTimesIn, segmentSummary } from "../archive/wal-ends.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { formatLsn, type Lsn, parseLsn, segmentOf } from "../wal/lsn.ts";
-import { formatPgTime, type PgTime } from "../wal/record-facts.ts";
+import { formatPgTime, parsePgTime, type PgTime } from "../wal/record-facts.ts";
 import { RESTORE_POINTS_MAX } from "../wal/summary.ts";
-import { parseTargetTime, type RecoveryTarget, type TargetPoint } from "./target.ts";
+import type { RecoveryTarget, TargetPoint } from "./target.ts";
 import type { RouteItem, WalRoute } from "./wal-route.ts";
-import { type WalkedRecord, walkSegment } from "./wal-walk.ts";
+import { type WalkedRecord, walkSegment } from "../archive/wal-walk.ts";
 
 /** A point that recovery can be told to stop at. */
 export interface Landing {
@@ -71,11 +71,6 @@ export async function findLandings(
     case "name":
       return search.name(point.name, spans);
   }
-}
-
-interface CommitTimes {
-  readonly first: PgTime;
-  readonly last: PgTime;
 }
 
 class Search {
@@ -249,32 +244,18 @@ class Search {
   }
 
   #commitTimes(item: RouteItem): Promise<CommitTimes | undefined> {
-    const known = this.#times.get(item) ?? this.#readCommitTimes(item);
+    const known = this.#times.get(item) ?? commitTimesIn(this.#archive, item, this.#options);
     this.#times.set(item, known);
     return known;
   }
 
-  async #readCommitTimes(item: RouteItem): Promise<CommitTimes | undefined> {
-    const meta = await this.#summary(item);
-    if (meta !== undefined) {
-      const { firstCommitAt, lastCommitAt } = meta;
-      if (typeof firstCommitAt !== "string" || typeof lastCommitAt !== "string") return undefined;
-      return { first: parseTargetTime(firstCommitAt, 0), last: parseTargetTime(lastCommitAt, 0) };
-    }
-    let times: CommitTimes | undefined;
-    await this.#walk(item, ({ kind, time }) => {
-      if (kind === "commit" && time !== undefined) times = { first: times?.first ?? time, last: time };
-    });
-    return times;
-  }
-
   async #restorePoints(item: RouteItem): Promise<{ name: string; lsn: Lsn; time: PgTime | undefined }[]> {
-    const listed = (await this.#summary(item))?.["restorePoints"];
+    const listed = (await segmentSummary(this.#archive, item, this.#options))?.["restorePoints"];
     if (Array.isArray(listed) && listed.length < RESTORE_POINTS_MAX) {
       return (listed as { name: string; lsn: string; at: string }[]).map(({ name, lsn, at }) => ({
         name,
         lsn: parseLsn(lsn),
-        time: parseTargetTime(at, 0),
+        time: parsePgTime(at),
       }));
     }
     const points: { name: string; lsn: Lsn; time: PgTime | undefined }[] = [];
@@ -282,14 +263,6 @@ class Search {
       if (kind === "restore-point" && name !== undefined) points.push({ name, lsn: end, time });
     });
     return points;
-  }
-
-  /** What a sealed segment says of itself; undefined for what says nothing (tails, partials). */
-  async #summary(item: RouteItem): Promise<Readonly<Record<string, unknown>> | undefined> {
-    if (item.kind !== "segment") return undefined;
-    const place = { ...item, segmentSize: this.#route.segmentSize };
-    const facts = await peekWal(this.#archive, "segment", place, this.#options);
-    return typeof facts?.envelope.meta["commits"] === "number" ? facts.envelope.meta : undefined;
   }
 
   async #walk(item: RouteItem, visit: (record: WalkedRecord) => void): Promise<void> {

@@ -2,6 +2,8 @@
  * The plan of a restore: which backup, which WAL, which point will be reached; or why not, with the nearest points that can
  * be. Pure: what is in the archive arrives as values.
  */
+import { type Barrier, firstBarrier } from "../archive/wal-path.ts";
+import { type BackupSpan, spansOf } from "../archive/windows.ts";
 import { SeawallError } from "../errors.ts";
 import {
   bytesBetween,
@@ -14,23 +16,11 @@ import {
 } from "../wal/lsn.ts";
 import { segmentFileName } from "../wal/names.ts";
 import { formatPgTime, type PgTime } from "../wal/record-facts.ts";
-import { contains, type TimelineHistory } from "../wal/timeline.ts";
 import type { Landing, Landings } from "./landing.ts";
 import { describePoint, type RecoveryTarget } from "./target.ts";
-import type { Barrier, WalRoute } from "./wal-route.ts";
+import type { WalRoute } from "./wal-route.ts";
 
-/** What a plan asks of a backup. */
-export interface BackupFacts {
-  readonly id: string;
-  readonly timeline: TimelineId;
-  readonly startLsn: Lsn;
-  /** Consistent from here on. */
-  readonly stopLsn: Lsn;
-  /** ISO 8601, UTC. */
-  readonly finishedAt: string;
-}
-
-export interface RestorePlan<B extends BackupFacts> {
+export interface RestorePlan<B extends BackupSpan> {
   readonly backup: B;
   /** That recovery follows. */
   readonly timeline: TimelineId;
@@ -46,7 +36,7 @@ export interface RestorePlan<B extends BackupFacts> {
   };
 }
 
-export interface PlanInput<B extends BackupFacts> {
+export interface PlanInput<B extends BackupSpan> {
   readonly target: RecoveryTarget;
   readonly route: WalRoute;
   readonly landings: Landings;
@@ -54,15 +44,8 @@ export interface PlanInput<B extends BackupFacts> {
   readonly backups: readonly B[];
 }
 
-/** The backups that lie on the way to `history`'s timeline, newest first. */
-export function backupsOn<B extends BackupFacts>(backups: readonly B[], history: TimelineHistory): B[] {
-  return backups
-    .filter(({ timeline, stopLsn }) => contains(history, timeline, stopLsn))
-    .sort((a, b) => (a.stopLsn > b.stopLsn ? -1 : a.stopLsn < b.stopLsn ? 1 : a.finishedAt > b.finishedAt ? -1 : 1));
-}
-
 /** Throws `target-unreachable`. */
-export function planRestore<B extends BackupFacts>(input: PlanInput<B>): RestorePlan<B> {
+export function planRestore<B extends BackupSpan>(input: PlanInput<B>): RestorePlan<B> {
   const { target, route, landings, backups } = input;
   const wish = describePoint(target.point);
   if (landings.found.length === 0) throw unreachable(`${wish} is beyond the archive: ${landings.missing}`, input);
@@ -74,7 +57,7 @@ export function planRestore<B extends BackupFacts>(input: PlanInput<B>): Restore
         ? landings.found.find(({ lsn }) => lsn === backup.stopLsn)
         : landings.found.find(({ lsn }) => lsn > backup.startLsn);
     if (landing === undefined || landing.lsn < backup.stopLsn || isTooEarlyFor(backup, landing)) continue;
-    const barrier = firstBarrier(route, backup.startLsn);
+    const barrier = firstBarrier(route.barriers, backup.startLsn);
     if (barrier === undefined || barrier.fromLsn >= landing.lsn) return planned(backup, landing, route);
     blocked ??= { backup, barrier };
   }
@@ -94,12 +77,12 @@ export function planRestore<B extends BackupFacts>(input: PlanInput<B>): Restore
  * PostgreSQL would stop at the first commit behind the moment, even where the moment itself lies long before the backup. It
  * does not when it is past the backup's end, or when a commit at or before it is among what is replayed.
  */
-function isTooEarlyFor(backup: BackupFacts, { point, commitLsn }: Landing): boolean {
+function isTooEarlyFor(backup: BackupSpan, { point, commitLsn }: Landing): boolean {
   if (point.kind !== "time" || point.time >= Date.parse(backup.finishedAt) * 1000) return false;
   return commitLsn === undefined || commitLsn <= backup.startLsn;
 }
 
-function planned<B extends BackupFacts>(backup: B, landing: Landing, route: WalRoute): RestorePlan<B> {
+function planned<B extends BackupSpan>(backup: B, landing: Landing, route: WalRoute): RestorePlan<B> {
   const { segmentSize } = route;
   const first = segmentOf(backup.startLsn, segmentSize);
   const last = segmentOf((landing.lsn - 1n) as Lsn, segmentSize);
@@ -122,32 +105,24 @@ function planned<B extends BackupFacts>(backup: B, landing: Landing, route: WalR
   };
 }
 
-function firstBarrier(route: WalRoute, from: Lsn): Barrier | undefined {
-  return route.barriers.find(({ toLsn }) => toLsn > from);
-}
-
 /** A contiguous range of points that can be recovered to. */
 export interface Window {
   readonly fromLsn: Lsn;
   readonly toLsn: Lsn;
   /** The backup whose end is the window's beginning. */
-  readonly backup: BackupFacts;
+  readonly backup: BackupSpan;
 }
 
 /** Oldest first; each as far as the WAL goes. */
-export function windowsOf(route: WalRoute, backups: readonly BackupFacts[]): Window[] {
-  const windows: Window[] = [];
-  for (const backup of [...backups].reverse()) {
-    const barrier = firstBarrier(route, backup.startLsn);
-    const toLsn = barrier === undefined ? route.endLsn : minLsn(barrier.fromLsn, route.endLsn);
-    if (toLsn < backup.stopLsn) continue;
-    const last = windows.at(-1);
-    if (last === undefined || backup.stopLsn > last.toLsn) windows.push({ fromLsn: backup.stopLsn, toLsn, backup });
-  }
-  return windows;
+export function windowsOf(route: WalRoute, backups: readonly BackupSpan[]): Window[] {
+  const reachOf = (backup: BackupSpan): { readonly toLsn: Lsn } => {
+    const barrier = firstBarrier(route.barriers, backup.startLsn);
+    return { toLsn: barrier === undefined ? route.endLsn : minLsn(barrier.fromLsn, route.endLsn) };
+  };
+  return spansOf(backups, reachOf).map(({ backup, reach: { toLsn } }) => ({ fromLsn: backup.stopLsn, toLsn, backup }));
 }
 
-function unreachable<B extends BackupFacts>(message: string, input: PlanInput<B>): SeawallError {
+function unreachable<B extends BackupSpan>(message: string, input: PlanInput<B>): SeawallError {
   const { route, landings, backups } = input;
   const windows = windowsOf(route, backups);
   const [landing] = landings.found;

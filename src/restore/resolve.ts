@@ -7,11 +7,12 @@ import type { BackupDocument } from "../archive/backup-document.ts";
 import { listBackups, readBackup } from "../archive/backups.ts";
 import type { Gap } from "../archive/documents.ts";
 import { findTip, historyOf, listGaps } from "../archive/tip.ts";
+import { backupsOn } from "../archive/windows.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { TimelineId } from "../wal/lsn.ts";
 import { findLandings } from "./landing.ts";
-import { backupsOn, planRestore, type RestorePlan } from "./plan.ts";
+import { planRestore, type RestorePlan } from "./plan.ts";
 import { describePoint, type RecoveryTarget } from "./target.ts";
 import { readRoute } from "./wal-route.ts";
 

@@ -10,27 +10,18 @@ import {
   type ChunkPlace,
   parseChunkKey,
   parseWalKey,
-  segmentName,
   tailsPrefix,
   timelinePrefix,
   walPrefix,
 } from "../archive/keys.ts";
-import { whatLiesBehind } from "../archive/hole.ts";
-import { coverChunks, readTail } from "../archive/tail.ts";
-import { peekWal } from "../archive/wal-objects.ts";
+import { findOpenHole } from "../archive/hole.ts";
+import { coverChunks } from "../archive/tail.ts";
+import { verifiedEnd } from "../archive/wal-ends.ts";
+import { type Barrier, findBarriers, type Stretch, stretchesOf } from "../archive/wal-path.ts";
 import type { RequestOptions } from "../store/store.ts";
-import {
-  addBytes,
-  type Lsn,
-  maxLsn,
-  type SegmentNumber,
-  segmentEnd,
-  segmentOf,
-  segmentStart,
-  type TimelineId,
-} from "../wal/lsn.ts";
+import { type Lsn, type SegmentNumber, segmentOf, segmentStart, type TimelineId } from "../wal/lsn.ts";
 import { segmentFileName, timelineText } from "../wal/names.ts";
-import { switchPointOf, type TimelineHistory } from "../wal/timeline.ts";
+import type { TimelineHistory } from "../wal/timeline.ts";
 
 /** What recovery reads for one segment. */
 export interface RouteItem {
@@ -42,16 +33,6 @@ export interface RouteItem {
   readonly storedBytes: number;
   /** Bytes of the segment that are stored: all of it but for a tail. */
   readonly length: number;
-}
-
-/** Where recovery cannot pass. */
-export interface Barrier {
-  readonly fromLsn: Lsn;
-  readonly toLsn: Lsn;
-  /** From the gap document, or what is missing. */
-  readonly reason: string;
-  /** There is a gap document. */
-  readonly isRecorded: boolean;
 }
 
 export interface WalRoute {
@@ -83,61 +64,15 @@ export async function readRoute(
     stored.set(stretch.timeline, await listTimeline(archive, stretch, from, options));
   }
   const all = chooseItems(history, stored, segmentSize);
-  const found = findBarriers({ history, items: all, gaps, from, segmentSize });
-  const { items, barriers } = await endAtOpenHole(
-    archive,
-    { timeline: history.timeline, items: all, barriers: found },
-    options,
-  );
+  const pieces = all.map(({ segment, ...item }) => ({ ...item, first: segment, last: segment }));
+  const found = findBarriers({ history, pieces, gaps, from, segmentSize });
+  const open = await findOpenHole(archive, { history, pieces, barriers: found }, options);
+  const items = open === undefined ? all : all.filter(({ segment }) => segmentStart(segment, segmentSize) < open);
+  const barriers = open === undefined ? found : found.filter(({ fromLsn }) => fromLsn < open);
   const last = items.at(-1);
   if (last === undefined) return undefined;
   const endLsn = await verifiedEnd(archive, last, items.at(-2), options);
   return { history, segmentSize, items, barriers, endLsn };
-}
-
-/** What lies behind WAL that was on its way when the receiver ended was never acknowledged: the route ends before it. */
-async function endAtOpenHole(
-  archive: Archive,
-  route: Pick<WalRoute, "items" | "barriers"> & { readonly timeline: TimelineId },
-  options: RequestOptions,
-): Promise<Pick<WalRoute, "items" | "barriers">> {
-  const { timeline, items, barriers } = route;
-  const { segmentSize } = archive.identity;
-  for (const hole of barriers) {
-    const lsn = hole.fromLsn;
-    // Later timelines begin only when all WAL of the older one has been stored.
-    const next = items.find(({ segment }) => segmentStart(segment, segmentSize) >= lsn);
-    if (hole.isRecorded || next?.timeline !== timeline) continue;
-    if ((await whatLiesBehind(archive, { timeline, lsn }, options)) !== "unacknowledged") continue;
-    return {
-      items: items.filter(({ segment }) => segmentStart(segment, segmentSize) < lsn),
-      barriers: barriers.filter(({ fromLsn }) => fromLsn < lsn),
-    };
-  }
-  return { items, barriers };
-}
-
-export interface Stretch {
-  readonly timeline: TimelineId;
-  /** Segments of which this timeline's files may be read. */
-  readonly first: SegmentNumber;
-  readonly last: SegmentNumber;
-}
-
-const LAST_SEGMENT = Number.MAX_SAFE_INTEGER as SegmentNumber;
-
-/** Each timeline's segments, oldest timeline first: a segment that holds a switch point belongs to both. Pure. */
-export function stretchesOf(history: TimelineHistory, segmentSize: number): Stretch[] {
-  const stretches: Stretch[] = [];
-  let first = 0 as SegmentNumber;
-  for (const timeline of [...history.entries.map((entry) => entry.timeline), history.timeline]) {
-    const end = switchPointOf(history, timeline);
-    // A timeline that ends at a segment's border holds nothing of the segment behind it.
-    const last = end === undefined ? LAST_SEGMENT : segmentOf((end > 0n ? end - 1n : end) as Lsn, segmentSize);
-    if (last >= first) stretches.push({ timeline, first, last });
-    if (end !== undefined) first = segmentOf(end, segmentSize);
-  }
-  return stretches;
 }
 
 async function listTimeline(
@@ -214,58 +149,4 @@ export function chooseItems(
     }
   }
   return chosen;
-}
-
-/** Recorded gaps on the way, and holes nobody recorded. Pure. */
-export function findBarriers(input: {
-  readonly history: TimelineHistory;
-  readonly items: readonly RouteItem[];
-  readonly gaps: readonly Gap[];
-  readonly from: SegmentNumber;
-  readonly segmentSize: number;
-}): Barrier[] {
-  const { history, items, gaps, segmentSize } = input;
-  const recorded = gaps.flatMap((gap) => {
-    const isOurs = gap.timeline === history.timeline || history.entries.some((e) => e.timeline === gap.timeline);
-    const end = isOurs ? switchPointOf(history, gap.timeline) : undefined;
-    if (!isOurs || (end !== undefined && gap.fromLsn >= end)) return [];
-    return [{ fromLsn: gap.fromLsn, toLsn: gap.toLsn, reason: `recorded as lost: ${gap.reason}`, isRecorded: true }];
-  });
-  const holes: Barrier[] = [];
-  let expected = segmentStart(input.from, segmentSize);
-  for (const item of items) {
-    const start = segmentStart(item.segment, segmentSize);
-    const known = recorded.some((gap) => gap.fromLsn <= expected && gap.toLsn >= start);
-    if (start > expected && !known) {
-      const place = { timeline: item.timeline, segment: segmentOf(expected, segmentSize), segmentSize };
-      const reason = `${segmentName(place)} is missing from the archive`;
-      holes.push({ fromLsn: expected, toLsn: start, reason, isRecorded: false });
-    }
-    // Behind an unfinished tail or the last segment of an older timeline nothing can follow.
-    if (item.kind === "segment") expected = segmentEnd(item.segment, segmentSize);
-    else expected = item.kind === "tail" ? addBytes(start, item.length) : start;
-  }
-  return [...recorded, ...holes].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
-}
-
-async function verifiedEnd(
-  archive: Archive,
-  last: RouteItem,
-  before: RouteItem | undefined,
-  options: RequestOptions,
-): Promise<Lsn> {
-  const { segmentSize } = archive.identity;
-  const place = { ...last, segmentSize };
-  let end = segmentStart(last.segment, segmentSize);
-  if (before?.kind === "segment" && before.segment === last.segment - 1) {
-    // A segment that ends inside a record: only what precedes that record can be replayed without the next one.
-    end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
-  }
-  if (last.kind === "tail") {
-    const tail = await readTail(archive, place, options);
-    if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
-  }
-  // A tail that is gone has been sealed since.
-  const facts = await peekWal(archive, last.kind === "partial" ? "partial" : "segment", place, options);
-  return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
 }

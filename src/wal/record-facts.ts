@@ -51,6 +51,13 @@ export function formatPgTime(time: PgTime): string {
   return `${new Date(seconds * 1000).toISOString().slice(0, -5)}.${String(micros).padStart(6, "0")}Z`;
 }
 
+/** The inverse of `formatPgTime`; NaN for anything else. */
+export function parsePgTime(text: string): PgTime {
+  const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6})Z$/.exec(text);
+  if (match?.[1] === undefined || match[2] === undefined) return Number.NaN as PgTime;
+  return (Date.parse(`${match[1]}Z`) * 1000 + Number(match[2])) as PgTime;
+}
+
 /**
  * Offset in `bytes` of the main data of the record at `at`, for records without block references; -1 when there are some
  * or there is none. `end` bounds what may be read: the record's end, or the end of the prefix that was kept.

@@ -55,6 +55,9 @@ describe("an inventory", () => {
     await seal(archive, 1, 3, 4);
     await put(archive, partialKey("main", place(archive, 1, 5)));
     await put(archive, "main/tail/000000020000000000000005/00000000-00002000.zst");
+    await put(archive, "main/tail/000000020000000000000005/00001000-00003000.zst");
+    await put(archive, "main/tail/000000020000000000000005/00004000-00005000.zst");
+    await put(archive, "main/tail/000000020000000000000006/00004000-00005000.zst");
     await put(archive, "main/wal/00000002.history", "1\t0/5100000\tno recovery target specified\n");
     await put(archive, "main/wal/00000003.history", "1\t0/5100000\tx\n2\t0/5200000\ty\n");
     await seal(archive, 4, 5);
@@ -69,7 +72,7 @@ describe("an inventory", () => {
     await archive.store.put(gapKey("main", gap.timeline, gap.fromLsn, gap.toLsn), encodeGap(gap));
     const { partials, tails, histories, gaps, damaged } = await readInventory(archive);
     expect(partials).toEqual([{ timeline: 1, segment: 5 }]);
-    expect(tails).toEqual([{ timeline: 2, segment: 5 }]);
+    expect(tails).toEqual([{ timeline: 2, segment: 5, length: 0x3000, storedBytes: 2 }]);
     expect([...histories.keys()]).toEqual([1, 2, 3, 4, 9]);
     expect(histories.get(timelineOf(3))?.entries.map(({ timeline }) => timeline)).toEqual([1, 2]);
     expect(histories.get(timelineOf(4))?.entries).toEqual([]);

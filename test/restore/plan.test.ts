@@ -1,16 +1,11 @@
 /** The plan as a pure function: which backup leads to a target, and what is said when none does. */
 import { describe, expect, test } from "vitest";
+import { type Barrier, findBarriers, stretchesOf } from "../../src/archive/wal-path.ts";
+import { backupsOn } from "../../src/archive/windows.ts";
 import type { Landing } from "../../src/restore/landing.ts";
-import { backupsOn, planRestore, windowsOf } from "../../src/restore/plan.ts";
+import { planRestore, windowsOf } from "../../src/restore/plan.ts";
 import { parseTarget } from "../../src/restore/target.ts";
-import {
-  type Barrier,
-  chooseItems,
-  findBarriers,
-  type RouteItem,
-  stretchesOf,
-  type WalRoute,
-} from "../../src/restore/wal-route.ts";
+import { chooseItems, type RouteItem, type WalRoute } from "../../src/restore/wal-route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
 import { parseHistory, rootHistory } from "../../src/wal/timeline.ts";
@@ -197,9 +192,10 @@ describe("the route", () => {
   test("is barred by recorded gaps, by holes, and behind a tail", () => {
     const withHole = [...items(2, 3), ...items(5, 6)];
     const bars = (list: RouteItem[], gaps: Parameters<typeof findBarriers>[0]["gaps"] = []): string[][] =>
-      findBarriers({ history: rootHistory(one), items: list, gaps, from: segment(2), segmentSize: MIB }).map(
-        (barrier) => [formatLsn(barrier.fromLsn), formatLsn(barrier.toLsn), barrier.reason],
-      );
+      findBarriers({
+        ...{ history: rootHistory(one), gaps, from: segment(2), segmentSize: MIB },
+        pieces: list.map((item) => ({ ...item, first: item.segment, last: item.segment })),
+      }).map((barrier) => [formatLsn(barrier.fromLsn), formatLsn(barrier.toLsn), barrier.reason]);
     expect(bars(items(2, 6))).toEqual([]);
     expect(bars(withHole)).toEqual([["0/400000", "0/500000", "000000010000000000000004 is missing from the archive"]]);
     expect(bars(items(3, 4))).toEqual([

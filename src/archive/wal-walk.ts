@@ -5,10 +5,10 @@
  * Source: PostgreSQL `xlogrecovery.c` (getRecordTimestamp, recoveryStopsBefore, recoveryStopsAfter), `xact.c`
  * (ParseCommitRecord, ParseAbortRecord).
  */
-import type { Archive } from "../archive/archive.ts";
-import { readTail } from "../archive/tail.ts";
-import { carryInto, historyOf } from "../archive/tip.ts";
-import { readPartial, readSegment } from "../archive/wal-objects.ts";
+import type { Archive } from "./archive.ts";
+import { readTail } from "./tail.ts";
+import { carryInto, historyOf } from "./tip.ts";
+import { readPartial, readSegment } from "./wal-objects.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import * as f from "../wal/format.ts";
@@ -16,7 +16,7 @@ import { bytesBetween, type Lsn, parseLsn, segmentStart } from "../wal/lsn.ts";
 import { segmentFileName } from "../wal/names.ts";
 import { leadingTime, mainDataAt, type PgTime, restorePointName, wordAt } from "../wal/record-facts.ts";
 import { type RecordCarry, type VerifiedRecord, WalVerifier } from "../wal/verifier.ts";
-import type { RouteItem } from "./wal-route.ts";
+import type { WalItem } from "./wal-path.ts";
 
 export interface WalkedRecord {
   readonly lsn: Lsn;
@@ -43,7 +43,7 @@ const RECORD_BYTES_MAX = 1 << 20;
  */
 export async function walkSegment(
   archive: Archive,
-  item: RouteItem,
+  item: WalItem,
   visit: (record: WalkedRecord) => void,
   options: RequestOptions = {},
 ): Promise<void> {
@@ -69,7 +69,7 @@ export async function walkSegment(
 }
 
 /** The WAL of the segment, without what pads a partial. */
-async function readItem(archive: Archive, item: RouteItem, options: RequestOptions): Promise<Buffer> {
+async function readItem(archive: Archive, item: WalItem, options: RequestOptions): Promise<Buffer> {
   const { segmentSize } = archive.identity;
   const place = { timeline: item.timeline, segment: item.segment, segmentSize };
   if (item.kind === "tail") {

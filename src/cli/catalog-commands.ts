@@ -1,0 +1,58 @@
+/** The commands that look at an archive: a part of the table of commands (commands.ts). */
+import { EXIT } from "../error-kinds.ts";
+import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, STORE, USAGE } from "./command-spec.ts";
+
+export const CATALOG_COMMANDS = {
+  list: {
+    summary: "base backups, and from when to when the cluster can be recovered",
+    description:
+      "Lists what is in the archive: its base backups; the windows, which are the points that some backup can be recovered to, timeline " +
+      "by timeline; gaps in the WAL; the tree of timelines. It works from the store alone and reads no WAL but what windows end with.\n\n" +
+      "A window of a timeline begins on an older one when the backup was taken there: restore --target-timeline reaches all of it. " +
+      "It begins at a backup's end and ends with the last commit before the archive's end or a gap.",
+    args: [],
+    examples: [
+      { line: "seawall list --store file:///backup", does: "of the cluster main" },
+      { line: "seawall list --config /etc/seawall.yaml --cluster orders", does: "of another one" },
+      {
+        line: "seawall list --config /etc/seawall.yaml --json | jq -r '.backups[-1].id'",
+        does: "the newest backup, for a script",
+      },
+    ],
+    exits: [
+      [EXIT.done, "the archive is listed; damage that was met is named"],
+      [EXIT.no, "there is no archive under this store and cluster name"],
+      USAGE,
+      OPERATIONAL,
+      STORE,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./list.ts"),
+  },
+  show: {
+    summary: "everything about one base backup",
+    description:
+      "Shows one base backup: when, how and of which server it was taken, what it consists of, which WAL it needs and whether that is there, " +
+      "how far it can be recovered on each timeline, and its pin.",
+    args: [{ name: "id", help: "id of the backup, from seawall list" }],
+    examples: [
+      { line: "seawall show 20260203T040506Z-0badcafe --store file:///backup", does: "for people" },
+      {
+        line: "seawall show 20260203T040506Z-0badcafe --config /etc/seawall.yaml --json | jq .wal",
+        does: "the WAL it needs, for a script",
+      },
+    ],
+    exits: [
+      [EXIT.done, "the backup is shown"],
+      [EXIT.no, "there is no such backup, or no archive"],
+      USAGE,
+      OPERATIONAL,
+      STORE,
+      DAMAGE,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./show.ts"),
+  },
+} as const satisfies Record<string, CommandSpec>;

@@ -1,0 +1,330 @@
+/** Windows as a pure function: random archives against a recovery that goes segment by segment, and against what a restore plans. */
+import { describe, expect, test } from "vitest";
+import type { Gap } from "../../src/archive/documents.ts";
+import { mergeRuns, type WalInventory } from "../../src/archive/wal-inventory.ts";
+import { findBarriers, itemsBack, type WalItem, walPath } from "../../src/archive/wal-path.ts";
+import {
+  backupsOn,
+  type BackupSpan,
+  borderItems,
+  itemKey,
+  pathsOf,
+  type WalEnd,
+  windowsOf,
+} from "../../src/archive/windows.ts";
+import { planRestore } from "../../src/restore/plan.ts";
+import { parseTarget } from "../../src/restore/target.ts";
+import { chooseItems, type RouteItem } from "../../src/restore/wal-route.ts";
+import { formatLsn, type Lsn, parseLsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
+import { rootHistory, switchPointOf, type TimelineHistory } from "../../src/wal/timeline.ts";
+import { announcedRandom, type Random, randomFrom } from "../harness/random.ts";
+
+const SIZE = 1 << 20;
+const at = (segment: number, offset = 0): Lsn => BigInt(segment * SIZE + offset) as Lsn;
+const number = (segment: number): SegmentNumber => segment as SegmentNumber;
+
+interface Item extends WalItem {
+  /** End of the last record in it. */
+  readonly verified: Lsn;
+  readonly length: number;
+}
+
+interface World {
+  readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
+  readonly items: readonly Item[];
+  readonly gaps: readonly Gap[];
+  readonly backups: readonly BackupSpan[];
+}
+
+function inventoryOf({
+  histories,
+  items,
+  gaps,
+}: World): Pick<WalInventory, "runs" | "partials" | "tails" | "gaps" | "histories"> {
+  const sealed = items.filter(({ kind }) => kind === "segment");
+  const runs = mergeRuns(
+    sealed.map(({ timeline, segment }) => ({ timeline, first: segment, last: segment, storedBytes: 1 })),
+  );
+  const tails = items.filter(({ kind }) => kind === "tail").map((tail) => ({ ...tail, storedBytes: 1 }));
+  return { runs, tails, partials: items.filter(({ kind }) => kind === "partial"), gaps, histories };
+}
+
+function randomWorld(random: Random): World {
+  const histories = new Map([[timelineOf(1), rootHistory(timelineOf(1))]]);
+  const items: Item[] = [];
+  const starts = new Map<number, number>([[1, random.between(0, 3)]]);
+  const last = random.between(1, 4);
+  for (let timeline = 1; timeline <= last; timeline++) {
+    if (timeline > 1) {
+      const parent = histories.get(timelineOf(random.between(1, timeline - 1))) ?? rootHistory(timelineOf(1));
+      // Anywhere, also before the parent began: a recovery that stops short of the timeline it was told to follow.
+      const switchLsn = at(random.between(1, 12), random.chance(0.3) ? 0 : random.between(1, SIZE - 1));
+      const entries = [...parent.entries, { timeline: parent.timeline, switchLsn, reason: "random" }];
+      histories.set(timelineOf(timeline), { timeline: timelineOf(timeline), entries });
+      starts.set(timeline, Number(switchLsn / BigInt(SIZE)));
+    }
+    const first = starts.get(timeline) ?? 0;
+    const end = first + random.between(0, 8);
+    for (let segment = first; segment <= end; segment++) items.push(...randomItems(random, timeline, segment));
+  }
+  const backups = Array.from({ length: random.between(0, 4) }, (_, i) => {
+    const timeline = random.between(1, last);
+    const start = at((starts.get(timeline) ?? 0) + random.between(0, 5), random.between(0, SIZE - 1));
+    return {
+      ...{ id: `B${i}`, timeline: timelineOf(timeline), startLsn: start },
+      stopLsn: (start + BigInt(random.between(1, 2 * SIZE))) as Lsn,
+      finishedAt: new Date(i * 1000).toISOString(),
+    };
+  });
+  const gaps = Array.from({ length: random.chance(0.4) ? random.between(1, 2) : 0 }, () => {
+    const from = at(random.between(0, 10), random.between(0, SIZE - 1));
+    const toLsn = at(Number(from / BigInt(SIZE)) + random.between(1, 3));
+    return { timeline: timelineOf(random.between(1, last)), fromLsn: from, toLsn, detectedAt: "", reason: "random" };
+  });
+  return { histories, items, gaps, backups };
+}
+
+function randomItems(random: Random, timeline: number, segment: number): Item[] {
+  const spot = { timeline: timelineOf(timeline), segment: number(segment) };
+  const found: Item[] = [];
+  if (random.chance(0.85)) found.push({ ...spot, kind: "segment", verified: at(segment + 1), length: SIZE });
+  for (const kind of ["tail", "partial"] as const) {
+    const length = random.between(1, SIZE - 1);
+    const isThere = random.chance(found.length > 0 ? 0.05 : 0.4);
+    if (isThere) found.push({ ...spot, kind, verified: at(segment, length), length: kind === "tail" ? length : SIZE });
+  }
+  return found;
+}
+
+function windowsIn(world: World): string[] {
+  const paths = pathsOf(inventoryOf(world), world.backups, SIZE);
+  const ends = new Map<string, WalEnd>();
+  for (const path of paths) {
+    for (const item of borderItems(path, world.backups)) {
+      const verified = world.items.find((stored) => itemKey(stored) === itemKey(item))?.verified;
+      if (verified === undefined) throw new Error(`${itemKey(item)} is not stored`);
+      ends.set(itemKey(item), { verifiedLsn: verified, lastCommitAt: undefined });
+    }
+  }
+  return windowsOf(paths, world.backups, ends).map(
+    ({ timeline, fromLsn, toLsn }) => `${timeline}: ${formatLsn(fromLsn)} ${formatLsn(toLsn)}`,
+  );
+}
+
+/** The object that a recovery along `history` reads for a segment. */
+function objectFor(world: World, history: TimelineHistory, segment: number): Item | undefined {
+  const timelines = [...history.entries.map(({ timeline }) => timeline), history.timeline];
+  for (const timeline of [...timelines].reverse()) {
+    const end = switchPointOf(history, timeline);
+    const index = timelines.indexOf(timeline);
+    const before = timelines[index - 1];
+    const begin = before === undefined ? 0n : (switchPointOf(history, before) ?? 0n);
+    if (
+      at(segment + 1) <= begin ||
+      (end !== undefined && (at(segment) >= end || end <= begin - (begin % BigInt(SIZE))))
+    )
+      continue;
+    for (const kind of ["segment", "tail", "partial"]) {
+      const found = world.items.find((i) => i.timeline === timeline && i.segment === segment && i.kind === kind);
+      if (found !== undefined) return found;
+    }
+  }
+  return undefined;
+}
+
+const SEGMENTS_MAX = 40;
+
+function slowReach(world: World, history: TimelineHistory, backup: BackupSpan): Lsn | undefined {
+  let limit = at(SEGMENTS_MAX);
+  for (const gap of world.gaps) {
+    const isOn = gap.timeline === history.timeline || history.entries.some(({ timeline }) => timeline === gap.timeline);
+    const end = isOn ? switchPointOf(history, gap.timeline) : 0n;
+    const isMet = isOn && (end === undefined || gap.fromLsn < end) && gap.toLsn > backup.startLsn;
+    if (isMet && gap.fromLsn < limit) limit = gap.fromLsn;
+  }
+  let reached: Lsn | undefined;
+  for (let segment = Number(backup.startLsn / BigInt(SIZE)); at(segment) < limit; segment++) {
+    const item = objectFor(world, history, segment);
+    if (item === undefined) break;
+    const isLast = !Array.from({ length: SEGMENTS_MAX }, (_, i) => segment + 1 + i).some((later) =>
+      objectFor(world, history, later),
+    );
+    if (item.kind === "partial" && !isLast) break;
+    reached = item.verified < limit ? item.verified : limit;
+    if (item.kind !== "segment") break;
+  }
+  return reached === undefined || reached < backup.stopLsn ? undefined : reached;
+}
+
+function slowWindows(world: World): string[] {
+  const windows: string[] = [];
+  for (const history of world.histories.values()) {
+    const own = Array.from({ length: SEGMENTS_MAX }, (_, segment) => objectFor(world, history, segment));
+    const from = Math.min(...backupsOn(world.backups, history).map(({ startLsn }) => Number(startLsn / BigInt(SIZE))));
+    const first = Number.isFinite(from) ? from : 0;
+    if (!own.slice(first).some((item) => item?.timeline === history.timeline)) continue;
+    const spans = backupsOn(world.backups, history)
+      .map((backup) => ({ from: backup.stopLsn, to: slowReach(world, history, backup) }))
+      .flatMap(({ from, to }) => (to === undefined ? [] : [{ from, to }]))
+      .sort((a, b) => (a.from < b.from ? -1 : 1));
+    const merged: { from: Lsn; to: Lsn }[] = [];
+    for (const span of spans) {
+      const last = merged.at(-1);
+      if (last === undefined || span.from > last.to) merged.push({ ...span });
+      else if (span.to > last.to) last.to = span.to;
+    }
+    windows.push(...merged.map(({ from, to }) => `${history.timeline}: ${formatLsn(from)} ${formatLsn(to)}`));
+  }
+  return windows;
+}
+
+function describeWorld(world: World): string {
+  return JSON.stringify({ ...world, histories: [...world.histories.values()] }, (_, value: unknown) =>
+    typeof value === "bigint" ? formatLsn(value as Lsn) : value,
+  );
+}
+
+test("windows of random archives are what a recovery reaches that goes segment by segment", () => {
+  const seeds = announcedRandom("windows");
+  let found = 0;
+  for (let round = 0; round < 4000; round++) {
+    const world = randomWorld(randomFrom(seeds.between(0, 2 ** 32 - 1)));
+    const windows = windowsIn(world);
+    found += windows.length;
+    expect(windows, describeWorld(world)).toEqual(slowWindows(world));
+  }
+  expect(found).toBeGreaterThan(2000);
+});
+
+test("a restore accepts a point exactly when it lies in a window", () => {
+  const seeds = announcedRandom("windows and restores");
+  let accepted = 0;
+  for (let round = 0; round < 1500; round++) {
+    const random = randomFrom(seeds.between(0, 2 ** 32 - 1));
+    const world = randomWorld(random);
+    const windows = windowsIn(world);
+    for (const history of world.histories.values()) {
+      const { timeline } = history;
+      for (let probe = 0; probe < 6; probe++) {
+        const lsn = at(random.between(0, 24), random.between(0, SIZE - 1));
+        const inside = windows.some((text) => {
+          const [own = "", from = "", to = ""] = text.split(/:? /);
+          return own === String(timeline) && parseLsn(from) <= lsn && lsn <= parseLsn(to);
+        });
+        const answer = restoreAccepts(world, history, lsn);
+        if (answer === undefined) continue;
+        if (answer) accepted++;
+        expect(inside, `${formatLsn(lsn)} on ${timeline} of ${describeWorld(world)}`).toBe(answer);
+      }
+    }
+  }
+  expect(accepted).toBeGreaterThan(100);
+});
+
+/** Undefined where no record can end: behind the last record of an item. */
+function restoreAccepts(world: World, history: TimelineHistory, lsn: Lsn): boolean | undefined {
+  const backups = backupsOn(world.backups, history);
+  const from = number(Math.min(...backups.map(({ startLsn }) => Number(startLsn / BigInt(SIZE)))));
+  if (backups.length === 0) return false;
+  const stored = new Map<TimelineId, Map<SegmentNumber, RouteItem>>();
+  for (const kind of ["partial", "tail", "segment"]) {
+    for (const item of world.items.filter((i) => i.kind === kind && i.segment >= from)) {
+      const own = stored.get(item.timeline) ?? new Map<SegmentNumber, RouteItem>();
+      stored.set(item.timeline, own.set(item.segment, { ...item, storedBytes: 1 }));
+    }
+  }
+  const items = chooseItems(history, stored, SIZE);
+  const last = items.at(-1);
+  if (last === undefined || !items.some(({ timeline }) => timeline === history.timeline)) return undefined;
+  const item = items.find(({ segment }) => segment === Number((lsn - 1n) / BigInt(SIZE)));
+  const verified = (of: RouteItem): Lsn => world.items.find((i) => itemKey(i) === itemKey(of))?.verified ?? (0n as Lsn);
+  if (item === undefined || lsn > verified(item)) return undefined;
+  const pieces = items.map((i) => ({ ...i, first: i.segment, last: i.segment }));
+  const barriers = findBarriers({ history, pieces, gaps: world.gaps, from, segmentSize: SIZE });
+  const route = { history, segmentSize: SIZE, items, barriers, endLsn: verified(last) };
+  const target = parseTarget({ lsn }, 0);
+  const landing = { lsn, point: { kind: "lsn", lsn } as const, inclusive: true };
+  try {
+    planRestore({ target, route, landings: { found: lsn > route.endLsn ? [] : [landing], missing: "" }, backups });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe("a window", () => {
+  const world = (backups: BackupSpan[]): World => ({
+    histories: new Map([[timelineOf(1), rootHistory(timelineOf(1))]]),
+    items: [1, 2, 3, 4].map((segment) => ({
+      ...{
+        timeline: timelineOf(1),
+        segment: number(segment),
+        kind: "segment",
+        verified: at(segment + 1),
+        length: SIZE,
+      },
+    })),
+    gaps: [],
+    backups,
+  });
+  const backup = (id: string, start: Lsn, stop: Lsn): BackupSpan => ({
+    ...{ id, timeline: timelineOf(1), startLsn: start, stopLsn: stop, finishedAt: "2026-02-03T04:05:06.000Z" },
+  });
+
+  test.each<{ name: string; last: string | undefined; fromTime: string; toTime: string | null }>([
+    {
+      name: "goes from the end of the backup to the last commit",
+      last: "2026-02-03T05:00:00.000001Z",
+      fromTime: "2026-02-03T04:05:06.000Z",
+      toTime: "2026-02-03T05:00:00.000001Z",
+    },
+    {
+      name: "with no commit behind the backup is a moment",
+      last: "2026-02-03T04:00:00.000000Z",
+      fromTime: "2026-02-03T04:00:00.000000Z",
+      toTime: "2026-02-03T04:00:00.000000Z",
+    },
+    {
+      name: "without any commit has no end in time",
+      last: undefined,
+      fromTime: "2026-02-03T04:05:06.000Z",
+      toTime: null,
+    },
+  ])("$name", ({ last, fromTime, toTime }) => {
+    const { backups, ...rest } = world([backup("A", at(1, 40), at(1, 500)), backup("B", at(2, 40), at(2, 500))]);
+    const paths = pathsOf(inventoryOf({ ...rest, backups }), backups, SIZE);
+    const ends = new Map([["1/4/segment", { verifiedLsn: at(4, 900), lastCommitAt: last }]]);
+    expect(windowsOf(paths, backups, ends)).toEqual([
+      { timeline: 1, fromLsn: at(1, 500), toLsn: at(4, 900), fromTime, toTime, backup: "A" },
+    ]);
+  });
+
+  test("of an archive without backups is none, and a timeline announced without WAL has no path", () => {
+    const { backups, ...rest } = world([]);
+    const two = { timeline: timelineOf(2), entries: [{ timeline: timelineOf(1), switchLsn: at(3), reason: "" }] };
+    const histories = new Map([...rest.histories, [two.timeline, two]]);
+    const paths = pathsOf(inventoryOf({ ...rest, histories, backups }), backups, SIZE);
+    expect(paths.map(({ history }) => history.timeline)).toEqual([1]);
+    expect(paths[0]?.barriers).toEqual([]);
+    expect(windowsOf(paths, backups, new Map())).toEqual([]);
+  });
+});
+
+test("items are walked back over pieces and timelines, up to a hole", () => {
+  const two = { timeline: timelineOf(2), entries: [{ timeline: timelineOf(1), switchLsn: at(4, 7), reason: "" }] };
+  const inventory = {
+    runs: mergeRuns(
+      [1, 3, 4].map((segment) => ({
+        ...{ timeline: timelineOf(1), first: number(segment), last: number(segment), storedBytes: 1 },
+      })),
+    ),
+    tails: [{ timeline: timelineOf(2), segment: number(5), length: 10, storedBytes: 1 }],
+    ...{ partials: [{ timeline: timelineOf(2), segment: number(4) }], gaps: [] },
+  };
+  const path = walPath(inventory, { history: two, from: undefined, segmentSize: SIZE });
+  const back = (item: WalItem): string[] => [...itemsBack(path, item)].map(itemKey);
+  expect(back({ timeline: timelineOf(2), segment: number(5), kind: "tail" })).toEqual([
+    ...["2/5/tail", "2/4/partial", "1/3/segment"],
+  ]);
+  expect(back({ timeline: timelineOf(1), segment: number(1), kind: "segment" })).toEqual(["1/1/segment"]);
+});
