@@ -313,6 +313,18 @@ export const ERROR_KINDS = {
     "The WAL that a base backup needs did not arrive in the archive.",
     "Run seawall receive beside the backup, or take it with --with-wal.",
   ),
+  "backup-protected": kind(
+    EXIT.no,
+    false,
+    "The base backup must not be deleted: it is pinned, or the last good one.",
+    "Unpin it (seawall unpin ID); the last good one goes with --force only.",
+  ),
+  "backup-removed": kind(
+    EXIT.operational,
+    false,
+    "An expiry is removing the base backup, or has removed it while it was still being taken.",
+    "Choose another backup, or take a new one.",
+  ),
 
   "wal-gap": kind(
     EXIT.damage,

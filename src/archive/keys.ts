@@ -222,3 +222,24 @@ export function parsePinKey(key: string): PinKey | undefined {
   const [, backup = "", generation] = match ?? [];
   return isBackupId(backup) ? { key, backup, generation: Number(generation) } : undefined;
 }
+
+export function expiringPrefix(cluster: string): string {
+  return `${cluster}/expiring/`;
+}
+
+/** Says that a backup is being removed; there from before its document goes until nothing of it is left. */
+export function expiringKey(cluster: string, backup: string): string {
+  return `${expiringPrefix(cluster)}${backup}.json`;
+}
+
+/** The backup's id; undefined for a key that is no such mark. */
+export function parseExpiringKey(key: string): string | undefined {
+  const [, backup = ""] = /\/expiring\/([^/]+)\.json$/.exec(key) ?? [];
+  return isBackupId(backup) ? backup : undefined;
+}
+
+/** Whether a key below a backup's folder is one that a backup writes, its document aside. */
+export function isBackupObject(cluster: string, id: string, key: string): boolean {
+  const name = key.slice(backupPrefix(cluster, id).length);
+  return name === BACKUP_FILES || name === BACKUP_MANIFEST || /^parts\/\d{5,9}\.tar\.zst$/.test(name);
+}

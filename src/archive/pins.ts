@@ -2,10 +2,13 @@
  * Pins: base backups that no expiry may take. A pin is replaced by writing the next generation of it and then removing the
  * older ones, so that a backup that is pinned anew is at no moment without a pin, and nothing is ever overwritten.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError, isAbort } from "../errors.ts";
+import { throwIfAborted } from "../store/signal.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
+import { isMarked } from "./expiry-marks.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { type PinKey, backupDocumentKey, isBackupId, parsePinKey, pinKey, pinsPrefix } from "./keys.ts";
 
@@ -19,6 +22,13 @@ export interface Pin {
   readonly note: string;
 }
 
+export interface PinOptions extends RequestOptions {
+  /** How long an expiry that has marked the backup may take to decide. */
+  readonly waitMs?: number | undefined;
+}
+
+const EXPIRY_WAIT_MS = 5_000;
+const LOOK_MS = 100;
 const READS_IN_FLIGHT = 8;
 /** Somebody else may pin the same backup at the same time: so often the next generation is tried. */
 const RACES_MAX = 8;
@@ -41,8 +51,8 @@ export async function listPins(archive: Archive, options: RequestOptions = {}): 
   return pins.filter((pin) => pin !== undefined);
 }
 
-/** Pins a backup, or pins it anew: the last one counts. Throws `backup-absent` when there is no such backup (any more). */
-export async function putPin(archive: Archive, pin: Pin, options: RequestOptions = {}): Promise<void> {
+/** Pins a backup, or pins it anew: the last one counts. Throws `backup-absent` when there is no such backup (any more), `backup-removed` when it is being removed. */
+export async function putPin(archive: Archive, pin: Pin, options: PinOptions = {}): Promise<void> {
   await refuseAbsent(archive, pin.backup, options);
   const before = await generations(archive, pin.backup, options);
   let generation = Math.max(0, ...before.map((found) => found.generation)) + 1;
@@ -58,11 +68,29 @@ export async function putPin(archive: Archive, pin: Pin, options: RequestOptions
   const older = before.filter((found) => found.generation < generation).map((found) => found.key);
   await archive.store.delete(older, options);
   try {
-    // An expiry may have been quicker than we were.
+    await refuseExpiring(archive, pin.backup, options);
     await refuseAbsent(archive, pin.backup, options);
   } catch (error) {
     if (error instanceof SeawallError && error.code === "backup-absent") await archive.store.delete([key], options);
     throw error;
+  }
+}
+
+/**
+ * An expiry may have been quicker than we were. From its mark on it either sees our pin and takes the mark away, or the
+ * backup goes; in between nobody can say, and the pin stays.
+ */
+async function refuseExpiring(archive: Archive, id: string, options: PinOptions): Promise<void> {
+  const deadlineMs = performance.now() + (options.waitMs ?? EXPIRY_WAIT_MS);
+  while (await isMarked(archive, id, options)) {
+    await refuseAbsent(archive, id, options);
+    if (performance.now() >= deadlineMs) {
+      throw new SeawallError("backup-removed", `an expiry is about to remove backup ${id}`, {
+        hint: "If it was interrupted, the next expiry sees the pin and leaves the backup alone; otherwise the backup is gone.",
+      });
+    }
+    await sleep(LOOK_MS, undefined, { signal: options.signal }).catch(() => undefined);
+    throwIfAborted(options.signal);
   }
 }
 

@@ -8,6 +8,7 @@
  */
 import { type Archive, openArchiveFor } from "../archive/archive.ts";
 import { type BackupDocument, encodeBackup } from "../archive/backup-document.ts";
+import { refuseRemoved } from "../archive/expiry-marks.ts";
 import {
   BACKUP_FILES,
   BACKUP_MANIFEST,
@@ -82,6 +83,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
 
     const document = describe({ id, startedAt, stream, stored, server, options });
     await uploads.put(backupDocumentKey(cluster, id), encodeBackup(document));
+    await refuseRemoved(archive, document, { signal: broken.signal });
     progress.phase = "done";
     return document;
   } catch (error) {

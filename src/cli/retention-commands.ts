@@ -5,6 +5,55 @@ import { type CommandSpec, INTERRUPTED, OPERATIONAL, STORE, USAGE } from "./comm
 const NO_BACKUP = [EXIT.no, "there is no such backup, or no archive"] as const;
 
 export const RETENTION_COMMANDS = {
+  expire: {
+    summary: "delete the backups and the WAL that the retention policy does not keep",
+    description:
+      "Keeps what at least one of the given rules keeps, what is pinned, and always the last good backup; from the oldest backup that stays, all WAL stays too. " +
+      "Everything else goes: documents first, then data, then WAL, and what failed backups have left for a day. It may be interrupted and run again at any time, " +
+      "beside a receiver, backups and restores.\n\n" +
+      "--dry-run prints what would go, what stays and why, how much that frees, and to which points the cluster can be recovered afterwards. " +
+      "Objects that the store will not delete (S3 Object Lock) are passed over and reported.",
+    args: [],
+    examples: [
+      {
+        line: "seawall expire --store file:///backup --recovery-window 14d --keep-monthly 12 --dry-run",
+        does: "what would go",
+      },
+      { line: "seawall expire --config /etc/seawall.yaml --keep-full 7", does: "the newest seven stay" },
+      { line: "seawall expire --config /etc/seawall.yaml --json | jq .bytesFreed", does: "for a script" },
+    ],
+    exits: [
+      [EXIT.done, "what was to go is gone, but for what the store or somebody else holds, which is reported"],
+      [EXIT.no, "there is no archive"],
+      [EXIT.usage, "no rule was given; or wrong options, environment or configuration file; nothing was touched"],
+      OPERATIONAL,
+      STORE,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./expire.ts"),
+  },
+  delete: {
+    summary: "delete one base backup",
+    description:
+      "Deletes one base backup whatever the retention policy says, and tells which WAL is not needed without it: the next expiry removes that. " +
+      "A pinned backup is refused, and the last good one as well unless --force is given.",
+    args: [{ name: "id", help: "id of the backup" }],
+    examples: [
+      { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml --dry-run", does: "what would go" },
+      { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "it is gone" },
+    ],
+    exits: [
+      [EXIT.done, "the backup is gone"],
+      [EXIT.no, "there is no such backup, it is pinned, the last good one, or held by the store"],
+      USAGE,
+      OPERATIONAL,
+      STORE,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./delete.ts"),
+  },
   pin: {
     summary: "keep a base backup from expiring",
     description:

@@ -14,6 +14,8 @@ export const COMMAND_NAMES = [
   "wal-push",
   "list",
   "show",
+  "expire",
+  "delete",
   "pin",
   "unpin",
 ] as const;

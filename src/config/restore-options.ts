@@ -135,7 +135,7 @@ export const RESTORE_OPTIONS = {
   }),
   dryRun: option(boolean, {
     name: "dry-run",
-    commands: RESTORE,
+    commands: [...RESTORE, "expire", "delete"],
     default: false,
     flagOnly: true,
     help: "print the plan and touch nothing",

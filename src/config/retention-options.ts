@@ -1,10 +1,54 @@
 /** The options of the commands that keep and drop backups: a part of the one table (options.ts). */
-import { option } from "./option-spec.ts";
-import { nameMatching, text } from "./types.ts";
+import { type CommandName, option } from "./option-spec.ts";
+import { boolean, duration, integer, nameMatching, text } from "./types.ts";
+
+const DAY = 86_400_000;
+const EXPIRE: readonly CommandName[] = ["expire"];
+const count = integer({ min: 1, max: 10_000 });
 
 const pinNote = nameMatching(/^\P{Cc}{1,500}$/u, "1 to 500 characters without line breaks");
 
 export const RETENTION_OPTIONS = {
+  keepFull: option(count, {
+    name: "keep-full",
+    commands: EXPIRE,
+    help: "keep the newest so many full backups",
+    more: "Of those that lead to the timeline that is archived now. Backups of a timeline that was left stay while they are newer than the oldest of these.",
+  }),
+  recoveryWindowMs: option(duration({ min: 1000, max: 36_500 * DAY }), {
+    name: "recovery-window",
+    commands: EXPIRE,
+    help: "keep what it takes to recover to any moment of this long until now, such as 14d",
+    more: "That includes the last backup before the window begins. It is counted back from when WAL was stored last if that is longer ago, so that an archive that stands still keeps its window.",
+  }),
+  keepDaily: option(count, {
+    name: "keep-daily",
+    commands: EXPIRE,
+    help: "keep the newest backup of each of the last so many days that have one",
+    more: "A backup belongs to the day on which it began, in UTC; likewise for weeks (from Monday), months and years.",
+  }),
+  keepWeekly: option(count, {
+    name: "keep-weekly",
+    commands: EXPIRE,
+    help: "keep the newest backup of each of the last so many weeks that have one",
+  }),
+  keepMonthly: option(count, {
+    name: "keep-monthly",
+    commands: EXPIRE,
+    help: "keep the newest backup of each of the last so many months that have one",
+  }),
+  keepYearly: option(count, {
+    name: "keep-yearly",
+    commands: EXPIRE,
+    help: "keep the newest backup of each of the last so many years that have one",
+  }),
+  force: option(boolean, {
+    name: "force",
+    commands: ["delete"],
+    default: false,
+    flagOnly: true,
+    help: "delete also the last good backup, one that cannot be read, or one that is not finished",
+  }),
   until: option(text("when"), {
     name: "until",
     commands: ["pin"],

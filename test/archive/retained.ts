@@ -2,9 +2,19 @@
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import { type BackupDocument, encodeBackup } from "../../src/archive/backup-document.ts";
 import { encodeIdentity } from "../../src/archive/documents.ts";
-import { backupDocumentKey, identityKey } from "../../src/archive/keys.ts";
+import {
+  backupDocumentKey,
+  backupFilesKey,
+  backupManifestKey,
+  backupPartKey,
+  identityKey,
+} from "../../src/archive/keys.ts";
+import { putSegment } from "../../src/archive/wal-objects.ts";
+import type { EnvelopeMeta } from "../../src/codec/envelope.ts";
+import { encodeObject } from "../../src/codec/object.ts";
 import type { Store } from "../../src/store/store.ts";
-import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
+import { parseLsn, type SegmentNumber, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
+import type { PgTime } from "../../src/wal/record-facts.ts";
 
 export const SYSTEM_IDENTIFIER = 7_412_345_678_901_234_567n;
 export const MIB = 2 ** 20;
@@ -60,4 +70,38 @@ export async function putBackupDocument(archive: Archive, wish: BackupWish): Pro
   const document = backupDocument(wish);
   await archive.store.put(backupDocumentKey(archive.cluster, wish.id), encodeBackup(document));
   return document;
+}
+
+/** A backup with its document, its parts, its index and its manifest. */
+export async function putWholeBackup(archive: Archive, wish: BackupWish): Promise<BackupDocument> {
+  const parts = wish.parts ?? ["00001.tar.zst", "00002.tar.zst"];
+  const document = await putBackupDocument(archive, { ...wish, parts });
+  for (const name of parts) await archive.store.put(backupPartKey(archive.cluster, wish.id, name), Buffer.alloc(100));
+  await archive.store.put(backupFilesKey(archive.cluster, wish.id), Buffer.alloc(100));
+  await archive.store.put(backupManifestKey(archive.cluster, wish.id), Buffer.alloc(100));
+  return document;
+}
+
+const encoder = { encode: async (raw: Uint8Array, meta: EnvelopeMeta) => encodeObject(raw, meta, 1) };
+
+/** Sealed segments `first` to `last`, with a commit in each. */
+export async function putSegments(archive: Archive, timeline: number, first: number, last: number): Promise<void> {
+  const { segmentSize } = archive.identity;
+  const raw = new Uint8Array(segmentSize);
+  for (let number = first; number <= last; number++) {
+    const segment = number as SegmentNumber;
+    const place = { timeline: timelineOf(timeline), segment, segmentSize };
+    const [startLsn, endLsn] = [segmentStart(segment, segmentSize), segmentEnd(segment, segmentSize)];
+    const time = ((Date.UTC(2026, 0, 1) + number * 60_000) * 1000) as PgTime;
+    const commits = { firstCommitTime: time, lastCommitTime: time, lastCommitLsn: endLsn, commitCount: 1 };
+    const counts = { recordCount: 1, abortCount: 0, restorePoints: [], lastRecordEnd: endLsn };
+    const summary = { segment, timeline: place.timeline, ...counts, ...commits };
+    await putSegment(
+      archive,
+      place,
+      raw,
+      { startLsn, endLsn, verifiedLsn: endLsn, summary },
+      { encoder, confirm: false },
+    );
+  }
 }

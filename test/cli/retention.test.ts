@@ -4,19 +4,25 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { listPins } from "../../src/archive/pins.ts";
 import { parseUntil } from "../../src/cli/pin.ts";
 import { openStore } from "../../src/store/open.ts";
-import { emptyArchive, putBackupDocument } from "../archive/retained.ts";
+import { emptyArchive, putBackupDocument, putSegments, putWholeBackup } from "../archive/retained.ts";
+import { keysBelow } from "../backup/taking.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { inProcess } from "./cli.ts";
 
 const ID = "20260203T040506Z-0badcafe";
 const NOW = new Date("2026-11-22T10:00:00.000Z");
 
+const at = (day: string): { startedAt: string; finishedAt: string } => ({
+  startedAt: `${day}T00:00:00.000Z`,
+  finishedAt: `${day}T01:00:00.000Z`,
+});
+
 let dir = "";
 let archive: Archive;
 beforeEach(async () => {
   dir = makeTempDir("retention");
   archive = await emptyArchive(openStore(`file://${dir}`, { env: {} }));
-  await putBackupDocument(archive, { id: ID });
+  await putBackupDocument(archive, { id: ID, startLsn: "0/200028", stopLsn: "0/200120", ...at("2026-01-20") });
 });
 afterEach(async () => {
   await archive.store.close();
@@ -81,5 +87,128 @@ describe("pin and unpin", () => {
     ["2026-11-21", /lies in the past/],
   ])("--until %s is refused", (text, message) => {
     expect(() => parseUntil(text, NOW)).toThrow(message);
+  });
+});
+
+const EARLY = "20260101T000000Z-ffffffff";
+const LATE = "20260202T000000Z-00000001";
+const UNFINISHED = "20260301T000000Z-00000002";
+
+/** Backups that begin in segments 4, 2 (that of `beforeEach`) and 8: clocks and LSNs disagree on which is the oldest. */
+async function furnish(): Promise<void> {
+  await putSegments(archive, 1, 1, 10);
+  await putWholeBackup(archive, { id: EARLY, startLsn: "0/400028", stopLsn: "0/400100", ...at("2026-01-01") });
+  await putWholeBackup(archive, { id: LATE, startLsn: "0/800028", stopLsn: "0/800100", ...at("2026-02-02") });
+}
+
+describe("expire", () => {
+  test("without a rule it refuses, and says which there are", async () => {
+    const ran = await seawall("expire");
+    expect(ran).toMatchObject({ code: 2, stdout: "" });
+    expect(ran.stderr).toContain("seawall expire needs a retention policy");
+    expect(ran.stderr).toContain("hint: Give at least one of --keep-full, --recovery-window");
+  });
+
+  test.each([
+    ["--keep-full", "0", /out of range/],
+    ["--keep-daily", "two", /not a whole number/],
+    ["--recovery-window", "14", /has no unit/],
+  ])("%s %s is refused", async (flag, value, message) => {
+    const ran = await seawall("expire", flag, value);
+    expect(ran.code).toBe(2);
+    expect(ran.stderr).toMatch(message);
+  });
+
+  test("--dry-run shows what goes, what stays and why, what is freed and the windows afterwards; nothing goes", async () => {
+    await furnish();
+    const before = await keysBelow(archive.store, "main/");
+    const ran = await seawall("expire", "--keep-full", "1", "--dry-run");
+    expect([ran.code, ran.stderr]).toEqual([0, ""]);
+    const lines = ran.stdout.split("\n");
+    expect(lines[0]).toBe("policy: keep-full 1");
+    expect(lines).toContainEqual(expect.stringMatching(`^goes   ${EARLY}  2026-01-01 00:00Z  timeline 1  0.98 KiB$`));
+    expect(lines).toContainEqual(
+      expect.stringMatching(
+        `^stays  ${LATE}  2026-02-02 00:00Z  timeline 1  0.98 KiB  it is the last good backup; keep-full 1: it is number 1$`,
+      ),
+    );
+    expect(ran.stdout).toMatch(/^WAL +7 segments, .* which no backup needs$/m);
+    expect(ran.stdout).toMatch(/^ +000000010000000000000001 to 000000010000000000000007 goes$/m);
+    expect(ran.stdout).toMatch(/^to free +\d/m);
+    expect(ran.stdout).toMatch(
+      /^afterwards +the cluster can be recovered to any point of\n +timeline 1, 0\/800100 to 0\/B00000, /m,
+    );
+    expect(await keysBelow(archive.store, "main/")).toEqual(before);
+  });
+
+  test("it does what --dry-run said, and says what it did", async () => {
+    await furnish();
+    await seawall("pin", ID);
+    const planned = JSON.parse((await seawall("expire", "--keep-full", "1", "--dry-run", "--json")).stdout) as Plan;
+    const done = JSON.parse((await seawall("expire", "--keep-full", "1", "--json")).stdout) as Plan & Done;
+    expect(planned.dryRun).toBe(true);
+    expect(done).toMatchObject({ ...planned, dryRun: false });
+    expect(done.removed).toEqual([EARLY]);
+    expect(done.stays.find(({ id }) => id === ID)?.reasons).toEqual([{ kind: "pinned", text: "it is pinned" }]);
+    expect(done.wal).toMatchObject({ segments: 1, ranges: [{ first: "000000010000000000000001", segments: 1 }] });
+    expect(done.bytesFreed).toBe(400 + done.wal.storedBytes);
+    expect(done.windows).toMatchObject([{ timeline: 1, fromLsn: "0/200120", toLsn: "0/B00000", backup: ID }]);
+  });
+});
+
+interface Plan {
+  readonly dryRun: boolean;
+  readonly stays: readonly { readonly id: string; readonly reasons: readonly unknown[] }[];
+  readonly wal: { readonly segments: number; readonly storedBytes: number };
+  readonly windows: readonly unknown[];
+}
+interface Done {
+  readonly removed: readonly string[];
+  readonly bytesFreed: number;
+}
+
+describe("delete", () => {
+  beforeEach(furnish);
+
+  test("one backup goes; the WAL that nobody needs without it is named, and stays", async () => {
+    await seawall("delete", EARLY, "--dry-run");
+    expect((await keysBelow(archive.store, `main/backups/${EARLY}/`)).length).toBe(5);
+    const ran = await seawall("delete", EARLY);
+    expect(ran.code).toBe(0);
+    expect(ran.stdout).toContain(`Backup ${EARLY} is gone.\n`);
+    expect(ran.stdout).toMatch(/1 segments, .* which no backup needs\n +000000010000000000000001 goes/);
+    expect(await keysBelow(archive.store, `main/backups/${EARLY}/`)).toEqual([]);
+    expect(await keysBelow(archive.store, "main/wal/")).toHaveLength(10);
+  });
+
+  test("a pinned one is refused, --force or not; the last good one only without --force", async () => {
+    await seawall("pin", LATE, "--note", "legal hold");
+    for (const force of [[], ["--force"]]) {
+      const ran = await seawall("delete", LATE, ...force);
+      expect(ran).toMatchObject({ code: 1, stdout: "" });
+      expect(ran.stderr).toMatch(/must stay: .*it is pinned \(legal hold\) \[backup-protected\]\nhint: Unpin it first/);
+    }
+    await seawall("unpin", LATE);
+    await seawall("delete", ID);
+    expect((await seawall("delete", LATE)).stderr).toMatch(/it is the last good backup \[backup-protected\]/);
+    expect((await seawall("delete", LATE, "--force")).code).toBe(0);
+    expect((await seawall("delete", EARLY, "--force", "--json")).code).toBe(0);
+    expect(await keysBelow(archive.store, "main/backups/")).toEqual([]);
+  });
+
+  test("what is not finished, or cannot be read, goes with --force only; what is not there is named", async () => {
+    await archive.store.put(`main/backups/${UNFINISHED}/parts/00001.tar.zst`, Buffer.alloc(10));
+    expect((await seawall("delete", UNFINISHED)).stderr).toMatch(
+      /is not finished, and may still be taken \[backup-prot/,
+    );
+    expect((await seawall("delete", UNFINISHED, "--dry-run")).stdout).toMatch(/would go: it is not finished/);
+    expect(await seawall("delete", UNFINISHED, "--force")).toMatchObject({ code: 0 });
+    await archive.store.put(`main/backups/${UNFINISHED}/backup.json`, Buffer.from("{"));
+    expect((await seawall("delete", UNFINISHED)).stderr).toMatch(/cannot be read \[backup-protected\]\n.*not JSON/);
+    expect((await seawall("delete", UNFINISHED, "--force")).code).toBe(0);
+    expect(await keysBelow(archive.store, "main/backups/2026030")).toEqual([]);
+    const absent = await seawall("delete", UNFINISHED);
+    expect([absent.code, absent.stderr]).toEqual([1, expect.stringMatching(/there is no backup/)]);
+    expect((await seawall("delete", "*")).code).toBe(2);
   });
 });

@@ -1,0 +1,96 @@
+/** The objects of the WAL that a plan lets go of: listed when they are needed, never all at once. */
+import type { RequestOptions } from "../store/store.ts";
+import type { SegmentNumber } from "../wal/lsn.ts";
+import { parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
+import type { Archive } from "./archive.ts";
+import type { DoomedObject } from "./bulk-delete.ts";
+import { backupHistoryKey, parseChunkKey, partialKey, segmentKey, tailPrefix, walPrefix } from "./keys.ts";
+import type { WalPlan, WalRange } from "./retention-wal.ts";
+import type { WalRun } from "./wal-inventory.ts";
+
+/** Oldest first within a timeline, so that what an interruption leaves has no hole. */
+export async function* doomedWal(
+  archive: Archive,
+  wal: WalPlan,
+  options: RequestOptions = {},
+): AsyncGenerator<DoomedObject> {
+  for (const range of wal.goes) yield* segmentsIn(archive, range, options);
+  yield* doomedEnds(archive, wal, options);
+}
+
+/** Partials, and the chunks of segments that were never sealed. */
+async function* doomedEnds(archive: Archive, wal: WalPlan, options: RequestOptions): AsyncGenerator<DoomedObject> {
+  const { segmentSize } = archive.identity;
+  for (const spot of wal.partials) {
+    const found = await archive.store.head(partialKey(archive.cluster, { ...spot, segmentSize }), options);
+    if (found !== undefined) yield found;
+  }
+  for (const spot of wal.tails) {
+    const prefix = tailPrefix(archive.cluster, { ...spot, segmentSize });
+    for await (const { key, bytes } of archive.store.list(prefix, options)) {
+      if (parseChunkKey(key, segmentSize) !== undefined) yield { key, bytes };
+    }
+  }
+}
+
+/** Sealed segments, and the backup history files beside them. What is not ours in there is passed over. */
+async function* segmentsIn(
+  archive: Archive,
+  { timeline, first, last }: WalRange,
+  options: RequestOptions,
+): AsyncGenerator<DoomedObject> {
+  const { cluster, store, identity } = archive;
+  const { segmentSize } = identity;
+  const firstName = segmentFileName(timeline, first, segmentSize);
+  const prefix = `${walPrefix(cluster)}${timelineText(timeline)}/`;
+  // A little before the first segment: all but the last of its digits.
+  const startAfter = `${prefix}${firstName.slice(8, 16)}/${firstName.slice(0, 23)}`;
+  for await (const { key, bytes } of store.list(prefix, { ...options, startAfter })) {
+    const file = key.slice(key.lastIndexOf("/") + 1);
+    const name = parseWalFileName(file.endsWith(".zst") ? file.slice(0, -4) : file, segmentSize);
+    if (name === undefined || name.kind === "history" || name.timeline !== timeline) continue;
+    if (name.segment > last) return;
+    if (name.segment < first) continue;
+    const isSegment = key === segmentKey(cluster, { timeline, segment: name.segment, segmentSize });
+    const isHistory = name.kind === "backup-history" && key === backupHistoryKey(cluster, file);
+    if (isSegment || isHistory) yield { key, bytes };
+  }
+}
+
+export interface WalMeasure {
+  /** Sealed ones. */
+  readonly segments: number;
+  /** Of everything that goes. */
+  readonly storedBytes: number;
+}
+
+/** Lists only where a run is cut in two: of a whole one it is known what it takes. */
+export async function measureWal(
+  archive: Archive,
+  { runs, wal }: { readonly runs: readonly WalRun[]; readonly wal: WalPlan },
+  options: RequestOptions = {},
+): Promise<WalMeasure> {
+  let segments = 0;
+  let storedBytes = 0;
+  for (const range of wal.goes) {
+    segments += range.last - range.first + 1;
+    const run = runs.find(
+      ({ timeline, first, last }) => timeline === range.timeline && first === range.first && last === range.last,
+    );
+    if (run !== undefined) storedBytes += run.storedBytes;
+    else for await (const { bytes } of segmentsIn(archive, range, options)) storedBytes += bytes;
+  }
+  for await (const { bytes } of doomedEnds(archive, wal, options)) storedBytes += bytes;
+  return { segments, storedBytes };
+}
+
+/** The runs that are left. */
+export function runsAfter(runs: readonly WalRun[], wal: WalPlan): WalRun[] {
+  return runs.flatMap((run) => {
+    const gone = wal.goes.find(({ timeline, first }) => timeline === run.timeline && first === run.first);
+    if (gone === undefined) return [run];
+    if (gone.last === run.last) return [];
+    // What a part of a run takes is not known, and nobody asks for it here.
+    return [{ ...run, first: (gone.last + 1) as SegmentNumber }];
+  });
+}

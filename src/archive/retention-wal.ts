@@ -1,0 +1,110 @@
+/**
+ * Which WAL nobody needs once a plan's backups are all there are. Pure. What stays of a timeline is everything from one
+ * segment on: expiry never makes a hole.
+ */
+import { type Lsn, type SegmentNumber, segmentOf, type TimelineId } from "../wal/lsn.ts";
+import { contains, rootHistory, switchPointOf, type TimelineHistory } from "../wal/timeline.ts";
+import type { Gap } from "./documents.ts";
+import type { Kept, RetentionCatalog } from "./retention.ts";
+import { timelinesOf } from "./retention-keep.ts";
+import type { WalRun, WalSpot } from "./wal-inventory.ts";
+
+/** As the inventory has it. */
+export interface WalFacts {
+  readonly runs: readonly WalRun[];
+  readonly partials: readonly WalSpot[];
+  readonly tails: readonly WalSpot[];
+}
+
+/** Sealed segments, all of which are there. */
+export interface WalRange {
+  readonly timeline: TimelineId;
+  readonly first: SegmentNumber;
+  readonly last: SegmentNumber;
+}
+
+export interface WalPlan {
+  /** By timeline, then segment. */
+  readonly goes: readonly WalRange[];
+  readonly partials: readonly WalSpot[];
+  /** Segments whose chunks go. */
+  readonly tails: readonly WalSpot[];
+  /** Recorded gaps beyond which nothing is left. */
+  readonly gaps: readonly Gap[];
+  /** Why no WAL goes although some may not be needed; undefined when that is decided segment by segment. */
+  readonly staysBecause: string | undefined;
+}
+
+export function planWal(catalog: RetentionCatalog, keeps: readonly Kept[], running: number): WalPlan {
+  const staysBecause = reasonToKeepAll(catalog, keeps, running);
+  if (staysBecause !== undefined) return { goes: [], partials: [], tails: [], gaps: [], staysBecause };
+  const needed = firstNeeded(catalog, keeps);
+  // A timeline that nothing leads to any more goes whole.
+  const cutOf = (timeline: TimelineId): number => needed.get(timeline) ?? Number.POSITIVE_INFINITY;
+  const goes = catalog.wal.runs.flatMap(({ timeline, first, last }) => {
+    const end = Math.min(last, cutOf(timeline) - 1) as SegmentNumber;
+    return first > end ? [] : [{ timeline, first, last: end }];
+  });
+  const isBelow = ({ timeline, segment }: WalSpot): boolean => segment < cutOf(timeline);
+  return {
+    goes,
+    partials: catalog.wal.partials.filter(isBelow),
+    tails: catalog.wal.tails.filter(isBelow),
+    gaps: catalog.gaps.filter(({ timeline, toLsn }) => segmentOf(toLsn, catalog.segmentSize) <= cutOf(timeline)),
+    staysBecause: undefined,
+  };
+}
+
+function reasonToKeepAll(catalog: RetentionCatalog, keeps: readonly Kept[], running: number): string | undefined {
+  if (keeps.length === 0) return "there is no backup, and without one nobody knows what is needed";
+  if (running > 0) return "a backup is being taken, and what it needs is not known before it ends";
+  const [damaged] = catalog.damaged;
+  if (damaged !== undefined) return `${damaged} cannot be read, and nobody knows what it needs`;
+  return undefined;
+}
+
+/** Of each timeline, the first segment that recovery from one of these backups, or the receiver, reads. */
+function firstNeeded(catalog: RetentionCatalog, keeps: readonly Kept[]): Map<TimelineId, number> {
+  const { segmentSize, histories, tip } = catalog;
+  const needed = new Map<TimelineId, number>();
+  for (const timeline of timelinesOf(catalog)) {
+    const history = histories.get(timeline) ?? rootHistory(timeline);
+    const starts: number[] = keeps
+      .filter(({ backup }) => contains(history, backup.timeline, backup.stopLsn))
+      .map(({ backup }) => segmentOf(backup.startLsn, segmentSize));
+    if (timeline === tip?.timeline) {
+      // What is archived now keeps the tip and the segment before it, from which the receiver goes on; without a backup
+      // that leads there, all of it: nobody knows where the next one begins.
+      starts.push(starts.length === 0 ? 0 : Math.max(0, tip.segment - 1));
+    }
+    if (starts.length === 0) continue;
+    const from = Math.min(...starts);
+    for (const stretch of stretchesOf(history, segmentSize)) {
+      const first = Math.max(stretch.first, from);
+      if (first > stretch.last) continue;
+      needed.set(stretch.timeline, Math.min(needed.get(stretch.timeline) ?? first, first));
+    }
+  }
+  return needed;
+}
+
+/** The segments of each timeline that recovery along a history may read, oldest timeline first. */
+interface Stretch {
+  readonly timeline: TimelineId;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** A segment that holds a switch point belongs to both timelines; a timeline of which no byte is read is left out. */
+function stretchesOf(history: TimelineHistory, segmentSize: number): Stretch[] {
+  const stretches: Stretch[] = [];
+  let begin = 0n;
+  for (const timeline of [...history.entries.map((entry) => entry.timeline), history.timeline]) {
+    const end = switchPointOf(history, timeline);
+    if (end !== undefined && end <= begin) continue;
+    const last = end === undefined ? Number.POSITIVE_INFINITY : segmentOf((end - 1n) as Lsn, segmentSize);
+    stretches.push({ timeline, first: segmentOf(begin as Lsn, segmentSize), last });
+    begin = end ?? begin;
+  }
+  return stretches;
+}
