@@ -72,6 +72,8 @@ describe("precedence", () => {
       noLoop: false,
       ...{ label: "seawall", checkpoint: "spread", maxRateBytes: undefined, networkCompression: "none" },
       ...{ manifestChecksums: "CRC32C", verifyChecksums: true, fromStandby: undefined, withWal: false },
+      ...{ keepFull: undefined, recoveryWindowMs: undefined, keepDaily: undefined, keepWeekly: undefined },
+      ...{ keepMonthly: undefined, keepYearly: undefined, force: false, until: undefined, note: undefined },
       ...{ walTimeoutMs: 3_600_000, partSizeBytes: 256 * 2 ** 20 },
       ...{ targetDir: undefined, backup: undefined, owner: undefined, jobs: undefined, check: undefined },
       ...{

@@ -36,6 +36,11 @@ export function serverCommand(args: readonly string[], options: ServerCommandOpt
   return words.map(quoted).join(" ");
 }
 
+/** Where a program is started that runs as the server's account: Node.js, and the command line. */
+export function serverCli(): { readonly node: string; readonly main: string } {
+  return reachableCli(false);
+}
+
 let copied: { node: string; main: string } | undefined;
 
 function reachableCli(forceCopy: boolean): { node: string; main: string } {

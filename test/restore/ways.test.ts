@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { readIndex } from "../../src/restore/backup-index.ts";
 import { FULL, until } from "../campaigns/campaign.ts";
 import { serverAccount } from "../harness/account.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
@@ -108,6 +109,40 @@ test.each(only(oldest))(
     expect(await archived.server.value("SELECT active FROM pg_replication_slots WHERE slot_name = 's1'")).toBe("true");
     const check = await runCli(["restore", "--check", standby.dataDir, "--json"]);
     expect(JSON.parse(check.stdout)).toMatchObject({ ok: true, state: "recovering" });
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a backup with --manifest-checksums NONE restores as well: every file is checked against the index, and --delta knows it again",
+  async () => {
+    await using archived = await Archived.start({ version: newest });
+    await archived.insert(1);
+    const backup = await archived.backup(["--manifest-checksums", "NONE"]);
+    expect(backup.manifest?.algorithm).toBe("NONE");
+    const { byPath } = await readIndex(await archived.archive(), backup);
+    const unchecked = [...byPath.values()].filter(
+      ({ type, checksum = "" }) => type === "file" && !/^CRC32C:/.test(checksum),
+    );
+    expect(unchecked).toEqual([]);
+    await archived.insert(2);
+    await archived.stored();
+    await archived.stopReceiving();
+    await using restored = await archived.restored([]);
+    expect(await rowsOf(restored)).toEqual([1, 2]);
+
+    const folder = makeTempDir("none");
+    const flags = ["--target-dir", join(folder, "data"), "--restore-command", "false", "--json"];
+    expect(await archived.run(flags)).toMatchObject({ code: 0 });
+    const version = join(folder, "data", "base", "1", "PG_VERSION");
+    // As long as before: only the content tells.
+    writeFileSync(version, readFileSync(version, "utf8").replace(/\d/, "9"));
+    const again = await archived.run([...flags, "--delta"]);
+    const { filesUnchanged, files } = JSON.parse(again.stdout) as Summary;
+    expect(filesUnchanged).toBeLessThan(files);
+    expect(filesUnchanged).toBeGreaterThan(files / 2);
+    expect(readFileSync(version, "utf8").trim()).toBe(String(newest));
+    removeTree(folder);
   },
   TIMEOUT_MS,
 );
@@ -295,7 +330,7 @@ describe.skipIf(!s3.available)("from S3", () => {
 });
 
 test(
-  "PostgreSQL's own tools agree: pg_verifybackup before the start, pg_amcheck after it, and started by pg_ctl with nothing else",
+  "PostgreSQL's own tools agree: pg_verifybackup before the start, pg_amcheck after it",
   async ({ skip }) => {
     const server = await startPostgres({ system: true }).catch(() => undefined);
     if (server === undefined) return skip("this machine has no PostgreSQL of its own");
