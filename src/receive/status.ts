@@ -112,6 +112,8 @@ export class ReceiverState {
   verifiedLsn: Lsn | undefined;
   storedLsn: Lsn | undefined;
   reportedLsn: Lsn | undefined;
+  /** End of what the last stream received and verified, when it ended before that was stored; never acknowledged. */
+  unstoredLsn: Lsn | undefined;
   slot: SlotStatus | undefined;
   spoolBytes: number | undefined;
   /** With a spool: up to where the store has everything too. */
@@ -151,6 +153,7 @@ export class ReceiverState {
     this.waitingForStore = false;
     this.receivedLsn = startLsn;
     this.verifiedLsn = startLsn;
+    this.unstoredLsn = undefined;
     this.stored(storedLsn);
   }
 

@@ -89,10 +89,12 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   } finally {
     if (state.phase === "streaming") state.phase = "waiting";
     kill.removeEventListener("abort", onKill);
-    await stopping?.end();
+    const isStopped = await stopping?.end();
     stations?.feedback.end();
     if (stations !== undefined) {
       await storeTheRest(stations.shipper, options);
+      const { verifiedLsn } = stations.verifier;
+      if (isStopped !== true && stations.ledger.storedLsn < verifiedLsn) state.unstoredLsn = verifiedLsn;
       isBroken = broken.signal.aborted;
       await stations.shipper.close();
     }
@@ -297,7 +299,7 @@ class Stopping {
   readonly #options: ReceiverOptions;
   readonly #stations: Stations;
   readonly #walStream: WalStream;
-  #running: Promise<void> | undefined;
+  #running: Promise<boolean> | undefined;
 
   constructor(options: ReceiverOptions, stations: Stations, walStream: WalStream) {
     this.#options = options;
@@ -307,17 +309,17 @@ class Stopping {
     if (options.stop.aborted) this.#begin();
   }
 
-  /** The stream is over: waits for a stop that has begun, and hears no other. */
-  async end(): Promise<void> {
+  /** The stream is over: waits for a stop that has begun, and hears no other. True when there was one, and it stored all. */
+  async end(): Promise<boolean> {
     this.#options.stop.removeEventListener("abort", this.#begin);
-    await this.#running;
+    return (await this.#running) ?? false;
   }
 
   readonly #begin = (): void => {
     this.#running ??= this.#run();
   };
 
-  async #run(): Promise<void> {
+  async #run(): Promise<boolean> {
     const { state, log, shutdownTimeoutMs } = this.#options;
     const { verifier, shipper, feedback, ledger, broken } = this.#stations;
     state.phase = "stopping";
@@ -326,12 +328,20 @@ class Stopping {
       feedback.update();
       log.info("stored everything received; stopping", { storedLsn: formatLsn(ledger.storedLsn) });
       await this.#walStream.stop();
-      return;
+      return true;
     }
-    if (broken.signal.aborted) return;
-    const where = `${formatLsn(ledger.storedLsn)} of ${formatLsn(target)}`;
-    broken.abort(new SeawallError("shutdown-incomplete", `told to stop, but the store took only ${where} in time`));
+    if (!broken.signal.aborted) broken.abort(shutdownIncomplete(ledger.storedLsn, target));
+    return false;
   }
+}
+
+/** Told to stop, and not all that was received could be stored. */
+export function shutdownIncomplete(storedLsn: Lsn | undefined, receivedLsn: Lsn): SeawallError {
+  const stored = storedLsn === undefined ? "nothing" : `only ${formatLsn(storedLsn)}`;
+  return new SeawallError(
+    "shutdown-incomplete",
+    `told to stop, but the store took ${stored} of ${formatLsn(receivedLsn)} in time`,
+  );
 }
 
 /** After the stream: what was received and verified may be the only copy left. Waits for the store as long as it takes. */

@@ -18,7 +18,7 @@ import { Retirement } from "./retirement.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
 import { ensureSlot, followHistories, readServerFacts } from "./server-facts.ts";
 import { decideStart, segmentAtSlot } from "./start-position.ts";
-import { type StreamOutcome, streamWal } from "./stream-wal.ts";
+import { type StreamOutcome, shutdownIncomplete, streamWal } from "./stream-wal.ts";
 
 type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
 
@@ -47,6 +47,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
         if (stop.aborted && error instanceof SeawallError && error.code === "aborted") break;
         state.failed(error);
         if (options.once || !(error instanceof SeawallError) || !error.retryable) throw error;
+        if (stop.aborted) break;
         failures = state.storedLsn === before ? failures + 1 : 1;
         log[failures > 3 ? "warn" : "info"]("the stream broke off; reconnecting", { error });
       }
@@ -55,8 +56,10 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
       const delayMs = reconnectDelay(failures, options.reconnectDelayMaxMs, options.random());
       await sleep(delayMs, undefined, { signal: AbortSignal.any([stop, kill]) }).catch(() => undefined);
     }
+    const { storedLsn, unstoredLsn } = state;
+    // The connection is gone, so nobody hears of it but whoever stopped us.
+    if (unstoredLsn !== undefined) throw shutdownIncomplete(storedLsn, unstoredLsn);
     state.phase = "stopped";
-    const { storedLsn } = state;
     log.info("stopped", storedLsn === undefined ? {} : { storedLsn: formatLsn(storedLsn) });
   } catch (error) {
     state.phase = "failed";
@@ -133,13 +136,14 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   retirement.add(await staleChunks(archive, tails, start, { signal: early }));
 
   const pool = run.pools.of(segmentSize);
+  const { receivedBytes } = state.counters;
   const context = { pool, connection, codec, archive, server, history, start, tails, retirement };
   try {
     return await streamWal(options, context);
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code !== "wal-removed") throw error;
     // Removed while we streamed: the next attempt finds the tip as it is by then.
-    if (state.receivedLsn !== undefined && state.receivedLsn > start.startLsn) return { kind: "disconnected" };
+    if (state.counters.receivedBytes > receivedBytes) return { kind: "disconnected" };
     const slotAhead = slotRestartLsn !== undefined && slotRestartLsn > start.startLsn;
     const lost = {
       timeline: start.timeline,
