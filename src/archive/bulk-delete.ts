@@ -39,6 +39,8 @@ export class BulkDelete {
   objects = 0;
   bytes = 0;
   refused = 0;
+  /** Of the deleted ones, those that the store keeps as old versions. */
+  hidden = 0;
 
   constructor(store: Store, options: BulkDeleteOptions = {}) {
     this.#store = store;
@@ -90,7 +92,7 @@ export class BulkDelete {
     try {
       await this.#store.delete(
         objects.map(({ key }) => key),
-        { signal: this.#options.signal },
+        { signal: this.#options.signal, onHidden: (objects) => (this.hidden += objects) },
       );
     } catch (error) {
       if (!isRefusal(error)) throw error;

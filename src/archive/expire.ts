@@ -33,6 +33,8 @@ export interface Expired {
   readonly spared: readonly { readonly id: string; readonly why: string }[];
   readonly objects: number;
   readonly bytes: number;
+  /** Of them, objects that the store keeps as old versions (versioning, Object Lock): what they take is not free yet. */
+  readonly hidden: number;
   /** Objects that the store would not delete: how many, and the first of them. */
   readonly refused: number;
   readonly refusals: readonly Refusal[];
@@ -57,10 +59,10 @@ export async function expire(archive: Archive, planned: PlannedExpiry, options: 
     await removeContents(archive, id, run, { signal });
   await run.tidy(listing, removed);
   const walStaysBecause = options.withWal ? await run.removeWal(listing, removed) : undefined;
-  const { objects, bytes, refused, refusals } = run.bulk;
+  const { objects, bytes, hidden, refused, refusals } = run.bulk;
   // Not a single object, not even a mark of our own: that is no lock but a permission that is missing.
   if (refusals[0] !== undefined && objects === 0 && run.marks.objects === 0) throw refusals[0].error;
-  return { removed, leftovers, spared: run.spared, objects, bytes, refused, refusals, walStaysBecause };
+  return { removed, leftovers, spared: run.spared, objects, bytes, hidden, refused, refusals, walStaysBecause };
 }
 
 /**

@@ -98,9 +98,9 @@ async function deleteUnlisted(context: CommandContext, archive: Archive, options
     await printResult(context, { dryRun: true, goes: [{ id }] }, `Backup ${id} would go: it ${what}.`);
     return EXIT.done;
   }
-  const { objects, bytes, refused, refusals } = await removeUnlisted(archive, id, options);
+  const { objects, bytes, hidden, refused, refusals } = await removeUnlisted(archive, id, options);
   const result = { removed: [], leftovers: [id], spared: [], walStaysBecause: undefined };
-  const expired = { ...result, objects, bytes, refused, refusals };
+  const expired = { ...result, objects, bytes, hidden, refused, refusals };
   const isGone = refused === 0;
   const text = [isGone ? `Backup ${id} is gone.` : `Some of backup ${id} is still there.`, ...expiredText(expired)];
   await printResult(context, { dryRun: false, ...expiredJson(expired) }, text.join("\n"));

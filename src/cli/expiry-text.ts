@@ -47,13 +47,14 @@ function windowJson({ timeline, fromLsn, toLsn, fromTime, toTime, backup }: Reco
 
 export function expiredJson(expired: Expired | undefined): Record<string, unknown> {
   if (expired === undefined) return {};
-  const { removed, leftovers, spared, objects, bytes, refused, refusals, walStaysBecause } = expired;
+  const { removed, leftovers, spared, objects, bytes, hidden, refused, refusals, walStaysBecause } = expired;
   return {
     removed: removed.map(({ id }) => id),
     leftoversRemoved: leftovers,
     spared,
     objectsDeleted: objects,
     bytesFreed: bytes,
+    objectsHidden: hidden,
     refused: {
       objects: refused,
       first: refusals.slice(0, REFUSALS_SHOWN).map(({ key, error }) => ({ key, message: error.message })),
@@ -120,7 +121,7 @@ export function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: Recov
 /** Lines behind the plan's; none when nothing has been done yet. */
 export function expiredText(expired: Expired | undefined): string[] {
   if (expired === undefined) return [];
-  const { objects, bytes, refused, refusals, spared, walStaysBecause } = expired;
+  const { objects, bytes, hidden, refused, refusals, spared, walStaysBecause } = expired;
   const shown = refusals.slice(0, REFUSALS_SHOWN).map(({ error }) => `  ${error.message}`);
   const more = refused > shown.length ? [`  and ${refused - shown.length} more`] : [];
   return [
@@ -129,6 +130,12 @@ export function expiredText(expired: Expired | undefined): string[] {
     ...(walStaysBecause === undefined ? [] : [`WAL was left alone: ${walStaysBecause}`]),
     ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more]),
     `${objects} objects deleted, ${humanBytes(bytes)} freed.`,
+    ...(hidden === 0
+      ? []
+      : [
+          `The bucket keeps ${hidden} of them as old versions (versioning, Object Lock), which take up room until its lifecycle ` +
+            "rules remove them.",
+        ]),
   ];
 }
 

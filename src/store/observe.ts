@@ -5,6 +5,7 @@
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import {
+  type DeleteOptions,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -143,7 +144,7 @@ class ObservedStore implements Store {
     );
   }
 
-  delete(keys: readonly string[], options?: RequestOptions): Promise<void> {
+  delete(keys: readonly string[], options?: DeleteOptions): Promise<void> {
     return this.#call(
       "delete",
       keys[0] ?? "",

@@ -8,6 +8,7 @@
 import { SeawallError } from "../errors.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 import {
+  type DeleteOptions,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -189,7 +190,7 @@ class RetryingStore implements Store {
     return this.#retry(`list ${prefix}`, options, (signal) => this.#store.listPrefixes(prefix, { ...options, signal }));
   }
 
-  delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
+  delete(keys: readonly string[], options: DeleteOptions = {}): Promise<void> {
     return this.#retry("delete", options, (signal) => this.#store.delete(keys, { ...options, signal }));
   }
 

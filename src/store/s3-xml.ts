@@ -44,7 +44,7 @@ export interface DeleteFailure extends ErrorDocument {
   readonly key: string;
 }
 
-/** DeleteObjects' answer in quiet mode: only what failed. Undefined when the document is none. */
+/** What failed, of DeleteObjects' answer. Undefined when the document is none. */
 export function parseDeleteFailures(xml: string): DeleteFailure[] | undefined {
   if (!xml.includes("<DeleteResult")) return undefined;
   return blocks(xml, "Error").map((block) => ({
@@ -55,13 +55,19 @@ export function parseDeleteFailures(xml: string): DeleteFailure[] | undefined {
   }));
 }
 
+/** How many objects DeleteObjects has only hidden behind a delete marker; of an answer that is not quiet. */
+export function countDeleteMarkers(xml: string): number {
+  return blocks(xml, "Deleted").filter((block) => field(block, "DeleteMarker") === "true").length;
+}
+
 export function parseUploadId(xml: string): string | undefined {
   return field(xml, "UploadId");
 }
 
-export function formatDelete(keys: readonly string[]): string {
+/** Quiet: the answer names only what failed. */
+export function formatDelete(keys: readonly string[], quiet: boolean): string {
   const objects = keys.map((key) => `<Object><Key>${escape(key)}</Key></Object>`).join("");
-  return `<?xml version="1.0" encoding="UTF-8"?><Delete xmlns="${NAMESPACE}"><Quiet>true</Quiet>${objects}</Delete>`;
+  return `<?xml version="1.0" encoding="UTF-8"?><Delete xmlns="${NAMESPACE}"><Quiet>${quiet}</Quiet>${objects}</Delete>`;
 }
 
 export interface CompletedPart {

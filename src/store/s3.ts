@@ -20,9 +20,10 @@ import { sha256Hex } from "./s3-sign.ts";
 import { uploadStream } from "./s3-upload.ts";
 import { type S3Settings } from "./s3-url.ts";
 import { type WireRequest, type WireResponse } from "./s3-wire.ts";
-import { formatDelete, parseDeleteFailures, parseListPage } from "./s3-xml.ts";
+import { countDeleteMarkers, formatDelete, parseDeleteFailures, parseListPage } from "./s3-xml.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 import {
+  type DeleteOptions,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -194,13 +195,13 @@ export class S3Store implements Store {
     return [...found].sort();
   }
 
-  async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
+  async delete(keys: readonly string[], options: DeleteOptions = {}): Promise<void> {
     keys.forEach(checkKey);
     const connection = await this.#enter(options.signal);
     // One batch after the other: what comes first in the list is gone first.
     for (let at = 0; at < keys.length; at += BATCH_KEYS) {
       const batch = keys.slice(at, at + BATCH_KEYS).map((key) => this.#settings.prefix + key);
-      const body = Buffer.from(formatDelete(batch));
+      const body = Buffer.from(formatDelete(batch, options.onHidden === undefined));
       const response = await connection.send({
         what: "delete",
         method: "POST",
@@ -211,8 +212,10 @@ export class S3Store implements Store {
         payloadHash: sha256Hex(body),
         signal: options.signal,
       });
-      const failures = response.status === 200 ? parseDeleteFailures(response.body.toString()) : undefined;
+      const answer = response.body.toString();
+      const failures = response.status === 200 ? parseDeleteFailures(answer) : undefined;
       if (failures === undefined) throw connection.failure("delete", response);
+      options.onHidden?.(countDeleteMarkers(answer));
       const failure = failures.find(({ code }) => code !== "NoSuchKey");
       if (failure === undefined) continue;
       const own = failure.key.slice(this.#settings.prefix.length);

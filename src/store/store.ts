@@ -36,6 +36,14 @@ export interface GetOptions extends RequestOptions {
   readonly range?: { readonly offset: number; readonly length: number } | undefined;
 }
 
+export interface DeleteOptions extends RequestOptions {
+  /**
+   * Told of objects that the store only hides and keeps as old versions, as a bucket with versioning or Object Lock does:
+   * what they take is not free yet.
+   */
+  readonly onHidden?: ((objects: number) => void) | undefined;
+}
+
 /** `exists`: the key was there already, and nothing was written. Whether the content is the same is the caller's question. */
 export type PutResult = "created" | "exists";
 
@@ -75,7 +83,7 @@ export interface Store {
   listPrefixes(prefix: string, options?: RequestOptions): Promise<string[]>;
 
   /** Deletes in batches; an absent key is success. Rejects when any key could not be deleted, naming the first. */
-  delete(keys: readonly string[], options?: RequestOptions): Promise<void>;
+  delete(keys: readonly string[], options?: DeleteOptions): Promise<void>;
 
   /** Ends connections. Calls under way are aborted. */
   close(): Promise<void>;
