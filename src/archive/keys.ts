@@ -243,3 +243,12 @@ export function isBackupObject(cluster: string, id: string, key: string): boolea
   const name = key.slice(backupPrefix(cluster, id).length);
   return name === BACKUP_FILES || name === BACKUP_MANIFEST || /^parts\/\d{5,9}\.tar\.zst$/.test(name);
 }
+
+export function drillsPrefix(cluster: string): string {
+  return `${cluster}/drills/`;
+}
+
+/** `id` is made like a backup's. */
+export function drillKey(cluster: string, id: string): string {
+  return `${drillsPrefix(cluster)}${id}.json`;
+}

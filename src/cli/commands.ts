@@ -6,6 +6,7 @@ import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
 import { CATALOG_COMMANDS } from "./catalog-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
+import { DRILL_COMMANDS } from "./drill-commands.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
 
 export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
@@ -275,5 +276,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./wal-push.ts"),
   },
   ...CATALOG_COMMANDS,
+  ...DRILL_COMMANDS,
   ...RETENTION_COMMANDS,
 };

@@ -5,20 +5,19 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openArchive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
-import { defaultText, OPTION_ROWS } from "../config/options.ts";
 import { humanBytes } from "../daemon/human.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { describeLanding, type RestorePlan } from "../restore/plan.ts";
 import { resolvePlan } from "../restore/resolve.ts";
 import { restore, type Restored } from "../restore/restore.ts";
-import { restoreCommand } from "../restore/restore-command.ts";
-import { describePoint, parseTarget, type RecoveryTarget, targetJson } from "../restore/target.ts";
+import { describePoint, type RecoveryTarget, targetJson } from "../restore/target.ts";
 import { parseOwner } from "../restore/target-dir.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { type CommandContext, openPatientStore, printResult } from "./context.ts";
 import { Progress } from "./progress.ts";
+import { fetchCommand, recoveryTarget } from "./recovery-settings.ts";
 import { checkRestored } from "./restore-check.ts";
 import { columns } from "./table.ts";
 
@@ -65,22 +64,10 @@ export async function run(context: CommandContext): Promise<number> {
 }
 
 /** Throws `usage`. */
-function targetOf({ settings }: CommandContext, now: Date): RecoveryTarget {
+function targetOf(context: CommandContext, now: Date): RecoveryTarget {
+  const { settings } = context;
   const wrong = (message: string, hint: string): SeawallError => new SeawallError("usage", message, { hint });
-  const target = parseTarget(
-    {
-      target: settings.target,
-      time: settings.targetTime,
-      lsn: settings.targetLsn,
-      xid: settings.targetXid,
-      name: settings.targetName,
-      timeline: settings.targetTimeline,
-      inclusive: settings.targetInclusive,
-      exclusive: settings.targetExclusive,
-      action: settings.targetAction,
-    },
-    now.getTime(),
-  );
+  const target = recoveryTarget(context, now);
   if (settings.standby && (target.point.kind !== "latest" || target.timeline !== "latest")) {
     throw wrong(
       "--standby and a recovery target exclude each other",
@@ -110,26 +97,6 @@ export function parseMapping(texts: string | undefined): Map<string, string> {
     mapping.set(from.replace(/(.)\/+$/, "$1"), to);
   }
   return mapping;
-}
-
-/** What makes the server's wal-fetch find what we find: the same options, from wherever we had them. Never a secret. */
-function fetchCommand({ settings, origins }: CommandContext): string {
-  if (settings.restoreCommand !== undefined) return settings.restoreCommand;
-  const flags: string[] = [];
-  for (const [key, spec] of OPTION_ROWS) {
-    const origin = origins.get(key) ?? "default";
-    const isOurs = origin.startsWith("--") || origin.startsWith("SEAWALL_");
-    if (!isOurs || !spec.commands.includes("wal-fetch") || spec.flagOnly === true || spec.secret === true) continue;
-    const value = settings[key];
-    const text = key === "config" ? absolute(settings.config ?? "") : defaultText({ ...spec, default: value });
-    if (spec.type === "boolean") flags.push(value === true ? `--${spec.name}` : `--no-${spec.name}`);
-    else if (text !== undefined) flags.push(`--${spec.name}`, text);
-  }
-  return restoreCommand({ flags });
-}
-
-function absolute(path: string): string {
-  return path.startsWith("/") ? path : `${process.cwd()}/${path}`;
 }
 
 function notesOf({ settings, env }: CommandContext, restored: Restored): string[] {

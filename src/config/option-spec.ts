@@ -9,6 +9,7 @@ export const COMMAND_NAMES = [
   "status",
   "backup",
   "restore",
+  "drill",
   "wal-fetch",
   "wal-prefetch",
   "wal-push",

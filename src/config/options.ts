@@ -20,6 +20,7 @@ import {
   type ListenAddress,
 } from "./types.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
+import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
@@ -42,6 +43,7 @@ const WITH_STORE: readonly CommandName[] = [
   "status",
   "backup",
   "restore",
+  "drill",
   "wal-fetch",
   "wal-prefetch",
   "wal-push",
@@ -75,6 +77,7 @@ export const OPTIONS = {
     requiredBy: [
       "receive",
       "backup",
+      "drill",
       "wal-fetch",
       "wal-prefetch",
       "wal-push",
@@ -279,6 +282,7 @@ export const OPTIONS = {
   }),
   ...BACKUP_OPTIONS,
   ...RESTORE_OPTIONS,
+  ...DRILL_OPTIONS,
   ...RETENTION_OPTIONS,
 } as const;
 

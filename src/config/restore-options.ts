@@ -3,6 +3,7 @@ import { type CommandName, option, slotName } from "./option-spec.ts";
 import { boolean, integer, lsn, oneOf, text } from "./types.ts";
 
 const RESTORE: readonly CommandName[] = ["restore"];
+const RECOVERY: readonly CommandName[] = ["restore", "drill"];
 
 export const RESTORE_OPTIONS = {
   targetDir: option(text("dir", "path"), {
@@ -13,56 +14,56 @@ export const RESTORE_OPTIONS = {
   }),
   backup: option(text("id"), {
     name: "backup",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: "restore this backup instead of the newest that can reach the target",
   }),
   target: option(oneOf(["latest", "immediate"]), {
     name: "target",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: "recover to the end of the archive (latest, the default), or only until consistent (immediate)",
   }),
   targetTime: option(text("time"), {
     name: "target-time",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: 'recover to this moment, with its zone: 2026-11-22T10:30:00Z, or "5 minutes ago"',
   }),
   targetLsn: option(lsn, {
     name: "target-lsn",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: "recover to the record at or behind this LSN",
   }),
   targetXid: option(text("xid"), {
     name: "target-xid",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: "recover to the end of this transaction",
   }),
   targetName: option(text("name"), {
     name: "target-name",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: "recover to this point of pg_create_restore_point()",
   }),
   targetTimeline: option(text("timeline"), {
     name: "target-timeline",
-    commands: RESTORE,
+    commands: RECOVERY,
     flagOnly: true,
     help: "timeline to follow: latest (the default), current (the backup's own), or a number",
   }),
   targetInclusive: option(boolean, {
     name: "target-inclusive",
-    commands: RESTORE,
+    commands: RECOVERY,
     default: false,
     flagOnly: true,
     help: "replay also what lies exactly at the target (the default)",
   }),
   targetExclusive: option(boolean, {
     name: "target-exclusive",
-    commands: RESTORE,
+    commands: RECOVERY,
     default: false,
     flagOnly: true,
     help: "stop short of what lies exactly at the target: time, LSN or xid",
@@ -119,18 +120,18 @@ export const RESTORE_OPTIONS = {
   }),
   restoreCommand: option(text("command"), {
     name: "restore-command",
-    commands: RESTORE,
+    commands: RECOVERY,
     help: "restore_command of the restored server, instead of one that calls this Seawall",
     more: "For a server that runs where this installation is not: `seawall wal-fetch %f %p --store …`.",
   }),
   owner: option(text("user[:group]"), {
     name: "owner",
-    commands: RESTORE,
+    commands: RECOVERY,
     help: "for root: who shall own the files; the owner of the directory by default",
   }),
   jobs: option(integer({ min: 1, max: 32 }), {
     name: "jobs",
-    commands: RESTORE,
+    commands: RECOVERY,
     help: "parts restored at the same time; by default as many as there are processors, 2 to 8",
   }),
   dryRun: option(boolean, {

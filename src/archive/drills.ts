@@ -1,0 +1,88 @@
+/** Drills: what came of restores that were done to see whether they work. One small document each, never changed. */
+import type { RequestOptions } from "../store/store.ts";
+import { type Lsn, type TimelineId, formatLsn, timelineOf } from "../wal/lsn.ts";
+import type { Archive } from "./archive.ts";
+import { decodeDocument, encodeDocument } from "./json-document.ts";
+import { drillKey, drillsPrefix, isBackupId } from "./keys.ts";
+import { putPlainOnce } from "./put-once.ts";
+
+export interface DrillCheck {
+  /** `recovered`, `amcheck`, `checksums`, or the query. */
+  readonly name: string;
+  readonly outcome: "passed" | "failed" | "skipped";
+  /** What was found, or why it was skipped. */
+  readonly message: string;
+}
+
+export interface Drill {
+  /** Like a backup's id: when it began, and random digits. */
+  readonly id: string;
+  /** ISO 8601, UTC, like every time here. */
+  readonly startedAt: string;
+  readonly finishedAt: string;
+  readonly ok: boolean;
+  /** Undefined when no backup could be chosen. */
+  readonly backup: string | undefined;
+  readonly timeline: TimelineId | undefined;
+  /** Where the restore promised to get, and where the server got. */
+  readonly promisedLsn: Lsn | undefined;
+  readonly reachedLsn: Lsn | undefined;
+  /** Of the last commit before the promised point; with microseconds. */
+  readonly lastCommitAt: string | undefined;
+  /** From the beginning to the files in place, and from the server's start to its first answer. */
+  readonly restoreSeconds: number | undefined;
+  readonly recoverySeconds: number | undefined;
+  readonly checks: readonly DrillCheck[];
+}
+
+/** Stores the document. Throws what the store throws. */
+export async function putDrill(archive: Archive, drill: Drill, options: RequestOptions = {}): Promise<void> {
+  const { promisedLsn, reachedLsn, backup, timeline, lastCommitAt, restoreSeconds, recoverySeconds, ...rest } = drill;
+  const lsn = (value: Lsn | undefined): string | null => (value === undefined ? null : formatLsn(value));
+  const document = encodeDocument({
+    ...rest,
+    ...{ backup: backup ?? null, timeline: timeline ?? null, lastCommitAt: lastCommitAt ?? null },
+    ...{ promisedLsn: lsn(promisedLsn), reachedLsn: lsn(reachedLsn) },
+    ...{ restoreSeconds: restoreSeconds ?? null, recoverySeconds: recoverySeconds ?? null },
+  });
+  await putPlainOnce(archive.store, drillKey(archive.cluster, drill.id), document, options);
+}
+
+/** The newest drill; undefined without one. Throws `object-corrupt`, `archive-version` and what the store throws. */
+export async function lastDrill(archive: Archive, options: RequestOptions = {}): Promise<Drill | undefined> {
+  const prefix = drillsPrefix(archive.cluster);
+  let newest: string | undefined;
+  for await (const { key } of archive.store.list(prefix, options)) {
+    const id = key.slice(prefix.length).replace(/\.json$/, "");
+    // Ids sort by time, and so does the listing.
+    if (isBackupId(id) && key.endsWith(".json")) newest = id;
+  }
+  if (newest === undefined) return undefined;
+  const key = drillKey(archive.cluster, newest);
+  const found = await archive.store.get(key, options);
+  return found === undefined ? undefined : decodeDrill(found.body, key);
+}
+
+function decodeDrill(bytes: Uint8Array, key: string): Drill {
+  const fields = decodeDocument(bytes, key);
+  const unless = <T>(name: string, read: (name: string) => T): T | undefined =>
+    fields.raw(name) === null ? undefined : read(name);
+  return {
+    id: fields.text("id"),
+    startedAt: fields.time("startedAt"),
+    finishedAt: fields.time("finishedAt"),
+    ok: fields.boolean("ok"),
+    backup: unless("backup", (name) => fields.text(name)),
+    timeline: unless("timeline", (name) => timelineOf(fields.number(name))),
+    promisedLsn: unless("promisedLsn", (name) => fields.lsn(name)),
+    reachedLsn: unless("reachedLsn", (name) => fields.lsn(name)),
+    lastCommitAt: unless("lastCommitAt", (name) => fields.text(name)),
+    restoreSeconds: unless("restoreSeconds", (name) => fields.number(name)),
+    recoverySeconds: unless("recoverySeconds", (name) => fields.number(name)),
+    checks: fields.list("checks").map((check) => ({
+      name: check.text("name"),
+      outcome: check.oneOf("outcome", ["passed", "failed", "skipped"]),
+      message: check.text("message"),
+    })),
+  };
+}

@@ -1,0 +1,43 @@
+/** What the options of `restore` and `drill` say about recovery: where to, and by which restore_command. */
+import { defaultText, OPTION_ROWS } from "../config/options.ts";
+import { restoreCommand } from "../restore/restore-command.ts";
+import { parseTarget, type RecoveryTarget } from "../restore/target.ts";
+import type { CommandContext } from "./context.ts";
+
+/** Throws `usage`. */
+export function recoveryTarget({ settings }: CommandContext, now: Date): RecoveryTarget {
+  return parseTarget(
+    {
+      target: settings.target,
+      time: settings.targetTime,
+      lsn: settings.targetLsn,
+      xid: settings.targetXid,
+      name: settings.targetName,
+      timeline: settings.targetTimeline,
+      inclusive: settings.targetInclusive,
+      exclusive: settings.targetExclusive,
+      action: settings.targetAction,
+    },
+    now.getTime(),
+  );
+}
+
+/** What makes the server's wal-fetch find what we find: the same options, from wherever we had them. Never a secret. */
+export function fetchCommand({ settings, origins }: CommandContext): string {
+  if (settings.restoreCommand !== undefined) return settings.restoreCommand;
+  const flags: string[] = [];
+  for (const [key, spec] of OPTION_ROWS) {
+    const origin = origins.get(key) ?? "default";
+    const isOurs = origin.startsWith("--") || origin.startsWith("SEAWALL_");
+    if (!isOurs || !spec.commands.includes("wal-fetch") || spec.flagOnly === true || spec.secret === true) continue;
+    const value = settings[key];
+    const text = key === "config" ? absolute(settings.config ?? "") : defaultText({ ...spec, default: value });
+    if (spec.type === "boolean") flags.push(value === true ? `--${spec.name}` : `--no-${spec.name}`);
+    else if (text !== undefined) flags.push(`--${spec.name}`, text);
+  }
+  return restoreCommand({ flags });
+}
+
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${process.cwd()}/${path}`;
+}

@@ -1,0 +1,60 @@
+/** The options of `seawall drill`: a part of the one table (options.ts). */
+import { type CommandName, option } from "./option-spec.ts";
+import { boolean, text } from "./types.ts";
+
+const DRILL: readonly CommandName[] = ["drill"];
+
+export const DRILL_OPTIONS = {
+  pgBin: option(text("dir", "path"), {
+    name: "pg-bin",
+    commands: DRILL,
+    help: "directory of PostgreSQL's programs, of the backup's major version",
+    more: "Without it they are looked for along `PATH`, then where the packages of Debian and PGDG install them.",
+  }),
+  scratchDir: option(text("dir", "path"), {
+    name: "scratch-dir",
+    commands: DRILL,
+    help: "where the drill makes its folder, and removes it again; the directory for temporary files by default",
+    more: "It must have room for the whole cluster and its WAL.",
+  }),
+  superuser: option(text("role"), {
+    name: "superuser",
+    commands: DRILL,
+    default: "postgres",
+    help: "role of the cluster that the drill connects as",
+  }),
+  preload: option(text("libraries"), {
+    name: "preload",
+    commands: DRILL,
+    default: "",
+    help: "shared_preload_libraries of the drill's server; none by default",
+    more: "For libraries without which the cluster's WAL or types cannot be read.",
+  }),
+  sql: option(text("query"), {
+    name: "sql",
+    commands: DRILL,
+    flagOnly: true,
+    repeatable: true,
+    help: "ask the recovered server: the first value must be neither false nor null; may be repeated",
+    more: "`database: SELECT …` asks another database than `postgres`.",
+  }),
+  amcheck: option(boolean, {
+    name: "amcheck",
+    commands: DRILL,
+    default: true,
+    help: "run pg_amcheck on every database, where it is installed",
+  }),
+  checksums: option(boolean, {
+    name: "checksums",
+    commands: DRILL,
+    default: true,
+    help: "check every page's checksum at the end, where the cluster has them",
+  }),
+  keep: option(boolean, {
+    name: "keep",
+    commands: DRILL,
+    default: false,
+    flagOnly: true,
+    help: "leave the recovered data directory, stopped, and say where it is",
+  }),
+} as const;

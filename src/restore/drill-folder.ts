@@ -1,0 +1,102 @@
+/**
+ * The scratch of a drill: a folder of its own that goes with it. One that a killed drill has left is found by the next: its
+ * server is stopped and it is removed.
+ */
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SeawallError } from "../errors.ts";
+import type { Owner } from "./part-writer.ts";
+import { isAlive, readIfThere } from "./target-dir.ts";
+
+const PREFIX = "seawall-drill-";
+/** Holds the process ID of the drill whose folder it is. */
+const OWNER_FILE = "drill.pid";
+/** Beside the backup's files: what recovery writes until its first restart point. */
+const SPARE_BYTES = 1 << 30;
+/** sockaddr_un.sun_path is 108 bytes on Linux, 104 elsewhere; the name in it takes up to 20. */
+const SOCKET_DIR_BYTES_MAX = 80;
+const STOP_MS_MAX = 10_000;
+
+export interface DrillFolder {
+  readonly path: string;
+  readonly dataDir: string;
+  /** For a Unix socket: its path must be short. */
+  readonly socketDir: string;
+  readonly logFile: string;
+  readonly configDir: string;
+  tablespace(oid: number): string;
+  remove(): Promise<void>;
+}
+
+/** Throws `target-unwritable` when it cannot be made, or there is too little room for so many bytes. */
+export async function makeDrillFolder(parent: string, bytes: number, owner: Owner | undefined): Promise<DrillFolder> {
+  try {
+    await mkdir(parent, { recursive: true });
+    await removeStale(parent);
+    const { bavail, bsize } = await statfs(parent);
+    const [free, needed] = [bavail * bsize, bytes + SPARE_BYTES];
+    if (free < needed) {
+      throw new SeawallError(
+        "target-unwritable",
+        `a drill of this backup needs ${mebibytes(needed)} MiB in ${parent}, which has ${mebibytes(free)} MiB`,
+        { hint: "Name a directory on a larger disk with --scratch-dir." },
+      );
+    }
+    const path = await ownFolder(parent, owner);
+    const short = Buffer.byteLength(path) <= SOCKET_DIR_BYTES_MAX ? path : await ownFolder(tmpdir(), owner);
+    await writeFile(join(path, OWNER_FILE), String(process.pid));
+    if (short !== path) await writeFile(join(short, OWNER_FILE), String(process.pid));
+    const configDir = join(path, "config");
+    await mkdir(configDir, { mode: 0o755 });
+    return {
+      path,
+      dataDir: join(path, "data"),
+      socketDir: short,
+      logFile: join(path, "server.log"),
+      configDir,
+      tablespace: (oid) => join(path, `tablespace-${oid}`),
+      remove: async () => {
+        for (const folder of new Set([path, short])) await rm(folder, { recursive: true, force: true });
+      },
+    };
+  } catch (cause) {
+    if (cause instanceof SeawallError) throw cause;
+    throw new SeawallError("target-unwritable", `cannot make a folder for the drill in ${parent}`, { cause });
+  }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 2 ** 20);
+}
+
+async function ownFolder(parent: string, owner: Owner | undefined): Promise<string> {
+  const path = await mkdtemp(join(parent, PREFIX));
+  await chmod(path, 0o700);
+  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+  return path;
+}
+
+/** Nobody's: the process that made it is gone. */
+async function removeStale(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    if (!name.startsWith(PREFIX)) continue;
+    const path = join(parent, name);
+    const pid = Number.parseInt((await readIfThere(join(path, OWNER_FILE)))?.toString("utf8") ?? "", 10);
+    if (!(pid > 0) || isAlive(pid)) continue;
+    await stopServerIn(join(path, "data"));
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** Only a process that says it runs there: process IDs are used again. */
+async function stopServerIn(dataDir: string): Promise<void> {
+  const pid = Number.parseInt((await readIfThere(join(dataDir, "postmaster.pid")))?.toString("utf8") ?? "", 10);
+  if (!(pid > 0) || !isAlive(pid)) return;
+  const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+  if (!command.split("\0").includes(dataDir)) return;
+  process.kill(pid, "SIGQUIT");
+  for (let waitedMs = 0; isAlive(pid) && waitedMs < STOP_MS_MAX; waitedMs += 50) await sleep(50);
+  if (isAlive(pid)) process.kill(pid, "SIGKILL");
+}

@@ -1,0 +1,224 @@
+/**
+ * A drill: restore a backup for real, start it, let it recover, look whether it got where it had to and whether what it holds
+ * is whole. What fails because of what is archived is the drill's result; what fails for other reasons is thrown, and says
+ * nothing about the archive.
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Archive } from "../archive/archive.ts";
+import type { BackupDocument } from "../archive/backup-document.ts";
+import { type Drill, type DrillCheck, putDrill } from "../archive/drills.ts";
+import { ERROR_KINDS, type ErrorCode } from "../error-kinds.ts";
+import { SeawallError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { type Lsn, parseLsn } from "../wal/lsn.ts";
+import { formatPgTime } from "../wal/record-facts.ts";
+import { SERVER_QUERY, gatherEvidence, judgeRestore, parseServerAnswer } from "./check.ts";
+import { type DrillBinaries, findBinaries } from "./drill-binaries.ts";
+import { checkPages, checkQuery, checkStructures } from "./drill-checks.ts";
+import { type DrillFolder, makeDrillFolder } from "./drill-folder.ts";
+import { DrillServer } from "./drill-server.ts";
+import { CONTROL_FILE } from "./layout.ts";
+import type { Owner } from "./part-writer.ts";
+import { parseControlFile } from "./pg-control.ts";
+import type { RestorePlan } from "./plan.ts";
+import { type PlanWish, resolvePlan } from "./resolve.ts";
+import { type RestoreProgress, restore } from "./restore.ts";
+
+export interface DrillOptions extends PlanWish {
+  readonly archive: Archive;
+  /** Of the document: like a backup's. */
+  readonly id: string;
+  readonly binDir: string | undefined;
+  /** Where the drill's folder is made. */
+  readonly scratchDir: string;
+  /** For root: as whom the server runs. */
+  readonly owner: Owner | undefined;
+  readonly superuser: string;
+  readonly preload: string;
+  readonly restoreCommand: string;
+  /** Queries of the user's; each must answer with something true. */
+  readonly queries: readonly string[];
+  readonly structures: boolean;
+  readonly pages: boolean;
+  /** Leave the folder, with the server stopped. */
+  readonly keep: boolean;
+  readonly jobs: number;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly progress: DrillProgress;
+  readonly log: Log;
+  readonly now: () => Date;
+  readonly signal: AbortSignal;
+}
+
+export interface DrillProgress extends RestoreProgress {
+  detail(text: string): void;
+}
+
+export interface Drilled {
+  readonly drill: Drill;
+  /** With `keep`. */
+  readonly folder: string | undefined;
+}
+
+/** What these say, they say of the archive. */
+const OF_THE_ARCHIVE: readonly ErrorCode[] = [
+  "backup-corrupt",
+  "object-corrupt",
+  "segment-conflict",
+  "target-unreachable",
+  "wal-corrupt",
+  "wal-gap",
+];
+
+type Facts = { -readonly [key in keyof Drill]: Drill[key] };
+
+/** Runs the drill and stores its result. Throws `usage`, `target-unwritable`, `aborted` and what the store throws. */
+export async function drill(options: DrillOptions): Promise<Drilled> {
+  const { archive, id, now, signal } = options;
+  const startedAt = now().toISOString();
+  const facts: Facts = {
+    ...{ id, startedAt, finishedAt: startedAt, ok: false, backup: undefined, timeline: undefined, checks: [] },
+    ...{ promisedLsn: undefined, reachedLsn: undefined, lastCommitAt: undefined },
+    ...{ restoreSeconds: undefined, recoverySeconds: undefined },
+  };
+  let folder: string | undefined;
+  try {
+    const plan = await resolvePlan(archive, options, { signal });
+    facts.backup = plan.backup.id;
+    folder = await inFolder(options, plan, facts);
+  } catch (error) {
+    if (!(error instanceof SeawallError) || !OF_THE_ARCHIVE.includes(error.code)) throw error;
+    facts.checks = [...facts.checks, { name: "restored", outcome: "failed", message: error.message }];
+  }
+  facts.ok = facts.checks.length > 0 && facts.checks.every(({ outcome }) => outcome !== "failed");
+  facts.finishedAt = now().toISOString();
+  await putDrill(archive, facts, { signal });
+  return { drill: facts, folder };
+}
+
+/** Returns the folder's path when it is to be kept. */
+async function inFolder(
+  options: DrillOptions,
+  plan: RestorePlan<BackupDocument>,
+  facts: Facts,
+): Promise<string | undefined> {
+  const { backup, wal } = plan;
+  const major = Number.parseInt(backup.pgVersion, 10);
+  const binaries = await findBinaries(major, options.binDir, options.env["PATH"]);
+  const folder = await makeDrillFolder(options.scratchDir, backup.bytes + wal.bytes, options.owner);
+  try {
+    await restoreInto(options, folder, plan, facts);
+    await recoverAndCheck(options, { folder, binaries, backup }, facts);
+    return options.keep ? folder.path : undefined;
+  } finally {
+    if (!options.keep) await folder.remove();
+  }
+}
+
+async function restoreInto(
+  options: DrillOptions,
+  folder: DrillFolder,
+  plan: RestorePlan<BackupDocument>,
+  facts: Facts,
+): Promise<void> {
+  const { archive, owner, restoreCommand, jobs, progress, log, now, signal, target } = options;
+  const begunMs = performance.now();
+  const { backup } = plan;
+  const restored = await restore({
+    ...{ archive, owner, restoreCommand, jobs, progress, log, signal },
+    backupId: backup.id,
+    // Only a server that has left recovery can be asked everything.
+    target: { ...target, action: "promote" },
+    targetDir: folder.dataDir,
+    tablespaceMapping: new Map(backup.tablespaces.map(({ oid }) => [String(oid), folder.tablespace(oid)])),
+    delta: false,
+    standby: undefined,
+    now: now(),
+  });
+  const { landing, timeline } = restored.plan;
+  facts.timeline = timeline;
+  facts.promisedLsn = landing.lsn;
+  facts.lastCommitAt = landing.commitTime === undefined ? undefined : formatPgTime(landing.commitTime);
+  facts.restoreSeconds = secondsSince(begunMs);
+}
+
+async function recoverAndCheck(
+  options: DrillOptions,
+  scene: { readonly folder: DrillFolder; readonly binaries: DrillBinaries; readonly backup: BackupDocument },
+  facts: Facts,
+): Promise<void> {
+  const { owner, superuser: user, preload, env, signal, progress, queries } = options;
+  const { folder, binaries, backup } = scene;
+  const control = parseControlFile(await readFile(join(folder.dataDir, CONTROL_FILE)));
+  const checks: DrillCheck[] = [];
+  const begunMs = performance.now();
+  progress.detail("recovering");
+  await using server = await DrillServer.start({ binaries, folder, control, owner, user, preload, env, signal });
+  const asked = await recoveredAnswer(server, options, begunMs);
+  facts.recoverySeconds = secondsSince(begunMs);
+  checks.push(await judged(server, folder, asked, facts));
+  facts.checks = checks;
+  if (asked === undefined) return;
+  for (const query of queries) {
+    progress.detail(`asking ${query.slice(0, 60)}`);
+    checks.push(await checkQuery(server, query, signal));
+  }
+  const tools = { binaries, owner, signal };
+  if (options.structures) {
+    progress.detail("checking structures");
+    checks.push(await checkStructures(server, tools));
+  }
+  const stopped = await server.stop();
+  if (!options.pages) return;
+  progress.detail("checking page checksums");
+  if (!backup.dataChecksums) checks.push(skipped("checksums", "the cluster has no data checksums"));
+  else if (!stopped)
+    checks.push(skipped("checksums", `the server did not stop in order: ${(await server.complaint()).text}`));
+  else checks.push(await checkPages(folder.dataDir, tools));
+}
+
+/** The columns of SERVER_QUERY; undefined when recovery did not come to its end. */
+async function recoveredAnswer(
+  server: DrillServer,
+  { progress, signal }: DrillOptions,
+  begunMs: number,
+): Promise<readonly (string | null)[] | undefined> {
+  const connection = await server.recovered(() =>
+    progress.detail(`recovering for ${Math.floor(secondsSince(begunMs))} s`),
+  );
+  if (connection === undefined) return undefined;
+  await using open = connection;
+  const { rows } = await open.query<Record<string, string | null>>(SERVER_QUERY, [], { signal });
+  return Object.values(rows[0] ?? {});
+}
+
+async function judged(
+  server: DrillServer,
+  folder: DrillFolder,
+  answer: readonly (string | null)[] | undefined,
+  facts: Facts,
+): Promise<DrillCheck> {
+  const evidence = await gatherEvidence(folder.dataDir, answer === undefined ? undefined : parseServerAnswer(answer));
+  const verdict = judgeRestore(evidence);
+  facts.reachedLsn = verdict.reachedLsn === undefined ? undefined : (parseLsn(verdict.reachedLsn) satisfies Lsn);
+  const name = "recovered";
+  if (answer !== undefined) return { name, outcome: verdict.ok ? "passed" : "failed", message: verdict.message };
+  const { text, code } = await server.complaint();
+  const message = `the server ended before its recovery did: ${text}`;
+  // Its restore_command could not reach the store, or was not let in: that says nothing about the archive.
+  if (code !== undefined && isErrorCode(code) && !OF_THE_ARCHIVE.includes(code)) throw new SeawallError(code, message);
+  return { name, outcome: "failed", message };
+}
+
+function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERROR_KINDS, text);
+}
+
+function skipped(name: string, message: string): DrillCheck {
+  return { name, outcome: "skipped", message };
+}
+
+function secondsSince(begunMs: number): number {
+  return Math.round(performance.now() - begunMs) / 1000;
+}
