@@ -32,7 +32,7 @@ export async function run(context: CommandContext): Promise<number> {
       id: backupIdOf(startedAt, randomBytes(4).readUInt32LE()),
       binDir: settings.pgBin === undefined ? undefined : resolve(settings.pgBin),
       scratchDir: resolve(settings.scratchDir ?? tmpdir()),
-      ...{ superuser: settings.superuser, preload: settings.preload, keep: settings.keep },
+      ...{ superuser: settings.superuser, preload: settings.preload ?? "", keep: settings.keep },
       ...{ structures: settings.amcheck, pages: settings.checksums },
       restoreCommand: fetchCommand(context),
       queries: settings.sql?.split("\n") ?? [],

@@ -26,7 +26,6 @@ export const DRILL_OPTIONS = {
   preload: option(text("libraries"), {
     name: "preload",
     commands: DRILL,
-    default: "",
     help: "shared_preload_libraries of the drill's server; none by default",
     more: "For libraries without which the cluster's WAL or types cannot be read.",
   }),

@@ -127,7 +127,7 @@ export const RESTORE_OPTIONS = {
   owner: option(text("user[:group]"), {
     name: "owner",
     commands: RECOVERY,
-    help: "for root: who shall own the files; the owner of the directory by default",
+    help: "for root: who shall own the files; the owner of the directory by default, for a drill postgres",
   }),
   jobs: option(integer({ min: 1, max: 32 }), {
     name: "jobs",
