@@ -6,6 +6,8 @@
  *     prefetcher         process ID of the prefetcher; touched while it lives
  *     asked              the segment that wal-fetch last served by itself
  *     ready-<pid>-<…>/   the prefetcher's own: <segment> complete and verified, <segment>.part on its way: worth waiting for
+ *         <file>.want.<pid>      that shell waits for it; removed when answered
+ *         <file>.gone.<pid>      the answer to it, when the archive ends before that file
  *     target-<pid>       what a wal-fetch is writing
  *
  * Nothing here is ever the record: whoever finds something odd removes it. `bin/seawall-wal-fetch` reads `session`.
@@ -156,6 +158,12 @@ export class PrefetchFolder {
   }
 }
 
+/** A file that recovery asks for: the process that asks is told, and nobody else. */
+export interface Want {
+  readonly file: string;
+  readonly asker: string;
+}
+
 /** The prefetcher's side: its own folder of waiting segments. */
 export class ReadySegments {
   readonly #root: string;
@@ -186,9 +194,21 @@ export class ReadySegments {
     return readFile(join(this.#root, "asked"), "utf8").catch(() => undefined);
   }
 
-  /** Names of the segments that wait. */
-  async names(): Promise<string[]> {
-    return (await namesIn(join(this.#root, this.#own))).filter((name) => /^[0-9A-F]{24}$/.test(name));
+  /** Names of the segments that wait, and who waits for what is not there. */
+  async look(): Promise<{ readonly ready: ReadonlySet<string>; readonly wants: readonly Want[] }> {
+    const names = await namesIn(join(this.#root, this.#own));
+    const wants = names.flatMap((name) => {
+      const [, file, asker] = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)\.want\.(\d+)$/.exec(name) ?? [];
+      return file === undefined || asker === undefined ? [] : [{ file, asker }];
+    });
+    return { ready: new Set(names.filter((name) => /^[0-9A-F]{24}$/.test(name))), wants };
+  }
+
+  /** What is wanted waits by now, or the archive ends before it, or wal-fetch has to say what is the matter. */
+  async answer({ file, asker }: Want, answer: "waits" | "gone" | "unknown"): Promise<void> {
+    const path = join(this.#root, this.#own, file);
+    if (answer === "gone") await writeFile(`${path}.gone.${asker}`, "");
+    await rm(`${path}.want.${asker}`, { force: true });
   }
 
   /** It is on its way: recovery waits for it instead of fetching it too. Ends with `add` or `giveUp`. */

@@ -13,10 +13,10 @@ import { segmentName } from "../archive/keys.ts";
 import type { Store } from "../store/store.ts";
 import type { SegmentNumber } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
-import { PrefetchFolder, type ReadySegments, type Session } from "./prefetch-folder.ts";
+import { PrefetchFolder, type ReadySegments, type Session, type Want } from "./prefetch-folder.ts";
 import { fetchesAtOnce, planPrefetch, type Position, positionAfter, segmentsWithin } from "./prefetch-plan.ts";
 import { isRecovering, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
-import { readSealed } from "./wal-fetch.ts";
+import { findWal, readSealed } from "./wal-fetch.ts";
 
 export interface PrefetchOptions {
   readonly store: Store;
@@ -38,6 +38,8 @@ const IDLE_POLL_MS = 100;
 const BUSY_FOR_MS = 2_000;
 /** How often it is looked whether there is still a recovery. */
 const LIFE_MS = 1_000;
+/** Longer the script does not wait for an answer; wal-fetch has the patience that an outage needs. */
+const ANSWER_MS_MAX = 1_000;
 /** After a failure: the store has been tried again for long already, a full disk needs time. */
 const PAUSE_MS = 2_000;
 
@@ -72,6 +74,7 @@ class Prefetcher {
   readonly #spares: Uint8Array<ArrayBuffer>[] = [];
   #position: Position;
   #missing: SegmentNumber | undefined;
+  #wants: readonly Want[] = [];
   #asked: string | undefined;
   #movedMs = performance.now();
   #pausedUntilMs = 0;
@@ -101,6 +104,7 @@ class Prefetcher {
       }
       await this.#look();
       await this.#act(nowMs);
+      for (const want of this.#wants) await this.#answer(want);
       await this.#rest();
     }
   }
@@ -114,7 +118,8 @@ class Prefetcher {
   async #look(): Promise<void> {
     // What is added while we look is not there yet, and not taken either.
     const waiting = [...this.#waiting];
-    const there = new Set(await this.#ready.names());
+    const { ready: there, wants } = await this.#ready.look();
+    this.#wants = wants;
     const taken: SegmentNumber[] = [];
     for (const [name, segment] of waiting) {
       if (there.has(name)) continue;
@@ -128,7 +133,10 @@ class Prefetcher {
       const place = parseWalFileName(asked ?? "", this.#archive.identity.segmentSize);
       if (place?.kind === "segment") position = place;
     }
-    if (position === this.#position) return;
+    if (position !== this.#position) this.#movedTo(position);
+  }
+
+  #movedTo(position: Position): void {
     this.#position = position;
     this.#movedMs = performance.now();
     this.#missing = undefined;
@@ -151,6 +159,37 @@ class Prefetcher {
         this.#fetch(name, fetch).finally(() => this.#fetching.delete(name)),
       );
     }
+  }
+
+  /**
+   * What recovery asks for and does not wait: as wal-fetch would answer, but for what that alone may say or give. A tail is
+   * true only now and must not lie about; an error is the server's log's.
+   */
+  async #answer(want: Want): Promise<void> {
+    const { file } = want;
+    const { segmentSize } = this.#archive.identity;
+    let answer: "waits" | "gone" | "unknown" = "unknown";
+    try {
+      const place = parseWalFileName(file, segmentSize);
+      const fetching = this.#fetching.get(file);
+      if (fetching !== undefined) await fetching;
+      if (this.#waiting.has(file)) answer = "waits";
+      else {
+        const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
+        const found = await findWal(this.#archive, file, { signal });
+        if (found === undefined) answer = "gone";
+        else if (found.from === "segment" && place?.kind === "segment") {
+          // Given is what lies before it; this one must not be taken for passed.
+          this.#movedTo({ ...place, segment: (place.segment - 1) as SegmentNumber });
+          await this.#ready.add(file, found.content);
+          this.#waiting.set(file, place.segment);
+          answer = "waits";
+        }
+      }
+    } catch {
+      answer = "unknown";
+    }
+    await this.#ready.answer(want, answer).catch(() => undefined);
   }
 
   #plan(): ReturnType<typeof planPrefetch> {

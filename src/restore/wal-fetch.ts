@@ -32,7 +32,7 @@ export type Fetched =
   /** The store is healthy and the archive ends before this file. */
   | { readonly kind: "beyond-tip" };
 
-interface Content {
+export interface Content {
   readonly from: (Fetched & { kind: "fetched" })["from"];
   readonly content: Uint8Array;
 }
@@ -64,7 +64,7 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const archive = await openArchive(store, cluster, { signal });
   if (server !== undefined) await refuseForeignArchive(server.run, archive.identity.systemIdentifier);
   const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
-  const found = await find(archive, fileName, { signal });
+  const found = await findWal(archive, fileName, { signal });
   if (found === undefined) return { kind: "beyond-tip" };
   if (server === undefined) await writeWhole(targetPath, found.content);
   else await give(server, targetPath, found.content);
@@ -108,7 +108,12 @@ async function sealedNext(archive: Archive, fileName: string, options: RequestOp
   }
 }
 
-async function find(archive: Archive, fileName: string, options: RequestOptions): Promise<Content | undefined> {
+/** By its name as in pg_wal; undefined when the healthy store has nothing and the archive ends before it. */
+export async function findWal(
+  archive: Archive,
+  fileName: string,
+  options: RequestOptions,
+): Promise<Content | undefined> {
   const { segmentSize } = archive.identity;
   const name = parseWalFileName(fileName, segmentSize);
   switch (name?.kind) {

@@ -37,6 +37,8 @@ beforeEach(async () => {
   chmodSync(join(dir, "node"), 0o755);
   ready = await claim();
   await ready.add(NAME, Buffer.from("verified"));
+  // Nobody answers here unless a test says so, and nobody waits.
+  sleepDoes("exit 1");
 });
 afterEach(() => removeTree(dir));
 
@@ -91,6 +93,50 @@ test.each(SHELLS)("%s waits for one that is on its way", (shell) => {
   sleepDoes(`mv ${path}.part ${path}`);
   expect(ask({ shell, file: nameOf(4) })).toEqual({ status: 0, asked: false, stderr: "" });
   expect(readFileSync(join(dir, "pg_wal", "RECOVERYXLOG"), "utf8")).toBe("half");
+});
+
+describe("what is neither there nor on its way", () => {
+  const file = nameOf(4);
+  /** In the midst of waiting: answers every question as the prefetcher would. */
+  const answers = (does: string): void =>
+    sleepDoes(`cd ${join(dir, "pg_wal", ".seawall")}/ready-* || exit 1\nfor want in *.want.*; do\n${does}\ndone`);
+  const leftOver = () =>
+    readdirSync(join(dir, "pg_wal", ".seawall"), { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.includes(".want."),
+    );
+
+  test.each(SHELLS)("%s asks the prefetcher for, and believes that the archive ends before it", (shell) => {
+    answers('mv "$want" "${want%.want.*}.gone.${want##*.}"');
+    for (const [name, target] of [
+      [file, "pg_wal/RECOVERYXLOG"],
+      ["00000002.history", "pg_wal/RECOVERYHISTORY"],
+    ] as const) {
+      expect(ask({ shell, file: name, target })).toEqual({ status: 1, asked: false, stderr: "" });
+      expect(existsSync(join(dir, target))).toBe(false);
+    }
+  });
+
+  test.each(SHELLS)("%s takes when it is there then", (shell) => {
+    answers('echo late >"${want%.want.*}"; rm "$want"');
+    expect(ask({ shell, file })).toEqual({ status: 0, asked: false, stderr: "" });
+    expect(readFileSync(join(dir, "pg_wal", "RECOVERYXLOG"), "utf8")).toBe("late\n");
+  });
+
+  const others: { title: string; change: () => void }[] = [
+    { title: "the prefetcher leaves it to the program", change: () => answers('rm "$want"') },
+    { title: "the answer is to another question", change: () => answers('touch "${want%.want.*}.gone.1"; rm "$want"') },
+    {
+      title: "the answer is about another file",
+      change: () => answers(`touch ${nameOf(5)}.gone."\${want##*.}"; rm "$want"`),
+    },
+    { title: "there is no answer for long", change: () => sleepDoes("exit 0") },
+    { title: "the folder is gone", change: () => removeTree(join(dir, "pg_wal", ".seawall", onItsWay())) },
+  ];
+  test.each(others)("is asked of the program when $title", ({ change }) => {
+    change();
+    expect(ask({ file })).toMatchObject({ asked: true, status: 1, stderr: "" });
+    expect(leftOver()).toEqual([]);
+  });
 });
 
 /** Half of segment 4 is there; returns the folder of waiting segments. */

@@ -7,12 +7,14 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
+import { putChunk } from "../../src/archive/wal-objects.ts";
+import { encodeObject } from "../../src/codec/object.ts";
 import { PrefetchFolder, type Session } from "../../src/restore/prefetch-folder.ts";
 import { planPrefetch, positionAfter, segmentsWithin } from "../../src/restore/prefetch-plan.ts";
 import { type PrefetchOptions, runPrefetcher } from "../../src/restore/prefetch.ts";
 import type { ServerRun } from "../../src/restore/server-run.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
-import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
+import { addBytes, type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { nameOf, recoveringServer, seal, SEGMENT_SIZE, segmentContent, smallArchive } from "./recovering.ts";
@@ -166,6 +168,57 @@ describe("the prefetcher", () => {
     expect(await take(4)).toBe(false);
     expect(await take(4, 2)).toBe(true);
     expect(readFileSync(target()).equals(segmentContent(4, 2))).toBe(true);
+  });
+
+  describe("asked for what neither waits nor is on its way", () => {
+    const wanted = async (file: string): Promise<string[]> => {
+      const own = readdirSync(root()).find((name) => name.startsWith("ready-")) ?? "";
+      const want = join(root(), own, `${file}.want.77`);
+      writeFileSync(want, "");
+      await expect.poll(() => existsSync(want)).toBe(false);
+      return waiting().filter((name) => name.startsWith(file));
+    };
+    const begun = async (): Promise<void> => {
+      await sealUpTo(3);
+      start();
+      await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+    };
+
+    test("says to the asker that the archive ends before it; anew each time", async () => {
+      await begun();
+      expect(await wanted(nameOf(4))).toEqual([`${nameOf(4)}.gone.77`]);
+      expect(await wanted("00000002.history")).toEqual(["00000002.history.gone.77"]);
+      rmSync(join(root(), readdirSync(root()).find((name) => name.startsWith("ready-")) ?? "", `${nameOf(4)}.gone.77`));
+      await seal(archive, 4);
+      expect(await wanted(nameOf(4))).toEqual([nameOf(4)]);
+      expect(await take(4)).toBe(true);
+      expect(readFileSync(target()).equals(segmentContent(4))).toBe(true);
+    });
+
+    test("goes on from there", async () => {
+      await begun();
+      for (const segment of [7, 8, 9]) await seal(archive, segment);
+      expect(await wanted(nameOf(7))).toEqual([nameOf(7)]);
+      await expect.poll(waiting).toEqual([7, 8, 9].map((segment) => nameOf(segment)));
+    });
+
+    test("leaves a gap, a tail and an outage to wal-fetch, which says what is the matter or looks once more", async () => {
+      await begun();
+      await seal(archive, 6);
+      expect(await wanted(nameOf(5))).toEqual([]);
+      const place = { timeline: timelineOf(1), segment: 7 as SegmentNumber, segmentSize: SEGMENT_SIZE };
+      const startLsn = segmentStart(place.segment, SEGMENT_SIZE);
+      const endLsn = addBytes(startLsn, 4096);
+      const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
+      const facts = { startLsn, endLsn, verifiedLsn: endLsn };
+      await putChunk(archive, place, 0, segmentContent(7).subarray(0, 4096), facts, { encoder, confirm: false });
+      expect(await wanted(nameOf(7))).toEqual([]);
+      store.failpoint({ operation: ["get", "head", "list"], fault: "fail-before", times: Infinity });
+      expect(await wanted(nameOf(8))).toEqual([]);
+      store.heal();
+      store.failpoint({ operation: ["get", "head", "list"], fault: "stall", times: Infinity });
+      expect(await wanted(nameOf(8))).toEqual([]);
+    });
   });
 
   test("a server that asks again for an earlier segment is followed back", async () => {
