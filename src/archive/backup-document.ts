@@ -215,3 +215,8 @@ export function decodeBackupFile(line: string, where: string): BackupFile {
     ...(fields.raw("checksum") === undefined ? {} : { checksum: fields.text("checksum", /^[A-Z0-9]+:[0-9a-f]+$/) }),
   };
 }
+
+/** The path that an entry of a part has in the data directory: a tablespace's tar is relative to the tablespace. */
+export function pathOfEntry(tablespace: number | null, entry: string): string {
+  return tablespace === null ? entry : `pg_tblspc/${tablespace}/${entry}`;
+}

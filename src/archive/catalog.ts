@@ -4,12 +4,14 @@
  */
 import { isAbort, SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
+import { segmentOf } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import type { Archive } from "./archive.ts";
 import type { BackupDocument } from "./backup-document.ts";
 import { type BackupListing, listBackups } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
 import { findOpenHole } from "./hole.ts";
+import { segmentKey } from "./keys.ts";
 import { listPins, type Pin } from "./pins.ts";
 import { findTip, type Tip } from "./tip.ts";
 import { commitTimesIn, verifiedEnd } from "./wal-ends.ts";
@@ -40,6 +42,9 @@ export interface Catalog {
 
 /** So many segments without a commit are passed on the way back to one. */
 const LOOK_BACK_MAX = 64;
+/** The last ones, where WAL comes in. */
+const HOLES_LOOKED_AT = 64;
+const LISTINGS_MAX = 3;
 /** So many damaged items are passed on the way back to one that can be read. */
 const DAMAGED_MAX = 8;
 /** Memory for segments that have to be read because they do not say when they were committed. */
@@ -56,10 +61,9 @@ export async function readCatalog(archive: Archive, options: InventoryOptions = 
   const request = { signal: options.signal };
   const { backups, leftovers, damaged: damagedBackups } = await listBackups(archive, request);
   const pins = await listPins(archive, request);
-  const inventory = await readInventory(archive, options);
+  const { inventory, complete } = await readSettled(archive, backups, options);
   const damaged = [...inventory.damaged];
   const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
-  const complete = pathsOf(inventory, backups, archive.identity.segmentSize);
   const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
   const ends = await readEnds(archive, { paths, backups, note }, request);
   let tip: Tip | undefined;
@@ -74,6 +78,26 @@ export async function readCatalog(archive: Archive, options: InventoryOptions = 
     gaps: gapsOf(inventory, paths),
     damaged,
   };
+}
+
+/** A listing takes a while, and segments are sealed meanwhile: what is seen behind one that came too late is no hole. */
+async function readSettled(
+  archive: Archive,
+  backups: readonly BackupDocument[],
+  options: InventoryOptions,
+): Promise<{ readonly inventory: WalInventory; readonly complete: readonly WalPath[] }> {
+  const { segmentSize } = archive.identity;
+  for (let listing = 1; ; listing++) {
+    const inventory = await readInventory(archive, options);
+    const complete = pathsOf(inventory, backups, segmentSize);
+    const holes = gapsOf(inventory, complete).filter(({ isRecorded }) => !isRecorded);
+    const appeared = await mapBounded(holes.slice(-HOLES_LOOKED_AT), ENDS_IN_FLIGHT, async ({ timeline, fromLsn }) => {
+      const place = { timeline, segment: segmentOf(fromLsn, segmentSize), segmentSize };
+      const found = await archive.store.head(segmentKey(archive.cluster, place), { signal: options.signal });
+      return found !== undefined;
+    });
+    if (!appeared.includes(true) || listing === LISTINGS_MAX) return { inventory, complete };
+  }
 }
 
 /** What lies behind WAL that was on its way when the receiver ended was never acknowledged: the path ends before it. */

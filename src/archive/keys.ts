@@ -165,6 +165,15 @@ export function backupIdOf(at: Date, random: number): string {
   return `${stamp}-${(random >>> 0).toString(16).padStart(8, "0")}`;
 }
 
+/** What an earlier verification found; `name` sorts by time. */
+export function verifyKey(cluster: string, name: string): string {
+  return `${verifyPrefix(cluster)}${name}.json`;
+}
+
+export function verifyPrefix(cluster: string): string {
+  return `${cluster}/verify/`;
+}
+
 export function backupsPrefix(cluster: string): string {
   return `${cluster}/backups/`;
 }

@@ -4,24 +4,14 @@
  */
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { type SegmentNumber, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import type { SegmentNumber, TimelineId } from "../wal/lsn.ts";
 import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { type Gap, decodeGap } from "./documents.ts";
-import {
-  type ChunkPlace,
-  gapsPrefix,
-  historyKey,
-  parseChunkKey,
-  parseWalKey,
-  partialKey,
-  segmentKey,
-  tailsPrefix,
-  timelinePrefix,
-  walPrefix,
-} from "./keys.ts";
+import { type ChunkPlace, gapsPrefix, historyKey, parseChunkKey, parseWalKey, tailsPrefix, walPrefix } from "./keys.ts";
 import { coverChunks } from "./tail.ts";
+import { type WalFolder, type WalkOptions, walkWal } from "./wal-folders.ts";
 import { readHistory } from "./wal-objects.ts";
 
 /** Sealed segments `first` to `last` of a timeline, none missing. */
@@ -65,36 +55,14 @@ export interface WalInventory {
   readonly damaged: readonly { readonly key: string; readonly error: SeawallError }[];
 }
 
-/** An object of one segment, as listed. */
-export interface ListedWal {
-  readonly segment: SegmentNumber;
-  readonly bytes: number;
-  readonly modifiedAtMs: number;
-}
-
-/** One folder of segments: 4 GiB of WAL, whatever the size of a segment. */
-export interface WalFolder {
-  readonly timeline: TimelineId;
-  /** Its key prefix. */
-  readonly prefix: string;
-  /** Ascending. */
-  readonly segments: readonly ListedWal[];
-  readonly partials: readonly ListedWal[];
-}
-
-export interface InventoryOptions extends RequestOptions {
-  /** Lists under way at once; each holds one page of the store's listing and one folder. */
-  readonly listsInFlight?: number | undefined;
+export interface InventoryOptions extends WalkOptions {
+  /** Called with every folder as it is listed, in no order. */
+  readonly onFolder?: ((folder: WalFolder) => void) | undefined;
   /** Told how many segments have been seen, as often as there is news. */
   readonly onSegments?: ((segments: number) => void) | undefined;
 }
 
-const LISTS_IN_FLIGHT = 16;
 const READS_IN_FLIGHT = 8;
-/** Keys that one walk through neighbouring folders is meant to pass: some pages of a bucket's listing, so few are read in vain. */
-const KEYS_PER_WALK = 8192;
-/** WAL in a folder of segments (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
-const FOLDER_BYTES = 2 ** 32;
 /** What an unreadable document is, as opposed to a store that does not answer. */
 const DAMAGE: readonly string[] = ["object-corrupt", "archive-version", "timeline-history"];
 
@@ -113,6 +81,7 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
     archive,
     (folder) => {
       const { timeline } = folder;
+      options.onFolder?.(folder);
       runs.push(...runsOf(folder));
       partials.push(...folder.partials.map(({ segment }) => ({ timeline, segment })));
       segments += folder.segments.length;
@@ -135,87 +104,6 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
     storedBytes,
     damaged: [...histories.damaged, ...gaps.damaged],
   };
-}
-
-/**
- * Lists every folder of segments and hands each to `visit`; several are visited at the same time, in no order, and a list
- * is not read on before its visit has ended. Resolves with the timelines that have a folder.
- */
-export async function walkWal(
-  archive: Archive,
-  visit: (folder: WalFolder) => void | Promise<void>,
-  options: InventoryOptions = {},
-): Promise<TimelineId[]> {
-  const { listsInFlight = LISTS_IN_FLIGHT, signal } = options;
-  const timelines = await listTimelineFolders(archive, { signal });
-  const perTimeline = await mapBounded(timelines, READS_IN_FLIGHT, async (timeline) => {
-    const prefix = timelinePrefix(archive.cluster, timeline);
-    return { timeline, folders: await archive.store.listPrefixes(prefix, { signal }) };
-  });
-  const foldersPerWalk = Math.max(1, Math.floor((KEYS_PER_WALK * archive.identity.segmentSize) / FOLDER_BYTES));
-  const walks = perTimeline.flatMap(({ timeline, folders }) => {
-    const starts = Array.from({ length: Math.ceil(folders.length / foldersPerWalk) }, (_, i) => i * foldersPerWalk);
-    return starts.map((start) => ({ timeline, folders: folders.slice(start, start + foldersPerWalk) }));
-  });
-  await mapBounded(walks, listsInFlight, ({ timeline, folders }) =>
-    walkFolders(archive, timeline, folders, visit, { signal }),
-  );
-  return timelines;
-}
-
-async function listTimelineFolders(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
-  const prefix = walPrefix(archive.cluster);
-  const folders = await archive.store.listPrefixes(prefix, options);
-  const names = folders.map((folder) => folder.slice(prefix.length, -1));
-  return names
-    .filter((name) => /^[0-9A-F]{8}$/.test(name) && name !== "00000000")
-    .map((name) => timelineOf(Number.parseInt(name, 16)));
-}
-
-/** One listing through neighbouring folders, which are ascending. */
-async function walkFolders(
-  archive: Archive,
-  timeline: TimelineId,
-  folders: readonly string[],
-  visit: (folder: WalFolder) => void | Promise<void>,
-  options: RequestOptions,
-): Promise<void> {
-  const { store, cluster } = archive;
-  const [first] = folders;
-  const end = folders.at(-1);
-  if (first === undefined || end === undefined) return;
-  const root = timelinePrefix(cluster, timeline);
-  let open: { prefix: string; segments: ListedWal[]; partials: ListedWal[] } | undefined;
-  for await (const object of store.list(root, { ...options, startAfter: first })) {
-    const { key } = object;
-    const slash = key.indexOf("/", root.length);
-    if (slash < 0) continue;
-    const prefix = key.slice(0, slash + 1);
-    if (prefix > end) break;
-    if (open?.prefix !== prefix) {
-      if (open !== undefined) await visit({ timeline, ...open });
-      open = { prefix, segments: [], partials: [] };
-    }
-    const found = parseOwnKey(archive, timeline, key);
-    if (found === undefined) continue;
-    const listed = { segment: found.segment, bytes: object.bytes, modifiedAtMs: object.modifiedAt.getTime() };
-    (found.kind === "segment" ? open.segments : open.partials).push(listed);
-  }
-  if (open !== undefined) await visit({ timeline, ...open });
-}
-
-/** Undefined for what is not a segment or a partial at the very key where a restore would look for it. */
-function parseOwnKey(
-  { cluster, identity }: Archive,
-  timeline: TimelineId,
-  key: string,
-): { readonly kind: "segment" | "partial"; readonly segment: SegmentNumber } | undefined {
-  const { segmentSize } = identity;
-  const found = parseWalKey(key, segmentSize);
-  if (found === undefined || found.kind === "history" || found.timeline !== timeline) return undefined;
-  const place = { timeline, segment: found.segment, segmentSize };
-  const own = found.kind === "segment" ? segmentKey(cluster, place) : partialKey(cluster, place);
-  return own === key ? found : undefined;
 }
 
 /** Segments next to one another become a run. Pure. */

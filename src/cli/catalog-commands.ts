@@ -55,4 +55,30 @@ export const CATALOG_COMMANDS = {
     unexpectedExit: EXIT.operational,
     load: () => import("./show.ts"),
   },
+  verify: {
+    summary: "is everything there, unbroken, unchanged",
+    description:
+      "Looks at all WAL from the oldest base backup to the tip, and at every base backup: whether anything is missing, has another size than was stored, " +
+      "belongs to another cluster or says something else of itself than its name does. It reads the front of each WAL object, and lists the parts of backups. " +
+      "With --deep it reads everything: checksums, every record of the WAL from end to end, every file of every backup against the server's manifest.\n\n" +
+      "What was verified is remembered in the store and not looked at again as long as nobody touches it; --full looks at everything. " +
+      "An interrupted run goes on where it was. Damage is named with what it means: which backups cannot be restored, and how far others reach.",
+    args: [],
+    examples: [
+      { line: "seawall verify --store file:///backup", does: "what is new since the last time" },
+      { line: "seawall verify --config /etc/seawall.yaml --deep", does: "inside, too" },
+      { line: "seawall verify --config /etc/seawall.yaml --deep --full", does: "as if for the first time" },
+      { line: "seawall verify --config /etc/seawall.yaml --json | jq '.problems[]'", does: "for a script" },
+    ],
+    exits: [
+      [EXIT.done, "everything is there and unbroken"],
+      [EXIT.no, "there are problems; or there is no archive"],
+      USAGE,
+      OPERATIONAL,
+      STORE,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./verify.ts"),
+  },
 } as const satisfies Record<string, CommandSpec>;

@@ -28,6 +28,13 @@ export function startChecksum(algorithm: ChecksumAlgorithm): FileChecksum {
   return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
 }
 
+/** Undefined for a file without a checksum that we know how to make. */
+export function checksumFor(entry: { readonly checksum?: string | undefined }): FileChecksum | undefined {
+  const name = entry.checksum?.split(":")[0];
+  const algorithm = CHECKSUM_ALGORITHMS.find((known) => known === name);
+  return algorithm === undefined ? undefined : startChecksum(algorithm);
+}
+
 function littleEndianHex(value: number): string {
   const bytes = Buffer.allocUnsafe(4);
   bytes.writeUInt32LE(value >>> 0);

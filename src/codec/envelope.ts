@@ -27,12 +27,24 @@ export interface Envelope {
   readonly meta: EnvelopeMeta;
   /** Where the content's zstd frame starts in the stored object. */
   readonly contentOffset: number;
+  /** Length of that frame, to the object's end; undefined in objects of a Seawall that did not say it. */
+  readonly contentBytes: number | undefined;
 }
 
-/** The skippable frame for these facts. Throws `internal` when they do not fit. */
+/** The content's length stands at the front of the JSON, always eight digits: it is known last. */
+const CONTENT_BYTES_KEY = '{"content":"';
+const CONTENT_BYTES_DIGITS = 8;
+
+/** The skippable frame for these facts, but for the content's length (`sealEnvelope`). Throws `internal` when they do not fit. */
 export function encodeEnvelope(rawBytes: number, rawCrc32c: number, meta: EnvelopeMeta): Uint8Array {
   const json = Buffer.from(
-    JSON.stringify({ seawall: 1, bytes: rawBytes, crc32c: rawCrc32c.toString(16).padStart(8, "0"), ...meta }),
+    JSON.stringify({
+      content: "0".repeat(CONTENT_BYTES_DIGITS),
+      seawall: 1,
+      bytes: rawBytes,
+      crc32c: rawCrc32c.toString(16).padStart(8, "0"),
+      ...meta,
+    }),
   );
   if (HEADER_BYTES + json.length > ENVELOPE_BYTES_MAX) {
     throw new SeawallError("internal", `envelope of ${json.length} bytes is too large`);
@@ -43,6 +55,14 @@ export function encodeEnvelope(rawBytes: number, rawCrc32c: number, meta: Envelo
   frame.writeUInt32LE(crc32c(json), 8);
   json.copy(frame, HEADER_BYTES);
   return frame;
+}
+
+/** Writes the length of the content's zstd frame into an envelope, in place. */
+export function sealEnvelope(envelope: Uint8Array, contentBytes: number): void {
+  const frame = Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength);
+  const digits = contentBytes.toString(16).padStart(CONTENT_BYTES_DIGITS, "0");
+  frame.write(digits, HEADER_BYTES + CONTENT_BYTES_KEY.length, "latin1");
+  frame.writeUInt32LE(crc32c(frame.subarray(HEADER_BYTES)), 8);
 }
 
 /**
@@ -67,7 +87,7 @@ export function decodeEnvelope(stored: Uint8Array, key: string): Envelope {
     throw corrupt("its envelope is not JSON", cause);
   }
   if (typeof document !== "object" || document === null) throw corrupt("its envelope is not an object");
-  const { seawall, bytes, crc32c: checksum, ...meta } = document as Record<string, unknown>;
+  const { seawall, content, bytes, crc32c: checksum, ...meta } = document as Record<string, unknown>;
   if (seawall !== 1) throw new SeawallError("archive-version", `${key}: envelope version ${JSON.stringify(seawall)}`);
   if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes < 0) throw corrupt("envelope without a size");
   if (typeof checksum !== "string" || !/^[0-9a-f]{8}$/.test(checksum)) throw corrupt("envelope without a CRC-32C");
@@ -76,5 +96,7 @@ export function decodeEnvelope(stored: Uint8Array, key: string): Envelope {
     rawCrc32c: Number.parseInt(checksum, 16),
     meta,
     contentOffset: HEADER_BYTES + length,
+    contentBytes:
+      typeof content === "string" && /^[0-9a-f]{8}$/.test(content) ? Number.parseInt(content, 16) : undefined,
   };
 }

@@ -5,7 +5,14 @@
 import { crc32c } from "@node-rs/crc32";
 import binding from "zstd-napi/binding.js";
 import { SeawallError } from "../errors.ts";
-import { ENVELOPE_BYTES_MAX, type Envelope, type EnvelopeMeta, decodeEnvelope, encodeEnvelope } from "./envelope.ts";
+import {
+  ENVELOPE_BYTES_MAX,
+  type Envelope,
+  type EnvelopeMeta,
+  decodeEnvelope,
+  encodeEnvelope,
+  sealEnvelope,
+} from "./envelope.ts";
 
 export interface EncodedObject {
   /** The object as it is to be stored: envelope and content. */
@@ -46,8 +53,9 @@ export function encodedBytesMax(rawBytes: number): number {
 export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
-  target.set(envelope);
   const length = contextFor(level).compress2(target.subarray(envelope.byteLength), raw);
+  sealEnvelope(envelope, length);
+  target.set(envelope);
   const stored = target.subarray(0, envelope.byteLength + length);
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
 }
@@ -60,6 +68,7 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number)
   const target = scratch.byteLength >= bound ? scratch : new Uint8Array(bound);
   if (bound <= SCRATCH_KEPT_BYTES_MAX) scratch = target;
   const length = contextFor(level).compress2(target, raw);
+  sealEnvelope(envelope, length);
   const stored = new Uint8Array(envelope.byteLength + length);
   stored.set(envelope);
   stored.set(target.subarray(0, length), envelope.byteLength);
@@ -140,6 +149,10 @@ export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number
 
 function boundedEnvelope(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
   const envelope = decodeEnvelope(stored, key);
+  const { contentOffset, contentBytes } = envelope;
+  if (contentBytes !== undefined && contentOffset + contentBytes !== stored.byteLength) {
+    throw corruption(key)(`has ${stored.byteLength} bytes, ${contentOffset + contentBytes} were stored`);
+  }
   if (envelope.rawBytes <= rawBytesMax) return envelope;
   throw corruption(key)(`claims ${envelope.rawBytes} bytes, more than ${rawBytesMax}`);
 }

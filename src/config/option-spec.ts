@@ -15,6 +15,7 @@ export const COMMAND_NAMES = [
   "wal-push",
   "list",
   "show",
+  "verify",
   "expire",
   "delete",
   "pin",

@@ -20,6 +20,7 @@ import {
   type ListenAddress,
 } from "./types.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
+import { CATALOG_OPTIONS } from "./catalog-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
@@ -49,6 +50,7 @@ const WITH_STORE: readonly CommandName[] = [
   "wal-push",
   "list",
   "show",
+  "verify",
   "expire",
   "delete",
   "pin",
@@ -83,6 +85,7 @@ export const OPTIONS = {
       "wal-push",
       "list",
       "show",
+      "verify",
       "expire",
       "delete",
       "pin",
@@ -281,6 +284,7 @@ export const OPTIONS = {
     help: "exit when the connection is lost instead of reconnecting",
   }),
   ...BACKUP_OPTIONS,
+  ...CATALOG_OPTIONS,
   ...RESTORE_OPTIONS,
   ...DRILL_OPTIONS,
   ...RETENTION_OPTIONS,

@@ -131,8 +131,8 @@ export const RESTORE_OPTIONS = {
   }),
   jobs: option(integer({ min: 1, max: 32 }), {
     name: "jobs",
-    commands: RECOVERY,
-    help: "parts restored at the same time; by default as many as there are processors, 2 to 8",
+    commands: [...RECOVERY, "verify"],
+    help: "parts restored, or read by verify --deep, at the same time; by default as many as there are processors, 2 to 8",
   }),
   dryRun: option(boolean, {
     name: "dry-run",

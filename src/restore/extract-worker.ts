@@ -2,8 +2,9 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { parentPort } from "node:worker_threads";
 import { SeawallError } from "../errors.ts";
+import { checksumFor } from "../codec/checksum.ts";
 import { fsPath } from "./layout.ts";
-import { checksumFor, type PartJob, type PartResult, PartWriter } from "./part-writer.ts";
+import { type PartJob, type PartResult, PartWriter } from "./part-writer.ts";
 
 export interface CompareFile {
   readonly place: string;

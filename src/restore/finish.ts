@@ -9,7 +9,7 @@ import type { BackupDocument } from "../archive/backup-document.ts";
 import { backupManifestKey } from "../archive/keys.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
-import { type BackupIndex, readObject } from "./backup-index.ts";
+import { type BackupIndex, readObject } from "../archive/backup-index.ts";
 import { SyncQueue } from "./extract.ts";
 import { CONTROL_FILE, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } from "./layout.ts";
 import { encodePromise, PROMISE_FILE, type RestorePromise, UNFINISHED_FILE } from "./marker.ts";

@@ -40,8 +40,3 @@ export class Layout {
 export function fsPath(path: string): string | Buffer {
   return /\p{Surrogate}/u.test(path) ? pathToBytes(path) : path;
 }
-
-/** The path that an entry of a part has in the data directory: a tablespace's tar is relative to the tablespace. */
-export function pathOfEntry(tablespace: number | null, entry: string): string {
-  return tablespace === null ? entry : `pg_tblspc/${tablespace}/${entry}`;
-}

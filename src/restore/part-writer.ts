@@ -4,12 +4,13 @@
  */
 import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { crc32c } from "@node-rs/crc32";
-import { CHECKSUM_ALGORITHMS, type FileChecksum, startChecksum } from "../codec/checksum.ts";
+import { pathOfEntry } from "../archive/backup-document.ts";
+import { checksumFor, type FileChecksum } from "../codec/checksum.ts";
 import type { TarEntryType, TarHeader } from "../codec/tar.ts";
 import { TarReader } from "../codec/tar-reader.ts";
 import { ZstdDecoder } from "../codec/unzstd.ts";
 import { SeawallError } from "../errors.ts";
-import { fsPath, Layout, type LayoutFacts, pathOfEntry } from "./layout.ts";
+import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
 
 /** What the index says must be in the part. */
 export interface PartEntry {
@@ -199,13 +200,6 @@ export class PartWriter {
   #corrupt(what: string): SeawallError {
     return new SeawallError("backup-corrupt", `part ${this.#job.part} ${what}`);
   }
-}
-
-/** Undefined for a file without a checksum that we know how to make. */
-export function checksumFor(entry: { readonly checksum?: string | undefined }): FileChecksum | undefined {
-  const name = entry.checksum?.split(":")[0];
-  const algorithm = CHECKSUM_ALGORITHMS.find((known) => known === name);
-  return algorithm === undefined ? undefined : startChecksum(algorithm);
 }
 
 /** A directory that no entry announced is made on the way. */

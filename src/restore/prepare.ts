@@ -8,7 +8,7 @@ import type { BackupDocument, BackupFile } from "../archive/backup-document.ts";
 import { pathFromBytes } from "../codec/tar.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
-import type { BackupIndex } from "./backup-index.ts";
+import type { BackupIndex } from "../archive/backup-index.ts";
 import type { ExtractCrew } from "./extract.ts";
 import { CONTROL_FILE, fsPath, Layout, type LayoutFacts } from "./layout.ts";
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";

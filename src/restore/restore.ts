@@ -6,7 +6,7 @@ import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
 import type { Log } from "../log.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
-import { checkManifest, readIndex } from "./backup-index.ts";
+import { checkManifest, readIndex } from "../archive/backup-index.ts";
 import { ExtractCrew, extractParts } from "./extract.ts";
 import { finishRestore } from "./finish.ts";
 import type { RestorePromise } from "./marker.ts";

@@ -1,4 +1,6 @@
 /** `seawall list` and `show` on an archive made by real servers: backups, lost WAL, a failover; and what a restore says to it. */
+import { cpSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backup-document.ts";
@@ -10,6 +12,7 @@ import { parseTarget, type TargetTexts } from "../../src/restore/target.ts";
 import { formatLsn, parseLsn, segmentOf } from "../../src/wal/lsn.ts";
 import { backupOptions } from "../backup/taking.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
 import { directoryPlace } from "../restore/servers.ts";
 import { inProcess } from "./cli.ts";
@@ -191,6 +194,36 @@ test("one backup is shown with the WAL it needs, how far it leads, and its pin",
   expect(stdout).toMatch(new RegExp(`^backup +${late.id}, full, labelled "test"$`, "m"));
   expect(stdout).toMatch(/^pinned +since .*: before the migration$/m);
   expect((await seawall("list")).stdout).toMatch(new RegExp(`^  ${late.id} .* pinned$`, "m"));
+});
+
+test("a verification names the gap with what it means, and exits with 1", async () => {
+  const { code, stdout } = await seawall("verify", "--json");
+  expect(code).toBe(1);
+  const report = JSON.parse(stdout) as { ok: boolean; checked: object; problems: { kind: string; message: string }[] };
+  expect(report).toMatchObject({ ok: false, checked: { backups: 3, tails: 2, partials: 1 } });
+  const from = String(listed.gaps[0]?.["fromLsn"]);
+  expect(report.problems.map(({ kind }) => kind)).toEqual(["gap"]);
+  expect(report.problems[0]?.message).toMatch(new RegExp(`: backup ${early.id} cannot reach past ${from}$`));
+  const text = await seawall("verify", "--deep");
+  expect(text.code).toBe(1);
+  expect(text.stdout).toMatch(/^verified \d+ segments, 1 partial, 2 tails, 3 backups in .* read\n/);
+  expect(text.stdout).toMatch(/\n1 problem\n$/);
+  expect((await seawall("verify", "--deep")).stdout).toMatch(
+    /^unchanged since an earlier run: \d+ segments, 3 backups$/m,
+  );
+});
+
+test("without the backups that the gap cuts off, all is well, and 0 says so", async () => {
+  const folder = makeTempDir("verify");
+  try {
+    cpSync(place.folder, folder, { recursive: true });
+    rmSync(join(folder, "main", "backups", early.id), { recursive: true });
+    const { code, stdout } = await inProcess(["verify", "--full", "--store", `file://${folder}`]);
+    expect(stdout).toMatch(/\neverything is there and unbroken; --deep reads what is inside\n$/);
+    expect(code).toBe(0);
+  } finally {
+    removeTree(folder);
+  }
 });
 
 test("what cannot be shown is refused", async () => {

@@ -75,6 +75,7 @@ describe("precedence", () => {
       ...{ keepFull: undefined, recoveryWindowMs: undefined, keepDaily: undefined, keepWeekly: undefined },
       ...{ keepMonthly: undefined, keepYearly: undefined, force: false, until: undefined, note: undefined },
       ...{ walTimeoutMs: 3_600_000, partSizeBytes: 256 * 2 ** 20 },
+      ...{ deep: false, full: false },
       ...{ targetDir: undefined, backup: undefined, owner: undefined, jobs: undefined, check: undefined },
       ...{
         target: undefined,

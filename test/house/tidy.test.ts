@@ -156,7 +156,5 @@ function entryPoints(): string[] {
   };
   const texts = [...Object.values(manifest.bin), ...Object.values(manifest.scripts)];
   const built = texts.flatMap((text) => [...text.matchAll(/dist\/(\S+)\.js/g)].map((match) => match[1] ?? ""));
-  return [
-    ...new Set([...built.map((path) => `src/${path}.ts`), "src/store/memory.ts", "src/archive/wal-inventory.ts"]),
-  ];
+  return [...new Set([...built.map((path) => `src/${path}.ts`), "src/store/memory.ts"])];
 }

@@ -3,10 +3,10 @@
  * with it on every file.
  */
 import { crc32c } from "@node-rs/crc32";
-import type { Archive } from "../archive/archive.ts";
-import { type BackupDocument, type BackupFile, decodeBackupFile } from "../archive/backup-document.ts";
-import { ManifestReader } from "../archive/backup-manifest.ts";
-import { backupFilesKey, backupManifestKey } from "../archive/keys.ts";
+import type { Archive } from "./archive.ts";
+import { type BackupDocument, type BackupFile, decodeBackupFile } from "./backup-document.ts";
+import { ManifestReader } from "./backup-manifest.ts";
+import { backupFilesKey, backupManifestKey } from "./keys.ts";
 import { unsafePath } from "../codec/tar.ts";
 import { ZstdDecoder } from "../codec/unzstd.ts";
 import { SeawallError } from "../errors.ts";

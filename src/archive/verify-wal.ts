@@ -1,0 +1,293 @@
+/**
+ * Verifying sealed segments and partials, folder by folder: what they say of themselves against where and how they are
+ * stored, and with `deep` every record in them.
+ */
+import { SeawallError } from "../errors.ts";
+import type { RequestOptions } from "../store/store.ts";
+import { type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../wal/lsn.ts";
+import type { TimelineHistory } from "../wal/timeline.ts";
+import { type RecordCarry, WalVerifier } from "../wal/verifier.ts";
+import type { Archive } from "./archive.ts";
+import { mapBounded } from "./bounded.ts";
+import { partialKey, type SegmentPlace, segmentKey, segmentName } from "./keys.ts";
+import { carryInto } from "./tip.ts";
+import type { Findings } from "./verify-report.ts";
+import { digestOfSegments, type ProofLevel, type ProvenWal } from "./verify-state.ts";
+import { type ListedWal, listFolder, type WalFolder } from "./wal-folders.ts";
+import { peekObject, type ReadWal, readSegment, type StoredFacts } from "./wal-objects.ts";
+import { walkSegment } from "./wal-walk.ts";
+
+/** A folder with something to look at. */
+export interface PendingFolder {
+  readonly timeline: TimelineId;
+  readonly prefix: string;
+  /** What is known of it and still holds. */
+  readonly known: readonly ProvenWal[];
+  /** As stored, of what is to be looked at. */
+  readonly bytes: number;
+}
+
+export interface VerifyWalOptions extends RequestOptions {
+  readonly deep: boolean;
+  /** Pieces of WAL read at the same time. */
+  readonly jobs: number;
+  readonly findings: Findings;
+  readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
+  /** Segments before this one serve no backup. */
+  readonly from: SegmentNumber;
+  readonly onBytes: (bytes: number) => void;
+}
+
+const PEEKS_IN_FLIGHT = 16;
+/** Segments that are read one after another with --deep: the state at their border comes from the envelope before. */
+const PIECE_SEGMENTS = 16;
+/** What makes an object a finding, as opposed to a store that does not answer. */
+const DAMAGE: readonly string[] = [
+  ...["object-corrupt", "archive-version", "foreign-cluster", "wal-corrupt", "wal-gap", "segment-conflict"],
+  ...["timeline-history", "timeline-unrelated"],
+];
+
+/** The damage that an error tells of; throws it when it tells of something else. */
+export function damageOf(error: unknown): SeawallError {
+  if (error instanceof SeawallError && DAMAGE.includes(error.code)) return error;
+  throw error;
+}
+
+export const folderName = (prefix: string): string => prefix.slice(-9, -1);
+
+/** What of a folder has to be looked at: what nobody has proven at this level, or what has changed since. Pure. */
+export function pendingOf(
+  folder: WalFolder,
+  proven: readonly ProvenWal[],
+  options: { readonly from: SegmentNumber; readonly deep: boolean },
+): { readonly pending: PendingFolder | undefined; readonly known: readonly ProvenWal[]; readonly unchanged: number } {
+  const { timeline, prefix } = folder;
+  const segments = folder.segments.filter(({ segment }) => segment >= options.from);
+  const known = proven.filter(
+    ({ first, last, digest }) => first >= options.from && digestOfSegments(segments, first, last) === digest,
+  );
+  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, options.deep));
+  const partials = folder.partials.filter(({ segment }) => segment >= options.from);
+  const bytes = [...wanted, ...partials].reduce((sum, listed) => sum + listed.bytes, 0);
+  const isDone = wanted.length === 0 && partials.length === 0;
+  return {
+    pending: isDone ? undefined : { timeline, prefix, known, bytes },
+    known,
+    unchanged: segments.length - wanted.length,
+  };
+}
+
+function isKnown(known: readonly ProvenWal[], segment: SegmentNumber, deep: boolean): boolean {
+  return known.some(({ first, last, level }) => first <= segment && segment <= last && (!deep || level === "content"));
+}
+
+/** Looks at a folder; resolves with what is proven of it now. Throws what the store throws. */
+export async function verifyFolder(
+  archive: Archive,
+  pending: PendingFolder,
+  options: VerifyWalOptions,
+): Promise<ProvenWal[]> {
+  const { deep, from, findings, signal } = options;
+  const { timeline, known } = pending;
+  const folder = await listFolder(archive, pending, { signal });
+  const segments = folder.segments.filter(({ segment }) => segment >= from);
+  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, deep));
+  const good = new Set(segments.filter(({ segment }) => isKnown(known, segment, deep)).map(({ segment }) => segment));
+  const check = deep ? readPieces : peekSegments;
+  for (const segment of await check(archive, timeline, wanted, options)) good.add(segment);
+  const partials = folder.partials.filter(({ segment }) => segment >= from);
+  for (const partial of partials) await verifyPartial(archive, timeline, partial, options);
+  findings.checked.segments += wanted.length;
+  findings.checked.partials += partials.length;
+  const level: ProofLevel = deep ? "content" : "envelope";
+  const kept = known.filter((proof) => proof.level === "content" && level === "envelope");
+  return [...kept, ...proofOf(folder, segments, { good, level })];
+}
+
+/** The first ones in a row that are good. */
+function proofOf(
+  { timeline, prefix }: WalFolder,
+  segments: readonly ListedWal[],
+  { good, level }: { readonly good: ReadonlySet<SegmentNumber>; readonly level: ProofLevel },
+): ProvenWal[] {
+  const bad = segments.findIndex(({ segment }) => !good.has(segment));
+  const [first] = segments;
+  const last = bad < 0 ? segments.at(-1) : segments[bad - 1];
+  if (first === undefined || last === undefined) return [];
+  const digest = digestOfSegments(segments, first.segment, last.segment);
+  return [{ timeline, folder: folderName(prefix), level, first: first.segment, last: last.segment, digest }];
+}
+
+/** Resolves with the good ones. */
+async function peekSegments(
+  archive: Archive,
+  timeline: TimelineId,
+  wanted: readonly ListedWal[],
+  options: VerifyWalOptions,
+): Promise<SegmentNumber[]> {
+  const { findings, onBytes, signal } = options;
+  const { segmentSize } = archive.identity;
+  const found = await mapBounded(wanted, PEEKS_IN_FLIGHT, async (listed) => {
+    const place = { timeline, segment: listed.segment, segmentSize };
+    const key = segmentKey(archive.cluster, place);
+    try {
+      const facts = await peekObject(archive, key, place, { signal });
+      if (facts === undefined) throw vanished(place);
+      checkFacts(key, { place, listed, facts, kind: "segment" });
+      return [listed.segment];
+    } catch (error) {
+      findings.reportWal(key, damageOf(error), place);
+      return [];
+    } finally {
+      onBytes(listed.bytes);
+    }
+  });
+  return found.flat();
+}
+
+function vanished(place: SegmentPlace): SeawallError {
+  return new SeawallError("wal-gap", `${segmentName(place)} vanished while it was verified`);
+}
+
+interface Found {
+  readonly place: SegmentPlace;
+  readonly listed: ListedWal;
+  readonly facts: StoredFacts;
+  readonly kind: "segment" | "partial";
+}
+
+/** Throws `object-corrupt`. */
+function checkFacts(key: string, { place, listed, facts, kind }: Found): void {
+  const { segment, segmentSize } = place;
+  const { contentOffset, contentBytes, rawBytes, meta } = facts.envelope;
+  const wrong = (why: string): SeawallError => new SeawallError("object-corrupt", `${key}: ${why}`);
+  if (meta["kind"] !== kind) throw wrong(`it says that it is a ${String(meta["kind"])}`);
+  if (contentBytes !== undefined && contentOffset + contentBytes !== listed.bytes) {
+    throw wrong(`has ${listed.bytes} bytes, ${contentOffset + contentBytes} were stored`);
+  }
+  if (listed.bytes <= contentOffset) throw wrong("ends behind its envelope");
+  if (rawBytes !== segmentSize) throw wrong(`holds ${rawBytes} bytes, a segment ${segmentSize}`);
+  const isWhole = facts.startLsn === segmentStart(segment, segmentSize);
+  const ends = facts.endLsn === segmentEnd(segment, segmentSize);
+  if (!isWhole || (kind === "segment" && !ends)) throw wrong("its envelope speaks of other WAL");
+}
+
+async function verifyPartial(
+  archive: Archive,
+  timeline: TimelineId,
+  listed: ListedWal,
+  options: VerifyWalOptions,
+): Promise<void> {
+  const { deep, findings, onBytes, signal } = options;
+  const place = { timeline, segment: listed.segment, segmentSize: archive.identity.segmentSize };
+  const key = partialKey(archive.cluster, place);
+  try {
+    const facts = await peekObject(archive, key, place, { signal });
+    if (facts === undefined) throw vanished(place);
+    checkFacts(key, { place, listed, facts, kind: "partial" });
+    if (!deep) return;
+    const count = (): void => void findings.checked.records++;
+    await walkSegment(archive, { ...place, kind: "partial" }, count, { signal });
+    findings.checked.readBytes += listed.bytes;
+  } catch (error) {
+    findings.reportWal(key, damageOf(error), place);
+  } finally {
+    onBytes(listed.bytes);
+  }
+}
+
+/** Reads every record; resolves with the good ones. */
+async function readPieces(
+  archive: Archive,
+  timeline: TimelineId,
+  wanted: readonly ListedWal[],
+  options: VerifyWalOptions,
+): Promise<SegmentNumber[]> {
+  const pieces: ListedWal[][] = [];
+  for (const listed of wanted) {
+    const piece = pieces.at(-1);
+    const before = piece?.at(-1);
+    if (piece !== undefined && piece.length < PIECE_SEGMENTS && before?.segment === listed.segment - 1)
+      piece.push(listed);
+    else pieces.push([listed]);
+  }
+  const good = await mapBounded(pieces, options.jobs, (piece) => readPiece(archive, timeline, piece, options));
+  return good.flat();
+}
+
+async function readPiece(
+  archive: Archive,
+  timeline: TimelineId,
+  piece: readonly ListedWal[],
+  options: VerifyWalOptions,
+): Promise<SegmentNumber[]> {
+  const { findings, onBytes, signal } = options;
+  const { segmentSize } = archive.identity;
+  const good: SegmentNumber[] = [];
+  // The one being verified and the one on its way.
+  const memory = [new Uint8Array(segmentSize), new Uint8Array(segmentSize)];
+  const read = (index: number): Promise<Outcome> | undefined => {
+    const listed = piece[index];
+    if (listed === undefined) return undefined;
+    const place = { timeline, segment: listed.segment, segmentSize };
+    return settled(readSegment(archive, place, { signal, into: memory[index % 2] }));
+  };
+  let next = read(0);
+  let chain: WalVerifier | undefined;
+  for (const [index, listed] of piece.entries()) {
+    const place = { timeline, segment: listed.segment, segmentSize };
+    const key = segmentKey(archive.cluster, place);
+    const outcome = await next;
+    next = read(index + 1);
+    try {
+      if (outcome?.error !== undefined) throw outcome.error;
+      const found = outcome?.found;
+      if (found === undefined) throw vanished(place);
+      checkFacts(key, { place, listed, facts: found, kind: "segment" });
+      chain ??= await startChain(archive, place, options);
+      chain.push(found.raw);
+      for (const { recordCount } of chain.takeSummaries()) findings.checked.records += recordCount;
+      good.push(listed.segment);
+    } catch (error) {
+      chain = undefined;
+      findings.reportWal(key, damageOf(error), place);
+    }
+    findings.checked.readBytes += listed.bytes;
+    onBytes(listed.bytes);
+  }
+  return good;
+}
+
+interface Outcome {
+  readonly found?: ReadWal | undefined;
+  readonly error?: Error;
+}
+
+/** Read ahead: an error is reported in its turn. */
+async function settled(reading: Promise<ReadWal | undefined>): Promise<Outcome> {
+  try {
+    return { found: await reading };
+  } catch (error) {
+    return { error: error instanceof Error ? error : new SeawallError("internal", String(error)) };
+  }
+}
+
+async function startChain(
+  archive: Archive,
+  { timeline, segment, segmentSize }: SegmentPlace,
+  { histories, signal }: VerifyWalOptions,
+): Promise<WalVerifier> {
+  const { systemIdentifier } = archive.identity;
+  const history = histories.get(timeline) ?? { timeline, entries: [] };
+  let carry: RecordCarry | undefined;
+  try {
+    carry = await carryInto(archive, history, segment, { signal });
+  } catch (error) {
+    // The segment before is damaged: that is its own finding, and a record that crosses the border is skipped.
+    damageOf(error);
+  }
+  return new WalVerifier({
+    ...{ systemIdentifier, segmentSize, history, carry },
+    startLsn: segmentStart(segment, segmentSize),
+  });
+}

@@ -1,0 +1,272 @@
+/**
+ * A verification in order: what is there (the catalog), what is missing, what each object says of itself or, with `deep`,
+ * what is in it; then what that means, and what the next verification need not look at again.
+ */
+import type { RequestOptions } from "../store/store.ts";
+import { type SegmentNumber, segmentOf, segmentStart } from "../wal/lsn.ts";
+import type { Archive } from "./archive.ts";
+import { listBackups } from "./backups.ts";
+import { mapBounded } from "./bounded.ts";
+import { type Catalog, readCatalog } from "./catalog.ts";
+import { segmentKey, tailPrefix } from "./keys.ts";
+import { verifyBackup } from "./verify-backups.ts";
+import { type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
+import {
+  type ProvenBackup,
+  type ProvenWal,
+  putVerifyRecord,
+  readVerifyRecord,
+  type VerifyOutcome,
+  type VerifyRecord,
+} from "./verify-state.ts";
+import {
+  damageOf,
+  folderName,
+  type PendingFolder,
+  pendingOf,
+  verifyFolder,
+  type VerifyWalOptions,
+} from "./verify-wal.ts";
+import { walkSegment } from "./wal-walk.ts";
+import { backupsOn, reachOf } from "./windows.ts";
+
+export interface VerifyProgress {
+  /** Told once, when it is known how much is to be looked at: stored bytes. */
+  begin(totalBytes: number): void;
+  advance(bytes: number): void;
+  detail(text: string): void;
+}
+
+export interface VerifyOptions extends RequestOptions {
+  /** Read everything. */
+  readonly deep: boolean;
+  /** Also what an earlier run has proven. */
+  readonly full: boolean;
+  readonly jobs: number;
+  readonly now: () => Date;
+  /** 32 random bits. */
+  readonly random: number;
+  readonly progress: VerifyProgress;
+}
+
+export interface VerifyReport {
+  readonly ok: boolean;
+  readonly deep: boolean;
+  readonly checked: Readonly<Checked>;
+  readonly problems: readonly Problem[];
+  readonly notes: readonly Note[];
+}
+
+/** Memory for WAL that is being read with `deep`: raw and stored, the segment at hand and the next one. */
+const READ_BYTES_MAX = 256 << 20;
+const FOLDERS_IN_FLIGHT = 4;
+
+/** How often what is proven is written down: so much work is lost when the process is killed. */
+const SAVE_EVERY_MS = 300_000;
+/** After an abort or a failure; the store may be what failed. */
+const LAST_SAVE_TIMEOUT_MS = 10_000;
+
+/** Throws what the store throws. After an abort or an error, what had been proven is known to the next verification. */
+export async function verifyArchive(archive: Archive, options: VerifyOptions): Promise<VerifyReport> {
+  const { deep, full, progress, signal } = options;
+  const startedAt = options.now().toISOString();
+  const findings = new Findings();
+  progress.detail("listing");
+  const before = await readRecord(archive, full, findings, { signal });
+  const survey = await surveyArchive(archive, { before, deep, findings }, { signal });
+  const { catalog, from, folders } = survey;
+  reportMissing(archive, catalog, findings);
+
+  const proofs = new Proofs(archive, options, before?.last ?? null, folders);
+  const pending = [...folders.values()].flatMap((folder) => folder.pending ?? []);
+  const backupBytes = deep ? catalog.backups.reduce((sum, { storedBytes }) => sum + storedBytes, 0) : 0;
+  progress.begin(pending.reduce((sum, { bytes }) => sum + bytes, backupBytes));
+  const { segmentSize } = archive.identity;
+  const walJobs = Math.max(1, Math.min(options.jobs, Math.floor(READ_BYTES_MAX / (4 * segmentSize))));
+  const common = { deep, findings, signal, onBytes: (bytes: number): void => progress.advance(bytes) };
+  try {
+    progress.detail("WAL");
+    const walOptions = { ...common, jobs: walJobs, from, histories: catalog.inventory.histories };
+    await verifyWal(archive, { catalog, pending, proofs }, walOptions);
+    progress.detail("backups");
+    for (const backup of catalog.backups) {
+      const proven = before?.backups ?? [];
+      await proofs.addBackup(await verifyBackup(archive, backup, { ...common, jobs: options.jobs, proven }));
+    }
+  } catch (error) {
+    await proofs.save({ signal: AbortSignal.timeout(LAST_SAVE_TIMEOUT_MS) }).catch(() => undefined);
+    throw error;
+  }
+  const problems = findings.problems(catalog.paths, catalog.backups);
+  const ok = problems.length === 0;
+  const finishedAt = options.now().toISOString();
+  await proofs.save({ signal, last: { startedAt, finishedAt, deep, ok, problems: problems.length } });
+  return { ok, deep, checked: findings.checked, problems, notes: findings.notes };
+}
+
+/** What is proven so far, written down now and then. */
+class Proofs {
+  readonly #archive: Archive;
+  readonly #options: VerifyOptions;
+  readonly #last: VerifyOutcome | null;
+  readonly #wal: Map<string, readonly ProvenWal[]>;
+  readonly #backups: ProvenBackup[] = [];
+  #savedMs: number;
+  #saves = 0;
+
+  constructor(
+    archive: Archive,
+    options: VerifyOptions,
+    last: VerifyOutcome | null,
+    folders: ReadonlyMap<string, FolderSurvey>,
+  ) {
+    this.#archive = archive;
+    this.#options = options;
+    this.#last = last;
+    this.#wal = new Map([...folders].map(([prefix, { known }]) => [prefix, known]));
+    this.#savedMs = options.now().getTime();
+  }
+
+  async addFolder(prefix: string, proven: readonly ProvenWal[]): Promise<void> {
+    this.#wal.set(prefix, proven);
+    await this.#saveSometimes();
+  }
+
+  async addBackup(proven: ProvenBackup | undefined): Promise<void> {
+    if (proven !== undefined) this.#backups.push(proven);
+    await this.#saveSometimes();
+  }
+
+  /** Each time under another name: nothing is overwritten. */
+  async save(options: RequestOptions & { readonly last?: VerifyOutcome }): Promise<void> {
+    const now = this.#options.now();
+    this.#savedMs = now.getTime();
+    const wal = [...this.#wal.values()].flat();
+    const last = options.last ?? this.#last;
+    const record = { writtenAt: now.toISOString(), last, wal, backups: this.#backups };
+    const random = this.#options.random + this.#saves++;
+    await putVerifyRecord(this.#archive, record, random, { signal: options.signal });
+  }
+
+  async #saveSometimes(): Promise<void> {
+    if (this.#options.now().getTime() - this.#savedMs < SAVE_EVERY_MS) return;
+    await this.save({ signal: this.#options.signal });
+  }
+}
+
+async function readRecord(
+  archive: Archive,
+  full: boolean,
+  findings: Findings,
+  options: RequestOptions,
+): Promise<VerifyRecord | undefined> {
+  if (full) return undefined;
+  const { record, damage } = await readVerifyRecord(archive, options);
+  if (damage !== undefined) {
+    const message = `everything is looked at again: ${damage.error.message}`;
+    findings.note({ kind: "verify-state", object: damage.key, message });
+  }
+  return record;
+}
+
+interface FolderSurvey {
+  readonly pending: PendingFolder | undefined;
+  readonly known: readonly ProvenWal[];
+  readonly unchanged: number;
+}
+
+interface Survey {
+  readonly catalog: Catalog;
+  readonly from: SegmentNumber;
+  /** By prefix. */
+  readonly folders: ReadonlyMap<string, FolderSurvey>;
+}
+
+/** One listing: the catalog, and which folders have something to be looked at. */
+async function surveyArchive(
+  archive: Archive,
+  input: { readonly before: VerifyRecord | undefined; readonly deep: boolean; readonly findings: Findings },
+  options: RequestOptions,
+): Promise<Survey> {
+  const { before, deep, findings } = input;
+  const proven = new Map<string, ProvenWal[]>();
+  for (const proof of before?.wal ?? []) {
+    const place = `${proof.timeline} ${proof.folder}`;
+    proven.set(place, [...(proven.get(place) ?? []), proof]);
+  }
+  const { backups } = await listBackups(archive, options);
+  const starts = backups.map(({ startLsn }) => segmentOf(startLsn, archive.identity.segmentSize));
+  const from = (starts.length === 0 ? 0 : Math.min(...starts)) as SegmentNumber;
+  const folders = new Map<string, FolderSurvey>();
+  const catalog = await readCatalog(archive, {
+    ...options,
+    onFolder: (folder) => {
+      const known = proven.get(`${folder.timeline} ${folderName(folder.prefix)}`) ?? [];
+      folders.set(folder.prefix, pendingOf(folder, known, { from, deep }));
+    },
+  });
+  for (const { unchanged } of folders.values()) findings.checked.unchangedSegments += unchanged;
+  return { catalog, from, folders };
+}
+
+/** What listing alone tells. */
+function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): void {
+  const { segmentSize } = archive.identity;
+  const { backups, paths, ends, gaps } = catalog;
+  for (const { timeline, fromLsn, toLsn, reason, isRecorded } of gaps) {
+    const lost = { timeline, fromLsn, toLsn };
+    const isNeeded = backups.some(({ startLsn }) => startLsn < toLsn);
+    if (isRecorded && !isNeeded) continue;
+    const segment = segmentOf(fromLsn, segmentSize);
+    const object = segmentKey(archive.cluster, { timeline, segment, segmentSize });
+    const count = Number((toLsn - segmentStart(segment, segmentSize)) / BigInt(segmentSize));
+    const more = !isRecorded && count > 1 ? `, and ${count - 1} after it` : "";
+    const message = isRecorded ? `WAL was lost before it was archived: ${reason}` : `${reason}${more}`;
+    findings.report({ kind: isRecorded ? "gap" : "missing-wal", object, message }, lost);
+  }
+  for (const backup of backups) {
+    const own = paths.filter(({ history }) => backupsOn([backup], history).length > 0);
+    if (own.some((path) => reachOf(path, backup, ends) !== undefined)) continue;
+    const message = "the WAL between its start and its end is not in the archive: it cannot be restored";
+    findings.report({ kind: "unrestorable-backup", object: backup.id, message });
+  }
+  for (const { id, error } of catalog.damagedBackups) {
+    const kind = error.code === "foreign-cluster" ? "foreign-backup" : "damaged-backup";
+    findings.report({ kind, object: id, message: `${error.message}: backup ${id} cannot be restored` });
+  }
+  for (const { key, error } of catalog.inventory.damaged) {
+    findings.report({ kind: "damaged-document", object: key, message: error.message });
+  }
+  for (const { id } of catalog.leftovers) {
+    const message = "a backup that was begun and not finished: it is still running, or has failed and may be removed";
+    findings.note({ kind: "unfinished-backup", object: id, message });
+  }
+}
+
+async function verifyWal(
+  archive: Archive,
+  input: { readonly catalog: Catalog; readonly pending: readonly PendingFolder[]; readonly proofs: Proofs },
+  options: VerifyWalOptions,
+): Promise<void> {
+  const { catalog, pending, proofs } = input;
+  // With `deep` the pieces of one folder keep the machine busy.
+  const inFlight = options.deep ? 1 : FOLDERS_IN_FLIGHT;
+  await mapBounded(pending, inFlight, async (folder) =>
+    proofs.addFolder(folder.prefix, await verifyFolder(archive, folder, options)),
+  );
+  const { segmentSize } = archive.identity;
+  const { runs, tails } = catalog.inventory;
+  for (const tail of tails) {
+    const { timeline, segment } = tail;
+    const isSealed = runs.some((run) => run.timeline === timeline && run.first <= segment && segment <= run.last);
+    if (isSealed || segment < options.from) continue;
+    const count = (): void => void options.findings.checked.records++;
+    options.findings.checked.tails++;
+    try {
+      await walkSegment(archive, { timeline, segment, kind: "tail" }, count, { signal: options.signal });
+    } catch (error) {
+      const place = { timeline, segment, segmentSize };
+      options.findings.reportWal(tailPrefix(archive.cluster, place), damageOf(error), place);
+    }
+  }
+}

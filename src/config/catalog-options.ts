@@ -1,0 +1,20 @@
+/** The options of the commands that look at an archive: a part of the one table (options.ts). */
+import { option } from "./option-spec.ts";
+import { boolean } from "./types.ts";
+
+export const CATALOG_OPTIONS = {
+  deep: option(boolean, {
+    name: "deep",
+    commands: ["verify"],
+    default: false,
+    flagOnly: true,
+    help: "read everything: each record of the WAL, each file of each backup against its manifest",
+  }),
+  full: option(boolean, {
+    name: "full",
+    commands: ["verify"],
+    default: false,
+    flagOnly: true,
+    help: "also what an earlier run has verified and nobody has touched since",
+  }),
+} as const;

@@ -1,0 +1,378 @@
+/** What a verification finds in archives of a real server that were damaged on purpose, and what it does not look at twice. */
+import { beforeAll, describe, expect, test } from "vitest";
+import { crc32c } from "@node-rs/crc32";
+import type { Archive } from "../../src/archive/archive.ts";
+import { encodeBackup } from "../../src/archive/backup-document.ts";
+import { encodeGap } from "../../src/archive/documents.ts";
+import {
+  backupDocumentKey,
+  backupManifestKey,
+  backupPartKey,
+  backupPartName,
+  gapKey,
+  segmentKey,
+  tailsPrefix,
+  verifyPrefix,
+  walPrefix,
+} from "../../src/archive/keys.ts";
+import { verifyArchive, type VerifyOptions, type VerifyReport } from "../../src/archive/verify.ts";
+import { readVerifyRecord } from "../../src/archive/verify-state.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import type { Store } from "../../src/store/store.ts";
+import { formatLsn, type SegmentNumber, segmentEnd, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
+import { keysBelow } from "../backup/taking.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
+import { copyOf, flipped, type RealArchive, realArchive, reencoded, replace } from "./damaged.ts";
+
+const MIB = 1 << 20;
+const QUIET = { begin: () => undefined, advance: () => undefined, detail: () => undefined };
+
+let real: RealArchive;
+beforeAll(async () => {
+  real = await realArchive();
+}, 120_000);
+
+let runs = 0;
+function verify(archive: Archive, options: Partial<VerifyOptions> = {}): Promise<VerifyReport> {
+  const atMs = Date.parse("2026-11-22T10:00:00Z") + 1000 * runs++;
+  return verifyArchive(archive, {
+    ...{ deep: false, full: false, jobs: 4, progress: QUIET, random: 7, now: () => new Date(atMs) },
+    ...options,
+  });
+}
+
+const keyOf = (segment: number): string =>
+  segmentKey("main", { timeline: real.backups[0].timeline, segment: segment as SegmentNumber, segmentSize: MIB });
+/** Behind the first backup's end, before the second one's start. */
+const between = (): SegmentNumber => (segmentOf(real.backups[0].stopLsn, MIB) + 2) as SegmentNumber;
+const startOf = (segment: SegmentNumber): string => formatLsn(segmentStart(segment, MIB));
+
+test("an archive that nobody touched is good, and every part of it was looked at", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  const sealed = (await keysBelow(store, walPrefix("main"))).filter((key) => key.endsWith(".zst"));
+  const needed = sealed.filter((key) => key >= keyOf(segmentOf(real.backups[0].startLsn, MIB)));
+  const parts = real.backups.reduce((sum, backup) => sum + backup.parts.length, 0);
+  const shallow = await verify(archive);
+  expect(shallow).toMatchObject({ ok: true, problems: [], notes: [] });
+  expect(shallow.checked).toMatchObject({
+    segments: needed.length,
+    tails: 1,
+    backups: 2,
+    parts,
+    readBytes: 0,
+    files: 0,
+  });
+  const deep = await verify(archive, { deep: true });
+  expect(deep).toMatchObject({ ok: true, problems: [], notes: [] });
+  const files = real.backups.flatMap((backup) => backup.parts).reduce((sum, part) => sum + part.files, 0);
+  expect(deep.checked).toMatchObject({ segments: needed.length, backups: 2, parts, files });
+  expect(deep.checked.records).toBeGreaterThan(5000);
+});
+
+interface Damage {
+  readonly name: string;
+  readonly damage: (store: Store) => Promise<void>;
+  /** Found by listing and the fronts of objects; otherwise only with --deep. */
+  readonly shallow: boolean;
+  readonly finds: () => readonly (readonly [kind: string, object: string, message: RegExp])[];
+}
+
+const first = () => real.backups[0];
+const second = () => real.backups[1];
+const part = (): string => backupPartKey("main", first().id, backupPartName(1));
+const shortReach = (): string => `backup ${first().id} cannot reach past ${startOf(between())}`;
+const dead = (id: string): RegExp => new RegExp(`backup ${id} cannot be restored$`);
+
+describe.each<Damage>([
+  {
+    name: "a missing segment",
+    damage: async (store) => store.delete([keyOf(between())]),
+    shallow: true,
+    finds: () => [["missing-wal", keyOf(between()), new RegExp(`is missing from the archive: ${shortReach()}$`)]],
+  },
+  {
+    name: "two segments missing, of which a backup needs the first",
+    damage: async (store) => {
+      const segment = segmentOf(second().startLsn, MIB);
+      await store.delete([keyOf(segment), keyOf(segment + 1)]);
+    },
+    shallow: true,
+    finds: () => {
+      const segment = segmentOf(second().startLsn, MIB);
+      const message = `, and 1 after it: ${second().id} cannot be restored; backup ${first().id} cannot reach past ${startOf(segment)}$`;
+      return [
+        ["unrestorable-backup", second().id, /WAL between its start and its end is not in the archive/],
+        ["missing-wal", keyOf(segment), new RegExp(message)],
+      ];
+    },
+  },
+  {
+    name: "a truncated segment",
+    damage: async (store) => replace(store, keyOf(between()), (body) => body.subarray(0, body.length - 100)),
+    shallow: true,
+    finds: () => [["damaged-wal", keyOf(between()), new RegExp(`bytes, \\d+ were stored: ${shortReach()}$`)]],
+  },
+  {
+    name: "an empty segment",
+    damage: async (store) => replace(store, keyOf(between()), () => Buffer.alloc(0)),
+    shallow: true,
+    finds: () => [["damaged-wal", keyOf(between()), /only 0 bytes long/]],
+  },
+  {
+    name: "a flipped bit in a segment",
+    damage: async (store) => replace(store, keyOf(between()), (body) => flipped(body, body.length >> 1)),
+    shallow: false,
+    finds: () => [["damaged-wal", keyOf(between()), new RegExp(`: ${shortReach()}$`)]],
+  },
+  {
+    name: "a record that was changed, with every checksum of ours made right",
+    damage: async (store) =>
+      replace(store, keyOf(between()), (body) => reencoded(body, { raw: (raw) => flipped(raw, 700_001) })),
+    shallow: false,
+    finds: () => [["damaged-wal", keyOf(between()), new RegExp(`CRC-32C is wrong.*: ${shortReach()}$`)]],
+  },
+  {
+    name: "a segment of a foreign cluster",
+    damage: async (store) =>
+      replace(store, keyOf(between()), (body) => reencoded(body, { meta: { systemIdentifier: "12345" } })),
+    shallow: true,
+    finds: () => [["foreign-wal", keyOf(between()), /holds WAL of system identifier 12345: /]],
+  },
+  {
+    name: "a segment under another one's name",
+    damage: async (store) => {
+      const other = await store.get(keyOf(between() + 1));
+      await replace(store, keyOf(between()), () => other?.body ?? Buffer.alloc(0));
+    },
+    shallow: true,
+    finds: () => [["damaged-wal", keyOf(between()), /holds segment [0-9A-F]{24}: /]],
+  },
+  {
+    name: "a partial under the name of a segment",
+    damage: async (store) => replace(store, keyOf(between()), (body) => reencoded(body, { meta: { kind: "partial" } })),
+    shallow: true,
+    finds: () => [["damaged-wal", keyOf(between()), /says that it is a partial/]],
+  },
+  {
+    name: "a damaged chunk of the open segment",
+    damage: async (store) => {
+      const [chunk = ""] = await keysBelow(store, tailsPrefix("main"));
+      await replace(store, chunk, (body) => flipped(body, body.length - 10));
+    },
+    shallow: true,
+    finds: () => [["damaged-wal", "main/tail/", /2 backups, up to .*, cannot reach past/]],
+  },
+  {
+    name: "a gap",
+    damage: async (store) => {
+      const [from, to] = [segmentStart(between(), MIB), segmentEnd(between(), MIB)];
+      await store.delete([keyOf(between())]);
+      const gap = {
+        timeline: first().timeline,
+        fromLsn: from,
+        toLsn: to,
+        detectedAt: "2026-11-22",
+        reason: "slot lost",
+      };
+      await store.put(gapKey("main", gap.timeline, from, to), encodeGap(gap));
+    },
+    shallow: true,
+    finds: () => [["gap", keyOf(between()), new RegExp(`lost before it was archived: slot lost: ${shortReach()}$`)]],
+  },
+  {
+    name: "a missing part",
+    damage: async (store) => store.delete([part()]),
+    shallow: true,
+    finds: () => [["damaged-backup", part(), /is missing: /]],
+  },
+  {
+    name: "a truncated part",
+    damage: async (store) => replace(store, part(), (body) => body.subarray(0, body.length - 1)),
+    shallow: true,
+    finds: () => [["damaged-backup", part(), dead(first().id)]],
+  },
+  {
+    name: "a flipped bit in a part",
+    damage: async (store) => replace(store, part(), (body) => flipped(body, body.length >> 1)),
+    shallow: false,
+    finds: () => [["damaged-backup", part(), /CRC-32C is wrong: /]],
+  },
+  {
+    name: "another backup's manifest, with the document made to agree",
+    damage: async (store) => {
+      const other = await store.get(backupManifestKey("main", second().id));
+      const body = Buffer.from(other?.body ?? "");
+      await replace(store, backupManifestKey("main", first().id), () => body);
+      const manifest = {
+        name: "backup_manifest",
+        bytes: body.length,
+        crc32c: crc32c(body),
+        algorithm: "CRC32C",
+      } as const;
+      await replace(store, backupDocumentKey("main", first().id), () => encodeBackup({ ...first(), manifest }));
+    },
+    shallow: false,
+    finds: () => [["damaged-backup", backupManifestKey("main", first().id), /and the index differ on /]],
+  },
+  {
+    name: "a damaged backup document",
+    damage: async (store) => replace(store, backupDocumentKey("main", second().id), () => Buffer.from("{")),
+    shallow: true,
+    finds: () => [["damaged-backup", second().id, /is not JSON: /]],
+  },
+  {
+    name: "a damaged timeline history",
+    damage: async (store) => void (await store.put("main/wal/00000002.history", Buffer.from("nonsense\n"))),
+    shallow: true,
+    finds: () => [["damaged-document", "main/wal/00000002.history", /history of timeline 2, line 1/]],
+  },
+])("$name", ({ name, damage, shallow, finds }) => {
+  // What listing finds of backups is found by the same code with --deep.
+  const modes = shallow && !/segment|chunk|gap/.test(name) ? [false] : [false, true];
+  test.each(modes)("is found, or not, with deep %s", async (deep) => {
+    const { archive, store } = await copyOf(real.objects);
+    await damage(store);
+    const { ok, problems } = await verify(archive, { deep });
+    const expected = deep || shallow ? finds() : [];
+    expect(problems.map(({ kind }) => kind)).toEqual(expected.map(([kind]) => kind));
+    for (const [index, [, object, message]] of expected.entries()) {
+      expect(problems[index]?.object).toContain(object);
+      expect(problems[index]?.message).toMatch(message);
+    }
+    expect(ok).toBe(expected.length === 0);
+  });
+});
+
+test("what a failed backup left behind, and parts that no backup knows, are noted and no problem", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  const unfinished = "20260203T040506Z-0badcafe";
+  await store.put(backupPartKey("main", unfinished, backupPartName(1)), Buffer.from("x"));
+  const orphan = backupPartKey("main", first().id, backupPartName(99));
+  await store.put(orphan, Buffer.from("x"));
+  const { ok, notes } = await verify(archive, { deep: true });
+  expect(ok).toBe(true);
+  expect(notes.map(({ kind, object }) => [kind, object])).toEqual([
+    ["unfinished-backup", unfinished],
+    ["unknown-object", orphan],
+  ]);
+});
+
+test("an archive without backups is verified from its first segment on", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  await store.delete(await keysBelow(store, "main/backups/"));
+  const before = await verify(archive);
+  expect(before).toMatchObject({ ok: true, checked: { backups: 0 } });
+  await store.delete([keyOf(between())]);
+  const { problems } = await verify(archive);
+  expect(problems).toMatchObject([
+    { kind: "missing-wal", message: expect.stringMatching(/no backup needs it$/) as string },
+  ]);
+});
+
+describe("a second verification", () => {
+  test("looks only at what is new or was touched", async () => {
+    const { archive, store } = await copyOf(real.objects);
+    const last = (await keysBelow(store, walPrefix("main"))).at(-1) ?? "";
+    const body = (await store.get(last))?.body ?? Buffer.alloc(0);
+    await store.delete([last]);
+    const one = await verify(archive);
+    const again = await verify(archive);
+    expect(again.checked).toMatchObject({ segments: 0, backups: 0, unchangedBackups: 2 });
+    expect(again.checked.unchangedSegments).toBe(one.checked.segments);
+    await store.put(last, body);
+    expect((await verify(archive)).checked).toMatchObject({ segments: 1, backups: 0 });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await replace(store, part(), (same) => same);
+    expect((await verify(archive)).checked).toMatchObject({ segments: 0, backups: 1, unchangedBackups: 1 });
+  });
+
+  test("reads what was not read before, and what was read is good for either kind", async () => {
+    const { archive } = await copyOf(real.objects);
+    const { segments } = (await verify(archive)).checked;
+    expect((await verify(archive, { deep: true })).checked).toMatchObject({
+      segments,
+      backups: 2,
+      unchangedBackups: 0,
+    });
+    for (const deep of [false, true]) {
+      expect((await verify(archive, { deep })).checked).toMatchObject({ segments: 0, backups: 0, readBytes: 0 });
+    }
+    expect((await verify(archive, { full: true })).checked).toMatchObject({ segments, backups: 2 });
+  });
+
+  test("finds again what is damaged, as long as it is", async () => {
+    const { archive, store } = await copyOf(real.objects);
+    await replace(store, keyOf(between()), (body) => body.subarray(0, 50));
+    await store.delete([part()]);
+    const kinds = ["damaged-backup", "damaged-wal"];
+    for (let run = 0; run < 2; run++) {
+      expect((await verify(archive)).problems.map(({ kind }) => kind)).toEqual(kinds);
+    }
+    expect((await readVerifyRecord(archive)).record?.last).toMatchObject({ ok: false, problems: 2, deep: false });
+    for (const key of [keyOf(between()), part()]) {
+      await store.delete([key]);
+      await store.put(key, real.objects.get(key) ?? Buffer.alloc(0));
+    }
+    expect(await verify(archive)).toMatchObject({ ok: true });
+    expect((await readVerifyRecord(archive)).record?.last).toMatchObject({ ok: true, problems: 0 });
+  });
+
+  test("goes on where an interrupted one was, and one document is all that is kept", async () => {
+    const { archive, store } = await copyOf(real.objects);
+    const stop = new AbortController();
+    const detail = (text: string): void => void (text === "backups" && stop.abort());
+    const interrupted = verify(archive, { deep: true, progress: { ...QUIET, detail }, signal: stop.signal });
+    await expect(interrupted).rejects.toMatchObject({ code: "aborted" });
+    expect((await readVerifyRecord(archive)).record?.last).toBeNull();
+    expect((await verify(archive, { deep: true })).checked).toMatchObject({ segments: 0, backups: 2 });
+    expect(await keysBelow(store, verifyPrefix("main"))).toHaveLength(1);
+  });
+
+  test("counts although the clock was set back", async () => {
+    const { archive, store } = await copyOf(real.objects);
+    await verify(archive, { now: () => new Date("2030-01-01T00:00:00Z") });
+    const { segments } = (await verify(archive, { deep: true, now: () => new Date("2026-01-01T00:00:00Z") })).checked;
+    expect((await verify(archive, { deep: true })).checked).toMatchObject({ segments: 0, unchangedSegments: segments });
+    expect(await keysBelow(store, verifyPrefix("main"))).toHaveLength(1);
+  });
+
+  test("does without a record that cannot be read, and says so", async () => {
+    const { archive, store } = await copyOf(real.objects);
+    await verify(archive);
+    const [key = ""] = await keysBelow(store, verifyPrefix("main"));
+    await replace(store, key, () => Buffer.from("{}"));
+    const { ok, notes, checked } = await verify(archive);
+    expect(ok).toBe(true);
+    expect(notes).toMatchObject([{ kind: "verify-state", object: key }]);
+    expect(checked.backups).toBe(2);
+  });
+});
+
+test("a segment that is sealed while the archive is listed is no hole", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  const key = keyOf(between());
+  const body = real.objects.get(key) ?? Buffer.alloc(0);
+  await store.delete([key]);
+  const late = new Proxy(store, {
+    get(target, property) {
+      if (property === "head") {
+        return async (asked: string) => {
+          if (asked === key) await target.put(key, body);
+          return target.head(asked);
+        };
+      }
+      const value: unknown = Reflect.get(target, property);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+  expect(late).toBeInstanceOf(MemoryStore);
+  expect(await verify({ ...archive, store: late })).toMatchObject({ ok: true, problems: [] });
+  expect((await store.head(key))?.bytes).toBe(body.length);
+});
+
+test("a store that fails is an error and no finding", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  const failing = new FaultyStore(store);
+  failing.failpoint({ operation: "get", key: keyOf(between()), fault: "fail-before", times: Infinity });
+  await expect(verify({ ...archive, store: failing })).rejects.toMatchObject({ code: "store-unavailable" });
+});
