@@ -2,7 +2,7 @@
  * A base backup into a directory, beside pg_basebackup with the same compression, and beside pgBackRest with two processes
  * where that is installed. Each brings the WAL it needs.
  */
-import { chmodSync, chownSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { serverAccount } from "../test/harness/account.ts";
 import { type PostgresServer, tool } from "../test/harness/postgres.ts";
@@ -10,7 +10,7 @@ import { run } from "../test/harness/run.ts";
 import { removeTree } from "../test/harness/temp.ts";
 import type { BenchContext } from "./context.ts";
 import { type Cost, MeasuredChild } from "./measured-child.ts";
-import { pgTool, pgbench, settleDisk, startPrimary } from "./primary.ts";
+import { bytesBelow, pgTool, pgbench, settleDisk, startPrimary } from "./primary.ts";
 import { type Section, table } from "./results.ts";
 import { formatRatio, formatSpread, mebibytes, megabytes, quantile, spreadOf } from "./stats.ts";
 
@@ -148,7 +148,6 @@ async function prepareBackrest(server: PostgresServer, backrest: string, reposit
 async function backrestRun(backrest: string, repository: string): Promise<Run> {
   await settleDisk();
   const account = serverAccount();
-  const before = bytesBelow(join(repository, "repo", "backup"));
   const args = [`--config=${repository}/conf`, "--stanza=bench", "--type=full", "backup"];
   // Its work is done by children: the shell's times are theirs and its own, once they have ended.
   const command = `${[backrest, ...args].join(" ")} && times`;
@@ -161,7 +160,13 @@ async function backrestRun(backrest: string, repository: string): Promise<Run> {
   const cost = await measured(child);
   clearInterval(sampler);
   const times = [...child.lastLine.matchAll(/(\d+)m([\d.]+)s/g)].map(([, m, s]) => Number(m) * 60 + Number(s));
-  const storedBytes = Math.max(0, bytesBelow(join(repository, "repo", "backup")) - before);
+  // Named after its time; the one before it has expired with it.
+  const backups = join(repository, "repo", "backup", "bench");
+  const newest = readdirSync(backups)
+    .filter((name) => /^\d{8}-\d{6}F$/.test(name))
+    .sort()
+    .at(-1);
+  const storedBytes = newest === undefined ? 0 : bytesBelow(join(backups, newest));
   return { seconds: cost.seconds, cpuSeconds: times.reduce((sum, one) => sum + one, 0), peakRssBytes, storedBytes };
 }
 
@@ -216,10 +221,4 @@ function report(bytes: number, runs: ReadonlyMap<Variant, readonly Run[]>): stri
     `Seawall at level 3 takes **${ratio("Seawall, level 3")}** the time of pg_basebackup (target ≤ 1.0×), every file compared with ` +
       `the manifest; at level 1, its default, **${ratio("Seawall, level 1")}**.`,
   ].join("\n");
-}
-
-function bytesBelow(folder: string): number {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
 }

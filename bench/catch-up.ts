@@ -1,11 +1,10 @@
 /** Catching up: a backlog of mixed WAL into a directory and into S3, beside pg_receivewal and beside bare PUTs. */
-import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { PostgresServer } from "../test/harness/postgres.ts";
 import { removeTree } from "../test/harness/temp.ts";
 import type { BenchContext } from "./context.ts";
 import { type Cost, MeasuredChild } from "./measured-child.ts";
-import { type Backlog, dropSlot, makeBacklog, settleDisk, slotAtStart, startPrimary } from "./primary.ts";
+import { type Backlog, bytesBelow, dropSlot, makeBacklog, settleDisk, slotAtStart, startPrimary } from "./primary.ts";
 import { flushedUpTo, startReceivewal, startSeawall } from "./receivers.ts";
 import { type Section, table } from "./results.ts";
 import { formatRatio, formatSpread, mebibytes, megabytes, quantile, spreadOf } from "./stats.ts";
@@ -143,10 +142,4 @@ function report(backlog: Backlog, runs: ReadonlyMap<Variant, readonly Run[]>): s
       `it sends the objects it makes of it at ${formatRatio(sameObjects)} the rate of bare PUTs of just those, since the same two ` +
       "cores receive, verify, compress and run the server and the gateway.",
   ].join("\n");
-}
-
-function bytesBelow(folder: string): number {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
 }

@@ -1,4 +1,6 @@
 /** The primary the benches use: this machine's own PostgreSQL with its tools, on a real disk, and WAL of many kinds. */
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { bytesBetween, type Lsn, parseLsn } from "../src/wal/lsn.ts";
 import { type PostgresServer, type Settings, startPostgres, tool } from "../test/harness/postgres.ts";
 import { run } from "../test/harness/run.ts";
@@ -92,4 +94,11 @@ export async function pgbench(server: PostgresServer, args: readonly string[]): 
 /** What the disk still owes is paid before a measurement begins, not during it. */
 export async function settleDisk(): Promise<void> {
   await run("sync", [], { timeoutMs: 300_000 });
+}
+
+/** Sizes of all files below a folder, together. */
+export function bytesBelow(folder: string): number {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
 }
