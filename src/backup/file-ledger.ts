@@ -8,15 +8,11 @@ import { type ChecksumAlgorithm, type FileChecksum, startChecksum } from "../cod
 import { type FrameOptions, FrameWriter } from "../codec/frames.ts";
 import type { TarHeader } from "../codec/tar.ts";
 import { SeawallError, invariant } from "../errors.ts";
+import { ReceivedFiles } from "./received-files.ts";
 
 export interface FileLedgerOptions extends FrameOptions {
   /** Of the manifest that the server will send; without one the index gets CRC-32Cs all the same. */
   readonly algorithm: ChecksumAlgorithm | "NONE";
-}
-
-interface Received {
-  readonly size: number;
-  readonly checksum: string;
 }
 
 /** Files named in the error; there may be thousands. */
@@ -31,7 +27,7 @@ export class FileLedger {
   bytes = 0;
   readonly #algorithm: ChecksumAlgorithm;
   readonly #hasChecksums: boolean;
-  readonly #received = new Map<string, Received>();
+  readonly #received = new ReceivedFiles();
   readonly #wrong: string[] = [];
   #wrongCount = 0;
   #current: { readonly file: BackupFile; readonly checksum: FileChecksum; bytes: number } | undefined;
@@ -62,8 +58,7 @@ export class FileLedger {
     this.entries++;
     if (file.type !== "file") return this.index.write(Buffer.from(encodeBackupFile(file)));
     const hex = checksum.hex();
-    if (this.#received.has(file.path)) this.#report(`${shown(file.path)} came twice`);
-    this.#received.set(file.path, { size: bytes, checksum: hex });
+    if (!this.#received.add(file.path, { size: bytes, checksum: hex })) this.#report(`${shown(file.path)} came twice`);
     this.files++;
     this.bytes += bytes;
     await this.index.write(Buffer.from(encodeBackupFile({ ...file, checksum: `${this.#algorithm}:${hex}` })));
@@ -71,8 +66,7 @@ export class FileLedger {
 
   /** What the manifest says of one file, held against what came. */
   compare(listed: ManifestFile): void {
-    const received = this.#received.get(listed.path);
-    this.#received.delete(listed.path);
+    const received = this.#received.take(listed.path);
     const name = shown(listed.path);
     if (received === undefined) this.#report(`${name} is in the manifest and did not come`);
     else if (received.size !== listed.size) {
@@ -85,8 +79,7 @@ export class FileLedger {
 
   /** The manifest is through. Throws `backup-mismatch` naming the files in which it and the data differ. */
   finish(): void {
-    for (const path of this.#received.keys()) this.#report(`${shown(path)} came and is not in the manifest`);
-    this.#received.clear();
+    for (const path of this.#received.left()) this.#report(`${shown(path)} came and is not in the manifest`);
     if (this.#wrongCount === 0) return;
     const more = this.#wrongCount > this.#wrong.length ? `; and ${this.#wrongCount - this.#wrong.length} more` : "";
     throw new SeawallError("backup-mismatch", `${this.#wrong.join("; ")}${more}`);
