@@ -1,7 +1,7 @@
 /** The PostgreSQL that a drill starts: found where packages put it, of the backup's major version. */
 import { execFile } from "node:child_process";
-import { access, constants } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { access, constants, realpath } from "node:fs/promises";
+import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { SeawallError } from "../errors.ts";
 
@@ -16,7 +16,8 @@ export interface DrillBinaries {
 }
 
 /**
- * Looks in `asked` only, when it is given; otherwise along PATH, then where Debian's and PGDG's packages install.
+ * Looks in `asked` only, when it is given; otherwise along PATH, then where Debian's and PGDG's packages install, and prefers
+ * an installation that has pg_amcheck.
  * Throws `usage` when there is no server of that major version.
  */
 export async function findBinaries(
@@ -27,12 +28,20 @@ export async function findBinaries(
   const usual = [`/usr/lib/postgresql/${major}/bin`, `/usr/pgsql-${major}/bin`, `/usr/libexec/postgresql${major}`];
   const places = asked === undefined ? [...(path ?? "").split(delimiter), ...usual] : [asked];
   const others: string[] = [];
-  for (const directory of places.filter((place) => place !== "")) {
+  const fitting: DrillBinaries[] = [];
+  for (const place of places.filter((one) => one !== "")) {
+    // Where a link leads the other programs are, too.
+    const directory = dirname(await realpath(join(place, "postgres")).catch(() => join(place, "postgres")));
     const version = await versionOf(directory);
     if (version === undefined) continue;
-    if (Number.parseInt(version, 10) === major) return { directory, postgres: join(directory, "postgres"), version };
-    others.push(`${version} in ${directory}`);
+    const postgres = join(directory, "postgres");
+    if (Number.parseInt(version, 10) === major) fitting.push({ directory, postgres, version });
+    else others.push(`${version} in ${directory}`);
   }
+  const tools = await Promise.all(fitting.map((binaries) => findTool(binaries, "pg_amcheck")));
+  // A whole installation before a bare server.
+  const best = fitting.find((_, index) => tools[index] !== undefined) ?? fitting[0];
+  if (best !== undefined) return best;
   const found = others.length === 0 ? "found none" : `found ${others.join(", ")}`;
   throw new SeawallError("usage", `a drill of this backup needs PostgreSQL ${major}; ${found}`, {
     hint: `Install PostgreSQL ${major} here, or name the directory of its programs with --pg-bin.`,
