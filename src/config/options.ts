@@ -38,24 +38,9 @@ const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
 const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
-const WITH_STORE: readonly CommandName[] = [
-  "receive",
-  "check",
-  "status",
-  "backup",
-  "restore",
-  "drill",
-  "wal-fetch",
-  "wal-prefetch",
-  "wal-push",
-  "list",
-  "show",
-  "verify",
-  "expire",
-  "delete",
-  "pin",
-  "unpin",
-];
+const WITH_STORE = COMMAND_NAMES.filter((name) => name !== "slot create" && name !== "slot drop");
+/** Of these, `check` and `status` tell what they can without one, and `restore --check` asks the server. */
+const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "status" && name !== "restore");
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
 /** What a cluster may be called: it is a part of every key. */
@@ -76,21 +61,7 @@ export const OPTIONS = {
   store: option(storeUrl, {
     name: "store",
     commands: WITH_STORE,
-    requiredBy: [
-      "receive",
-      "backup",
-      "drill",
-      "wal-fetch",
-      "wal-prefetch",
-      "wal-push",
-      "list",
-      "show",
-      "verify",
-      "expire",
-      "delete",
-      "pin",
-      "unpin",
-    ],
+    requiredBy: NEEDS_STORE,
     help: "where the archive lives",
     more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
   }),

@@ -9,7 +9,7 @@ import { type CliProcess, runCli, startCli } from "../harness/process.ts";
 import { FULL } from "../campaigns/campaign.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { expectEqualsServer, receive } from "../receive/receiving.ts";
-import { archiveOf, expectIntact, extractBackup, keysBelow } from "./taking.ts";
+import { archiveOf, expectExtractable, keysBelow } from "./taking.ts";
 
 interface Result {
   readonly id: string;
@@ -66,13 +66,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       "verified",
     ]);
     expect(await server.sql("SELECT slot_name FROM pg_replication_slots")).toEqual([]);
-    const target = makeTempDir("extracted");
-    try {
-      await extractBackup(scratch.store, backup, `${target}/data`);
-      await expectIntact(scratch.store, backup, `${target}/data`);
-    } finally {
-      removeTree(target);
-    }
+    await expectExtractable(scratch.store, backup);
   });
 
   test("with its own WAL beside a running receiver, two at once: both complete, the archive is the server's", async () => {
@@ -173,13 +167,7 @@ test.skipIf(tool("postgres") === undefined)("a server built with zstd compresses
   const run = await runCli(["backup", ...flags, "--network-compression", "server-zstd"]);
   expect(run.code, run.stderr).toBe(0);
   const backup = await readBackup(await archiveOf(scratch.store), resultOf(run).id);
-  const target = makeTempDir("extracted");
-  try {
-    await extractBackup(scratch.store, backup, `${target}/data`);
-    await expectIntact(scratch.store, backup, `${target}/data`);
-  } finally {
-    removeTree(target);
-  }
+  await expectExtractable(scratch.store, backup);
 });
 
 test("nobody archives: says so and what to run, at the beginning and at the end, and leaves nothing", async () => {

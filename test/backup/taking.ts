@@ -171,3 +171,14 @@ export async function startRestored(
 export async function archiveOf(store: Store): Promise<Archive> {
   return openArchive(store, "main");
 }
+
+/** The backup can be extracted, and what comes out is what the manifest says. */
+export async function expectExtractable(store: Store, backup: BackupDocument): Promise<void> {
+  const target = makeTempDir("extracted");
+  try {
+    await extractBackup(store, backup, `${target}/data`);
+    await expectIntact(store, backup, `${target}/data`);
+  } finally {
+    removeTree(target);
+  }
+}

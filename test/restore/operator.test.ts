@@ -45,12 +45,7 @@ async function startedByPgCtl(
 test(
   "after the loss of the primary: restore, pg_ctl start, and every row is back through the restore_command it wrote",
   async () => {
-    await using archived = await Archived.start({ version: newest });
-    await archived.insert(1);
-    await archived.backup();
-    await archived.insert(2);
-    await archived.stored();
-    await archived.stopReceiving();
+    await using archived = await Archived.filled({ version: newest });
     // Its port and its socket are those of the restored one.
     await archived.server.kill9();
     await run("chmod", ["-R", "a+rX", archived.folder]);

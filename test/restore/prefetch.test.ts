@@ -122,6 +122,22 @@ describe("the prefetcher", () => {
     for (let segment = 1; segment <= last; segment++) await seal(archive, segment);
   };
 
+  /** Two segments wait, and there are no more. */
+  const begun = async (): Promise<void> => {
+    await sealUpTo(3);
+    start();
+    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+  };
+  /** What it has made stays there, as when it is killed. */
+  const killed = async (): Promise<void> => {
+    renameSync(root(), `${root()}-copy`);
+    stop.abort();
+    await ended;
+    renameSync(`${root()}-copy`, root());
+    // The dead one's process ID is nobody's now.
+    writeFileSync(join(root(), "prefetcher"), "2147483646");
+  };
+
   test("fetches the segments behind the position, so many and no more, and goes on as they are taken", async () => {
     await sealUpTo(12);
     start();
@@ -135,9 +151,7 @@ describe("the prefetcher", () => {
   });
 
   test("never keeps that something is not there: it is there as soon as it is sealed and recovery has moved", async () => {
-    await sealUpTo(3);
-    start();
-    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+    await begun();
     expect(await take(4)).toBe(false);
     await seal(archive, 4);
     expect(await take(2)).toBe(true);
@@ -177,11 +191,6 @@ describe("the prefetcher", () => {
       writeFileSync(want, "");
       await expect.poll(() => existsSync(want)).toBe(false);
       return waiting().filter((name) => name.startsWith(file));
-    };
-    const begun = async (): Promise<void> => {
-      await sealUpTo(3);
-      start();
-      await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
     };
 
     test("says to the asker that the archive ends before it; anew each time", async () => {
@@ -260,9 +269,7 @@ describe("the prefetcher", () => {
   });
 
   test("a second one beside it leaves at once and touches nothing", async () => {
-    await sealUpTo(3);
-    start();
-    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+    await begun();
     const first = ended;
     start();
     await ended;
@@ -293,17 +300,10 @@ describe("the prefetcher", () => {
   });
 
   test("what a killed one has left is of no use to another start of the server, and is removed", async () => {
-    await sealUpTo(3);
-    start();
-    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
-    renameSync(root(), `${root()}-copy`);
-    stop.abort();
-    await ended;
-    renameSync(`${root()}-copy`, root());
-    // The dead one's process ID is nobody's now.
-    writeFileSync(join(root(), "prefetcher"), "2147483646");
-    const killed = readdirSync(root()).find((name) => name.startsWith("ready-")) ?? "";
-    expect(killed).not.toBe("");
+    await begun();
+    await killed();
+    const left = readdirSync(root()).find((name) => name.startsWith("ready-")) ?? "";
+    expect(left).not.toBe("");
 
     run = await recoveringServer(dir, { startedAt: 1_700_000_001 });
     session = { ...session, run: run.id };
@@ -311,18 +311,12 @@ describe("the prefetcher", () => {
     stop = new AbortController();
     start({ after: nameOf(2) });
     await expect.poll(waiting).toEqual([nameOf(3)]);
-    expect(existsSync(join(root(), killed))).toBe(false);
+    expect(existsSync(join(root(), left))).toBe(false);
   });
 
   test("wal-fetch removes what a killed one has left when there is nothing to prefetch", async () => {
-    await sealUpTo(3);
-    start();
-    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
-    renameSync(root(), `${root()}-copy`);
-    stop.abort();
-    await ended;
-    renameSync(`${root()}-copy`, root());
-    writeFileSync(join(root(), "prefetcher"), "2147483646");
+    await begun();
+    await killed();
     writeFileSync(join(root(), "target-2147483646"), "half a segment");
     await new PrefetchFolder(run).sweep();
     expect(existsSync(root())).toBe(false);
@@ -336,9 +330,7 @@ describe("the prefetcher", () => {
     { title: "another prefetcher has taken over", end: () => writeFileSync(join(root(), "prefetcher"), "1") },
   ];
   test.each(endings)("ends when $title, and leaves nothing", async ({ end }) => {
-    await sealUpTo(3);
-    start();
-    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+    await begun();
     await end();
     await ended;
     expect(waiting()).toEqual([]);
@@ -381,9 +373,7 @@ describe("the prefetcher", () => {
     { title: "another configuration file", change: (own) => ({ ...own, config: "/etc/other.yaml" }) },
   ];
   test.each(others)("what waits is not given to $title", async ({ change }) => {
-    await sealUpTo(3);
-    start();
-    await expect.poll(waiting).toEqual([nameOf(2), nameOf(3)]);
+    await begun();
     expect(await new PrefetchFolder(run).take(change(session), nameOf(2), target())).toBe(false);
     expect(existsSync(target())).toBe(false);
     expect(await take(2)).toBe(true);

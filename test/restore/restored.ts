@@ -49,6 +49,17 @@ export class Archived implements AsyncDisposable {
     return archived;
   }
 
+  /** Row 1, a base backup, row 2, all stored; nobody receives any more. */
+  static async filled(options: PostgresOptions, backupFlags: readonly string[] = []): Promise<Archived> {
+    const archived = await Archived.start(options);
+    await archived.insert(1);
+    await archived.backup(backupFlags);
+    await archived.insert(2);
+    await archived.stored();
+    await archived.stopReceiving();
+    return archived;
+  }
+
   async archive(): Promise<Archive> {
     return openArchive(this.store, "main");
   }

@@ -44,12 +44,7 @@ interface Summary {
 test(
   "--delta brings an old data directory to the target: rewrites what differs, removes what does not belong, follows no link",
   async () => {
-    await using archived = await Archived.start({ version: newest });
-    await archived.insert(1);
-    await archived.backup();
-    await archived.insert(2);
-    await archived.stored();
-    await archived.stopReceiving();
+    await using archived = await Archived.filled({ version: newest });
     await using old = await archived.restored([]);
     await old.sql("INSERT INTO t VALUES (99); CREATE TABLE other AS SELECT generate_series(1, 10000) i");
     await old.stop();
@@ -92,12 +87,7 @@ test(
 test.each(only(oldest))(
   "PostgreSQL %i: a standby recovers from the archive, streams from the primary, and --check follows it",
   async (version) => {
-    await using archived = await Archived.start({ version });
-    await archived.insert(1);
-    await archived.backup();
-    await archived.insert(2);
-    await archived.stored();
-    await archived.stopReceiving();
+    await using archived = await Archived.filled({ version });
     await archived.server.sql("SELECT pg_create_physical_replication_slot('s1')");
     const conninfo = `${archived.server.socketDsn} application_name='it''s'`;
     const flags = ["--standby", "--primary-conninfo", conninfo.replaceAll("''", "\\'"), "--primary-slot", "s1"];

@@ -21,15 +21,8 @@ import { WalVerifier, type VerifiedRecord, type WalVerifierOptions } from "../..
 export const SYSTEM_ID = 0x6b0d_4a1f_9c53_e2d7n;
 export const MIB = 1 << 20;
 
-export interface WrittenRecord {
-  readonly lsn: Lsn;
-  readonly end: Lsn;
-  readonly length: number;
-  readonly prev: Lsn;
-  readonly xid: number;
-  readonly rmid: number;
-  readonly info: number;
-}
+/** As the verifier must find it. */
+export type WrittenRecord = VerifiedRecord;
 
 export interface RecordToWrite {
   readonly rmid?: number;
