@@ -64,7 +64,7 @@ export interface WalMeasure {
   readonly storedBytes: number;
 }
 
-/** Lists only where a run is cut in two: of a whole one it is known what it takes. */
+/** Lists only where a run is cut in two, and then the shorter part: of the whole it is known what it takes. */
 export async function measureWal(
   archive: Archive,
   { runs, wal }: { readonly runs: readonly WalRun[]; readonly wal: WalPlan },
@@ -72,13 +72,21 @@ export async function measureWal(
 ): Promise<WalMeasure> {
   let segments = 0;
   let storedBytes = 0;
+  const bytesOf = async (range: WalRange): Promise<number> => {
+    let sum = 0;
+    for await (const { bytes } of segmentsIn(archive, range, options)) sum += bytes;
+    return sum;
+  };
   for (const range of wal.goes) {
-    segments += range.last - range.first + 1;
-    const run = runs.find(
-      ({ timeline, first, last }) => timeline === range.timeline && first === range.first && last === range.last,
-    );
-    if (run !== undefined) storedBytes += run.storedBytes;
-    else for await (const { bytes } of segmentsIn(archive, range, options)) storedBytes += bytes;
+    const { timeline, first, last } = range;
+    segments += last - first + 1;
+    const run = runs.find((other) => other.timeline === timeline && other.first === first);
+    if (run === undefined || run.last - last > last - first) {
+      storedBytes += await bytesOf(range);
+      continue;
+    }
+    storedBytes += run.storedBytes;
+    if (run.last > last) storedBytes -= await bytesOf({ ...run, first: (last + 1) as SegmentNumber });
   }
   for await (const { bytes } of doomedEnds(archive, wal, options)) storedBytes += bytes;
   return { segments, storedBytes };

@@ -5,12 +5,12 @@
  */
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
-import type { BackupDocument } from "./backup-document.ts";
+import { type BackupDocument, decodeBackup } from "./backup-document.ts";
 import { type BackupListing, listBackups } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
 import { BulkDelete, type DoomedObject, isRefusal, type Refusal } from "./bulk-delete.ts";
 import { doomedWal } from "./doomed-wal.ts";
-import { listMarks, putMark, removeMark } from "./expiry-marks.ts";
+import { listMarks, missingObject, putMark, removeMark } from "./expiry-marks.ts";
 import { type Decide, lookAtUnfinished, type PlannedExpiry } from "./expiry-plan.ts";
 import { backupDocumentKey, backupPrefix, backupsPrefix, gapKey, isBackupId, isBackupObject } from "./keys.ts";
 import { listPins, removePin } from "./pins.ts";
@@ -175,10 +175,18 @@ class Run {
     return false;
   }
 
-  /** A backup that was taken for dead may just have ended: it has seen our mark, or we see its document. */
+  /**
+   * A backup that was taken for dead may just have ended: it has seen our mark, or we see its document. One that speaks of
+   * what is gone comes from a backup that died of it, and goes first.
+   */
   async isStillLeftover(id: string): Promise<boolean> {
     const { store, cluster } = this.#archive;
-    if ((await store.head(backupDocumentKey(cluster, id), this.#request)) === undefined) return true;
+    const found = await store.get(backupDocumentKey(cluster, id), this.#request);
+    if (found === undefined) return true;
+    const document = decodeBackup(found.body, id);
+    if ((await missingObject(this.#archive, document, this.#request)) !== undefined) {
+      return this.bulk.one({ key: backupDocumentKey(cluster, id), bytes: 0 });
+    }
     this.spared.push({ id, why: "it has been finished meanwhile" });
     await this.#unmark(id);
     return false;

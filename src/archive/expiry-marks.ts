@@ -52,6 +52,18 @@ export async function refuseRemoved(
   const removed = (what: string): SeawallError =>
     new SeawallError("backup-removed", `an expiry took backup ${backup.id} for one that had failed: ${what}`);
   if (await isMarked(archive, backup.id, options)) throw removed("it has been marked for removal");
+  const missing = await missingObject(archive, backup, options);
+  if (missing !== undefined) throw removed(`${missing} is gone`);
+  const document = await archive.store.head(backupDocumentKey(archive.cluster, backup.id), options);
+  if (document === undefined) throw removed("its document is gone");
+}
+
+/** The first object that a backup's document speaks of and that is not there; listed, not read. */
+export async function missingObject(
+  archive: Archive,
+  backup: BackupDocument,
+  options: RequestOptions = {},
+): Promise<string | undefined> {
   const missing = new Set([
     ...backup.parts.map(({ name }) => `parts/${name}`),
     backup.files.name,
@@ -59,8 +71,5 @@ export async function refuseRemoved(
   ]);
   const prefix = backupPrefix(archive.cluster, backup.id);
   for await (const { key } of archive.store.list(prefix, options)) missing.delete(key.slice(prefix.length));
-  const [first] = missing;
-  if (first !== undefined) throw removed(`${first} is gone`);
-  const document = await archive.store.head(backupDocumentKey(archive.cluster, backup.id), options);
-  if (document === undefined) throw removed("its document is gone");
+  return [...missing][0];
 }

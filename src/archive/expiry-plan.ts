@@ -6,7 +6,7 @@ import type { BackupDocument } from "./backup-document.ts";
 import { mapBounded } from "./bounded.ts";
 import { type Catalog, readCatalog } from "./catalog.ts";
 import { measureWal, runsAfter, type WalMeasure } from "./doomed-wal.ts";
-import { listMarks } from "./expiry-marks.ts";
+import { listMarks, missingObject } from "./expiry-marks.ts";
 import { backupPrefix, isBackupObject, partialKey, segmentKey } from "./keys.ts";
 import type { RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./retention.ts";
 import { listChunks } from "./tail.ts";
@@ -48,7 +48,7 @@ export async function planExpiry(
   const request = { signal: options.signal };
   const marks = await listMarks(archive, request);
   const catalog = await readCatalog(archive, request);
-  const facts = await factsOf(archive, catalog, marks, options);
+  const facts = await factsOf(archive, await withoutRemains(archive, catalog, marks, request), marks, options);
   const plan = decide(facts);
   const { runs } = catalog.inventory;
   const wal = await measureWal(archive, { runs, wal: plan.wal }, request);
@@ -58,6 +58,29 @@ export async function planExpiry(
     storedBytes: leaving + wal.storedBytes,
     windowsBefore: catalog.windows,
     windowsAfter: windowsAfter(archive, catalog, plan),
+  };
+}
+
+/**
+ * A backup that was taken for dead, and removed while it wrote its document, would have removed that itself; had it died
+ * before it could, the mark tells. Such remains are no backup. (One that is marked and whole was left by an interruption.)
+ */
+async function withoutRemains(
+  archive: Archive,
+  catalog: Catalog,
+  marks: ReadonlyMap<string, Date>,
+  options: RequestOptions,
+): Promise<Catalog> {
+  const marked = catalog.backups.filter(({ id }) => marks.has(id));
+  const remains = await mapBounded(marked, LOOKS_IN_FLIGHT, async (backup) =>
+    (await missingObject(archive, backup, options)) === undefined ? [] : [backup],
+  );
+  const gone = remains.flat();
+  if (gone.length === 0) return catalog;
+  return {
+    ...catalog,
+    backups: catalog.backups.filter((backup) => !gone.includes(backup)),
+    leftovers: [...catalog.leftovers, ...gone.map(({ id, startedAt }) => ({ id, startedAt: new Date(startedAt) }))],
   };
 }
 
