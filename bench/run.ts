@@ -7,6 +7,7 @@ import { type S3Server, startS3 } from "../test/harness/s3.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "../test/harness/temp.ts";
 import { benchBackup } from "./backup.ts";
 import { benchCatchUp } from "./catch-up.ts";
+import { benchCatalog } from "./catalog.ts";
 import { benchCommitLatency } from "./commit-latency.ts";
 import type { BenchContext } from "./context.ts";
 import { pgTool } from "./primary.ts";
@@ -27,6 +28,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["recovery-pgbench", benchRecoveryPgbench],
   ["backup", benchBackup],
   ["restore", benchRestore],
+  ["catalog", benchCatalog],
   ["verifier", benchVerifier],
   ["profile", benchProfile],
 ]);
