@@ -4,11 +4,20 @@
  */
 import { SeawallError } from "../errors.ts";
 import { FRAME_RAW_BYTES_MAX, FRAME_STORED_BYTES_MAX } from "./frame.ts";
-import type { SharedBytes } from "./pool.ts";
 
 export interface FrameSlot {
-  readonly raw: SharedBytes;
-  readonly stored: SharedBytes;
+  readonly raw: SharedBuffer;
+  readonly stored: SharedBuffer;
+}
+
+type SharedBuffer = Buffer<SharedArrayBuffer>;
+
+/**
+ * One memcpy: `set` into shared memory goes byte by byte where source and target are not aligned alike, as bytes inside of
+ * messages hardly ever are (3.5 GB/s against 25 GB/s on Node.js 20).
+ */
+export function copyToSlot(memory: SharedBuffer, at: number, bytes: Uint8Array): void {
+  if (bytes.length > 0) memory.fill(bytes, at, at + bytes.length);
 }
 
 interface Waiter {
@@ -60,8 +69,8 @@ export class FrameSlots {
     if (this.#made === this.#count) return undefined;
     this.#made++;
     return {
-      raw: new Uint8Array(new SharedArrayBuffer(FRAME_RAW_BYTES_MAX)),
-      stored: new Uint8Array(new SharedArrayBuffer(FRAME_STORED_BYTES_MAX)),
+      raw: Buffer.from(new SharedArrayBuffer(FRAME_RAW_BYTES_MAX)),
+      stored: Buffer.from(new SharedArrayBuffer(FRAME_STORED_BYTES_MAX)),
     };
   }
 }

@@ -7,7 +7,7 @@
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
 import { FRAME_RAW_BYTES_MAX, FrameEnd, frameContentBytes } from "./frame.ts";
-import type { FrameSlot, FrameSlots } from "./frame-slots.ts";
+import { copyToSlot, type FrameSlot, type FrameSlots } from "./frame-slots.ts";
 import type { CodecPool } from "./pool.ts";
 
 export interface FrameOptions {
@@ -57,7 +57,7 @@ export class FrameWriter {
     for (let at = 0; at < bytes.length;) {
       const slot = (this.#slot ??= await this.#options.slots.acquire(this.#options.signal));
       const taken = Math.min(bytes.length - at, FRAME_RAW_BYTES_MAX - this.#filled);
-      slot.raw.set(taken === bytes.length ? bytes : bytes.subarray(at, at + taken), this.#filled);
+      copyToSlot(slot.raw, this.#filled, taken === bytes.length ? bytes : bytes.subarray(at, at + taken));
       this.#filled += taken;
       at += taken;
       if (this.#filled === FRAME_RAW_BYTES_MAX) this.#compress(slot);
@@ -160,7 +160,7 @@ async function readFrames(
         slot ??= await slots.acquire(signal);
         signal.throwIfAborted();
         const taken = Math.min(chunk.length - at, end.need - gathered);
-        slot.stored.set(chunk.subarray(at, at + taken), gathered);
+        copyToSlot(slot.stored, gathered, chunk.subarray(at, at + taken));
         gathered += taken;
         at += taken;
         while (gathered === end.need && !end.look(slot.stored));
