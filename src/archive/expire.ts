@@ -216,7 +216,7 @@ class Run {
     const isRunning = ({ id }: { readonly id: string }): boolean =>
       !dead.has(id) && !harmless.some((other) => other.id === id);
     const backups = listing.backups.filter(({ id }) => !dead.has(id));
-    const running = listing.leftovers.filter(isRunning).length;
+    const running = listing.leftovers.filter(isRunning).map(({ id }) => id);
     const keeps = backups.map((backup) => ({ backup, reasons: [] }));
     const damaged = [...facts.damaged, ...listing.damaged.map(({ id }) => `the document of backup ${id}`)];
     const wal = planWal({ ...facts, backups, damaged }, keeps, running);

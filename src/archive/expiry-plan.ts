@@ -118,7 +118,8 @@ async function factsOf(
     unusable: unusable(catalog),
     damaged: [
       ...catalog.damagedBackups.map(({ id }) => `the document of backup ${id}`),
-      ...catalog.damaged.map(({ key }) => key),
+      ...inventory.damaged.map(({ key }) => key),
+      ...(tip === undefined && inventory.runs.length > 0 ? ["the end of the WAL"] : []),
     ],
     unfinished,
     wal: inventory,

@@ -35,7 +35,8 @@ export interface WalPlan {
   readonly staysBecause: string | undefined;
 }
 
-export function planWal(catalog: RetentionCatalog, keeps: readonly Kept[], running: number): WalPlan {
+/** `running`: ids of backups that may still be taken. */
+export function planWal(catalog: RetentionCatalog, keeps: readonly Kept[], running: readonly string[]): WalPlan {
   const staysBecause = reasonToKeepAll(catalog, keeps, running);
   if (staysBecause !== undefined) return { goes: [], partials: [], tails: [], gaps: [], staysBecause };
   const needed = firstNeeded(catalog, keeps);
@@ -55,11 +56,18 @@ export function planWal(catalog: RetentionCatalog, keeps: readonly Kept[], runni
   };
 }
 
-function reasonToKeepAll(catalog: RetentionCatalog, keeps: readonly Kept[], running: number): string | undefined {
+function reasonToKeepAll(
+  catalog: RetentionCatalog,
+  keeps: readonly Kept[],
+  running: readonly string[],
+): string | undefined {
   if (keeps.length === 0) return "there is no backup, and without one nobody knows what is needed";
-  if (running > 0) return "a backup is being taken, and what it needs is not known before it ends";
+  const [taken] = running;
+  if (taken !== undefined) {
+    return `backup ${taken} is being taken, or failed less than a day ago: what it needs is not known before it ends`;
+  }
   const [damaged] = catalog.damaged;
-  if (damaged !== undefined) return `${damaged} cannot be read, and nobody knows what it needs`;
+  if (damaged !== undefined) return `${damaged} cannot be read, so nobody knows which WAL is needed`;
   return undefined;
 }
 

@@ -46,7 +46,10 @@ export interface RetentionCatalog<B extends BackupFacts = BackupFacts> {
   readonly held: ReadonlyMap<string, string>;
   /** Ids of backups of which it is known that WAL they need is missing. Those that are good are counted without them too. */
   readonly unusable: ReadonlySet<string>;
-  /** Ids of backups whose document cannot be read. They stay, and so does all WAL: nobody knows what they need. */
+  /**
+   * What cannot be read and decides which WAL is needed: documents of backups, which stay, and histories of timelines. While
+   * there is any, all WAL stays.
+   */
   readonly damaged: readonly string[];
   readonly unfinished: readonly UnfinishedBackup[];
   readonly wal: WalFacts;
@@ -136,7 +139,17 @@ function planAround<B extends BackupFacts>(
   const running = catalog.unfinished.filter(
     (unfinished) => !leftovers.includes(unfinished) && unfinished.newestObjectMs !== undefined,
   );
-  return { keeps, goes, leftovers, running, wal: planWal(catalog, keeps, running.length) };
+  return {
+    keeps,
+    goes,
+    leftovers,
+    running,
+    wal: planWal(
+      catalog,
+      keeps,
+      running.map(({ id }) => id),
+    ),
+  };
 }
 
 function isAbandoned(unfinished: UnfinishedBackup, now: Date): boolean {

@@ -161,7 +161,7 @@ describe("backups that are not finished", () => {
     expect(planned.plan.running.map(({ id }) => id)).toEqual([RUNNING]);
     const result = await expire(archive, planned, optionsFor(decide));
     expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
-    expect(result.walStaysBecause).toMatch(/a backup is being taken/);
+    expect(result.walStaysBecause).toMatch(/is being taken, or failed less than a day ago/);
     expect(await keysBelow(store, `main/backups/${RUNNING}/`)).toHaveLength(1);
     expect(await store.head(segment(1))).toBeDefined();
   });
@@ -316,7 +316,7 @@ test("a backup document that nobody can read keeps all WAL, and itself", async (
   const result = await expireBy(EXPIRED_ALL);
   expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
   expect(result.walStaysBecause).toBe(
-    `the document of backup ${RUNNING} cannot be read, and nobody knows what it needs`,
+    `the document of backup ${RUNNING} cannot be read, so nobody knows which WAL is needed`,
   );
   expect(await store.head(segment(1))).toBeDefined();
 });
@@ -331,3 +331,11 @@ async function settled(condition: () => boolean): Promise<void> {
   for (let turn = 0; turn < 1000 && !condition(); turn++) await new Promise((resolve) => setImmediate(resolve));
   expect(condition()).toBe(true);
 }
+
+test("a history that cannot be read keeps all WAL: nobody knows which timeline left which", async () => {
+  await store.put("main/wal/00000002.history", Buffer.from("no history\n"));
+  expect((await planExpiry(archive, keeping(EXPIRED_ALL))).plan.wal).toMatchObject({
+    goes: [],
+    staysBecause: "main/wal/00000002.history cannot be read, so nobody knows which WAL is needed",
+  });
+});

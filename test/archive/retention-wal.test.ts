@@ -86,7 +86,7 @@ describe("which WAL goes", () => {
     [
       "a backup is being taken",
       { backups: DAILY, changes: { unfinished: [unfinished("u", 0.5)] } },
-      /a backup is being taken/,
+      /backup u is being taken/,
     ],
   ])("none while %s", (_, world, message) => {
     const found = plan(world, { keepFull: 1 });
