@@ -24,7 +24,7 @@ export interface Problem {
 
 /** Odd, and no danger to any restore. */
 export interface Note {
-  readonly kind: "unfinished-backup" | "unknown-object" | "verify-state";
+  readonly kind: "unfinished-backup" | "unknown-object" | "verify-state" | "missing-wal" | "gap";
   readonly object: string;
   readonly message: string;
 }
@@ -62,6 +62,7 @@ export class Findings {
   readonly notes: Note[] = [];
   readonly #problems: (Problem & { readonly lost: LostWal | undefined })[] = [];
   #dropped = 0;
+  #vanished = 0;
 
   report(problem: Problem, lost?: LostWal): void {
     if (this.#problems.length < FINDINGS_MAX) this.#problems.push({ ...problem, lost });
@@ -72,6 +73,11 @@ export class Findings {
     if (this.notes.length < FINDINGS_MAX) this.notes.push(note);
   }
 
+  /** Objects that were listed and then gone. Nothing is said of them: a new listing tells whether they are missed. */
+  get vanished(): number {
+    return this.#vanished;
+  }
+
   /** A damaged segment, chunk or partial. */
   reportWal(
     key: string,
@@ -79,6 +85,10 @@ export class Findings {
     place: { timeline: TimelineId; segment: SegmentNumber; segmentSize: number },
   ): void {
     const { timeline, segment, segmentSize } = place;
+    if (error.code === "wal-gap") {
+      this.#vanished++;
+      return;
+    }
     const kind = error.code === "foreign-cluster" ? "foreign-wal" : "damaged-wal";
     const lost = { timeline, fromLsn: segmentStart(segment, segmentSize), toLsn: segmentEnd(segment, segmentSize) };
     this.report({ kind, object: key, message: error.message }, lost);
@@ -100,14 +110,7 @@ export class Findings {
 
 /** What backups cannot do without this WAL, in words. */
 export function consequence(paths: readonly WalPath[], backups: readonly BackupSpan[], lost: LostWal): string {
-  const affected = new Map<string, BackupSpan>();
-  for (const path of paths) {
-    if (!isOn(path, lost)) continue;
-    for (const backup of backupsOn(backups, path.history)) {
-      if (backup.startLsn < lost.toLsn) affected.set(backup.id, backup);
-    }
-  }
-  const all = [...affected.values()].sort((a, b) => (a.stopLsn < b.stopLsn ? -1 : 1));
+  const all = affectedBackups(paths, backups, lost);
   const dead = all.filter(({ stopLsn }) => stopLsn > lost.fromLsn);
   const short = all.filter(({ stopLsn }) => stopLsn <= lost.fromLsn);
   const newest = short.at(-1);
@@ -116,6 +119,22 @@ export function consequence(paths: readonly WalPath[], backups: readonly BackupS
     ...(newest === undefined ? [] : [`${upTo(newest, short.length)} cannot reach past ${formatLsn(lost.fromLsn)}`]),
   ];
   return parts.length === 0 ? "no backup needs it" : parts.join("; ");
+}
+
+/** The backups whose recovery, along some path, meets this WAL; oldest first. */
+export function affectedBackups(
+  paths: readonly WalPath[],
+  backups: readonly BackupSpan[],
+  lost: LostWal,
+): BackupSpan[] {
+  const affected = new Map<string, BackupSpan>();
+  for (const path of paths) {
+    if (!isOn(path, lost)) continue;
+    for (const backup of backupsOn(backups, path.history)) {
+      if (backup.startLsn < lost.toLsn) affected.set(backup.id, backup);
+    }
+  }
+  return [...affected.values()].sort((a, b) => (a.stopLsn < b.stopLsn ? -1 : 1));
 }
 
 function upTo(newest: BackupSpan, count: number): string {

@@ -10,7 +10,7 @@ import { mapBounded } from "./bounded.ts";
 import { type Catalog, readCatalog } from "./catalog.ts";
 import { segmentKey, tailPrefix } from "./keys.ts";
 import { verifyBackup } from "./verify-backups.ts";
-import { type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
+import { affectedBackups, type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
 import {
   type ProvenBackup,
   type ProvenWal,
@@ -74,8 +74,8 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   progress.detail("listing");
   const before = await readRecord(archive, full, findings, { signal });
   const survey = await surveyArchive(archive, { before, deep, findings }, { signal });
-  const { catalog, from, folders } = survey;
-  reportMissing(archive, catalog, findings);
+  const { from, folders } = survey;
+  let { catalog } = survey;
 
   const proofs = new Proofs(archive, options, before?.last ?? null, folders);
   const pending = [...folders.values()].flatMap((folder) => folder.pending ?? []);
@@ -97,6 +97,9 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
     await proofs.save({ signal: AbortSignal.timeout(LAST_SAVE_TIMEOUT_MS) }).catch(() => undefined);
     throw error;
   }
+  // An expiry beside us may have removed what we had listed: what is missing is told from what is there now.
+  if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
+  reportMissing(archive, catalog, findings);
   const problems = findings.problems(catalog.paths, catalog.backups);
   const ok = problems.length === 0;
   const finishedAt = options.now().toISOString();
@@ -215,14 +218,15 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
   const { backups, paths, ends, gaps } = catalog;
   for (const { timeline, fromLsn, toLsn, reason, isRecorded } of gaps) {
     const lost = { timeline, fromLsn, toLsn };
-    const isNeeded = backups.some(({ startLsn }) => startLsn < toLsn);
-    if (isRecorded && !isNeeded) continue;
+    const isMissed = backups.length === 0 || affectedBackups(paths, backups, lost).length > 0;
     const segment = segmentOf(fromLsn, segmentSize);
     const object = segmentKey(archive.cluster, { timeline, segment, segmentSize });
     const count = Number((toLsn - segmentStart(segment, segmentSize)) / BigInt(segmentSize));
     const more = !isRecorded && count > 1 ? `, and ${count - 1} after it` : "";
     const message = isRecorded ? `WAL was lost before it was archived: ${reason}` : `${reason}${more}`;
-    findings.report({ kind: isRecorded ? "gap" : "missing-wal", object, message }, lost);
+    const finding = { kind: isRecorded ? "gap" : "missing-wal", object } as const;
+    if (isMissed) findings.report({ ...finding, message }, lost);
+    else findings.note({ ...finding, message: `${message}: no backup needs it` });
   }
   for (const backup of backups) {
     const own = paths.filter(({ history }) => backupsOn([backup], history).length > 0);

@@ -252,8 +252,8 @@ test("what a failed backup left behind, and parts that no backup knows, are note
   const { ok, notes } = await verify(archive, { deep: true });
   expect(ok).toBe(true);
   expect(notes.map(({ kind, object }) => [kind, object])).toEqual([
-    ["unfinished-backup", unfinished],
     ["unknown-object", orphan],
+    ["unfinished-backup", unfinished],
   ]);
 });
 
@@ -368,6 +368,33 @@ test("a segment that is sealed while the archive is listed is no hole", async ()
   expect(late).toBeInstanceOf(MemoryStore);
   expect(await verify({ ...archive, store: late })).toMatchObject({ ok: true, problems: [] });
   expect((await store.head(key))?.bytes).toBe(body.length);
+});
+
+test("what an expiry removes beside a verification is not missed", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  const early = segmentOf(first().startLsn, MIB);
+  const gone = [...Array(segmentOf(second().startLsn, MIB) - early).keys()].map((i) => keyOf(early + i));
+  // After the first segment was read: the next one is on its way, and gone.
+  let expiry: Promise<void> | undefined;
+  const advance = (): void => {
+    expiry ??= store.delete([backupDocumentKey("main", first().id), ...gone]);
+  };
+  const { ok, problems, checked } = await verify(archive, { deep: true, progress: { ...QUIET, advance } });
+  await expiry;
+  expect(checked.segments).toBeGreaterThan(gone.length);
+  expect([ok, problems]).toEqual([true, []]);
+});
+
+test("a gap that no backup has to pass is noted", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  await store.delete([backupDocumentKey("main", first().id)]);
+  const [from, to] = [segmentStart(between(), MIB), segmentEnd(between(), MIB)];
+  const gap = { timeline: first().timeline, fromLsn: from, toLsn: to, detectedAt: "2026-11-22", reason: "slot lost" };
+  await store.put(gapKey("main", gap.timeline, from, to), encodeGap(gap));
+  const { ok, notes } = await verify(archive);
+  expect(ok).toBe(true);
+  expect(notes.map(({ kind }) => kind)).toEqual(["gap", "unfinished-backup"]);
+  expect(notes[0]?.message).toMatch(/slot lost: no backup needs it$/);
 });
 
 test("a store that fails is an error and no finding", async () => {
