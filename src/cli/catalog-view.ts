@@ -9,6 +9,7 @@ import { itemBefore } from "../archive/wal-path.ts";
 import { backupsOn, itemKey, reachOf, type RecoveryWindow } from "../archive/windows.ts";
 import { formatLsn, type Lsn, segmentOf, type TimelineId } from "../wal/lsn.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "./context.ts";
+import { Progress } from "./progress.ts";
 
 export interface CatalogView {
   readonly archive: Archive;
@@ -17,29 +18,31 @@ export interface CatalogView {
   readonly now: Date;
 }
 
-const EVERY_MS = 200;
-
 /** Opens the archive, reads its catalog, and gives both to `work`. Throws `archive-absent` and what the store throws. */
 export async function withCatalog<T>(context: CommandContext, work: (view: CatalogView) => Promise<T>): Promise<T> {
   const { settings, signals, io } = context;
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   const signal = signals.stop;
-  let shownMs = Date.now();
-  let isShown = false;
+  const progress = new Progress({
+    io,
+    json: settings.json,
+    verb: "listing",
+    unit: "segments",
+    nowMs: () => Date.now(),
+  });
+  let listed = 0;
   const onSegments = (segments: number): void => {
-    if (!io.interactive || settings.json || Date.now() - shownMs < EVERY_MS) return;
-    shownMs = Date.now();
-    isShown = true;
-    io.err(`\rlisting  ${segments} segments\u001b[K`);
+    progress.advance(segments - listed);
+    listed = segments;
   };
   try {
     const archive = await openArchive(store, settings.cluster, { signal });
+    progress.begin(undefined);
     const catalog = await readCatalog(archive, { signal, onSegments });
-    if (isShown) io.err("\r\u001b[K");
-    isShown = false;
+    progress.end();
     return await work({ archive, catalog, now: new Date() });
   } finally {
-    if (isShown) io.err("\r\u001b[K");
+    progress.end();
     await store.close();
   }
 }

@@ -10,6 +10,8 @@ export interface ProgressOptions {
   readonly json: boolean;
   /** What is being done: "restoring". */
   readonly verb: string;
+  /** What is counted, if it is not bytes: "segments". */
+  readonly unit?: string;
   readonly nowMs: () => number;
 }
 
@@ -22,9 +24,9 @@ const RATE_WINDOW_MS = 5_000;
 export class Progress {
   readonly #options: ProgressOptions;
   readonly #kind: keyof typeof EVERY_MS;
-  readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
-  #totalBytes: number | undefined;
-  #bytes = 0;
+  readonly #samples: { readonly atMs: number; readonly amount: number }[] = [];
+  #total: number | undefined;
+  #amount = 0;
   #detail = "";
   #shownMs = 0;
   #isDrawn = false;
@@ -35,14 +37,14 @@ export class Progress {
   }
 
   /** Undefined: nobody knows how much it will be. */
-  begin(totalBytes: number | undefined): void {
-    this.#totalBytes = totalBytes;
+  begin(total: number | undefined): void {
+    this.#total = total;
     this.#shownMs = this.#options.nowMs();
-    this.#samples.push({ atMs: this.#shownMs, bytes: this.#bytes });
+    this.#samples.push({ atMs: this.#shownMs, amount: this.#amount });
   }
 
-  advance(bytes: number): void {
-    this.#bytes += bytes;
+  advance(amount: number): void {
+    this.#amount += amount;
     this.#show();
   }
 
@@ -63,7 +65,7 @@ export class Progress {
     const nowMs = this.#options.nowMs();
     if (nowMs - this.#shownMs < EVERY_MS[this.#kind]) return;
     this.#shownMs = nowMs;
-    this.#samples.push({ atMs: nowMs, bytes: this.#bytes });
+    this.#samples.push({ atMs: nowMs, amount: this.#amount });
     while (this.#samples.length > 2 && nowMs - (this.#samples[1]?.atMs ?? nowMs) > RATE_WINDOW_MS)
       this.#samples.shift();
     this.#options.io.err(this.#line(nowMs));
@@ -73,27 +75,39 @@ export class Progress {
     const { verb } = this.#options;
     const [first] = this.#samples;
     const spanMs = first === undefined ? 0 : nowMs - first.atMs;
-    const rate = first === undefined || spanMs <= 0 ? 0 : ((this.#bytes - first.bytes) * 1000) / spanMs;
-    const total = this.#totalBytes;
-    const left = total === undefined || rate <= 0 ? undefined : Math.max(0, (total - this.#bytes) / rate);
-    if (this.#kind === "json") {
-      const facts = { bytes: this.#bytes, totalBytes: total ?? null, bytesPerSecond: Math.round(rate) };
-      const secondsLeft = left === undefined ? null : Math.round(left);
-      return `${JSON.stringify({ event: "progress", ...facts, secondsLeft, detail: this.#detail })}\n`;
-    }
-    const share = total === undefined || total === 0 ? undefined : Math.min(1, this.#bytes / total);
+    const rate = first === undefined || spanMs <= 0 ? 0 : ((this.#amount - first.amount) * 1000) / spanMs;
+    const [amount, total] = [this.#amount, this.#total];
+    const left = total === undefined || rate <= 0 ? undefined : Math.max(0, (total - amount) / rate);
+    if (this.#kind === "json") return this.#event(rate, left);
+    const share = total === undefined || total === 0 ? undefined : Math.min(1, amount / total);
     const parts = [
       verb,
       ...(share === undefined ? [] : [`${String(Math.floor(share * 100)).padStart(3)}%`]),
       ...(share === undefined || this.#kind === "plain" ? [] : [bar(share)]),
-      total === undefined ? humanBytes(this.#bytes) : `${humanBytes(this.#bytes)} of ${humanBytes(total)}`,
-      `${humanBytes(rate)}/s`,
+      total === undefined ? this.#text(amount) : `${this.#text(amount)} of ${this.#text(total)}`,
+      `${this.#text(rate)}/s`,
       ...(left === undefined ? [] : [`${humanSeconds(left)} left`]),
       ...(this.#detail === "" ? [] : [this.#detail]),
     ];
     if (this.#kind === "plain") return `${parts.join("  ")}\n`;
     this.#isDrawn = true;
     return `\r${parts.join("  ")}\u001b[K`;
+  }
+
+  #event(rate: number, secondsLeft: number | undefined): string {
+    const [amount, total] = [this.#amount, this.#total ?? null];
+    const { unit } = this.#options;
+    const facts =
+      unit === undefined
+        ? { bytes: amount, totalBytes: total, bytesPerSecond: Math.round(rate) }
+        : { [unit]: amount, total, perSecond: Math.round(rate) };
+    const left = secondsLeft === undefined ? null : Math.round(secondsLeft);
+    return `${JSON.stringify({ event: "progress", ...facts, secondsLeft: left, detail: this.#detail })}\n`;
+  }
+
+  #text(amount: number): string {
+    const { unit } = this.#options;
+    return unit === undefined ? humanBytes(amount) : `${Math.round(amount)} ${unit}`;
   }
 }
 

@@ -45,6 +45,28 @@ test("with --json an object every second", () => {
   });
 });
 
+test("what is not bytes is counted as what it is, and nobody knows how much it will be", () => {
+  for (const [json, expected] of [
+    [false, "\rlisting  2500 segments  2500 segments/s\u001b[K\r\u001b[K"],
+    [true, '{"event":"progress","segments":2500,"total":null,"perSecond":2500,"secondsLeft":null,"detail":""}\n'],
+  ] as const) {
+    let text = "";
+    let nowMs = 0;
+    const io = {
+      out: async () => undefined,
+      err: (piece: string) => void (text += piece),
+      colours: false,
+      interactive: true,
+    };
+    const progress = new Progress({ io, json, verb: "listing", unit: "segments", nowMs: () => nowMs });
+    progress.begin(undefined);
+    nowMs += 1000;
+    progress.advance(2500);
+    progress.end();
+    expect(text).toBe(expected);
+  }
+});
+
 test("tablespace mappings", () => {
   const mapping = parseMapping("/old/=/new\n16400=/other\n/with\\=sign=/x\\=y");
   expect([...mapping]).toEqual([
