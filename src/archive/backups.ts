@@ -66,6 +66,6 @@ async function findBackup(archive: Archive, id: string, options: RequestOptions)
 }
 
 /** From the front of the id: `20260102T030405Z`. */
-function startOf(id: string): Date {
+export function startOf(id: string): Date {
   return new Date(id.slice(0, 16).replace(/^(....)(..)(..)T(..)(..)(..)Z$/, "$1-$2-$3T$4:$5:$6Z"));
 }

@@ -261,3 +261,13 @@ export function drillsPrefix(cluster: string): string {
 export function drillKey(cluster: string, id: string): string {
   return `${drillsPrefix(cluster)}${id}.json`;
 }
+
+/** `job`: backup, expire, verify or drill. */
+export function runsPrefix(cluster: string, job: string): string {
+  return `${cluster}/runs/${job}/`;
+}
+
+/** `id` is made like a backup's. */
+export function runKey(cluster: string, job: string, id: string): string {
+  return `${runsPrefix(cluster, job)}${id}.json`;
+}

@@ -3,6 +3,7 @@ import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { humanBytes, humanSeconds, versionText } from "../daemon/human.ts";
 import { askReceiver } from "../daemon/status-client.ts";
+import type { JobView } from "../daemon/scheduler.ts";
 import type { StatusDocument } from "../daemon/status-document.ts";
 import { bytesBetween, parseLsn } from "../wal/lsn.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "./context.ts";
@@ -86,6 +87,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ...spoolRow(status),
     ["gaps", gapsText(status, colours)],
     ...counterRows(status),
+    ...status.jobs.map((job) => [job.job, jobText(job, colours)]),
     ...status.errors.slice(0, 1).map((error) => ["last error", `${error.at} ${error.message} [${error.code}]`]),
   ];
   return columns(rows).join("\n");
@@ -157,4 +159,11 @@ function counterRows({ counters }: StatusDocument): string[][] {
       `${humanBytes(receivedBytes)} received, ${segmentsSealed} segments sealed, ${chunksStored} chunks stored, ${reconnects} reconnects`,
     ],
   ];
+}
+
+function jobText({ schedule, timeZone, runningSince, nextAt, last }: JobView, colours: boolean): string {
+  const when = runningSince === null ? `next ${nextAt ?? "never"}` : `running since ${runningSince}`;
+  const outcome = last === null ? "" : painted(last.ok ? "ok" : "failed", last.ok ? "green" : "red", colours);
+  const before = last === null ? "not run yet" : `last ${last.finishedAt}: ${outcome}, ${last.message}`;
+  return `${schedule} (${timeZone}); ${when}; ${before}`;
 }

@@ -25,6 +25,7 @@ import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
+import { SCHEDULE_OPTIONS } from "./schedule-options.ts";
 
 export { COMMAND_NAMES, type CommandName, type OptionSpec } from "./option-spec.ts";
 
@@ -259,6 +260,7 @@ export const OPTIONS = {
   ...RESTORE_OPTIONS,
   ...DRILL_OPTIONS,
   ...RETENTION_OPTIONS,
+  ...SCHEDULE_OPTIONS,
 } as const;
 
 export type SettingKey = keyof typeof OPTIONS;

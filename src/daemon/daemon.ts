@@ -22,6 +22,8 @@ import type { Store } from "../store/store.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { watchGaps } from "./gap-watch.ts";
 import { copyStatus } from "./gauges.ts";
+import { buildScheduler, schedulesOf } from "./routine.ts";
+import type { Scheduler } from "./scheduler.ts";
 import { type HttpServer, startHttp } from "./http.ts";
 import { Journal } from "./journal.ts";
 import type { StatusDocument } from "./status-document.ts";
@@ -33,6 +35,9 @@ export interface DaemonOptions {
   readonly connection: ConnectionSettings;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
+  /** The program itself, for jobs; and what they need to know in their environment beside `env`. */
+  readonly program: string;
+  readonly jobEnv: Readonly<Record<string, string>>;
   readonly log: Log;
   /** Aborted: store what has arrived, report it, end. */
   readonly stop: AbortSignal;
@@ -48,6 +53,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { settings, log, stop, kill } = options;
   const { cluster, synchronous } = settings;
   const nowMs = (): number => Date.now();
+  const schedules = schedulesOf(settings);
   let gaps: readonly Gap[] = [];
 
   const metrics: Metrics = createMetrics({
@@ -59,8 +65,16 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const journal = new Journal({ nowMs, onError: (code) => metrics.add("errors", 1, { code }) });
   const store = buildStore(options, metrics, journal);
   const state = new NotedState({ cluster, synchronous, durability: settings.durability, nowMs }, journal);
-  const status = (): StatusDocument => documentOf(options, { state, journal, gaps, store });
+  const status = (): StatusDocument => documentOf(options, { state, journal, gaps, store, scheduler });
   const trend = new Trend();
+  const ended = new AbortController();
+  const scheduler = buildScheduler(
+    {
+      ...{ settings, store, program: options.program, env: { ...options.env, ...options.jobEnv } },
+      ...{ log: log.child("routine"), signal: AbortSignal.any([ended.signal, stop]) },
+    },
+    schedules,
+  );
 
   log.info("starting", {
     version: options.version,
@@ -71,7 +85,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
   const http = await serve(options, { status, trend, metrics });
   const sampler = setInterval(() => trend.add(status(), performance.now()), SAMPLE_INTERVAL_MS);
-  const ended = new AbortController();
   const slot = settings.noSlot ? undefined : settings.slot;
   const beside = [
     watchGaps({
@@ -82,6 +95,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       log: log.child("gaps"),
       signal: ended.signal,
     }),
+    scheduler.run(),
   ];
   if (slot !== undefined) {
     const onStatus = (found: ReceiverState["slot"]): void => void (state.slot = found);
@@ -213,9 +227,13 @@ interface Parts {
   readonly journal: Journal;
   readonly gaps: readonly Gap[];
   readonly store: Store;
+  readonly scheduler: Scheduler;
 }
 
-function documentOf({ settings, version }: DaemonOptions, { state, journal, gaps, store }: Parts): StatusDocument {
+function documentOf(
+  { settings, version }: DaemonOptions,
+  { state, journal, gaps, store, scheduler }: Parts,
+): StatusDocument {
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
   return {
@@ -225,6 +243,7 @@ function documentOf({ settings, version }: DaemonOptions, { state, journal, gaps
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
     errors: journal.errors(),
+    jobs: scheduler.views,
     progressAgeSeconds: Math.max(0, nowMs - aliveMs) / 1000,
     version,
     at: new Date(nowMs).toISOString(),

@@ -2,6 +2,7 @@
 import type { Metrics } from "../metrics/registry.ts";
 import type { ReceiverPhase, SlotStatus } from "../receive/status.ts";
 import { parseLsn } from "../wal/lsn.ts";
+import type { JobView } from "./scheduler.ts";
 import type { StatusDocument } from "./status-document.ts";
 
 const RECEIVER_STATES: readonly ReceiverPhase[] = [
@@ -43,7 +44,24 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
+  for (const job of status.jobs) copyJob(job, metrics);
   if (slot !== null) metrics.setState("slotState", "status", { current: slotStatus(slot), all: SLOT_STATUSES });
+}
+
+function copyJob({ job, last, lastSuccessAt, nextAt, runningSince, runs, failures }: JobView, metrics: Metrics): void {
+  const seconds = (text: string | null): number | undefined => (text === null ? undefined : Date.parse(text) / 1000);
+  const labels = { job };
+  const [began, ended] = [seconds(last?.startedAt ?? null), seconds(last?.finishedAt ?? null)];
+  metrics.set("jobLastRun", ended, labels);
+  metrics.set("jobLastSuccess", seconds(lastSuccessAt), labels);
+  metrics.set("jobDuration", began === undefined || ended === undefined ? undefined : ended - began, labels);
+  metrics.set("jobNext", seconds(nextAt), labels);
+  metrics.set("jobRunning", runningSince === null ? 0 : 1, labels);
+  // From 0 on, so that the first failure is an increase.
+  metrics.add("jobRuns", 0, labels);
+  metrics.add("jobFailures", 0, labels);
+  metrics.raiseTo("jobRuns", runs, labels);
+  metrics.raiseTo("jobFailures", failures, labels);
 }
 
 function slotStatus(slot: SlotStatus): string {

@@ -99,6 +99,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     gaps: archive?.gaps ?? [],
     lastError: null,
     errors: journal.errors(),
+    jobs: [],
     progressAgeSeconds: null,
     version,
     at: new Date(nowMs()).toISOString(),

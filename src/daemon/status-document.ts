@@ -2,6 +2,7 @@
  * What /status.json and `seawall status` show: the receiver's own status and what the daemon around it knows. Extended
  * only; a value that is not known is null.
  */
+import type { JobView } from "./scheduler.ts";
 import type { ReceiverPhase, ReceiverStatus } from "../receive/status.ts";
 
 /** `unreachable`: no receiver answered, and `status` looked at the server and the store itself. */
@@ -20,6 +21,8 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly gaps: readonly GapDocument[];
   /** The latest errors, newest first, those that were retried included. */
   readonly errors: readonly ErrorDocument[];
+  /** The daemon's routine: what is scheduled, and how it went; empty without schedules. */
+  readonly jobs: readonly JobView[];
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
   readonly version: string;

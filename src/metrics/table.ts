@@ -96,6 +96,15 @@ export const METRICS = {
   spool: gauge("seawall_spool_bytes", "WAL in the spool: acknowledged and not in the store yet."),
   spoolLimit: gauge("seawall_spool_limit_bytes", "Most the spool may hold."),
 
+  // The routine
+  jobLastRun: gauge("seawall_job_last_run_seconds", "When the job last ended, as a Unix time.", ["job"]),
+  jobLastSuccess: gauge("seawall_job_last_success_seconds", "When the job last ended well, as a Unix time.", ["job"]),
+  jobDuration: gauge("seawall_job_duration_seconds", "How long the job took when it last ran.", ["job"]),
+  jobNext: gauge("seawall_job_next_run_seconds", "When the job is due, as a Unix time.", ["job"]),
+  jobRunning: gauge("seawall_job_running_state", "1 while the job runs.", ["job"]),
+  jobRuns: counter("seawall_job_runs_total", "Runs of the job that ended since start.", ["job"]),
+  jobFailures: counter("seawall_job_failed_runs_total", "Runs of the job that failed since start.", ["job"]),
+
   build: gauge("seawall_build_info", "Always 1; the labels tell the versions.", ["version", "node"]),
 } as const satisfies Record<string, MetricSpec>;
 
@@ -109,6 +118,7 @@ export const UNITS: readonly string[] = [
   "commits",
   "segments",
   "chunks",
+  "runs",
   "gaps",
   "reconnects",
   "errors",

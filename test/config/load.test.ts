@@ -89,6 +89,8 @@ describe("precedence", () => {
       ...{ standby: false, primaryConninfo: undefined, primarySlot: undefined, restoreCommand: undefined },
       ...{ pgBin: undefined, scratchDir: undefined, superuser: "postgres", preload: undefined, sql: undefined },
       ...{ amcheck: true, checksums: true, keep: false },
+      ...{ backupSchedule: undefined, expireSchedule: undefined, verifySchedule: undefined, drillSchedule: undefined },
+      ...{ scheduleTimeZone: "UTC", scheduleJitterMs: 60_000 },
     });
   });
 

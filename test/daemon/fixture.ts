@@ -52,6 +52,7 @@ export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocu
       gaps: 0,
     },
     gaps: [],
+    jobs: [],
     errors: [
       {
         at: "2026-11-20T09:59:00.000Z",

@@ -1,0 +1,46 @@
+/** The options of the daemon's routine: a part of the one table (options.ts). */
+import { type CommandName, option } from "./option-spec.ts";
+import { duration, text } from "./types.ts";
+
+const RECEIVE: readonly CommandName[] = ["receive"];
+const CRON =
+  "A cron expression: minute, hour, day of the month, month, day of the week (`30 2 * * *`), with names, `L`, `W` and `#`; " +
+  "seconds may stand in front.";
+
+export const SCHEDULE_OPTIONS = {
+  backupSchedule: option(text("cron"), {
+    name: "backup-schedule",
+    commands: RECEIVE,
+    help: "when the daemon takes base backups; never, without it",
+    more: `${CRON} Where there is no backup yet, the first one is taken at once. A run that was missed is made up for, once; jobs never overlap.`,
+  }),
+  expireSchedule: option(text("cron"), {
+    name: "expire-schedule",
+    commands: RECEIVE,
+    help: "when the daemon deletes what the retention rules do not keep; never, without it",
+    more: "The rules are `keep-full`, `recovery-window`, `keep-daily` and so on, in the same file or in the environment.",
+  }),
+  verifySchedule: option(text("cron"), {
+    name: "verify-schedule",
+    commands: RECEIVE,
+    help: "when the daemon verifies the archive; never, without it",
+  }),
+  drillSchedule: option(text("cron"), {
+    name: "drill-schedule",
+    commands: RECEIVE,
+    help: "when the daemon restores for real, to see whether it works; never, without it",
+    more: "It needs PostgreSQL's programs and room for the whole cluster: `pg-bin`, `scratch-dir`.",
+  }),
+  scheduleTimeZone: option(text("zone"), {
+    name: "schedule-time-zone",
+    commands: RECEIVE,
+    default: "UTC",
+    help: "time zone of the schedules, such as Europe/Berlin",
+  }),
+  scheduleJitterMs: option(duration({ min: 0, max: 86_400_000 }), {
+    name: "schedule-jitter",
+    commands: RECEIVE,
+    default: 60_000,
+    help: "each job begins at random up to so much later, so that many daemons do not begin together",
+  }),
+} as const;

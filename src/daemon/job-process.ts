@@ -1,0 +1,114 @@
+/**
+ * A job of the routine, in a process of its own: `seawall backup` and the like, as an operator would run it. What it holds
+ * in memory, and how it may fail, are none of the receiver's business.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import type { Log, LogLevel } from "../log.ts";
+import type { JobName } from "./schedule.ts";
+
+export interface JobProcessOptions {
+  readonly job: JobName;
+  /** `dist/cli/main.js`. */
+  readonly program: string;
+  /** Options, the store and the server's address among them: nothing of it shows in the process list. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Log;
+  /** Aborted: it is told to stop, and waited for. */
+  readonly signal: AbortSignal;
+}
+
+export interface JobOutcome {
+  readonly ok: boolean;
+  readonly exit: number | null;
+  readonly message: string;
+}
+
+/** Of the result, which is a line of JSON. */
+const RESULT_CHARACTERS_MAX = 1 << 20;
+const MESSAGE_CHARACTERS_MAX = 500;
+/** One that does not leave when it is told to. */
+const LEAVE_MS_MAX = 30_000;
+
+/** Resolves when the process has ended; never rejects. */
+export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
+  const { job, program, env, log, signal } = options;
+  const args = [program, job, "--json", "--log-format", "json"];
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  let result = "";
+  let failure: string | undefined;
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    if (result.length < RESULT_CHARACTERS_MAX) result += text;
+  });
+  createInterface({ input: child.stderr }).on("line", (line) => {
+    failure = retell(line, log) ?? failure;
+  });
+  let late: NodeJS.Timeout | undefined;
+  const leave = (): void => {
+    child.kill("SIGTERM");
+    late = setTimeout(() => child.kill("SIGKILL"), LEAVE_MS_MAX);
+  };
+  signal.addEventListener("abort", leave, { once: true });
+  if (signal.aborted) leave();
+  try {
+    const [exit] = (await once(child, "close")) as [number | null];
+    const message = failure ?? summaryOf(job, exit, result);
+    return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX) };
+  } catch (error) {
+    return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
+  } finally {
+    clearTimeout(late);
+    signal.removeEventListener("abort", leave);
+  }
+}
+
+/** Its log lines become ours; of its error the message is returned. Progress is for terminals. */
+function retell(line: string, log: Log): string | undefined {
+  let said: Record<string, unknown>;
+  try {
+    said = JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    if (line.trim() !== "") log.debug(line);
+    return undefined;
+  }
+  const { error, event, level, msg } = said;
+  if (event === "progress") return undefined;
+  if (typeof error === "object" && error !== null && msg === undefined) {
+    const { message, code } = error as { message?: unknown; code?: unknown };
+    return `${String(message)} [${String(code)}]`;
+  }
+  const known = (["debug", "info", "warn", "error"] as const).find((one: LogLevel) => one === level) ?? "info";
+  // Ours has these already.
+  const fields = Object.entries(said).filter(([name]) => !["level", "msg", "time", "pid", "hostname"].includes(name));
+  log[known](typeof msg === "string" ? msg : line, Object.fromEntries(fields));
+  return undefined;
+}
+
+/** What the status says of a run that has ended with a result. */
+function summaryOf(job: JobName, exit: number | null, result: string): string {
+  let found: Record<string, unknown>;
+  try {
+    found = JSON.parse(result.trim().split("\n").at(-1) ?? "") as Record<string, unknown>;
+  } catch {
+    return exit === 0 ? "done" : `it exited with ${exit ?? "a signal"}`;
+  }
+  switch (job) {
+    case "backup":
+      return `backup ${String(found["id"])}`;
+    case "drill":
+      return `drill ${String(found["id"])} of backup ${String(found["backup"])}${firstOf(found["checks"], "failed")}`;
+    case "verify":
+      return exit === 0 ? "nothing is wrong" : `damage was found${firstOf(found["problems"])}`;
+    case "expire":
+      return "done";
+  }
+}
+
+/** The message of the first of the checks that failed, or of the problems. */
+function firstOf(list: unknown, outcome?: string): string {
+  if (!Array.isArray(list)) return "";
+  const items = list as readonly Record<string, unknown>[];
+  const first = items.find((item) => outcome === undefined || item["outcome"] === outcome);
+  return first === undefined ? "" : `: ${String(first["message"])}`;
+}

@@ -1,0 +1,89 @@
+/** The routine of one cluster: its schedules, what the archive knows of earlier runs, and the processes that do the work. */
+import { randomBytes } from "node:crypto";
+import { openArchive } from "../archive/archive.ts";
+import { startOf } from "../archive/backups.ts";
+import { lastDrill } from "../archive/drills.ts";
+import { backupIdOf, backupsPrefix, isBackupId } from "../archive/keys.ts";
+import { type JobRun, lastRun, putRun } from "../archive/runs.ts";
+import type { Settings } from "../config/options.ts";
+import type { Log } from "../log.ts";
+import type { Store } from "../store/store.ts";
+import { runJob } from "./job-process.ts";
+import { type JobName, parseSchedule, type Schedule } from "./schedule.ts";
+import { type LastRun, Scheduler } from "./scheduler.ts";
+
+export interface RoutineOptions {
+  readonly settings: Settings;
+  readonly store: Store;
+  /** `dist/cli/main.js`. */
+  readonly program: string;
+  /** Of the jobs. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+const LOOK_TIMEOUT_MS = 60_000;
+
+/** Throws `usage`. */
+export function schedulesOf(settings: Settings): ReadonlyMap<JobName, Schedule> {
+  const { backupSchedule, expireSchedule, verifySchedule, drillSchedule, scheduleTimeZone } = settings;
+  const texts = { backup: backupSchedule, expire: expireSchedule, verify: verifySchedule, drill: drillSchedule };
+  const schedules = new Map<JobName, Schedule>();
+  for (const [job, text] of Object.entries(texts) as [JobName, string | undefined][]) {
+    if (text !== undefined) schedules.set(job, parseSchedule(`${job}-schedule`, text, scheduleTimeZone));
+  }
+  return schedules;
+}
+
+export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<JobName, Schedule>): Scheduler {
+  const { settings, store, program, env, log, signal } = options;
+  return new Scheduler({
+    schedules,
+    past: async (job, outer) => pastOf(store, settings.cluster, job, outer),
+    execute: async (job, outer) => runJob({ job, program, env, log: log.child(job), signal: outer }),
+    record: async (job, { startedAt, finishedAt, ok, message, exit }) => {
+      const archive = await openArchive(store, settings.cluster, { signal });
+      const id = backupIdOf(new Date(startedAt), randomBytes(4).readUInt32LE());
+      await putRun(archive, { id, job, startedAt, finishedAt, ok, exit, message }, { signal });
+    },
+    now: () => new Date(),
+    jitterMs: () => Math.floor(Math.random() * settings.scheduleJitterMs),
+    log,
+    signal,
+  });
+}
+
+/** The last run of ours; an operator's own backup or drill counts as well. */
+async function pastOf(
+  store: Store,
+  cluster: string,
+  job: JobName,
+  outer: AbortSignal,
+): Promise<{ lastStartedAt: Date | undefined; isMissing: boolean; last: LastRun | null }> {
+  const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
+  const archive = await openArchive(store, cluster, { signal });
+  const found = await lastRun(archive, job, { signal });
+  const last = found === undefined ? null : lastOf(found);
+  const starts = last === null ? [] : [Date.parse(last.startedAt)];
+  let isMissing = false;
+  if (job === "backup") {
+    const prefix = backupsPrefix(cluster);
+    const folders = await store.listPrefixes(prefix, { signal });
+    const newest = folders
+      .map((folder) => folder.slice(prefix.length, -1))
+      .filter(isBackupId)
+      .at(-1);
+    isMissing = newest === undefined && last === null;
+    if (newest !== undefined) starts.push(startOf(newest).getTime());
+  }
+  if (job === "drill") {
+    const drill = await lastDrill(archive, { signal });
+    if (drill !== undefined) starts.push(Date.parse(drill.startedAt));
+  }
+  return { lastStartedAt: starts.length === 0 ? undefined : new Date(Math.max(...starts)), isMissing, last };
+}
+
+function lastOf({ startedAt, finishedAt, ok, message }: JobRun): LastRun {
+  return { startedAt, finishedAt, ok, message };
+}

@@ -1,0 +1,72 @@
+/**
+ * Schedules: when the routine of a cluster is due. Cron expressions are croner's (five fields, or six with seconds in front;
+ * names of months and days, L, W, #), in a time zone, over changes to and from daylight saving time.
+ */
+import { Cron } from "croner";
+import { SeawallError } from "../errors.ts";
+
+/** In the order in which those that are due together are run: what a backup made superfluous goes after it. */
+export const JOB_NAMES = ["backup", "expire", "verify", "drill"] as const;
+export type JobName = (typeof JOB_NAMES)[number];
+
+export interface Schedule {
+  readonly text: string;
+  /** IANA name. */
+  readonly timeZone: string;
+  /** The first time after `moment`; undefined when there will be none any more. */
+  next(moment: Date): Date | undefined;
+}
+
+/** Throws `usage` naming the option. */
+export function parseSchedule(option: string, text: string, timeZone: string): Schedule {
+  let cron: Cron;
+  try {
+    cron = new Cron(text, { timezone: timeZone, paused: true });
+    // A wrong time zone is noticed only now.
+    cron.nextRun(new Date(0));
+  } catch (cause) {
+    const isZone = isUnknownZone(timeZone);
+    throw new SeawallError(
+      "usage",
+      isZone ? `--schedule-time-zone: "${timeZone}" is not a time zone` : `--${option}: "${text}" is not a schedule`,
+      {
+        hint: isZone
+          ? "Write a name such as Europe/Berlin or UTC."
+          : 'Write a cron expression: minute, hour, day of the month, month, day of the week; "30 2 * * *" is every day at 2:30.',
+        cause,
+      },
+    );
+  }
+  const next = (moment: Date): Date | undefined => cron.nextRun(moment) ?? undefined;
+  if (next(new Date(0)) === undefined) {
+    throw new SeawallError("usage", `--${option}: "${text}" never comes`, { hint: "Choose a day that exists." });
+  }
+  return { text, timeZone, next };
+}
+
+function isUnknownZone(timeZone: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone });
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** What is known of a job's past. */
+export interface JobPast {
+  /** When it was last started, by whomever. */
+  readonly lastStartedAt: Date | undefined;
+  /** It has to be done once before anything else makes sense: there is no backup yet. */
+  readonly isMissing: boolean;
+}
+
+/**
+ * When the job is due. A time that has passed since it was last started is a missed run: it is made up for now, once,
+ * however many there were. Pure.
+ */
+export function dueAt(schedule: Schedule, past: JobPast, since: Date): Date | undefined {
+  if (past.isMissing) return since;
+  const due = schedule.next(past.lastStartedAt ?? since);
+  return due !== undefined && due < since ? since : due;
+}

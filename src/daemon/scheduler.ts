@@ -1,0 +1,185 @@
+/**
+ * The daemon's routine: base backups, expiry, verification and drills by their schedules, one at a time. What was missed
+ * while the daemon was away is made up for once; what ran last is read from the store, so nothing local is needed.
+ */
+import { setTimeout } from "node:timers/promises";
+import type { Log } from "../log.ts";
+import type { JobOutcome } from "./job-process.ts";
+import { JOB_NAMES, type JobName, type JobPast, type Schedule, dueAt } from "./schedule.ts";
+
+/** What a job did when it was last run. */
+export interface LastRun {
+  readonly startedAt: string;
+  readonly finishedAt: string;
+  readonly ok: boolean;
+  readonly message: string;
+}
+
+/** For the status: where the routine stands. */
+export interface JobView {
+  readonly job: JobName;
+  readonly schedule: string;
+  readonly timeZone: string;
+  /** Since when it has been running; null while it does not. */
+  readonly runningSince: string | null;
+  /** Null while it runs, and when it never comes any more. */
+  readonly nextAt: string | null;
+  /** Null when it never ran, or nobody knows yet. */
+  readonly last: LastRun | null;
+  /** When it last ended well, as far as this daemon knows. */
+  readonly lastSuccessAt: string | null;
+  /** Since this daemon's start. */
+  readonly runs: number;
+  readonly failures: number;
+}
+
+export interface SchedulerOptions {
+  readonly schedules: ReadonlyMap<JobName, Schedule>;
+  /** What is in the archive about a job. Rejects while the store does not answer, or there is no archive yet. */
+  readonly past: (job: JobName, signal: AbortSignal) => Promise<JobPast & { readonly last: LastRun | null }>;
+  readonly execute: (job: JobName, signal: AbortSignal) => Promise<JobOutcome>;
+  /** Writes the run down. */
+  readonly record: (job: JobName, run: LastRun & { readonly exit: number | null }) => Promise<void>;
+  readonly now: () => Date;
+  /** A moment's delay before each run, so that many daemons do not begin together. */
+  readonly jitterMs: () => number;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** For tests. Resolves also when the signal is aborted. */
+  readonly sleep?: (ms: number) => Promise<void>;
+}
+
+/** The clock may be set while we wait, so we look at it this often. */
+const LOOK_MS = 5_000;
+/** After the store did not answer, or there was no archive yet. */
+const RETRY_MS = 5_000;
+const RECORD_TRIES = 5;
+/** A job that could not do its work (as opposed to one whose answer is no) is tried again before its next time. */
+const AGAIN_FIRST_MS = 5 * 60_000;
+const AGAIN_MAX_MS = 4 * 3_600_000;
+/** Exit statuses up to this one are answers, or a mistake in the configuration: the next try would end the same way. */
+const ANSWER_MAX = 2;
+
+interface Planned {
+  readonly job: JobName;
+  readonly schedule: Schedule;
+  dueAt: Date | undefined;
+  runningSince: Date | undefined;
+  last: LastRun | null;
+  lastSuccessAt: string | null;
+  runs: number;
+  failures: number;
+  failuresInARow: number;
+}
+
+export class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #jobs: readonly Planned[];
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#jobs = JOB_NAMES.flatMap((job) => {
+      const schedule = options.schedules.get(job);
+      if (schedule === undefined) return [];
+      const counts = { runs: 0, failures: 0, failuresInARow: 0 };
+      return [{ job, schedule, dueAt: undefined, runningSince: undefined, last: null, lastSuccessAt: null, ...counts }];
+    });
+  }
+
+  get views(): readonly JobView[] {
+    return this.#jobs.map(({ job, schedule, dueAt: due, runningSince, last, lastSuccessAt, runs, failures }) => ({
+      ...{ job, schedule: schedule.text, timeZone: schedule.timeZone, last, lastSuccessAt, runs, failures },
+      runningSince: runningSince?.toISOString() ?? null,
+      nextAt: runningSince === undefined ? (due?.toISOString() ?? null) : null,
+    }));
+  }
+
+  /** Until the signal; a job that runs then is told to stop and waited for. Resolves always. */
+  async run(): Promise<void> {
+    const { signal, log, now } = this.#options;
+    if (this.#jobs.length === 0) return;
+    const waiting = new Set(this.#jobs);
+    while (!signal.aborted) {
+      for (const planned of waiting) if (await this.#plan(planned)) waiting.delete(planned);
+      const at = now();
+      const due = this.#jobs.filter((planned) => planned.dueAt !== undefined && planned.dueAt <= at);
+      for (const planned of due) {
+        if (signal.aborted) break;
+        await this.#execute(planned);
+      }
+      const next = Math.min(...this.#jobs.map((planned) => planned.dueAt?.getTime() ?? Infinity)) - now().getTime();
+      const patience = waiting.size > 0 ? RETRY_MS : LOOK_MS;
+      await this.#sleep(Math.max(10, Math.min(patience, next)));
+    }
+    log.debug("no more jobs");
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    const { signal, sleep } = this.#options;
+    await (sleep?.(ms) ?? setTimeout(ms, undefined, { signal }).catch(() => undefined));
+  }
+
+  /** Whether it is known now when the job is due. */
+  async #plan(planned: Planned): Promise<boolean> {
+    const { past, now, signal, log, jitterMs } = this.#options;
+    try {
+      const found = await past(planned.job, signal);
+      planned.last = found.last;
+      if (found.last?.ok === true) planned.lastSuccessAt = found.last.finishedAt;
+      const due = dueAt(planned.schedule, found, now());
+      planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
+      log.info("planned", { job: planned.job, dueAt: planned.dueAt?.toISOString() ?? "never" });
+      return true;
+    } catch (error) {
+      if (!signal.aborted) log.debug("cannot look up when a job ran last", { job: planned.job, error });
+      return false;
+    }
+  }
+
+  async #execute(planned: Planned): Promise<void> {
+    const { execute, now, signal, log, jitterMs } = this.#options;
+    const { job, schedule } = planned;
+    const startedAt = now();
+    planned.runningSince = startedAt;
+    log.info("running", { job });
+    const { ok, exit, message } = await execute(job, signal);
+    const finishedAt = now();
+    planned.runningSince = undefined;
+    // Told to stop, as we were: the next start makes up for it.
+    if (signal.aborted && !ok) return;
+    const run = { startedAt: startedAt.toISOString(), finishedAt: finishedAt.toISOString(), ok, message };
+    planned.last = run;
+    if (ok) planned.lastSuccessAt = run.finishedAt;
+    planned.runs++;
+    if (!ok) planned.failures++;
+    planned.failuresInARow = ok || (exit !== null && exit <= ANSWER_MAX) ? 0 : planned.failuresInARow + 1;
+    const seconds = (finishedAt.getTime() - startedAt.getTime()) / 1000;
+    log[ok ? "info" : "error"](ok ? "done" : "a job failed", { job, message, seconds });
+    // From its end on: what came due while it ran is not made up for.
+    const due = earliest(schedule.next(finishedAt), againAt(finishedAt, planned.failuresInARow));
+    planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
+    await this.#record(job, { ...run, exit });
+  }
+
+  async #record(job: JobName, run: LastRun & { readonly exit: number | null }): Promise<void> {
+    const { record, log } = this.#options;
+    for (let attempt = 1; attempt <= RECORD_TRIES; attempt++) {
+      try {
+        return await record(job, run);
+      } catch (error) {
+        log.warn("a run could not be written down", { job, error });
+        await this.#sleep(RETRY_MS);
+      }
+    }
+  }
+}
+
+function againAt(finishedAt: Date, failuresInARow: number): Date | undefined {
+  if (failuresInARow === 0) return undefined;
+  return new Date(finishedAt.getTime() + Math.min(AGAIN_MAX_MS, AGAIN_FIRST_MS * 2 ** (failuresInARow - 1)));
+}
+
+function earliest(a: Date | undefined, b: Date | undefined): Date | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return a < b ? a : b;
+}

@@ -1,0 +1,178 @@
+/** When the routine is due: cron expressions in time zones, missed runs, failures, never two at once. */
+import { describe, expect, test } from "vitest";
+import { SeawallError } from "../../src/errors.ts";
+import { silentLog } from "../../src/log.ts";
+import type { JobOutcome } from "../../src/daemon/job-process.ts";
+import { type JobName, type JobPast, dueAt, parseSchedule } from "../../src/daemon/schedule.ts";
+import { type LastRun, Scheduler } from "../../src/daemon/scheduler.ts";
+
+const at = (text: string): Date => new Date(text);
+
+describe("a schedule", () => {
+  test.each([
+    ["30 2 * * *", "UTC", "2026-03-01T00:00:00Z", "2026-03-01T02:30:00.000Z"],
+    ["30 2 * * *", "UTC", "2026-03-01T02:30:00Z", "2026-03-02T02:30:00.000Z"],
+    ["30 2 * * *", "Europe/Berlin", "2026-01-10T12:00:00Z", "2026-01-11T01:30:00.000Z"],
+    ["30 2 * * *", "Europe/Berlin", "2026-07-10T12:00:00Z", "2026-07-11T00:30:00.000Z"],
+    ["0 4 * * SUN", "UTC", "2026-11-22T05:00:00Z", "2026-11-29T04:00:00.000Z"],
+    ["0 0 L * *", "UTC", "2026-02-03T00:00:00Z", "2026-02-28T00:00:00.000Z"],
+    ["*/10 * * * * *", "UTC", "2026-02-03T00:00:03Z", "2026-02-03T00:00:10.000Z"],
+  ])("%s in %s after %s is due at %s", (text, zone, after, due) => {
+    expect(parseSchedule("backup-schedule", text, zone).next(at(after))?.toISOString()).toBe(due);
+  });
+
+  test("an hour that a clock skips is not lost, one that comes twice is not run twice", () => {
+    const schedule = parseSchedule("backup-schedule", "30 2 * * *", "Europe/Berlin");
+    const times: string[] = [];
+    for (let moment = at("2026-03-27T12:00:00Z"); times.length < 4;) {
+      const next = schedule.next(moment);
+      if (next === undefined) throw new Error("never");
+      times.push(next.toISOString());
+      moment = next;
+    }
+    // On the 29th there is no 2:30.
+    expect(times.map((time) => time.slice(0, 10))).toEqual(["2026-03-28", "2026-03-29", "2026-03-30", "2026-03-31"]);
+    const autumn = schedule.next(at("2026-10-24T12:00:00Z"));
+    expect(autumn?.toISOString().slice(0, 10)).toBe("2026-10-25");
+    expect(
+      schedule
+        .next(autumn ?? at(""))
+        ?.toISOString()
+        .slice(0, 10),
+    ).toBe("2026-10-26");
+  });
+
+  test.each([
+    ["61 * * * *", "UTC", /--backup-schedule: "61 \* \* \* \*" is not a schedule/],
+    ["every day", "UTC", /is not a schedule/],
+    ["0 0 30 2 *", "UTC", /never comes|is not a schedule/],
+    ["0 0 * * *", "Mars/Olympus", /--schedule-time-zone: "Mars\/Olympus" is not a time zone/],
+  ])("%s in %s is refused", (text, zone, says) => {
+    expect(() => parseSchedule("backup-schedule", text, zone)).toThrow(says);
+    expect(() => parseSchedule("backup-schedule", text, zone)).toThrow(SeawallError);
+  });
+});
+
+describe("a job", () => {
+  const nightly = parseSchedule("backup-schedule", "0 2 * * *", "UTC");
+  const now = at("2026-05-10T12:00:00Z");
+  const past = (lastStartedAt?: string, isMissing = false): JobPast => ({
+    lastStartedAt: lastStartedAt === undefined ? undefined : at(lastStartedAt),
+    isMissing,
+  });
+  test.each([
+    ["that ran last night comes next night", past("2026-05-10T02:00:30Z"), "2026-05-11T02:00:00.000Z"],
+    ["that missed a night comes at once", past("2026-05-09T02:00:30Z"), "2026-05-10T12:00:00.000Z"],
+    ["that missed a month comes at once, once", past("2026-04-01T02:00:30Z"), "2026-05-10T12:00:00.000Z"],
+    ["that never ran comes at its time", past(), "2026-05-11T02:00:00.000Z"],
+    ["without which nothing works comes at once", past(undefined, true), "2026-05-10T12:00:00.000Z"],
+    [
+      "that ran in the future, by a clock that was wrong, waits",
+      past("2026-06-01T02:00:00Z"),
+      "2026-06-02T02:00:00.000Z",
+    ],
+  ])("%s", (_name, facts, due) => {
+    expect(dueAt(nightly, facts, now)?.toISOString()).toBe(due);
+  });
+});
+
+/** A day of a daemon, without waiting for it: the clock moves when everybody sleeps. */
+class Day {
+  nowMs = Date.parse("2026-05-10T00:00:00Z");
+  readonly begun: string[] = [];
+  readonly recorded: string[] = [];
+  running = 0;
+  overlapped = false;
+  readonly stop = new AbortController();
+  readonly scheduler: Scheduler;
+
+  constructor(options: {
+    readonly schedules: Partial<Record<JobName, string>>;
+    readonly outcome: (job: JobName, count: number) => JobOutcome;
+    readonly minutes?: number;
+    readonly lastRun?: LastRun;
+  }) {
+    const { schedules, outcome, minutes = 5, lastRun } = options;
+    let looks = 0;
+    this.scheduler = new Scheduler({
+      schedules: new Map(
+        Object.entries(schedules).map(([job, text]) => [job as JobName, parseSchedule(`${job}-schedule`, text, "UTC")]),
+      ),
+      past: async () => {
+        // There is no archive at the very beginning.
+        if (looks++ === 0) throw new SeawallError("archive-absent", "not yet");
+        const lastStartedAt = lastRun === undefined ? undefined : new Date(lastRun.startedAt);
+        return { lastStartedAt, isMissing: false, last: lastRun ?? null };
+      },
+      execute: async (job) => {
+        this.begun.push(`${job} ${new Date(this.nowMs).toISOString().slice(8, 16)}`);
+        this.overlapped ||= this.running > 0;
+        this.running++;
+        await Promise.resolve();
+        this.nowMs += minutes * 60_000;
+        this.running--;
+        return outcome(job, this.begun.filter((one) => one.startsWith(job)).length);
+      },
+      record: async (job, run) => void this.recorded.push(`${job} ${run.ok ? "ok" : run.message}`),
+      now: () => new Date(this.nowMs),
+      jitterMs: () => 0,
+      log: silentLog,
+      signal: this.stop.signal,
+      sleep: async (ms) => {
+        this.nowMs += ms;
+        if (this.nowMs >= Date.parse("2026-05-12T00:00:00Z")) this.stop.abort();
+        await Promise.resolve();
+      },
+    });
+  }
+}
+
+const ok = (): JobOutcome => ({ ok: true, exit: 0, message: "done" });
+
+describe("the scheduler", () => {
+  test("runs what is due one at a time, in the order that makes sense, and writes it down", async () => {
+    const day = new Day({ schedules: { backup: "0 2 * * *", expire: "0 2 * * *", drill: "3 2 * * *" }, outcome: ok });
+    await day.scheduler.run();
+    // The drill was due while the backup and the expiry ran, and is not lost.
+    expect(day.begun).toEqual([
+      ...["backup 10T02:00", "expire 10T02:05", "drill 10T02:10"],
+      ...["backup 11T02:00", "expire 11T02:05", "drill 11T02:10"],
+    ]);
+    expect(day.overlapped).toBe(false);
+    expect(day.recorded).toHaveLength(6);
+    expect(day.scheduler.views.find(({ job }) => job === "backup")).toMatchObject({
+      ...{ runs: 2, failures: 0, runningSince: null, nextAt: "2026-05-12T02:00:00.000Z" },
+      ...{ last: { ok: true, startedAt: "2026-05-11T02:00:00.000Z" }, lastSuccessAt: "2026-05-11T02:05:00.000Z" },
+    });
+  });
+
+  test("what could not be done is tried again soon, ever later; what was answered is not", async () => {
+    const failing = (job: JobName, count: number): JobOutcome =>
+      job === "backup" && count < 4
+        ? { ok: false, exit: 5, message: "the store is away" }
+        : job === "verify"
+          ? { ok: false, exit: 1, message: "damage was found" }
+          : ok();
+    const day = new Day({ schedules: { backup: "0 2 * * *", verify: "0 12 * * *" }, outcome: failing });
+    await day.scheduler.run();
+    expect(day.begun).toEqual([
+      ...["backup 10T02:00", "backup 10T02:10", "backup 10T02:25", "backup 10T02:50", "verify 10T12:00"],
+      ...["backup 11T02:00", "verify 11T12:00"],
+    ]);
+    expect(day.scheduler.views).toMatchObject([
+      { job: "backup", failures: 3, last: { ok: true } },
+      { job: "verify", failures: 2, last: { ok: false, message: "damage was found" }, lastSuccessAt: null },
+    ]);
+  });
+
+  test("a night that was missed is made up for once, at the start", async () => {
+    const lastRun = { ok: true, message: "done", finishedAt: "2026-05-01T02:05:00.000Z" };
+    const day = new Day({
+      schedules: { backup: "0 2 * * *" },
+      outcome: ok,
+      lastRun: { ...lastRun, startedAt: "2026-05-01T02:00:00.000Z" },
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["backup 10T00:00", "backup 10T02:00", "backup 11T02:00"]);
+  });
+});
