@@ -55,7 +55,7 @@ async function print(context: CommandContext, { planned, policy, expired }: Outc
   const rules = policyRules(policy)
     .map(([name, value]) => `${name} ${value}`)
     .join(", ");
-  const text = [`policy: ${rules}`, "", planText(planned), ...expiredText(expired)].join("\n");
+  const text = [`policy: ${rules}`, "", planText(planned), ...expiredText(expired, planned)].join("\n");
   await printResult(context, json, text);
 }
 

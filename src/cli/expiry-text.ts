@@ -118,8 +118,8 @@ export function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: Recov
   return `timeline ${timeline}, ${formatLsn(fromLsn)} to ${formatLsn(toLsn)}, ${times}`;
 }
 
-/** Lines behind the plan's; none when nothing has been done yet. */
-export function expiredText(expired: Expired | undefined): string[] {
+/** Lines behind the plan's, without what that has said already; none when nothing has been done yet. */
+export function expiredText(expired: Expired | undefined, planned?: PlannedExpiry): string[] {
   if (expired === undefined) return [];
   const { objects, bytes, hidden, refused, refusals, spared, walStaysBecause } = expired;
   const shown = refusals.slice(0, REFUSALS_SHOWN).map(({ error }) => `  ${error.message}`);
@@ -127,7 +127,9 @@ export function expiredText(expired: Expired | undefined): string[] {
   return [
     "",
     ...spared.map(({ id, why }) => `${id} is still there: ${why}`),
-    ...(walStaysBecause === undefined ? [] : [`WAL was left alone: ${walStaysBecause}`]),
+    ...(walStaysBecause === undefined || walStaysBecause === planned?.plan.wal.staysBecause
+      ? []
+      : [`WAL was left alone: ${walStaysBecause}`]),
     ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more]),
     `${objects} objects deleted, ${humanBytes(bytes)} freed.`,
     ...(hidden === 0
