@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { Log, LogLevel } from "../log.ts";
+import { humanBytes } from "./human.ts";
 import type { JobName } from "./schedule.ts";
 
 export interface JobProcessOptions {
@@ -101,8 +102,19 @@ function summaryOf(job: JobName, exit: number | null, result: string): string {
     case "verify":
       return exit === 0 ? "nothing is wrong" : `damage was found${firstOf(found["problems"])}`;
     case "expire":
-      return "done";
+      return exit === 0 ? expirySummary(found) : `it exited with ${exit ?? "a signal"}`;
   }
+}
+
+function expirySummary(found: Record<string, unknown>): string {
+  const { removed, bytesFreed, refused, walStaysBecause } = found;
+  const count = Array.isArray(removed) ? removed.length : 0;
+  const locked = Number((refused as { objects?: unknown } | undefined)?.objects ?? 0);
+  return [
+    `${count} backup${count === 1 ? "" : "s"} removed, ${humanBytes(Number(bytesFreed))} freed`,
+    ...(locked === 0 ? [] : [`the store refused to delete ${locked} objects`]),
+    ...(typeof walStaysBecause === "string" ? [`WAL was left alone: ${walStaysBecause}`] : []),
+  ].join("; ");
 }
 
 /** The message of the first of the checks that failed, or of the problems. */

@@ -75,6 +75,7 @@ test("backups, expiry and verification by their schedules, from a file: run, wri
   expect(jobOf(status, "backup")).toMatchObject({ schedule: "*/3 * * * * *", timeZone: "UTC", failures: 0 });
   expect(jobOf(status, "backup")?.last?.ok).toBe(true);
   expect(jobOf(status, "backup")?.last?.message).toMatch(/^backup 2\d{7}T/);
+  expect(jobOf(status, "expire")?.last?.message).toMatch(/^\d backups? removed, .* freed/);
   expect(jobOf(status, "verify")).toMatchObject({ failures: 0, last: { ok: true, message: "nothing is wrong" } });
   const shown = await runCli(["status", "--listen", address]);
   expect(shown.stdout).toMatch(/^backup +\*\/3 \* \* \* \* \* \(UTC\); .*last 20\S+: ok, backup 2/m);
