@@ -21,7 +21,8 @@ export async function run(context: CommandContext): Promise<number> {
     if (answer.kind === "answered") {
       const asked = origins.get("cluster") !== "default";
       if (!asked || answer.status.cluster === settings.cluster) {
-        await printResult(context, answer.status, renderStatus(answer.status, context.io.colours));
+        const status = { ...answer.status, archive: await lookAtArchive(context, answer.status) };
+        await printResult(context, status, renderStatus(status, context.io.colours));
         return EXIT.done;
       }
       reason = `the receiver there serves cluster "${answer.status.cluster}"`;
@@ -33,6 +34,24 @@ export async function run(context: CommandContext): Promise<number> {
   const note = `No receiver answers (${reason}): this is what server and store say themselves.\n\n`;
   await printResult(context, status, note + renderStatus(status, context.io.colours));
   return EXIT.done;
+}
+
+/** The receiver does not look for what others did with its archive; we do, where we know the store. */
+async function lookAtArchive(context: CommandContext, status: StatusDocument): Promise<StatusDocument["archive"]> {
+  const { settings, signals, log } = context;
+  if (settings.store === undefined) return null;
+  const { openArchive } = await import("../archive/archive.ts");
+  const { readLastEvents } = await import("../archive/last-events.ts");
+  const store = await openPatientStore(context, settings.store, { interactive: true });
+  const signal = AbortSignal.any([signals.stop, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
+  try {
+    return await readLastEvents(await openArchive(store, status.cluster, { signal }), { signal });
+  } catch (error) {
+    log.warn("cannot look at the archive", { error });
+    return null;
+  } finally {
+    await store.close();
+  }
 }
 
 async function lookWithoutReceiver(context: CommandContext, reason: string): Promise<StatusDocument> {
@@ -86,6 +105,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ["slot", slotText(status, colours)],
     ...spoolRow(status),
     ["gaps", gapsText(status, colours)],
+    ...archiveRows(status, colours),
     ...counterRows(status),
     ...status.jobs.map((job) => [job.job, jobText(job, colours)]),
     ...status.errors.slice(0, 1).map((error) => ["last error", `${error.at} ${error.message} [${error.code}]`]),
@@ -148,6 +168,23 @@ function gapsText({ gaps }: StatusDocument, colours: boolean): string {
     .map((gap) => `${gap.fromLsn} to ${gap.toLsn} on timeline ${gap.timeline} (${gap.reason})`)
     .join("; ");
   return painted(text, "red", colours);
+}
+
+function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {
+  if (archive === null) return [];
+  const { backup, verify, drill } = archive;
+  const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
+  const problems = verify === null || verify.problems === 1 ? "1 problem" : `${verify.problems} problems`;
+  return [
+    ["last backup", backup === null ? "none" : `${backup.finishedAt}, ${humanBytes(backup.bytes)}, ${backup.id}`],
+    [
+      "last verify",
+      verify === null
+        ? "none"
+        : `${verify.finishedAt}${verify.deep ? ", deep" : ""}: ${outcome(verify.ok, verify.ok ? "ok" : problems)}`,
+    ],
+    ["last drill", drill === null ? "none" : `${drill.finishedAt}: ${outcome(drill.ok, drill.ok ? "ok" : "failed")}`],
+  ];
 }
 
 function counterRows({ counters }: StatusDocument): string[][] {

@@ -241,6 +241,7 @@ function documentOf(
     source: "receiver",
     store: store.description,
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
+    archive: null,
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
     errors: journal.errors(),
     jobs: scheduler.views,

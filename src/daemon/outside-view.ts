@@ -3,6 +3,7 @@
  * may be missing or failing; the other is told all the same.
  */
 import { openArchive } from "../archive/archive.ts";
+import { type LastEvents, readLastEvents } from "../archive/last-events.ts";
 import { findTip, listGaps } from "../archive/tip.ts";
 import { readSlotStatus } from "./slot-monitor.ts";
 import type { SlotStatus } from "../receive/status.ts";
@@ -45,6 +46,7 @@ interface ArchiveView {
   readonly tip: Lsn | undefined;
   readonly timeline: number | undefined;
   readonly gaps: readonly GapDocument[];
+  readonly last: LastEvents;
 }
 
 export async function lookFromOutside(options: OutsideViewOptions): Promise<OutsideView> {
@@ -97,6 +99,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     waitingForStore: false,
     counters: null,
     gaps: archive?.gaps ?? [],
+    archive: archive?.last ?? null,
     lastError: null,
     errors: journal.errors(),
     jobs: [],
@@ -121,12 +124,17 @@ async function lookAtServer(
 
 async function lookAtArchive(store: Store, cluster: string, signal: AbortSignal): Promise<ArchiveView> {
   const archive = await openArchive(store, cluster, { signal });
-  const [tip, gaps] = await Promise.all([findTip(archive, { signal }), listGaps(archive, { signal })]);
+  const [tip, gaps, last] = await Promise.all([
+    findTip(archive, { signal }),
+    listGaps(archive, { signal }),
+    readLastEvents(archive, { signal }),
+  ]);
   return {
     systemIdentifier: archive.identity.systemIdentifier,
     segmentSize: archive.identity.segmentSize,
     tip: tip?.lsn,
     timeline: tip?.timeline,
+    last,
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
   };
 }

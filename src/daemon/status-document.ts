@@ -2,6 +2,7 @@
  * What /status.json and `seawall status` show: the receiver's own status and what the daemon around it knows. Extended
  * only; a value that is not known is null.
  */
+import type { LastEvents } from "../archive/last-events.ts";
 import type { JobView } from "./scheduler.ts";
 import type { ReceiverPhase, ReceiverStatus } from "../receive/status.ts";
 
@@ -19,6 +20,8 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   /** Most that the spool may hold; null without one. */
   readonly spoolLimitBytes: number | null;
   readonly gaps: readonly GapDocument[];
+  /** The newest backup, verification and drill in the archive; null where nobody looked. */
+  readonly archive: LastEvents | null;
   /** The latest errors, newest first, those that were retried included. */
   readonly errors: readonly ErrorDocument[];
   /** The daemon's routine: what is scheduled, and how it went; empty without schedules. */

@@ -213,6 +213,21 @@ test("a verification names the gap with what it means, and exits with 1", async 
   );
 });
 
+test("status tells of the last backup and the last verification", async () => {
+  await seawall("verify", "--deep");
+  const { stdout } = await seawall("status", "--listen", "off", "--json");
+  const { archive: last } = JSON.parse(stdout) as { archive: Record<string, unknown> };
+  expect(last).toMatchObject({
+    backup: { id: promoted.id, finishedAt: promoted.finishedAt, bytes: promoted.bytes },
+    verify: { ok: false, deep: true, problems: 1 },
+    drill: null,
+  });
+  const text = (await seawall("status", "--listen", "off")).stdout;
+  expect(text).toMatch(new RegExp(`^last backup +${promoted.finishedAt}, .*, ${promoted.id}$`, "m"));
+  expect(text).toMatch(/^last verify +\S+, deep: 1 problem$/m);
+  expect(text).toMatch(/^last drill +none$/m);
+});
+
 test("without the backups that the gap cuts off, all is well, and 0 says so", async () => {
   const folder = makeTempDir("verify");
   try {

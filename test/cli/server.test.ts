@@ -228,6 +228,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
         state: "streaming",
         timeline: 1,
         gaps: [],
+        archive: null,
         errors: [],
         slot: { name: "seawall", exists: true, active: true },
       });
@@ -246,6 +247,8 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(stdout).toMatch(/^cluster +main, system identifier \d+, timeline 1\nstate +streaming since /);
       expect(stdout).toMatch(/\nstored +[0-9A-F]+\/[0-9A-F]+ +(up to date|.* behind)\n/);
       expect(stdout).toMatch(/\nslot +seawall: reserved, /);
+      const looked = await runCli(["status", "--listen", address, "--store", url]);
+      expect(looked.stdout).toMatch(/\nlast backup +none\nlast verify +none\nlast drill +none\n/);
     });
 
     it("a second receiver on the same address is refused and disturbs nothing", async () => {

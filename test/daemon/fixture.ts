@@ -52,6 +52,7 @@ export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocu
       gaps: 0,
     },
     gaps: [],
+    archive: null,
     jobs: [],
     errors: [
       {

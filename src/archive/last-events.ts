@@ -1,0 +1,60 @@
+/** What was last done with an archive, for whoever looks at it: the newest backup, verification and drill. */
+import { SeawallError } from "../errors.ts";
+import type { RequestOptions } from "../store/store.ts";
+import type { Archive } from "./archive.ts";
+import { readBackup } from "./backups.ts";
+import { lastDrill } from "./drills.ts";
+import { backupDocumentKey, backupsPrefix, isBackupId } from "./keys.ts";
+import { readVerifyRecord, type VerifyOutcome } from "./verify-state.ts";
+
+export interface LastEvents {
+  /** The newest finished one. Null, like the others, when there is none. */
+  readonly backup: { readonly id: string; readonly finishedAt: string; readonly bytes: number } | null;
+  /** Of those that came to their end. */
+  readonly verify: VerifyOutcome | null;
+  readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
+}
+
+/** Some lists and three small reads; a document that cannot be read is passed over. Throws what the store throws. */
+export async function readLastEvents(archive: Archive, options: RequestOptions = {}): Promise<LastEvents> {
+  const [backup, verify, drill] = await Promise.all([
+    newestBackup(archive, options),
+    readVerifyRecord(archive, options),
+    readable(lastDrill(archive, options)),
+  ]);
+  return {
+    backup,
+    verify: verify.record?.last ?? null,
+    drill: drill === undefined ? null : { finishedAt: drill.finishedAt, ok: drill.ok },
+  };
+}
+
+async function newestBackup(archive: Archive, options: RequestOptions): Promise<LastEvents["backup"]> {
+  const prefix = backupsPrefix(archive.cluster);
+  const folders = await archive.store.listPrefixes(prefix, options);
+  const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
+  // Ids sort by time.
+  for (const id of ids.reverse()) {
+    if ((await archive.store.head(backupDocumentKey(archive.cluster, id), options)) === undefined) continue;
+    const found = await readable(readBackup(archive, id, options));
+    if (found !== undefined) return { id, finishedAt: found.finishedAt, bytes: found.bytes };
+  }
+  return null;
+}
+
+const DAMAGE: readonly string[] = [
+  "backup-corrupt",
+  "backup-absent",
+  "foreign-cluster",
+  "archive-version",
+  "object-corrupt",
+];
+
+async function readable<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error instanceof SeawallError && DAMAGE.includes(error.code)) return undefined;
+    throw error;
+  }
+}
