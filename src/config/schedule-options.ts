@@ -12,7 +12,7 @@ export const SCHEDULE_OPTIONS = {
     name: "backup-schedule",
     commands: RECEIVE,
     help: "when the daemon takes base backups; never, without it",
-    more: `${CRON} Where there is no backup yet, the first one is taken at once. A run that was missed is made up for, once; jobs never overlap.`,
+    more: `${CRON} Where there is no backup yet, the first one is taken at once. A run that was missed is made up for, once; jobs never overlap, and of several daemons of a cluster only the one that streams runs them.`,
   }),
   expireSchedule: option(text("cron"), {
     name: "expire-schedule",

@@ -71,7 +71,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const scheduler = buildScheduler(
     {
       ...{ settings, store, program: options.program, env: { ...options.env, ...options.jobEnv } },
-      ...{ log: log.child("routine"), signal: AbortSignal.any([ended.signal, stop]) },
+      ...{
+        mayRun: () => state.phase === "streaming",
+        log: log.child("routine"),
+        signal: AbortSignal.any([ended.signal, stop]),
+      },
     },
     schedules,
   );

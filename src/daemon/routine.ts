@@ -19,6 +19,7 @@ export interface RoutineOptions {
   readonly program: string;
   /** Of the jobs. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly mayRun: () => boolean;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -37,7 +38,7 @@ export function schedulesOf(settings: Settings): ReadonlyMap<JobName, Schedule> 
 }
 
 export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<JobName, Schedule>): Scheduler {
-  const { settings, store, program, env, log, signal } = options;
+  const { settings, store, program, env, mayRun, log, signal } = options;
   return new Scheduler({
     schedules,
     past: async (job, outer) => pastOf(store, settings.cluster, job, outer),
@@ -47,6 +48,7 @@ export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<J
       const id = backupIdOf(new Date(startedAt), randomBytes(4).readUInt32LE());
       await putRun(archive, { id, job, startedAt, finishedAt, ok, exit, message }, { signal });
     },
+    mayRun,
     now: () => new Date(),
     jitterMs: () => Math.floor(Math.random() * settings.scheduleJitterMs),
     log,

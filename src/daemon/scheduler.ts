@@ -40,6 +40,8 @@ export interface SchedulerOptions {
   readonly execute: (job: JobName, signal: AbortSignal) => Promise<JobOutcome>;
   /** Writes the run down. */
   readonly record: (job: JobName, run: LastRun & { readonly exit: number | null }) => Promise<void>;
+  /** Whether this daemon is the one that receives: another one that waits for the slot leaves the jobs to it. */
+  readonly mayRun: () => boolean;
   readonly now: () => Date;
   /** A moment's delay before each run, so that many daemons do not begin together. */
   readonly jitterMs: () => number;
@@ -96,7 +98,7 @@ export class Scheduler {
 
   /** Until the signal; a job that runs then is told to stop and waited for. Resolves always. */
   async run(): Promise<void> {
-    const { signal, log, now } = this.#options;
+    const { signal, log, now, mayRun } = this.#options;
     if (this.#jobs.length === 0) return;
     const waiting = new Set(this.#jobs);
     while (!signal.aborted) {
@@ -104,12 +106,12 @@ export class Scheduler {
       const at = now();
       const due = this.#jobs.filter((planned) => planned.dueAt !== undefined && planned.dueAt <= at);
       for (const planned of due) {
-        if (signal.aborted) break;
+        if (signal.aborted || !mayRun()) break;
         await this.#execute(planned);
       }
       const next = Math.min(...this.#jobs.map((planned) => planned.dueAt?.getTime() ?? Infinity)) - now().getTime();
       const patience = waiting.size > 0 ? RETRY_MS : LOOK_MS;
-      await this.#sleep(Math.max(10, Math.min(patience, next)));
+      await this.#sleep(mayRun() ? Math.max(10, Math.min(patience, next)) : RETRY_MS);
     }
     log.debug("no more jobs");
   }

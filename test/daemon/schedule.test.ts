@@ -91,8 +91,9 @@ class Day {
     readonly outcome: (job: JobName, count: number) => JobOutcome;
     readonly minutes?: number;
     readonly lastRun?: LastRun;
+    readonly mayRun?: (nowMs: number) => boolean;
   }) {
-    const { schedules, outcome, minutes = 5, lastRun } = options;
+    const { schedules, outcome, minutes = 5, lastRun, mayRun = () => true } = options;
     let looks = 0;
     this.scheduler = new Scheduler({
       schedules: new Map(
@@ -114,6 +115,7 @@ class Day {
         return outcome(job, this.begun.filter((one) => one.startsWith(job)).length);
       },
       record: async (job, run) => void this.recorded.push(`${job} ${run.ok ? "ok" : run.message}`),
+      mayRun: () => mayRun(this.nowMs),
       now: () => new Date(this.nowMs),
       jitterMs: () => 0,
       log: silentLog,
@@ -174,5 +176,15 @@ describe("the scheduler", () => {
     });
     await day.scheduler.run();
     expect(day.begun).toEqual(["backup 10T00:00", "backup 10T02:00", "backup 11T02:00"]);
+  });
+
+  test("a daemon that waits for its turn at the slot leaves the jobs alone until it is the one that receives", async () => {
+    const day = new Day({
+      schedules: { backup: "0 2 * * *" },
+      outcome: ok,
+      mayRun: (nowMs) => nowMs >= Date.parse("2026-05-10T09:00:00Z"),
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["backup 10T09:00", "backup 11T02:00"]);
   });
 });
