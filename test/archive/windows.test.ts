@@ -322,6 +322,9 @@ test("items are walked back over pieces and timelines, up to a hole", () => {
     ...{ partials: [{ timeline: timelineOf(2), segment: number(4) }], gaps: [] },
   };
   const path = walPath(inventory, { history: two, from: undefined, segmentSize: SIZE });
+  // Of the segment that holds the switch point the newer timeline's object is read: the older one's is not on the path.
+  const pieces = path.pieces.map(({ timeline, kind, first, last }) => `${timeline}/${kind} ${first}-${last}`);
+  expect(pieces).toEqual(["1/segment 1-1", "1/segment 3-3", "2/partial 4-4", "2/tail 5-5"]);
   const back = (item: WalItem): string[] => [...itemsBack(path, item)].map(itemKey);
   expect(back({ timeline: timelineOf(2), segment: number(5), kind: "tail" })).toEqual([
     ...["2/5/tail", "2/4/partial", "1/3/segment"],
