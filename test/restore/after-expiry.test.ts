@@ -129,10 +129,13 @@ test(
       [1, second.id],
       [2, second.id],
     ]);
+    // What it stores from here on, the restored server's account might not be let in to.
+    await archived.stopReceiving();
     await expectRestores(second, ["--target-lsn", behind.get(3) ?? ""], [1, 2, 3]);
     await expectRestores(second, [], [1, 2, 3, 4, 5, 6]);
 
     // Without it nothing leads through timeline 1 any more.
+    await archived.follow(primary);
     expect((await seawall(folder, "unpin", second.id)).code).toBe(0);
     const { windows } = await expire(folder, "--keep-full", "2");
     expect(windows.map(({ timeline, backup: id }) => [timeline, id])).toEqual([[2, third.id]]);
@@ -141,6 +144,7 @@ test(
     await insert(primary, 7);
     await archived.follow(primary);
     expect(await flushLsn(primary)).toBeGreaterThan(fourth.stopLsn);
+    await archived.stopReceiving();
     await expectRestores(third, ["--target-lsn", behind.get(5) ?? ""], [1, 2, 3, 4, 5]);
     await expectRestores(third, [], [1, 2, 3, 4, 5, 6, 7]);
 

@@ -118,7 +118,10 @@ export class Archived implements AsyncDisposable {
       const result = await this.run(["--target-dir", dataDir, "--restore-command", this.fetchCommand, ...flags]);
       if (result.code !== 0) throw new Error(`restore exited with ${result.code}:\n${result.stderr}`);
     });
-    if (until === "promoted") await promoted(restored);
+    if (until === "promoted")
+      await promoted(restored).catch((error: unknown) => {
+        throw new Error(restored.log().slice(-3000), { cause: error });
+      });
     return restored;
   }
 
