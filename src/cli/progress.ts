@@ -28,12 +28,14 @@ export class Progress {
   #total: number | undefined;
   #amount = 0;
   #detail = "";
-  #shownMs = 0;
+  #shownMs: number;
   #isDrawn = false;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
     this.#kind = options.json ? "json" : options.io.interactive ? "terminal" : "plain";
+    // What is done before a line is due says nothing.
+    this.#shownMs = options.nowMs();
   }
 
   /** Undefined: nobody knows how much it will be. */
