@@ -8,7 +8,7 @@
 import { open, rename, rm } from "node:fs/promises";
 import { type Archive, openArchive } from "../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
-import { whatLiesBehind } from "../archive/hole.ts";
+import { callWitnesses, judgeHole } from "../archive/hole.ts";
 import { type Tail, readTail } from "../archive/tail.ts";
 import { highestSegment, historyOf } from "../archive/tip.ts";
 import { readHistory, readPartial, readSegment, type ReadWalOptions } from "../archive/wal-objects.ts";
@@ -157,13 +157,17 @@ async function findSegment(
   for (let look = 1; look <= LOOKS_MAX; look++) {
     const sealed = await readSealed(archive, place, options);
     if (sealed !== undefined) return { from: "segment", content: sealed };
+    const witnesses = await callWitnesses(archive, place, options);
     const tail = await readTail(archive, place, options);
     const partial = tail === undefined ? await readPartial(archive, place, options) : undefined;
     if (partial !== undefined) return { from: "partial", content: checkedFirstPage(archive, place, partial.raw) };
+    // It may have been sealed, and its chunks retired, between our reads.
+    const since = tail === undefined ? await readSealed(archive, place, options) : undefined;
+    if (since !== undefined) return { from: "segment", content: since };
     // Before the timeline began there is nothing of it to miss: recovery asks the newest timelines first.
     if (tail === undefined && (await isBeforeTimeline(archive, place, options))) return undefined;
     const lsn = tail?.endLsn ?? segmentStart(segment, segmentSize);
-    if ((await whatLiesBehind(archive, { timeline, lsn }, options)) === "acknowledged") continue;
+    if (judgeHole(witnesses, lsn) === "acknowledged") continue;
     return tail === undefined ? undefined : paddedTail(archive, tail);
   }
   const highest = await highestSegment(archive, timeline, options);

@@ -58,6 +58,29 @@ export async function readRoute(
   const { history, gaps } = input;
   const { segmentSize } = archive.identity;
   const from = segmentOf(input.fromLsn, segmentSize);
+  let { all, found, open } = await lookOnce(archive, { history, from, gaps }, options);
+  // A listing takes a while: what is seen behind WAL that came too late for it is no hole.
+  for (let look = 1; look < LOOKS_MAX && open === undefined && found.some(({ isRecorded }) => !isRecorded); look++) {
+    ({ all, found, open } = await lookOnce(archive, { history, from, gaps }, options));
+  }
+  const items = open === undefined ? all : all.filter(({ segment }) => segmentStart(segment, segmentSize) < open);
+  const barriers = open === undefined ? found : found.filter(({ fromLsn }) => fromLsn < open);
+  const last = items.at(-1);
+  if (last === undefined) return undefined;
+  const endLsn = await verifiedEnd(archive, last, items.at(-2), options);
+  return { history, segmentSize, items, barriers, endLsn };
+}
+
+/** How often a hole is looked at before it is one. */
+const LOOKS_MAX = 3;
+
+async function lookOnce(
+  archive: Archive,
+  input: { readonly history: TimelineHistory; readonly from: SegmentNumber; readonly gaps: readonly Gap[] },
+  options: RequestOptions,
+): Promise<{ all: RouteItem[]; found: Barrier[]; open: Lsn | undefined }> {
+  const { history, from, gaps } = input;
+  const { segmentSize } = archive.identity;
   const stored = new Map<TimelineId, TimelineItems>();
   for (const stretch of stretchesOf(history, segmentSize)) {
     if (stretch.last < from) continue;
@@ -66,13 +89,7 @@ export async function readRoute(
   const all = chooseItems(history, stored, segmentSize);
   const pieces = all.map(({ segment, ...item }) => ({ ...item, first: segment, last: segment }));
   const found = findBarriers({ history, pieces, gaps, from, segmentSize });
-  const open = await findOpenHole(archive, { history, pieces, barriers: found }, options);
-  const items = open === undefined ? all : all.filter(({ segment }) => segmentStart(segment, segmentSize) < open);
-  const barriers = open === undefined ? found : found.filter(({ fromLsn }) => fromLsn < open);
-  const last = items.at(-1);
-  if (last === undefined) return undefined;
-  const endLsn = await verifiedEnd(archive, last, items.at(-2), options);
-  return { history, segmentSize, items, barriers, endLsn };
+  return { all, found, open: await findOpenHole(archive, { history, pieces, barriers: found }, options) };
 }
 
 async function listTimeline(

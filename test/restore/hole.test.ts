@@ -7,7 +7,7 @@ import { segmentKey } from "../../src/archive/keys.ts";
 import { type WalFacts, putChunk, putSegment } from "../../src/archive/wal-objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { walFetch } from "../../src/restore/wal-fetch.ts";
-import type { GetOptions } from "../../src/store/store.ts";
+import type { GetOptions, RequestOptions } from "../../src/store/store.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import {
   type Lsn,
@@ -64,6 +64,16 @@ class LateStore extends MemoryStore {
   }
 }
 
+/** A receiver is at work: each time the tail is listed, two more chunks have come, and each speaks of the one before it. */
+class GrowingStore extends MemoryStore {
+  grow: (() => Promise<void>) | undefined;
+
+  override async *list(prefix: string, given?: RequestOptions): ReturnType<MemoryStore["list"]> {
+    if (prefix.includes("/tail/0")) await this.grow?.();
+    yield* super.list(prefix, given);
+  }
+}
+
 describe("segment 3, when the archive goes on behind it", () => {
   let dir: string;
   beforeEach(() => void (dir = makeTempDir("hole")));
@@ -112,6 +122,20 @@ describe("segment 3, when the archive goes on behind it", () => {
     expect(await fetched(archive)).toBe("tail");
     await chunk(archive, 4, [0, 8192], at(3, 24576));
     await expect(fetched(archive)).rejects.toMatchObject({ code: "wal-gap" });
+  });
+
+  test("and its tail grows while we look: what came later says nothing of what was read before", async () => {
+    const store = new GrowingStore();
+    const archive = await smallArchive(store);
+    await sealed(archive, 2, at(2));
+    await chunk(archive, 3, [0, 8192], at(3));
+    let end = 8192;
+    store.grow = async () => {
+      for (let i = 0; i < 2; i++, end += 8192) await chunk(archive, 3, [end, end + 8192], at(3, end));
+    };
+    expect(await fetched(archive)).toBe("tail");
+    const content = readFileSync(join(dir, "RECOVERYXLOG"));
+    expect(content.subarray(0, 8192 * 3).equals(segmentContent(3).subarray(0, 8192 * 3))).toBe(true);
   });
 
   test("and it is stored while we look: it is looked at again", async () => {
