@@ -155,4 +155,29 @@ describe("each recovery gets its own", () => {
     },
     90_000,
   );
+
+  test.skipIf(!s3.available)(
+    "a standby at the tip of a receiver that stores every commit, and bulk loads between them, lives and catches up",
+    async () => {
+      await using place = await s3Place(s3);
+      await using archived = await archivedPrimary({ version, place, segments: 2, copies: 0 });
+      const { primary } = archived;
+      using counted = new CountedCommand(place);
+      await using receiver = receive(primary, place.store, { shipIntervalMs: 0 });
+      const settings = { restore_command: counted.command, wal_retrieve_retry_interval: "1ms", hot_standby: true };
+      await using standby = await primary.clone({ signal: "standby", settings });
+      let rows = archived.rows;
+      for (let round = 0; round < 3; round++) {
+        // Each a chunk of its own, several of them between any two looks of wal-fetch.
+        for (let i = 0; i < 300; i++) await primary.sql("INSERT INTO t VALUES (0, '')");
+        // Faster than segments are stored one by one.
+        for (let i = 0; i < 8; i++) await fill(primary);
+        rows += 300 + 8 * ROWS_A_SEGMENT;
+      }
+      await receiver.stored(await flushLsn(primary));
+      await expect.poll(async () => rowsOf(standby), { timeout: 60_000 }).toBe(rows);
+      expect(standby.log()).not.toMatch(/wal-gap/);
+    },
+    180_000,
+  );
 });
