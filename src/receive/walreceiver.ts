@@ -6,17 +6,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openArchiveFor } from "../archive/archive.ts";
 import { finishTimeline, staleChunks } from "../archive/finish-timeline.ts";
 import { peekWal } from "../archive/wal-objects.ts";
-import { findTip, listTails } from "../archive/tip.ts";
+import { type Tip, findTip, listTails } from "../archive/tip.ts";
 import { CodecPool } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
-import { type TimelineId, formatLsn } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { recordGap } from "./gap.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
 import { Retirement } from "./retirement.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
-import { ensureSlot, followHistories, readServerFacts } from "./server-facts.ts";
+import { type ServerFacts, ensureSlot, followHistories, readServerFacts } from "./server-facts.ts";
 import { decideStart, segmentAtSlot } from "./start-position.ts";
 import { type StreamOutcome, shutdownIncomplete, streamWal } from "./stream-wal.ts";
 
@@ -80,6 +80,16 @@ interface Run {
   readonly ended: ReadonlySet<TimelineId>;
 }
 
+/** Somebody else may be archiving this server: a tip that was read after its position may lie past that, so it is asked again. */
+async function flushLsnBeside(
+  connection: ReplicationConnection,
+  server: ServerFacts,
+  tip: Tip | undefined,
+): Promise<Lsn> {
+  if (tip === undefined || tip.lsn <= server.flushLsn) return server.flushLsn;
+  return (await connection.identifySystem()).xlogpos;
+}
+
 /** One connection, one timeline: from connecting to the end of the stream. */
 async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
   const { codec, ended } = run;
@@ -103,6 +113,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     options.slot === undefined ? undefined : await ensureSlot(connection, { name: options.slot, ...slot });
   const history = await followHistories(connection, archive, server.timeline, early);
   const tip = await findTip(archive, { signal: early });
+  const flushLsn = await flushLsnBeside(connection, server, tip);
   const segment = segmentAtSlot({ tip, history, slotRestartLsn, segmentSize });
   const lacksSegmentAtSlot =
     options.isSpool !== true &&
@@ -110,7 +121,8 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     segment !== undefined &&
     (await peekWal(archive, "segment", { timeline: tip.timeline, segment, segmentSize }, { signal: early })) ===
       undefined;
-  const start = decideStart({ tip, server, history, slotRestartLsn, lacksSegmentAtSlot, ended, segmentSize });
+  const current = { ...server, flushLsn };
+  const start = decideStart({ tip, server: current, history, slotRestartLsn, lacksSegmentAtSlot, ended, segmentSize });
   log.info("starting to stream", {
     timeline: start.timeline,
     startLsn: formatLsn(start.startLsn),
