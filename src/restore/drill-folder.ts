@@ -2,7 +2,7 @@
  * The scratch of a drill: a folder of its own that goes with it. One that a killed drill has left is found by the next: its
  * server is stopped and it is removed.
  */
-import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { chmod, chown, lstat, mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -34,7 +34,7 @@ export interface DrillFolder {
 export async function makeDrillFolder(parent: string, bytes: number, owner: Owner | undefined): Promise<DrillFolder> {
   try {
     await mkdir(parent, { recursive: true });
-    await removeStale(parent);
+    await removeStale(parent, owner);
     const { bavail, bsize } = await statfs(parent);
     const [free, needed] = [bavail * bsize, bytes + SPARE_BYTES];
     if (free < needed) {
@@ -78,11 +78,15 @@ async function ownFolder(parent: string, owner: Owner | undefined): Promise<stri
   return path;
 }
 
-/** Nobody's: the process that made it is gone. */
-async function removeStale(parent: string): Promise<void> {
+/** Nobody's: the process that made it is gone. Others may write to the parent: what is not our account's is left alone. */
+async function removeStale(parent: string, owner: Owner | undefined): Promise<void> {
+  const accounts = [process.getuid?.(), owner?.uid];
   for (const name of await readdir(parent)) {
     if (!name.startsWith(PREFIX)) continue;
     const path = join(parent, name);
+    // Another drill may just be removing its own.
+    const stats = await lstat(path).catch(() => undefined);
+    if (stats?.isDirectory() !== true || !accounts.includes(stats.uid)) continue;
     const pid = Number.parseInt((await readIfThere(join(path, OWNER_FILE)))?.toString("utf8") ?? "", 10);
     if (!(pid > 0) || isAlive(pid)) continue;
     await stopServerIn(join(path, "data"));
