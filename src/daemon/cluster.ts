@@ -1,0 +1,242 @@
+/**
+ * Everything of one cluster: the receiver, and around it the store's decorators, the journal, the watch over slot and gaps,
+ * and the routine. One function that is the picture.
+ */
+import { resolve } from "node:path";
+import type { Gap } from "../archive/documents.ts";
+import { objectKind } from "../archive/keys.ts";
+import type { Settings } from "../config/options.ts";
+import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics/registry.ts";
+import type { ReceiverOptions } from "../receive/options.ts";
+import { runSpooledReceiver } from "../receive/spool.ts";
+import { ReceiverState, type ReceiverStateOptions } from "../receive/status.ts";
+import { runReceiver } from "../receive/walreceiver.ts";
+import type { ConnectionSettings } from "../replication/settings.ts";
+import { FileStore } from "../store/file.ts";
+import { observed } from "../store/observe.ts";
+import { openStore } from "../store/open.ts";
+import { DEFAULT_RETRY_POLICY, type RetryOptions, withRetry } from "../store/retry.ts";
+import type { Store } from "../store/store.ts";
+import { formatLsn } from "../wal/lsn.ts";
+import { watchGaps } from "./gap-watch.ts";
+import type { Journal } from "./journal.ts";
+import { buildScheduler, schedulesOf } from "./routine.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
+import type { StatusDocument } from "./status-document.ts";
+import { type Sample, SAMPLE_INTERVAL_MS, Trend } from "./trend.ts";
+
+export interface ClusterOptions {
+  readonly settings: Settings;
+  readonly storeUrl: string;
+  readonly connection: ConnectionSettings;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** The program itself, for jobs; and what they need to know in their environment beside `env`. */
+  readonly program: string;
+  readonly jobEnv: Readonly<Record<string, string>>;
+  /** This cluster's own. */
+  readonly metrics: Metrics;
+  readonly journal: Journal;
+  readonly log: Log;
+  /** Aborted: store what has arrived, report it, end. */
+  readonly stop: AbortSignal;
+  /** Aborted: end at once. */
+  readonly kill: AbortSignal;
+}
+
+/** A cluster as whoever shows it sees it, and what makes it run, once. */
+export interface Cluster {
+  readonly status: () => StatusDocument;
+  readonly trend: () => readonly Sample[];
+  /** Resolves after an orderly stop; rejects with what ended the receiver. */
+  readonly run: () => Promise<void>;
+}
+
+/** Nothing is connected to and nothing runs yet. Throws `usage`. */
+export function openCluster(options: ClusterOptions): Cluster {
+  const { settings, journal, log, stop } = options;
+  const { cluster, synchronous, durability } = settings;
+  const schedules = schedulesOf(settings);
+  const store = buildStore(options);
+  const state = new NotedState({ cluster, synchronous, durability, nowMs: () => Date.now() }, journal);
+  const ended = new AbortController();
+  const scheduler = buildScheduler(
+    {
+      ...{ settings, store, program: options.program, env: { ...options.env, ...options.jobEnv } },
+      ...{
+        mayRun: () => state.phase === "streaming",
+        log: log.child("routine"),
+        signal: AbortSignal.any([ended.signal, stop]),
+      },
+    },
+    schedules,
+  );
+  const parts: Parts = { store, state, scheduler, trend: new Trend(), ended, gaps: [] };
+  return {
+    status: () => documentOf(options, parts),
+    trend: () => parts.trend.samples(),
+    run: async () => runCluster(options, parts),
+  };
+}
+
+interface Parts {
+  readonly store: Store;
+  readonly state: ReceiverState;
+  readonly scheduler: Scheduler;
+  readonly trend: Trend;
+  /** Aborted when the receiver has ended: what runs beside it ends, too. */
+  readonly ended: AbortController;
+  gaps: readonly Gap[];
+}
+
+async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> {
+  const { settings, log } = options;
+  const { store, state, scheduler, trend, ended } = parts;
+  const { cluster, synchronous } = settings;
+  log.info("starting", {
+    version: options.version,
+    cluster,
+    store: store.description,
+    server: options.connection.redacted(),
+    synchronous,
+  });
+  const sampler = setInterval(() => trend.add(documentOf(options, parts), performance.now()), SAMPLE_INTERVAL_MS);
+  const beside = [
+    watchGaps({
+      store,
+      cluster,
+      state,
+      onGaps: (found) => (parts.gaps = found),
+      log: log.child("gaps"),
+      signal: ended.signal,
+    }),
+    scheduler.run(),
+  ];
+  if (!settings.noSlot) {
+    const onStatus = (found: ReceiverState["slot"]): void => void (state.slot = found);
+    const monitor = {
+      settings: options.connection,
+      slot: settings.slot,
+      log: log.child("slot"),
+      intervalMs: SLOT_INTERVAL_MS,
+      connected: () => state.phase === "streaming",
+      onStatus,
+    };
+    beside.push(monitorSlot(monitor, ended.signal));
+  }
+  const receiver = receiverOptions(options, parts);
+  try {
+    await (settings.spoolDir === undefined
+      ? runReceiver(receiver)
+      : runSpooledReceiver(receiver, {
+          spool: new FileStore(resolve(settings.spoolDir)),
+          spoolBytesMax: settings.spoolMaxBytes,
+          uploadIntervalMs: settings.shipIntervalMs,
+        }));
+  } finally {
+    ended.abort();
+    clearInterval(sampler);
+    await Promise.all(beside);
+    await store.close();
+  }
+}
+
+function receiverOptions(options: ClusterOptions, { store, state }: Parts): ReceiverOptions {
+  const { settings, log, stop, kill } = options;
+  return {
+    settings: options.connection,
+    store,
+    cluster: settings.cluster,
+    slot: settings.noSlot ? undefined : settings.slot,
+    createSlot: settings.createSlot,
+    shipIntervalMs: settings.synchronous ? 0 : asynchronousInterval(settings),
+    statusIntervalMs: settings.statusIntervalMs,
+    receiverTimeoutMs: settings.receiverTimeoutMs,
+    compressLevel: settings.compressLevel,
+    codecThreads: settings.compressThreads,
+    chunksInFlightMax: settings.chunksInFlight,
+    bufferSegments: settings.bufferSegments,
+    reconnectDelayMaxMs: settings.reconnectMaxDelayMs,
+    confirmChunks: settings.confirmChunks,
+    shutdownTimeoutMs: settings.shutdownTimeoutMs,
+    once: settings.noLoop,
+    log: log.child("receive"),
+    state,
+    stop,
+    kill,
+    random: Math.random,
+  };
+}
+
+/** With a spool the interval is the upload's; into the spool WAL goes sooner, or the two would add up. */
+function asynchronousInterval({ durability, shipIntervalMs }: Settings): number {
+  return durability === "spool" ? Math.min(shipIntervalMs, SPOOL_INTERVAL_MS) : shipIntervalMs;
+}
+
+const SPOOL_INTERVAL_MS = 100;
+
+/** Everything the receiver calls a failure is also noted where people look. */
+class NotedState extends ReceiverState {
+  readonly #journal: Journal;
+
+  constructor(options: ReceiverStateOptions, journal: Journal) {
+    super(options);
+    this.#journal = journal;
+  }
+
+  override failed(error: unknown): void {
+    super.failed(error);
+    this.#journal.note(error);
+  }
+}
+
+/** Retry around the observer around the store: every try is a PUT of its own in the histogram. */
+function buildStore(options: ClusterOptions): Store {
+  const { settings, env, metrics, journal } = options;
+  const log = options.log.child("store");
+  const retry: RetryOptions = {
+    policy: {
+      ...DEFAULT_RETRY_POLICY,
+      attemptTimeoutMs: settings.storeTimeoutMs,
+      elapsedMsMax: settings.storeRetryForMs,
+    },
+    onRetry: ({ what, attempt, error, waitMs }) => {
+      const [operation = what] = what.split(" ", 1);
+      metrics.add("storeRetries", 1, { operation });
+      journal.note(error);
+      log[attempt > 2 ? "warn" : "info"]("trying again", { what, attempt, waitMs: Math.round(waitMs), error });
+    },
+  };
+  const raw = openStore(options.storeUrl, { env, partRetry: retry });
+  const watched = observed(raw, {
+    classify: objectKind,
+    observe: ({ operation, keyClass: kind, bytes, durationMs, outcome }) => {
+      journal.touch();
+      if (operation !== "put" && operation !== "putStream") return;
+      metrics.observe("putDuration", durationMs / 1000, { kind, outcome });
+      if (outcome === "created") metrics.add("writtenBytes", bytes, { kind });
+    },
+  });
+  return withRetry(watched, retry);
+}
+
+function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
+  const { state, gaps, store, scheduler } = parts;
+  const nowMs = state.nowMs();
+  const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
+  return {
+    ...state.snapshot(),
+    source: "receiver",
+    store: store.description,
+    spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
+    archive: null,
+    gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
+    errors: journal.errors(),
+    jobs: scheduler.views,
+    progressAgeSeconds: Math.max(0, nowMs - aliveMs) / 1000,
+    version,
+    at: new Date(nowMs).toISOString(),
+  };
+}
