@@ -8,7 +8,7 @@ import type { Archive } from "../archive/archive.ts";
 import { mapBounded } from "../archive/bounded.ts";
 import { type CommitTimes, commitTimesIn, segmentSummary } from "../archive/wal-ends.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { formatLsn, type Lsn, parseLsn, segmentOf } from "../wal/lsn.ts";
+import { formatLsn, type Lsn, parseLsn, segmentOf, segmentStart } from "../wal/lsn.ts";
 import { formatPgTime, parsePgTime, type PgTime } from "../wal/record-facts.ts";
 import { RESTORE_POINTS_MAX } from "../wal/summary.ts";
 import type { RecoveryTarget, TargetPoint } from "./target.ts";
@@ -91,6 +91,8 @@ class Search {
       const times = await this.#commitTimes(item);
       return times === undefined ? undefined : isPast(times.last);
     });
+    const atEnd = inclusive ? await this.#atLastCommit(time, index) : undefined;
+    if (atEnd !== undefined) return { found: [atEnd], missing: "" };
     if (index === undefined) {
       const last = await this.lastCommitTime(this.#route.items.length - 1);
       const known = last === undefined ? "" : `: the last one is of ${formatPgTime(last)}`;
@@ -126,30 +128,19 @@ class Search {
     if (index >= 0 && items[index]?.segment !== segment) return { found: [{ lsn, point, inclusive }], missing: "" };
     let landing: Landing | undefined;
     let commitTime: PgTime | undefined;
-    let last: WalkedRecord | undefined;
-    const walk = async (item: RouteItem): Promise<void> =>
-      this.#walk(item, (record) => {
+    for (let at = Math.max(index, 0); at < items.length && index >= 0 && landing === undefined; at++) {
+      const item = items[at];
+      if (item === undefined) break;
+      await this.#walk(item, (record) => {
         if (landing === undefined && record.lsn >= lsn) {
           if (inclusive && record.kind === "commit") commitTime = record.time;
           landing = { lsn: inclusive ? record.end : record.previousEnd, commitTime, point, inclusive };
         }
         if (record.kind === "commit") commitTime = record.time;
-        last = record;
       });
-    for (let at = Math.max(index, 0); at < items.length && landing === undefined; at++) {
-      const item = items[at];
-      if (item !== undefined && index >= 0) await walk(item);
     }
-    if (landing !== undefined) return { found: [landing], missing: "" };
-    // At the very end no record starts at or behind the target, and PostgreSQL would stop with an error: the last record
-    // is named instead, which is the same place.
-    for (let at = items.length - 1; at >= 0 && last === undefined; at--) {
-      const item = items[at];
-      if (item !== undefined) await walk(item);
-    }
-    if (last === undefined) return { found: [], missing: "the archive holds no record before this LSN" };
-    const { lsn: start, end } = last; // assigned in the visitor
-    return { found: [{ lsn: end, commitTime, point: { kind: "lsn", lsn: start }, inclusive: true }], missing: "" };
+    landing ??= await this.#atLastRecord(endLsn);
+    return { found: landing === undefined ? [] : [landing], missing: "the archive holds no record before this LSN" };
   }
 
   async xid(xid: number, inclusive: boolean): Promise<Landings> {
@@ -220,6 +211,50 @@ class Search {
       if (times !== undefined) return times.last;
     }
     return undefined;
+  }
+
+  /**
+   * The end of the archive, or of what lies before a gap, when the last commit there is of exactly this time: PostgreSQL
+   * would look for a later one, and fail. `index`: the first item with a later commit.
+   */
+  async #atLastCommit(time: PgTime, index: number | undefined): Promise<Landing | undefined> {
+    const { items, barriers, segmentSize, endLsn } = this.#route;
+    const until = index ?? items.length;
+    const startOf = (item: RouteItem): Lsn => segmentStart(item.segment, segmentSize);
+    for (let at = until - 1; at >= 0 && at >= until - LOOK_BACK_MAX; at--) {
+      const item = items[at];
+      const times = item === undefined ? undefined : await this.#commitTimes(item);
+      if (item === undefined || times === undefined) continue;
+      if (times.last !== time) return undefined;
+      const later = items[until];
+      const gap = barriers.find(({ fromLsn }) => fromLsn > startOf(item));
+      if (gap !== undefined && (later === undefined || gap.fromLsn <= startOf(later)))
+        return this.#atLastRecord(gap.fromLsn, time);
+      return later === undefined ? this.#atLastRecord(endLsn, time) : undefined;
+    }
+    return undefined;
+  }
+
+  /**
+   * Behind the last record before `endLsn`. No record starts there or behind it, and PostgreSQL would stop with an error:
+   * it is told that record instead, which is the same place.
+   */
+  async #atLastRecord(endLsn: Lsn, time?: PgTime): Promise<Landing | undefined> {
+    const { items, segmentSize } = this.#route;
+    let commitTime = time;
+    let last: WalkedRecord | undefined;
+    for (let at = items.length - 1; at >= 0 && last === undefined; at--) {
+      const item = items[at];
+      if (item === undefined || segmentStart(item.segment, segmentSize) >= endLsn) continue;
+      await this.#walk(item, (record) => {
+        if (record.end > endLsn) return;
+        if (record.kind === "commit") commitTime = record.time ?? commitTime;
+        last = record;
+      });
+    }
+    if (last === undefined) return undefined;
+    const { lsn, end } = last; // assigned in the visitor
+    return { lsn: end, commitTime, point: { kind: "lsn", lsn }, inclusive: true };
   }
 
   /** The first item for which `isReached` holds; those that cannot tell (undefined) go with the next one that can. */

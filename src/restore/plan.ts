@@ -25,6 +25,8 @@ export interface RestorePlan<B extends BackupSpan> {
   /** That recovery follows. */
   readonly timeline: TimelineId;
   readonly landing: Landing;
+  /** Behind the landing WAL is missing: recovery must not look at it. */
+  readonly gapAhead: boolean;
   readonly wal: {
     /** The first and the last segment that recovery reads up to the landing. */
     readonly from: string;
@@ -58,7 +60,8 @@ export function planRestore<B extends BackupSpan>(input: PlanInput<B>): RestoreP
         : landings.found.find(({ lsn }) => lsn > backup.startLsn);
     if (landing === undefined || landing.lsn < backup.stopLsn || isTooEarlyFor(backup, landing)) continue;
     const barrier = firstBarrier(route.barriers, backup.startLsn);
-    if (barrier === undefined || barrier.fromLsn >= landing.lsn) return planned(backup, landing, route);
+    if (barrier === undefined) return planned(backup, landing, route, false);
+    if (barrier.fromLsn >= landing.lsn) return planned(backup, landing, route, true);
     blocked ??= { backup, barrier };
   }
   if (blocked !== undefined) {
@@ -82,7 +85,12 @@ function isTooEarlyFor(backup: BackupSpan, { point, commitLsn }: Landing): boole
   return commitLsn === undefined || commitLsn <= backup.startLsn;
 }
 
-function planned<B extends BackupSpan>(backup: B, landing: Landing, route: WalRoute): RestorePlan<B> {
+function planned<B extends BackupSpan>(
+  backup: B,
+  landing: Landing,
+  route: WalRoute,
+  gapAhead: boolean,
+): RestorePlan<B> {
   const { segmentSize } = route;
   const first = segmentOf(backup.startLsn, segmentSize);
   const last = segmentOf((landing.lsn - 1n) as Lsn, segmentSize);
@@ -95,6 +103,7 @@ function planned<B extends BackupSpan>(backup: B, landing: Landing, route: WalRo
     backup,
     timeline: route.history.timeline,
     landing,
+    gapAhead,
     wal: {
       from: name(first),
       to: name(last),

@@ -16,6 +16,11 @@ export interface RecoverySettings {
   /** Undefined: to the end of the archive. */
   readonly landing?: Landing | undefined;
   readonly action: TargetAction;
+  /**
+   * Keep recovery from reading ahead of the record that it replays, for want of what lies there. PostgreSQL 15 and later:
+   * xlogprefetcher.c; earlier ones never do, and do not know the setting.
+   */
+  readonly withoutReadAhead?: boolean;
   readonly primaryConninfo?: string | undefined;
   readonly primarySlot?: string | undefined;
   /** Settings that recovery needs at least; only those that would be too low otherwise. */
@@ -71,6 +76,7 @@ function block(settings: RecoverySettings): string[] {
     ["recovery_target_inclusive", landing?.inclusive === false ? "off" : "on"],
     ["recovery_target_action", action],
     ["recovery_min_apply_delay", "0"],
+    ...(settings.withoutReadAhead === true ? [["recovery_prefetch", "off"] as const] : []),
     ["primary_conninfo", primaryConninfo ?? ""],
     ["primary_slot_name", primarySlot ?? ""],
     ...Object.entries(minimums).map(([name, value]) => [name, String(value)] as const),

@@ -117,6 +117,7 @@ function recoveryOf(
     timeline: standby === undefined ? ownTimeline : "latest",
     landing: target.point.kind === "latest" ? undefined : plan.landing,
     action: target.action,
+    withoutReadAhead: plan.gapAhead && plan.backup.pgMajor >= 15,
     primaryConninfo: standby?.primaryConninfo,
     primarySlot: standby?.primarySlot,
   };

@@ -152,6 +152,8 @@ describe("a refusal names the nearest points:", () => {
     );
     expect(hint).toMatch(/before it 0\/300000; after it 0\/580000, the end of backup BB/);
     // Up to its edge it goes, and behind it from the next backup.
+    expect(plan(["0/300000"], { barriers })).toMatchObject({ gapAhead: true });
+    expect(plan(["0/590000"], { barriers })).toMatchObject({ gapAhead: false });
     expect(plan(["0/300000"], { barriers }).backup.id).toBe("A");
     expect(plan(["0/590000"], { barriers }).backup.id).toBe("BB");
     expect(windowsOf(route({ barriers }), [B, A]).map(({ fromLsn, toLsn }) => [fromLsn, toLsn].map(formatLsn))).toEqual(

@@ -47,6 +47,9 @@ primary_slot_name = ''
 max_connections = '500'
 # Written by seawall restore: end
 `);
+  expect(withRecoverySettings(BEFORE, { ...SETTINGS, withoutReadAhead: true })).toContain(
+    "recovery_prefetch = 'off'\n",
+  );
   expect(withRecoverySettings(once, { ...SETTINGS, minimums: { max_connections: 500 } })).toBe(once);
 });
 
