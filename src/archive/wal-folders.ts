@@ -2,6 +2,7 @@
  * The folders of segments below `wal/`, listed many at a time: neighbouring ones in one go, so that the number of requests
  * is that of a listing's pages. What is not where a restore would look for it is passed over.
  */
+import { throwIfAborted } from "../store/signal.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type SegmentNumber, type TimelineId, timelineOf } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
@@ -86,22 +87,26 @@ async function walkFolders(
   if (first === undefined || end === undefined) return;
   const root = timelinePrefix(cluster, timeline);
   let open: { prefix: string; segments: ListedWal[]; partials: ListedWal[] } | undefined;
-  for await (const object of store.list(root, { ...options, startAfter: first })) {
-    const { key } = object;
-    const slash = key.indexOf("/", root.length);
-    if (slash < 0) continue;
-    const prefix = key.slice(0, slash + 1);
-    if (prefix > end) break;
-    if (open?.prefix !== prefix) {
-      if (open !== undefined) await visit({ timeline, ...open });
-      open = { prefix, segments: [], partials: [] };
+  for await (const page of store.listPages(root, { ...options, startAfter: first })) {
+    for (const { key, bytes, modifiedAt } of page) {
+      const slash = key.indexOf("/", root.length);
+      if (slash < 0) continue;
+      if (open === undefined || slash + 1 !== open.prefix.length || !key.startsWith(open.prefix)) {
+        if (open !== undefined) await visit({ timeline, ...open });
+        throwIfAborted(options.signal);
+        open = undefined;
+        const prefix = key.slice(0, slash + 1);
+        if (prefix > end) return;
+        open = { prefix, segments: [], partials: [] };
+      }
+      const found = parseOwnKey(archive, timeline, key);
+      if (found === undefined) continue;
+      const listed = { segment: found.segment, bytes, modifiedAtMs: modifiedAt.getTime() };
+      (found.kind === "segment" ? open.segments : open.partials).push(listed);
     }
-    const found = parseOwnKey(archive, timeline, key);
-    if (found === undefined) continue;
-    const listed = { segment: found.segment, bytes: object.bytes, modifiedAtMs: object.modifiedAt.getTime() };
-    (found.kind === "segment" ? open.segments : open.partials).push(listed);
   }
   if (open !== undefined) await visit({ timeline, ...open });
+  throwIfAborted(options.signal);
 }
 
 /** One folder as it is now. */

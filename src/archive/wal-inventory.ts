@@ -108,9 +108,15 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
 
 /** Segments next to one another become a run. Pure. */
 export function runsOf({ timeline, segments }: Pick<WalFolder, "timeline" | "segments">): WalRun[] {
-  return mergeRuns(
-    segments.map(({ segment, bytes }) => ({ timeline, first: segment, last: segment, storedBytes: bytes })),
-  );
+  const runs: { -readonly [K in keyof WalRun]: WalRun[K] }[] = [];
+  for (const { segment, bytes } of segments) {
+    const before = runs.at(-1);
+    if (before?.last === segment - 1) {
+      before.last = segment;
+      before.storedBytes += bytes;
+    } else runs.push({ timeline, first: segment, last: segment, storedBytes: bytes });
+  }
+  return runs;
 }
 
 /** Sorted, and those next to one another made one. Runs of one timeline must not overlap. Pure. */

@@ -202,6 +202,7 @@ class BoundedSpool implements Store {
   readonly getStream: Store["getStream"] = (key, options) => this.#inner.getStream(key, options);
   readonly head: Store["head"] = (key, options) => this.#inner.head(key, options);
   readonly list: Store["list"] = (prefix, options) => this.#inner.list(prefix, options);
+  readonly listPages: Store["listPages"] = (prefix, options) => this.#inner.listPages(prefix, options);
   readonly listPrefixes: Store["listPrefixes"] = (prefix, options) => this.#inner.listPrefixes(prefix, options);
   readonly delete: Store["delete"] = (keys, options) => this.#inner.delete(keys, options);
   readonly close: Store["close"] = () => this.#inner.close();

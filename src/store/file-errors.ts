@@ -6,6 +6,12 @@ export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
+/** Nothing is there under that path. */
+export function isGone(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === "ENOENT" || errno === "ENOTDIR";
+}
+
 interface Meaning {
   readonly code: ErrorCode;
   readonly hint?: string;

@@ -5,8 +5,9 @@
  */
 import { type Dirent, lstat, opendir } from "node:fs";
 import { promisify } from "node:util";
-import { errnoOf } from "./file-errors.ts";
-import { isKeyPart } from "./key.ts";
+import { isGone } from "./file-errors.ts";
+import { FirstNames, keyOf, type NamesRequest } from "./file-names.ts";
+import { PAGE_OBJECTS_MAX } from "./pages.ts";
 import { throwIfAborted } from "./signal.ts";
 import { type ObjectInfo } from "./store.ts";
 
@@ -18,7 +19,34 @@ const STATS_IN_FLIGHT = 16;
 const statPath = promisify(lstat);
 const openDirectory = promisify(opendir);
 
+/** Who reads directories: this thread's event loop (`eventLoopReader`), or threads of their own (file-list-threads.ts). */
+export interface FolderReader {
+  /** Sorted; a directory that is not there has none. */
+  readonly names: (request: NamesRequest, signal: AbortSignal | undefined) => Promise<string[]>;
+  /** Of each key, in order; undefined for what is no file. */
+  readonly infos: (root: string, keys: readonly string[]) => Promise<(ObjectInfo | undefined)[]>;
+}
+
+export const eventLoopReader: FolderReader = {
+  names: async (request, signal) => {
+    const first = new FirstNames(request);
+    for await (const entry of entries(`${request.root}/${request.folder}`)) {
+      throwIfAborted(signal);
+      first.add(entry);
+    }
+    return first.sorted();
+  },
+  infos: async (root, keys) => {
+    const infos: (ObjectInfo | undefined)[] = [];
+    for (let at = 0; at < keys.length; at += STATS_IN_FLIGHT) {
+      infos.push(...(await Promise.all(keys.slice(at, at + STATS_IN_FLIGHT).map((key) => infoOf(root, key)))));
+    }
+    return infos;
+  },
+};
+
 export interface ListRequest {
+  readonly reader: FolderReader;
   /** Absolute path of the store's root. */
   readonly root: string;
   readonly prefix: string;
@@ -30,20 +58,20 @@ export interface ListRequest {
   readonly beforeNames: (directory: string) => Promise<void>;
 }
 
-/** Rejects with the file system's own errors; a directory that vanishes during the walk is an empty one. */
-export async function* listFiles(request: ListRequest): AsyncGenerator<ObjectInfo> {
+/** Pages of objects. Rejects with the file system's own errors; a directory that vanishes during the walk is an empty one. */
+export async function* listFiles(request: ListRequest): AsyncGenerator<readonly ObjectInfo[]> {
   yield* walk(request, request.prefix.slice(0, request.prefix.lastIndexOf("/") + 1));
 }
 
 /** The directories directly below `folder` (ends with `/` or is empty) that hold at least one object, sorted. */
 export async function listFolders(
-  request: Pick<ListRequest, "root" | "prefix" | "signal" | "namesMax">,
+  request: Pick<ListRequest, "reader" | "root" | "prefix" | "signal" | "namesMax">,
 ): Promise<string[]> {
-  const { root, prefix, signal, namesMax } = request;
+  const { reader, root, prefix, signal, namesMax } = request;
   const found: string[] = [];
   let cursor = "";
   for (;;) {
-    const names = await readNames({ ...request, startAfter: "" }, prefix, cursor);
+    const names = await reader.names({ root, prefix, startAfter: "", folder: prefix, cursor, namesMax }, signal);
     for (const name of names) {
       if (name.endsWith("/") && (await holdsObject(root, name, signal))) found.push(name);
     }
@@ -53,27 +81,25 @@ export async function listFolders(
   }
 }
 
-async function* walk(request: ListRequest, folder: string): AsyncGenerator<ObjectInfo> {
-  const { root, signal, namesMax } = request;
+async function* walk(request: ListRequest, folder: string): AsyncGenerator<readonly ObjectInfo[]> {
+  const { reader, root, prefix, startAfter, signal, namesMax } = request;
   await request.beforeNames(folder.slice(0, -1));
   let cursor = "";
   for (;;) {
-    const names = await readNames(request, folder, cursor);
+    const names = await reader.names({ root, prefix, startAfter, folder, cursor, namesMax }, signal);
     for (let at = 0; at < names.length;) {
-      const name = names[at];
-      if (name === undefined) break;
+      const name = names[at] ?? "";
       throwIfAborted(signal);
       if (name.endsWith("/")) {
         yield* walk(request, name);
         at += 1;
         continue;
       }
-      const files: string[] = [];
-      while (files.length < STATS_IN_FLIGHT && at < names.length && names[at]?.endsWith("/") === false) {
-        files.push(names[at++] ?? "");
-      }
-      const infos = await Promise.all(files.map((key) => infoOf(root, key)));
-      for (const info of infos) if (info !== undefined) yield info;
+      const from = at;
+      while (at < names.length && at - from < PAGE_OBJECTS_MAX && names[at]?.endsWith("/") === false) at += 1;
+      const infos = await reader.infos(root, names.slice(from, at));
+      const page = infos.filter((info) => info !== undefined);
+      if (page.length > 0) yield page;
     }
     const last = names.at(-1);
     if (last === undefined || names.length < namesMax) return;
@@ -89,33 +115,6 @@ export async function infoOf(root: string, key: string): Promise<ObjectInfo | un
     if (isGone(error)) return undefined;
     throw error;
   }
-}
-
-export function isGone(error: unknown): boolean {
-  const errno = errnoOf(error);
-  return errno === "ENOENT" || errno === "ENOTDIR";
-}
-
-/** The first names of a folder past `cursor`, as whole keys, directories with a trailing slash. */
-async function readNames(request: Omit<ListRequest, "beforeNames">, folder: string, cursor: string): Promise<string[]> {
-  const { root, prefix, startAfter, signal, namesMax } = request;
-  const names: string[] = [];
-  for await (const entry of entries(`${root}/${folder}`)) {
-    throwIfAborted(signal);
-    const name = keyOf(folder, entry);
-    if (name === undefined) continue;
-    if (name <= cursor) continue;
-    // A directory counts while a key below it could: on the way to the prefix, or around the key to start after.
-    const isFolder = name.endsWith("/");
-    if (!name.startsWith(prefix) && !(isFolder && prefix.startsWith(name))) continue;
-    if (name <= startAfter && !(isFolder && startAfter.startsWith(name))) continue;
-    names.push(name);
-    if (names.length >= 2 * namesMax) {
-      names.sort();
-      names.length = namesMax;
-    }
-  }
-  return names.sort().slice(0, namesMax);
 }
 
 async function holdsObject(root: string, folder: string, signal: AbortSignal | undefined): Promise<boolean> {
@@ -138,12 +137,4 @@ async function* entries(path: string): AsyncGenerator<Dirent> {
   } catch (error) {
     if (!isGone(error)) throw error;
   }
-}
-
-/** What is not ours has no key: names outside the alphabet, links, devices, and what mkfs leaves in a mounted root. */
-function keyOf(folder: string, entry: Dirent): string | undefined {
-  if (!isKeyPart(entry.name)) return undefined;
-  if (entry.isFile()) return folder + entry.name;
-  if (!entry.isDirectory() || (folder === "" && entry.name === "lost+found")) return undefined;
-  return `${folder}${entry.name}/`;
 }

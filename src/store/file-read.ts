@@ -2,7 +2,7 @@
 import { close, constants, createReadStream, fstat, open, read, type Stats } from "node:fs";
 import { promisify } from "node:util";
 import { SeawallError } from "../errors.ts";
-import { isGone } from "./file-list.ts";
+import { isGone } from "./file-errors.ts";
 import { throwIfAborted } from "./signal.ts";
 
 /** One write(2) or read(2) at most: an abort is noticed between two. */

@@ -21,16 +21,19 @@ import { promisify } from "node:util";
 import { SeawallError } from "../errors.ts";
 import { checkCrc32c } from "./crc.ts";
 import { Directories, parentOf } from "./directories.ts";
-import { errnoOf, fileError } from "./file-errors.ts";
-import { infoOf, isGone, listFiles, listFolders } from "./file-list.ts";
+import { errnoOf, fileError, isGone } from "./file-errors.ts";
+import { infoOf, listFiles, listFolders } from "./file-list.ts";
+import { ListThreads } from "./file-list-threads.ts";
 import { type OpenFile, openFile, readRange, streamFile } from "./file-read.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
+import { objectsOf } from "./pages.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 import { readSource, SourceFailure } from "./source.ts";
 import {
   type GetOptions,
   type GetResult,
   type GetStreamResult,
+  type ListOptions,
   type ObjectInfo,
   type PutOptions,
   type PutResult,
@@ -75,13 +78,15 @@ export class FileStore implements Store {
   readonly description: string;
   readonly #root: string;
   readonly #directories: Directories;
+  readonly #reader: ListThreads;
   /** Names this process has made durable itself: a put that is confirmed right away needs no third flush. */
   readonly #settled = new Set<string>();
   readonly #closing = new AbortController();
   #prepared: Promise<void> | undefined;
 
   /** `root` is an absolute path of a directory that exists; nothing is touched before the first call. */
-  constructor(root: string) {
+  constructor(root: string, options: { /** For tests. */ readonly filesBeforeThreads?: number } = {}) {
+    this.#reader = new ListThreads(options.filesBeforeThreads);
     this.#root = root === "/" ? "" : root.replace(/\/+$/, "");
     this.#directories = new Directories(this.#root === "" ? "/" : this.#root);
     this.description = `file://${root}`;
@@ -135,19 +140,21 @@ export class FileStore implements Store {
     });
   }
 
-  async *list(
-    prefix: string,
-    options: RequestOptions & { readonly startAfter?: string } = {},
-  ): AsyncIterable<ObjectInfo> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
+    return objectsOf(this.listPages(prefix, options));
+  }
+
+  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     checkPrefix(prefix);
     const { signal, startAfter = "" } = options;
     try {
       this.#enter(signal);
       await this.#checkRoot();
       const beforeNames = (directory: string): Promise<void> => this.#settleNames(directory);
-      const request = { root: this.#root, prefix, startAfter, signal, namesMax: LISTED_NAMES_MAX, beforeNames };
-      for await (const info of listFiles(request)) {
-        yield info;
+      const [root, reader] = [this.#root, this.#reader];
+      const request = { reader, root, prefix, startAfter, signal, namesMax: LISTED_NAMES_MAX, beforeNames };
+      for await (const page of listFiles(request)) {
+        yield page;
         this.#enter(signal);
       }
     } catch (error) {
@@ -159,7 +166,8 @@ export class FileStore implements Store {
     checkFolder(prefix);
     return this.#run(`list ${prefix}`, options.signal, async () => {
       await this.#checkRoot();
-      return listFolders({ root: this.#root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
+      const [root, reader] = [this.#root, this.#reader];
+      return listFolders({ reader, root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
     });
   }
 
@@ -183,7 +191,7 @@ export class FileStore implements Store {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#directories.close();
+    await Promise.all([this.#directories.close(), this.#reader.close()]);
   }
 
   async #run<T>(what: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {

@@ -7,10 +7,12 @@ import { checkCrc32c } from "./crc.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
 import { throwIfAborted } from "./signal.ts";
 import { readSource, SourceFailure } from "./source.ts";
+import { objectsOf, PAGE_OBJECTS_MAX } from "./pages.ts";
 import {
   type GetOptions,
   type GetResult,
   type GetStreamResult,
+  type ListOptions,
   type ObjectInfo,
   type PutOptions,
   type PutResult,
@@ -77,18 +79,22 @@ export class MemoryStore implements Store {
     return object === undefined ? undefined : infoOf(key, object);
   }
 
-  async *list(
-    prefix: string,
-    options: RequestOptions & { readonly startAfter?: string } = {},
-  ): AsyncIterable<ObjectInfo> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
+    return objectsOf(this.listPages(prefix, options));
+  }
+
+  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     checkPrefix(prefix);
     const { signal, startAfter = "" } = options;
     this.#enter(signal);
     const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix) && key > startAfter).sort();
-    for (const key of keys) {
+    for (let at = 0; at < keys.length; at += PAGE_OBJECTS_MAX) {
       this.#enter(signal);
-      const object = this.#objects.get(key);
-      if (object !== undefined) yield infoOf(key, object);
+      const page = keys.slice(at, at + PAGE_OBJECTS_MAX).flatMap((key) => {
+        const object = this.#objects.get(key);
+        return object === undefined ? [] : [infoOf(key, object)];
+      });
+      if (page.length > 0) yield page;
     }
   }
 

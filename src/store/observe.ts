@@ -4,11 +4,13 @@
  */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
+import { objectsOf } from "./pages.ts";
 import {
   type DeleteOptions,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
+  type ListOptions,
   type ObjectInfo,
   type PutOptions,
   type PutResult,
@@ -122,14 +124,18 @@ class ObservedStore implements Store {
     );
   }
 
-  list(prefix: string, options?: RequestOptions & { readonly startAfter?: string }): AsyncIterable<ObjectInfo> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
+    return objectsOf(this.listPages(prefix, options));
+  }
+
+  listPages(prefix: string, options?: ListOptions): AsyncIterable<readonly ObjectInfo[]> {
     const begin = () => this.#begin("list", prefix);
     const store = this.#store;
     return (async function* () {
       const report = begin();
       yield* watched(
-        store.list(prefix, options),
-        () => 1,
+        store.listPages(prefix, options),
+        (page) => page.length,
         (count, outcome) => report({ outcome, count }),
       );
     })();

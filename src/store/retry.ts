@@ -7,11 +7,13 @@
  */
 import { SeawallError } from "../errors.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
+import { objectsOf } from "./pages.ts";
 import {
   type DeleteOptions,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
+  type ListOptions,
   type ObjectInfo,
   type PutOptions,
   type PutResult,
@@ -164,21 +166,23 @@ class RetryingStore implements Store {
     return this.#retry(`head ${key}`, options, (signal) => this.#store.head(key, { ...options, signal }));
   }
 
-  async *list(
-    prefix: string,
-    options: RequestOptions & { readonly startAfter?: string } = {},
-  ): AsyncIterable<ObjectInfo> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
+    return objectsOf(this.listPages(prefix, options));
+  }
+
+  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     let position = options;
-    let listing = this.#store.list(prefix, position)[Symbol.asyncIterator]();
+    let listing = this.#store.listPages(prefix, position)[Symbol.asyncIterator]();
     try {
       for (;;) {
         const next = await this.#retry(`list ${prefix}`, options, async (_signal, attempt) => {
           // An iterator that threw is over: go on behind the last key it gave.
-          if (attempt > 1) listing = this.#store.list(prefix, position)[Symbol.asyncIterator]();
+          if (attempt > 1) listing = this.#store.listPages(prefix, position)[Symbol.asyncIterator]();
           return listing.next();
         });
         if (next.done === true) return;
-        position = { ...options, startAfter: next.value.key };
+        const last = next.value.at(-1);
+        if (last !== undefined) position = { ...options, startAfter: last.key };
         yield next.value;
       }
     } finally {

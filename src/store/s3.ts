@@ -22,11 +22,13 @@ import { type S3Settings } from "./s3-url.ts";
 import { type WireRequest, type WireResponse } from "./s3-wire.ts";
 import { countDeleteMarkers, formatDelete, parseDeleteFailures, parseListPage } from "./s3-xml.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
+import { objectsOf } from "./pages.ts";
 import {
   type DeleteOptions,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
+  type ListOptions,
   type ObjectInfo,
   type PutOptions,
   type PutResult,
@@ -167,19 +169,19 @@ export class S3Store implements Store {
     return connection.absentOrFailure(request.what, explained);
   }
 
-  async *list(
-    prefix: string,
-    options: RequestOptions & { readonly startAfter?: string } = {},
-  ): AsyncIterable<ObjectInfo> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
+    return objectsOf(this.listPages(prefix, options));
+  }
+
+  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     checkPrefix(prefix);
     const query = options.startAfter === undefined ? {} : { "start-after": this.#settings.prefix + options.startAfter };
     for await (const page of this.#pages(prefix, query, options.signal)) {
-      for (const { key, bytes, modifiedAt } of page.objects) {
-        const own = key.slice(this.#settings.prefix.length);
-        if (!isKey(own)) continue;
-        throwIfAborted(options.signal);
-        yield { key: own, bytes, modifiedAt };
-      }
+      const own = page.objects
+        .map(({ key, ...facts }) => ({ key: key.slice(this.#settings.prefix.length), ...facts }))
+        .filter(({ key }) => isKey(key));
+      throwIfAborted(options.signal);
+      if (own.length > 0) yield own;
     }
   }
 

@@ -20,6 +20,11 @@ export interface RequestOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface ListOptions extends RequestOptions {
+  /** Only keys that sort behind this one. */
+  readonly startAfter?: string | undefined;
+}
+
 export interface PutOptions extends RequestOptions {
   /** CRC-32C of the body as the caller knows it: compared before anything is written, sent along where the server can. */
   readonly crc32c?: number | undefined;
@@ -77,7 +82,10 @@ export interface Store {
   head(key: string, options?: RequestOptions): Promise<ObjectInfo | undefined>;
 
   /** Every object whose key starts with `prefix`, in byte order of the key, page by page as it is consumed. */
-  list(prefix: string, options?: RequestOptions & { readonly startAfter?: string }): AsyncIterable<ObjectInfo>;
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
+
+  /** The same a page at a time (pages.ts), none of them empty: for listings so long that a step for each object counts. */
+  listPages(prefix: string, options?: ListOptions): AsyncIterable<readonly ObjectInfo[]>;
 
   /** The distinct next path parts below `prefix` (which ends with `/` or is empty), each with its trailing `/`, sorted. */
   listPrefixes(prefix: string, options?: RequestOptions): Promise<string[]>;

@@ -11,10 +11,12 @@
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { abortedError } from "../../src/store/signal.ts";
+import { objectsOf } from "../../src/store/pages.ts";
 import type {
   GetOptions,
   GetResult,
   GetStreamResult,
+  ListOptions,
   ObjectInfo,
   PutOptions,
   PutResult,
@@ -179,11 +181,12 @@ export class FaultyStore implements Store {
   }
 
   /** The fault strikes when the iteration starts; a truncated list ends after its first object. */
-  async *list(
-    prefix: string,
-    options: RequestOptions & { readonly startAfter?: string } = {},
-  ): AsyncIterable<ObjectInfo> {
-    const honest = async () => this.inner.list(prefix, options);
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
+    return objectsOf(this.listPages(prefix, options));
+  }
+
+  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
+    const honest = async () => this.inner.listPages(prefix, options);
     yield* await this.#call("list", prefix, options.signal, {
       honest,
       truncate: async () => firstOnly(await honest()),
@@ -344,13 +347,13 @@ async function* flippedInFirstPiece(body: AsyncIterable<Uint8Array>): AsyncGener
   }
 }
 
-async function* firstOnly(objects: AsyncIterable<ObjectInfo>): AsyncGenerator<ObjectInfo> {
-  for await (const object of objects) {
-    yield object;
+async function* firstOnly(pages: AsyncIterable<readonly ObjectInfo[]>): AsyncGenerator<readonly ObjectInfo[]> {
+  for await (const page of pages) {
+    yield page.slice(0, 1);
     return;
   }
 }
 
-async function* nothing(): AsyncGenerator<ObjectInfo> {
+async function* nothing(): AsyncGenerator<readonly ObjectInfo[]> {
   // A list without an object.
 }

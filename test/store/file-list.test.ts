@@ -1,11 +1,13 @@
 /** Walking directories in lots: as if all keys had been sorted at once, however small the lots and whatever happens meanwhile. */
 import { randomInt } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { listFiles, listFolders } from "../../src/store/file-list.ts";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ListThreads } from "../../src/store/file-list-threads.ts";
+import { eventLoopReader, type FolderReader, listFiles, listFolders } from "../../src/store/file-list.ts";
+import { objectsOf } from "../../src/store/pages.ts";
 
 let root = "";
 beforeEach(async () => {
@@ -17,7 +19,8 @@ const create = (key: string): void => {
   mkdirSync(dirname(join(root, key)), { recursive: true });
   writeFileSync(join(root, key), key);
 };
-const request = (namesMax: number, prefix = "", startAfter = "") => ({
+const request = (reader: FolderReader, namesMax: number, prefix = "", startAfter = "") => ({
+  reader,
   root,
   prefix,
   startAfter,
@@ -31,66 +34,104 @@ async function keysOf(listing: AsyncIterable<{ key: string }>): Promise<string[]
   return keys;
 }
 
-test("random trees, prefixes and places to start after, in lots of 1 to 50 names", async () => {
-  const seed = randomInt(2 ** 31);
-  console.log(`seed ${seed}`);
-  let state = seed;
-  const random = (below: number): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-  const part = (): string => Array.from({ length: 1 + random(2) }, () => "+-.0=A_a"[random(8)]).join("");
-  const words = Array.from({ length: 12 }, part).filter((word) => word !== "." && word !== "..");
-  const keys = new Set<string>();
-  for (let i = 0; i < 300; i += 1) {
-    const key = Array.from({ length: 1 + random(4) }, () => words[random(words.length)]).join("/");
-    // No key may be another one's folder.
-    const clashes = [...keys].some(
-      (other) => other === key || other.startsWith(`${key}/`) || key.startsWith(`${other}/`),
-    );
-    if (!clashes) keys.add(key);
-  }
-  keys.forEach(create);
-  const sorted = [...keys].sort();
-  for (let round = 0; round < 150; round += 1) {
-    const someKey = (): string => sorted[random(sorted.length)] ?? "";
-    const prefix = someKey().slice(0, random(4));
-    const startAfter = random(3) === 0 ? "" : someKey().slice(0, random(12));
-    const namesMax = 1 + random(50);
-    const found = await keysOf(listFiles(request(namesMax, prefix, startAfter)));
-    const expected = sorted.filter((key) => key.startsWith(prefix) && key > startAfter);
-    expect(found, `seed ${seed}: prefix ${prefix}, startAfter ${startAfter}, lots of ${namesMax}`).toEqual(expected);
-    const folder = prefix.slice(0, prefix.lastIndexOf("/") + 1);
-    const folders = sorted
-      .filter((key) => key.startsWith(folder) && key.indexOf("/", folder.length) >= 0)
-      .map((key) => key.slice(0, key.indexOf("/", folder.length) + 1));
-    expect(await listFolders({ root, prefix: folder, signal: undefined, namesMax })).toEqual(
-      [...new Set(folders)].sort(),
-    );
-  }
+const threads = new ListThreads(0);
+afterAll(() => threads.close());
+
+describe.each([
+  { by: "by the event loop", reader: eventLoopReader },
+  { by: "by threads", reader: threads },
+])("$by", ({ reader }) => {
+  test("random trees, prefixes and places to start after, in lots of 1 to 50 names", async () => {
+    const seed = randomInt(2 ** 31);
+    console.log(`seed ${seed}`);
+    let state = seed;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const part = (): string => Array.from({ length: 1 + random(2) }, () => "+-.0=A_a"[random(8)]).join("");
+    const words = Array.from({ length: 12 }, part).filter((word) => word !== "." && word !== "..");
+    const keys = new Set<string>();
+    for (let i = 0; i < 300; i += 1) {
+      const key = Array.from({ length: 1 + random(4) }, () => words[random(words.length)]).join("/");
+      // No key may be another one's folder.
+      const clashes = [...keys].some(
+        (other) => other === key || other.startsWith(`${key}/`) || key.startsWith(`${other}/`),
+      );
+      if (!clashes) keys.add(key);
+    }
+    keys.forEach(create);
+    const sorted = [...keys].sort();
+    for (let round = 0; round < 150; round += 1) {
+      const someKey = (): string => sorted[random(sorted.length)] ?? "";
+      const prefix = someKey().slice(0, random(4));
+      const startAfter = random(3) === 0 ? "" : someKey().slice(0, random(12));
+      const namesMax = 1 + random(50);
+      const found = await keysOf(objectsOf(listFiles(request(reader, namesMax, prefix, startAfter))));
+      const expected = sorted.filter((key) => key.startsWith(prefix) && key > startAfter);
+      expect(found, `seed ${seed}: prefix ${prefix}, startAfter ${startAfter}, lots of ${namesMax}`).toEqual(expected);
+      const folder = prefix.slice(0, prefix.lastIndexOf("/") + 1);
+      const folders = sorted
+        .filter((key) => key.startsWith(folder) && key.indexOf("/", folder.length) >= 0)
+        .map((key) => key.slice(0, key.indexOf("/", folder.length) + 1));
+      expect(await listFolders({ reader, root, prefix: folder, signal: undefined, namesMax })).toEqual(
+        [...new Set(folders)].sort(),
+      );
+    }
+  });
+
+  test("what is deleted or created beyond the lot that was read is seen as it is then", async () => {
+    const keys = Array.from({ length: 3000 }, (_, i) => `big/${String(i * 2).padStart(6, "0")}`);
+    keys.forEach(create);
+    const seen: string[] = [];
+    for await (const { key } of objectsOf(listFiles(request(reader, 500)))) {
+      seen.push(key);
+      if (seen.length !== 100) continue;
+      await rm(join(root, keys[0] ?? ""));
+      await rm(join(root, keys[2998] ?? ""));
+      create("big/000001");
+      create("big/005997");
+    }
+    expect(seen).toEqual([...keys.slice(0, 2998), "big/005997", keys[2999]]);
+  });
+
+  test("a folder that vanishes in the middle is an empty one", async () => {
+    for (const key of ["a/1", "b/1", "c/1"]) create(key);
+    const seen: string[] = [];
+    for await (const { key } of objectsOf(listFiles(request(reader, 10)))) {
+      seen.push(key);
+      await rm(join(root, "b"), { recursive: true, force: true });
+    }
+    expect(seen).toEqual(["a/1", "c/1"]);
+  });
+
+  test("what is no file, and a folder that is not there, are passed over", async () => {
+    create("a/1");
+    mkdirSync(join(root, "a/2"));
+    symlinkSync("1", join(root, "a/3"));
+    expect(await keysOf(objectsOf(listFiles(request(reader, 10))))).toEqual(["a/1"]);
+    const infos = await reader.infos(root, ["a/1", "a/2", "a/3", "a/4", "a/1/x"]);
+    expect(infos.map((info) => info?.bytes)).toEqual([3, undefined, undefined, undefined, undefined]);
+    expect(infos[0]?.modifiedAt.getTime()).toBe(statSync(join(root, "a/1")).mtime.getTime());
+    const names = { root, prefix: "", startAfter: "", folder: "absent/", cursor: "", namesMax: 10 };
+    expect(await reader.names(names, undefined)).toEqual([]);
+  });
+
+  test("what the operating system refuses keeps its code", async () => {
+    const key = "x".repeat(300);
+    await expect(reader.infos(root, [key])).rejects.toMatchObject({ code: "ENAMETOOLONG" });
+    const names = { root, prefix: "", startAfter: "", folder: `${key}/`, cursor: "", namesMax: 10 };
+    await expect(reader.names(names, undefined)).rejects.toMatchObject({ code: "ENAMETOOLONG" });
+  });
 });
 
-test("what is deleted or created beyond the lot that was read is seen as it is then", async () => {
-  const keys = Array.from({ length: 3000 }, (_, i) => `big/${String(i * 2).padStart(6, "0")}`);
-  keys.forEach(create);
-  const seen: string[] = [];
-  for await (const { key } of listFiles(request(500))) {
-    seen.push(key);
-    if (seen.length !== 100) continue;
-    await rm(join(root, keys[0] ?? ""));
-    await rm(join(root, keys[2998] ?? ""));
-    create("big/000001");
-    create("big/005997");
-  }
-  expect(seen).toEqual([...keys.slice(0, 2998), "big/005997", keys[2999]]);
-});
-
-test("a folder that vanishes in the middle is an empty one", async () => {
-  for (const key of ["a/1", "b/1", "c/1"]) create(key);
-  const seen: string[] = [];
-  for await (const { key } of listFiles(request(10))) {
-    seen.push(key);
-    await rm(join(root, "b"), { recursive: true, force: true });
-  }
-  expect(seen).toEqual(["a/1", "c/1"]);
+test("a store that is closed ends its listing threads, and what they were asked", async () => {
+  const own = new ListThreads(0);
+  expect(await own.infos(root, ["a"])).toEqual([undefined]);
+  const asked = own.infos(
+    root,
+    Array.from({ length: 20_000 }, (_, i) => `a/${i}`),
+  );
+  await Promise.all([expect(asked).rejects.toMatchObject({ code: "aborted" }), own.close()]);
+  await expect(own.infos(root, ["a"])).rejects.toMatchObject({ code: "aborted" });
 });

@@ -5,21 +5,26 @@ import { join } from "node:path";
 import { FileStore } from "../../src/store/file.ts";
 import { describeStoreContract } from "./contract.ts";
 
-describeStoreContract(
-  "file",
-  async () => {
-    const root = await mkdtemp(join(tmpdir(), "seawall-store-"));
-    const store = new FileStore(root);
-    const other = new FileStore(root);
-    return {
-      store,
-      other,
-      dispose: async () => {
-        await store.close();
-        await other.close();
-        await rm(root, { recursive: true });
-      },
-    };
-  },
-  { manyObjects: 300 },
-);
+for (const { name, options } of [
+  { name: "file", options: {} },
+  { name: "file, listed by threads", options: { filesBeforeThreads: 0 } },
+]) {
+  describeStoreContract(
+    name,
+    async () => {
+      const root = await mkdtemp(join(tmpdir(), "seawall-store-"));
+      const store = new FileStore(root, options);
+      const other = new FileStore(root, options);
+      return {
+        store,
+        other,
+        dispose: async () => {
+          await store.close();
+          await other.close();
+          await rm(root, { recursive: true });
+        },
+      };
+    },
+    { manyObjects: 300 },
+  );
+}

@@ -34,6 +34,7 @@ export function flaky(store: Store, { fails }: Flakiness): Store {
       return store.head(...call);
     },
     list: (...call) => breaking(store.list(...call), maybeFail),
+    listPages: (...call) => breaking(store.listPages(...call), maybeFail),
     listPrefixes: async (...call) => {
       maybeFail();
       return store.listPrefixes(...call);

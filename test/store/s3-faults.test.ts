@@ -390,6 +390,7 @@ function abortable(store: Store, signal: AbortSignal): Store {
     getStream: (key) => store.getStream(key, { signal }),
     head: (key) => store.head(key, { signal }),
     list: (prefix) => store.list(prefix, { signal }),
+    listPages: (prefix) => store.listPages(prefix, { signal }),
     listPrefixes: (prefix) => store.listPrefixes(prefix, { signal }),
     delete: (keys) => store.delete(keys, { signal }),
     close: () => store.close(),

@@ -1,0 +1,60 @@
+/**
+ * A thread that reads directories and asks for the sizes of files, one system call after the other: what the event loop
+ * pays for each of a million files is more than the calls themselves cost. A file system that hangs holds up this thread only.
+ */
+import { lstatSync, opendirSync } from "node:fs";
+import { parentPort } from "node:worker_threads";
+import { errnoOf, isGone } from "./file-errors.ts";
+import { FirstNames, type NamesRequest } from "./file-names.ts";
+
+export type ListJob =
+  | { readonly kind: "names"; readonly request: NamesRequest }
+  /** Keys, a line each. */
+  | { readonly kind: "facts"; readonly root: string; readonly keys: string };
+
+export type ListReply =
+  | { readonly kind: "names"; readonly names: string }
+  /** For each key its size and when it was modified, in ms; both NaN for what is no file any more. */
+  | { readonly kind: "facts"; readonly facts: Float64Array }
+  | { readonly kind: "failed"; readonly errno: string; readonly message: string };
+
+parentPort?.on("message", ({ id, job }: { readonly id: number; readonly job: ListJob }) => {
+  let reply: ListReply;
+  try {
+    reply = job.kind === "names" ? namesOf(job.request) : factsOf(job.root, job.keys);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    reply = { kind: "failed", errno: errnoOf(error) ?? "", message };
+  }
+  parentPort?.postMessage({ id, reply });
+});
+
+function namesOf(request: NamesRequest): ListReply {
+  const first = new FirstNames(request);
+  let directory;
+  try {
+    directory = opendirSync(`${request.root}/${request.folder}`, { bufferSize: 1024 });
+    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) first.add(entry);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  } finally {
+    directory?.closeSync();
+  }
+  return { kind: "names", names: first.sorted().join("\n") };
+}
+
+function factsOf(root: string, lines: string): ListReply {
+  const keys = lines.split("\n");
+  const facts = new Float64Array(2 * keys.length).fill(Number.NaN);
+  keys.forEach((key, at) => {
+    try {
+      const stats = lstatSync(`${root}/${key}`, { throwIfNoEntry: false });
+      if (stats?.isFile() !== true) return;
+      facts[2 * at] = stats.size;
+      facts[2 * at + 1] = stats.mtimeMs;
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  });
+  return { kind: "facts", facts };
+}
