@@ -1,4 +1,8 @@
-/** Drills: what came of restores that were done to see whether they work. One small document each, never changed. */
+/**
+ * Drills: what came of restores that were done to see whether they work. One small document each, never changed; the newest
+ * stay, and so does the last one that passed.
+ */
+import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, timelineOf } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
@@ -35,7 +39,10 @@ export interface Drill {
   readonly checks: readonly DrillCheck[];
 }
 
-/** Stores the document. Throws what the store throws. */
+/** Drills that are kept. */
+const DRILLS_KEPT = 50;
+
+/** Stores the document, and lets go of the oldest. Throws what the store throws. */
 export async function putDrill(archive: Archive, drill: Drill, options: RequestOptions = {}): Promise<void> {
   const { promisedLsn, reachedLsn, backup, timeline, lastCommitAt, restoreSeconds, recoverySeconds, ...rest } = drill;
   const lsn = (value: Lsn | undefined): string | null => (value === undefined ? null : formatLsn(value));
@@ -46,19 +53,56 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
     ...{ restoreSeconds: restoreSeconds ?? null, recoverySeconds: recoverySeconds ?? null },
   });
   await putPlainOnce(archive.store, drillKey(archive.cluster, drill.id), document, options);
+  await removeOld(archive, options);
 }
+
+async function removeOld(archive: Archive, options: RequestOptions): Promise<void> {
+  const ids = await drillIds(archive, options);
+  const kept = ids.slice(-DRILLS_KEPT);
+  const old = ids.slice(0, -DRILLS_KEPT);
+  if (old.length === 0) return;
+  const passed = (await lastPassed(archive, kept, options)) ?? (await lastPassed(archive, old, options));
+  const gone = old.filter((id) => id !== passed).map((id) => drillKey(archive.cluster, id));
+  if (gone.length > 0) await archive.store.delete(gone, options);
+}
+
+/** The newest of these that passed. One that cannot be read did not. */
+async function lastPassed(
+  archive: Archive,
+  ids: readonly string[],
+  options: RequestOptions,
+): Promise<string | undefined> {
+  for (const id of [...ids].reverse()) {
+    try {
+      if ((await readDrill(archive, id, options))?.ok === true) return id;
+    } catch (error) {
+      if (!(error instanceof SeawallError) || !UNREADABLE.includes(error.code)) throw error;
+    }
+  }
+  return undefined;
+}
+
+const UNREADABLE: readonly string[] = ["object-corrupt", "archive-version"];
 
 /** The newest drill; undefined without one. Throws `object-corrupt`, `archive-version` and what the store throws. */
 export async function lastDrill(archive: Archive, options: RequestOptions = {}): Promise<Drill | undefined> {
+  const newest = (await drillIds(archive, options)).at(-1);
+  return newest === undefined ? undefined : readDrill(archive, newest, options);
+}
+
+/** Oldest first: ids sort by time, and so do listings. */
+async function drillIds(archive: Archive, options: RequestOptions): Promise<string[]> {
   const prefix = drillsPrefix(archive.cluster);
-  let newest: string | undefined;
+  const ids: string[] = [];
   for await (const { key } of archive.store.list(prefix, options)) {
     const id = key.slice(prefix.length).replace(/\.json$/, "");
-    // Ids sort by time, and so does the listing.
-    if (isBackupId(id) && key.endsWith(".json")) newest = id;
+    if (isBackupId(id) && key.endsWith(".json")) ids.push(id);
   }
-  if (newest === undefined) return undefined;
-  const key = drillKey(archive.cluster, newest);
+  return ids;
+}
+
+async function readDrill(archive: Archive, id: string, options: RequestOptions): Promise<Drill | undefined> {
+  const key = drillKey(archive.cluster, id);
   const found = await archive.store.get(key, options);
   return found === undefined ? undefined : decodeDrill(found.body, key);
 }

@@ -28,10 +28,11 @@ try {
   }
   const { runProgram } = await import("./program.ts");
   const { processIo } = await import("./io.ts");
-  const { listenForSignals } = await import("./signals.ts");
+  const { listenForSignals, startedByDaemon } = await import("./signals.ts");
   const usageExit = failureExit === 3 ? 2 : failureExit;
   const io = processIo();
-  const exit = await runProgram({ args, env: process.env, io, signals: listenForSignals(io), usageExit });
+  const isJob = startedByDaemon();
+  const exit = await runProgram({ args, env: process.env, io, signals: listenForSignals(io), usageExit, isJob });
   // Not process.exitCode alone: a stray handle must not keep a finished command alive.
   process.exit(exit);
 } catch (error) {

@@ -12,11 +12,12 @@ import {
   isNegatable,
   OPTION_ROWS,
   type OptionSpec,
+  type Settings,
 } from "../config/options.ts";
 import { nearest } from "../config/suggest.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
-import { createLog } from "../log.ts";
+import { createLog, type Log } from "../log.ts";
 import { COMMANDS } from "./commands.ts";
 import type { CommandSpec } from "./command-spec.ts";
 import { describeFailure } from "./failure.ts";
@@ -32,6 +33,8 @@ export interface ProgramInput {
   readonly signals: Signals;
   /** 2, but above 125 where PostgreSQL may be waiting for the answer. */
   readonly usageExit: number;
+  /** Started by a daemon, for its routine. */
+  readonly isJob?: boolean;
 }
 
 interface Parsed {
@@ -80,6 +83,8 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
     });
     log = createLog({ level: settings.logLevel, format: settings.logFormat, buffered: spec.daemon === true });
     const { run } = await spec.load();
+    // Held until the process ends.
+    await turnOf(parsed.name, input, { settings, log });
     return await run({ settings, origins, args: parsed.args, argv: input.args, env, io, log, signals });
   } catch (error) {
     const interrupted = signals.exit();
@@ -91,6 +96,18 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
   } finally {
     log.flush();
   }
+}
+
+/** Jobs of the daemon's routine do not overlap; who runs a command by hand knows what it is good for. */
+async function turnOf(
+  name: CommandName,
+  { isJob, signals }: ProgramInput,
+  { settings, log }: { readonly settings: Settings; readonly log: Log },
+): Promise<void> {
+  if (isJob !== true) return;
+  const { takeTurn } = await import("./job-turn.ts");
+  const { store = "", cluster } = settings;
+  await takeTurn({ job: name, store, cluster, log, signal: signals.stop });
 }
 
 const HELP_WIDTH = 100;

@@ -1,6 +1,6 @@
 /**
- * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. A command that does not
- * end within its grace is ended.
+ * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. For a job of the daemon's
+ * routine the end of the daemon counts as a SIGTERM, however the daemon ended.
  */
 import { setMaxListeners } from "node:events";
 import { EXIT } from "../error-kinds.ts";
@@ -15,6 +15,9 @@ export interface Signals {
 
 const STATUS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
 
+/** Who has lost its daemon and is not gone by then is ended. */
+export const ORPHAN_MS_MAX = 30_000;
+
 export function listenForSignals(io: Io): Signals {
   const stop = new AbortController();
   // One request listens for each object that is read at the same time: more than ten are no leak.
@@ -28,5 +31,19 @@ export function listenForSignals(io: Io): Signals {
       stop.abort(new Error(`received ${name}`));
     });
   }
+  if (startedByDaemon()) {
+    process.on("disconnect", () => {
+      setTimeout(() => process.exit(STATUS.SIGTERM), ORPHAN_MS_MAX).unref();
+      first ??= "SIGTERM";
+      stop.abort(new Error("the daemon that started this job is gone"));
+    });
+    // Listening keeps no finished command alive.
+    process.channel?.unref();
+  }
   return { stop: stop.signal, exit: () => (first === undefined ? undefined : STATUS[first]) };
+}
+
+/** The daemon holds the other end of a channel to its jobs (daemon/job-process.ts). */
+export function startedByDaemon(): boolean {
+  return process.channel !== undefined;
 }

@@ -5,6 +5,7 @@
  * Pure but for the file, which arrives through `readFile`.
  */
 import { SeawallError } from "../errors.ts";
+import { checkSchedules } from "./check-schedules.ts";
 import { type FileEntry, readConfigFile } from "./file.ts";
 import {
   type CommandName,
@@ -58,6 +59,10 @@ export async function loadSettings(input: LoadInput): Promise<Loaded> {
   // The table is the only source of both the keys and their types.
   const settings = Object.fromEntries(values) as unknown as Settings;
   checkTogether(settings, origins, input.command);
+  if (input.command === "receive") {
+    const isGiven = (key: SettingKey): boolean => (input.env[envName(OPTIONS[key].name)] ?? "") !== "";
+    checkSchedules(settings, (key) => place(origins, key), isGiven);
+  }
   return { settings, origins };
 }
 

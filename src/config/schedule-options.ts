@@ -7,6 +7,9 @@ const CRON =
   "A cron expression: minute, hour, day of the month, month, day of the week (`30 2 * * *`), with names, `L`, `W` and `#`; " +
   "seconds may stand in front.";
 
+const MINUTE = 60_000;
+const DAY = 1440 * MINUTE;
+
 export const SCHEDULE_OPTIONS = {
   backupSchedule: option(text("cron"), {
     name: "backup-schedule",
@@ -37,10 +40,17 @@ export const SCHEDULE_OPTIONS = {
     default: "UTC",
     help: "time zone of the schedules, such as Europe/Berlin",
   }),
-  scheduleJitterMs: option(duration({ min: 0, max: 86_400_000 }), {
+  scheduleJitterMs: option(duration({ min: 0, max: DAY }), {
     name: "schedule-jitter",
     commands: RECEIVE,
-    default: 60_000,
+    default: MINUTE,
     help: "each job begins at random up to so much later, so that many daemons do not begin together",
+  }),
+  jobTimeoutMs: option(duration({ min: MINUTE, max: 20 * DAY }), {
+    name: "job-timeout",
+    commands: RECEIVE,
+    default: 2 * DAY,
+    help: "a job of the routine that takes longer is stopped, and has failed",
+    more: "It keeps one that hangs from holding up all others for ever. Make it longer where a base backup or a drill takes days.",
   }),
 } as const;

@@ -21,7 +21,7 @@ import type { Store } from "../store/store.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { watchGaps } from "./gap-watch.ts";
 import type { Journal } from "./journal.ts";
-import { buildScheduler, schedulesOf } from "./routine.ts";
+import { buildScheduler, foreseeDrill, schedulesOf } from "./routine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
 import type { StatusDocument } from "./status-document.ts";
@@ -113,6 +113,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       signal: ended.signal,
     }),
     scheduler.run(),
+    foreseeDrill(settings, options.env, log.child("routine")),
   ];
   if (!settings.noSlot) {
     const onStatus = (found: ReceiverState["slot"]): void => void (state.slot = found);

@@ -44,11 +44,12 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
-  for (const job of status.jobs) copyJob(job, metrics);
+  for (const job of status.jobs) copyJob(job, Date.parse(status.at), metrics);
   if (slot !== null) metrics.setState("slotState", "status", { current: slotStatus(slot), all: SLOT_STATUSES });
 }
 
-function copyJob({ job, last, lastSuccessAt, nextAt, runningSince, runs, failures }: JobView, metrics: Metrics): void {
+function copyJob(view: JobView, nowMs: number, metrics: Metrics): void {
+  const { job, last, lastSuccessAt, nextAt, runningSince, runs, failures } = view;
   const seconds = (text: string | null): number | undefined => (text === null ? undefined : Date.parse(text) / 1000);
   const labels = { job };
   const [began, ended] = [seconds(last?.startedAt ?? null), seconds(last?.finishedAt ?? null)];
@@ -57,6 +58,8 @@ function copyJob({ job, last, lastSuccessAt, nextAt, runningSince, runs, failure
   metrics.set("jobDuration", began === undefined || ended === undefined ? undefined : ended - began, labels);
   metrics.set("jobNext", seconds(nextAt), labels);
   metrics.set("jobRunning", runningSince === null ? 0 : 1, labels);
+  const runningMs = runningSince === null ? 0 : nowMs - Date.parse(runningSince);
+  metrics.set("jobRunningFor", Math.max(0, runningMs) / 1000, labels);
   // From 0 on, so that the first failure is an increase.
   metrics.add("jobRuns", 0, labels);
   metrics.add("jobFailures", 0, labels);

@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { formatDuration } from "../config/types.ts";
 import type { Log, LogLevel } from "../log.ts";
 import { humanBytes } from "./human.ts";
 import type { JobName } from "./schedule.ts";
@@ -16,6 +17,8 @@ export interface JobProcessOptions {
   /** Options, the store and the server's address among them: nothing of it shows in the process list. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
+  /** It is told to stop when it takes longer. */
+  readonly timeoutMs: number;
   /** Aborted: it is told to stop, and waited for. */
   readonly signal: AbortSignal;
 }
@@ -34,31 +37,41 @@ const LEAVE_MS_MAX = 30_000;
 
 /** Resolves when the process has ended; never rejects. */
 export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
-  const { job, program, env, log, signal } = options;
+  const { job, program, env, log, signal, timeoutMs } = options;
   const args = [program, job, "--json", "--log-format", "json"];
-  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  // The channel carries nothing: its end tells the job that we are gone, however we went (cli/signals.ts).
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe", "ipc"] });
   let result = "";
   let failure: string | undefined;
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+  let overdue: string | undefined;
+  // Neither is there when the process could not be started.
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     if (result.length < RESULT_CHARACTERS_MAX) result += text;
   });
-  createInterface({ input: child.stderr }).on("line", (line) => {
-    failure = retell(line, log) ?? failure;
-  });
+  if (child.stderr !== null) {
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      failure = retell(line, log) ?? failure;
+    });
+  }
   let late: NodeJS.Timeout | undefined;
   const leave = (): void => {
     child.kill("SIGTERM");
-    late = setTimeout(() => child.kill("SIGKILL"), LEAVE_MS_MAX);
+    late ??= setTimeout(() => child.kill("SIGKILL"), LEAVE_MS_MAX);
   };
+  const timer = setTimeout(() => {
+    overdue = `it was stopped because it took longer than ${formatDuration(timeoutMs)} (job-timeout)`;
+    leave();
+  }, timeoutMs);
   signal.addEventListener("abort", leave, { once: true });
   if (signal.aborted) leave();
   try {
     const [exit] = (await once(child, "close")) as [number | null];
-    const message = failure ?? summaryOf(job, exit, result);
+    const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, result);
     return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX) };
   } catch (error) {
     return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
   } finally {
+    clearTimeout(timer);
     clearTimeout(late);
     signal.removeEventListener("abort", leave);
   }

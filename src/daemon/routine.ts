@@ -1,5 +1,7 @@
 /** The routine of one cluster: its schedules, what the archive knows of earlier runs, and the processes that do the work. */
 import { randomBytes } from "node:crypto";
+import { access, constants } from "node:fs/promises";
+import { join } from "node:path";
 import { openArchive } from "../archive/archive.ts";
 import { startOf } from "../archive/backups.ts";
 import { lastDrill } from "../archive/drills.ts";
@@ -37,12 +39,25 @@ export function schedulesOf(settings: Settings): ReadonlyMap<JobName, Schedule> 
   return schedules;
 }
 
+/** A drill without its programs fails: better said now than at night. WAL is archived all the same. */
+export async function foreseeDrill(settings: Settings, env: RoutineOptions["env"], log: Log): Promise<void> {
+  // The jobs read the environment themselves.
+  const folder = env["SEAWALL_PG_BIN"] ?? settings.pgBin;
+  if (settings.drillSchedule === undefined || folder === undefined || folder === "") return;
+  try {
+    await access(join(folder, "postgres"), constants.X_OK);
+  } catch (error) {
+    log.warn("scheduled drills will fail: there is no server program in --pg-bin", { pgBin: folder, error });
+  }
+}
+
 export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<JobName, Schedule>): Scheduler {
   const { settings, store, program, env, mayRun, log, signal } = options;
   return new Scheduler({
     schedules,
     past: async (job, outer) => pastOf(store, settings.cluster, job, outer),
-    execute: async (job, outer) => runJob({ job, program, env, log: log.child(job), signal: outer }),
+    execute: async (job, outer) =>
+      runJob({ job, program, env, log: log.child(job), timeoutMs: settings.jobTimeoutMs, signal: outer }),
     record: async (job, { startedAt, finishedAt, ok, message, exit }) => {
       const archive = await openArchive(store, settings.cluster, { signal });
       const id = backupIdOf(new Date(startedAt), randomBytes(4).readUInt32LE());

@@ -102,6 +102,9 @@ export const METRICS = {
   jobDuration: gauge("seawall_job_duration_seconds", "How long the job took when it last ran.", ["job"]),
   jobNext: gauge("seawall_job_next_run_seconds", "When the job is due, as a Unix time.", ["job"]),
   jobRunning: gauge("seawall_job_running_state", "1 while the job runs.", ["job"]),
+  jobRunningFor: gauge("seawall_job_running_seconds", "How long the job has been running; 0 while it does not.", [
+    "job",
+  ]),
   jobRuns: counter("seawall_job_runs_total", "Runs of the job that ended since start.", ["job"]),
   jobFailures: counter("seawall_job_failed_runs_total", "Runs of the job that failed since start.", ["job"]),
 

@@ -90,6 +90,7 @@ describe("precedence", () => {
       ...{ pgBin: undefined, scratchDir: undefined, superuser: "postgres", preload: undefined, sql: undefined },
       ...{ amcheck: true, checksums: true, keep: false },
       ...{ backupSchedule: undefined, expireSchedule: undefined, verifySchedule: undefined, drillSchedule: undefined },
+      jobTimeoutMs: 172_800_000,
       ...{ scheduleTimeZone: "UTC", scheduleJitterMs: 60_000 },
     });
   });

@@ -1,5 +1,5 @@
 /** The daemon's routine on a real server: jobs run by their schedules, are written down, shown, and end with the daemon. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
@@ -131,6 +131,34 @@ test("a job that fails is said so, with the reason; the receiver goes on; and a 
   expect(await lastRun(archive, "backup")).toBeUndefined();
 }, 180_000);
 
+test("a daemon that is killed takes its job along, and the next one's does not overlap with it", async () => {
+  const folder = newStore("killed");
+  const flags = ["--store", `file://${folder}`, "--listen", "127.0.0.1:0", "--log-format", "json", "--slot", "killed"];
+  // The first backup is due at once, and waits for a checkpoint that takes its time.
+  const slow = ["--backup-schedule", "0 0 1 1 *", "--schedule-jitter", "0s"];
+  await server.sql("CREATE TABLE more_dirt AS SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i");
+  const backups = async (): Promise<string[]> =>
+    (await server.sql("SELECT pid::text FROM pg_stat_progress_basebackup")).map((row) => String(row["pid"]));
+  await using daemon = startCli(["receive", "--dsn", server.dsn, ...flags, ...slow]);
+  await until("the backup", async () => (await backups()).length === 1, 60_000);
+  const [killed] = await backups();
+  const jobs = readFileSync(`/proc/${daemon.pid}/task/${daemon.pid}/children`, "utf8").trim().split(" ");
+  expect(jobs).toHaveLength(1);
+  await daemon.end("SIGKILL");
+
+  await using next = startCli(["receive", "--dsn", server.dsn, ...flags, ...slow]);
+  await until(
+    "the next daemon's backup",
+    async () => {
+      // The server goes on with its checkpoint for the one that is gone.
+      return (await backups()).some((pid) => pid !== killed);
+    },
+    60_000,
+  );
+  expect(existsSync(`/proc/${jobs[0]}`)).toBe(false);
+  expect(await next.end("SIGTERM")).toEqual({ code: 0, signal: null });
+}, 180_000);
+
 test("schedules that make no sense are refused before anything is touched", async () => {
   const folder = newStore("refused");
   const base = ["receive", "--dsn", server.dsn, "--store", `file://${folder}`, "--listen", "off"];
@@ -139,6 +167,9 @@ test("schedules that make no sense are refused before anything is touched", asyn
   expect(bad.stderr).toMatch(/--verify-schedule: "99 \* \* \* \*" is not a schedule[^]*hint: .*30 2 \* \* \*/);
   const zone = await runCli([...base, "--verify-schedule", "0 0 * * *", "--schedule-time-zone", "Nowhere"]);
   expect(zone).toMatchObject({ code: 2, stdout: "" });
+  const aimless = await runCli([...base, "--expire-schedule", "0 0 * * *"]);
+  expect(aimless).toMatchObject({ code: 2, stdout: "" });
+  expect(aimless.stderr).toMatch(/--expire-schedule: there is no retention rule[^]*hint: .*keep-full/);
 });
 
 test("of the runs of a job the newest fifty stay", async () => {

@@ -1,0 +1,20 @@
+/** What a schedule would certainly fail for, each time: said at the start instead. Pure. */
+import { SeawallError } from "../errors.ts";
+import type { SettingKey, Settings } from "./options.ts";
+
+const RETENTION_KEYS = [
+  ...["keepFull", "recoveryWindowMs", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"],
+] as readonly SettingKey[];
+
+/** `isGiven`: whether the environment, which jobs inherit, has a value for an option. Throws `usage`. */
+export function checkSchedules(
+  settings: Settings,
+  place: (key: SettingKey) => string,
+  isGiven: (key: SettingKey) => boolean,
+): void {
+  if (settings.expireSchedule === undefined) return;
+  if (RETENTION_KEYS.some((key) => settings[key] !== undefined || isGiven(key))) return;
+  throw new SeawallError("usage", `${place("expireSchedule")}: there is no retention rule to expire by`, {
+    hint: "Put keep-full, recovery-window, keep-daily, keep-weekly, keep-monthly or keep-yearly into the same file or the environment.",
+  });
+}

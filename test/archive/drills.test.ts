@@ -1,0 +1,45 @@
+/** What is kept of drills. */
+import { expect, test } from "vitest";
+import { type Drill, lastDrill, putDrill } from "../../src/archive/drills.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+
+const idOf = (n: number): string => `20260101T00${String(n).padStart(4, "0")}Z-0badcafe`;
+
+function drillOf(n: number, ok: boolean): Drill {
+  const at = "2026-01-01T00:00:00.000Z";
+  return {
+    ...{ id: idOf(n), startedAt: at, finishedAt: at, ok, backup: undefined, timeline: undefined, checks: [] },
+    ...{ promisedLsn: undefined, reachedLsn: undefined, lastCommitAt: undefined },
+    ...{ restoreSeconds: undefined, recoverySeconds: undefined },
+  };
+}
+
+async function kept(store: MemoryStore): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of store.list("main/drills/")) keys.push(key.slice("main/drills/".length, -".json".length));
+  return keys;
+}
+
+const archiveOf = (store: MemoryStore): Parameters<typeof putDrill>[0] => ({
+  ...{ store, cluster: "main" },
+  identity: { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" },
+});
+
+test("the newest fifty drills stay, and the last one that passed, however long ago", async () => {
+  const store = new MemoryStore();
+  const archive = archiveOf(store);
+  for (let n = 0; n < 60; n++) await putDrill(archive, drillOf(n, n === 3 || n === 5));
+  expect(await kept(store)).toEqual([idOf(5), ...Array.from({ length: 50 }, (_, i) => idOf(i + 10))]);
+  expect(await lastDrill(archive)).toMatchObject({ id: idOf(59), ok: false });
+  await putDrill(archive, drillOf(60, true));
+  expect(await kept(store)).toEqual(Array.from({ length: 50 }, (_, i) => idOf(i + 11)));
+});
+
+test("a document that cannot be read is no drill that passed, and keeps nothing from being cleared up", async () => {
+  const store = new MemoryStore();
+  const archive = archiveOf(store);
+  await store.put(`main/drills/${idOf(0)}.json`, Buffer.from("{"));
+  await putDrill(archive, drillOf(1, true));
+  for (let n = 2; n < 52; n++) await putDrill(archive, drillOf(n, false));
+  expect(await kept(store)).toEqual([idOf(1), ...Array.from({ length: 50 }, (_, i) => idOf(i + 2))]);
+});

@@ -1,0 +1,32 @@
+/** A job of the routine as a process: what came of it, and that it never runs for ever. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type JobOutcome, runJob } from "../../src/daemon/job-process.ts";
+import { silentLog } from "../../src/log.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+let dir: string;
+beforeAll(() => void (dir = makeTempDir("job")));
+afterAll(() => removeTree(dir));
+
+async function jobOf(script: string, timeoutMs = 60_000): Promise<JobOutcome> {
+  const program = join(dir, "program.mjs");
+  writeFileSync(program, script);
+  const signal = new AbortController().signal;
+  return runJob({ job: "verify", program, env: process.env, log: silentLog, timeoutMs, signal });
+}
+
+test("a job that hangs is stopped after its time, and says which option does that", async () => {
+  const outcome = await jobOf("setInterval(() => {}, 1000);", 300);
+  expect(outcome).toMatchObject({ ok: false, exit: null });
+  expect(outcome.message).toBe("it was stopped because it took longer than 300ms (job-timeout)");
+});
+
+test("a job that ends is what it says", async () => {
+  expect(await jobOf("process.exitCode = 0;")).toMatchObject({ ok: true, exit: 0, message: "done" });
+  expect(await jobOf("process.exitCode = 5;")).toMatchObject({ ok: false, exit: 5, message: "it exited with 5" });
+  const complaint = JSON.stringify({ error: { message: "the store is away", code: "store-unavailable" } });
+  const failing = `process.stderr.write(${JSON.stringify(complaint)} + "\\n"); process.exitCode = 5;`;
+  expect((await jobOf(failing)).message).toBe("the store is away [store-unavailable]");
+});
