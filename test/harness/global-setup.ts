@@ -1,5 +1,6 @@
 /** Before the first test of a run: `dist` is up to date, leftovers of killed runs are gone, shared services can be asked for. */
 import { buildChanged } from "./build.ts";
+import { provideClock } from "./calendar.ts";
 import { removeStaleServers } from "./postgres-process.ts";
 import { lastLines } from "./reporter.ts";
 import { RUN_DIR, RunServices } from "./run-services.ts";
@@ -17,6 +18,11 @@ export default async function setup(): Promise<() => Promise<void>> {
       const { access, stop } = await provideS3();
       lastLines.noteS3(access);
       return { answer: access, stop };
+    },
+    clock: async () => {
+      const access = await provideClock();
+      lastLines.noteClock(access);
+      return { answer: access, stop: async () => undefined };
     },
   });
   process.env[RUN_DIR] = services.folder;

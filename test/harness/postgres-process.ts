@@ -22,6 +22,8 @@ export interface PostgresProcessOptions {
   readonly dataDir: string;
   /** File for the server's stdout and stderr. */
   readonly log: string;
+  /** Added to its nearly empty environment. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
 export class PostgresProcess {
@@ -50,7 +52,7 @@ export class PostgresProcess {
       const child = spawn(file, args, {
         stdio: ["ignore", log, log],
         cwd: "/",
-        env: serverEnv(),
+        env: { ...serverEnv(), ...this.#options.env },
         ...identity(serverAccount()),
       });
       this.#child = child;

@@ -33,6 +33,8 @@ export interface PostgresOptions {
   readonly settings?: Settings;
   /** Lines of pg_hba.conf; trust for everybody, replication included, by default. `sql()` always works. */
   readonly hba?: readonly string[];
+  /** Added to the server's environment, and to that of its clones. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Not started yet: for a test that prepares the data directory first. */
   readonly start?: boolean;
 }
@@ -75,7 +77,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       initdbArgs: options.initdbArgs ?? [],
       freshIdentifier: options.freshIdentifier ?? false,
     });
-    const server = new PostgresServer(folder, binaries, segmentSizeMiB << 20, await freePort());
+    const server = new PostgresServer(folder, binaries, segmentSizeMiB << 20, await freePort(), options.env);
     server.writeConfiguration(options.settings ?? {}, options.hba ?? DEFAULT_HBA);
     if (options.start !== false) await server.start();
     return server;
@@ -95,6 +97,7 @@ export class PostgresServer implements AsyncDisposable {
   readonly segmentSize: number;
   readonly #folder: string;
   readonly #binaries: PostgresBinaries;
+  readonly #env: Readonly<Record<string, string>>;
   readonly #process: PostgresProcess;
   readonly #clients = new Set<pg.Client>();
   readonly #clones: PostgresServer[] = [];
@@ -102,7 +105,14 @@ export class PostgresServer implements AsyncDisposable {
   #settings: Settings = {};
   #hba: readonly string[] = DEFAULT_HBA;
 
-  constructor(folder: string, binaries: PostgresBinaries, segmentSize: number, port: number) {
+  constructor(
+    folder: string,
+    binaries: PostgresBinaries,
+    segmentSize: number,
+    port: number,
+    env: Readonly<Record<string, string>> = {},
+  ) {
+    this.#env = env;
     this.#folder = folder;
     this.#binaries = binaries;
     this.#port = port;
@@ -112,7 +122,8 @@ export class PostgresServer implements AsyncDisposable {
     this.walDir = join(this.dataDir, "pg_wal");
     this.socketDir = folder;
     this.segmentSize = segmentSize;
-    this.#process = new PostgresProcess({ binDir: this.binDir, dataDir: this.dataDir, log: join(folder, "log") });
+    const log = join(folder, "log");
+    this.#process = new PostgresProcess({ binDir: this.binDir, dataDir: this.dataDir, log, env });
   }
 
   get port(): number {
@@ -274,7 +285,7 @@ export class PostgresServer implements AsyncDisposable {
     try {
       giveToServer(folder, 0o755);
       await copyDataDir(this, join(folder, "data"), options);
-      const clone = new PostgresServer(folder, this.#binaries, this.segmentSize, await freePort());
+      const clone = new PostgresServer(folder, this.#binaries, this.segmentSize, await freePort(), this.#env);
       clone.writeConfiguration({ ...this.#settings, ...options.settings }, this.#hba);
       this.#clones.push(clone);
       if (options.start !== false) await clone.start();
@@ -294,7 +305,7 @@ export class PostgresServer implements AsyncDisposable {
     try {
       giveToServer(folder, 0o755);
       await make(join(folder, "data"));
-      const server = new PostgresServer(folder, this.#binaries, this.segmentSize, await freePort());
+      const server = new PostgresServer(folder, this.#binaries, this.segmentSize, await freePort(), this.#env);
       server.writeConfiguration({ ...this.#settings, ...options.settings }, this.#hba);
       this.#clones.push(server);
       if (options.start !== false) await server.start();

@@ -8,8 +8,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
-import { tiedToUs } from "./run.ts";
+import { identity, tiedToUs } from "./run.ts";
+import { serverCli } from "./server-cli.ts";
 
 export interface CliOptions {
   /** Added to an environment without PG…, AWS_… and SEAWALL_… variables. */
@@ -19,6 +21,8 @@ export interface CliOptions {
   readonly nodeArgs?: readonly string[];
   /** Something else than dist/cli/main.js. */
   readonly script?: string;
+  /** As the account that servers run as, which may then read and write what this leaves. */
+  readonly asServer?: boolean;
 }
 
 export interface Ending {
@@ -59,12 +63,14 @@ export class CliProcess implements AsyncDisposable {
 
   constructor(args: readonly string[], options: CliOptions) {
     this.args = args;
-    const script = options.script ?? join(ROOT, "dist", "cli", "main.js");
-    const command = tiedToUs("KILL", [process.execPath, ...(options.nodeArgs ?? []), script, ...args]);
+    const own = { node: process.execPath, main: join(ROOT, "dist", "cli", "main.js") };
+    const { node, main } = options.asServer === true ? serverCli() : own;
+    const command = tiedToUs("KILL", [node, ...(options.nodeArgs ?? []), options.script ?? main, ...args]);
     this.#child = spawn(command.file, command.args, {
       stdio: ["ignore", "pipe", "pipe"],
-      cwd: options.cwd ?? ROOT,
+      cwd: options.cwd ?? (options.asServer === true ? "/" : ROOT),
       env: { ...plainEnvironment(), ...options.env },
+      ...(options.asServer === true ? identity(serverAccount()) : {}),
     });
     for (const name of ["stdout", "stderr"] as const) {
       this.#child[name]?.setEncoding("utf8").on("data", (text: string) => {

@@ -1,9 +1,10 @@
 /**
  * The last lines of a run: what to install when tests had to be skipped for want of it, then `N passed, N failed` with
- * nothing after it. Under CI=true a missing S3 server is a failure: skipped tests must not look like passed ones there.
+ * nothing after it. Under CI=true what is missing is a failure: skipped tests must not look like passed ones there.
  */
 import type { SerializedError } from "vitest";
 import type { Reporter, TestModule } from "vitest/node";
+import { CLOCK_PACKAGES, type ClockAccess } from "./calendar.ts";
 import { CEPH_PACKAGES } from "./ceph.ts";
 import type { S3Access } from "./s3-provider.ts";
 
@@ -13,25 +14,46 @@ export interface Counts {
   readonly skipped: number;
 }
 
+/** What tests had to be skipped for want of. */
+export interface Missing {
+  readonly tests: string;
+  readonly why: string;
+  readonly remedies: readonly string[];
+}
+
 /** Set by the global setup, which vitest loads apart from its configuration: hence on `process`, not in this module. */
-const NOTE = Symbol.for("seawall.test.s3");
+const NOTES = Symbol.for("seawall.test.missing");
 
 export const lastLines = {
   noteS3(access: S3Access): void {
-    (process as unknown as Record<symbol, unknown>)[NOTE] = "unavailable" in access ? access.unavailable : undefined;
+    if (!("unavailable" in access)) return;
+    const remedies = [
+      `apt-get install ${CEPH_PACKAGES.join(" ")}`,
+      "or name a server: SEAWALL_TEST_S3_ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+    ];
+    note({ tests: "S3 tests", why: access.unavailable, remedies });
   },
-  s3Unavailable(): string | undefined {
-    return (process as unknown as Record<symbol, unknown>)[NOTE] as string | undefined;
+  noteClock(access: ClockAccess): void {
+    if (!("unavailable" in access)) return;
+    const remedies = [`apt-get install ${CLOCK_PACKAGES.join(" ")}`];
+    note({ tests: "Tests of a simulated calendar", why: access.unavailable, remedies });
+  },
+  missing(): readonly Missing[] {
+    return ((process as unknown as Record<symbol, unknown>)[NOTES] ?? []) as readonly Missing[];
   },
 };
+
+function note(missing: Missing): void {
+  (process as unknown as Record<symbol, unknown>)[NOTES] = [...lastLines.missing(), missing];
+}
 
 export class LastLineReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly SerializedError[]): void {
     const ci = process.env["CI"] === "true" || process.env["CI"] === "1";
-    const s3 = lastLines.s3Unavailable();
-    if (s3 !== undefined && ci) process.exitCode = 1;
-    const counts = countTests(modules, errors.length + (s3 !== undefined && ci ? 1 : 0));
-    process.stdout.write(closingLines(counts, s3, ci).join("\n") + "\n");
+    const missing = lastLines.missing();
+    if (missing.length > 0 && ci) process.exitCode = 1;
+    const counts = countTests(modules, errors.length + (ci ? missing.length : 0));
+    process.stdout.write(closingLines(counts, missing, ci).join("\n") + "\n");
   }
 }
 
@@ -50,15 +72,13 @@ export function countTests(modules: readonly TestModule[], otherFailures: number
   return { passed, failed, skipped };
 }
 
-export function closingLines(counts: Counts, s3Unavailable: string | undefined, ci: boolean): string[] {
-  const lines: string[] = [];
-  if (s3Unavailable !== undefined) {
-    lines.push(
-      `S3 tests were skipped${ci ? ", which is a failure under CI" : ""}: ${s3Unavailable.split("\n")[0] ?? ""}`,
-      `To run them: apt-get install ${CEPH_PACKAGES.join(" ")}`,
-      "or name a server: SEAWALL_TEST_S3_ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
-    );
-  }
+export function closingLines(counts: Counts, missing: readonly Missing[], ci: boolean): string[] {
+  const failure = ci ? ", which is a failure under CI" : "";
+  const lines = missing.flatMap(({ tests, why, remedies: [first = "", ...others] }) => [
+    `${tests} were skipped${failure}: ${why.split("\n")[0] ?? ""}`,
+    `To run them: ${first}`,
+    ...others,
+  ]);
   const skipped = counts.skipped === 0 ? "" : `, ${counts.skipped} skipped`;
   lines.push(`${counts.passed} passed, ${counts.failed} failed${skipped}`);
   return lines;

@@ -1,7 +1,6 @@
 /** Finds or makes the S3 server of a run (s3.ts says in which order); without the AWS SDK, which takes a second to load. */
-import { existsSync } from "node:fs";
+import { installPackages } from "./apt.ts";
 import { CEPH_PACKAGES, missingCephPrograms, startCeph } from "./ceph.ts";
-import { run } from "./run.ts";
 
 /** How to reach a server, as it travels between processes; or why there is none and what to install. */
 export type S3Access =
@@ -17,25 +16,12 @@ export async function provideS3(): Promise<{ access: S3Access; stop: () => Promi
     return { access: { endpoint, env: env }, stop: nothing };
   }
   try {
-    if (missingCephPrograms().length > 0) await installCeph();
+    const missing = missingCephPrograms();
+    if (missing.length > 0) await installPackages(CEPH_PACKAGES, "S3 tests", missing.join(", "));
     const gateway = await startCeph();
     const env = { AWS_ACCESS_KEY_ID: gateway.accessKeyId, AWS_SECRET_ACCESS_KEY: gateway.secretAccessKey };
     return { access: { endpoint: gateway.endpoint, env }, stop: async () => gateway.stop() };
   } catch (error) {
     return { access: { unavailable: error instanceof Error ? error.message : String(error) }, stop: nothing };
   }
-}
-
-/** Debian only, root only: what a new CI machine is. Throws with what is missing. */
-async function installCeph(): Promise<void> {
-  const missing = missingCephPrograms().join(", ");
-  if (process.getuid?.() !== 0 || !existsSync("/usr/bin/apt-get")) {
-    throw new Error(`${missing} not found, and only root on Debian can have it installed`);
-  }
-  process.stderr.write(`S3 tests: installing ${CEPH_PACKAGES.join(" ")} (once)\n`);
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const options = { env, timeoutMs: 10 * 60_000 };
-  await run("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=300", "update"], options);
-  const install = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends"];
-  await run("apt-get", [...install, ...CEPH_PACKAGES], options);
 }

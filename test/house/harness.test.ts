@@ -145,15 +145,30 @@ describe("services of a run", () => {
 describe("the last lines of a run", () => {
   const counts = { passed: 3, failed: 1, skipped: 0 };
   test("are the counts alone when nothing was missing", () => {
-    expect(closingLines(counts, undefined, true)).toEqual(["3 passed, 1 failed"]);
-    expect(closingLines({ ...counts, skipped: 2 }, undefined, false)).toEqual(["3 passed, 1 failed, 2 skipped"]);
+    expect(closingLines(counts, [], true)).toEqual(["3 passed, 1 failed"]);
+    expect(closingLines({ ...counts, skipped: 2 }, [], false)).toEqual(["3 passed, 1 failed, 2 skipped"]);
   });
 
-  test("say what to install when S3 tests were skipped", () => {
-    const lines = closingLines(counts, "radosgw not found\nand more", false);
-    expect(lines[0]).toBe("S3 tests were skipped: radosgw not found");
-    expect(lines[1]).toContain("apt-get install ceph-common ceph-mon ceph-osd radosgw");
-    expect(lines.at(-1)).toBe("3 passed, 1 failed");
+  test("say what to install when tests were skipped for want of it", () => {
+    const [s3, clock] = [
+      {
+        tests: "S3 tests",
+        why: "radosgw not found\nand more",
+        remedies: ["apt-get install radosgw", "or name a server"],
+      },
+      { tests: "Tests of a calendar", why: "not found", remedies: ["apt-get install libfaketime"] },
+    ];
+    expect(closingLines(counts, [s3, clock], false)).toEqual([
+      "S3 tests were skipped: radosgw not found",
+      "To run them: apt-get install radosgw",
+      "or name a server",
+      "Tests of a calendar were skipped: not found",
+      "To run them: apt-get install libfaketime",
+      "3 passed, 1 failed",
+    ]);
+    expect(closingLines(counts, [clock], true)[0]).toBe(
+      "Tests of a calendar were skipped, which is a failure under CI: not found",
+    );
   });
 
   test.each([
