@@ -51,7 +51,8 @@ function factsOf(root: string, lines: string): ListReply {
       const stats = lstatSync(`${root}/${key}`, { throwIfNoEntry: false });
       if (stats?.isFile() !== true) return;
       facts[2 * at] = stats.size;
-      facts[2 * at + 1] = stats.mtimeMs;
+      // Rounded as `Stats.mtime` is: the same file must not look changed when another reader was asked.
+      facts[2 * at + 1] = Math.floor(stats.mtimeMs + 0.5);
     } catch (error) {
       if (!isGone(error)) throw error;
     }

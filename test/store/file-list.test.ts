@@ -1,6 +1,6 @@
 /** Walking directories in lots: as if all keys had been sorted at once, however small the lots and whatever happens meanwhile. */
 import { randomInt } from "node:crypto";
-import { mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -112,7 +112,11 @@ describe.each([
     expect(await keysOf(objectsOf(listFiles(request(reader, 10))))).toEqual(["a/1"]);
     const infos = await reader.infos(root, ["a/1", "a/2", "a/3", "a/4", "a/1/x"]);
     expect(infos.map((info) => info?.bytes)).toEqual([3, undefined, undefined, undefined, undefined]);
-    expect(infos[0]?.modifiedAt.getTime()).toBe(statSync(join(root, "a/1")).mtime.getTime());
+    for (const seconds of [1.0004, 1.0006, 1_700_000_000.0004, 1_700_000_000.0006]) {
+      utimesSync(join(root, "a/1"), seconds, seconds);
+      const [info] = await reader.infos(root, ["a/1"]);
+      expect(info?.modifiedAt).toEqual(statSync(join(root, "a/1")).mtime);
+    }
     const names = { root, prefix: "", startAfter: "", folder: "absent/", cursor: "", namesMax: 10 };
     expect(await reader.names(names, undefined)).toEqual([]);
   });
