@@ -6,9 +6,9 @@
  * garbage (a transferred segment counts as new external memory, which has V8 collect after every one).
  * Small content is encoded in place: a hop to a worker costs more than compressing a few kilobytes.
  */
-import { Worker } from "node:worker_threads";
 import { SeawallError } from "../errors.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
+import { WorkerThread } from "../worker-thread.ts";
 import { type EncodedObject, encodeObject, encodedBytesMax } from "./object.ts";
 
 interface JobMemory {
@@ -26,7 +26,7 @@ export type CodecJob = JobMemory &
     | { readonly kind: "decompress" }
   );
 
-interface CodecResult {
+export interface CodecResult {
   /** At the front of the job's target. */
   readonly bytes: number;
   /** Of "encode" only. */
@@ -34,22 +34,10 @@ interface CodecResult {
   readonly rawCrc32c: number;
 }
 
-export type CodecReply =
-  | ({ readonly id: number; readonly ok: true } & CodecResult)
-  | { readonly id: number; readonly ok: false; readonly message: string };
-
-interface Waiting {
-  readonly resolve: (result: CodecResult) => void;
-  readonly reject: (error: Error) => void;
-}
-
 /** A view of shared memory. */
 export type SharedBytes = Uint8Array<SharedArrayBuffer>;
 
-interface Hand {
-  readonly worker: Worker;
-  readonly waiting: Map<number, Waiting>;
-}
+type Thread = WorkerThread<CodecJob, CodecResult>;
 
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
@@ -64,10 +52,9 @@ export interface CodecPoolOptions {
 
 export class CodecPool {
   readonly #options: CodecPoolOptions;
-  readonly #hands: Hand[] = [];
+  readonly #threads: Thread[] = [];
   /** Memory given back: as much as was ever in use at once, but no more than this many pieces. */
   readonly #spares: SharedArrayBuffer[] = [];
-  #nextId = 1;
   #closed = false;
 
   constructor(options: CodecPoolOptions) {
@@ -112,19 +99,12 @@ export class CodecPool {
   /** Ends the workers; jobs under way reject. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#hands.splice(0).map((hand) => hand.worker.terminate()));
+    await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
   }
 
   async #submit(job: CodecJob): Promise<CodecResult> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
-    const hand = this.#leastBusy();
-    const id = this.#nextId++;
-    return new Promise<CodecResult>((resolve, reject) => {
-      // An idle worker must not hold the process; a busy one must, or its result would be lost at exit.
-      if (hand.waiting.size === 0) hand.worker.ref();
-      hand.waiting.set(id, { resolve, reject });
-      hand.worker.postMessage({ ...job, id });
-    });
+    return this.#leastBusy().ask(job);
   }
 
   /** The smallest spare that is large enough, so that a chunk does not take a segment's. */
@@ -146,43 +126,13 @@ export class CodecPool {
     this.#spares.push(memory);
   }
 
-  #leastBusy(): Hand {
-    let best: Hand | undefined;
-    for (const hand of this.#hands) {
-      if (best === undefined || hand.waiting.size < best.waiting.size) best = hand;
-    }
-    if (best !== undefined && (best.waiting.size === 0 || this.#hands.length >= this.#options.threads)) return best;
-    return this.#hire();
-  }
-
-  #hire(): Hand {
-    // Under the test runner this file is TypeScript, which a worker cannot load: the built one can.
-    const here = import.meta.url;
-    const worker = new Worker(new URL(here.endsWith(".ts") ? "../../dist/codec/worker.js" : "./worker.js", here), {
-      // Its work lies in shared memory: a young generation as large as the main thread's would only be resident for nothing.
-      resourceLimits: { maxYoungGenerationSizeMb: 4 },
-    });
-    worker.unref();
-    const hand: Hand = { worker, waiting: new Map() };
-    worker.on("message", (reply: CodecReply) => {
-      const waiting = hand.waiting.get(reply.id);
-      hand.waiting.delete(reply.id);
-      if (hand.waiting.size === 0) worker.unref();
-      if (waiting === undefined) return;
-      if (reply.ok) waiting.resolve(reply);
-      else waiting.reject(new Error(reply.message));
-    });
-    const fail = (cause: unknown): void => {
-      const at = this.#hands.indexOf(hand);
-      if (at >= 0) this.#hands.splice(at, 1);
-      for (const { reject } of hand.waiting.values()) {
-        reject(new SeawallError("internal", "a codec worker ended unexpectedly", { cause }));
-      }
-      hand.waiting.clear();
-    };
-    worker.on("error", fail);
-    worker.on("exit", (code) => fail(new Error(`exit code ${code}`)));
-    this.#hands.push(hand);
-    return hand;
+  #leastBusy(): Thread {
+    const living = this.#threads.filter((thread) => !thread.hasFailed);
+    const idle = living.find((thread) => thread.asked === 0);
+    if (idle !== undefined) return idle;
+    if (living.length >= this.#options.threads) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
+    const hired: Thread = new WorkerThread({ from: import.meta.url, file: "./worker.js", name: "a codec thread" });
+    this.#threads.splice(0, this.#threads.length, ...living, hired);
+    return hired;
   }
 }

@@ -1,21 +1,13 @@
 /** The worker thread of the codec pool: does what it is sent, one job at a time. */
-import { parentPort } from "node:worker_threads";
 import { assertNever } from "../errors.ts";
+import { answerQuestions } from "../worker-thread.ts";
 import { compressFrame, decompressFrame } from "./frame.ts";
 import { encodeInto } from "./object.ts";
-import type { CodecJob, CodecReply } from "./pool.ts";
+import type { CodecJob, CodecResult } from "./pool.ts";
 
-parentPort?.on("message", (job: CodecJob & { readonly id: number }) => {
-  let reply: CodecReply;
-  try {
-    reply = { id: job.id, ok: true, ...work(job) };
-  } catch (error) {
-    reply = { id: job.id, ok: false, message: error instanceof Error ? error.message : String(error) };
-  }
-  parentPort?.postMessage(reply);
-});
+answerQuestions<CodecJob, CodecResult>(work);
 
-function work(job: CodecJob): { bytes: number; storedCrc32c: number; rawCrc32c: number } {
+function work(job: CodecJob): CodecResult {
   const source = new Uint8Array(job.buffer, job.offset, job.length);
   const target = new Uint8Array(job.target);
   switch (job.kind) {

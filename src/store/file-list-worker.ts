@@ -3,33 +3,26 @@
  * pays for each of a million files is more than the calls themselves cost. A file system that hangs holds up this thread only.
  */
 import { lstatSync, opendirSync } from "node:fs";
-import { parentPort } from "node:worker_threads";
-import { errnoOf, isGone } from "./file-errors.ts";
+import { answerQuestions } from "../worker-thread.ts";
+import { isGone } from "./file-errors.ts";
 import { FirstNames, type NamesRequest } from "./file-names.ts";
 
-export type ListJob =
+export type ListQuestion =
   | { readonly kind: "names"; readonly request: NamesRequest }
   /** Keys, a line each. */
   | { readonly kind: "facts"; readonly root: string; readonly keys: string };
 
-export type ListReply =
+export type ListAnswer =
   | { readonly kind: "names"; readonly names: string }
   /** For each key its size and when it was modified, in ms; both NaN for what is no file any more. */
-  | { readonly kind: "facts"; readonly facts: Float64Array }
-  | { readonly kind: "failed"; readonly errno: string; readonly message: string };
+  | { readonly kind: "facts"; readonly facts: Float64Array<ArrayBuffer> };
 
-parentPort?.on("message", ({ id, job }: { readonly id: number; readonly job: ListJob }) => {
-  let reply: ListReply;
-  try {
-    reply = job.kind === "names" ? namesOf(job.request) : factsOf(job.root, job.keys);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    reply = { kind: "failed", errno: errnoOf(error) ?? "", message };
-  }
-  parentPort?.postMessage({ id, reply });
-});
+answerQuestions<ListQuestion, ListAnswer>(
+  (question) => (question.kind === "names" ? namesOf(question.request) : factsOf(question.root, question.keys)),
+  (answer) => (answer.kind === "facts" ? [answer.facts.buffer] : []),
+);
 
-function namesOf(request: NamesRequest): ListReply {
+function namesOf(request: NamesRequest): ListAnswer {
   const first = new FirstNames(request);
   let directory;
   try {
@@ -43,7 +36,7 @@ function namesOf(request: NamesRequest): ListReply {
   return { kind: "names", names: first.sorted().join("\n") };
 }
 
-function factsOf(root: string, lines: string): ListReply {
+function factsOf(root: string, lines: string): ListAnswer {
   const keys = lines.split("\n");
   const facts = new Float64Array(2 * keys.length).fill(Number.NaN);
   keys.forEach((key, at) => {

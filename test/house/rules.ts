@@ -38,7 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Rooms whose files are functions of their arguments; codec may use worker threads and buffers, not files or sockets. */
 const PURE_ROOMS = ["wal", "codec"];
 /** Files at the root of src that every room may import; pure rooms only the first. */
-const SHARED = ["src/error-kind.ts", "src/error-kinds.ts", "src/errors.ts", "src/log.ts"];
+const SHARED = ["src/error-kind.ts", "src/error-kinds.ts", "src/errors.ts", "src/log.ts", "src/worker-thread.ts"];
 
 const IO_MODULES =
   /^(node:)?(fs|fs\/promises|net|tls|http|https|http2|dgram|dns|dns\/promises|child_process|os|process|readline|repl|cluster)$/;

@@ -1,0 +1,141 @@
+/**
+ * A worker thread that answers questions, and the thread's own side of it. Shared by every room: who has work that would hold
+ * up the event loop gives it to one of these. An idle thread does not hold the process; a busy one does.
+ */
+import { parentPort, type Transferable, Worker } from "node:worker_threads";
+import { ERROR_KINDS, type ErrorCode } from "./error-kinds.ts";
+import { SeawallError } from "./errors.ts";
+
+interface Failure {
+  readonly message: string;
+  /** Of a SeawallError, or the operating system's. */
+  readonly code: string | undefined;
+  readonly hint: string | undefined;
+  readonly cause: string | undefined;
+}
+
+type Reply<Answer> =
+  | { readonly id: number; readonly ok: true; readonly answer: Answer }
+  | { readonly id: number; readonly ok: false; readonly failure: Failure };
+
+interface Waiting<Answer> {
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A thread's own garbage is short-lived and small where large memory is shared or transferred. */
+const YOUNG_GENERATION_MIB = 4;
+
+export interface WorkerThreadOptions {
+  /** Of whoever starts it: `import.meta.url`. */
+  readonly from: string;
+  /** The thread's file as it is once built, beside that one: `./worker.js`. */
+  readonly file: string;
+  /** For messages. */
+  readonly name: string;
+}
+
+export class WorkerThread<Question, Answer> {
+  readonly #worker: Worker;
+  readonly #name: string;
+  readonly #waiting = new Map<number, Waiting<Answer>>();
+  #nextId = 1;
+  #closed = false;
+  #failure: SeawallError | undefined;
+
+  constructor({ from, file, name }: WorkerThreadOptions) {
+    this.#name = name;
+    // Under the test runner everything is TypeScript, which a worker cannot load: the built file can be.
+    const url = new URL(file, from.endsWith(".ts") ? from.replace(/\/src\/(?!.*\/src\/)/, "/dist/") : from);
+    this.#worker = new Worker(url, { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB } });
+    this.#worker.unref();
+    this.#worker.on("message", (reply: Reply<Answer>) => this.#settle(reply));
+    this.#worker.on("error", (error) => this.#fail(error));
+    this.#worker.on("exit", (code) => this.#fail(new Error(`exit code ${code}`)));
+  }
+
+  /** Questions without an answer yet. */
+  get asked(): number {
+    return this.#waiting.size;
+  }
+
+  /** It has ended by itself: every further question is refused. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /**
+   * Questions are answered in their order. Rejects with the error that the thread met (a SeawallError keeps its code, the
+   * operating system's errors theirs), with `aborted` once it is closed, with `internal` when it ended by itself.
+   */
+  async ask(question: Question, transfer: readonly Transferable[] = []): Promise<Answer> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closed) throw this.#aborted();
+    const id = this.#nextId++;
+    return new Promise<Answer>((resolve, reject) => {
+      if (this.#waiting.size === 0) this.#worker.ref();
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, question }, transfer);
+    });
+  }
+
+  /** Ends the thread in the midst of what it does. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#worker.terminate();
+  }
+
+  #settle(reply: Reply<Answer>): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (this.#waiting.size === 0) this.#worker.unref();
+    if (reply.ok) waiting?.resolve(reply.answer);
+    else waiting?.reject(errorOf(reply.failure));
+  }
+
+  #fail(cause: unknown): void {
+    this.#failure ??= this.#closed
+      ? this.#aborted()
+      : new SeawallError("internal", `${this.#name} ended unexpectedly`, { cause });
+    for (const { reject } of this.#waiting.values()) reject(this.#failure);
+    this.#waiting.clear();
+  }
+
+  #aborted(): SeawallError {
+    return new SeawallError("aborted", `${this.#name} was ended`);
+  }
+}
+
+/** The thread's side: `answer` is called with one question after the other. */
+export function answerQuestions<Question, Answer>(
+  answer: (question: Question) => Answer,
+  transferOf: (answer: Answer) => readonly Transferable[] = () => [],
+): void {
+  parentPort?.on("message", ({ id, question }: { readonly id: number; readonly question: Question }) => {
+    let reply: Reply<Answer>;
+    let transfer: readonly Transferable[] = [];
+    try {
+      reply = { id, ok: true, answer: answer(question) };
+      transfer = transferOf(reply.answer);
+    } catch (error) {
+      reply = { id, ok: false, failure: failureOf(error) };
+    }
+    parentPort?.postMessage(reply, transfer);
+  });
+}
+
+function failureOf(error: unknown): Failure {
+  if (!(error instanceof Error)) return { message: String(error), code: undefined, hint: undefined, cause: undefined };
+  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+  const hint = error instanceof SeawallError ? error.hint : undefined;
+  return { message: error.message, code, hint, cause: error.cause instanceof Error ? error.cause.message : undefined };
+}
+
+function errorOf({ message, code, hint, cause }: Failure): Error {
+  const kept = cause === undefined ? {} : { cause: new Error(cause) };
+  if (code !== undefined && code in ERROR_KINDS && hint !== undefined) {
+    // A cast: the table has just been asked for it.
+    return new SeawallError(code as ErrorCode, message, { hint, ...kept });
+  }
+  return Object.assign(new Error(message, kept), code === undefined ? {} : { code });
+}
