@@ -16,6 +16,7 @@ import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
 import { type Section, table, writeSection } from "./results.ts";
 import { benchRestore } from "./restore.ts";
 import { benchSteady } from "./steady.ts";
+import { benchVerifyDeep } from "./verify-deep.ts";
 import { main as verifierMain } from "./verifier.ts";
 
 type Bench = (context: BenchContext) => Promise<Section>;
@@ -29,6 +30,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["backup", benchBackup],
   ["restore", benchRestore],
   ["catalog", benchCatalog],
+  ["verify-deep", benchVerifyDeep],
   ["verifier", benchVerifier],
   ["profile", benchProfile],
 ]);

@@ -11,42 +11,47 @@ import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 import { type BackupFile, type BackupPart, pathOfEntry } from "./backup-document.ts";
 import { readObject } from "./backup-index.ts";
+import type { VerifyLane } from "./verify-crew.ts";
 
-export interface PartCheckInput {
+export interface PartToCheck {
   readonly key: string;
   readonly part: BackupPart;
   /** What the index says must be in it. */
   readonly entries: readonly BackupFile[];
-  readonly onBytes: (bytes: number) => void;
 }
 
 /** Resolves with the number of files. Throws `backup-corrupt` naming part and file, and what the store throws. */
 export async function checkPart(
   archive: Archive,
-  input: PartCheckInput,
+  input: PartToCheck & { readonly lane: VerifyLane; readonly onBytes: (bytes: number) => void },
   options: RequestOptions = {},
 ): Promise<number> {
-  const { key, part, onBytes } = input;
-  const contents = new PartContents(input);
-  const decoder = new ZstdDecoder();
-  let bytes = 0;
+  const { key, part, entries, lane, onBytes } = input;
   const expected = { key, bytes: part.storedBytes, crc32c: part.crc32c };
-  await readObject(archive, expected, options, (stored) => {
-    onBytes(stored.byteLength);
-    decoder.push(stored, (content) => {
-      bytes += content.byteLength;
-      contents.push(content);
+  let asked = lane.ask({ kind: "part", input: { key, part, entries } });
+  asked.catch(() => undefined);
+  try {
+    await readObject(archive, expected, options, async (stored) => {
+      onBytes(stored.byteLength);
+      // One piece is taken apart while the next one arrives.
+      await asked;
+      const bytes = new Uint8Array(stored);
+      asked = lane.ask({ kind: "data", bytes }, [bytes.buffer]);
+      asked.catch(() => undefined);
     });
-  });
-  if (!decoder.isComplete) throw new SeawallError("backup-corrupt", `${key} ends inside a zstd frame`);
-  if (bytes !== part.bytes) {
-    throw new SeawallError("backup-corrupt", `${key} holds a tar of ${bytes} bytes, ${part.bytes} were stored`);
+  } finally {
+    // What it has been told is still its own to say, or of no interest any more.
+    await Promise.allSettled([asked]);
   }
-  return contents.end();
+  await asked;
+  return lane.ask({ kind: "end" });
 }
 
-class PartContents {
-  readonly #input: PartCheckInput;
+/** A part as its stored bytes arrive. Throws `backup-corrupt` from any method. */
+export class PartContents {
+  readonly #input: PartToCheck;
+  readonly #decoder = new ZstdDecoder();
+  #bytes = 0;
   readonly #entries: Map<string, BackupFile>;
   /** Folders of its entries: a part repeats those that are listed with another one. */
   readonly #folders = new Set<string>();
@@ -56,7 +61,7 @@ class PartContents {
   #checksum: FileChecksum | undefined;
   #files = 0;
 
-  constructor(input: PartCheckInput) {
+  constructor(input: PartToCheck) {
     this.#input = input;
     this.#entries = new Map(input.entries.map((entry) => [entry.path, entry]));
     for (const { path } of input.entries) {
@@ -71,11 +76,19 @@ class PartContents {
     });
   }
 
-  push(content: Uint8Array): void {
-    this.#tar.push(content);
+  push(stored: Uint8Array): void {
+    this.#decoder.push(stored, (content) => {
+      this.#bytes += content.byteLength;
+      this.#tar.push(content);
+    });
   }
 
+  /** The number of files. */
   end(): number {
+    const { key, part } = this.#input;
+    if (!this.#decoder.isComplete) throw new SeawallError("backup-corrupt", `${key} ends inside a zstd frame`);
+    if (this.#bytes !== part.bytes)
+      throw this.#corrupt(`holds a tar of ${this.#bytes} bytes, ${part.bytes} were stored`);
     this.#tar.end();
     const [missing] = this.#entries.keys();
     if (missing !== undefined) throw this.#corrupt(`lacks ${missing}, which the index lists`);

@@ -7,12 +7,14 @@ import { checkManifest, readIndex } from "./backup-index.ts";
 import { mapBounded } from "./bounded.ts";
 import { backupDocumentKey, backupFilesKey, backupManifestKey, backupPartKey, backupPrefix } from "./keys.ts";
 import { checkPart } from "./part-check.ts";
+import type { VerifyCrew } from "./verify-crew.ts";
 import type { Findings } from "./verify-report.ts";
 import { digestOf, type ProofLevel, type ProvenBackup } from "./verify-state.ts";
 
 export interface VerifyBackupOptions extends RequestOptions {
   readonly deep: boolean;
   readonly jobs: number;
+  readonly crew: VerifyCrew;
   readonly findings: Findings;
   readonly proven: readonly ProvenBackup[];
   readonly onBytes: (bytes: number) => void;
@@ -107,7 +109,7 @@ function damage(key: string, message: string): Damage {
 }
 
 async function readAll(archive: Archive, backup: BackupDocument, options: VerifyBackupOptions): Promise<Damage[]> {
-  const { jobs, findings, onBytes, signal } = options;
+  const { crew, jobs, findings, onBytes, signal } = options;
   const { cluster } = archive;
   const problems: Damage[] = [];
   let key = backupFilesKey(cluster, backup.id);
@@ -119,7 +121,8 @@ async function readAll(archive: Archive, backup: BackupDocument, options: Verify
       const partKey = backupPartKey(cluster, backup.id, part.name);
       try {
         const entries = index.byPart.get(part.name) ?? [];
-        const files = await checkPart(archive, { key: partKey, part, entries, onBytes }, { signal });
+        const input = { key: partKey, part, entries, onBytes };
+        const files = await crew.lend((lane) => checkPart(archive, { ...input, lane }, { signal }));
         findings.checked.files += files;
         findings.checked.readBytes += part.storedBytes;
       } catch (error) {

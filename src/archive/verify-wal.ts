@@ -3,18 +3,21 @@
  * stored, and with `deep` every record in them.
  */
 import { SeawallError } from "../errors.ts";
-import type { RequestOptions } from "../store/store.ts";
-import { type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../wal/lsn.ts";
+import type { GetResult, RequestOptions } from "../store/store.ts";
+import { type SegmentNumber, segmentStart, type TimelineId } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
-import { type RecordCarry, WalVerifier } from "../wal/verifier.ts";
+import type { RecordCarry } from "../wal/verifier.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "./keys.ts";
 import { carryInto } from "./tip.ts";
+import type { VerifyCrew, VerifyLane } from "./verify-crew.ts";
+import { checkFacts } from "./verify-facts.ts";
 import type { Findings } from "./verify-report.ts";
 import { digestOfSegments, type ProofLevel, type ProvenWal } from "./verify-state.ts";
 import { type ListedWal, listFolder, type WalFolder } from "./wal-folders.ts";
-import { peekObject, type ReadWal, readSegment, type StoredFacts } from "./wal-objects.ts";
+import type { VerifyQuestion } from "./verify-worker.ts";
+import { peekObject } from "./wal-objects.ts";
 import { walkSegment } from "./wal-walk.ts";
 
 /** A folder with something to look at. */
@@ -29,8 +32,9 @@ export interface PendingFolder {
 
 export interface VerifyWalOptions extends RequestOptions {
   readonly deep: boolean;
-  /** Pieces of WAL read at the same time. */
+  /** Pieces of WAL read at the same time, each by a thread of the crew. */
   readonly jobs: number;
+  readonly crew: VerifyCrew;
   readonly findings: Findings;
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
   /** Segments before this one serve no backup. */
@@ -133,7 +137,7 @@ async function peekSegments(
     try {
       const facts = await peekObject(archive, key, place, { signal });
       if (facts === undefined) throw vanished(place);
-      checkFacts(key, { place, listed, facts, kind: "segment" });
+      checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "segment" });
       return [listed.segment];
     } catch (error) {
       findings.reportWal(key, damageOf(error), place);
@@ -149,29 +153,6 @@ function vanished(place: SegmentPlace): SeawallError {
   return new SeawallError("wal-gap", `${segmentName(place)} vanished while it was verified`);
 }
 
-interface Found {
-  readonly place: SegmentPlace;
-  readonly listed: ListedWal;
-  readonly facts: StoredFacts;
-  readonly kind: "segment" | "partial";
-}
-
-/** Throws `object-corrupt`. */
-function checkFacts(key: string, { place, listed, facts, kind }: Found): void {
-  const { segment, segmentSize } = place;
-  const { contentOffset, contentBytes, rawBytes, meta } = facts.envelope;
-  const wrong = (why: string): SeawallError => new SeawallError("object-corrupt", `${key}: ${why}`);
-  if (meta["kind"] !== kind) throw wrong(`it says that it is a ${String(meta["kind"])}`);
-  if (contentBytes !== undefined && contentOffset + contentBytes !== listed.bytes) {
-    throw wrong(`has ${listed.bytes} bytes, ${contentOffset + contentBytes} were stored`);
-  }
-  if (listed.bytes <= contentOffset) throw wrong("ends behind its envelope");
-  if (rawBytes !== segmentSize) throw wrong(`holds ${rawBytes} bytes, a segment ${segmentSize}`);
-  const isWhole = facts.startLsn === segmentStart(segment, segmentSize);
-  const ends = facts.endLsn === segmentEnd(segment, segmentSize);
-  if (!isWhole || (kind === "segment" && !ends)) throw wrong("its envelope speaks of other WAL");
-}
-
 async function verifyPartial(
   archive: Archive,
   timeline: TimelineId,
@@ -184,7 +165,7 @@ async function verifyPartial(
   try {
     const facts = await peekObject(archive, key, place, { signal });
     if (facts === undefined) throw vanished(place);
-    checkFacts(key, { place, listed, facts, kind: "partial" });
+    checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "partial" });
     if (!deep) return;
     const count = (): void => void findings.checked.records++;
     await walkSegment(archive, { ...place, kind: "partial" }, count, { signal });
@@ -211,72 +192,80 @@ async function readPieces(
       piece.push(listed);
     else pieces.push([listed]);
   }
-  const good = await mapBounded(pieces, options.jobs, (piece) => readPiece(archive, timeline, piece, options));
+  const { crew, jobs } = options;
+  const good = await mapBounded(pieces, jobs, (piece) =>
+    crew.lend((lane) => readPiece(archive, { timeline, piece, lane }, options)),
+  );
   return good.flat();
 }
 
 async function readPiece(
   archive: Archive,
-  timeline: TimelineId,
-  piece: readonly ListedWal[],
+  input: { readonly timeline: TimelineId; readonly piece: readonly ListedWal[]; readonly lane: VerifyLane },
   options: VerifyWalOptions,
 ): Promise<SegmentNumber[]> {
+  const { timeline, piece, lane } = input;
   const { findings, onBytes, signal } = options;
-  const { segmentSize } = archive.identity;
   const good: SegmentNumber[] = [];
+  const found = piece.map(({ segment, bytes }) => {
+    const place = { timeline, segment, segmentSize: archive.identity.segmentSize };
+    return { place, bytes, key: segmentKey(archive.cluster, place) };
+  });
   // The one being verified and the one on its way.
-  const memory = [new Uint8Array(segmentSize), new Uint8Array(segmentSize)];
   const read = (index: number): Promise<Outcome> | undefined => {
-    const listed = piece[index];
-    if (listed === undefined) return undefined;
-    const place = { timeline, segment: listed.segment, segmentSize };
-    return settled(readSegment(archive, place, { signal, into: memory[index % 2] }));
+    const key = found[index]?.key;
+    return key === undefined ? undefined : settled(archive.store.get(key, { signal }));
   };
   let next = read(0);
-  let chain: WalVerifier | undefined;
-  for (const [index, listed] of piece.entries()) {
-    const place = { timeline, segment: listed.segment, segmentSize };
-    const key = segmentKey(archive.cluster, place);
+  let isChained = false;
+  for (const [index, { place, bytes, key }] of found.entries()) {
     const outcome = await next;
     next = read(index + 1);
     try {
       if (outcome?.error !== undefined) throw outcome.error;
-      const found = outcome?.found;
-      if (found === undefined) throw vanished(place);
-      checkFacts(key, { place, listed, facts: found, kind: "segment" });
-      chain ??= await startChain(archive, place, options);
-      chain.push(found.raw);
-      for (const { recordCount } of chain.takeSummaries()) findings.checked.records += recordCount;
-      good.push(listed.segment);
+      const body = outcome?.body;
+      if (body === undefined) throw vanished(place);
+      if (body.byteLength !== bytes) throw resized(key, body.byteLength, bytes);
+      if (!isChained) await lane.ask(await startOfChain(archive, place, options));
+      // A copy of its own, which the thread is given: the store's memory may be somebody else's too.
+      const stored = new Uint8Array(body);
+      const records = await lane.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
+      isChained = true;
+      findings.checked.records += records;
+      good.push(place.segment);
     } catch (error) {
-      chain = undefined;
+      isChained = false;
       findings.reportWal(key, damageOf(error), place);
     }
-    findings.checked.readBytes += listed.bytes;
-    onBytes(listed.bytes);
+    findings.checked.readBytes += bytes;
+    onBytes(bytes);
   }
   return good;
 }
 
+function resized(key: string, bytes: number, listed: number): SeawallError {
+  return new SeawallError("object-corrupt", `${key}: has ${bytes} bytes, ${listed} were listed`);
+}
+
 interface Outcome {
-  readonly found?: ReadWal | undefined;
+  readonly body?: Uint8Array | undefined;
   readonly error?: Error;
 }
 
 /** Read ahead: an error is reported in its turn. */
-async function settled(reading: Promise<ReadWal | undefined>): Promise<Outcome> {
+async function settled(reading: Promise<GetResult | undefined>): Promise<Outcome> {
   try {
-    return { found: await reading };
+    return { body: (await reading)?.body };
   } catch (error) {
     return { error: error instanceof Error ? error : new SeawallError("internal", String(error)) };
   }
 }
 
-async function startChain(
+async function startOfChain(
   archive: Archive,
   { timeline, segment, segmentSize }: SegmentPlace,
   { histories, signal }: VerifyWalOptions,
-): Promise<WalVerifier> {
+): Promise<VerifyQuestion> {
   const { systemIdentifier } = archive.identity;
   const history = histories.get(timeline) ?? { timeline, entries: [] };
   let carry: RecordCarry | undefined;
@@ -286,8 +275,5 @@ async function startChain(
     // The segment before is damaged: that is its own finding, and a record that crosses the border is skipped.
     damageOf(error);
   }
-  return new WalVerifier({
-    ...{ systemIdentifier, segmentSize, history, carry },
-    startLsn: segmentStart(segment, segmentSize),
-  });
+  return { kind: "chain", systemIdentifier, segmentSize, history, carry, startLsn: segmentStart(segment, segmentSize) };
 }

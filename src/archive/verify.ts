@@ -10,6 +10,7 @@ import { mapBounded } from "./bounded.ts";
 import { type Catalog, readCatalog } from "./catalog.ts";
 import { segmentKey, tailPrefix } from "./keys.ts";
 import { verifyBackup } from "./verify-backups.ts";
+import { VerifyCrew } from "./verify-crew.ts";
 import { affectedBackups, type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
 import {
   type ProvenBackup,
@@ -83,7 +84,8 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   progress.begin(pending.reduce((sum, { bytes }) => sum + bytes, backupBytes));
   const { segmentSize } = archive.identity;
   const walJobs = Math.max(1, Math.min(options.jobs, Math.floor(READ_BYTES_MAX / (4 * segmentSize))));
-  const common = { deep, findings, signal, onBytes: (bytes: number): void => progress.advance(bytes) };
+  await using crew = new VerifyCrew(options.jobs);
+  const common = { deep, findings, crew, signal, onBytes: (bytes: number): void => progress.advance(bytes) };
   try {
     progress.detail("WAL");
     const walOptions = { ...common, jobs: walJobs, from, histories: catalog.inventory.histories };

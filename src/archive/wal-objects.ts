@@ -10,6 +10,7 @@ import { type PgTime, formatPgTime } from "../wal/record-facts.ts";
 import type { SegmentSummary } from "../wal/summary.ts";
 import type { RecordCarry } from "../wal/verifier.ts";
 import type { Archive, Encoder } from "./archive.ts";
+import type { ClusterIdentity } from "./documents.ts";
 import { type SegmentPlace, chunkKey, historyKey, partialKey, segmentKey, segmentName } from "./keys.ts";
 import { putOnce, putPlainOnce } from "./put-once.ts";
 
@@ -174,14 +175,19 @@ export interface StoredFacts {
 }
 
 /** Throws `object-corrupt`, or `foreign-cluster` when the object was written for another system identifier. */
-export function parseFacts(archive: Archive, envelope: Envelope, key: string, place: SegmentPlace): StoredFacts {
+export function parseFacts(
+  identity: Pick<ClusterIdentity, "systemIdentifier">,
+  envelope: Envelope,
+  key: string,
+  place: SegmentPlace,
+): StoredFacts {
   const { meta } = envelope;
   const text = (name: string): string => {
     const value = meta[name];
     if (typeof value !== "string") throw new SeawallError("object-corrupt", `${key}: its envelope lacks "${name}"`);
     return value;
   };
-  if (text("systemIdentifier") !== archive.identity.systemIdentifier.toString()) {
+  if (text("systemIdentifier") !== identity.systemIdentifier.toString()) {
     throw new SeawallError("foreign-cluster", `${key} holds WAL of system identifier ${text("systemIdentifier")}`);
   }
   if (text("segment") !== segmentName(place)) {
@@ -234,8 +240,17 @@ export async function readWal(
   const { into, signal } = options;
   const found = await archive.store.get(key, { signal });
   if (found === undefined) return undefined;
-  const { envelope, raw } = decodeObject(found.body, key, place.segmentSize, into);
-  const facts = parseFacts(archive, envelope, key, place);
+  return decodeWal(archive.identity, found.body, { key, place, into });
+}
+
+/** What `readWal` does with what it has read. Throws `object-corrupt` and `foreign-cluster`. */
+export function decodeWal(
+  identity: Pick<ClusterIdentity, "systemIdentifier">,
+  stored: Uint8Array,
+  { key, place, into }: { readonly key: string; readonly place: SegmentPlace; readonly into?: ReadWalOptions["into"] },
+): ReadWal {
+  const { envelope, raw } = decodeObject(stored, key, place.segmentSize, into);
+  const facts = parseFacts(identity, envelope, key, place);
   if (envelope.meta["kind"] !== "chunk" && raw.byteLength !== place.segmentSize) {
     throw new SeawallError("object-corrupt", `${key} holds ${raw.byteLength} bytes, a segment ${place.segmentSize}`);
   }
@@ -261,7 +276,7 @@ export async function peekObject(
   options: RequestOptions = {},
 ): Promise<StoredFacts | undefined> {
   const found = await archive.store.get(key, { ...options, range: { offset: 0, length: ENVELOPE_BYTES_MAX } });
-  return found === undefined ? undefined : parseFacts(archive, decodeEnvelope(found.body, key), key, place);
+  return found === undefined ? undefined : parseFacts(archive.identity, decodeEnvelope(found.body, key), key, place);
 }
 
 /** A timeline history file is stored as it is: small text that people read. Throws `segment-conflict`. */
