@@ -38,6 +38,8 @@ export interface LogOptions {
 export interface RootLog extends Log {
   /** Writes out what is buffered, synchronously. */
   flush(): void;
+  /** From now on, for its children as well. */
+  setLevel(level: LogLevel | "silent"): void;
 }
 
 const BACKLOG_BYTES_MAX = 4 << 20;
@@ -53,7 +55,12 @@ const CAUSES_MAX = 5;
 export function createLog(options: LogOptions): RootLog {
   let sink: { readonly logger: Pino.Logger; readonly flush: () => void } | undefined;
   const logger = (): Pino.Logger => (sink ??= openSink(options)).logger;
-  return { ...wrap(logger, SEVERITY[options.level], {}), flush: () => sink?.flush() };
+  const limit = { severity: SEVERITY[options.level] };
+  return {
+    ...wrap(logger, limit, {}),
+    flush: () => sink?.flush(),
+    setLevel: (level) => (limit.severity = SEVERITY[level]),
+  };
 }
 
 /** A log that says nothing. */
@@ -65,9 +72,9 @@ export const silentLog: Log = {
   child: () => silentLog,
 };
 
-function wrap(logger: () => Pino.Logger, threshold: number, bound: LogFields): Log {
+function wrap(logger: () => Pino.Logger, limit: { readonly severity: number }, bound: LogFields): Log {
   const write = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
-    if (SEVERITY[level] < threshold) return;
+    if (SEVERITY[level] < limit.severity) return;
     logger()[level](printable({ ...bound, ...fields }), redactSecrets(message));
   };
   return {
@@ -75,7 +82,7 @@ function wrap(logger: () => Pino.Logger, threshold: number, bound: LogFields): L
     info: (message, fields) => write("info", message, fields),
     warn: (message, fields) => write("warn", message, fields),
     error: (message, fields) => write("error", message, fields),
-    child: (component, fields) => wrap(logger, threshold, { ...bound, component, ...fields }),
+    child: (component, fields) => wrap(logger, limit, { ...bound, component, ...fields }),
   };
 }
 

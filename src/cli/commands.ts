@@ -15,7 +15,9 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     description:
       "Streams WAL from the primary, verifies every record, stores it, and reports to the server as flushed exactly what is durable. " +
       "It finds its place from the archive, then the slot, then the server, follows timelines, and reconnects by itself. " +
-      "SIGTERM and SIGINT store what has arrived, report it and exit; a second SIGINT exits at once and loses nothing acknowledged.",
+      "SIGTERM and SIGINT store what has arrived, report it and exit; a second SIGINT exits at once and loses nothing acknowledged.\n\n" +
+      "Where the file has clusters, all of them run in this one process, or the one that --cluster names: one that fails is tried again and disturbs no other. " +
+      "SIGHUP reads the file anew and touches only what has changed; a file with an error changes nothing.",
     args: [],
     examples: [
       { line: "seawall receive --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "into a directory" },
@@ -27,6 +29,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
         line: "seawall receive --config /etc/seawall.yaml --synchronous",
         does: "as a synchronous standby: a commit waits for one PUT",
       },
+      { line: "seawall receive --config /etc/clusters.yaml", does: "every cluster of the file" },
     ],
     exits: [
       [EXIT.done, "stopped by a signal; everything received is stored"],
@@ -50,6 +53,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     examples: [
       { line: "seawall slot create --dsn postgres://repl@db/", does: "the slot named seawall" },
       { line: "seawall slot create --slot archive_a --json", does: "another name; the result as JSON" },
+      { line: "seawall slot create --config /etc/clusters.yaml --cluster orders", does: "on one server of several" },
     ],
     exits: [[EXIT.done, "the slot is there"], USAGE, OPERATIONAL, SERVER, INTERRUPTED],
     unexpectedExit: EXIT.operational,
@@ -98,12 +102,14 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   status: {
     summary: "where every byte is: server, received, verified, stored; lag, slot",
     description:
-      "Asks the running receiver at --listen; when none answers, it looks at the server and the store itself and says so.",
+      "Asks the running receiver at --listen; when none answers, it looks at the server and the store itself and says so. " +
+      "Of several clusters it shows a line each, and everything about the one that --cluster names.",
     args: [],
     examples: [
       { line: "seawall status", does: "of the receiver on this machine" },
       { line: "seawall status --json | jq .rpoSeconds", does: "one fact, for a script" },
       { line: "seawall status --config /etc/seawall.yaml", does: "also when the receiver is down" },
+      { line: "seawall status --config /etc/clusters.yaml --cluster orders", does: "one of several clusters" },
     ],
     exits: [
       [EXIT.done, "the status is known"],

@@ -1,4 +1,5 @@
 /** What a command is given. A command reads it from top to bottom, prints its result, and returns its exit status. */
+import type { Loaded } from "../config/load.ts";
 import type { SettingKey, Settings } from "../config/options.ts";
 import type { RootLog } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
@@ -12,6 +13,10 @@ export interface CommandContext {
   readonly settings: Settings;
   /** Where each setting came from, for messages. */
   readonly origins: ReadonlyMap<SettingKey, string>;
+  /** The clusters of the file that this command works on; undefined where the file has no `clusters:`. */
+  readonly clusters: Loaded["clusters"];
+  /** Loads all of it anew, with the same flags and environment. Throws `usage`. */
+  readonly load: () => Promise<Loaded>;
   readonly args: readonly string[];
   /** The whole command line after the program's name, for a command that starts itself again. */
   readonly argv: readonly string[];
@@ -64,7 +69,7 @@ export async function openPatientStore(
 
 /** How to connect to the server of --dsn, or of another string; pg is not loaded yet. Throws `usage`. */
 export async function connectionSettings(
-  context: CommandContext,
+  context: Pick<CommandContext, "settings" | "env">,
   conninfo = context.settings.dsn,
 ): Promise<ConnectionSettings> {
   const { parseConninfo } = await import("../replication/conninfo.ts");

@@ -32,7 +32,8 @@ try {
   const usageExit = failureExit === 3 ? 2 : failureExit;
   const io = processIo();
   const isJob = startedByDaemon();
-  const exit = await runProgram({ args, env: process.env, io, signals: listenForSignals(io), usageExit, isJob });
+  const signals = listenForSignals(io, { hangupReloads: args[0] === "receive" });
+  const exit = await runProgram({ args, env: process.env, io, signals, usageExit, isJob });
   // Not process.exitCode alone: a stray handle must not keep a finished command alive.
   process.exit(exit);
 } catch (error) {

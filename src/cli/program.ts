@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { Command as Commander, CommanderError, Option } from "commander";
-import { loadSettings } from "../config/load.ts";
+import { type Loaded, loadSettings } from "../config/load.ts";
 import {
   COMMAND_NAMES,
   type CommandName,
@@ -75,17 +75,16 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
   };
   let log = createLog({ level: "silent", format: "json" });
   try {
-    const { settings, origins } = await loadSettings({
-      command: parsed.name,
-      flags: parsed.flags,
-      env,
-      readFile: (path) => readFile(path, "utf8"),
-    });
+    const { name: command, flags } = parsed;
+    const load = (): Promise<Loaded> =>
+      loadSettings({ command, flags, env, readFile: (path) => readFile(path, "utf8") });
+    const { settings, origins, clusters } = await load();
     log = createLog({ level: settings.logLevel, format: settings.logFormat, buffered: spec.daemon === true });
     const { run } = await spec.load();
     // Held until the process ends.
     await turnOf(parsed.name, input, { settings, log });
-    return await run({ settings, origins, args: parsed.args, argv: input.args, env, io, log, signals });
+    const given = { args: parsed.args, argv: input.args, env, io, log, signals };
+    return await run({ settings, origins, clusters, load, ...given });
   } catch (error) {
     const interrupted = signals.exit();
     if (interrupted !== undefined && error instanceof SeawallError && error.code === "aborted") return interrupted;

@@ -23,12 +23,14 @@ export function recoveryTarget({ settings }: CommandContext, now: Date): Recover
 }
 
 /** What makes the server's wal-fetch find what we find: the same options, from wherever we had them. Never a secret. */
-export function fetchCommand({ settings, origins }: CommandContext): string {
+export function fetchCommand({ settings, origins, clusters }: CommandContext): string {
   if (settings.restoreCommand !== undefined) return settings.restoreCommand;
   const flags: string[] = [];
   for (const [key, spec] of OPTION_ROWS) {
     const origin = origins.get(key) ?? "default";
-    const isOurs = origin.startsWith("--") || origin.startsWith("SEAWALL_");
+    // Of a file with clusters the name is said even where it has only one: another may come.
+    const isName = key === "cluster" && clusters !== undefined;
+    const isOurs = isName || origin.startsWith("--") || origin.startsWith("SEAWALL_");
     if (!isOurs || !spec.commands.includes("wal-fetch") || spec.flagOnly === true || spec.secret === true) continue;
     const value = settings[key];
     const text = key === "config" ? absolute(settings.config ?? "") : defaultText({ ...spec, default: value });

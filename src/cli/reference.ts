@@ -31,6 +31,17 @@ function configurationPage(): string {
     "cluster: orders",
     "ship-interval: 1s",
   ];
+  const clusters = [
+    "store: s3://backups/pg?region=eu-central-1",
+    'backup-schedule: "0 2 * * *"',
+    "clusters:",
+    "  orders:",
+    "    dsn: host=orders.internal user=seawall",
+    "  billing:",
+    "    dsn: host=billing.internal user=seawall",
+    "    store: s3://other/billing",
+    "    keep-full: 7",
+  ];
   return `${made("src/config/options.ts")}
 # Configuration
 
@@ -47,8 +58,33 @@ ${example.join("\n")}
 \`\`\`
 
 Durations carry a unit: \`500ms\`, \`10s\`, \`5m\`, \`1h\` (\`0\` needs none). Sizes are in units of 1024: \`64MiB\`, \`16GiB\`.
-The file is one flat mapping; keys of options that a command does not take are checked and otherwise ignored, so one file
-serves every command.
+The file is a mapping; keys of options that a command does not take are checked and otherwise ignored, so one file serves
+every command. An alias (\`*name\`) stands for a plain value; merge keys are refused.
+
+## Several clusters
+
+\`\`\`yaml
+${clusters.join("\n")}
+\`\`\`
+
+Under \`clusters:\` stands a name and below it the options of that cluster; what stands at the top is the default for all of
+them. The name is the cluster's name in its store. Flags and environment win over both, so \`--dsn\`, \`--spool-dir\` and
+\`--from-standby\`, which two clusters cannot share, are refused where several are meant. Options of the whole process stand
+at the top only, and \`cluster:\` is not used. Two clusters with one \`spool-dir\`, or with one \`dsn\` and \`slot\`, are refused: the
+second would wait for the first for ever.
+
+\`seawall receive\` runs all of them in one process, \`seawall status\` shows all of them; every other command works on the one
+that \`--cluster\` (or \`SEAWALL_CLUSTER\`) names, or on the only one. [many-clusters.md](many-clusters.md) is about running it.
+
+## Reloading
+
+SIGHUP makes \`seawall receive\` read the file anew, with the flags and the environment that it was started with. All of it is
+checked first: with anything wrong in it nothing changes, and log, \`seawall status\`, page and metrics
+(\`seawall_config_last_reload_successful\`) say so. Clusters that are new are started, those that are gone are stopped in
+order. A cluster of which only schedules, retention or other options of its jobs have changed goes on streaming; one with
+another change is stopped in order and started again, by itself. A new \`listen\` address is listened on before the old one is
+left. Adding \`clusters:\` to a file that had none, another \`cluster:\` name or \`log-format\` need a restart. Jobs run with what the
+daemon has loaded: a file that was edited and not reloaded changes nothing.
 
 The connection to PostgreSQL follows libpq: what \`dsn\` leaves out comes from \`PGHOST\`, \`PGPORT\`, \`PGUSER\`,
 \`PGPASSWORD\`, \`PGSSLMODE\` and their kin, then from \`.pgpass\`. S3 credentials follow the AWS SDK's chain.
@@ -70,6 +106,8 @@ function optionSection(spec: OptionSpec<unknown>): string {
     `Default: ${quoted(defaultText(spec)) ?? "none"}${required(spec)}`,
     `Commands: ${spec.commands.map((name) => `\`${name}\``).join(", ")}`,
   ];
+  if (spec.scope === "process") facts.push("With several clusters: one for all, at the top of the file");
+  if (spec.scope === "own") facts.push("With several clusters: each has its own, so not by flag or variable for all");
   const more = spec.more === undefined ? "" : `\n${spec.more}\n`;
   return `### ${spec.name}\n\n${sentence(spec.help)}\n\n${facts.map((fact) => `- ${fact}`).join("\n")}\n${more}`;
 }
@@ -132,7 +170,8 @@ function metricsPage(): string {
   return `${made("src/metrics/table.ts")}
 # Metrics
 
-\`GET /metrics\` on the address of \`--listen\`, in Prometheus' text format. Every sample also carries \`cluster\`. A value
+\`GET /metrics\` on the address of \`--listen\`, in Prometheus' text format. Every sample also carries \`cluster\`; where the file
+has \`clusters:\`, those of the process as a whole do not (build, configuration, \`process_…\`, \`nodejs_…\`). A value
 that is not known has no sample, which is not the same as 0. LSNs are byte positions, so that differences and rates are
 plain PromQL. The usual \`process_…\` and \`nodejs_…\` metrics are there too.
 

@@ -1,6 +1,7 @@
 /**
  * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. For a job of the daemon's
- * routine the end of the daemon counts as a SIGTERM, however the daemon ended.
+ * routine the end of the daemon counts as a SIGTERM, however the daemon ended. A
+ * command that reloads its configuration is not ended by SIGHUP.
  */
 import { setMaxListeners } from "node:events";
 import { EXIT } from "../error-kinds.ts";
@@ -11,6 +12,8 @@ export interface Signals {
   readonly stop: AbortSignal;
   /** The exit status that tells of the signal, once there was one: 130 for SIGINT, 128 + number for the others. */
   readonly exit: () => number | undefined;
+  /** Calls back at every SIGHUP, also for one that came before, where SIGHUP is not to end the command. */
+  readonly onHangup: (handler: () => void) => void;
 }
 
 const STATUS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
@@ -18,13 +21,19 @@ const STATUS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
 /** Who has lost its daemon and is not gone by then is ended. */
 export const ORPHAN_MS_MAX = 30_000;
 
-export function listenForSignals(io: Io): Signals {
+export function listenForSignals(io: Io, options: { readonly hangupReloads?: boolean } = {}): Signals {
   const stop = new AbortController();
   // One request listens for each object that is read at the same time: more than ten are no leak.
   setMaxListeners(0, stop.signal);
   let first: keyof typeof STATUS | undefined;
+  let hungUp = false;
+  let onHangup = (): void => void (hungUp = true);
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(name, () => {
+      if (name === "SIGHUP" && options.hangupReloads === true) {
+        onHangup();
+        return;
+      }
       if (first !== undefined) process.exit(STATUS[name]);
       first = name;
       if (io.interactive) io.err(`\n${name}: stopping; once more to leave at once\n`);
@@ -40,7 +49,14 @@ export function listenForSignals(io: Io): Signals {
     // Listening keeps no finished command alive.
     process.channel?.unref();
   }
-  return { stop: stop.signal, exit: () => (first === undefined ? undefined : STATUS[first]) };
+  return {
+    stop: stop.signal,
+    exit: () => (first === undefined ? undefined : STATUS[first]),
+    onHangup: (handler) => {
+      onHangup = handler;
+      if (hungUp) handler();
+    },
+  };
 }
 
 /** The daemon holds the other end of a channel to its jobs (daemon/job-process.ts). */

@@ -50,23 +50,41 @@ export interface CodecPoolOptions {
   readonly level: number;
 }
 
-export class CodecPool {
+/** Encodes objects at one level. */
+export interface Codec {
+  encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject>;
+  close(): Promise<void>;
+}
+
+/** What a shared pool does at the level of `own`, which lets the pool live when it is closed; or a pool of one's own. */
+export function codecOf(shared: CodecPool | undefined, own: CodecPoolOptions): Codec {
+  if (shared === undefined) return new CodecPool(own);
+  return { encode: async (raw, meta) => shared.encode(raw, meta, own.level), close: async () => undefined };
+}
+
+export class CodecPool implements Codec {
   readonly #options: CodecPoolOptions;
   readonly #threads: Thread[] = [];
+  #threadsMax: number;
   /** Memory given back: as much as was ever in use at once, but no more than this many pieces. */
   readonly #spares: SharedArrayBuffer[] = [];
   #closed = false;
 
   constructor(options: CodecPoolOptions) {
     this.#options = options;
+    this.#threadsMax = options.threads;
+  }
+
+  /** From now on at most so many threads, for more are wanted; those that are there stay. */
+  widen(threads: number): void {
+    this.#threadsMax = Math.max(this.#threadsMax, threads);
   }
 
   /**
    * Encodes `raw`, which must not change until the promise settles. Large content must lie in shared memory to be
    * encoded off this thread. Callers bound the number of jobs: each holds a segment buffer from a fixed pool.
    */
-  async encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject> {
-    const { level } = this.#options;
+  async encode(raw: Uint8Array, meta: EnvelopeMeta, level = this.#options.level): Promise<EncodedObject> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
     if (raw.byteLength <= INLINE_BYTES_MAX || !(raw.buffer instanceof SharedArrayBuffer)) {
       return encodeObject(raw, meta, level);
@@ -130,7 +148,7 @@ export class CodecPool {
     const living = this.#threads.filter((thread) => !thread.hasFailed);
     const idle = living.find((thread) => thread.asked === 0);
     if (idle !== undefined) return idle;
-    if (living.length >= this.#options.threads) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
+    if (living.length >= this.#threadsMax) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
     const hired: Thread = new WorkerThread({ from: import.meta.url, file: "./worker.js", name: "a codec thread" });
     this.#threads.splice(0, this.#threads.length, ...living, hired);
     return hired;

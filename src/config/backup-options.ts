@@ -53,6 +53,7 @@ export const BACKUP_OPTIONS = {
   }),
   fromStandby: option(text("conninfo", "dsn"), {
     name: "from-standby",
+    scope: "own",
     commands: BACKUP,
     help: "take the backup from this standby instead of the server of --dsn",
     more: "A libpq URI or key=value list, several hosts welcome: the first that is a standby is taken, unless it says otherwise with `target_session_attrs`. It spares the primary; the WAL still comes from wherever it is archived.",

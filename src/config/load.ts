@@ -6,7 +6,18 @@
  */
 import { SeawallError } from "../errors.ts";
 import { checkSchedules } from "./check-schedules.ts";
-import { type FileEntry, readConfigFile } from "./file.ts";
+import {
+  checkApart,
+  checkGivenToAll,
+  chooseClusters,
+  type ClusterLayer,
+  type Given,
+  type Layer,
+  layered,
+  processWide,
+  refuseOnlyForOne,
+} from "./clusters.ts";
+import { CLUSTERS_KEY, type FileEntry, readConfigFile } from "./file.ts";
 import {
   type CommandName,
   envName,
@@ -28,15 +39,19 @@ export interface LoadInput {
   readonly readFile: (path: string) => Promise<string>;
 }
 
-export interface Loaded {
+/** What a command runs with for a cluster. */
+export interface Merged {
   readonly settings: Settings;
   /** Where each value came from: `--store`, `SEAWALL_STORE`, `seawall.yaml:3:8`, or `default`. */
   readonly origins: ReadonlyMap<SettingKey, string>;
 }
 
-interface Given {
-  readonly place: string;
-  readonly value: unknown;
+export interface Loaded extends Merged {
+  /**
+   * The clusters of the file that this command works on: one, but for `receive` and `status` all when none is named.
+   * Settings and origins above are then the first one's. Undefined where the file has no `clusters:`.
+   */
+  readonly clusters: readonly Merged[] | undefined;
 }
 
 /** Throws `usage`: one line naming the place, with a hint. */
@@ -45,16 +60,37 @@ export async function loadSettings(input: LoadInput): Promise<Loaded> {
   const fromFlags = fromFlagValues(input);
   const fromEnv = fromEnvironment(input);
   const path = fromFlags.get("config") ?? fromEnv.get("config");
-  const fromFile =
-    path === undefined ? new Map<SettingKey, Given>() : await fromConfigFile(String(path.value), path.place, input);
+  const file = path === undefined ? NO_FILE : await fromConfigFile(String(path.value), path.place, input);
+  const given = [fromFlags, fromEnv];
+  if (file.clusters === undefined) {
+    return { ...merged(input, [...given, file.top], undefined), clusters: undefined };
+  }
+  const inFile = file.clusters.map((one) => ({ name: one.name, values: layered([one.values, file.top]) }));
+  checkApart(inFile);
+  const asked = fromFlags.get("cluster") ?? fromEnv.get("cluster");
+  const chosen = chooseClusters(file.clusters, asked, input.command);
+  if (chosen.length > 1) checkGivenToAll(input);
+  const ways = chosen.map((one) => [...given, one.values, file.top]);
+  const effective = chosen.map(({ name }, i) => ({ name, values: layered(ways[i] ?? []) }));
+  if (input.command === "receive") checkApart(effective);
+  const clusters = ways.map((layers, i) => merged(input, layers, chosen[i]));
+  const [first] = clusters;
+  if (first === undefined) throw new SeawallError("internal", "no cluster was chosen");
+  return { ...first, clusters };
+}
 
+/** The layers as settings: the first one that has a value gives it. */
+function merged(input: LoadInput, layers: readonly Layer[], cluster: ClusterLayer | undefined): Merged {
   const values = new Map<SettingKey, unknown>();
   const origins = new Map<SettingKey, string>();
+  const layer = layered(layers);
   for (const [key, spec] of OPTION_ROWS) {
-    const given = fromFlags.get(key) ?? fromEnv.get(key) ?? fromFile.get(key);
+    const given = layer.get(key);
     values.set(key, given === undefined ? spec.default : given.value);
     origins.set(key, given?.place ?? "default");
-    if (given === undefined && spec.requiredBy?.includes(input.command) === true) throw missing(spec, input.command);
+    if (given === undefined && spec.requiredBy?.includes(input.command) === true) {
+      throw missing(spec, input.command, cluster);
+    }
   }
   // The table is the only source of both the keys and their types.
   const settings = Object.fromEntries(values) as unknown as Settings;
@@ -89,8 +125,15 @@ function fromEnvironment(input: LoadInput): Map<SettingKey, Given> {
   return result;
 }
 
+interface FileValues {
+  readonly top: Layer;
+  readonly clusters: readonly ClusterLayer[] | undefined;
+}
+
+const NO_FILE: FileValues = { top: new Map(), clusters: undefined };
+
 /** Values of options that other commands take are checked too: the file is one document, right or wrong as a whole. */
-async function fromConfigFile(path: string, namedBy: string, input: LoadInput): Promise<Map<SettingKey, Given>> {
+async function fromConfigFile(path: string, namedBy: string, input: LoadInput): Promise<FileValues> {
   let content: string;
   try {
     content = await input.readFile(path);
@@ -101,11 +144,26 @@ async function fromConfigFile(path: string, namedBy: string, input: LoadInput): 
       hint: `The file is named by ${namedBy}: check the path and its permissions.`,
     });
   }
+  const file = await readConfigFile(path, content);
+  const top = layerOf(file.entries);
+  if (file.clusters === undefined) return { top, clusters: undefined };
+  refuseOnlyForOne(top);
+  const clusters = file.clusters.map(({ name, place: at, entries }): ClusterLayer => {
+    parsed(OPTIONS.cluster, name, `${at}: ${CLUSTERS_KEY}`);
+    const values = layerOf(entries, name);
+    return { name, place: at, values: new Map([...values, ["cluster", { place: at, value: name }]]) };
+  });
+  return { top, clusters };
+}
+
+/** `cluster`: in whose part of the file these lines stand; undefined at the top. */
+function layerOf(entries: readonly FileEntry[], cluster?: string): Map<SettingKey, Given> {
   const result = new Map<SettingKey, Given>();
-  for (const entry of await readConfigFile(path, content)) {
+  for (const entry of entries) {
     const row = OPTION_ROWS.find(([, spec]) => spec.name === entry.key);
-    if (row === undefined || row[1].flagOnly === true || entry.key === "config") throw unknownKey(entry);
+    if (row === undefined || row[1].flagOnly === true || entry.key === "config") throw unknownKey(entry, cluster);
     const [key, spec] = row;
+    if (cluster !== undefined && spec.scope === "process") throw processWide(entry, cluster);
     result.set(key, { place: entry.valuePlace, value: parsedFromFile(spec, entry) });
   }
   return result;
@@ -147,9 +205,10 @@ function article(type: string): string {
   return /^(integer|enum|lsn|address)$/.test(type) ? `an ${type}` : `a ${type}`;
 }
 
-function unknownKey(entry: FileEntry): SeawallError {
-  const near = nearest(entry.key, fileKeys());
-  return new SeawallError("usage", `${entry.keyPlace}: unknown key "${entry.key}"`, {
+function unknownKey(entry: FileEntry, cluster: string | undefined): SeawallError {
+  const near = nearest(entry.key, cluster === undefined ? [...fileKeys(), CLUSTERS_KEY] : fileKeys());
+  const where = cluster === undefined ? "" : ` in the cluster "${cluster}"`;
+  return new SeawallError("usage", `${entry.keyPlace}: unknown key "${entry.key}"${where}`, {
     hint: near === undefined ? "docs/configuration.md lists the keys." : `Did you mean ${near}?`,
   });
 }
@@ -175,7 +234,12 @@ function checkEnvironmentNames(env: LoadInput["env"]): void {
   }
 }
 
-function missing(spec: OptionSpec<unknown>, command: CommandName): SeawallError {
+function missing(spec: OptionSpec<unknown>, command: CommandName, cluster: ClusterLayer | undefined): SeawallError {
+  if (cluster !== undefined && spec.flagOnly !== true) {
+    return new SeawallError("usage", `${cluster.place}: the cluster "${cluster.name}" needs "${spec.name}:"`, {
+      hint: "Put it into the cluster's part of the file, or at the top for all clusters.",
+    });
+  }
   return new SeawallError("usage", `seawall ${command} needs --${spec.name}`, {
     hint:
       spec.flagOnly === true
@@ -187,8 +251,8 @@ function missing(spec: OptionSpec<unknown>, command: CommandName): SeawallError 
 /** Rules that concern more than one option. */
 function checkTogether(settings: Settings, origins: ReadonlyMap<SettingKey, string>, command: CommandName): void {
   if (command === "restore" && settings.check === undefined) {
-    if (settings.store === undefined) throw missing(OPTIONS.store, command);
-    if (settings.targetDir === undefined) throw missing(OPTIONS.targetDir, command);
+    if (settings.store === undefined) throw missing(OPTIONS.store, command, undefined);
+    if (settings.targetDir === undefined) throw missing(OPTIONS.targetDir, command, undefined);
   }
   if (command !== "receive") return;
   if (settings.durability === "spool" && settings.spoolDir === undefined) {

@@ -39,6 +39,13 @@ export interface OptionSpec<T> extends ValueType<T> {
   readonly repeatable?: true;
   /** Makes no sense inside the configuration file or the environment. */
   readonly flagOnly?: true;
+  /**
+   * Where there are several clusters in the file. `process`: one for all of them, so it cannot stand inside a cluster.
+   * `own`: never the same for two of them, so a flag or a variable cannot give it to all.
+   */
+  readonly scope?: "process" | "own";
+  /** Of the routine beside the receiver: a reload of the file changes it without touching the stream. */
+  readonly routine?: true;
 }
 
 type Rest<T> = Omit<OptionSpec<T>, keyof ValueType<T>>;

@@ -54,6 +54,7 @@ const LOOPBACK: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 9848 };
 export const OPTIONS = {
   dsn: option(text("conninfo", "dsn"), {
     name: "dsn",
+    scope: "own",
     commands: [...WITH_SERVER, "restore"],
     help: "connection to the server, as libpq takes it; PG* variables and .pgpass fill in the rest",
     more: "A URI (`postgres://user@host:5432/?sslmode=verify-full`) or a key=value list. Keep the password in `.pgpass` or `PGPASSWORD` so that it does not show in the process list.",
@@ -68,10 +69,11 @@ export const OPTIONS = {
   }),
   cluster: option(clusterName, {
     name: "cluster",
-    commands: WITH_STORE,
+    scope: "process",
+    commands: ALL,
     default: "main",
-    help: "name of this cluster inside the store",
-    more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused.",
+    help: "name of this cluster inside the store, or which of the file's clusters is meant",
+    more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused. Where the file has `clusters:`, it is the name of one of them.",
   }),
   slot: option(slotName, {
     name: "slot",
@@ -106,12 +108,14 @@ export const OPTIONS = {
   }),
   logLevel: option(oneOf(["debug", "info", "warn", "error", "silent"]), {
     name: "log-level",
+    scope: "process",
     commands: ALL,
     default: "info",
     help: "least important messages to log",
   }),
   logFormat: option(oneOf(["auto", "json", "pretty"]), {
     name: "log-format",
+    scope: "process",
     commands: ALL,
     default: "auto",
     help: "log lines on stderr; auto is pretty on a terminal and JSON elsewhere",
@@ -125,6 +129,7 @@ export const OPTIONS = {
   }),
   listen: option(address, {
     name: "listen",
+    scope: "process",
     commands: ["receive", "status"],
     default: LOOPBACK,
     help: "address of /metrics, /healthz, /readyz, /status.json and the status page",
@@ -153,6 +158,7 @@ export const OPTIONS = {
   }),
   spoolDir: option(text("dir", "path"), {
     name: "spool-dir",
+    scope: "own",
     commands: RECEIVE,
     help: "directory of the spool, for --durability spool",
     more: "It must exist, on a disk that survives a restart of this machine, and belong to this receiver alone.",
@@ -254,6 +260,7 @@ export const OPTIONS = {
     commands: RECEIVE,
     default: false,
     help: "exit when the connection is lost instead of reconnecting",
+    more: "Not where the file has `clusters:`.",
   }),
   ...BACKUP_OPTIONS,
   ...CATALOG_OPTIONS,

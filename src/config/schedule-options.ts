@@ -1,6 +1,6 @@
 /** The options of the daemon's routine: a part of the one table (options.ts). */
 import { type CommandName, option } from "./option-spec.ts";
-import { duration, text } from "./types.ts";
+import { duration, integer, text } from "./types.ts";
 
 const RECEIVE: readonly CommandName[] = ["receive"];
 const CRON =
@@ -13,44 +13,59 @@ const DAY = 1440 * MINUTE;
 export const SCHEDULE_OPTIONS = {
   backupSchedule: option(text("cron"), {
     name: "backup-schedule",
+    routine: true,
     commands: RECEIVE,
     help: "when the daemon takes base backups; never, without it",
     more: `${CRON} Where there is no backup yet, the first one is taken at once. A run that was missed is made up for, once; jobs never overlap, and of several daemons of a cluster only the one that streams runs them.`,
   }),
   expireSchedule: option(text("cron"), {
     name: "expire-schedule",
+    routine: true,
     commands: RECEIVE,
     help: "when the daemon deletes what the retention rules do not keep; never, without it",
     more: "The rules are `keep-full`, `recovery-window`, `keep-daily` and so on, in the same file or in the environment.",
   }),
   verifySchedule: option(text("cron"), {
     name: "verify-schedule",
+    routine: true,
     commands: RECEIVE,
     help: "when the daemon verifies the archive; never, without it",
   }),
   drillSchedule: option(text("cron"), {
     name: "drill-schedule",
+    routine: true,
     commands: RECEIVE,
     help: "when the daemon restores for real, to see whether it works; never, without it",
     more: "It needs PostgreSQL's programs and room for the whole cluster: `pg-bin`, `scratch-dir`.",
   }),
   scheduleTimeZone: option(text("zone"), {
     name: "schedule-time-zone",
+    routine: true,
     commands: RECEIVE,
     default: "UTC",
     help: "time zone of the schedules, such as Europe/Berlin",
   }),
   scheduleJitterMs: option(duration({ min: 0, max: DAY }), {
     name: "schedule-jitter",
+    routine: true,
     commands: RECEIVE,
     default: MINUTE,
     help: "each job begins at random up to so much later, so that many daemons do not begin together",
   }),
   jobTimeoutMs: option(duration({ min: MINUTE, max: 20 * DAY }), {
     name: "job-timeout",
+    routine: true,
     commands: RECEIVE,
     default: 2 * DAY,
     help: "a job of the routine that takes longer is stopped, and has failed",
     more: "It keeps one that hangs from holding up all others for ever. Make it longer where a base backup or a drill takes days.",
+  }),
+  jobsAtOnce: option(integer({ min: 1, max: 64 }), {
+    name: "jobs-at-once",
+    scope: "process",
+    commands: RECEIVE,
+    default: 2,
+    help: "most jobs of all clusters of the file that run at the same time",
+    more: "The jobs of one cluster never overlap; those of several are begun in the order in which they came due.",
   }),
 } as const;

@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 import type { Gap } from "../archive/documents.ts";
 import { objectKind } from "../archive/keys.ts";
+import type { CodecPool } from "../codec/pool.ts";
 import type { Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/registry.ts";
@@ -18,12 +19,12 @@ import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, withRetry } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
-import { formatLsn } from "../wal/lsn.ts";
 import { watchGaps } from "./gap-watch.ts";
 import type { Journal } from "./journal.ts";
-import { buildScheduler, foreseeDrill, schedulesOf } from "./routine.ts";
+import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./routine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
+import { receiverDocument } from "./receiver-document.ts";
 import type { StatusDocument } from "./status-document.ts";
 import { type Sample, SAMPLE_INTERVAL_MS, Trend } from "./trend.ts";
 
@@ -33,9 +34,13 @@ export interface ClusterOptions {
   readonly connection: ConnectionSettings;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
-  /** The program itself, for jobs; and what they need to know in their environment beside `env`. */
+  /** The program itself, for jobs. */
   readonly program: string;
-  readonly jobEnv: Readonly<Record<string, string>>;
+  readonly routine: RoutinePlan;
+  /** Waits for a turn among the jobs of other clusters; undefined when the signal came first. */
+  readonly turn: (signal: AbortSignal) => Promise<(() => void) | undefined>;
+  /** Threads that all receivers of the process share. */
+  readonly codecPool: CodecPool;
   /** This cluster's own. */
   readonly metrics: Metrics;
   readonly journal: Journal;
@@ -52,6 +57,8 @@ export interface Cluster {
   readonly trend: () => readonly Sample[];
   /** Resolves after an orderly stop; rejects with what ended the receiver. */
   readonly run: () => Promise<void>;
+  /** Another routine from now on; the receiver is not touched. Throws `usage`, and then nothing has changed. */
+  readonly retune: (routine: RoutinePlan) => void;
 }
 
 /** Nothing is connected to and nothing runs yet. Throws `usage`. */
@@ -62,9 +69,10 @@ export function openCluster(options: ClusterOptions): Cluster {
   const store = buildStore(options);
   const state = new NotedState({ cluster, synchronous, durability, nowMs: () => Date.now() }, journal);
   const ended = new AbortController();
+  let { routine } = options;
   const scheduler = buildScheduler(
     {
-      ...{ settings, store, program: options.program, env: { ...options.env, ...options.jobEnv } },
+      ...{ cluster, store, program: options.program, plan: () => routine, turn: options.turn },
       ...{
         mayRun: () => state.phase === "streaming",
         log: log.child("routine"),
@@ -78,6 +86,12 @@ export function openCluster(options: ClusterOptions): Cluster {
     status: () => documentOf(options, parts),
     trend: () => parts.trend.samples(),
     run: async () => runCluster(options, parts),
+    retune: (changed) => {
+      const changedSchedules = schedulesOf(changed.settings);
+      routine = changed;
+      scheduler.reschedule(changedSchedules);
+      void foreseeDrill(changed, log.child("routine"));
+    },
   };
 }
 
@@ -113,7 +127,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       signal: ended.signal,
     }),
     scheduler.run(),
-    foreseeDrill(settings, options.env, log.child("routine")),
+    foreseeDrill(options.routine, log.child("routine")),
   ];
   if (!settings.noSlot) {
     const onStatus = (found: ReceiverState["slot"]): void => void (state.slot = found);
@@ -127,7 +141,11 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     };
     beside.push(monitorSlot(monitor, ended.signal));
   }
-  const receiver = receiverOptions(options, parts);
+  // None of these rejects; should one do it all the same, this cluster ends by it and not the process.
+  const broken = new AbortController();
+  const watched = beside.map((running) => running.catch((error: unknown) => broken.abort(error)));
+  const kill = AbortSignal.any([options.kill, broken.signal]);
+  const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill };
   try {
     await (settings.spoolDir === undefined
       ? runReceiver(receiver)
@@ -136,10 +154,12 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
           spoolBytesMax: settings.spoolMaxBytes,
           uploadIntervalMs: settings.shipIntervalMs,
         }));
+  } catch (error) {
+    throw broken.signal.aborted ? broken.signal.reason : error;
   } finally {
     ended.abort();
     clearInterval(sampler);
-    await Promise.all(beside);
+    await Promise.all(watched);
     await store.close();
   }
 }
@@ -157,6 +177,7 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     receiverTimeoutMs: settings.receiverTimeoutMs,
     compressLevel: settings.compressLevel,
     codecThreads: settings.compressThreads,
+    codecPool: options.codecPool,
     chunksInFlightMax: settings.chunksInFlight,
     bufferSegments: settings.bufferSegments,
     reconnectDelayMaxMs: settings.reconnectMaxDelayMs,
@@ -225,19 +246,8 @@ function buildStore(options: ClusterOptions): Store {
 
 function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
   const { state, gaps, store, scheduler } = parts;
-  const nowMs = state.nowMs();
-  const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
-  return {
-    ...state.snapshot(),
-    source: "receiver",
+  return receiverDocument({
+    ...{ settings, version, journal, state, gaps, jobs: scheduler.views },
     store: store.description,
-    spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
-    archive: null,
-    gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
-    errors: journal.errors(),
-    jobs: scheduler.views,
-    progressAgeSeconds: Math.max(0, nowMs - aliveMs) / 1000,
-    version,
-    at: new Date(nowMs).toISOString(),
-  };
+  });
 }

@@ -1,25 +1,31 @@
 /**
- * `seawall receive` from the inside: the process around its cluster, with the HTTP server and the exposition of the metrics.
+ * `seawall receive` from the inside: the process around its clusters, with the HTTP server, the exposition of the metrics, the
+ * threads and turns that they share, and the reload of the configuration.
  */
-import type { Settings } from "../config/options.ts";
-import type { Log } from "../log.ts";
+import { CodecPool } from "../codec/pool.ts";
+import type { RootLog } from "../log.ts";
+import { mergeExpositions } from "../metrics/merge.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
-import type { ConnectionSettings } from "../replication/settings.ts";
-import { type Cluster, openCluster } from "./cluster.ts";
-import { copyStatus } from "./gauges.ts";
-import { type HttpServer, startHttp } from "./http.ts";
-import { Journal } from "./journal.ts";
+import { openCluster } from "./cluster.ts";
+import { Doors } from "./doors.ts";
+import type { OpenCluster } from "./member.ts";
+import type { ClusterPlan, Configuration } from "./plan.ts";
+import { Reloads } from "./reload.ts";
+import type { Site } from "./site.ts";
+import { Supervisor } from "./supervisor.ts";
+import { Turns } from "./turns.ts";
 
 export interface DaemonOptions {
-  readonly settings: Settings;
-  readonly storeUrl: string;
-  readonly connection: ConnectionSettings;
+  readonly configuration: Configuration;
+  /** Reads it anew, with the same flags and environment. Throws `usage`. */
+  readonly reload: () => Promise<Configuration>;
+  /** Calls back whenever a reload is asked for (SIGHUP). */
+  readonly onReload: (handler: () => void) => void;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
-  /** The program itself, for jobs; and what they need to know in their environment beside `env`. */
+  /** The program itself, for jobs. */
   readonly program: string;
-  readonly jobEnv: Readonly<Record<string, string>>;
-  readonly log: Log;
+  readonly log: RootLog;
   /** Aborted: store what has arrived, report it, end. */
   readonly stop: AbortSignal;
   /** Aborted: end at once. */
@@ -29,39 +35,80 @@ export interface DaemonOptions {
 /** No sign of life for so long is not normal: every request and every silence is cut off earlier. */
 const PROGRESS_MAX_SECONDS = 300;
 
-/** Resolves after an orderly stop; rejects with what ended the receiver. */
+/** Resolves after an orderly stop; rejects with what ended the only cluster, or what could not be stored at the stop. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
-  const { settings, version } = options;
-  const metrics: Metrics = createMetrics({
-    cluster: settings.cluster,
-    version,
-    processMetrics: true,
-    beforeScrape: () => copyStatus(cluster.status(), metrics),
+  const { configuration, version, log, stop } = options;
+  const { several } = configuration;
+  const turns = new Turns(configuration.jobsAtOnce);
+  const codecPool = new CodecPool({ threads: threadsOf(configuration), level: 1 });
+  const supervisor = new Supervisor({
+    ...{ open: opener(options, turns, codecPool), isOneOfSeveral: several, version, log, stop },
   });
-  const journal = new Journal({
-    nowMs: () => Date.now(),
-    onError: (code) => metrics.add("errors", 1, { code }),
+  const alone = several ? undefined : configuration.clusters[0]?.name;
+  const metrics = createMetrics({ cluster: alone, version, only: "process", processMetrics: true });
+  const doors = new Doors(log);
+  const reloads = new Reloads({
+    ...{ configuration, load: options.reload, supervisor, doors, log, stop },
+    onLoaded: (loaded) => {
+      turns.resize(loaded.jobsAtOnce);
+      codecPool.widen(threadsOf(loaded));
+    },
   });
-  const cluster = openCluster({ ...options, metrics, journal });
-  const http = await serve(options, cluster, metrics);
+  await doors.open(configuration.listen, siteOf({ supervisor, several, metrics, reloads, version }));
+  options.onReload(() => reloads.request());
   try {
-    await cluster.run();
+    await supervisor.run(configuration.clusters);
   } finally {
-    await http?.close();
+    await reloads.settled();
+    await doors.close();
+    await codecPool.close();
   }
 }
 
-async function serve(options: DaemonOptions, cluster: Cluster, metrics: Metrics): Promise<HttpServer | undefined> {
-  const { settings, log } = options;
-  if (settings.listen.kind === "off") return undefined;
-  const http = await startHttp({
-    listen: settings.listen,
-    status: cluster.status,
-    trend: cluster.trend,
-    metrics: () => metrics.render(),
-    progressMaxSeconds: Math.max(PROGRESS_MAX_SECONDS, (3 * settings.receiverTimeoutMs) / 1000),
-    log: log.child("http"),
-  });
-  log.info("listening", { address: http.address });
-  return http;
+/** What each life of a cluster is made of. */
+function opener(options: DaemonOptions, turns: Turns, codecPool: CodecPool): OpenCluster {
+  const { env, version, program, kill } = options;
+  return async (plan: ClusterPlan, equipment) =>
+    openCluster({
+      ...{ settings: plan.settings, storeUrl: plan.storeUrl, connection: await plan.connect(), routine: plan },
+      ...{ env, version, program, kill, turn: async (signal) => turns.take(signal), codecPool },
+      ...equipment,
+    });
+}
+
+/** They are started by need, and the work of all receivers is the same: as many as the one that wants most. */
+function threadsOf({ clusters }: Configuration): number {
+  return Math.max(...clusters.map(({ settings }) => settings.compressThreads));
+}
+
+interface SiteParts {
+  readonly supervisor: Supervisor;
+  readonly several: boolean;
+  /** Of the process. */
+  readonly metrics: Metrics;
+  readonly reloads: Reloads;
+  readonly version: string;
+}
+
+function siteOf({ supervisor, several, metrics, reloads, version }: SiteParts): Site {
+  return {
+    several,
+    version,
+    configuration: () => reloads.view(),
+    clusters: () =>
+      supervisor.members.map((member) => ({
+        name: member.plan.name,
+        status: () => ({ ...member.status(), configuration: reloads.view() }),
+        trend: () => member.trend(),
+        progressMaxSeconds: Math.max(PROGRESS_MAX_SECONDS, (3 * member.plan.settings.receiverTimeoutMs) / 1000),
+      })),
+    metrics: async () => {
+      const { error, loadedAt } = reloads.view();
+      metrics.set("configOk", error === null ? 1 : 0);
+      metrics.set("configLoaded", Date.parse(loadedAt) / 1000);
+      const { contentType, text } = await metrics.render();
+      const own = await Promise.all(supervisor.members.map(async (member) => member.metrics()));
+      return { contentType, text: mergeExpositions([...own, text]) };
+    },
+  };
 }

@@ -49,7 +49,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
 }
 
 function copyJob(view: JobView, nowMs: number, metrics: Metrics): void {
-  const { job, last, lastSuccessAt, nextAt, runningSince, runs, failures } = view;
+  const { job, last, lastSuccessAt, nextAt, runningSince, waitingSince, runs, failures } = view;
   const seconds = (text: string | null): number | undefined => (text === null ? undefined : Date.parse(text) / 1000);
   const labels = { job };
   const [began, ended] = [seconds(last?.startedAt ?? null), seconds(last?.finishedAt ?? null)];
@@ -60,6 +60,7 @@ function copyJob(view: JobView, nowMs: number, metrics: Metrics): void {
   metrics.set("jobRunning", runningSince === null ? 0 : 1, labels);
   const runningMs = runningSince === null ? 0 : nowMs - Date.parse(runningSince);
   metrics.set("jobRunningFor", Math.max(0, runningMs) / 1000, labels);
+  metrics.set("jobWaiting", waitingSince === null ? 0 : 1, labels);
   // From 0 on, so that the first failure is an increase.
   metrics.add("jobRuns", 0, labels);
   metrics.add("jobFailures", 0, labels);

@@ -8,19 +8,15 @@ import { type AddressInfo, connect } from "node:net";
 import { type ListenAddress, formatAddress } from "../config/types.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { decideHealth, decideReadiness } from "./health.ts";
+import { decideReadiness, type Verdict } from "./health.ts";
+import { renderOverview } from "./overview-page.ts";
 import { CONTENT_SECURITY_POLICY } from "./page-assets.ts";
 import { renderPage } from "./page.ts";
-import type { StatusDocument } from "./status-document.ts";
-import type { Sample } from "./trend.ts";
+import { healthOf, healthOfAll, overviewOf, readinessOfAll, type ShownCluster, type Site } from "./site.ts";
 
 export interface HttpOptions {
   readonly listen: Exclude<ListenAddress, { readonly kind: "off" }>;
-  readonly status: () => StatusDocument;
-  readonly trend: () => readonly Sample[];
-  readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
-  /** How old the receive loop's last turn may be before /healthz says 503. */
-  readonly progressMaxSeconds: number;
+  readonly site: Site;
   readonly log: Log;
 }
 
@@ -100,32 +96,48 @@ async function answerTo(request: IncomingMessage, options: HttpOptions): Promise
   if (request.method !== "GET" && request.method !== "HEAD") {
     return { ...text(405, "this server only reads: GET or HEAD"), headers: { allow: "GET, HEAD" } };
   }
-  const [path = "/"] = (request.url ?? "/").split("?", 1);
+  const url = request.url ?? "/";
+  const [path = "/"] = url.split("?", 1);
+  const name = new URLSearchParams(url.slice(path.length)).get("cluster");
+  const { site } = options;
+  const clusters = site.clusters();
+  const named = clusters.find((cluster) => cluster.name === name);
+  if (name !== null && named === undefined) {
+    return text(404, `there is no cluster of that name here, but ${clusters.map((one) => one.name).join(", ")}`);
+  }
+  // Undefined: all of them.
+  const shown = named ?? (site.several ? undefined : clusters[0]);
   switch (path) {
     case "/":
-      return {
-        status: 200,
-        type: "text/html; charset=utf-8",
-        body: renderPage(options.status(), options.trend()),
-        headers: { "content-security-policy": CONTENT_SECURITY_POLICY },
-      };
+      return page(shown === undefined ? renderOverview(overviewOf(site, new Date())) : pageOf(shown, site));
     case "/metrics": {
-      const { contentType, text: body } = await options.metrics();
+      const { contentType, text: body } = await site.metrics();
       return { status: 200, type: contentType, body };
     }
-    case "/healthz": {
-      const { ok, reason } = decideHealth(options.status(), options.progressMaxSeconds);
-      return text(ok ? 200 : 503, reason);
+    case "/healthz":
+      return verdict(shown === undefined ? healthOfAll(clusters) : healthOf(shown));
+    case "/readyz":
+      return verdict(shown === undefined ? readinessOfAll(clusters) : decideReadiness(shown.status()));
+    case "/status.json": {
+      const document = shown === undefined ? overviewOf(site, new Date()) : shown.status();
+      return { status: 200, type: "application/json", body: `${JSON.stringify(document)}\n` };
     }
-    case "/readyz": {
-      const { ok, reason } = decideReadiness(options.status());
-      return text(ok ? 200 : 503, reason);
-    }
-    case "/status.json":
-      return { status: 200, type: "application/json", body: `${JSON.stringify(options.status())}\n` };
     default:
       return text(404, "there is /, /metrics, /healthz, /readyz and /status.json");
   }
+}
+
+function pageOf({ status, trend }: ShownCluster, { several }: Site): string {
+  return renderPage(status(), trend(), { isOneOfSeveral: several });
+}
+
+function page(body: string): Answer {
+  const headers = { "content-security-policy": CONTENT_SECURITY_POLICY };
+  return { status: 200, type: "text/html; charset=utf-8", body, headers };
+}
+
+function verdict({ ok, reason }: Verdict): Answer {
+  return text(ok ? 200 : 503, reason);
 }
 
 function text(status: number, line: string): Answer {

@@ -20,6 +20,8 @@ export interface OutsideViewOptions {
   /** Undefined: not to be looked at. */
   readonly connection: ConnectionSettings | undefined;
   readonly store: Store | undefined;
+  /** Why something could not even be tried. */
+  readonly troubles?: readonly unknown[];
   readonly version: string;
   readonly nowMs: () => number;
   readonly signal: AbortSignal;
@@ -51,8 +53,9 @@ interface ArchiveView {
 
 export async function lookFromOutside(options: OutsideViewOptions): Promise<OutsideView> {
   const { cluster, connection, store, version, nowMs, signal } = options;
-  const failures: unknown[] = [];
+  const failures: unknown[] = [...(options.troubles ?? [])];
   const journal = new Journal({ nowMs, onError: () => undefined });
+  for (const trouble of failures) journal.note(trouble);
   const attempt = async <T>(look: Promise<T>): Promise<T | undefined> => {
     try {
       return await look;
@@ -103,6 +106,8 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     lastError: null,
     errors: journal.errors(),
     jobs: [],
+    restart: null,
+    configuration: null,
     progressAgeSeconds: null,
     version,
     at: new Date(nowMs()).toISOString(),

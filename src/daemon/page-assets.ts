@@ -28,6 +28,7 @@ h2 { font-size: 13px; font-weight: 600; color: var(--dim); margin: 28px 0 8px; }
 svg { display: block; width: 100%; height: 64px; }
 polyline { fill: none; stroke: var(--accent); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .charts { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; margin-top: 12px; }
+.rows td { white-space: nowrap; } .rows td:last-child { white-space: normal; min-width: 220px; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: 8px 14px; border-top: 1px solid var(--line); }
@@ -44,7 +45,7 @@ export const PAGE_SCRIPT = `
 const lost = document.getElementById("lost");
 async function refresh() {
   try {
-    const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    const answer = await fetch(location.pathname + location.search, { cache: "no-store", signal: AbortSignal.timeout(4000) });
     if (!answer.ok) throw new Error(answer.statusText);
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
     lost.hidden = true;

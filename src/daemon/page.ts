@@ -5,7 +5,7 @@
 import { bytesBetween, parseLsn } from "../wal/lsn.ts";
 import { humanBytes, humanSeconds, versionText } from "./human.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page-assets.ts";
-import type { StatusDocument, StatusState } from "./status-document.ts";
+import type { ConfigurationView, StatusDocument, StatusState } from "./status-document.ts";
 import { rates, type Sample } from "./trend.ts";
 
 type Tone = "good" | "warn" | "bad";
@@ -21,8 +21,25 @@ const STATE_TONE: Readonly<Record<StatusState, Tone>> = {
   unreachable: "bad",
 };
 
-export function renderPage(status: StatusDocument, trend: readonly Sample[]): string {
-  const title = `${status.state}: ${status.cluster} (Seawall)`;
+export interface PageOptions {
+  /** There is an overview above it. */
+  readonly isOneOfSeveral?: boolean;
+}
+
+export function renderPage(status: StatusDocument, trend: readonly Sample[], options: PageOptions = {}): string {
+  const main = [
+    ...[heading(status, options), configurationBanner(status.configuration), restartBanner(status), gapBanner(status)],
+    ...[flow(status), tiles(status, trend), charts(trend), errorTable(status)],
+  ];
+  return htmlPage({
+    title: `${status.state}: ${status.cluster} (Seawall)`,
+    main: main.filter((part) => part !== "").join("\n"),
+    footer: footer(status, options),
+  });
+}
+
+/** A whole document: what changes from one moment to the next is in `main` and `footer`. */
+export function htmlPage({ title, main, footer: foot }: Readonly<Record<"title" | "main" | "footer", string>>): string {
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -35,16 +52,16 @@ export function renderPage(status: StatusDocument, trend: readonly Sample[]): st
 <body>
 <p id="lost" class="banner lost bad" role="alert" hidden>The receiver does not answer: what is shown below is old.</p>
 <main>
-${[heading(status), gapBanner(status), flow(status), tiles(status, trend), charts(trend), errorTable(status)].join("\n")}
+${main}
 </main>
-<footer>${footer(status)}</footer>
+<footer>${foot}</footer>
 <script>${PAGE_SCRIPT}</script>
 </body>
 </html>
 `;
 }
 
-function heading(status: StatusDocument): string {
+function heading(status: StatusDocument, { isOneOfSeveral }: PageOptions): string {
   const facts = [
     status.server ?? "server not known yet",
     status.serverVersion === null ? undefined : `PostgreSQL ${versionText(status.serverVersion)}`,
@@ -52,11 +69,29 @@ function heading(status: StatusDocument): string {
     status.timeline === null ? undefined : `timeline ${status.timeline}`,
   ];
   const server = facts.filter((fact) => fact !== undefined).join(" · ");
+  const back = isOneOfSeveral === true ? `<a class="sub" href=".">All clusters</a>\n` : "";
   return `<header>
-<h1>${escape(status.cluster)}</h1>
-<span class="pill ${STATE_TONE[status.state]}">${status.state}</span>
+${back}<h1>${escape(status.cluster)}</h1>
+${statePill(status)}
 <span class="sub">${escape(server)} → ${escape(status.store ?? "no store")}</span>
 </header>`;
+}
+
+export function statePill({ state }: StatusDocument): string {
+  return `<span class="pill ${STATE_TONE[state]}">${state}</span>`;
+}
+
+export function configurationBanner(configuration: ConfigurationView | null): string {
+  if (configuration === null || configuration.error === null) return "";
+  const { at, message, hint } = configuration.error;
+  return `<p class="banner"><strong class="bad">The configuration could not be reloaded:</strong> ${escape(message)}<br><small class="dim">${escape(hint)} Tried ${escape(at)}; what was loaded ${escape(configuration.loadedAt)} goes on.</small></p>`;
+}
+
+function restartBanner({ restart, lastError }: StatusDocument): string {
+  if (restart === null) return "";
+  const why =
+    lastError === null ? "" : `: ${escape(lastError.message)}<br><small class="dim">${escape(lastError.hint)}</small>`;
+  return `<p class="banner"><strong class="bad">This cluster has failed</strong> and is started again at ${escape(restart.at)}${why}</p>`;
 }
 
 function gapBanner(status: StatusDocument): string {
@@ -161,13 +196,19 @@ function errorTable(status: StatusDocument): string {
   return `<h2>Latest errors</h2><div class="scroll"><table>${rows.join("")}</table></div>`;
 }
 
-function footer(status: StatusDocument): string {
+function footer(status: StatusDocument, { isOneOfSeveral }: PageOptions): string {
   const up = humanSeconds((Date.parse(status.at) - Date.parse(status.startedAt ?? status.at)) / 1000);
-  return escape(`Seawall ${status.version}, up ${up}, as of ${status.at}. Also here: `) + links();
+  return (
+    escape(`Seawall ${status.version}, up ${up}, as of ${status.at}. Also here: `) +
+    links(isOneOfSeveral === true ? status.cluster : undefined)
+  );
 }
 
-function links(): string {
-  return ["status.json", "metrics", "healthz", "readyz"].map((path) => `<a href="${path}">/${path}</a>`).join(" ");
+export function links(cluster?: string): string {
+  const query = cluster === undefined ? "" : `?cluster=${encodeURIComponent(cluster)}`;
+  return ["status.json", "metrics", "healthz", "readyz"]
+    .map((path) => `<a href="${path}${path === "metrics" ? "" : query}">/${path}</a>`)
+    .join(" ");
 }
 
 const ENTITIES: Readonly<Record<string, string>> = {
@@ -178,6 +219,6 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-function escape(text: string): string {
+export function escape(text: string): string {
   return text.replaceAll(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
 }

@@ -7,20 +7,28 @@ import { startOf } from "../archive/backups.ts";
 import { lastDrill } from "../archive/drills.ts";
 import { backupIdOf, backupsPrefix, isBackupId } from "../archive/keys.ts";
 import { type JobRun, lastRun, putRun } from "../archive/runs.ts";
-import type { Settings } from "../config/options.ts";
+import type { SettingKey, Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import { runJob } from "./job-process.ts";
 import { type JobName, parseSchedule, type Schedule } from "./schedule.ts";
-import { type LastRun, Scheduler } from "./scheduler.ts";
+import { type LastRun, Scheduler, type SchedulerOptions } from "./scheduler.ts";
+
+/** What can change while the receiver goes on. */
+export interface RoutinePlan {
+  readonly settings: Settings;
+  /** The whole environment of the jobs: all their options are in it. */
+  readonly jobEnv: Readonly<Record<string, string | undefined>>;
+}
 
 export interface RoutineOptions {
-  readonly settings: Settings;
+  readonly cluster: string;
   readonly store: Store;
   /** `dist/cli/main.js`. */
   readonly program: string;
-  /** Of the jobs. */
-  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Asked before each run: a reload may have changed it. */
+  readonly plan: () => RoutinePlan;
+  readonly turn: NonNullable<SchedulerOptions["turn"]>;
   readonly mayRun: () => boolean;
   readonly log: Log;
   readonly signal: AbortSignal;
@@ -28,21 +36,26 @@ export interface RoutineOptions {
 
 const LOOK_TIMEOUT_MS = 60_000;
 
-/** Throws `usage`. */
-export function schedulesOf(settings: Settings): ReadonlyMap<JobName, Schedule> {
+/** `origin`: where a setting came from. Throws `usage`. */
+export function schedulesOf(
+  settings: Settings,
+  origin: (key: SettingKey) => string | undefined = () => undefined,
+): ReadonlyMap<JobName, Schedule> {
   const { backupSchedule, expireSchedule, verifySchedule, drillSchedule, scheduleTimeZone } = settings;
   const texts = { backup: backupSchedule, expire: expireSchedule, verify: verifySchedule, drill: drillSchedule };
   const schedules = new Map<JobName, Schedule>();
   for (const [job, text] of Object.entries(texts) as [JobName, string | undefined][]) {
-    if (text !== undefined) schedules.set(job, parseSchedule(`${job}-schedule`, text, scheduleTimeZone));
+    if (text === undefined) continue;
+    const places = { schedule: origin(`${job}Schedule`), zone: origin("scheduleTimeZone") };
+    schedules.set(job, parseSchedule(`${job}-schedule`, text, scheduleTimeZone, places));
   }
   return schedules;
 }
 
 /** A drill without its programs fails: better said now than at night. WAL is archived all the same. */
-export async function foreseeDrill(settings: Settings, env: RoutineOptions["env"], log: Log): Promise<void> {
-  // The jobs read the environment themselves.
-  const folder = env["SEAWALL_PG_BIN"] ?? settings.pgBin;
+export async function foreseeDrill({ settings, jobEnv }: RoutinePlan, log: Log): Promise<void> {
+  // In the environment of the jobs, whether the daemon itself takes the option or not.
+  const folder = jobEnv["SEAWALL_PG_BIN"];
   if (settings.drillSchedule === undefined || folder === undefined || folder === "") return;
   try {
     await access(join(folder, "postgres"), constants.X_OK);
@@ -52,20 +65,30 @@ export async function foreseeDrill(settings: Settings, env: RoutineOptions["env"
 }
 
 export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<JobName, Schedule>): Scheduler {
-  const { settings, store, program, env, mayRun, log, signal } = options;
+  const { cluster, store, program, plan, turn, mayRun, log, signal } = options;
   return new Scheduler({
     schedules,
-    past: async (job, outer) => pastOf(store, settings.cluster, job, outer),
-    execute: async (job, outer) =>
-      runJob({ job, program, env, log: log.child(job), timeoutMs: settings.jobTimeoutMs, signal: outer }),
+    past: async (job, outer) => pastOf(store, cluster, job, outer),
+    execute: async (job, outer) => {
+      const { jobEnv, settings } = plan();
+      return runJob({
+        job,
+        program,
+        env: jobEnv,
+        log: log.child(job),
+        timeoutMs: settings.jobTimeoutMs,
+        signal: outer,
+      });
+    },
     record: async (job, { startedAt, finishedAt, ok, message, exit }) => {
-      const archive = await openArchive(store, settings.cluster, { signal });
+      const archive = await openArchive(store, cluster, { signal });
       const id = backupIdOf(new Date(startedAt), randomBytes(4).readUInt32LE());
       await putRun(archive, { id, job, startedAt, finishedAt, ok, exit, message }, { signal });
     },
     mayRun,
+    turn,
     now: () => new Date(),
-    jitterMs: () => Math.floor(Math.random() * settings.scheduleJitterMs),
+    jitterMs: () => Math.floor(Math.random() * plan().settings.scheduleJitterMs),
     log,
     signal,
   });

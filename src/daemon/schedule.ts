@@ -17,8 +17,14 @@ export interface Schedule {
   next(moment: Date): Date | undefined;
 }
 
-/** Throws `usage` naming the option. */
-export function parseSchedule(option: string, text: string, timeZone: string): Schedule {
+/** Throws `usage` naming the option, or where its value was written. */
+export function parseSchedule(
+  option: string,
+  text: string,
+  timeZone: string,
+  places: { readonly schedule?: string | undefined; readonly zone?: string | undefined } = {},
+): Schedule {
+  const { schedule: at = `--${option}`, zone = "--schedule-time-zone" } = places;
   let cron: Cron;
   try {
     cron = new Cron(text, { timezone: timeZone, paused: true });
@@ -28,7 +34,7 @@ export function parseSchedule(option: string, text: string, timeZone: string): S
     const isZone = isUnknownZone(timeZone);
     throw new SeawallError(
       "usage",
-      isZone ? `--schedule-time-zone: "${timeZone}" is not a time zone` : `--${option}: "${text}" is not a schedule`,
+      isZone ? `${zone}: "${timeZone}" is not a time zone` : `${at}: "${text}" is not a schedule`,
       {
         hint: isZone
           ? "Write a name such as Europe/Berlin or UTC."
@@ -39,7 +45,7 @@ export function parseSchedule(option: string, text: string, timeZone: string): S
   }
   const next = (moment: Date): Date | undefined => cron.nextRun(moment) ?? undefined;
   if (next(new Date(0)) === undefined) {
-    throw new SeawallError("usage", `--${option}: "${text}" never comes`, { hint: "Choose a day that exists." });
+    throw new SeawallError("usage", `${at}: "${text}" never comes`, { hint: "Choose a day that exists." });
   }
   return { text, timeZone, next };
 }

@@ -22,6 +22,8 @@ export interface JobView {
   readonly timeZone: string;
   /** Since when it has been running; null while it does not. */
   readonly runningSince: string | null;
+  /** Since when it has been due and waiting for the jobs of other clusters to end; null otherwise. */
+  readonly waitingSince: string | null;
   /** Null while it runs, and when it never comes any more. */
   readonly nextAt: string | null;
   /** Null when it never ran, or nobody knows yet. */
@@ -42,6 +44,8 @@ export interface SchedulerOptions {
   readonly record: (job: JobName, run: LastRun & { readonly exit: number | null }) => Promise<void>;
   /** Whether this daemon is the one that receives: another one that waits for the slot leaves the jobs to it. */
   readonly mayRun: () => boolean;
+  /** Waits for a turn among the jobs of other clusters; undefined when the signal came first. */
+  readonly turn?: (signal: AbortSignal) => Promise<(() => void) | undefined>;
   readonly now: () => Date;
   /** A moment's delay before each run, so that many daemons do not begin together. */
   readonly jitterMs: () => number;
@@ -64,8 +68,9 @@ const ANSWER_MAX = 2;
 
 interface Planned {
   readonly job: JobName;
-  readonly schedule: Schedule;
+  schedule: Schedule;
   dueAt: Date | undefined;
+  waitingSince: Date | undefined;
   runningSince: Date | undefined;
   last: LastRun | null;
   lastSuccessAt: string | null;
@@ -76,33 +81,61 @@ interface Planned {
 
 export class Scheduler {
   readonly #options: SchedulerOptions;
-  readonly #jobs: readonly Planned[];
+  #jobs: readonly Planned[];
+  /** Those of which it is not known yet when they are due. */
+  readonly #unplanned: Set<Planned>;
+  #wake = new AbortController();
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#jobs = JOB_NAMES.flatMap((job) => {
       const schedule = options.schedules.get(job);
-      if (schedule === undefined) return [];
-      const counts = { runs: 0, failures: 0, failuresInARow: 0 };
-      return [{ job, schedule, dueAt: undefined, runningSince: undefined, last: null, lastSuccessAt: null, ...counts }];
+      return schedule === undefined ? [] : [newJob(job, schedule)];
     });
+    this.#unplanned = new Set(this.#jobs);
   }
 
   get views(): readonly JobView[] {
-    return this.#jobs.map(({ job, schedule, dueAt: due, runningSince, last, lastSuccessAt, runs, failures }) => ({
-      ...{ job, schedule: schedule.text, timeZone: schedule.timeZone, last, lastSuccessAt, runs, failures },
-      runningSince: runningSince?.toISOString() ?? null,
-      nextAt: runningSince === undefined ? (due?.toISOString() ?? null) : null,
-    }));
+    return this.#jobs.map((planned) => {
+      const { job, schedule, dueAt: due, waitingSince, runningSince, last, lastSuccessAt, runs, failures } = planned;
+      return {
+        ...{ job, schedule: schedule.text, timeZone: schedule.timeZone, last, lastSuccessAt, runs, failures },
+        waitingSince: waitingSince?.toISOString() ?? null,
+        runningSince: runningSince?.toISOString() ?? null,
+        nextAt: runningSince === undefined ? (due?.toISOString() ?? null) : null,
+      };
+    });
+  }
+
+  /** Other schedules from now on. A job whose schedule is the same is not touched, one that runs goes on to its end. */
+  reschedule(schedules: ReadonlyMap<JobName, Schedule>): void {
+    this.#jobs = JOB_NAMES.flatMap((job) => {
+      const schedule = schedules.get(job);
+      const before = this.#jobs.find((planned) => planned.job === job);
+      if (schedule === undefined) {
+        if (before !== undefined) this.#unplanned.delete(before);
+        return [];
+      }
+      const planned = before ?? newJob(job, schedule);
+      const isSame = planned.schedule.text === schedule.text && planned.schedule.timeZone === schedule.timeZone;
+      planned.schedule = schedule;
+      if (before === undefined || !isSame) {
+        planned.dueAt = undefined;
+        this.#unplanned.add(planned);
+      }
+      return [planned];
+    });
+    this.#wake.abort();
   }
 
   /** Until the signal; a job that runs then is told to stop and waited for. Resolves always. */
   async run(): Promise<void> {
     const { signal, log, now, mayRun } = this.#options;
-    if (this.#jobs.length === 0) return;
-    const waiting = new Set(this.#jobs);
     while (!signal.aborted) {
-      for (const planned of waiting) if (await this.#plan(planned)) waiting.delete(planned);
+      if (this.#wake.signal.aborted) this.#wake = new AbortController();
+      for (const planned of [...this.#unplanned]) {
+        if (await this.#plan(planned)) this.#unplanned.delete(planned);
+      }
       const at = now();
       const due = this.#jobs.filter((planned) => planned.dueAt !== undefined && planned.dueAt <= at);
       for (const planned of due) {
@@ -110,7 +143,7 @@ export class Scheduler {
         await this.#execute(planned);
       }
       const next = Math.min(...this.#jobs.map((planned) => planned.dueAt?.getTime() ?? Infinity)) - now().getTime();
-      const patience = waiting.size > 0 ? RETRY_MS : LOOK_MS;
+      const patience = this.#unplanned.size > 0 ? RETRY_MS : LOOK_MS;
       await this.#sleep(mayRun() ? Math.max(10, Math.min(patience, next)) : RETRY_MS);
     }
     log.debug("no more jobs");
@@ -118,17 +151,22 @@ export class Scheduler {
 
   async #sleep(ms: number): Promise<void> {
     const { signal, sleep } = this.#options;
-    await (sleep?.(ms) ?? setTimeout(ms, undefined, { signal }).catch(() => undefined));
+    if (sleep !== undefined) return sleep(ms);
+    const either = AbortSignal.any([signal, this.#wake.signal]);
+    await setTimeout(ms, undefined, { signal: either }).catch(() => undefined);
   }
 
   /** Whether it is known now when the job is due. */
   async #plan(planned: Planned): Promise<boolean> {
     const { past, now, signal, log, jitterMs } = this.#options;
+    const { schedule } = planned;
     try {
       const found = await past(planned.job, signal);
+      // Another one by now: planned anew.
+      if (planned.schedule !== schedule) return false;
       planned.last = found.last;
       if (found.last?.ok === true) planned.lastSuccessAt = found.last.finishedAt;
-      const due = dueAt(planned.schedule, found, now());
+      const due = dueAt(schedule, found, now());
       planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
       log.info("planned", { job: planned.job, dueAt: planned.dueAt?.toISOString() ?? "never" });
       return true;
@@ -138,9 +176,23 @@ export class Scheduler {
     }
   }
 
+  /** When its turn has come, if it is still wanted then. */
   async #execute(planned: Planned): Promise<void> {
+    const { signal, now, turn, mayRun } = this.#options;
+    planned.waitingSince = now();
+    const giveBack = turn === undefined ? () => undefined : await turn(signal);
+    planned.waitingSince = undefined;
+    if (giveBack === undefined) return;
+    try {
+      if (mayRun() && planned.dueAt !== undefined && this.#jobs.includes(planned)) await this.#perform(planned);
+    } finally {
+      giveBack();
+    }
+  }
+
+  async #perform(planned: Planned): Promise<void> {
     const { execute, now, signal, log, jitterMs } = this.#options;
-    const { job, schedule } = planned;
+    const { job } = planned;
     const startedAt = now();
     planned.runningSince = startedAt;
     log.info("running", { job });
@@ -158,8 +210,9 @@ export class Scheduler {
     const seconds = (finishedAt.getTime() - startedAt.getTime()) / 1000;
     log[ok ? "info" : "error"](ok ? "done" : "a job failed", { job, message, seconds });
     // From its end on: what came due while it ran is not made up for.
-    const due = earliest(schedule.next(finishedAt), againAt(finishedAt, planned.failuresInARow));
+    const due = earliest(planned.schedule.next(finishedAt), againAt(finishedAt, planned.failuresInARow));
     planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
+    this.#unplanned.delete(planned);
     await this.#record(job, { ...run, exit });
   }
 
@@ -174,6 +227,17 @@ export class Scheduler {
       }
     }
   }
+}
+
+function newJob(job: JobName, schedule: Schedule): Planned {
+  const unknown = {
+    dueAt: undefined,
+    waitingSince: undefined,
+    runningSince: undefined,
+    last: null,
+    lastSuccessAt: null,
+  };
+  return { job, schedule, ...unknown, runs: 0, failures: 0, failuresInARow: 0 };
 }
 
 function againAt(finishedAt: Date, failuresInARow: number): Date | undefined {

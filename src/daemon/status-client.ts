@@ -1,12 +1,14 @@
 /** Asks a running receiver for its status: one GET with a short deadline and a bounded answer. */
 import { request } from "node:http";
 import { formatAddress, type ListenAddress } from "../config/types.ts";
-import type { StatusDocument } from "./status-document.ts";
+import type { StatusDocument, StatusOverview } from "./status-document.ts";
 
 const ANSWER_BYTES_MAX = 4 << 20;
 
 export type StatusAnswer =
   | { readonly kind: "answered"; readonly status: StatusDocument }
+  /** A receiver of several clusters. */
+  | { readonly kind: "answered-for-several"; readonly overview: StatusOverview }
   /** Nobody there, or somebody who is no receiver. */
   | { readonly kind: "no-answer"; readonly reason: string };
 
@@ -17,6 +19,7 @@ export async function askReceiver(listen: ListenAddress, timeoutMs: number): Pro
     const answer = await get(listen, timeoutMs);
     if (answer.status !== 200) return { kind: "no-answer", reason: `${at} answered ${answer.status}` };
     const document: unknown = JSON.parse(answer.body);
+    if (isOverview(document)) return { kind: "answered-for-several", overview: document };
     if (!isStatus(document)) return { kind: "no-answer", reason: `what answers at ${at} is no receiver` };
     return { kind: "answered", status: document };
   } catch (error) {
@@ -57,6 +60,11 @@ function reachable(host: string): string {
 
 function isStatus(value: unknown): value is StatusDocument {
   return typeof value === "object" && value !== null && "cluster" in value && "storedLsn" in value && "state" in value;
+}
+
+function isOverview(value: unknown): value is StatusOverview {
+  if (typeof value !== "object" || value === null || !("clusters" in value)) return false;
+  return Array.isArray(value.clusters) && value.clusters.every(isStatus);
 }
 
 function reasonOf(error: unknown): string {

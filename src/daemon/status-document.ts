@@ -26,11 +26,31 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly errors: readonly ErrorDocument[];
   /** The daemon's routine: what is scheduled, and how it went; empty without schedules. */
   readonly jobs: readonly JobView[];
+  /** Of several clusters, one that has failed: when it is started again, and how often in a row it has failed. */
+  readonly restart: { readonly at: string; readonly failures: number } | null;
+  /** The daemon's configuration; null without a daemon. */
+  readonly configuration: ConfigurationView | null;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
   readonly version: string;
   /** When this was written. */
   readonly at: string;
+}
+
+/** What /status.json shows where the file has `clusters:`. */
+export interface StatusOverview {
+  readonly clusters: readonly StatusDocument[];
+  readonly configuration: ConfigurationView | null;
+  readonly version: string;
+  readonly at: string;
+}
+
+export interface ConfigurationView {
+  /** Null without one. */
+  readonly file: string | null;
+  readonly loadedAt: string;
+  /** Why it could not be loaded when it was last read (SIGHUP): what was loaded before goes on. Null when it could. */
+  readonly error: Omit<ErrorDocument, "times"> | null;
 }
 
 /** A range of WAL that is missing from the archive. */

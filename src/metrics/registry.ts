@@ -1,5 +1,6 @@
 /**
- * The metrics table as a prom-client registry, written to by key. One registry a process; only the daemon loads this.
+ * The metrics table as a prom-client registry, written to by key. One for each cluster and one for the process; only the
+ * daemon loads this.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { invariant } from "../errors.ts";
@@ -21,7 +22,7 @@ export interface Metrics {
     state: { readonly current: string | undefined; readonly all: readonly string[] },
   ): void;
   add(key: KeysOf<"counter">, by: number, labels?: Labels): void;
-  /** For counts that are kept elsewhere: brings the counter up to `total`. It never goes down. */
+  /** For counts that are kept elsewhere: brings the counter up to `total`. A total that began again from 0 is added to it. */
   raiseTo(key: KeysOf<"counter">, total: number, labels?: Labels): void;
   observe(key: KeysOf<"histogram">, value: number, labels?: Labels): void;
   /** The exposition in Prometheus' text format, and its content type. */
@@ -29,9 +30,11 @@ export interface Metrics {
 }
 
 export interface MetricsOptions {
-  /** On every sample, so that several receivers share a dashboard. */
-  readonly cluster: string;
+  /** On every sample, so that several receivers share a dashboard; the process of several clusters has none. */
+  readonly cluster?: string | undefined;
   readonly version: string;
+  /** Only the metrics of a cluster, or only those of the process; all of them without it. */
+  readonly only?: "cluster" | "process" | undefined;
   /** Called before each scrape: the moment to copy a status into gauges. */
   readonly beforeScrape?: (metrics: Metrics) => void;
   /** Process and Node.js metrics too. Starts an event-loop monitor, so off in tests. */
@@ -40,7 +43,7 @@ export interface MetricsOptions {
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
-  registry.setDefaultLabels({ cluster: options.cluster });
+  if (options.cluster !== undefined) registry.setDefaultLabels({ cluster: options.cluster });
   const gauges = new Map<MetricKey, Gauge>();
   const counters = new Map<MetricKey, Counter>();
   const histograms = new Map<MetricKey, Histogram>();
@@ -49,6 +52,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   // A cast: Object.entries forgets that the keys are the table's.
   for (const [key, spec] of Object.entries(METRICS) as [MetricKey, MetricSpec][]) {
     const { name, help } = spec;
+    if (options.only !== undefined && options.only !== (spec.scope ?? "cluster")) continue;
     const common = { name, help, labelNames: [...spec.labels], registers: [registry] };
     if (spec.type === "gauge") gauges.set(key, new Gauge(common));
     else if (spec.type === "counter") counters.set(key, new Counter(common));
@@ -71,9 +75,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     raiseTo: (key, total, labels = {}) => {
       const id = `${key} ${JSON.stringify(labels)}`;
       const before = totals.get(id) ?? 0;
-      if (total <= before) return;
+      if (total === before) return;
       totals.set(id, total);
-      found(counters, key).inc(labels, total - before);
+      found(counters, key).inc(labels, total > before ? total - before : total);
     },
     observe: (key, value, labels = {}) => found(histograms, key).observe(labels, value),
     render: async () => {
@@ -81,7 +85,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       return { contentType: registry.contentType, text: await registry.metrics() };
     },
   };
-  metrics.set("build", 1, { version: options.version, node: process.version });
+  if (options.only !== "cluster") metrics.set("build", 1, { version: options.version, node: process.version });
   return metrics;
 }
 

@@ -12,6 +12,8 @@ export interface MetricSpec {
   readonly type: MetricType;
   readonly help: string;
   readonly labels: readonly string[];
+  /** Of the whole process: without `cluster` where there are several of them. */
+  readonly scope?: "process";
   /** Upper bounds of a histogram's buckets. */
   readonly buckets?: readonly number[];
 }
@@ -29,6 +31,10 @@ function gauge(name: string, help: string, labels: readonly string[] = []): Of<"
 
 function counter(name: string, help: string, labels: readonly string[] = []): Of<"counter"> {
   return { name, type: "counter", help, labels };
+}
+
+function ofProcess<T extends MetricSpec>(spec: T): T & { readonly scope: "process" } {
+  return { ...spec, scope: "process" };
 }
 
 export const METRICS = {
@@ -108,7 +114,23 @@ export const METRICS = {
   jobRuns: counter("seawall_job_runs_total", "Runs of the job that ended since start.", ["job"]),
   jobFailures: counter("seawall_job_failed_runs_total", "Runs of the job that failed since start.", ["job"]),
 
-  build: gauge("seawall_build_info", "Always 1; the labels tell the versions.", ["version", "node"]),
+  jobWaiting: gauge("seawall_job_waiting_state", "1 while the job waits for others to end (jobs-at-once).", ["job"]),
+
+  // The process
+  clusterRestarts: counter(
+    "seawall_cluster_restarts_total",
+    "Times that a cluster of several was started again after it had failed.",
+  ),
+  configOk: ofProcess(
+    gauge(
+      "seawall_config_last_reload_successful",
+      "1 when the file could be loaded when it was last read, 0 otherwise.",
+    ),
+  ),
+  configLoaded: ofProcess(
+    gauge("seawall_config_last_reload_success_timestamp_seconds", "When the file was last loaded, as a Unix time."),
+  ),
+  build: ofProcess(gauge("seawall_build_info", "Always 1; the labels tell the versions.", ["version", "node"])),
 } as const satisfies Record<string, MetricSpec>;
 
 export type MetricKey = keyof typeof METRICS;
@@ -124,9 +146,11 @@ export const UNITS: readonly string[] = [
   "runs",
   "gaps",
   "reconnects",
+  "restarts",
   "errors",
   "retries",
   "id",
   "state",
   "info",
+  "successful",
 ];

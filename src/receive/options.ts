@@ -1,4 +1,5 @@
 /** What a receiver is told; the command line's table (config/options.ts) gives the defaults. */
+import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import type { Store } from "../store/store.ts";
@@ -20,6 +21,8 @@ export interface ReceiverOptions {
   readonly receiverTimeoutMs: number;
   readonly compressLevel: number;
   readonly codecThreads: number;
+  /** Threads that several receivers of one process share; without them it has its own. */
+  readonly codecPool?: CodecPool | undefined;
   readonly chunksInFlightMax: number;
   /** The store is a spool: it does not hold what another store has been given, so that a segment may well be missing. */
   readonly isSpool?: boolean | undefined;

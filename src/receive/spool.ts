@@ -11,7 +11,7 @@ import { historyKey, identityKey, segmentKey } from "../archive/keys.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
 import { listChunks } from "../archive/tail.ts";
 import { type Tip, findTip, historyOf } from "../archive/tip.ts";
-import { CodecPool } from "../codec/pool.ts";
+import { codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentStart } from "../wal/lsn.ts";
@@ -34,7 +34,7 @@ export interface SpoolOptions {
 export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
   const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
   const bounded = new BoundedSpool(spoolOptions.spool, spoolOptions.spoolBytesMax);
-  const codec = new CodecPool({ threads: 1, level: options.compressLevel });
+  const codec = codecOf(options.codecPool, { threads: 1, level: options.compressLevel });
   const relay = new Relay({
     spool: bounded,
     store,

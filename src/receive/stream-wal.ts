@@ -6,7 +6,7 @@
 import type { Archive } from "../archive/archive.ts";
 import { readTail } from "../archive/tail.ts";
 import { carryInto } from "../archive/tip.ts";
-import type { CodecPool } from "../codec/pool.ts";
+import type { Codec } from "../codec/pool.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
@@ -27,7 +27,7 @@ import type { StartPosition } from "./start-position.ts";
 
 export interface StreamContext {
   readonly connection: ReplicationConnection;
-  readonly codec: CodecPool;
+  readonly codec: Codec;
   readonly archive: Archive;
   readonly server: ServerFacts;
   /** The server's history. */

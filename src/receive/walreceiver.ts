@@ -7,7 +7,7 @@ import { openArchiveFor } from "../archive/archive.ts";
 import { finishTimeline, staleChunks } from "../archive/finish-timeline.ts";
 import { peekWal } from "../archive/wal-objects.ts";
 import { type Tip, findTip, listTails } from "../archive/tip.ts";
-import { CodecPool } from "../codec/pool.ts";
+import { type Codec, codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
@@ -28,7 +28,7 @@ type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
  */
 export async function runReceiver(options: ReceiverOptions): Promise<void> {
   const { log, state, stop, kill } = options;
-  const codec = new CodecPool({ threads: options.codecThreads, level: options.compressLevel });
+  const codec = codecOf(options.codecPool, { threads: options.codecThreads, level: options.compressLevel });
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options.bufferSegments);
   let failures = 0;
@@ -74,7 +74,7 @@ const OUTCOMES_WITHOUT_PROGRESS_MAX = 3;
 
 /** What outlives a connection. */
 interface Run {
-  readonly codec: CodecPool;
+  readonly codec: Codec;
   readonly pools: SegmentBufferPools;
   /** Timelines streamed to their end. */
   readonly ended: ReadonlySet<TimelineId>;

@@ -14,7 +14,7 @@ export async function inProcess(args: readonly string[], env: Readonly<Record<st
     args,
     env,
     usageExit: args.includes("wal-fetch") ? 200 : 2,
-    signals: { stop: new AbortController().signal, exit: () => undefined },
+    signals: { stop: new AbortController().signal, exit: () => undefined, onHangup: () => undefined },
     io: {
       out: async (text) => void (stdout += text),
       err: (text) => void (stderr += text),

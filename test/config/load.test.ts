@@ -91,7 +91,7 @@ describe("precedence", () => {
       ...{ amcheck: true, checksums: true, keep: false },
       ...{ backupSchedule: undefined, expireSchedule: undefined, verifySchedule: undefined, drillSchedule: undefined },
       jobTimeoutMs: 172_800_000,
-      ...{ scheduleTimeZone: "UTC", scheduleJitterMs: 60_000 },
+      ...{ scheduleTimeZone: "UTC", scheduleJitterMs: 60_000, jobsAtOnce: 2 },
     });
   });
 

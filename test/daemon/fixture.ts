@@ -54,6 +54,8 @@ export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocu
     gaps: [],
     archive: null,
     jobs: [],
+    restart: null,
+    configuration: null,
     errors: [
       {
         at: "2026-11-20T09:59:00.000Z",

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import type { ListenAddress } from "../../src/config/types.ts";
 import { type HttpOptions, type HttpServer, startHttp } from "../../src/daemon/http.ts";
+import type { ShownCluster, Site } from "../../src/daemon/site.ts";
 import type { StatusDocument } from "../../src/daemon/status-document.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
@@ -24,17 +25,19 @@ const LOOPBACK: HttpOptions["listen"] = { kind: "tcp", host: "127.0.0.1", port: 
 async function serve(
   changes: Partial<StatusDocument> = {},
   options: Partial<HttpOptions> = {},
+  shown: Partial<ShownCluster> = {},
 ): Promise<HttpServer & { readonly url: string }> {
   const metrics = createMetrics({ cluster: "orders", version: "0.1.0" });
-  const server = await startHttp({
-    listen: LOOPBACK,
-    status: () => statusFixture(changes),
-    trend: () => [],
+  const site: Site = {
+    several: false,
+    clusters: () => [
+      { name: "orders", status: () => statusFixture(changes), trend: () => [], progressMaxSeconds: 60, ...shown },
+    ],
+    configuration: () => null,
     metrics: () => metrics.render(),
-    progressMaxSeconds: 60,
-    log: silentLog,
-    ...options,
-  });
+    version: "0.1.0",
+  };
+  const server = await startHttp({ listen: LOOPBACK, site, log: silentLog, ...options });
   opened.push(() => server.close());
   return { ...server, url: `http://${server.address}` };
 }
@@ -119,10 +122,73 @@ describe("paths", () => {
     const status = (): never => {
       throw new Error("password=hunter2");
     };
-    const { url } = await serve({}, { status });
+    const { url } = await serve({}, {}, { status });
     const answer = await fetch(`${url}/status.json`);
     expect(answer.status).toBe(500);
     expect(await answer.text()).not.toContain("hunter2");
+  });
+});
+
+describe("several clusters", () => {
+  const line = (name: string, changes: Partial<StatusDocument> = {}): ShownCluster => ({
+    ...{ name, trend: () => [], progressMaxSeconds: 60 },
+    status: () => statusFixture({ cluster: name, ...changes }),
+  });
+  async function serveSeveral(clusters: readonly ShownCluster[]): Promise<string> {
+    const error = { at: "2026-11-20T10:00:00.000Z", code: "usage", message: "seawall.yaml:1:1: <b>", hint: "" };
+    const configuration = { file: "seawall.yaml", loadedAt: "2026-11-20T09:00:00.000Z", error };
+    const site: Site = {
+      ...{ several: true, clusters: () => clusters, configuration: () => configuration, version: "0.1.0" },
+      metrics: async () => ({ contentType: "text/plain", text: "" }),
+    };
+    return (await serve({}, { site })).url;
+  }
+  const failed: Partial<StatusDocument> = { state: "failed", errors: [] };
+
+  it("/status.json has all of them, or the one that is named", async () => {
+    const url = await serveSeveral([line("orders"), line("billing", failed)]);
+    const all = (await (await fetch(`${url}/status.json`)).json()) as Record<string, unknown>;
+    expect(Object.keys(all)).toEqual(["clusters", "configuration", "version", "at"]);
+    expect(all["clusters"]).toEqual([statusFixture(), statusFixture({ cluster: "billing", ...failed })]);
+    const one = await (await fetch(`${url}/status.json?cluster=billing`)).json();
+    expect(one).toEqual(statusFixture({ cluster: "billing", ...failed }));
+    const none = await fetch(`${url}/status.json?cluster=x`);
+    expect([none.status, await none.text()]).toEqual([
+      404,
+      "there is no cluster of that name here, but orders, billing\n",
+    ]);
+  });
+
+  const probes: readonly (readonly [string, string, readonly ShownCluster[], number, RegExp])[] = [
+    ["all well is alive", "/healthz", [line("a"), line("b")], 200, /^2 clusters alive\n$/],
+    ["one that failed is no reason for a restart", "/healthz", [line("a"), line("b", failed)], 200, /^b: failed/],
+    ["all failed is one", "/healthz", [line("a", failed), line("b", failed)], 503, /^a: failed[^]*\nb: failed/],
+    ["the one that failed, when asked for", "/healthz?cluster=b", [line("a"), line("b", failed)], 503, /^failed/],
+    ["the other one, when asked for", "/healthz?cluster=a", [line("a"), line("b", failed)], 200, /^streaming/],
+    ["all streaming is ready", "/readyz", [line("a"), line("b")], 200, /^2 clusters streaming\n$/],
+    ["those that are not are named", "/readyz", [line("a"), line("b", { state: "waiting" })], 503, /^b: waiting: no/],
+    ["one by itself", "/readyz?cluster=a", [line("a"), line("b", failed)], 200, /^streaming/],
+    ["an unknown one", "/readyz?cluster=x", [line("a")], 404, /no cluster of that name/],
+  ];
+  it.each(probes)("%s", async (_, path, clusters, status, reason) => {
+    const answer = await fetch((await serveSeveral(clusters)) + path);
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toMatch(reason);
+  });
+
+  it("/ is a table with a link to each one's page, and says when the file could not be reloaded", async () => {
+    const gap = { timeline: 1, fromLsn: "0/1", toLsn: "0/2", detectedAt: "", reason: "recycled" };
+    const url = await serveSeveral([line("orders", { gaps: [gap] }), line("billing", { state: "failed", slot: null })]);
+    const html = await (await fetch(`${url}/`)).text();
+    expect(html).toContain('<a href="?cluster=orders">orders</a>');
+    expect(html).toContain("1 of 2 streaming");
+    expect(html).toContain("WAL is missing: 1 gap");
+    expect(html).toContain("no answer from wal-archive");
+    expect(html).toContain("seawall.yaml:1:1: &lt;b&gt;");
+    const one = await (await fetch(`${url}/?cluster=orders`)).text();
+    expect(one).toContain("<h1>orders</h1>");
+    expect(one).toContain('href="status.json?cluster=orders"');
+    expect(one).toContain('href=".">All clusters');
   });
 });
 

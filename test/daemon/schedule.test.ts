@@ -92,8 +92,9 @@ class Day {
     readonly minutes?: number;
     readonly lastRun?: LastRun;
     readonly mayRun?: (nowMs: number) => boolean;
+    readonly turn?: () => Promise<(() => void) | undefined>;
   }) {
-    const { schedules, outcome, minutes = 5, lastRun, mayRun = () => true } = options;
+    const { schedules, outcome, minutes = 5, lastRun, mayRun = () => true, turn } = options;
     let looks = 0;
     this.scheduler = new Scheduler({
       schedules: new Map(
@@ -116,6 +117,7 @@ class Day {
       },
       record: async (job, run) => void this.recorded.push(`${job} ${run.ok ? "ok" : run.message}`),
       mayRun: () => mayRun(this.nowMs),
+      ...(turn === undefined ? {} : { turn }),
       now: () => new Date(this.nowMs),
       jitterMs: () => 0,
       log: silentLog,
@@ -186,5 +188,62 @@ describe("the scheduler", () => {
     });
     await day.scheduler.run();
     expect(day.begun).toEqual(["backup 10T09:00", "backup 11T02:00"]);
+  });
+
+  test("another schedule counts from the moment it is given; what has not changed is not touched", async () => {
+    const next = new Map([
+      ["backup" as const, parseSchedule("backup-schedule", "0 2 * * *", "UTC")],
+      ["drill" as const, parseSchedule("drill-schedule", "0 5 * * *", "UTC")],
+    ]);
+    const day = new Day({
+      schedules: { backup: "0 2 * * *", verify: "0 4 * * *" },
+      // While the first backup runs.
+      outcome: (job, count) => {
+        if (job === "backup" && count === 1) day.scheduler.reschedule(next);
+        return ok();
+      },
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["backup 10T02:00", "drill 10T05:00", "backup 11T02:00", "drill 11T05:00"]);
+    expect(day.scheduler.views).toMatchObject([
+      { job: "backup", runs: 2, schedule: "0 2 * * *" },
+      { job: "drill", runs: 2, schedule: "0 5 * * *" },
+    ]);
+  });
+
+  test("a job that runs when its schedule changes goes on to its end, and is next due by the new one", async () => {
+    const next = new Map([["backup" as const, parseSchedule("backup-schedule", "0 20 * * *", "UTC")]]);
+    const day = new Day({
+      schedules: { backup: "0 2 * * *" },
+      outcome: (_, count) => {
+        if (count === 1) day.scheduler.reschedule(next);
+        return ok();
+      },
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["backup 10T02:00", "backup 10T20:00", "backup 11T20:00"]);
+    expect(day.recorded).toHaveLength(3);
+  });
+
+  test("a job waits for its turn among those of other clusters, is shown as waiting, and leaves when told to stop", async () => {
+    const seen: (string | null | undefined)[] = [];
+    let turns = 0;
+    const day = new Day({
+      schedules: { backup: "0 2 * * *" },
+      outcome: ok,
+      turn: async () => {
+        seen.push(day.scheduler.views[0]?.waitingSince);
+        turns++;
+        if (turns === 2) {
+          day.stop.abort();
+          return undefined;
+        }
+        return () => void turns;
+      },
+    });
+    await day.scheduler.run();
+    expect(seen).toEqual(["2026-05-10T02:00:00.000Z", "2026-05-11T02:00:00.000Z"]);
+    expect(day.begun).toEqual(["backup 10T02:00"]);
+    expect(day.scheduler.views[0]?.waitingSince).toBeNull();
   });
 });

@@ -60,11 +60,11 @@ describe("the exposition", () => {
     ]);
   });
 
-  it("a counter raised to a total never goes down", async () => {
+  it("a counter raised to a total never goes down; a total that began again is added to it", async () => {
     const metrics = build();
-    for (const total of [5, 9, 3]) metrics.raiseTo("receivedBytes", total);
+    for (const total of [5, 9, 9, 0, 3, 4]) metrics.raiseTo("receivedBytes", total);
     metrics.add("errors", 1, { code: "store-full" });
-    expect(await values(metrics, "seawall_received_bytes_total")).toEqual([[{ cluster: "main" }, 9]]);
+    expect(await values(metrics, "seawall_received_bytes_total")).toEqual([[{ cluster: "main" }, 13]]);
     expect(await values(metrics, "seawall_raised_errors_total")).toEqual([
       [{ cluster: "main", code: "store-full" }, 1],
     ]);

@@ -1,0 +1,43 @@
+/** From loaded settings to what the daemon runs: everything that can be wrong before anything begins is found here. */
+import { jobEnvironment } from "../config/job-env.ts";
+import type { Loaded, Merged } from "../config/load.ts";
+import type { SettingKey } from "../config/options.ts";
+import type { ClusterPlan, Configuration } from "../daemon/plan.ts";
+import { schedulesOf } from "../daemon/routine.ts";
+import { SeawallError } from "../errors.ts";
+import { openStore } from "../store/open.ts";
+import { connectionSettings } from "./context.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Throws `usage`. */
+export async function configurationOf(loaded: Loaded, env: Environment): Promise<Configuration> {
+  const { settings, clusters } = loaded;
+  const { listen, logLevel, logFormat, jobsAtOnce } = settings;
+  const plans: ClusterPlan[] = [];
+  for (const one of clusters ?? [loaded]) plans.push(await planOf(one, env));
+  const several = clusters !== undefined;
+  return { file: settings.config, several, clusters: plans, listen, logLevel, logFormat, jobsAtOnce };
+}
+
+async function planOf(merged: Merged, env: Environment): Promise<ClusterPlan> {
+  const { settings, origins } = merged;
+  const { store: storeUrl } = settings;
+  if (storeUrl === undefined) throw new SeawallError("internal", "no store");
+  const connect: ClusterPlan["connect"] = async () => connectionSettings({ settings, env });
+  schedulesOf(settings, (key) => origins.get(key));
+  await at(merged, "dsn", connect);
+  await at(merged, "store", async () => openStore(storeUrl, { env }).close());
+  return { name: settings.cluster, settings, storeUrl, jobEnv: jobEnvironment(merged, env), connect };
+}
+
+/** What is wrong with a value that the file gave says where it stands. */
+async function at(merged: Merged, key: SettingKey, check: () => Promise<unknown>): Promise<void> {
+  try {
+    await check();
+  } catch (error) {
+    const origin = merged.origins.get(key) ?? "default";
+    if (!(error instanceof SeawallError) || !/:\d+:\d+$/.test(origin)) throw error;
+    throw new SeawallError(error.code, `${origin}: ${error.message}`, { hint: error.hint, cause: error.cause });
+  }
+}

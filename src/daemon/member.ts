@@ -1,0 +1,180 @@
+/**
+ * One cluster of the process, over all its lives: opened and run, and where it is one of several, after every failure
+ * opened again after a while. What it did and why it failed stays to be seen in between.
+ */
+import { setMaxListeners } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isAbort, SeawallError } from "../errors.ts";
+import { type Log, redactSecrets } from "../log.ts";
+import { createMetrics, type Metrics } from "../metrics/registry.ts";
+import { ReceiverState } from "../receive/status.ts";
+import type { Cluster } from "./cluster.ts";
+import { copyStatus } from "./gauges.ts";
+import { Journal } from "./journal.ts";
+import type { ClusterPlan } from "./plan.ts";
+import { receiverDocument } from "./receiver-document.ts";
+import type { ErrorDocument, StatusDocument } from "./status-document.ts";
+import type { Sample } from "./trend.ts";
+
+/** What a life of a cluster is opened with, beside its plan. */
+export interface Equipment {
+  readonly metrics: Metrics;
+  readonly journal: Journal;
+  readonly log: Log;
+  readonly stop: AbortSignal;
+}
+
+export type OpenCluster = (plan: ClusterPlan, equipment: Equipment) => Promise<Cluster>;
+
+export interface MemberOptions {
+  readonly plan: ClusterPlan;
+  readonly open: OpenCluster;
+  /** It is not alone in the process: a failure ends nothing. */
+  readonly isOneOfSeveral: boolean;
+  readonly version: string;
+  readonly log: Log;
+  /** For tests. */
+  readonly restartDelayMs?: (failures: number) => number;
+}
+
+const DELAY_FIRST_MS = 10_000;
+const DELAY_MAX_MS = 300_000;
+/** Who ran for so long has recovered: the next failure is a first one. */
+const CALM_MS = 600_000;
+
+/** The pause after so many failures in a row: from 10 seconds, doubled each time, to 5 minutes. Pure. */
+export function restartDelay(failures: number): number {
+  return Math.min(DELAY_MAX_MS, DELAY_FIRST_MS * 2 ** Math.min(10, failures - 1));
+}
+
+interface Failure {
+  readonly error: Omit<ErrorDocument, "times">;
+  readonly atMs: number;
+  readonly failures: number;
+}
+
+export class Member {
+  readonly #options: MemberOptions;
+  readonly #stop = new AbortController();
+  readonly #metrics: Metrics;
+  readonly #journal: Journal;
+  #plan: ClusterPlan;
+  #cluster: Cluster | undefined;
+  #failure: Failure | undefined;
+  #hurry = new AbortController();
+  /** What a status is made of before the first life. */
+  readonly #unborn: ReceiverState;
+  /** Resolves after an orderly stop; rejects with what ended it, or with what it could not store when it was stopped. */
+  readonly ended: Promise<void>;
+
+  constructor(options: MemberOptions) {
+    this.#options = options;
+    this.#plan = options.plan;
+    const { cluster, synchronous, durability } = options.plan.settings;
+    const nowMs = (): number => Date.now();
+    this.#unborn = new ReceiverState({ cluster, synchronous, durability, nowMs });
+    this.#metrics = createMetrics({
+      cluster,
+      version: options.version,
+      only: "cluster",
+      beforeScrape: (metrics) => copyStatus(this.status(), metrics),
+    });
+    this.#journal = new Journal({ nowMs, onError: (code) => this.#metrics.add("errors", 1, { code }) });
+    if (options.isOneOfSeveral) this.#metrics.add("clusterRestarts", 0);
+    setMaxListeners(0, this.#stop.signal);
+    this.ended = this.#run();
+    // Whoever waits for it hears of it; until then it is no unhandled rejection.
+    this.ended.catch(() => undefined);
+  }
+
+  get plan(): ClusterPlan {
+    return this.#plan;
+  }
+
+  get isStopping(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  status(): StatusDocument {
+    const { version } = this.#options;
+    const status =
+      this.#cluster?.status() ??
+      receiverDocument({
+        ...{ settings: this.#plan.settings, version, journal: this.#journal, state: this.#unborn },
+        ...{ gaps: [], jobs: [], store: null },
+      });
+    if (this.#failure === undefined) return status;
+    const { error, atMs, failures } = this.#failure;
+    const restart = { at: new Date(atMs).toISOString(), failures };
+    return { ...status, state: "failed", streamingSince: null, rpoSeconds: null, lastError: error, restart };
+  }
+
+  trend(): readonly Sample[] {
+    return this.#cluster?.trend() ?? [];
+  }
+
+  async metrics(): Promise<string> {
+    return (await this.#metrics.render()).text;
+  }
+
+  /** Another routine from now on; the receiver is not touched. */
+  retune(plan: ClusterPlan): void {
+    this.#plan = plan;
+    this.#cluster?.retune(plan);
+  }
+
+  /** Does not wait any longer when it has failed: somebody may have mended what was wrong. */
+  hurry(): void {
+    this.#hurry.abort();
+  }
+
+  /** Stops it in order; rejects when it could not store what had arrived. */
+  async stop(): Promise<void> {
+    this.#stop.abort(new Error("told to stop"));
+    return this.ended;
+  }
+
+  async #run(): Promise<void> {
+    const { open, isOneOfSeveral, log, restartDelayMs = restartDelay } = this.#options;
+    const stop = this.#stop.signal;
+    let failures = 0;
+    while (!stop.aborted) {
+      const begunMs = performance.now();
+      try {
+        // A start that fails at once is still a failure of this cluster alone.
+        await Promise.resolve();
+        const equipment = { metrics: this.#metrics, journal: this.#journal, log, stop };
+        const plan = this.#plan;
+        this.#cluster = await open(plan, equipment);
+        // A reload may have come in between.
+        if (this.#plan !== plan) this.#cluster.retune(this.#plan);
+        this.#failure = undefined;
+        await this.#cluster.run();
+        if (!stop.aborted) throw new SeawallError("internal", "the receiver ended without being told to");
+      } catch (error) {
+        if (stop.aborted && isAbort(error)) return;
+        if (stop.aborted || !isOneOfSeveral) throw error;
+        failures = performance.now() - begunMs >= CALM_MS ? 1 : failures + 1;
+        const waitMs = restartDelayMs(failures);
+        this.#hurry = new AbortController();
+        this.#failed(error, waitMs, failures);
+        log.error("this cluster has failed; it is started again, the others go on", { error, failures, waitMs });
+        const either = AbortSignal.any([stop, this.#hurry.signal]);
+        await sleep(waitMs, undefined, { signal: either }).catch(() => undefined);
+        this.#metrics.add("clusterRestarts", stop.aborted ? 0 : 1);
+      }
+    }
+  }
+
+  #failed(error: unknown, waitMs: number, failures: number): void {
+    const noted = this.#journal.errors()[0];
+    const message = redactSecrets(error instanceof Error ? error.message : String(error));
+    // What the receiver itself called a failure is noted already.
+    if (noted?.message !== message) this.#journal.note(error);
+    const latest = this.#journal.errors()[0];
+    const at = new Date().toISOString();
+    const described = { at, code: latest?.code ?? "internal", message: latest?.message ?? message };
+    const shown = { ...described, hint: latest?.hint ?? "" };
+    this.#failure = { error: shown, atMs: Date.now() + waitMs, failures };
+  }
+}

@@ -1,0 +1,48 @@
+/** What the daemon's configuration says, ready to be run; and what has changed from one to the next. Pure. */
+import { isDeepStrictEqual } from "node:util";
+import { OPTION_ROWS, type SettingKey, type Settings } from "../config/options.ts";
+import type { ListenAddress } from "../config/types.ts";
+import type { LogLevel } from "../log.ts";
+import type { ConnectionSettings } from "../replication/settings.ts";
+import type { RoutinePlan } from "./routine.ts";
+
+export interface ClusterPlan extends RoutinePlan {
+  readonly name: string;
+  readonly storeUrl: string;
+  /** Asked anew at each start: passwords and service files may be others by then. Throws `usage`. */
+  readonly connect: () => Promise<ConnectionSettings>;
+}
+
+export interface Configuration {
+  /** Undefined: flags and environment alone. */
+  readonly file: string | undefined;
+  /** The file has `clusters:`: none of them ends the process. */
+  readonly several: boolean;
+  readonly clusters: readonly ClusterPlan[];
+  readonly listen: ListenAddress;
+  readonly logLevel: LogLevel | "silent";
+  readonly logFormat: string;
+  readonly jobsAtOnce: number;
+}
+
+/** How a cluster comes from one configuration into the next. */
+export type Change = "none" | "routine" | "receiver";
+
+export function changeOf(before: Settings, after: Settings): Change {
+  const changed = OPTION_ROWS.filter(([key]) => !isDeepStrictEqual(before[key], after[key]));
+  const own = changed.filter(([key, spec]) => spec.scope !== "process" || key === "cluster");
+  if (own.length === 0) return "none";
+  return own.every(([key]) => isRoutine(key)) ? "routine" : "receiver";
+}
+
+/** Only jobs know it, or it says when they run. */
+function isRoutine(key: SettingKey): boolean {
+  const spec = OPTION_ROWS.find(([name]) => name === key)?.[1];
+  return spec?.routine === true || spec?.commands.includes("receive") === false;
+}
+
+/** One of them can run only when the other has let go. */
+export function collide({ settings: a }: ClusterPlan, { settings: b }: ClusterPlan): boolean {
+  const sameSlot = a.dsn === b.dsn && a.slot === b.slot && !a.noSlot && !b.noSlot;
+  return sameSlot || (a.spoolDir !== undefined && a.spoolDir === b.spoolDir) || a.cluster === b.cluster;
+}
