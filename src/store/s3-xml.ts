@@ -103,9 +103,14 @@ function blocks(xml: string, name: string): string[] {
   return found;
 }
 
+/** The first one of this name: a listing has thousands of records, so nothing is looked at twice. */
 function field(xml: string, name: string): string | undefined {
-  const value = blocks(xml, name)[0];
-  return value === undefined ? undefined : unescape(value);
+  const open = `<${name}>`;
+  const at = xml.indexOf(open);
+  const end = at < 0 ? -1 : xml.indexOf("</", at + open.length);
+  if (end < 0 || !xml.startsWith(`${name}>`, end + 2)) return undefined;
+  const value = xml.slice(at + open.length, end);
+  return value.includes("&") ? unescape(value) : value;
 }
 
 function escape(text: string): string {

@@ -1,0 +1,118 @@
+/**
+ * A directory as a bucket that answers at once: what `list` and `status` cost the client on an archive of a million segments,
+ * which no S3 server of a test could be filled with. Reads only, signatures are not looked at.
+ */
+import { openSync, readSync, readdirSync, statSync, closeSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+
+interface Entry {
+  readonly key: string;
+  readonly bytes: number;
+  readonly modifiedAt: string;
+}
+
+/** Sorted by key, as all keys are ASCII. */
+function indexOf(root: string): Entry[] {
+  const entries: Entry[] = [];
+  const walk = (folder: string): void => {
+    for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
+      const key = folder === "" ? entry.name : `${folder}/${entry.name}`;
+      if (entry.isDirectory()) walk(key);
+      else {
+        const { size, mtime } = statSync(join(root, key));
+        entries.push({ key, bytes: size, modifiedAt: mtime.toISOString() });
+      }
+    }
+  };
+  walk("");
+  return entries.sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** Index of the first entry whose key is not below `key`. */
+function lowerBound(entries: readonly Entry[], key: string): number {
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((entries[middle]?.key ?? "") < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Sorts behind every key below a folder: the character after the slash. */
+const behind = (folder: string): string => `${folder.slice(0, -1)}0`;
+
+function listPage(entries: readonly Entry[], query: URLSearchParams): string {
+  const prefix = query.get("prefix") ?? "";
+  const max = Number(query.get("max-keys") ?? 1000);
+  const isGrouped = query.get("delimiter") === "/";
+  const token = query.get("continuation-token") ?? "";
+  const after = token === "" ? (query.get("start-after") ?? "") : token.endsWith("/") ? behind(token) : token;
+  let at = after > prefix ? lowerBound(entries, `${after}\0`) : lowerBound(entries, prefix);
+  let body = "";
+  let last = "";
+  let count = 0;
+  for (let entry = entries[at]; entry?.key.startsWith(prefix) === true && count < max; entry = entries[at], count++) {
+    const slash = isGrouped ? entry.key.indexOf("/", prefix.length) : -1;
+    if (slash >= 0) {
+      last = entry.key.slice(0, slash + 1);
+      body += `<CommonPrefixes><Prefix>${last}</Prefix></CommonPrefixes>`;
+      at = lowerBound(entries, behind(last));
+    } else {
+      last = entry.key;
+      body += `<Contents><Key>${last}</Key><LastModified>${entry.modifiedAt}</LastModified><ETag>"0123456789abcdef0123456789abcdef"</ETag><Size>${entry.bytes}</Size><StorageClass>STANDARD</StorageClass></Contents>`;
+      at++;
+    }
+  }
+  const isTruncated = entries[at]?.key.startsWith(prefix) === true;
+  const next = isTruncated ? `<NextContinuationToken>${last}</NextContinuationToken>` : "";
+  return `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><KeyCount>${count}</KeyCount><IsTruncated>${isTruncated}</IsTruncated>${next}${body}</ListBucketResult>`;
+}
+
+function main(root: string): void {
+  const entries = indexOf(root);
+  const answer = (request: IncomingMessage, response: ServerResponse): void => {
+    request.resume();
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      // A verification writes down what it has proven, and lets go of what it knew before: nobody asks for it again.
+      const body = request.method === "POST" ? "<DeleteResult></DeleteResult>" : "";
+      response.writeHead(200, { "content-length": body.length, etag: '"0"' }).end(body);
+      return;
+    }
+    const url = new URL(request.url ?? "/", "http://localhost");
+    const key = decodeURIComponent(url.pathname).split("/").slice(2).join("/");
+    if (key === "") {
+      const body = listPage(entries, url.searchParams);
+      response
+        .writeHead(200, { "content-type": "application/xml", "content-length": Buffer.byteLength(body) })
+        .end(body);
+      return;
+    }
+    const entry = entries[lowerBound(entries, key)];
+    if (entry?.key !== key) {
+      const body = "<Error><Code>NoSuchKey</Code></Error>";
+      response.writeHead(404, { "content-length": body.length }).end(request.method === "HEAD" ? undefined : body);
+      return;
+    }
+    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
+    const first = Number(range?.[1] ?? 0);
+    const end = Math.min(entry.bytes, Number(range?.[2] ?? entry.bytes - 1) + 1);
+    const body = Buffer.alloc(end - first);
+    const fd = openSync(join(root, key), "r");
+    readSync(fd, body, 0, body.length, first);
+    closeSync(fd);
+    response.writeHead(range === null ? 200 : 206, {
+      ...{ "content-length": body.length, "last-modified": new Date(entry.modifiedAt).toUTCString() },
+      ...(range === null ? {} : { "content-range": `bytes ${first}-${end - 1}/${entry.bytes}` }),
+    });
+    response.end(request.method === "HEAD" ? undefined : body);
+  };
+  const server = createServer(answer).listen(0, "127.0.0.1", () => {
+    // A cast: a TCP server's address is always an object.
+    process.stdout.write(`${(server.address() as AddressInfo).port}\n`);
+  });
+}
+
+main(process.argv[2] ?? "");
