@@ -271,3 +271,12 @@ export function runsPrefix(cluster: string, job: string): string {
 export function runKey(cluster: string, job: string, id: string): string {
   return `${runsPrefix(cluster, job)}${id}.json`;
 }
+
+export function noticesPrefix(cluster: string): string {
+  return `${cluster}/notices/`;
+}
+
+/** What the daemon has notified of. */
+export function noticeKey(cluster: string, id: string): string {
+  return `${noticesPrefix(cluster)}${id}.json`;
+}

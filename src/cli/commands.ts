@@ -7,6 +7,7 @@ import { EXIT } from "../error-kinds.ts";
 import { CATALOG_COMMANDS } from "./catalog-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 import { DRILL_COMMANDS } from "./drill-commands.ts";
+import { NOTIFY_COMMANDS } from "./notify-commands.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
 
 export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
@@ -284,4 +285,5 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   ...CATALOG_COMMANDS,
   ...DRILL_COMMANDS,
   ...RETENTION_COMMANDS,
+  ...NOTIFY_COMMANDS,
 };

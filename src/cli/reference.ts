@@ -1,11 +1,13 @@
 /**
- * The reference pages that are made from tables in code: docs/configuration.md, docs/errors.md, docs/metrics.md.
+ * The reference pages that are made from tables in code: docs/configuration.md, docs/errors.md, docs/metrics.md,
+ * docs/notifications.md.
  * `npm run docs` writes them; a test compares them, so that they are never stale.
  */
 import { writeFileSync } from "node:fs";
 import { defaultText, envName, isNegatable, OPTION_ROWS, type OptionSpec } from "../config/options.ts";
 import { ERROR_KINDS, type ErrorKind, EXIT } from "../error-kinds.ts";
 import { METRICS, type MetricSpec } from "../metrics/table.ts";
+import { notificationsPage } from "./notifications-page.ts";
 
 export interface ReferencePage {
   /** Relative to the root of the project. */
@@ -18,6 +20,7 @@ export function referencePages(): ReferencePage[] {
     { path: "docs/configuration.md", content: configurationPage() },
     { path: "docs/errors.md", content: errorsPage() },
     { path: "docs/metrics.md", content: metricsPage() },
+    { path: "docs/notifications.md", content: `${made("src/config/notify-events.ts")}${notificationsPage()}` },
   ];
 }
 

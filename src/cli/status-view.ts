@@ -25,6 +25,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ...archiveRows(status, colours),
     ...counterRows(status),
     ...status.jobs.map((job) => [job.job, jobText(job, colours)]),
+    ...notificationRows(status, colours),
     ...configurationRow(status, colours),
     ...status.errors.slice(0, 1).map((error) => ["last error", `${error.at} ${error.message} [${error.code}]`]),
   ];
@@ -126,6 +127,14 @@ function counterRows({ counters }: StatusDocument): string[][] {
       `${humanBytes(receivedBytes)} received, ${segmentsSealed} segments sealed, ${chunksStored} chunks stored, ${reconnects} reconnects`,
     ],
   ];
+}
+
+function notificationRows({ notifications }: StatusDocument, colours: boolean): string[][] {
+  return (notifications?.channels ?? []).map(({ channel, delivered, failed, dropped, waiting, lastFailure }) => {
+    const lost = painted(`${failed + dropped} lost`, failed + dropped > 0 ? "red" : "dim", colours);
+    const failure = lastFailure === null ? "" : `; last failure ${lastFailure.at}: ${lastFailure.reason}`;
+    return [channel, `${delivered} delivered, ${waiting} waiting, ${lost}${failure}`];
+  });
 }
 
 function jobText(job: JobView, colours: boolean): string {

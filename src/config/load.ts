@@ -5,7 +5,7 @@
  * Pure but for the file, which arrives through `readFile`.
  */
 import { SeawallError } from "../errors.ts";
-import { checkSchedules } from "./check-schedules.ts";
+import { checkDaemon } from "./check-daemon.ts";
 import {
   checkApart,
   checkGivenToAll,
@@ -97,7 +97,7 @@ function merged(input: LoadInput, layers: readonly Layer[], cluster: ClusterLaye
   checkTogether(settings, origins, input.command);
   if (input.command === "receive") {
     const isGiven = (key: SettingKey): boolean => (input.env[envName(OPTIONS[key].name)] ?? "") !== "";
-    checkSchedules(settings, (key) => place(origins, key), isGiven);
+    checkDaemon(settings, (key) => place(origins, key), isGiven);
   }
   return { settings, origins };
 }

@@ -20,6 +20,7 @@ export const COMMAND_NAMES = [
   "delete",
   "pin",
   "unpin",
+  "notify-test",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];
 

@@ -23,6 +23,7 @@ import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { CATALOG_OPTIONS } from "./catalog-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
+import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
 import { SCHEDULE_OPTIONS } from "./schedule-options.ts";
@@ -39,7 +40,8 @@ const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
 const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
-const WITH_STORE = COMMAND_NAMES.filter((name) => name !== "slot create" && name !== "slot drop");
+const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test"];
+const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));
 /** Of these, `check` and `status` tell what they can without one, and `restore --check` asks the server. */
 const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "status" && name !== "restore");
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
@@ -268,6 +270,7 @@ export const OPTIONS = {
   ...DRILL_OPTIONS,
   ...RETENTION_OPTIONS,
   ...SCHEDULE_OPTIONS,
+  ...NOTIFY_OPTIONS,
 } as const;
 
 export type SettingKey = keyof typeof OPTIONS;

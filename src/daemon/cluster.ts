@@ -21,6 +21,9 @@ import { DEFAULT_RETRY_POLICY, type RetryOptions, withRetry } from "../store/ret
 import type { Store } from "../store/store.ts";
 import { watchGaps } from "./gap-watch.ts";
 import type { Journal } from "./journal.ts";
+import type { EndedRun } from "./notice-run.ts";
+import type { Notifier } from "./notifier.ts";
+import { buildNotifier, changesNotifying, tuningOf } from "./notify.ts";
 import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./routine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
@@ -70,24 +73,31 @@ export function openCluster(options: ClusterOptions): Cluster {
   const state = new NotedState({ cluster, synchronous, durability, nowMs: () => Date.now() }, journal);
   const ended = new AbortController();
   let { routine } = options;
+  const { env, version, connection } = options;
+  const notifying = { env, version, connection, log: log.child("notify") };
+  const notifier = buildNotifier({ ...notifying, settings, store });
   const scheduler = buildScheduler(
     {
       ...{ cluster, store, program: options.program, plan: () => routine, turn: options.turn },
       ...{
         mayRun: () => state.phase === "streaming",
+        onRan: (run: EndedRun) => notifier.ran(run),
         log: log.child("routine"),
         signal: AbortSignal.any([ended.signal, stop]),
       },
     },
     schedules,
   );
-  const parts: Parts = { store, state, scheduler, trend: new Trend(), ended, gaps: [] };
+  const parts: Parts = { store, state, scheduler, notifier, trend: new Trend(), ended, gaps: [] };
   return {
     status: () => documentOf(options, parts),
     trend: () => parts.trend.samples(),
     run: async () => runCluster(options, parts),
     retune: (changed) => {
       const changedSchedules = schedulesOf(changed.settings);
+      if (changesNotifying(routine.settings, changed.settings)) {
+        notifier.retune(tuningOf({ ...notifying, settings: changed.settings }));
+      }
       routine = changed;
       scheduler.reschedule(changedSchedules);
       void foreseeDrill(changed, log.child("routine"));
@@ -99,15 +109,18 @@ interface Parts {
   readonly store: Store;
   readonly state: ReceiverState;
   readonly scheduler: Scheduler;
+  readonly notifier: Notifier;
   readonly trend: Trend;
   /** Aborted when the receiver has ended: what runs beside it ends, too. */
   readonly ended: AbortController;
   gaps: readonly Gap[];
 }
 
+const LOOK_INTERVAL_MS = 1_000;
+
 async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> {
   const { settings, log } = options;
-  const { store, state, scheduler, trend, ended } = parts;
+  const { store, state, scheduler, notifier, trend, ended } = parts;
   const { cluster, synchronous } = settings;
   log.info("starting", {
     version: options.version,
@@ -117,6 +130,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     synchronous,
   });
   const sampler = setInterval(() => trend.add(documentOf(options, parts), performance.now()), SAMPLE_INTERVAL_MS);
+  const looker = setInterval(() => notifier.look(documentOf(options, parts)), LOOK_INTERVAL_MS);
   const beside = [
     watchGaps({
       store,
@@ -146,6 +160,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
   const watched = beside.map((running) => running.catch((error: unknown) => broken.abort(error)));
   const kill = AbortSignal.any([options.kill, broken.signal]);
   const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill };
+  let failure: unknown;
   try {
     await (settings.spoolDir === undefined
       ? runReceiver(receiver)
@@ -155,11 +170,15 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
           uploadIntervalMs: settings.shipIntervalMs,
         }));
   } catch (error) {
-    throw broken.signal.aborted ? broken.signal.reason : error;
+    const reason: unknown = broken.signal.aborted ? broken.signal.reason : error;
+    // Whoever stops us knows.
+    if (!options.stop.aborted) failure = reason;
+    throw reason;
   } finally {
     ended.abort();
     clearInterval(sampler);
-    await Promise.all(watched);
+    clearInterval(looker);
+    await Promise.all([...watched, notifier.end(failure)]);
     await store.close();
   }
 }
@@ -245,9 +264,9 @@ function buildStore(options: ClusterOptions): Store {
 }
 
 function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
-  const { state, gaps, store, scheduler } = parts;
+  const { state, gaps, store, scheduler, notifier } = parts;
   return receiverDocument({
-    ...{ settings, version, journal, state, gaps, jobs: scheduler.views },
+    ...{ settings, version, journal, state, gaps, jobs: scheduler.views, notifications: notifier.view },
     store: store.description,
   });
 }

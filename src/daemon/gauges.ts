@@ -2,6 +2,7 @@
 import type { Metrics } from "../metrics/registry.ts";
 import type { ReceiverPhase, SlotStatus } from "../receive/status.ts";
 import { parseLsn } from "../wal/lsn.ts";
+import type { ChannelView } from "./notify-channel.ts";
 import type { JobView } from "./scheduler.ts";
 import type { StatusDocument } from "./status-document.ts";
 
@@ -44,8 +45,17 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
+  for (const channel of status.notifications?.channels ?? []) copyChannel(channel, metrics);
   for (const job of status.jobs) copyJob(job, Date.parse(status.at), metrics);
   if (slot !== null) metrics.setState("slotState", "status", { current: slotStatus(slot), all: SLOT_STATUSES });
+}
+
+function copyChannel({ channel, delivered, failed, dropped }: ChannelView, metrics: Metrics): void {
+  // From 0 on, so that the first failure is an increase.
+  for (const [outcome, total] of Object.entries({ delivered, failed, dropped })) {
+    metrics.add("notifications", 0, { channel, outcome });
+    metrics.raiseTo("notifications", total, { channel, outcome });
+  }
 }
 
 function copyJob(view: JobView, nowMs: number, metrics: Metrics): void {

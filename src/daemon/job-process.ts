@@ -27,6 +27,8 @@ export interface JobOutcome {
   readonly ok: boolean;
   readonly exit: number | null;
   readonly message: string;
+  /** What it printed, where that was one JSON object. */
+  readonly result?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Of the result, which is a line of JSON. */
@@ -66,8 +68,9 @@ export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
   if (signal.aborted) leave();
   try {
     const [exit] = (await once(child, "close")) as [number | null];
-    const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, result);
-    return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX) };
+    const found = parseResult(result);
+    const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, found);
+    return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX), result: found };
   } catch (error) {
     return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
   } finally {
@@ -99,14 +102,19 @@ function retell(line: string, log: Log): string | undefined {
   return undefined;
 }
 
-/** What the status says of a run that has ended with a result. */
-function summaryOf(job: JobName, exit: number | null, result: string): string {
-  let found: Record<string, unknown>;
+function parseResult(text: string): JobOutcome["result"] {
   try {
-    found = JSON.parse(result.trim().split("\n").at(-1) ?? "") as Record<string, unknown>;
+    const found: unknown = JSON.parse(text.trim().split("\n").at(-1) ?? "");
+    // A cast: it is an object, of whatever members.
+    return typeof found === "object" && found !== null ? (found as Record<string, unknown>) : undefined;
   } catch {
-    return exit === 0 ? "done" : `it exited with ${exit ?? "a signal"}`;
+    return undefined;
   }
+}
+
+/** What the status says of a run that has ended with a result. */
+function summaryOf(job: JobName, exit: number | null, found: JobOutcome["result"]): string {
+  if (found === undefined) return exit === 0 ? "done" : `it exited with ${exit ?? "a signal"}`;
   switch (job) {
     case "backup":
       return `backup ${String(found["id"])}`;
@@ -119,7 +127,7 @@ function summaryOf(job: JobName, exit: number | null, result: string): string {
   }
 }
 
-function expirySummary(found: Record<string, unknown>): string {
+function expirySummary(found: NonNullable<JobOutcome["result"]>): string {
   const { removed, bytesFreed, refused, walStaysBecause } = found;
   const count = Array.isArray(removed) ? removed.length : 0;
   const locked = Number((refused as { objects?: unknown } | undefined)?.objects ?? 0);

@@ -108,6 +108,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     jobs: [],
     restart: null,
     configuration: null,
+    notifications: null,
     progressAgeSeconds: null,
     version,
     at: new Date(nowMs()).toISOString(),

@@ -14,12 +14,13 @@ export interface ReceiverFacts {
   readonly state: ReceiverState;
   readonly gaps: readonly Gap[];
   readonly jobs: readonly JobView[];
+  readonly notifications: StatusDocument["notifications"];
   /** The store's URL without secrets. */
   readonly store: string | null;
 }
 
 export function receiverDocument(facts: ReceiverFacts): StatusDocument {
-  const { settings, version, journal, state, gaps, jobs, store } = facts;
+  const { settings, version, journal, state, gaps, jobs, notifications, store } = facts;
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
   return {
@@ -31,6 +32,7 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
     errors: journal.errors(),
     jobs,
+    notifications,
     restart: null,
     configuration: null,
     progressAgeSeconds: Math.max(0, nowMs - aliveMs) / 1000,

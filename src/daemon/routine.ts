@@ -10,6 +10,7 @@ import { type JobRun, lastRun, putRun } from "../archive/runs.ts";
 import type { SettingKey, Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
+import type { EndedRun } from "./notice-run.ts";
 import { runJob } from "./job-process.ts";
 import { type JobName, parseSchedule, type Schedule } from "./schedule.ts";
 import { type LastRun, Scheduler, type SchedulerOptions } from "./scheduler.ts";
@@ -30,6 +31,8 @@ export interface RoutineOptions {
   readonly plan: () => RoutinePlan;
   readonly turn: NonNullable<SchedulerOptions["turn"]>;
   readonly mayRun: () => boolean;
+  /** A job has ended, and not because we do. */
+  readonly onRan: (run: EndedRun) => void;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -65,20 +68,17 @@ export async function foreseeDrill({ settings, jobEnv }: RoutinePlan, log: Log):
 }
 
 export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<JobName, Schedule>): Scheduler {
-  const { cluster, store, program, plan, turn, mayRun, log, signal } = options;
+  const { cluster, store, program, plan, turn, mayRun, onRan, log, signal } = options;
   return new Scheduler({
     schedules,
     past: async (job, outer) => pastOf(store, cluster, job, outer),
     execute: async (job, outer) => {
-      const { jobEnv, settings } = plan();
-      return runJob({
-        job,
-        program,
-        env: jobEnv,
-        log: log.child(job),
-        timeoutMs: settings.jobTimeoutMs,
-        signal: outer,
-      });
+      const { jobEnv: env, settings } = plan();
+      const startedAt = new Date().toISOString();
+      const timeoutMs = settings.jobTimeoutMs;
+      const outcome = await runJob({ job, program, env, log: log.child(job), timeoutMs, signal: outer });
+      if (outcome.ok || !outer.aborted) onRan({ ...outcome, job, startedAt, finishedAt: new Date().toISOString() });
+      return outcome;
     },
     record: async (job, { startedAt, finishedAt, ok, message, exit }) => {
       const archive = await openArchive(store, cluster, { signal });

@@ -26,6 +26,8 @@ export interface JobView {
   readonly waitingSince: string | null;
   /** Null while it runs, and when it never comes any more. */
   readonly nextAt: string | null;
+  /** The time by the schedule that the next run, or the one that runs, is for; it may have passed. Null for none. */
+  readonly scheduledAt: string | null;
   /** Null when it never ran, or nobody knows yet. */
   readonly last: LastRun | null;
   /** When it last ended well, as far as this daemon knows. */
@@ -71,6 +73,13 @@ interface Planned {
   schedule: Schedule;
   dueAt: Date | undefined;
   waitingSince: Date | undefined;
+  scheduledAt: Date | undefined;
+  /** Nothing that was due before is this daemon's to make up for, where nobody knows of an earlier run. */
+  plannedFrom: Date | undefined;
+  /** When this schedule replaced another one. */
+  givenAt: Date | undefined;
+  /** It came due while another daemon may have been at it. */
+  isStale: boolean;
   runningSince: Date | undefined;
   last: LastRun | null;
   lastSuccessAt: string | null;
@@ -97,12 +106,14 @@ export class Scheduler {
 
   get views(): readonly JobView[] {
     return this.#jobs.map((planned) => {
-      const { job, schedule, dueAt: due, waitingSince, runningSince, last, lastSuccessAt, runs, failures } = planned;
+      const { job, schedule, dueAt: due, waitingSince, scheduledAt, runningSince, last, lastSuccessAt } = planned;
       return {
-        ...{ job, schedule: schedule.text, timeZone: schedule.timeZone, last, lastSuccessAt, runs, failures },
+        ...{ job, schedule: schedule.text, timeZone: schedule.timeZone, last, lastSuccessAt },
+        ...{ runs: planned.runs, failures: planned.failures },
         waitingSince: waitingSince?.toISOString() ?? null,
         runningSince: runningSince?.toISOString() ?? null,
         nextAt: runningSince === undefined ? (due?.toISOString() ?? null) : null,
+        scheduledAt: scheduledAt?.toISOString() ?? null,
       };
     });
   }
@@ -121,6 +132,9 @@ export class Scheduler {
       planned.schedule = schedule;
       if (before === undefined || !isSame) {
         planned.dueAt = undefined;
+        planned.scheduledAt = undefined;
+        planned.plannedFrom = undefined;
+        planned.givenAt = this.#options.now();
         this.#unplanned.add(planned);
       }
       return [planned];
@@ -136,17 +150,26 @@ export class Scheduler {
       for (const planned of [...this.#unplanned]) {
         if (await this.#plan(planned)) this.#unplanned.delete(planned);
       }
-      const at = now();
-      const due = this.#jobs.filter((planned) => planned.dueAt !== undefined && planned.dueAt <= at);
-      for (const planned of due) {
+      for (const planned of this.#due()) {
         if (signal.aborted || !mayRun()) break;
-        await this.#execute(planned);
+        if (!planned.isStale) await this.#execute(planned);
+        else {
+          planned.dueAt = undefined;
+          this.#unplanned.add(planned);
+        }
       }
+      // Whoever receives meanwhile runs them: what is left of it is seen when our turn comes.
+      if (!mayRun()) for (const planned of this.#due()) planned.isStale = true;
       const next = Math.min(...this.#jobs.map((planned) => planned.dueAt?.getTime() ?? Infinity)) - now().getTime();
       const patience = this.#unplanned.size > 0 ? RETRY_MS : LOOK_MS;
       await this.#sleep(mayRun() ? Math.max(10, Math.min(patience, next)) : RETRY_MS);
     }
     log.debug("no more jobs");
+  }
+
+  #due(): Planned[] {
+    const at = this.#options.now();
+    return this.#jobs.filter(({ dueAt: due }) => due !== undefined && due <= at);
   }
 
   async #sleep(ms: number): Promise<void> {
@@ -164,9 +187,15 @@ export class Scheduler {
       const found = await past(planned.job, signal);
       // Another one by now: planned anew.
       if (planned.schedule !== schedule) return false;
+      planned.plannedFrom ??= now();
+      const lastStartedAt = found.lastStartedAt ?? planned.plannedFrom;
       planned.last = found.last;
       if (found.last?.ok === true) planned.lastSuccessAt = found.last.finishedAt;
-      const due = dueAt(schedule, found, now());
+      const due = dueAt(schedule, { ...found, lastStartedAt }, now());
+      // Nothing was missed by a schedule that did not hold yet.
+      const from = new Date(Math.max(lastStartedAt.getTime(), planned.givenAt?.getTime() ?? 0));
+      planned.scheduledAt = found.isMissing ? undefined : schedule.next(from);
+      planned.isStale = false;
       planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
       log.info("planned", { job: planned.job, dueAt: planned.dueAt?.toISOString() ?? "never" });
       return true;
@@ -210,7 +239,8 @@ export class Scheduler {
     const seconds = (finishedAt.getTime() - startedAt.getTime()) / 1000;
     log[ok ? "info" : "error"](ok ? "done" : "a job failed", { job, message, seconds });
     // From its end on: what came due while it ran is not made up for.
-    const due = earliest(planned.schedule.next(finishedAt), againAt(finishedAt, planned.failuresInARow));
+    planned.scheduledAt = planned.schedule.next(finishedAt);
+    const due = earliest(planned.scheduledAt, againAt(finishedAt, planned.failuresInARow));
     planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
     this.#unplanned.delete(planned);
     await this.#record(job, { ...run, exit });
@@ -231,11 +261,8 @@ export class Scheduler {
 
 function newJob(job: JobName, schedule: Schedule): Planned {
   const unknown = {
-    dueAt: undefined,
-    waitingSince: undefined,
-    runningSince: undefined,
-    last: null,
-    lastSuccessAt: null,
+    ...{ dueAt: undefined, scheduledAt: undefined, plannedFrom: undefined, givenAt: undefined, isStale: false },
+    ...{ waitingSince: undefined, runningSince: undefined, last: null, lastSuccessAt: null },
   };
   return { job, schedule, ...unknown, runs: 0, failures: 0, failuresInARow: 0 };
 }

@@ -3,6 +3,7 @@
  * only; a value that is not known is null.
  */
 import type { LastEvents } from "../archive/last-events.ts";
+import type { NotificationsView } from "./notifier.ts";
 import type { JobView } from "./scheduler.ts";
 import type { ReceiverPhase, ReceiverStatus } from "../receive/status.ts";
 
@@ -30,6 +31,8 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly restart: { readonly at: string; readonly failures: number } | null;
   /** The daemon's configuration; null without a daemon. */
   readonly configuration: ConfigurationView | null;
+  /** What was notified of; null without a webhook or a command. */
+  readonly notifications: NotificationsView | null;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
   readonly version: string;

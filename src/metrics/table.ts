@@ -116,6 +116,13 @@ export const METRICS = {
 
   jobWaiting: gauge("seawall_job_waiting_state", "1 while the job waits for others to end (jobs-at-once).", ["job"]),
 
+  // Notifications
+  notifications: counter(
+    "seawall_notifications_total",
+    "Messages by channel (webhook, command) and outcome: delivered, failed (given up or refused), dropped (too many waiting).",
+    ["channel", "outcome"],
+  ),
+
   // The process
   clusterRestarts: counter(
     "seawall_cluster_restarts_total",
@@ -149,6 +156,7 @@ export const UNITS: readonly string[] = [
   "restarts",
   "errors",
   "retries",
+  "notifications",
   "id",
   "state",
   "info",

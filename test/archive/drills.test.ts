@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { type Drill, lastDrill, putDrill } from "../../src/archive/drills.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
 
 const idOf = (n: number): string => `20260101T00${String(n).padStart(4, "0")}Z-0badcafe`;
 
@@ -33,6 +34,14 @@ test("the newest fifty drills stay, and the last one that passed, however long a
   expect(await lastDrill(archive)).toMatchObject({ id: idOf(59), ok: false });
   await putDrill(archive, drillOf(60, true));
   expect(await kept(store)).toEqual(Array.from({ length: 50 }, (_, i) => idOf(i + 11)));
+});
+
+test("who may not delete keeps more, and the result is stored all the same", async () => {
+  const inner = new MemoryStore();
+  const store = new FaultyStore(inner);
+  store.failpoint({ operation: "delete", fault: "deny", times: Infinity });
+  for (let n = 0; n < 52; n++) await putDrill({ ...archiveOf(inner), store }, drillOf(n, true));
+  expect(await kept(inner)).toHaveLength(52);
 });
 
 test("a document that cannot be read is no drill that passed, and keeps nothing from being cleared up", async () => {

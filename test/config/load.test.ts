@@ -92,6 +92,8 @@ describe("precedence", () => {
       ...{ backupSchedule: undefined, expireSchedule: undefined, verifySchedule: undefined, drillSchedule: undefined },
       jobTimeoutMs: 172_800_000,
       ...{ scheduleTimeZone: "UTC", scheduleJitterMs: 60_000, jobsAtOnce: 2 },
+      ...{ notifyUrl: undefined, notifyHeader: undefined, notifyCommand: undefined },
+      ...{ notifyEvents: "all", notifyAfterMs: 120_000 },
     });
   });
 

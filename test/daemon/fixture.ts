@@ -56,6 +56,7 @@ export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocu
     jobs: [],
     restart: null,
     configuration: null,
+    notifications: null,
     errors: [
       {
         at: "2026-11-20T09:59:00.000Z",

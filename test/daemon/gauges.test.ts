@@ -52,6 +52,20 @@ it("a streaming receiver", async () => {
   expect(all).not.toHaveProperty("seawall_slot_safe_bytes");
 });
 
+it("notifications are counted by channel and outcome, from 0 on", async () => {
+  const channel = { channel: "webhook", waiting: 1, delivered: 3, failed: 0, dropped: 2 } as const;
+  const all = await samples(
+    statusFixture({
+      notifications: { channels: [{ ...channel, lastDeliveredAt: null, lastFailure: null }], omitted: 0 },
+    }),
+  );
+  expect(all).toMatchObject({
+    "seawall_notifications_total webhook delivered": 3,
+    "seawall_notifications_total webhook failed": 0,
+    "seawall_notifications_total webhook dropped": 2,
+  });
+});
+
 it("a receiver that has not connected yet says 0 of being in the stream, and nothing of positions", async () => {
   const all = await samples(
     statusFixture({

@@ -90,11 +90,12 @@ class Day {
     readonly schedules: Partial<Record<JobName, string>>;
     readonly outcome: (job: JobName, count: number) => JobOutcome;
     readonly minutes?: number;
-    readonly lastRun?: LastRun;
+    /** May change with time: another daemon's. */
+    readonly lastRun?: LastRun | ((nowMs: number) => LastRun | undefined);
     readonly mayRun?: (nowMs: number) => boolean;
     readonly turn?: () => Promise<(() => void) | undefined>;
   }) {
-    const { schedules, outcome, minutes = 5, lastRun, mayRun = () => true, turn } = options;
+    const { schedules, outcome, minutes = 5, mayRun = () => true, turn } = options;
     let looks = 0;
     this.scheduler = new Scheduler({
       schedules: new Map(
@@ -103,6 +104,7 @@ class Day {
       past: async () => {
         // There is no archive at the very beginning.
         if (looks++ === 0) throw new SeawallError("archive-absent", "not yet");
+        const lastRun = typeof options.lastRun === "function" ? options.lastRun(this.nowMs) : options.lastRun;
         const lastStartedAt = lastRun === undefined ? undefined : new Date(lastRun.startedAt);
         return { lastStartedAt, isMissing: false, last: lastRun ?? null };
       },
@@ -245,5 +247,47 @@ describe("the scheduler", () => {
     expect(seen).toEqual(["2026-05-10T02:00:00.000Z", "2026-05-11T02:00:00.000Z"]);
     expect(day.begun).toEqual(["backup 10T02:00"]);
     expect(day.scheduler.views[0]?.waitingSince).toBeNull();
+  });
+
+  test("what the other daemon ran meanwhile is not run again when the turn comes", async () => {
+    const theirs: LastRun = {
+      startedAt: "2026-05-10T02:00:10.000Z",
+      finishedAt: "2026-05-10T02:20:00.000Z",
+      ok: true,
+      message: "done",
+    };
+    const day = new Day({
+      schedules: { backup: "0 2 * * *" },
+      outcome: ok,
+      lastRun: (nowMs) => (nowMs >= Date.parse(theirs.startedAt) ? theirs : undefined),
+      mayRun: (nowMs) => nowMs >= Date.parse("2026-05-10T09:00:00Z"),
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["backup 11T02:00"]);
+    expect(day.scheduler.views).toMatchObject([{ scheduledAt: "2026-05-12T02:00:00.000Z" }]);
+  });
+
+  test("the view tells for when a run was scheduled: before it, while it waits, and of one that was missed", async () => {
+    const seen = new Set<string>();
+    const day: Day = new Day({
+      schedules: { backup: "0 2 * * *", drill: "3 2 * * *" },
+      outcome: (job) => {
+        const { scheduledAt } = day.scheduler.views.find((view) => view.job === job) ?? { scheduledAt: null };
+        seen.add(`${job} for ${scheduledAt ?? "none"}`);
+        return ok();
+      },
+      lastRun: {
+        startedAt: "2026-05-08T12:00:00.000Z",
+        finishedAt: "2026-05-08T12:00:00.000Z",
+        ok: true,
+        message: "done",
+      },
+    });
+    await day.scheduler.run();
+    expect([...seen].slice(0, 4)).toEqual([
+      // Two nights were missed: what tells is the first. (Of the backup there is nothing to be known at the first look.)
+      ...["drill for 2026-05-09T02:03:00.000Z", "backup for 2026-05-09T02:00:00.000Z"],
+      ...["backup for 2026-05-10T02:00:00.000Z", "drill for 2026-05-10T02:03:00.000Z"],
+    ]);
   });
 });

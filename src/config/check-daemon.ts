@@ -1,4 +1,4 @@
-/** What a schedule would certainly fail for, each time: said at the start instead. Pure. */
+/** What the routine or the notifications would certainly fail for, each time: said at the start instead. Pure. */
 import { SeawallError } from "../errors.ts";
 import type { SettingKey, Settings } from "./options.ts";
 
@@ -7,11 +7,16 @@ const RETENTION_KEYS = [
 ] as readonly SettingKey[];
 
 /** `isGiven`: whether the environment, which jobs inherit, has a value for an option. Throws `usage`. */
-export function checkSchedules(
+export function checkDaemon(
   settings: Settings,
   place: (key: SettingKey) => string,
   isGiven: (key: SettingKey) => boolean,
 ): void {
+  if (settings.notifyHeader !== undefined && settings.notifyUrl === undefined) {
+    throw new SeawallError("usage", `${place("notifyHeader")}: there is no webhook to send the header to`, {
+      hint: "Give notify-url, or leave the header out.",
+    });
+  }
   if (settings.expireSchedule === undefined) return;
   if (RETENTION_KEYS.some((key) => settings[key] !== undefined || isGiven(key))) return;
   throw new SeawallError("usage", `${place("expireSchedule")}: there is no retention rule to expire by`, {

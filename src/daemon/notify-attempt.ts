@@ -1,0 +1,21 @@
+/** One try to deliver a message, whichever way, and what came of it. */
+
+export type Attempt =
+  | { readonly outcome: "accepted"; readonly detail: string }
+  /** Trying again may help; not before so long, where the other side said so. */
+  | { readonly outcome: "again"; readonly detail: string; readonly notBeforeMs?: number }
+  | { readonly outcome: "refused"; readonly detail: string };
+
+export interface Message {
+  /** For logs. */
+  readonly event: string;
+  readonly cluster: string;
+  readonly severity: string;
+  /** JSON. */
+  readonly body: string;
+  /** Called once for each channel that has delivered it. */
+  readonly onDelivered?: () => void;
+}
+
+/** Resolves with what came of it, also after an abort; never rejects. */
+export type Deliver = (message: Message, signal: AbortSignal) => Promise<Attempt>;
