@@ -109,7 +109,8 @@ function optionSection(spec: OptionSpec<unknown>): string {
     `Default: ${quoted(defaultText(spec)) ?? "none"}${required(spec)}`,
     `Commands: ${spec.commands.map((name) => `\`${name}\``).join(", ")}`,
   ];
-  if (spec.scope === "process") facts.push("With several clusters: one for all, at the top of the file");
+  if (spec.scope === "process" && spec.name !== "cluster")
+    facts.push("With several clusters: one for all, at the top of the file");
   if (spec.scope === "own") facts.push("With several clusters: each has its own, so not by flag or variable for all");
   const more = spec.more === undefined ? "" : `\n${spec.more}\n`;
   return `### ${spec.name}\n\n${sentence(spec.help)}\n\n${facts.map((fact) => `- ${fact}`).join("\n")}\n${more}`;

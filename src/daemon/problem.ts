@@ -6,7 +6,8 @@ export function problemOf(status: StatusDocument): string | undefined {
   const { state, errors, gaps, slot, jobs } = status;
   const latest = errors[0]?.message;
   if (state === "failed") return status.lastError?.message ?? latest ?? "failed";
-  if (state === "unreachable") return latest ?? "no receiver answers";
+  // Server and store were looked at: each may have its own.
+  if (state === "unreachable") return errors.map(({ message }) => message).join("; ") || "no receiver answers";
   if (state !== "streaming" && state !== "starting" && latest !== undefined) return latest;
   if (gaps.length > 0) return gaps.length === 1 ? "WAL is missing: 1 gap" : `WAL is missing: ${gaps.length} gaps`;
   if (slot !== null && !slot.exists) return `the slot ${slot.name} is missing`;

@@ -51,6 +51,18 @@ describe("configuration", () => {
     expect(settings).toMatchObject({ cluster: "orders", store: "s3://wal-archive/orders?region=eu-central-1" });
   });
 
+  it("the backup server's file is one that the program accepts", async () => {
+    const flags = new Map([["config", "clusters.yaml"]]);
+    const readFile = async (): Promise<string> => read("deploy/systemd/clusters.yaml");
+    const { clusters } = await loadSettings({ command: "receive", flags, env: {}, readFile });
+    expect(clusters?.map(({ settings }) => [settings.cluster, settings.recoveryWindowMs])).toEqual([
+      ["orders", 14 * 86_400_000],
+      ["billing", 14 * 86_400_000],
+      ["staging", 2 * 86_400_000],
+    ]);
+    expect(read("deploy/systemd/seawall.service")).toContain("ExecReload=kill -HUP $MAINPID\n");
+  });
+
   it("every SEAWALL_ variable in deploy/ and the Dockerfile is one of the table", () => {
     const known = OPTION_ROWS.map(([, { name }]) => envName(name));
     for (const path of [...deployed, "Dockerfile"]) {
