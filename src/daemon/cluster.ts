@@ -129,8 +129,11 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     server: options.connection.redacted(),
     synchronous,
   });
-  const sampler = setInterval(() => trend.add(documentOf(options, parts), performance.now()), SAMPLE_INTERVAL_MS);
-  const looker = setInterval(() => notifier.look(documentOf(options, parts)), LOOK_INTERVAL_MS);
+  // A bug beside the receiver ends this cluster, and not the process.
+  const broken = new AbortController();
+  const every = (ms: number, work: () => void): NodeJS.Timeout => setInterval(guarded(work, broken), ms);
+  const sampler = every(SAMPLE_INTERVAL_MS, () => trend.add(documentOf(options, parts), performance.now()));
+  const looker = every(LOOK_INTERVAL_MS, () => notifier.look(documentOf(options, parts)));
   const beside = [
     watchGaps({
       store,
@@ -155,8 +158,6 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     };
     beside.push(monitorSlot(monitor, ended.signal));
   }
-  // None of these rejects; should one do it all the same, this cluster ends by it and not the process.
-  const broken = new AbortController();
   const watched = beside.map((running) => running.catch((error: unknown) => broken.abort(error)));
   const kill = AbortSignal.any([options.kill, broken.signal]);
   const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill };
@@ -181,6 +182,16 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     await Promise.all([...watched, notifier.end(failure)]);
     await store.close();
   }
+}
+
+function guarded(work: () => void, broken: AbortController): () => void {
+  return () => {
+    try {
+      work();
+    } catch (error) {
+      broken.abort(error);
+    }
+  };
 }
 
 function receiverOptions(options: ClusterOptions, { store, state }: Parts): ReceiverOptions {

@@ -92,7 +92,7 @@ export class Supervisor {
       const member = this.#members.get(plan.name);
       const change = changed.get(plan.name);
       if (member !== undefined && change !== "receiver") {
-        member.retune(plan);
+        if (change === "routine") member.retune(plan);
         member.hurry();
         return;
       }

@@ -56,6 +56,26 @@ describe("a command that waits for a silent server", () => {
     },
   );
 
+  it("receive is not ended by SIGHUP: without a file it says that there is nothing to reload, and goes on", async () => {
+    const args = [
+      "receive",
+      "--listen",
+      "off",
+      "--dsn",
+      silentDsn(),
+      "--store",
+      `file://${dir}`,
+      "--log-format",
+      "json",
+    ];
+    await using command = startCli(args);
+    await connected();
+    for (let i = 0; i < 2; i++) command.signal("SIGHUP");
+    await command.waitForLine(/no file to reload/);
+    expect(command.running).toBe(true);
+    expect(await command.end("SIGTERM")).toEqual({ code: 0, signal: null });
+  });
+
   it("receive that has nothing yet ends with 0 at the first signal", async () => {
     await using command = startCli(["receive", "--listen", "off", "--dsn", silentDsn(), "--store", `file://${dir}`]);
     await connected();
