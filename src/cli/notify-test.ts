@@ -31,7 +31,7 @@ export async function run(context: CommandContext): Promise<number> {
   if (signals.stop.aborted) throw new SeawallError("aborted", "the test was cancelled", { cause: signals.stop.reason });
   const ok = results.every((result) => result.ok);
   const rows = results.map(({ channel, ok: accepted, answer }) => [
-    painted(accepted ? "accepted" : "refused", accepted ? "green" : "red", io.colours),
+    painted(accepted ? "accepted" : "failed", accepted ? "green" : "red", io.colours),
     channel,
     answer,
   ]);

@@ -91,7 +91,7 @@ export const NOTIFY_OPTIONS = {
   }),
   notifyEvents: option(events, {
     name: "notify-events",
-    commands: NOTIFYING,
+    commands: ["receive"],
     routine: true,
     default: "all",
     help: "which events are told of",
@@ -99,7 +99,7 @@ export const NOTIFY_OPTIONS = {
   }),
   notifyAfterMs: option(duration({ min: 1000, max: 86_400_000 }), {
     name: "notify-after",
-    commands: NOTIFYING,
+    commands: ["receive"],
     routine: true,
     default: 120_000,
     help: "how long WAL may not be received or stored before that is worth a message",

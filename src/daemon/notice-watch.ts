@@ -118,13 +118,19 @@ function trackNotices(
       ...{ kind, since: new Date(okMs).toISOString(), storedLsn, rpoSeconds },
       ...{ code: error?.code ?? null, message: error?.message ?? null, hint: error?.hint ?? null },
     };
-    const text = `no WAL has been ${PARTICIPLE[kind]} for ${humanSeconds((nowMs - okMs) / 1000)}${why}`;
+    const text = `no WAL has been ${PARTICIPLE[kind]} for ${wholeSeconds(nowMs - okMs)}${why}`;
     return [{ event: "receiver-stalled", subject, kind: "state", state: kind, at, text, details }];
   }
   if (wellSinceMs === undefined || nowMs - wellSinceMs < Math.min(notifyAfterMs, WELL_MS)) return [];
   const done = subject === "uploads" ? "uploaded" : "received and stored";
   const text = `WAL is being ${done} again, up to ${storedLsn ?? "an unknown LSN"}`;
   return [{ event: "receiver-recovered", subject, kind: "end", state: "well", at, text, details: { storedLsn } }];
+}
+
+/** `95 s`, `2 min 10 s`. */
+function wholeSeconds(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  return seconds < 120 ? `${seconds} s` : humanSeconds(seconds);
 }
 
 const PARTICIPLE = { "not-receiving": "received", "not-storing": "stored", "not-uploading": "uploaded to the store" };

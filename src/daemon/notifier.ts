@@ -66,8 +66,7 @@ export class Notifier {
   /** Aborted at the end, when the store has had its time. */
   readonly #hurry = new AbortController();
   #working: Promise<void> | undefined;
-  /** Under way in the background: documents, and channels that are no longer wanted. */
-  readonly #pending = new Set<Promise<void>>();
+  readonly #recording = new Set<Promise<void>>();
   #systemIdentifier: string | null = null;
   #sentMs: number[] = [];
   #omittedSince: Date | undefined;
@@ -94,11 +93,14 @@ export class Notifier {
     this.#consider([...notices, ...this.#omission()]);
   }
 
-  /** Other channels from now on; the old ones still get a moment for what they hold. */
+  /** Other channels from now on; what the old ones have not delivered goes over the new ones. */
   retune(tuning: NotifierTuning): void {
     const before = this.#tuning.channels;
     this.#tuning = tuning;
-    for (const channel of before) this.#background(channel.close(FAILURE_MS));
+    for (const old of before) {
+      const heir = tuning.channels.find(({ name }) => name === old.name) ?? tuning.channels[0];
+      for (const message of old.takeOver()) heir?.send(message);
+    }
   }
 
   /** A job has ended. */
@@ -110,12 +112,12 @@ export class Notifier {
   async end(failure?: unknown): Promise<void> {
     const { nowMs } = this.#options;
     const { channels } = this.#tuning;
-    if (channels.length === 0 && this.#pending.size === 0) return;
+    if (channels.length === 0) return;
     const timer = setTimeout(() => this.#hurry.abort(), STOP_MS);
-    if (failure !== undefined && channels.length > 0) this.#consider([failureNotice(failure, new Date(nowMs()))]);
+    if (failure !== undefined) this.#consider([failureNotice(failure, new Date(nowMs()))]);
     await this.#working;
     await Promise.all(channels.map((channel) => channel.close(failure === undefined ? STOP_MS : FAILURE_MS)));
-    await Promise.all(this.#pending);
+    await Promise.all(this.#recording);
     clearTimeout(timer);
   }
 
@@ -221,12 +223,8 @@ export class Notifier {
     const recording: Promise<void> = openArchive(store, cluster, { signal })
       .then(async (archive) => putNotice(archive, told, { signal }))
       .catch((error: unknown) => log.debug("cannot write down what was notified of", { event, error }));
-    this.#background(recording);
-  }
-
-  #background(work: Promise<void>): void {
-    this.#pending.add(work);
-    void work.finally(() => this.#pending.delete(work));
+    this.#recording.add(recording);
+    void recording.finally(() => this.#recording.delete(recording));
   }
 
   #limit(): AbortSignal {

@@ -54,6 +54,10 @@ export class Channel {
     this.#options = options;
   }
 
+  get name(): ChannelName {
+    return this.#options.name;
+  }
+
   get view(): ChannelView {
     const { name } = this.#options;
     return {
@@ -68,6 +72,12 @@ export class Channel {
     if (this.#waiting.length >= WAITING_MAX) this.#counts.dropped += this.#waiting.splice(1, 1).length;
     this.#waiting.push(message);
     this.#working ??= this.#work().finally(() => (this.#working = undefined));
+  }
+
+  /** Ends at once; what it has not delivered is the caller's. The first of it may be on its way all the same. */
+  takeOver(): readonly Message[] {
+    this.#kill.abort();
+    return this.#waiting.splice(0);
   }
 
   /** Resolves when nothing waits any more, or after so long: what waits then is given up. */
@@ -85,7 +95,7 @@ export class Channel {
   async #work(): Promise<void> {
     for (let [message] = this.#waiting; message !== undefined; [message] = this.#waiting) {
       const outcome = await this.#tryFor(message);
-      if (outcome === undefined) return;
+      if (outcome === undefined || this.#waiting[0] !== message) return;
       this.#waiting.shift();
       this.#counts[outcome]++;
     }

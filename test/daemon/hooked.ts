@@ -25,7 +25,7 @@ export class Hooked implements Disposable {
   readonly dir = makeTempDir("notify");
   readonly received: readonly Received[];
   readonly #server: Server;
-  readonly #url: string;
+  readonly url: string;
 
   static async start(): Promise<Hooked> {
     const received: Received[] = [];
@@ -44,7 +44,7 @@ export class Hooked implements Disposable {
   private constructor(server: Server, received: Received[]) {
     this.#server = server;
     this.received = received;
-    this.#url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/${SECRETS.path}`;
+    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/${SECRETS.path}`;
   }
 
   eventsOf(cluster: string): string[] {
@@ -65,7 +65,7 @@ export class Hooked implements Disposable {
     const store = `file://${this.dir}/${cluster}`;
     const place = ["--dsn", server.dsn, "--store", store, "--cluster", cluster, "--slot", cluster];
     const fast = ["--listen", "127.0.0.1:0", "--log-format", "json", "--reconnect-max-delay", "200ms"];
-    const env = { ...ENV, SEAWALL_NOTIFY_URL: this.#url, SEAWALL_NOTIFY_HEADER: `X-Token: ${SECRETS.token}` };
+    const env = { ...ENV, SEAWALL_NOTIFY_URL: this.url, SEAWALL_NOTIFY_HEADER: `X-Token: ${SECRETS.token}` };
     return startCli(["receive", ...place, ...fast, "--notify-after", "1s", ...flags], { env });
   }
 

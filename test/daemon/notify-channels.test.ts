@@ -304,6 +304,15 @@ describe("a channel", () => {
     expect(tried.slice(0, 2)).toEqual(["0", "21"]);
   });
 
+  test("that is replaced hands over what it has not delivered", async () => {
+    const { channel } = channelOf(() => ({ outcome: "again", detail: "busy" }));
+    for (const message of bodies(3)) channel.send(message);
+    expect(channel.takeOver().map(({ body }) => body)).toEqual(["0", "1", "2"]);
+    channel.send(MESSAGE);
+    await channel.close(60_000);
+    expect(channel.view).toMatchObject({ waiting: 0, delivered: 0, failed: 0 });
+  });
+
   test("ends when its time is over, whatever the other side does; what is left has failed", async () => {
     const hanging = new Channel({
       ...{ name: "webhook", log: silentLog, scrub: (text) => text, nowMs: () => Date.now(), random: Math.random },
