@@ -23,7 +23,11 @@ export function recoveryTarget({ settings }: CommandContext, now: Date): Recover
 }
 
 /** What makes the server's wal-fetch find what we find: the same options, from wherever we had them. Never a secret. */
-export function fetchCommand({ settings, origins, clusters }: CommandContext): string {
+export function fetchCommand({
+  settings,
+  origins,
+  clusters,
+}: Pick<CommandContext, "settings" | "origins" | "clusters">): string {
   if (settings.restoreCommand !== undefined) return settings.restoreCommand;
   const flags: string[] = [];
   for (const [key, spec] of OPTION_ROWS) {

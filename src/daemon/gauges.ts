@@ -3,6 +3,7 @@ import type { Metrics } from "../metrics/registry.ts";
 import type { ReceiverPhase, SlotStatus } from "../receive/status.ts";
 import { parseLsn } from "../wal/lsn.ts";
 import type { ChannelView } from "./notify-channel.ts";
+import { JOB_NAMES, type JobName } from "./schedule.ts";
 import type { JobView } from "./scheduler.ts";
 import type { StatusDocument } from "./status-document.ts";
 
@@ -46,8 +47,20 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
   for (const channel of status.notifications?.channels ?? []) copyChannel(channel, metrics);
-  for (const job of status.jobs) copyJob(job, Date.parse(status.at), metrics);
+  for (const job of JOB_NAMES) {
+    const view = status.jobs.find((one) => one.job === job);
+    if (view === undefined) forgetJob(job, metrics);
+    else copyJob(view, Date.parse(status.at), metrics);
+  }
   if (slot !== null) metrics.setState("slotState", "status", { current: slotStatus(slot), all: SLOT_STATUSES });
+  else for (const name of SLOT_STATUSES) metrics.set("slotState", undefined, { status: name });
+}
+
+/** A reload may have taken it off the schedule: what was true of it would raise alarms for ever. */
+function forgetJob(job: JobName, metrics: Metrics): void {
+  const gauges = ["jobLastRun", "jobLastSuccess", "jobDuration", "jobNext"] as const;
+  const states = ["jobRunning", "jobRunningFor", "jobWaiting"] as const;
+  for (const key of [...gauges, ...states]) metrics.set(key, undefined, { job });
 }
 
 function copyChannel({ channel, delivered, failed, dropped }: ChannelView, metrics: Metrics): void {

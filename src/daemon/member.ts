@@ -106,7 +106,9 @@ export class Member {
     if (this.#failure === undefined) return status;
     const { error, atMs, failures } = this.#failure;
     const restart = { at: new Date(atMs).toISOString(), failures };
-    return { ...status, state: "failed", streamingSince: null, rpoSeconds: null, lastError: error, restart };
+    // Nobody asks the server meanwhile: what it said last is not known to hold.
+    const unknown = { streamingSince: null, rpoSeconds: null, lagBytes: null, slot: null };
+    return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }
 
   trend(): readonly Sample[] {

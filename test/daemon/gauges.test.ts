@@ -102,3 +102,24 @@ it("a slot that the server does not have", async () => {
     "seawall_slot_wal_status_state reserved": 0,
   });
 });
+
+it("a job that is scheduled no more, and a slot that cannot be asked about any more, leave no samples behind", async () => {
+  const job = {
+    ...{ job: "verify" as const, schedule: "0 3 * * *", timeZone: "UTC", runs: 2, failures: 1 },
+    ...{ runningSince: null, waitingSince: null, nextAt: "2026-11-20T03:00:00.000Z", scheduledAt: null },
+    ...{ last: null, lastSuccessAt: "2026-11-19T03:00:00.000Z" },
+  };
+  let status = statusFixture({ jobs: [job] });
+  const metrics = createMetrics({ cluster: "orders", version: "0.1.0", beforeScrape: (m) => copyStatus(status, m) });
+  const names = async (): Promise<string[]> => {
+    const families = parseExposition((await metrics.render()).text);
+    return [...families.values()].filter((family) => family.samples.length > 0).map(({ name }) => name);
+  };
+  const gone = ["seawall_job_next_run_seconds", "seawall_job_last_success_seconds", "seawall_job_running_state"];
+  gone.push("seawall_slot_wal_status_state");
+  expect(await names()).toEqual(expect.arrayContaining(gone));
+  status = statusFixture({ jobs: [], slot: null });
+  for (const name of gone) expect(await names()).not.toContain(name);
+  // What was counted stays counted.
+  expect(await names()).toContain("seawall_job_runs_total");
+});
