@@ -2,7 +2,7 @@
  * A job of the routine, in a process of its own: `seawall backup` and the like, as an operator would run it. What it holds
  * in memory, and how it may fail, are none of the receiver's business.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { formatDuration } from "../config/types.ts";
@@ -39,19 +39,32 @@ const LEAVE_MS_MAX = 30_000;
 
 /** Resolves when the process has ended; never rejects. */
 export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
-  const { job, program, env, log, signal, timeoutMs } = options;
+  const { job, program, env } = options;
   const args = [program, job, "--json", "--log-format", "json"];
-  // The channel carries nothing: its end tells the job that we are gone, however we went (cli/signals.ts).
-  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe", "ipc"] });
+  try {
+    // The channel carries nothing: its end tells the job that we are gone, however we went (cli/signals.ts).
+    const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe", "ipc"] });
+    return await outcomeOf(child, options);
+  } catch (error) {
+    // Node.js throws some of the reasons (no memory, too long an environment) and tells of the others by an event.
+    return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
+  }
+}
+
+/** Rejects when the process could not be started. */
+async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promise<JobOutcome> {
+  const { job, log, signal, timeoutMs } = options;
   let result = "";
   let failure: string | undefined;
   let overdue: string | undefined;
-  // Neither is there when the process could not be started.
+  const ended = once(child, "close");
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     if (result.length < RESULT_CHARACTERS_MAX) result += text;
   });
-  if (child.stderr !== null) {
-    createInterface({ input: child.stderr }).on("line", (line) => {
+  // None of them is there when no file can be opened any more, whatever the types say.
+  const stderr = child.stderr as ChildProcess["stderr"] | undefined;
+  if (stderr !== null && stderr !== undefined) {
+    createInterface({ input: stderr }).on("line", (line) => {
       failure = retell(line, log) ?? failure;
     });
   }
@@ -67,12 +80,10 @@ export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
   signal.addEventListener("abort", leave, { once: true });
   if (signal.aborted) leave();
   try {
-    const [exit] = (await once(child, "close")) as [number | null];
+    const [exit] = (await ended) as [number | null];
     const found = parseResult(result);
     const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, found);
     return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX), result: found };
-  } catch (error) {
-    return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
   } finally {
     clearTimeout(timer);
     clearTimeout(late);

@@ -2,7 +2,7 @@
  * The command hook: a program of the operator's, run without a shell, with the message on its standard input. It gets a
  * minimal environment, for ours holds secrets, and a process group of its own, so that what it started ends with it.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attempt, Deliver, Message } from "./notify-attempt.ts";
@@ -23,13 +23,26 @@ export function commandHook(options: CommandOptions): Deliver {
 }
 
 async function runHook(options: CommandOptions, message: Message, signal: AbortSignal): Promise<Attempt> {
-  const { path, timeoutMs = COMMAND_TIMEOUT_MS } = options;
-  const child = spawn(path, [], {
-    detached: true,
-    cwd: "/",
-    env: hookEnvironment(options.env, message),
-    stdio: ["pipe", "ignore", "pipe"],
-  });
+  try {
+    const child = spawn(options.path, [], {
+      detached: true,
+      cwd: "/",
+      env: hookEnvironment(options.env, message),
+      stdio: ["pipe", "ignore", "pipe"],
+    });
+    return await attemptOf(child, { ...options, message, signal });
+  } catch (error) {
+    // Node.js throws some of the reasons (a path below a file, a program that is being replaced) and emits the others.
+    return { outcome: "again", detail: `it cannot be started: ${(error as Error).message}` };
+  }
+}
+
+/** Rejects when the program could not be started. */
+async function attemptOf(
+  child: ChildProcess,
+  options: CommandOptions & { readonly message: Message; readonly signal: AbortSignal },
+): Promise<Attempt> {
+  const { message, signal, timeoutMs = COMMAND_TIMEOUT_MS } = options;
   let complaint = "";
   let late = false;
   const kill = (): void => {
@@ -60,8 +73,6 @@ async function runHook(options: CommandOptions, message: Message, signal: AbortS
     const said = complaint.replaceAll(/[\p{Cc}\s]+/gu, " ").trim();
     const detail = `${code === null ? `ended by ${name ?? "a signal"}` : `exit status ${code}`}${said === "" ? "" : `: ${said}`}`;
     return { outcome: code === 0 ? "accepted" : "again", detail };
-  } catch (error) {
-    return { outcome: "again", detail: `it cannot be started: ${(error as Error).message}` };
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", kill);

@@ -1,4 +1,5 @@
 /** A job of the routine as a process: what came of it, and that it never runs for ever. */
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -29,4 +30,33 @@ test("a job that ends is what it says", async () => {
   const complaint = JSON.stringify({ error: { message: "the store is away", code: "store-unavailable" } });
   const failing = `process.stderr.write(${JSON.stringify(complaint)} + "\\n"); process.exitCode = 5;`;
   expect((await jobOf(failing)).message).toBe("the store is away [store-unavailable]");
+});
+
+test("a job that cannot even be given its environment has failed, and nothing else has", async () => {
+  const signal = new AbortController().signal;
+  const env = { SEAWALL_CLUSTER: "a\0b" };
+  const outcome = await runJob({ job: "verify", program: "x", env, log: silentLog, timeoutMs: 60_000, signal });
+  expect(outcome).toMatchObject({ ok: false, exit: null });
+  expect(outcome.message).toMatch(/^it could not be started: .*null bytes/);
+});
+
+test("a job that finds no file descriptor left has failed, and nothing else has", () => {
+  const script = join(dir, "starved.mjs");
+  const built = new URL("../../dist/daemon/job-process.js", import.meta.url).href;
+  writeFileSync(
+    script,
+    `import { openSync, closeSync } from "node:fs";
+import { runJob } from ${JSON.stringify(built)};
+const open = [];
+try { for (;;) open.push(openSync("/dev/null")); } catch {}
+const log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
+const signal = new AbortController().signal;
+const outcome = await runJob({ job: "verify", program: "x", env: process.env, log, timeoutMs: 60000, signal });
+for (const fd of open) closeSync(fd);
+process.stdout.write(JSON.stringify(outcome));`,
+  );
+  const said = execFileSync("/bin/sh", ["-c", `ulimit -n 100; exec "$0" "$1"`, process.execPath, script]);
+  const outcome = JSON.parse(said.toString()) as JobOutcome;
+  expect(outcome).toMatchObject({ ok: false, exit: null });
+  expect(outcome.message).toMatch(/^it could not be started: .*EMFILE/);
 });

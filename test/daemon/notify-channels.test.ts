@@ -209,6 +209,10 @@ describe("the command", () => {
     const attempt = await hook("exit 0", { mode: 0o644 });
     expect(attempt.outcome).toBe("again");
     expect(attempt.detail).toMatch(/^it cannot be started: .*EACCES/);
+    // This one Node.js throws at once.
+    const below = await commandHook({ path: "/etc/hostname/hook", env: {} })(MESSAGE, never);
+    expect(below.outcome).toBe("again");
+    expect(below.detail).toMatch(/^it cannot be started: .*ENOTDIR/);
   });
 
   test("that hangs is killed, with what it has started", async () => {
