@@ -1,4 +1,4 @@
-/** Where the daemon listens: one address at a time, and from one to the next without a moment on none. */
+/** Where the daemon listens: one address at a time, and from one to the next without a moment on none, where that is possible. */
 import { type ListenAddress, formatAddress } from "../config/types.ts";
 import type { Log } from "../log.ts";
 import { type HttpServer, startHttp } from "./http.ts";
@@ -21,17 +21,37 @@ export class Doors {
     this.#asked = listen;
   }
 
-  /** Listens on the new address first; when that fails, everything is as it was, and it throws `listen-failed`. */
+  /** When it cannot listen on the new address, everything is as it was, and it throws `listen-failed`. */
   async change(listen: ListenAddress): Promise<void> {
-    if (formatAddress(listen) === formatAddress(this.#asked)) return;
+    const before = this.#asked;
+    if (formatAddress(listen) === formatAddress(before)) return;
+    if (samePort(listen, before)) {
+      await this.#changeHost(listen, before);
+      return;
+    }
     const next = await this.#listenOn(listen);
-    const before = this.#http;
+    const left = this.#http;
     [this.#http, this.#asked] = [next, listen];
-    await before?.close();
+    await left?.close();
   }
 
   async close(): Promise<void> {
     await this.#http?.close();
+  }
+
+  /** A port on one address is in the way of the same port on all of them: the old address is given up first. */
+  async #changeHost(listen: ListenAddress, before: ListenAddress): Promise<void> {
+    await this.close();
+    [this.#http, this.#asked] = [undefined, { kind: "off" }];
+    try {
+      this.#http = await this.#listenOn(listen);
+      this.#asked = listen;
+    } catch (error) {
+      // Should somebody else have taken it meanwhile, the next reload tries again.
+      this.#http = await this.#listenOn(before);
+      this.#asked = before;
+      throw error;
+    }
   }
 
   async #listenOn(listen: ListenAddress): Promise<HttpServer | undefined> {
@@ -40,4 +60,8 @@ export class Doors {
     this.#log.info("listening", { address: http.address });
     return http;
   }
+}
+
+function samePort(a: ListenAddress, b: ListenAddress): boolean {
+  return a.kind === "tcp" && b.kind === "tcp" && a.port === b.port;
 }
