@@ -1,6 +1,7 @@
 /**
  * Directories read by a few threads of their own (file-list-worker.ts). They start once a store has been asked about so many
- * files that they pay: what an ordinary archive is listed for never starts one.
+ * files in a row that they pay: what an ordinary archive is listed for never starts one. They end when nobody asks any more,
+ * for a daemon lives long and has a store for each cluster.
  */
 import { SeawallError } from "../errors.ts";
 import { WorkerThread } from "../worker-thread.ts";
@@ -12,17 +13,27 @@ import { abortedError } from "./signal.ts";
 const FILES_BEFORE_THREADS = 4096;
 /** Each has one system call under way: more than one hides how long a network file system takes. */
 const THREADS_MAX = 2;
+/** Who has asked for nothing for so long has listed to the end. A thread costs about 9 MiB. */
+const IDLE_MS = 10_000;
 
 type Thread = WorkerThread<ListQuestion, ListAnswer>;
 
 export class ListThreads implements FolderReader {
   readonly #threads: Thread[] = [];
   readonly #filesBefore: number;
+  readonly #idleMs: number;
   #files = 0;
+  #idle: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(filesBefore = FILES_BEFORE_THREADS) {
+  constructor(filesBefore = FILES_BEFORE_THREADS, idleMs = IDLE_MS) {
     this.#filesBefore = filesBefore;
+    this.#idleMs = idleMs;
+  }
+
+  /** Threads that are there. */
+  get size(): number {
+    return this.#threads.length;
   }
 
   readonly names: FolderReader["names"] = async (request, signal) => {
@@ -47,12 +58,29 @@ export class ListThreads implements FolderReader {
   /** Ends the threads; what they were asked rejects with `aborted`. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#threads.map((thread) => thread.close()));
+    clearTimeout(this.#idle);
+    await this.#endAll();
+  }
+
+  async #endAll(): Promise<void> {
+    await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
   }
 
   #pays(files: number): boolean {
     this.#files += files;
+    this.#restLater();
     return this.#files > this.#filesBefore;
+  }
+
+  #restLater(): void {
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => {
+      // A file system that hangs: whoever waits for it is not left alone.
+      if (this.#threads.some(({ asked }) => asked > 0)) return this.#restLater();
+      this.#files = 0;
+      void this.#endAll();
+    }, this.#idleMs);
+    this.#idle.unref();
   }
 
   #thread(): Thread {

@@ -139,3 +139,14 @@ test("a store that is closed ends its listing threads, and what they were asked"
   await Promise.all([expect(asked).rejects.toMatchObject({ code: "aborted" }), own.close()]);
   await expect(own.infos(root, ["a"])).rejects.toMatchObject({ code: "aborted" });
 });
+
+test("listing threads end when nobody asks any more, and begin again", async () => {
+  create("a");
+  const own = new ListThreads(0, 10);
+  for (let round = 0; round < 2; round++) {
+    expect(await own.infos(root, ["a"])).toMatchObject([{ key: "a", bytes: 1 }]);
+    expect(own.size).toBe(1);
+    await expect.poll(() => own.size, { timeout: 10_000 }).toBe(0);
+  }
+  await own.close();
+});
