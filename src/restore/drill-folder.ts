@@ -58,7 +58,7 @@ export async function makeDrillFolder(parent: string, bytes: number, owner: Owne
       configDir,
       tablespace: (oid) => join(path, `tablespace-${oid}`),
       remove: async () => {
-        for (const folder of new Set([path, short])) await rm(folder, { recursive: true, force: true });
+        for (const folder of new Set([path, short])) await removeAll(folder);
       },
     };
   } catch (cause) {
@@ -78,6 +78,11 @@ async function ownFolder(parent: string, owner: Owner | undefined): Promise<stri
   return path;
 }
 
+/** The prefetcher of a server that has just ended may write once more before it looks: what is not empty yet is tried again. */
+async function removeAll(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true, maxRetries: 15, retryDelay: 50 });
+}
+
 /** Nobody's: the process that made it is gone. Others may write to the parent: what is not our account's is left alone. */
 async function removeStale(parent: string, owner: Owner | undefined): Promise<void> {
   const accounts = [process.getuid?.(), owner?.uid];
@@ -90,7 +95,7 @@ async function removeStale(parent: string, owner: Owner | undefined): Promise<vo
     const pid = Number.parseInt((await readIfThere(join(path, OWNER_FILE)))?.toString("utf8") ?? "", 10);
     if (!(pid > 0) || isAlive(pid)) continue;
     await stopServerIn(join(path, "data"));
-    await rm(path, { recursive: true, force: true });
+    await removeAll(path);
   }
 }
 

@@ -1,0 +1,30 @@
+/** The scratch folder of a drill goes with it, whoever is still in it. */
+import { existsSync, mkdirSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { makeDrillFolder } from "../../src/restore/drill-folder.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+test("it is removed while a prefetcher, which has not noticed yet that its server is gone, still writes there", async () => {
+  const parent = makeTempDir("scratch");
+  try {
+    for (let round = 0; round < 5; round++) {
+      const folder = await makeDrillFolder(parent, 0, undefined);
+      const ready = join(folder.dataDir, "pg_wal", ".seawall", "ready");
+      mkdirSync(ready, { recursive: true });
+      const until = performance.now() + 100;
+      const writer = async (name: number): Promise<void> => {
+        for (let i = 0; performance.now() < until; i++) {
+          await writeFile(join(ready, `${name}-${i}`), "").catch(() => undefined);
+        }
+      };
+      const writing = Promise.all([1, 2, 3].map(writer));
+      await folder.remove();
+      expect(existsSync(folder.path)).toBe(false);
+      await writing;
+    }
+  } finally {
+    removeTree(parent);
+  }
+});
