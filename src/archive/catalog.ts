@@ -180,7 +180,8 @@ function gapsOf(inventory: WalInventory, paths: readonly WalPath[]): PathBarrier
   return [...unique.values()].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
 }
 
-function damageOf(error: unknown): SeawallError {
+/** The damage that an object was found to have; throws whatever else went wrong. */
+export function damageOf(error: unknown): SeawallError {
   if (error instanceof SeawallError && !isAbort(error) && DAMAGE.includes(error.code)) return error;
   throw error;
 }

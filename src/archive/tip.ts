@@ -71,6 +71,14 @@ function covers(gap: Gap, segment: SegmentNumber, segmentSize: number): boolean 
 
 /** Finds the tip; undefined for an archive that holds no WAL yet. */
 export async function findTip(archive: Archive, options: RequestOptions = {}): Promise<Tip | undefined> {
+  const place = await locateTip(archive, options);
+  return place === undefined
+    ? undefined
+    : { ...place, lsn: await tipIn(archive, place.timeline, place.segment, options) };
+}
+
+/** The tip but for its LSN: no WAL is read. */
+export async function locateTip(archive: Archive, options: RequestOptions = {}): Promise<Omit<Tip, "lsn"> | undefined> {
   const { segmentSize } = archive.identity;
   const tails = await listTails(archive, options);
   const timelines = await listTimelines(archive, options);
@@ -85,9 +93,8 @@ export async function findTip(archive: Archive, options: RequestOptions = {}): P
       segmentSize,
     );
     if (segment === undefined) continue;
-    const lsn = await tipIn(archive, timeline, segment, options);
     const anchored = (listing.sealed[0] ?? segment) < segment;
-    return { timeline, lsn, segment, newestTimeline: timelineOf(newestTimeline), anchored };
+    return { timeline, segment, newestTimeline: timelineOf(newestTimeline), anchored };
   }
   return undefined;
 }

@@ -177,6 +177,14 @@ async function readHistories(
   const damaged: Damaged[] = [];
   const read = await mapBounded(timelines, READS_IN_FLIGHT, async (timeline) => {
     const content = await readHistory(archive, timeline, { signal });
+    // A receiver that follows a promotion stores the history file before the first WAL.
+    if (content === undefined && known.some((older) => older < timeline)) {
+      const message = `the history file of timeline ${timeline} is missing: nobody can tell what leads there`;
+      damaged.push({
+        key: historyKey(archive.cluster, timeline),
+        error: new SeawallError("timeline-history", message),
+      });
+    }
     try {
       return content === undefined ? rootHistory(timeline) : parseHistory(timeline, content);
     } catch (error) {

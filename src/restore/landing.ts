@@ -5,8 +5,10 @@
  * Source: PostgreSQL `xlogrecovery.c` (recoveryStopsBefore, recoveryStopsAfter).
  */
 import type { Archive } from "../archive/archive.ts";
+import { damageOf } from "../archive/catalog.ts";
 import { mapBounded } from "../archive/bounded.ts";
 import { type CommitTimes, commitTimesIn, segmentSummary } from "../archive/wal-ends.ts";
+import type { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { formatLsn, type Lsn, parseLsn, segmentOf, segmentStart } from "../wal/lsn.ts";
 import { formatPgTime, parsePgTime, type PgTime } from "../wal/record-facts.ts";
@@ -54,23 +56,12 @@ export async function findLandings(
   options: RequestOptions = {},
 ): Promise<Landings> {
   const search = new Search(archive, route, options);
-  const { point, inclusive } = target;
-  switch (point.kind) {
-    case "latest": {
-      const commitTime = await search.lastCommitTime(route.items.length - 1);
-      return { found: [{ lsn: route.endLsn, commitTime, point, inclusive }], missing: "" };
-    }
-    case "immediate":
-      return { found: spans.map(({ stopLsn: lsn }) => ({ lsn, point, inclusive })).reverse(), missing: "" };
-    case "time":
-      return search.time(point.time, inclusive);
-    case "lsn":
-      return search.lsn(point.lsn, inclusive);
-    case "xid":
-      return search.xid(point.xid, inclusive);
-    case "name":
-      return search.name(point.name, spans);
-  }
+  const landings = await search.find(target, spans);
+  // Whether what was asked for lies in what cannot be read, nobody knows; all that there is, is more than can be had.
+  const damage = route.damage ?? search.damage;
+  if (damage !== undefined && landings.found.length === 0) throw damage;
+  if (route.damage !== undefined && target.point.kind === "latest") throw route.damage;
+  return landings;
 }
 
 class Search {
@@ -78,11 +69,36 @@ class Search {
   readonly #route: WalRoute;
   readonly #options: RequestOptions;
   readonly #times = new Map<RouteItem, Promise<CommitTimes | undefined>>();
+  #damage: SeawallError | undefined;
 
   constructor(archive: Archive, route: WalRoute, options: RequestOptions) {
     this.#archive = archive;
     this.#route = route;
     this.#options = options;
+  }
+
+  /** Of WAL that could not be asked. It may lie behind the target, where it does not matter. */
+  get damage(): SeawallError | undefined {
+    return this.#damage;
+  }
+
+  async find({ point, inclusive }: RecoveryTarget, spans: readonly Span[]): Promise<Landings> {
+    switch (point.kind) {
+      case "latest": {
+        const commitTime = await this.lastCommitTime(this.#route.items.length - 1);
+        return { found: [{ lsn: this.#route.endLsn, commitTime, point, inclusive }], missing: "" };
+      }
+      case "immediate":
+        return { found: spans.map(({ stopLsn: lsn }) => ({ lsn, point, inclusive })).reverse(), missing: "" };
+      case "time":
+        return this.time(point.time, inclusive);
+      case "lsn":
+        return this.lsn(point.lsn, inclusive);
+      case "xid":
+        return this.xid(point.xid, inclusive);
+      case "name":
+        return this.name(point.name, spans);
+    }
   }
 
   async time(time: PgTime, inclusive: boolean): Promise<Landings> {
@@ -148,10 +164,10 @@ class Search {
     const missing = `the archive holds no end of transaction ${xid}`;
     const index = await this.#bisect(async (item) => {
       let isReached: boolean | undefined;
-      await this.#walk(item, (record) => {
-        if (record.xid !== 0) isReached = isReached === true || !precedes(record.xid, xid);
-      });
-      return isReached;
+      const visit = ({ xid: own }: WalkedRecord): void => {
+        if (own !== 0) isReached = isReached === true || !precedes(own, xid);
+      };
+      return this.#asked(this.#walk(item, visit).then(() => isReached));
     });
     if (index === undefined) return { found: [], missing };
     let landing: Landing | undefined;
@@ -187,8 +203,10 @@ class Search {
     for (const span of spans) {
       const first = items.findIndex((item) => item.segment >= segmentOf(span.startLsn, segmentSize));
       if (first < 0 || first >= until) continue;
-      const points = await mapBounded(items.slice(first, until), PEEKS_IN_FLIGHT, (item) => this.#restorePoints(item));
-      const named = points.flat().filter((point) => point.name === name);
+      const points = await mapBounded(items.slice(first, until), PEEKS_IN_FLIGHT, (item) =>
+        this.#asked(this.#restorePoints(item)),
+      );
+      const named = points.flatMap((point) => point ?? []).filter((point) => point.name === name);
       found.unshift(
         ...named.map(({ lsn, time }) => ({
           lsn,
@@ -279,9 +297,19 @@ class Search {
   }
 
   #commitTimes(item: RouteItem): Promise<CommitTimes | undefined> {
-    const known = this.#times.get(item) ?? commitTimesIn(this.#archive, item, this.#options);
+    const known = this.#times.get(item) ?? this.#asked(commitTimesIn(this.#archive, item, this.#options));
     this.#times.set(item, known);
     return known;
+  }
+
+  /** Undefined for WAL that is damaged. */
+  async #asked<T>(answer: Promise<T>): Promise<T | undefined> {
+    try {
+      return await answer;
+    } catch (error) {
+      this.#damage ??= damageOf(error);
+      return undefined;
+    }
   }
 
   async #restorePoints(item: RouteItem): Promise<{ name: string; lsn: Lsn; time: PgTime | undefined }[]> {

@@ -6,7 +6,7 @@ import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
 import { listBackups, readBackup } from "../archive/backups.ts";
 import type { Gap } from "../archive/documents.ts";
-import { findTip, historyOf, listGaps } from "../archive/tip.ts";
+import { historyOf, listGaps, locateTip } from "../archive/tip.ts";
 import { backupsOn } from "../archive/windows.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
@@ -70,7 +70,7 @@ async function wantedTimelines(
     return [...new Set(newestFirst.map(({ timeline }) => timeline))];
   }
   if (target.timeline !== "latest") return [target.timeline];
-  const tip = await findTip(archive, options);
+  const tip = await locateTip(archive, options);
   if (tip === undefined) throw unreachable("the archive holds no WAL", "Start seawall receive.");
   return [tip.timeline];
 }

@@ -14,12 +14,22 @@ import {
   timelinePrefix,
   walPrefix,
 } from "../archive/keys.ts";
+import { damageOf } from "../archive/catalog.ts";
 import { findOpenHole } from "../archive/hole.ts";
 import { coverChunks } from "../archive/tail.ts";
 import { verifiedEnd } from "../archive/wal-ends.ts";
 import { type Barrier, findBarriers, type Stretch, stretchesOf } from "../archive/wal-path.ts";
+import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { type Lsn, type SegmentNumber, segmentOf, segmentStart, type TimelineId } from "../wal/lsn.ts";
+import {
+  type Lsn,
+  maxLsn,
+  type SegmentNumber,
+  segmentEnd,
+  segmentOf,
+  segmentStart,
+  type TimelineId,
+} from "../wal/lsn.ts";
 import { segmentFileName, timelineText } from "../wal/names.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 
@@ -44,6 +54,8 @@ export interface WalRoute {
   readonly barriers: readonly Barrier[];
   /** End of the last complete record: how far recovery can get at all. */
   readonly endLsn: Lsn;
+  /** Of what is stored behind `endLsn` and cannot be read; a barrier, too. */
+  readonly damage?: SeawallError | undefined;
 }
 
 /** What is stored of one timeline. */
@@ -67,8 +79,39 @@ export async function readRoute(
   const barriers = open === undefined ? found : found.filter(({ fromLsn }) => fromLsn < open);
   const last = items.at(-1);
   if (last === undefined) return undefined;
-  const endLsn = await verifiedEnd(archive, last, items.at(-2), options);
-  return { history, segmentSize, items, barriers, endLsn };
+  const { endLsn, readable, damage } = await readableEnd(archive, items, options);
+  const route = { history, segmentSize, items: readable, endLsn };
+  const damaged = items[readable.length];
+  if (damage === undefined || damaged === undefined) return { ...route, barriers };
+  const fromLsn = maxLsn(endLsn, segmentStart(damaged.segment, segmentSize));
+  const barrier = { fromLsn, toLsn: segmentEnd(last.segment, segmentSize), reason: damage.message, isRecorded: false };
+  return { ...route, barriers: [...barriers.filter((found) => found.fromLsn < fromLsn), barrier], damage };
+}
+
+/** So many damaged items are passed on the way back to one that can be read; as in the catalog. */
+const DAMAGED_MAX = 8;
+
+/** The end of the last item that can be read, and why those behind it cannot. */
+async function readableEnd(
+  archive: Archive,
+  items: readonly RouteItem[],
+  options: RequestOptions,
+): Promise<{
+  readonly endLsn: Lsn;
+  readonly readable: readonly RouteItem[];
+  readonly damage: SeawallError | undefined;
+}> {
+  let damage: SeawallError | undefined;
+  for (let at = items.length - 1; at >= 0 && at >= items.length - DAMAGED_MAX; at--) {
+    const item = items[at] as RouteItem; // in range
+    try {
+      const endLsn = await verifiedEnd(archive, item, items[at - 1], options);
+      return { endLsn, readable: items.slice(0, at + 1), damage };
+    } catch (error) {
+      damage = damageOf(error);
+    }
+  }
+  throw damage ?? new SeawallError("internal", "a route without WAL");
 }
 
 /** How often a hole is looked at before it is one. */

@@ -77,8 +77,9 @@ describe("an inventory", () => {
     expect([...histories.keys()]).toEqual([1, 2, 3, 4, 9]);
     expect(histories.get(timelineOf(3))?.entries.map(({ timeline }) => timeline)).toEqual([1, 2]);
     expect(histories.get(timelineOf(4))?.entries).toEqual([]);
+    const missing = "the history file of timeline 4 is missing: nobody can tell what leads there";
+    expect(damaged.map(({ key, error }) => [key, error.message])).toEqual([["main/wal/00000004.history", missing]]);
     expect(gaps).toEqual([gap]);
-    expect(damaged).toEqual([]);
   });
 
   test("passes over what is not where a restore would look for it, and names documents that cannot be read", async () => {

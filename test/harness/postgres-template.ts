@@ -2,6 +2,7 @@
  * Data directories made by initdb, once per version and options, and copied for each server: a copy takes a tenth of the
  * time of an initdb. Copies share the template's system identifier; `freshIdentifier` makes a cluster of its own.
  */
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, chownSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -35,6 +36,12 @@ export function giveToServer(path: string, mode: number): void {
   const account = serverAccount();
   if (account !== undefined) chownSync(path, account.uid, account.gid);
   chmodSync(path, mode);
+}
+
+/** Hands a folder and all that is in it to the server's account. */
+export function giveTree(path: string): void {
+  const account = serverAccount();
+  if (account !== undefined) execFileSync("chown", ["-R", "-h", `${account.uid}:${account.gid}`, path]);
 }
 
 async function ensureTemplate(options: ClusterOptions): Promise<string> {
