@@ -156,6 +156,8 @@ function tile(name: string, value: string, note: string, tone = ""): string {
 
 function slotTile(status: StatusDocument): string {
   const { slot } = status;
+  // Without a connection nobody knows.
+  if (slot === null && status.state !== "streaming") return tile("Slot", "–", "not known now");
   if (slot === null) return tile("Slot", "none", "the server may recycle WAL that is not stored");
   if (!slot.exists) return tile(`Slot ${slot.name}`, "missing", "the server has no such slot", "bad");
   const tone = slot.walStatus === "lost" ? "bad" : slot.walStatus === "unreserved" ? "warn" : "";

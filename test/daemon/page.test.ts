@@ -81,6 +81,24 @@ describe("the page", () => {
       /Received – not known yet/,
     ],
     [
+      "one of several that has failed",
+      {
+        ...{ state: "failed", slot: null, restart: { at: "2026-11-20T10:01:00.000Z", failures: 2 } },
+        lastError: { at: "2026-11-20T10:00:00.000Z", code: "wal-diverged", message: "it <went> away", hint: "Look." },
+      },
+      /This cluster has failed and is started again at 2026-11-20T10:01:00.000Z: it &lt;went&gt; away Look\..* Slot – not known now/,
+    ],
+    [
+      "a file that could not be reloaded",
+      {
+        configuration: {
+          ...{ file: "/etc/seawall.yaml", loadedAt: "2026-11-20T09:00:00.000Z" },
+          error: { at: "2026-11-20T10:00:00.000Z", code: "usage", message: "seawall.yaml:3:1: what?", hint: "" },
+        },
+      },
+      /The configuration could not be reloaded: seawall\.yaml:3:1: what\? .*what was loaded 2026-11-20T09:00:00.000Z goes on/,
+    ],
+    [
       "a missing slot",
       {
         slot: {

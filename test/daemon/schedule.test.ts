@@ -213,6 +213,23 @@ describe("the scheduler", () => {
     ]);
   });
 
+  test("who had nothing to do at the start is given something later", async () => {
+    let isGiven = false;
+    const day: Day = new Day({
+      schedules: {},
+      outcome: ok,
+      mayRun: (nowMs) => {
+        if (!isGiven && nowMs >= Date.parse("2026-05-10T12:00:00Z")) {
+          isGiven = true;
+          day.scheduler.reschedule(new Map([["expire", parseSchedule("expire-schedule", "0 5 * * *", "UTC")]]));
+        }
+        return true;
+      },
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["expire 11T05:00"]);
+  });
+
   test("a job that runs when its schedule changes goes on to its end, and is next due by the new one", async () => {
     const next = new Map([["backup" as const, parseSchedule("backup-schedule", "0 20 * * *", "UTC")]]);
     const day = new Day({
