@@ -41,6 +41,11 @@ function isRoutine(key: SettingKey): boolean {
   return spec?.routine === true || spec?.commands.includes("receive") === false;
 }
 
+/** Jobs are told options of the whole process, too: how much to log. */
+export function jobsChange(before: ClusterPlan, after: ClusterPlan): boolean {
+  return !isDeepStrictEqual(before.jobEnv, after.jobEnv);
+}
+
 /** One of them can run only when the other has let go. */
 export function collide({ settings: a }: ClusterPlan, { settings: b }: ClusterPlan): boolean {
   const sameSlot = a.dsn === b.dsn && a.slot === b.slot && !a.noSlot && !b.noSlot;

@@ -4,7 +4,7 @@
  */
 import type { Log } from "../log.ts";
 import { Member, type MemberOptions } from "./member.ts";
-import { type Change, changeOf, type ClusterPlan, collide } from "./plan.ts";
+import { type Change, changeOf, type ClusterPlan, collide, jobsChange } from "./plan.ts";
 
 export interface SupervisorOptions extends Omit<MemberOptions, "plan"> {
   readonly stop: AbortSignal;
@@ -92,7 +92,7 @@ export class Supervisor {
       const member = this.#members.get(plan.name);
       const change = changed.get(plan.name);
       if (member !== undefined && change !== "receiver") {
-        if (change === "routine") member.retune(plan);
+        if (change === "routine" || jobsChange(member.plan, plan)) member.retune(plan);
         member.hurry();
         return;
       }

@@ -243,6 +243,20 @@ describe("a reload", () => {
     await ending;
   });
 
+  it("gives the jobs of a cluster that has not changed what has changed for the whole process", async () => {
+    const stage = new Stage();
+    const ending = stage.supervisor.run([await plan("same"), await plan("other")]);
+    const [same, other] = [await stage.running("same"), await stage.running("other")];
+    const jobEnv = { SEAWALL_LOG_LEVEL: "debug" };
+    const { changes, done } = stage.supervisor.change([{ ...(await plan("same")), jobEnv }, await plan("other")]);
+    await done;
+    expect(changes.untouched).toEqual(["same", "other"]);
+    expect(same.retuned?.jobEnv).toEqual(jobEnv);
+    expect(other.retuned).toBeUndefined();
+    stage.stop.abort();
+    await ending;
+  });
+
   it("waits with one that needs what another still holds, and with no other", async () => {
     const stage = new Stage();
     let letGo = (): void => undefined;
