@@ -27,6 +27,9 @@ notify-after: 2m
 
 \`seawall notify-test --config /etc/seawall.yaml\` sends a message with the event \`test\` and prints what came back.
 
+Of several clusters ([many-clusters.md](many-clusters.md)) each tells for itself: options at the top of the file are for all,
+below a cluster's name for that one. A reload of the file changes them without touching the stream.
+
 Jobs that somebody runs by hand or from cron (\`seawall backup\`, \`seawall drill\`) notify nobody: their exit status says what
 came of them. The daemon's own runs do.
 
@@ -65,12 +68,16 @@ within ${WEBHOOK_TIMEOUT_MS / 1000} s, a broken connection, 408, 429 and 5xx are
 that is given, at most ${TRIES_MAX} times and for ${TRY_FOR_MS / 60_000} minutes; any other status is final. Messages arrive in order; while one is
 tried again, up to ${WAITING_MAX} wait, and beyond that the oldest are left out.
 
+The daemon connects directly, never through a proxy; where there has to be one, a \`notify-command\` can call \`curl\`.
+Certificates are checked against the authorities of Node.js and those of \`NODE_EXTRA_CA_CERTS\`.
+
 ## The command
 
 It is run without a shell and without arguments, in \`/\`, with the body on standard input. Its environment is \`PATH\`, \`HOME\`,
 \`LANG\`, \`LC_ALL\`, \`TZ\` as the daemon has them, and \`SEAWALL_EVENT\`, \`SEAWALL_CLUSTER\`, \`SEAWALL_SEVERITY\`. Exit status 0
 accepts the message, anything else is tried again as above. After ${COMMAND_TIMEOUT_MS / 1000} s it is killed, with all that it has started.
-The beginning of its standard error is logged.
+The beginning of its standard error is logged. Under the unit in \`deploy/systemd\` it has the unit's limits: it can write
+nothing below \`/usr\`, \`/etc\` or \`/home\`, and a setuid program such as \`sendmail\` gets no other rights.
 
 ## When it does not work
 

@@ -1,18 +1,19 @@
 /** The environment of the daemon's jobs: what the daemon has loaded for their cluster, and not what the file says meanwhile. Pure. */
 import type { Merged } from "./load.ts";
+import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { defaultText, envName, OPTION_ROWS } from "./options.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * `env` with every option of the file and of the command line as a variable, in the loader's order: a flag wins over a
+ * `env` with every option (but those of the notifications, which only the daemon sends) of the file and of the command line as a variable, in the loader's order: a flag wins over a
  * variable that is there, a variable over the file. Nothing of it shows in a list of processes.
  */
 export function jobEnvironment({ settings, origins }: Merged, env: Environment): Environment {
   const result: Record<string, string | undefined> = { ...env, SEAWALL_CONFIG: undefined };
   for (const [key, spec] of OPTION_ROWS) {
     const origin = origins.get(key) ?? "default";
-    if (spec.flagOnly === true || key === "config" || origin === "default") continue;
+    if (spec.flagOnly === true || key === "config" || key in NOTIFY_OPTIONS || origin === "default") continue;
     const name = envName(spec.name);
     const isFlag = origin.startsWith("--");
     if (!isFlag && key !== "cluster" && (env[name] ?? "") !== "") continue;

@@ -96,7 +96,11 @@ export const NOTICE_EVENTS = {
   "damage-found": {
     severity: "critical",
     when: "A scheduled `verify` has found damage in the archive. The same damage is told once, and again once a day.",
-    details: { ...RUN_DETAILS, problems: "how many", message: "the first of them, in a line" },
+    details: {
+      ...RUN_DETAILS,
+      problems: "how many, or null where there are too many to list",
+      message: "the first of them, in a line",
+    },
   },
   "job-recovered": {
     severity: "info",

@@ -23,7 +23,7 @@ import { watchGaps } from "./gap-watch.ts";
 import type { Journal } from "./journal.ts";
 import type { EndedRun } from "./notice-run.ts";
 import type { Notifier } from "./notifier.ts";
-import { buildNotifier, changesNotifying, tuningOf } from "./notify.ts";
+import { buildNotifier, changesNotifying, foreseeHook, tuningOf } from "./notify.ts";
 import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./routine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
@@ -97,6 +97,7 @@ export function openCluster(options: ClusterOptions): Cluster {
       const changedSchedules = schedulesOf(changed.settings);
       if (changesNotifying(routine.settings, changed.settings)) {
         notifier.retune(tuningOf({ ...notifying, settings: changed.settings }));
+        void foreseeHook(changed.settings, notifying.log);
       }
       routine = changed;
       scheduler.reschedule(changedSchedules);
@@ -145,6 +146,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     }),
     scheduler.run(),
     foreseeDrill(options.routine, log.child("routine")),
+    foreseeHook(settings, log.child("notify")),
   ];
   if (!settings.noSlot) {
     const onStatus = (found: ReceiverState["slot"]): void => void (state.slot = found);

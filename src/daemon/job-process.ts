@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { formatDuration } from "../config/types.ts";
 import type { Log, LogLevel } from "../log.ts";
 import { humanBytes } from "./human.ts";
@@ -36,6 +37,7 @@ const RESULT_CHARACTERS_MAX = 1 << 20;
 const MESSAGE_CHARACTERS_MAX = 500;
 /** One that does not leave when it is told to. */
 const LEAVE_MS_MAX = 30_000;
+const LAST_WORDS_MS_MAX = 5_000;
 
 /** Resolves when the process has ended; never rejects. */
 export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
@@ -57,7 +59,8 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
   let result = "";
   let failure: string | undefined;
   let overdue: string | undefined;
-  const ended = once(child, "close");
+  const exited = once(child, "exit");
+  const closed = once(child, "close").catch(() => undefined);
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     if (result.length < RESULT_CHARACTERS_MAX) result += text;
   });
@@ -80,11 +83,15 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
   signal.addEventListener("abort", leave, { once: true });
   if (signal.aborted) leave();
   try {
-    const [exit] = (await ended) as [number | null];
+    const [exit] = (await exited) as [number | null];
+    // Its last words are here soon. What it left running when it was killed may hold its output open for ever.
+    await Promise.race([closed, sleep(LAST_WORDS_MS_MAX, undefined, { ref: false })]);
     const found = parseResult(result);
     const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, found);
     return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX), result: found };
   } finally {
+    child.stdout?.destroy();
+    child.stderr?.destroy();
     clearTimeout(timer);
     clearTimeout(late);
     signal.removeEventListener("abort", leave);
@@ -125,6 +132,7 @@ function parseResult(text: string): JobOutcome["result"] {
 
 /** What the status says of a run that has ended with a result. */
 function summaryOf(job: JobName, exit: number | null, found: JobOutcome["result"]): string {
+  if (found === undefined && job === "verify" && exit === 1) return "damage was found, more than fits into a result";
   if (found === undefined) return exit === 0 ? "done" : `it exited with ${exit ?? "a signal"}`;
   switch (job) {
     case "backup":

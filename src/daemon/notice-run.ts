@@ -25,10 +25,13 @@ export function noticesOfRun(run: EndedRun): Notice[] {
     return [...drilled, { ...about, event: "job-recovered", kind: "end", state: "well", text, details }];
   }
   if (drilled.length > 0) return drilled;
-  if (job === "verify" && exit === ANSWER_NO && result !== undefined) {
-    const problems = Array.isArray(result["problems"]) ? result["problems"].length : 0;
-    const state = `damage ${problems} ${message}`;
-    const text = `the scheduled verify found ${problems === 1 ? "1 problem" : `${problems} problems`}: ${message}`;
+  if (job === "verify" && exit === ANSWER_NO) {
+    const found = result?.["problems"];
+    const problems = Array.isArray(found) ? found.length : null;
+    const state = `damage ${problems ?? "without end"} ${message}`;
+    const count =
+      problems === null ? "too many problems to list" : problems === 1 ? "1 problem" : `${problems} problems`;
+    const text = `the scheduled verify found ${count}: ${message}`;
     return [{ ...about, event: "damage-found", kind: "state", state, text, details: { ...details, problems } }];
   }
   const text = `the scheduled ${job} failed: ${message}`;

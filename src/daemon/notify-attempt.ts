@@ -17,5 +17,5 @@ export interface Message {
   readonly onDelivered?: () => void;
 }
 
-/** Resolves with what came of it, also after an abort; never rejects. */
+/** Resolves with what came of it, also after an abort; whatever it rejects with may help to try again. */
 export type Deliver = (message: Message, signal: AbortSignal) => Promise<Attempt>;

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.ts";
-import type { Deliver, Message } from "./notify-attempt.ts";
+import type { Attempt, Deliver, Message } from "./notify-attempt.ts";
 
 export type ChannelName = "webhook" | "command";
 /** How a message left the channel. */
@@ -107,7 +107,7 @@ export class Channel {
     const { signal } = this.#kill;
     const begunMs = nowMs();
     for (let tries = 1; ; tries++) {
-      const attempt = await deliver(message, signal);
+      const attempt = await deliver(message, signal).catch(unexpected);
       if (attempt.outcome === "accepted") {
         this.#lastDeliveredMs = nowMs();
         message.onDelivered?.();
@@ -133,6 +133,11 @@ export class Channel {
     const { signal } = this.#kill;
     await (this.#options.sleep?.(ms, signal) ?? sleep(ms, undefined, { signal }).catch(() => undefined));
   }
+}
+
+/** A bug, or a machine without memory for another process: no reason to end anything. */
+function unexpected(error: unknown): Attempt {
+  return { outcome: "again", detail: error instanceof Error ? error.message : String(error) };
 }
 
 /** Doubling, half of it by chance; never before the other side said. */

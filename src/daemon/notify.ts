@@ -1,4 +1,5 @@
 /** The channels of a cluster, and its notifier, from its settings. */
+import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
 import { NOTIFY_OPTIONS } from "../config/notify-options.ts";
 import type { Settings } from "../config/options.ts";
@@ -53,6 +54,16 @@ export function tuningOf(source: Omit<NotifierSource, "store">): NotifierTuning 
     notifyAfterMs: settings.notifyAfterMs,
     shipIntervalMs: settings.synchronous ? 0 : settings.shipIntervalMs,
   };
+}
+
+/** A hook that cannot be run: better said now than when it is needed. WAL is archived all the same. */
+export async function foreseeHook({ notifyCommand }: Settings, log: Log): Promise<void> {
+  if (notifyCommand === undefined) return;
+  try {
+    await access(notifyCommand, constants.X_OK);
+  } catch (error) {
+    log.warn("notifications will not arrive: --notify-command cannot be run", { notifyCommand, error });
+  }
 }
 
 export function changesNotifying(before: Settings, after: Settings): boolean {

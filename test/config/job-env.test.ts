@@ -32,6 +32,16 @@ it("says everything of the file, and no more where the file is", async () => {
   });
 });
 
+it("says nothing of the notifications, which are none of the jobs' business", async () => {
+  const file = `${FILE}notify-url: https://hook/token\n`.replace(
+    "clusters:",
+    'notify-header: "X-Token: secret"\nclusters:',
+  );
+  const loaded = await load({ file: file.replace("    max-rate: 1536KiB\nnotify", "    notify") });
+  expect(loaded.settings.notifyHeader).toBe("X-Token: secret");
+  expect(Object.keys(jobEnvironment(loaded, {})).filter((name) => name.includes("NOTIFY"))).toEqual([]);
+});
+
 it("a flag wins over a variable that is there, a variable over the file, also of options that only jobs take", async () => {
   const env = { SEAWALL_KEEP_FULL: "3", SEAWALL_STORE: "file:///variable", SEAWALL_COMPRESS_LEVEL: "2" };
   const loaded = await load({ file: FILE, env, flags: { "compress-level": "5" } });

@@ -60,12 +60,17 @@ export class Hooked implements Disposable {
   }
 
   /** With slot and store folder named like the cluster. */
-  daemon(server: PostgresServer, cluster: string, flags: readonly string[] = []): CliProcess {
+  daemon(
+    server: PostgresServer,
+    cluster: string,
+    flags: readonly string[] = [],
+    more: Readonly<Record<string, string>> = {},
+  ): CliProcess {
     mkdirSync(join(this.dir, cluster), { recursive: true });
     const store = `file://${this.dir}/${cluster}`;
     const place = ["--dsn", server.dsn, "--store", store, "--cluster", cluster, "--slot", cluster];
     const fast = ["--listen", "127.0.0.1:0", "--log-format", "json", "--reconnect-max-delay", "200ms"];
-    const env = { ...ENV, SEAWALL_NOTIFY_URL: this.url, SEAWALL_NOTIFY_HEADER: `X-Token: ${SECRETS.token}` };
+    const env = { ...ENV, SEAWALL_NOTIFY_URL: this.url, SEAWALL_NOTIFY_HEADER: `X-Token: ${SECRETS.token}`, ...more };
     return startCli(["receive", ...place, ...fast, "--notify-after", "1s", ...flags], { env });
   }
 

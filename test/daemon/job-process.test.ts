@@ -24,6 +24,15 @@ test("a job that hangs is stopped after its time, and says which option does tha
   expect(outcome.message).toBe("it was stopped because it took longer than 300ms (job-timeout)");
 });
 
+test("a job that leaves something running, which holds its output open, has ended all the same", async () => {
+  const left = `import { spawn } from "node:child_process";
+    const child = spawn("sleep", ["30"], { stdio: "inherit", detached: true });
+    child.unref();
+    process.stdout.write("{}\\n");
+    process.disconnect();`;
+  expect(await jobOf(left)).toMatchObject({ ok: true, exit: 0 });
+}, 20_000);
+
 test("a job that ends is what it says", async () => {
   expect(await jobOf("process.exitCode = 0;")).toMatchObject({ ok: true, exit: 0, message: "done" });
   expect(await jobOf("process.exitCode = 5;")).toMatchObject({ ok: false, exit: 5, message: "it exited with 5" });

@@ -49,6 +49,12 @@ describe("a run", () => {
       "the scheduled verify found 2 problems: damage was found: x is cut off",
     ],
     [
+      "verification that found more damage than it can tell",
+      { job: "verify", ok: false, exit: 1, message: "damage was found, more than fits into a result" },
+      "damage-found",
+      "the scheduled verify found too many problems to list: damage was found, more than fits into a result",
+    ],
+    [
       "verification that was killed",
       { job: "verify", ok: false, exit: null, message: "killed" },
       "job-failed",

@@ -191,6 +191,12 @@ describe("a schedule", () => {
     ],
     ["that is only just due", 600, { jobs: [due("2026-11-20T09:00:00.000Z")] }, undefined],
     ["that another job holds up", 1000, { jobs: [due("2026-11-20T09:01:00.000Z"), backup] }, "job-in-the-way"],
+    [
+      "that waits for jobs of other clusters",
+      1000,
+      { jobs: [{ ...due("2026-11-20T09:01:00.000Z"), waitingSince: "2026-11-20T09:01:00.000Z" }] },
+      "job-in-the-way",
+    ],
     ["that waited for the stream", 1000, { jobs: [due("2026-11-20T09:01:00.000Z")] }, "not-receiving"],
     ["of a daemon that is not the one", 1000, { state: "waiting", jobs: [due("2026-11-20T08:00:00.000Z")] }, undefined],
     [

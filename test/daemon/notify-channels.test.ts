@@ -8,7 +8,9 @@ import type { Attempt, Message } from "../../src/daemon/notify-attempt.ts";
 import { Channel, TRIES_MAX, TRY_FOR_MS, WAITING_MAX } from "../../src/daemon/notify-channel.ts";
 import { commandHook } from "../../src/daemon/notify-command.ts";
 import { webhook } from "../../src/daemon/notify-webhook.ts";
-import { silentLog } from "../../src/log.ts";
+import { createLog, silentLog } from "../../src/log.ts";
+import { foreseeHook } from "../../src/daemon/notify.ts";
+import { load } from "../config/given.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
 const MESSAGE: Message = { event: "test", cluster: "orders", severity: "info", body: '{"version":1}\n' };
@@ -215,6 +217,17 @@ describe("the command", () => {
     expect(below.detail).toMatch(/^it cannot be started: .*ENOTDIR/);
   });
 
+  test("that cannot be run is worth a warning at the start, and one that can is not", async () => {
+    const lines: string[] = [];
+    const log = createLog({ level: "info", format: "json", destination: { write: (line) => lines.push(line) } });
+    const { settings } = await load({ flags: { store: "file:///archive", "notify-command": "/nonexistent/hook" } });
+    await foreseeHook(settings, log);
+    await foreseeHook({ ...settings, notifyCommand: "/bin/sh" }, log);
+    await foreseeHook({ ...settings, notifyCommand: undefined }, log);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/"level":"warn".*notifications will not arrive: --notify-command cannot be run/);
+  });
+
   test("that hangs is killed, with what it has started", async () => {
     const started = `sh -c 'echo $$ > ${dir}/child; sleep 300' & sleep 300`;
     expect(await hook(started, { timeoutMs: 1000 })).toEqual({
@@ -306,6 +319,16 @@ describe("a channel", () => {
     await channel.close(60_000);
     expect(tried).toHaveLength(WAITING_MAX);
     expect(tried.slice(0, 2)).toEqual(["0", "21"]);
+  });
+
+  test("whose delivery breaks tries again like any other", async () => {
+    const { channel } = channelOf((_, tries) => {
+      if (tries === 1) throw new Error("spawn ENOMEM");
+      return { outcome: "accepted", detail: "ok" };
+    });
+    channel.send(MESSAGE);
+    await channel.close(60_000);
+    expect(channel.view).toMatchObject({ delivered: 1, failed: 0, lastFailure: { reason: "spawn ENOMEM" } });
   });
 
   test("that is replaced hands over what it has not delivered", async () => {
