@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 import type { Gap } from "../archive/documents.ts";
 import { objectKind } from "../archive/keys.ts";
+import type { ToldNotice } from "../archive/notices.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
@@ -47,6 +48,8 @@ export interface ClusterOptions {
   /** This cluster's own. */
   readonly metrics: Metrics;
   readonly journal: Journal;
+  /** What earlier lives of this cluster have notified of. */
+  readonly told?: ToldNotice[];
   readonly log: Log;
   /** Aborted: store what has arrived, report it, end. */
   readonly stop: AbortSignal;
@@ -75,7 +78,7 @@ export function openCluster(options: ClusterOptions): Cluster {
   let { routine } = options;
   const { env, version, connection } = options;
   const notifying = { env, version, connection, log: log.child("notify") };
-  const notifier = buildNotifier({ ...notifying, settings, store });
+  const notifier = buildNotifier({ ...notifying, settings, store, memory: options.told });
   const scheduler = buildScheduler(
     {
       ...{ cluster, store, program: options.program, plan: () => routine, turn: options.turn },

@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { ToldNotice } from "../archive/notices.ts";
 import { isAbort, SeawallError } from "../errors.ts";
 import { type Log, redactSecrets } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
@@ -20,6 +21,7 @@ import type { Sample } from "./trend.ts";
 export interface Equipment {
   readonly metrics: Metrics;
   readonly journal: Journal;
+  readonly told: ToldNotice[];
   readonly log: Log;
   readonly stop: AbortSignal;
 }
@@ -58,6 +60,8 @@ export class Member {
   readonly #stop = new AbortController();
   readonly #metrics: Metrics;
   readonly #journal: Journal;
+  /** Grows by what each life notifies of, within the notifier's bound. */
+  readonly #told: ToldNotice[] = [];
   #plan: ClusterPlan;
   #cluster: Cluster | undefined;
   #failure: Failure | undefined;
@@ -145,7 +149,7 @@ export class Member {
       try {
         // A start that fails at once is still a failure of this cluster alone.
         await Promise.resolve();
-        const equipment = { metrics: this.#metrics, journal: this.#journal, log, stop };
+        const equipment = { metrics: this.#metrics, journal: this.#journal, told: this.#told, log, stop };
         const plan = this.#plan;
         this.#cluster = await open(plan, equipment);
         // A reload may have come in between.

@@ -7,6 +7,7 @@ import { openArchive } from "../archive/archive.ts";
 import { backupIdOf } from "../archive/keys.ts";
 import { listNotices, putNotice, type ToldNotice } from "../archive/notices.ts";
 import type { NoticeEventName } from "../config/notify-events.ts";
+import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import { bodyOf, isWanted, type Notice } from "./notice.ts";
@@ -32,6 +33,8 @@ export interface NotifierOptions {
   readonly store: Store;
   readonly log: Log;
   readonly nowMs: () => number;
+  /** What earlier lives of the cluster in this process have told, and later ones are to know: the store may be what fails. */
+  readonly memory?: ToldNotice[] | undefined;
 }
 
 /** For the status. */
@@ -60,7 +63,9 @@ export class Notifier {
   #watch: Watch;
   #told = new Told();
   /** What was told by this daemon, for when the store can be asked at last. */
-  readonly #own: ToldNotice[] = [];
+  readonly #own: ToldNotice[];
+  /** The archive turned out to be another cluster's: nothing is written there, and nothing there is ours to know. */
+  #isForeign = false;
   #isRecalled = false;
   #recallAtMs = 0;
   /** Aborted at the end, when the store has had its time. */
@@ -77,6 +82,8 @@ export class Notifier {
     this.#options = options;
     this.#tuning = tuning;
     this.#watch = beginWatch(options.nowMs());
+    this.#own = options.memory ?? [];
+    this.#told.recall(this.#own);
   }
 
   get view(): NotificationsView | null {
@@ -113,6 +120,7 @@ export class Notifier {
     const { nowMs } = this.#options;
     const { channels } = this.#tuning;
     if (channels.length === 0) return;
+    this.#isForeign = failure instanceof SeawallError && failure.code === "foreign-cluster";
     const timer = setTimeout(() => this.#hurry.abort(), STOP_MS);
     if (failure !== undefined) this.#consider([failureNotice(failure, new Date(nowMs()))]);
     await this.#working;
@@ -191,7 +199,7 @@ export class Notifier {
   /** What earlier daemons told. Best effort: without it something may be told twice, which is better than never. */
   async #recall(): Promise<void> {
     const { store, cluster, log, nowMs } = this.#options;
-    if (this.#isRecalled || nowMs() < this.#recallAtMs) return;
+    if (this.#isForeign || this.#isRecalled || nowMs() < this.#recallAtMs) return;
     this.#recallAtMs = nowMs() + RECALL_PAUSE_MS;
     const signal = this.#limit();
     try {
@@ -219,6 +227,7 @@ export class Notifier {
     };
     this.#own.push(told);
     if (this.#own.length > INBOX_MAX) this.#own.shift();
+    if (this.#isForeign) return;
     const signal = this.#limit();
     const recording: Promise<void> = openArchive(store, cluster, { signal })
       .then(async (archive) => putNotice(archive, told, { signal }))

@@ -1,6 +1,7 @@
 /** The channels of a cluster, and its notifier, from its settings. */
 import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
+import type { ToldNotice } from "../archive/notices.ts";
 import { NOTIFY_OPTIONS } from "../config/notify-options.ts";
 import type { Settings } from "../config/options.ts";
 import { type Log, redactSecrets } from "../log.ts";
@@ -33,11 +34,12 @@ export interface NotifierSource extends NotifySource {
   readonly connection: ConnectionSettings;
   readonly store: Store;
   readonly log: Log;
+  readonly memory?: ToldNotice[] | undefined;
 }
 
 export function buildNotifier(source: NotifierSource): Notifier {
-  const { settings, store, log } = source;
-  const options = { cluster: settings.cluster, host: hostname(), store, log, nowMs: () => Date.now() };
+  const { settings, store, log, memory } = source;
+  const options = { cluster: settings.cluster, host: hostname(), store, log, memory, nowMs: () => Date.now() };
   return new Notifier(options, tuningOf(source));
 }
 

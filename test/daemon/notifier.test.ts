@@ -39,7 +39,7 @@ class Machine {
     this.notifier = this.start();
   }
 
-  start(): Notifier {
+  start(memory?: ConstructorParameters<typeof Notifier>[0]["memory"]): Notifier {
     const deliver = async (message: { readonly body: string }): Promise<Attempt> => {
       await Promise.resolve();
       if (this.answer.outcome === "accepted") this.sent.push(JSON.parse(message.body) as NoticeBody);
@@ -48,7 +48,7 @@ class Machine {
     const common = { scrub: (text: string) => text, log: silentLog, nowMs: () => this.nowMs };
     const channel = new Channel({ ...common, name: "webhook", deliver, random: () => 1 });
     return (this.notifier = new Notifier(
-      { ...common, cluster: "main", host: "db1", store: this.store },
+      { ...common, cluster: "main", host: "db1", store: this.store, memory },
       { ...TUNING, events: this.wanted, channels: [channel] },
     ));
   }
@@ -242,4 +242,30 @@ test("without a channel nothing is looked at, asked or kept", async () => {
   silent.look(statusFixture({ gaps: [GAP] }));
   await silent.end(new Error("x"));
   expect(silent.view).toBeNull();
+});
+
+describe("lives of one cluster in one process", () => {
+  const gone = new SeawallError("store-missing", "the bucket is not there");
+
+  test("do not repeat to each other what the store cannot keep", async () => {
+    const machine = new Machine(new MemoryStore());
+    const memory: NonNullable<ConstructorParameters<typeof Notifier>[0]["memory"]> = [];
+    for (let life = 0; life < 5; life++) {
+      machine.start(memory);
+      await machine.notifier.end(gone);
+      machine.nowMs += 5 * MINUTE;
+    }
+    expect(machine.events).toEqual(["receiver-failed"]);
+    machine.start(memory);
+    await machine.notifier.end(new SeawallError("wal-diverged", "another reason"));
+    expect(machine.events).toEqual(["receiver-failed", "receiver-failed"]);
+  });
+
+  test("write nothing into an archive that is another cluster's", async () => {
+    const machine = await machineOn();
+    await machine.restart(new SeawallError("foreign-cluster", "it belongs to system identifier 7"));
+    expect(machine.events).toEqual(["receiver-failed"]);
+    const archive = await openArchiveFor(machine.store, "main", IDENTITY);
+    expect(await listNotices(archive)).toEqual([]);
+  });
 });
