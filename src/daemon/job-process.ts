@@ -116,7 +116,9 @@ function retell(line: string, log: Log): string | undefined {
   const known = (["debug", "info", "warn", "error"] as const).find((one: LogLevel) => one === level) ?? "info";
   // Ours has these already.
   const fields = Object.entries(said).filter(([name]) => !["level", "msg", "time", "pid", "hostname"].includes(name));
-  log[known](typeof msg === "string" ? msg : line, Object.fromEntries(fields));
+  // What a command tells of its progress has an event and no message.
+  const text = [msg, event].find((said) => typeof said === "string") ?? line;
+  log[known](text, Object.fromEntries(fields));
   return undefined;
 }
 

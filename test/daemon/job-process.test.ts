@@ -4,18 +4,18 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type JobOutcome, runJob } from "../../src/daemon/job-process.ts";
-import { silentLog } from "../../src/log.ts";
+import { type Log, silentLog } from "../../src/log.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
 let dir: string;
 beforeAll(() => void (dir = makeTempDir("job")));
 afterAll(() => removeTree(dir));
 
-async function jobOf(script: string, timeoutMs = 60_000): Promise<JobOutcome> {
+async function jobOf(script: string, timeoutMs = 60_000, log: Log = silentLog): Promise<JobOutcome> {
   const program = join(dir, "program.mjs");
   writeFileSync(program, script);
   const signal = new AbortController().signal;
-  return runJob({ job: "verify", program, env: process.env, log: silentLog, timeoutMs, signal });
+  return runJob({ job: "verify", program, env: process.env, log, timeoutMs, signal });
 }
 
 test("a job that hangs is stopped after its time, and says which option does that", async () => {
@@ -68,4 +68,27 @@ process.stdout.write(JSON.stringify(outcome));`,
   const outcome = JSON.parse(said.toString()) as JobOutcome;
   expect(outcome).toMatchObject({ ok: false, exit: null });
   expect(outcome.message).toMatch(/^it could not be started: .*EMFILE/);
+});
+
+test("what a job logs becomes a line of ours, an event its message", async () => {
+  const lines: unknown[] = [];
+  const note =
+    (level: string) =>
+    (message: string, fields?: object): void =>
+      void lines.push([level, message, fields]);
+  const log: Log = { ...silentLog, info: note("info"), warn: note("warn") };
+  const said = [
+    { level: "warn", time: "2026-11-22T00:00:00Z", msg: "trying again", attempt: 2 },
+    { event: "progress", bytes: 1 },
+    { event: "verified", files: 969 },
+  ];
+  await jobOf(
+    `process.stderr.write(${JSON.stringify(said.map((line) => `${JSON.stringify(line)}\n`).join(""))});`,
+    60_000,
+    log,
+  );
+  expect(lines).toEqual([
+    ["warn", "trying again", { attempt: 2 }],
+    ["info", "verified", { event: "verified", files: 969 }],
+  ]);
 });
