@@ -41,7 +41,7 @@ ${rows.join("\n")}
 
 A trouble is told once, not at each retry; again after a day while it lasts; and its end is told when the trouble was. What was
 told is kept in the store (\`notices/\`, [archive-format.md](archive-format.md)), so that a daemon that is started again and
-again does not repeat it; while the store does not answer, it may. A second daemon that waits for the slot is not receiving, and
+again does not repeat it; while the store does not answer, or has the archive of another cluster, it may. A second daemon that waits for the slot is not receiving, and
 says so after \`notify-after\`: give it \`notify-events: -receiver-stalled\`.
 
 ## The body

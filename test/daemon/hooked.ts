@@ -6,7 +6,6 @@ import { join } from "node:path";
 import type { NoticeBody } from "../../src/daemon/notice.ts";
 import type { StatusDocument } from "../../src/daemon/status-document.ts";
 import { until } from "../campaigns/campaign.ts";
-import type { PostgresServer } from "../harness/postgres.ts";
 import { type CliProcess, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -61,7 +60,7 @@ export class Hooked implements Disposable {
 
   /** With slot and store folder named like the cluster. */
   daemon(
-    server: PostgresServer,
+    server: { readonly dsn: string },
     cluster: string,
     flags: readonly string[] = [],
     more: Readonly<Record<string, string>> = {},

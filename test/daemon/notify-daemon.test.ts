@@ -1,5 +1,5 @@
 /** The daemon's notifications with a real server, a real webhook and a real program: what is told, once, and what never is. */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
@@ -99,14 +99,26 @@ test("a receiver that ends by an error tells so before it is gone, once, however
     await streaming(daemon);
     await daemon.end("SIGTERM");
   }
-  await using other = await startPostgres({ version: 18, segmentSizeMiB: 1, freshIdentifier: true });
+  const stranger = { dsn: server.dsn.replace("postgres@", "nobody_of_that_name@") };
   for (let start = 0; start < 3; start++) {
-    await using daemon = hooked.daemon(other, cluster);
-    expect((await daemon.ended()).code).toBe(6);
+    await using daemon = hooked.daemon(stranger, cluster);
+    expect((await daemon.ended()).code).toBe(4);
   }
   expect(hooked.eventsOf(cluster)).toEqual(["receiver-failed"]);
   expect(hooked.bodyOf(cluster, "receiver-failed")).toMatchObject({
     severity: "critical",
-    details: { code: "foreign-cluster" },
+    details: { code: "server-auth" },
   });
+  // Another cluster's archive is not to be written to: that is told each time.
+  await using other = await startPostgres({ version: 18, segmentSizeMiB: 1, freshIdentifier: true });
+  const notices = (): string[] => readdirSync(join(hooked.dir, cluster, cluster, "notices"));
+  const before = notices();
+  {
+    await using daemon = hooked.daemon(other, cluster);
+    expect((await daemon.ended()).code).toBe(6);
+  }
+  expect(hooked.eventsOf(cluster)).toEqual(["receiver-failed", "receiver-failed"]);
+  const latest = hooked.received.filter(({ body }) => body.cluster === cluster).at(-1);
+  expect(latest?.body).toMatchObject({ details: { code: "foreign-cluster" } });
+  expect(notices()).toEqual(before);
 }, 120_000);
