@@ -31,8 +31,8 @@ try {
   const { listenForSignals, startedByDaemon } = await import("./signals.ts");
   const usageExit = failureExit === 3 ? 2 : failureExit;
   const io = processIo();
-  const isJob = startedByDaemon();
-  const signals = listenForSignals(io, { hangupReloads: args[0] === "receive" });
+  const isJob = startedByDaemon(args[0]);
+  const signals = listenForSignals(io, { hangupReloads: args[0] === "receive", isJob });
   const exit = await runProgram({ args, env: process.env, io, signals, usageExit, isJob });
   // Not process.exitCode alone: a stray handle must not keep a finished command alive.
   process.exit(exit);

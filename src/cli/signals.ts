@@ -1,7 +1,7 @@
 /**
  * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. For a job of the daemon's
- * routine the end of the daemon counts as a SIGTERM, however the daemon ended. A
- * command that reloads its configuration is not ended by SIGHUP.
+ * routine the end of the daemon counts as a SIGTERM, however the daemon ended. A command that reloads its configuration is not
+ * ended by SIGHUP.
  */
 import { setMaxListeners } from "node:events";
 import { EXIT } from "../error-kinds.ts";
@@ -21,7 +21,13 @@ const STATUS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
 /** Who has lost its daemon and is not gone by then is ended. */
 export const ORPHAN_MS_MAX = 30_000;
 
-export function listenForSignals(io: Io, options: { readonly hangupReloads?: boolean } = {}): Signals {
+export interface SignalOptions {
+  readonly hangupReloads?: boolean;
+  /** Of the daemon's routine (startedByDaemon). */
+  readonly isJob?: boolean;
+}
+
+export function listenForSignals(io: Io, options: SignalOptions = {}): Signals {
   const stop = new AbortController();
   // One request listens for each object that is read at the same time: more than ten are no leak.
   setMaxListeners(0, stop.signal);
@@ -40,7 +46,7 @@ export function listenForSignals(io: Io, options: { readonly hangupReloads?: boo
       stop.abort(new Error(`received ${name}`));
     });
   }
-  if (startedByDaemon()) {
+  if (options.isJob === true) {
     process.on("disconnect", () => {
       setTimeout(() => process.exit(STATUS.SIGTERM), ORPHAN_MS_MAX).unref();
       first ??= "SIGTERM";
@@ -59,7 +65,12 @@ export function listenForSignals(io: Io, options: { readonly hangupReloads?: boo
   };
 }
 
-/** The daemon holds the other end of a channel to its jobs (daemon/job-process.ts). */
-export function startedByDaemon(): boolean {
-  return process.channel !== undefined;
+/**
+ * The daemon holds the other end of a channel to its jobs (daemon/job-process.ts). A process manager may do the same to the
+ * daemon itself, which is not to end with it.
+ */
+export function startedByDaemon(command: string | undefined): boolean {
+  return process.channel !== undefined && JOBS.some((job) => job === command);
 }
+
+const JOBS = ["backup", "expire", "verify", "drill"];

@@ -77,6 +77,7 @@ export class Notifier {
   #omittedSince: Date | undefined;
   readonly #omitted = new Map<NoticeEventName, number>();
   #omittedTotal = 0;
+  #isBroken = false;
 
   constructor(options: NotifierOptions, tuning: NotifierTuning) {
     this.#options = options;
@@ -95,9 +96,11 @@ export class Notifier {
   look(status: StatusDocument): void {
     if (this.#tuning.channels.length === 0) return;
     this.#systemIdentifier = status.systemIdentifier ?? this.#systemIdentifier;
-    const { watch, notices } = decideNotices(this.#watch, status, this.#tuning);
-    this.#watch = watch;
-    this.#consider([...notices, ...this.#omission()]);
+    this.#guarded(() => {
+      const { watch, notices } = decideNotices(this.#watch, status, this.#tuning);
+      this.#watch = watch;
+      this.#consider([...notices, ...this.#omission()]);
+    });
   }
 
   /** Other channels from now on; what the old ones have not delivered goes over the new ones. */
@@ -112,7 +115,7 @@ export class Notifier {
 
   /** A job has ended. */
   ran(run: EndedRun): void {
-    if (this.#tuning.channels.length > 0) this.#consider(noticesOfRun(run));
+    if (this.#tuning.channels.length > 0) this.#guarded(() => this.#consider(noticesOfRun(run)));
   }
 
   /** At the end of the cluster, with what ended it, if anything did: waits a bounded moment for what is to be told. */
@@ -122,7 +125,7 @@ export class Notifier {
     if (channels.length === 0) return;
     this.#isForeign = failure instanceof SeawallError && failure.code === "foreign-cluster";
     const timer = setTimeout(() => this.#hurry.abort(), STOP_MS);
-    if (failure !== undefined) this.#consider([failureNotice(failure, new Date(nowMs()))]);
+    if (failure !== undefined) this.#guarded(() => this.#consider([failureNotice(failure, new Date(nowMs()))]));
     await this.#working;
     await Promise.all(channels.map((channel) => channel.close(failure === undefined ? STOP_MS : FAILURE_MS)));
     await Promise.all(this.#recording);
@@ -141,15 +144,32 @@ export class Notifier {
       const maybe = isUnknown || this.#told.isNews(notice, nowMs());
       if (isWanted(notice.event, events) && maybe) this.#inbox.push(notice);
     }
-    if (this.#inbox.length > 0) this.#working ??= this.#work().finally(() => (this.#working = undefined));
+    if (this.#inbox.length === 0) return;
+    this.#working ??= this.#work()
+      .catch((error: unknown) => this.#broken(error))
+      .finally(() => (this.#working = undefined));
+  }
+
+  /** A bug in here is not to end what it watches. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#broken(error);
+    }
+  }
+
+  #broken(error: unknown): void {
+    const { log } = this.#options;
+    log[this.#isBroken ? "debug" : "error"]("cannot tell what there is to notify of", { error });
+    this.#isBroken = true;
   }
 
   async #work(): Promise<void> {
     await this.#recall();
     const { nowMs } = this.#options;
-    for (let [notice] = this.#inbox; notice !== undefined; [notice] = this.#inbox) {
+    for (let notice = this.#inbox.shift(); notice !== undefined; notice = this.#inbox.shift()) {
       if (this.#told.isNews(notice, nowMs())) this.#tell(notice);
-      this.#inbox.shift();
     }
   }
 

@@ -234,6 +234,14 @@ test("a reload changes whom it tells, and of what; what was told stays told", as
   expect(machine.notifier.view).toBeNull();
 });
 
+test("a status that makes no sense ends nothing", async () => {
+  const machine = await machineOn();
+  const strange = { ...WELL, durability: "spool", spoolBytes: 1, uploadedLsn: "nonsense" } as const;
+  await machine.pass(1, strange);
+  await machine.pass(5, AWAY);
+  expect(machine.events).toEqual(["receiver-stalled"]);
+});
+
 test("without a channel nothing is looked at, asked or kept", async () => {
   const store = new FaultyStore(new MemoryStore());
   store.failpoint({ operation: "list", fault: "fail-before", times: Infinity });
