@@ -100,8 +100,11 @@ interface Named {
   readonly values: Layer;
 }
 
-/** Throws `usage` when two of them would get into each other's way. */
-export function checkApart(clusters: readonly Named[]): void {
+/**
+ * Throws `usage` when two of them would get into each other's way. `connects`: to a server that nobody named as well, which is
+ * the same one for all; a machine that only restores needs none.
+ */
+export function checkApart(clusters: readonly Named[], connects: boolean): void {
   const spools = new Map<string, string>();
   const slots = new Map<string, string>();
   for (const { name, values } of clusters) {
@@ -114,7 +117,7 @@ export function checkApart(clusters: readonly Named[]): void {
       spools.set(directory, name);
     }
     const [dsn, slot] = [values.get("dsn"), values.get("slot")];
-    if (values.get("noSlot")?.value === true) continue;
+    if (values.get("noSlot")?.value === true || (dsn === undefined && !connects)) continue;
     const stream = JSON.stringify([dsn?.value ?? null, slot?.value ?? OPTIONS.slot.default]);
     const other = slots.get(stream);
     if (other !== undefined) throw sameSlot(dsn ?? slot, other, name);

@@ -66,13 +66,13 @@ export async function loadSettings(input: LoadInput): Promise<Loaded> {
     return { ...merged(input, [...given, file.top], undefined), clusters: undefined };
   }
   const inFile = file.clusters.map((one) => ({ name: one.name, values: layered([one.values, file.top]) }));
-  checkApart(inFile);
+  checkApart(inFile, false);
   const asked = fromFlags.get("cluster") ?? fromEnv.get("cluster");
   const chosen = chooseClusters(file.clusters, asked, input.command);
   if (chosen.length > 1) checkGivenToAll(input);
   const ways = chosen.map((one) => [...given, one.values, file.top]);
   const effective = chosen.map(({ name }, i) => ({ name, values: layered(ways[i] ?? []) }));
-  if (input.command === "receive") checkApart(effective);
+  if (input.command === "receive") checkApart(effective, true);
   const clusters = ways.map((layers, i) => merged(input, layers, chosen[i]));
   const [first] = clusters;
   if (first === undefined) throw new SeawallError("internal", "no cluster was chosen");

@@ -134,6 +134,15 @@ describe("what only one cluster can have", () => {
     await expect(load({ ...given, file: TWO, flags: { ...durability, ...given.flags } })).resolves.toBeDefined();
   });
 
+  it("a machine that only restores names no server", async () => {
+    const file = "store: file:///a\nclusters:\n  a:\n  b:\n";
+    const given = { file, flags: { cluster: "b" } } as const;
+    for (const command of ["list", "restore", "wal-fetch"] as const) {
+      await expect(load({ ...given, command, flags: { ...given.flags, "target-dir": "/t" } })).resolves.toBeDefined();
+    }
+    await expect(load({ file })).rejects.toThrow("the same dsn and slot");
+  });
+
   it("a slot by flag is refused only where two clusters are on one server", async () => {
     await expect(load({ file: TWO, flags: { slot: "one" } })).resolves.toBeDefined();
     const file = "store: file:///a\ndsn: host=db\nclusters:\n  a:\n    slot: one\n  b:\n    slot: two\n";
@@ -258,7 +267,6 @@ describe("bad files name line and column", () => {
       'seawall.yaml:5:10: the clusters "a" and "b" have the same dsn and slot',
       /one receiver at a time/,
     ],
-    ["no server for two", "clusters:\n  a:\n  b:\n", 'the clusters "a" and "b" have the same dsn and slot', /./],
     [
       "an end for all of them",
       "no-loop: true\nclusters:\n  a:\n",
