@@ -11,8 +11,9 @@ import { listBackups } from "../../src/archive/backups.ts";
 import { FileStore } from "../../src/store/file.ts";
 import { until } from "../campaigns/campaign.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
+import { BackupServer, type Place } from "./backup-server.ts";
 import { freePort } from "../harness/postgres-process.ts";
-import { type CliProcess, runCli, startCli } from "../harness/process.ts";
+import { runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { parseExposition } from "../metrics/exposition.ts";
 
@@ -34,110 +35,10 @@ afterAll(async () => {
   removeTree(dir);
 });
 
-type Options = Readonly<Record<string, string>>;
-
-/** A file with clusters, a daemon that runs it, and everything a user would ask it. */
-class Backupserver implements AsyncDisposable {
-  readonly folder: string;
-  readonly file: string;
-  readonly clusters: Record<string, Options>;
-  top: Options;
-  daemon!: CliProcess;
-
-  private constructor(name: string, top: Options, clusters: Readonly<Record<string, Options>>) {
-    this.folder = join(dir, name);
-    this.file = join(this.folder, "seawall.yaml");
-    this.clusters = { ...clusters };
-    this.top = top;
-  }
-
-  static async start(name: string, top: Options = {}): Promise<Backupserver> {
-    const folder = join(dir, name);
-    mkdirSync(join(folder, "a"), { recursive: true });
-    mkdirSync(join(folder, "b"));
-    const it = new Backupserver(
-      name,
-      {
-        store: `file://${folder}/a`,
-        listen: `127.0.0.1:${await freePort()}`,
-        "log-format": "json",
-        slot: name,
-        ...top,
-      },
-      {
-        orders: { dsn: orders.dsn, synchronous: "true" },
-        billing: { dsn: billing.dsn, store: `file://${folder}/b` },
-      },
-    );
-    it.write();
-    it.daemon = startCli(["receive", "--config", it.file]);
-    await it.streams("orders", "billing");
-    await orders.configure({ synchronous_standby_names: "seawall" });
-    return it;
-  }
-
-  write(): void {
-    const lines = Object.entries(this.top).map(([key, value]) => `${key}: ${quoted(value)}`);
-    lines.push("clusters:");
-    for (const [name, options] of Object.entries(this.clusters)) {
-      lines.push(`  ${name}:`, ...Object.entries(options).map(([key, value]) => `    ${key}: ${quoted(value)}`));
-    }
-    writeFileSync(this.file, `${lines.join("\n")}\n`);
-  }
-
-  /** Reads the file anew and waits for the verdict. */
-  async reload(): Promise<StatusOverview["configuration"]> {
-    const before = (await this.overview()).configuration;
-    this.daemon.signal("SIGHUP");
-    let after = before;
-    await until("the reload", async () => {
-      after = (await this.overview()).configuration;
-      return after?.loadedAt !== before?.loadedAt || after?.error?.at !== before?.error?.at;
-    });
-    return after;
-  }
-
-  get address(): string {
-    return this.top["listen"] ?? "";
-  }
-
-  async get(path: string): Promise<Response> {
-    return fetch(`http://${this.address}${path}`);
-  }
-
-  async overview(): Promise<StatusOverview> {
-    return (await (await this.get("/status.json")).json()) as StatusOverview;
-  }
-
-  async of(name: string): Promise<StatusDocument | undefined> {
-    return (await this.overview()).clusters.find(({ cluster }) => cluster === name);
-  }
-
-  async streams(...names: readonly string[]): Promise<void> {
-    for (const name of names) {
-      await until(`${name} streams`, async () => {
-        if (!this.daemon.running) throw new Error(`the daemon has ended: ${this.daemon.stderr.slice(-3000)}`);
-        return (await this.of(name).catch(() => undefined))?.state === "streaming";
-      });
-    }
-  }
-
-  async cli(command: string, ...args: readonly string[]): ReturnType<typeof runCli> {
-    return runCli([...command.split(" "), "--config", this.file, ...args]);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await orders.configure({ synchronous_standby_names: "" });
-    await this.daemon[Symbol.asyncDispose]();
-  }
-}
-
-function quoted(value: string): string {
-  return /^(true|false|\d+)$/.test(value) ? value : JSON.stringify(value);
-}
+const place = (): Place => ({ dir, orders, billing });
 
 /** A commit that the archive has: the server waited for it, and the status says so. */
-async function commitIsStored(server: Backupserver, value: number): Promise<void> {
+async function commitIsStored(server: BackupServer, value: number): Promise<void> {
   await orders.sql("INSERT INTO t VALUES ($1)", [value]);
   const lsn = await orders.value("SELECT flush_lsn::text FROM pg_stat_replication WHERE sync_state = 'sync'");
   const stored = (await server.of("orders"))?.storedLsn ?? "";
@@ -152,7 +53,7 @@ const walsenders = async (server: PostgresServer): Promise<Record<string, number
 
 describe("two clusters in one process", () => {
   test("are both archived and shown, and what breaks one leaves the other's commits alone", async () => {
-    await using server = await Backupserver.start("broken");
+    await using server = await BackupServer.start(place(), "broken");
     await billing.sql("INSERT INTO t VALUES (1)");
     await commitIsStored(server, 1);
 
@@ -238,7 +139,7 @@ describe("two clusters in one process", () => {
   }, 120_000);
 
   test("SIGHUP adds, changes and removes clusters, and never touches one whose lines are the same", async () => {
-    await using server = await Backupserver.start("reloaded");
+    await using server = await BackupServer.start(place(), "reloaded");
     const pid = async (from: PostgresServer, slot: string): Promise<number | undefined> =>
       (await walsenders(from))[slot];
     const [ordersPid, billingPid] = [await pid(orders, "reloaded"), await pid(billing, "reloaded")];
@@ -328,7 +229,7 @@ describe("two clusters in one process", () => {
       "backup-schedule": "*/2 * * * * *",
       "jobs-at-once": "1",
     };
-    await using server = await Backupserver.start("jobs", jobs);
+    await using server = await BackupServer.start(place(), "jobs", jobs);
     const [ordersPid] = Object.values(await walsenders(orders));
     // Edited and not reloaded: nothing changes.
     for (const name of ["orders", "billing"]) {
@@ -358,6 +259,43 @@ describe("two clusters in one process", () => {
     expect((await server.cli("list", "--cluster", "billing")).stdout).toMatch(/^ +20\d+T\S+ .* full /m);
     expect(await server.daemon.end("SIGTERM")).toEqual({ code: 0, signal: null });
   }, 120_000);
+
+  test("a file without clusters is reloaded, too; and what ends its cluster still ends the process", async () => {
+    const folder = join(dir, "plain");
+    mkdirSync(join(folder, "archive"), { recursive: true });
+    const file = join(folder, "seawall.yaml");
+    const address = `127.0.0.1:${await freePort()}`;
+    const lines = [`store: file://${folder}/archive`, `listen: ${address}`, "log-format: json", "slot: plain"];
+    const write = (dsn: string, ...more: readonly string[]): void =>
+      writeFileSync(file, `${[...lines, `dsn: ${dsn}`, ...more].join("\n")}\n`);
+    write(billing.dsn);
+    await using daemon = startCli(["receive", "--config", file]);
+    const status = async (): Promise<StatusDocument> =>
+      (await (await fetch(`http://${address}/status.json`)).json()) as StatusDocument;
+    const pid = async (): Promise<number | undefined> => (await walsenders(billing))["plain"];
+    await until("it streams", async () =>
+      status().then(
+        ({ state }) => state === "streaming",
+        () => false,
+      ),
+    );
+    const first = await pid();
+    write(billing.dsn, "verify-schedule: 0 3 * * *");
+    daemon.signal("SIGHUP");
+    await until("the schedule", async () => (await status()).jobs.length === 1);
+    expect(await pid()).toBe(first);
+    write(billing.dsn, "verify-schedule: 0 3 * * *", "ship-interval: 2s");
+    daemon.signal("SIGHUP");
+    await until("another walsender", async () => ![undefined, first].includes(await pid()));
+    await until("it streams again", async () => (await status()).state === "streaming");
+    write(billing.dsn, "cluster: other");
+    daemon.signal("SIGHUP");
+    await until("it is refused", async () => /was "main"/.test((await status()).configuration?.error?.message ?? ""));
+    write(orders.dsn);
+    daemon.signal("SIGHUP");
+    expect(await daemon.ended()).toEqual({ code: 6, signal: null });
+    expect(daemon.stderr).toMatch(/belongs to system identifier/);
+  }, 60_000);
 
   test("without a daemon, status looks at each by itself, and one that cannot be looked at hides no other", async () => {
     const folder = join(dir, "outside");

@@ -60,7 +60,7 @@ describe("configuration", () => {
       ["billing", 14 * 86_400_000],
       ["staging", 2 * 86_400_000],
     ]);
-    expect(read("deploy/systemd/seawall.service")).toContain("ExecReload=kill -HUP $MAINPID\n");
+    expect(read("deploy/systemd/seawall.service")).toContain("ExecReload=/bin/kill -HUP $MAINPID\n");
   });
 
   it("every SEAWALL_ variable in deploy/ and the Dockerfile is one of the table", () => {
