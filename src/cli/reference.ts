@@ -64,6 +64,9 @@ Durations carry a unit: \`500ms\`, \`10s\`, \`5m\`, \`1h\` (\`0\` needs none). S
 The file is a mapping; keys of options that a command does not take are checked and otherwise ignored, so one file serves
 every command. An alias (\`*name\`) stands for a plain value; merge keys are refused.
 
+The connection to PostgreSQL follows libpq: what \`dsn\` leaves out comes from \`PGHOST\`, \`PGPORT\`, \`PGUSER\`,
+\`PGPASSWORD\`, \`PGSSLMODE\` and their kin, then from \`.pgpass\`. S3 credentials follow the AWS SDK's chain.
+
 ## Several clusters
 
 \`\`\`yaml
@@ -88,9 +91,6 @@ order. A cluster of which only schedules, retention or other options of its jobs
 another change is stopped in order and started again, by itself. A new \`listen\` address is listened on before the old one is
 left. Adding \`clusters:\` to a file that had none, another \`cluster:\` name or \`log-format\` need a restart. Jobs run with what the
 daemon has loaded: a file that was edited and not reloaded changes nothing.
-
-The connection to PostgreSQL follows libpq: what \`dsn\` leaves out comes from \`PGHOST\`, \`PGPORT\`, \`PGUSER\`,
-\`PGPASSWORD\`, \`PGSSLMODE\` and their kin, then from \`.pgpass\`. S3 credentials follow the AWS SDK's chain.
 
 ## Options
 
