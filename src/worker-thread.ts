@@ -106,6 +106,53 @@ export class WorkerThread<Question, Answer> {
   }
 }
 
+/** Threads of one kind, hired by need up to a most; each question goes to the least busy one. */
+export class ThreadCrew<Question, Answer> {
+  readonly #options: WorkerThreadOptions;
+  readonly #threads: WorkerThread<Question, Answer>[] = [];
+  #threadsMax: number;
+
+  constructor(options: WorkerThreadOptions, threadsMax: number) {
+    this.#options = options;
+    this.#threadsMax = threadsMax;
+  }
+
+  /** Threads that are there. */
+  get size(): number {
+    return this.#threads.length;
+  }
+
+  /** A question has no answer yet. */
+  get isBusy(): boolean {
+    return this.#threads.some(({ asked }) => asked > 0);
+  }
+
+  /** From now on at most so many, for more are wanted; those that are there stay. */
+  widen(threads: number): void {
+    this.#threadsMax = Math.max(this.#threadsMax, threads);
+  }
+
+  /** As a thread's `ask`. One that has ended by itself is replaced. */
+  async ask(question: Question, transfer?: readonly Transferable[]): Promise<Answer> {
+    return this.#leastBusy().ask(question, transfer);
+  }
+
+  /** Ends those that are there: what they were asked rejects with `aborted`. Whoever asks again hires again. */
+  async dismiss(): Promise<void> {
+    await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
+  }
+
+  #leastBusy(): WorkerThread<Question, Answer> {
+    const living = this.#threads.filter((thread) => !thread.hasFailed);
+    const idle = living.find((thread) => thread.asked === 0);
+    if (idle !== undefined) return idle;
+    if (living.length >= this.#threadsMax) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
+    const hired = new WorkerThread<Question, Answer>(this.#options);
+    this.#threads.splice(0, this.#threads.length, ...living, hired);
+    return hired;
+  }
+}
+
 /** The thread's side: `answer` is called with one question after the other. */
 export function answerQuestions<Question, Answer>(
   answer: (question: Question) => Answer,

@@ -8,7 +8,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
-import { WorkerThread } from "../worker-thread.ts";
+import { ThreadCrew } from "../worker-thread.ts";
 import { type EncodedObject, encodeObject, encodedBytesMax } from "./object.ts";
 
 interface JobMemory {
@@ -37,8 +37,6 @@ export interface CodecResult {
 /** A view of shared memory. */
 export type SharedBytes = Uint8Array<SharedArrayBuffer>;
 
-type Thread = WorkerThread<CodecJob, CodecResult>;
-
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
 const SPARES_MAX = 4;
@@ -64,20 +62,20 @@ export function codecOf(shared: CodecPool | undefined, own: CodecPoolOptions): C
 
 export class CodecPool implements Codec {
   readonly #options: CodecPoolOptions;
-  readonly #threads: Thread[] = [];
-  #threadsMax: number;
+  readonly #crew: ThreadCrew<CodecJob, CodecResult>;
   /** Memory given back: as much as was ever in use at once, but no more than this many pieces. */
   readonly #spares: SharedArrayBuffer[] = [];
   #closed = false;
 
   constructor(options: CodecPoolOptions) {
     this.#options = options;
-    this.#threadsMax = options.threads;
+    const thread = { from: import.meta.url, file: "./worker.js", name: "a codec thread" };
+    this.#crew = new ThreadCrew(thread, options.threads);
   }
 
   /** From now on at most so many threads, for more are wanted; those that are there stay. */
   widen(threads: number): void {
-    this.#threadsMax = Math.max(this.#threadsMax, threads);
+    this.#crew.widen(threads);
   }
 
   /**
@@ -117,12 +115,12 @@ export class CodecPool implements Codec {
   /** Ends the workers; jobs under way reject. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
+    await this.#crew.dismiss();
   }
 
   async #submit(job: CodecJob): Promise<CodecResult> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
-    return this.#leastBusy().ask(job);
+    return this.#crew.ask(job);
   }
 
   /** The smallest spare that is large enough, so that a chunk does not take a segment's. */
@@ -142,15 +140,5 @@ export class CodecPool implements Codec {
       this.#spares.splice(this.#spares.indexOf(smallest), 1);
     }
     this.#spares.push(memory);
-  }
-
-  #leastBusy(): Thread {
-    const living = this.#threads.filter((thread) => !thread.hasFailed);
-    const idle = living.find((thread) => thread.asked === 0);
-    if (idle !== undefined) return idle;
-    if (living.length >= this.#threadsMax) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
-    const hired: Thread = new WorkerThread({ from: import.meta.url, file: "./worker.js", name: "a codec thread" });
-    this.#threads.splice(0, this.#threads.length, ...living, hired);
-    return hired;
   }
 }

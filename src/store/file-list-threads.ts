@@ -4,7 +4,7 @@
  * for a daemon lives long and has a store for each cluster.
  */
 import { SeawallError } from "../errors.ts";
-import { WorkerThread } from "../worker-thread.ts";
+import { ThreadCrew } from "../worker-thread.ts";
 import type { ListAnswer, ListQuestion } from "./file-list-worker.ts";
 import { eventLoopReader, type FolderReader } from "./file-list.ts";
 import { abortedError } from "./signal.ts";
@@ -16,10 +16,11 @@ const THREADS_MAX = 2;
 /** Who has asked for nothing for so long has listed to the end. A thread costs about 9 MiB. */
 const IDLE_MS = 10_000;
 
-type Thread = WorkerThread<ListQuestion, ListAnswer>;
-
 export class ListThreads implements FolderReader {
-  readonly #threads: Thread[] = [];
+  readonly #crew = new ThreadCrew<ListQuestion, ListAnswer>(
+    { from: import.meta.url, file: "./file-list-worker.js", name: "a listing thread" },
+    THREADS_MAX,
+  );
   readonly #filesBefore: number;
   readonly #idleMs: number;
   #files = 0;
@@ -33,12 +34,12 @@ export class ListThreads implements FolderReader {
 
   /** Threads that are there. */
   get size(): number {
-    return this.#threads.length;
+    return this.#crew.size;
   }
 
   readonly names: FolderReader["names"] = async (request, signal) => {
     if (!this.#pays(0)) return eventLoopReader.names(request, signal);
-    const answer = await this.#thread().ask({ kind: "names", request });
+    const answer = await this.#ask({ kind: "names", request });
     if (answer.kind !== "names") throw otherAnswer();
     // No name holds a line's end: key.ts.
     return answer.names === "" ? [] : answer.names.split("\n");
@@ -46,7 +47,7 @@ export class ListThreads implements FolderReader {
 
   readonly infos: FolderReader["infos"] = async (root, keys) => {
     if (!this.#pays(keys.length)) return eventLoopReader.infos(root, keys);
-    const answer = await this.#thread().ask({ kind: "facts", root, keys: keys.join("\n") });
+    const answer = await this.#ask({ kind: "facts", root, keys: keys.join("\n") });
     if (answer.kind !== "facts") throw otherAnswer();
     const { facts } = answer;
     return keys.map((key, at) => {
@@ -59,11 +60,7 @@ export class ListThreads implements FolderReader {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#idle);
-    await this.#endAll();
-  }
-
-  async #endAll(): Promise<void> {
-    await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
+    await this.#crew.dismiss();
   }
 
   #pays(files: number): boolean {
@@ -76,26 +73,16 @@ export class ListThreads implements FolderReader {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
       // A file system that hangs: whoever waits for it is not left alone.
-      if (this.#threads.some(({ asked }) => asked > 0)) return this.#restLater();
+      if (this.#crew.isBusy) return this.#restLater();
       this.#files = 0;
-      void this.#endAll();
+      void this.#crew.dismiss();
     }, this.#idleMs);
     this.#idle.unref();
   }
 
-  #thread(): Thread {
+  async #ask(question: ListQuestion): Promise<ListAnswer> {
     if (this.#closed) throw abortedError(new Error("the store is closed"));
-    const living = this.#threads.filter((thread) => !thread.hasFailed);
-    const idle = living.find((thread) => thread.asked === 0);
-    if (idle !== undefined) return idle;
-    if (living.length === THREADS_MAX) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
-    const hired: Thread = new WorkerThread({
-      from: import.meta.url,
-      file: "./file-list-worker.js",
-      name: "a listing thread",
-    });
-    this.#threads.splice(0, this.#threads.length, ...living, hired);
-    return hired;
+    return this.#crew.ask(question);
   }
 }
 
