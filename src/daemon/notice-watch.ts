@@ -79,9 +79,11 @@ function isIdle({ state, rpoSeconds }: StatusDocument): boolean {
   return state === "streaming" && rpoSeconds === 0;
 }
 
-function isUploaded({ spoolBytes, uploadedLsn, storedLsn }: StatusDocument): boolean {
-  if ((spoolBytes ?? 0) === 0 || storedLsn === null) return true;
-  return uploadedLsn !== null && bytesBetween(parseLsn(uploadedLsn), parseLsn(storedLsn)) <= 0;
+/** The store has all that is in the spool. Before it has anything, there may be nothing to have. */
+function isUploaded({ uploadedLsn, storedLsn, counters }: StatusDocument): boolean {
+  if (storedLsn === null) return true;
+  if (uploadedLsn === null) return counters === null || counters.chunksStored + counters.segmentsSealed === 0;
+  return bytesBetween(parseLsn(uploadedLsn), parseLsn(storedLsn)) <= 0;
 }
 
 function follow(

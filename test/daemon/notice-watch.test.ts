@@ -121,6 +121,22 @@ describe("the receiver", () => {
   });
 });
 
+describe("a spool", () => {
+  const spool = { durability: "spool", spoolBytes: 1e6, spoolLimitBytes: 1e9, storedLsn: "0/5000000" } as const;
+  const { counters } = statusFixture();
+  if (counters === null) throw new Error("the fixture has no counters");
+  const fresh = { ...counters, chunksStored: 0, segmentsSealed: 0 };
+  test.each([
+    ["that never got anything on to the store", { uploadedLsn: null }, true],
+    ["that holds nothing yet", { uploadedLsn: null, counters: fresh }, false],
+    ["whose last segment and open tail the store has, too", { uploadedLsn: "0/5000000" }, false],
+    ["that holds what the store has not", { uploadedLsn: "0/4FFFFFF" }, true],
+  ])("%s", (_name, changes, isTold) => {
+    const time = new Time().pass(300, () => ({ ...spool, ...changes }));
+    expect(time.said.some((one) => one.includes("not-uploading"))).toBe(isTold);
+  });
+});
+
 describe("the slot", () => {
   test.each([
     ["that the receiver is just making", { exists: false, walStatus: null }, 5, []],
