@@ -322,7 +322,7 @@ export const ERROR_KINDS = {
   "backup-removed": kind(
     EXIT.operational,
     false,
-    "An expiry is removing the base backup, or has removed it while it was still being taken.",
+    "An expiry is removing the base backup, or has removed it while it was still being taken, or being restored.",
     "Choose another backup, or take a new one.",
   ),
 

@@ -4,6 +4,8 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
+import { backupDocumentKey } from "../archive/keys.ts";
+import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { checkManifest, readIndex } from "../archive/backup-index.ts";
@@ -58,13 +60,38 @@ export interface Restored {
 
 /**
  * Throws `target-occupied`, `backup-absent`, `target-unreachable`, `usage` before anything is touched; then `backup-corrupt`,
- * `target-unwritable` and what the store throws: the directory then holds a marker, and a run with --delta goes on.
+ * `backup-removed`, `target-unwritable` and what the store throws: the directory then holds a marker, and a run with --delta goes on.
  */
 export async function restore(options: RestoreOptions): Promise<Restored> {
-  const { archive, log, signal, delta } = options;
+  const { archive, signal, delta } = options;
   const { systemIdentifier } = archive.identity;
   const target = await inspectTargetDir(options.targetDir, systemIdentifier, delta);
   const plan = await resolvePlan(archive, options, { signal });
+  try {
+    return await carryOut(options, target, plan);
+  } catch (error) {
+    throw await unlessRemoved(options, plan.backup, error);
+  }
+}
+
+/** What is missing of a backup that was removed meanwhile is no damage. */
+async function unlessRemoved(options: RestoreOptions, backup: BackupDocument, error: unknown): Promise<unknown> {
+  const { archive, signal } = options;
+  if (!(error instanceof SeawallError) || error.code !== "backup-corrupt") return error;
+  const key = backupDocumentKey(archive.cluster, backup.id);
+  if ((await archive.store.head(key, { signal })) !== undefined) return error;
+  return new SeawallError("backup-removed", `backup ${backup.id} was removed while it was being restored`, {
+    cause: error,
+    hint: "It expired, or somebody deleted it. Restore another one into an empty directory, and pin it first (seawall pin ID).",
+  });
+}
+
+async function carryOut(
+  options: RestoreOptions,
+  target: Awaited<ReturnType<typeof inspectTargetDir>>,
+  plan: RestorePlan<BackupDocument>,
+): Promise<Restored> {
+  const { archive, log, signal } = options;
   const { backup } = plan;
   const tablespaces = await inspectTablespaces(target, backup, options.tablespaceMapping);
   const owner = await ownerFor(target.path, options.owner);
