@@ -168,13 +168,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
   const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill };
   let failure: unknown;
   try {
-    await (settings.spoolDir === undefined
-      ? runReceiver(receiver)
-      : runSpooledReceiver(receiver, {
-          spool: new FileStore(resolve(settings.spoolDir)),
-          spoolBytesMax: settings.spoolMaxBytes,
-          uploadIntervalMs: settings.shipIntervalMs,
-        }));
+    await receive(receiver, settings);
   } catch (error) {
     const reason: unknown = broken.signal.aborted ? broken.signal.reason : error;
     // Whoever stops us knows.
@@ -197,6 +191,21 @@ function guarded(work: () => void, broken: AbortController): () => void {
       broken.abort(error);
     }
   };
+}
+
+async function receive(receiver: ReceiverOptions, settings: Settings): Promise<void> {
+  if (settings.spoolDir === undefined) return runReceiver(receiver);
+  const spool = new FileStore(resolve(settings.spoolDir));
+  try {
+    await runSpooledReceiver(receiver, {
+      spool,
+      spoolBytesMax: settings.spoolMaxBytes,
+      uploadIntervalMs: settings.shipIntervalMs,
+    });
+  } finally {
+    // The process goes on: it keeps nothing open of this life.
+    await spool.close();
+  }
 }
 
 function receiverOptions(options: ClusterOptions, { store, state }: Parts): ReceiverOptions {

@@ -1,4 +1,6 @@
-/** What runs beside the receiver of a cluster: a bug there ends that cluster with it, and not the process. */
+/** What a cluster is to the process: a bug beside its receiver ends it and nothing else, and its end leaves nothing open. */
+import { mkdirSync, readdirSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { CodecPool } from "../../src/codec/pool.ts";
 import { loadSettings } from "../../src/config/load.ts";
@@ -7,6 +9,8 @@ import { Journal } from "../../src/daemon/journal.ts";
 import { silentLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
+import { until } from "../campaigns/campaign.ts";
+import { startPostgres } from "../harness/postgres.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
 const dir = makeTempDir("cluster");
@@ -35,3 +39,41 @@ it("a status that cannot be told ends the run with what was thrown", async () =>
   });
   await expect(cluster.run()).rejects.toBe(bug);
 });
+
+it("with a spool leaves no file open when it ends", async () => {
+  await using server = await startPostgres({ version: 17, segmentSizeMiB: 1 });
+  const [archive, spool] = [join(dir, "archive"), join(dir, "spool")];
+  for (const folder of [archive, spool]) mkdirSync(folder);
+  const storeUrl = `file://${archive}`;
+  const flags = new Map(Object.entries({ store: storeUrl, durability: "spool", "spool-dir": spool }));
+  const { settings } = await loadSettings({ command: "receive", flags, env: {}, readFile: async () => "" });
+  const stop = new AbortController();
+  const cluster = openCluster({
+    ...{ settings, storeUrl, env: {}, version: "0.1.0", program: "", routine: { settings, jobEnv: {} } },
+    connection: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
+    turn: async () => undefined,
+    codecPool: new CodecPool({ threads: 1, level: 1 }),
+    metrics: createMetrics({ cluster: "main", version: "0.1.0" }),
+    journal: new Journal({ nowMs: () => Date.now(), onError: () => undefined }),
+    ...{ log: silentLog, stop: stop.signal, kill: new AbortController().signal },
+  });
+  const running = cluster.run();
+  await until("it streams", () => cluster.status().state === "streaming");
+  await server.sql("CREATE TABLE t (i int)");
+  await until("the store has WAL", () => cluster.status().uploadedLsn !== null && openBelow(dir).length > 0);
+  stop.abort();
+  await running;
+  expect(openBelow(dir)).toEqual([]);
+});
+
+/** What this process has open in a folder. */
+function openBelow(folder: string): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`);
+      return path.startsWith(`${folder}/`) ? [path] : [];
+    } catch {
+      return [];
+    }
+  });
+}
