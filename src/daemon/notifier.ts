@@ -53,6 +53,7 @@ const MEMORY_TIMEOUT_MS = 10_000;
 const STOP_MS = 3_000;
 const FAILURE_MS = 15_000;
 const INBOX_MAX = 100;
+const DECIDED_MAX = 200;
 /** A store that does not answer is not asked at each look. */
 const RECALL_PAUSE_MS = 60_000;
 
@@ -64,6 +65,8 @@ export class Notifier {
   #told = new Told();
   /** What was told by this daemon, for when the store can be asked at last. */
   readonly #own: ToldNotice[];
+  /** The latest that was decided on since the start, delivered by now or not. */
+  readonly #decided: (readonly [notice: Pick<Notice, "subject" | "kind" | "state">, atMs: number])[] = [];
   /** The archive turned out to be another cluster's: nothing is written there, and nothing there is ours to know. */
   #isForeign = false;
   #isRecalled = false;
@@ -134,9 +137,12 @@ export class Notifier {
 
   /** What holds is said at every look: only what may be news goes on, once. */
   #consider(notices: readonly Notice[]): void {
-    const { nowMs } = this.#options;
+    const { nowMs, host } = this.#options;
     const { events } = this.#tuning;
-    for (const notice of notices) {
+    for (const found of notices) {
+      // The archive's troubles are everybody's, but of two receivers one waits while the other is well.
+      const isOwn = found.subject === "receiver" || found.subject === "uploads";
+      const notice = isOwn ? { ...found, subject: `${found.subject} on ${host}` } : found;
       const isWaiting = this.#inbox.some(({ subject, state }) => subject === notice.subject && state === notice.state);
       if (isWaiting || this.#inbox.length >= INBOX_MAX) continue;
       // Without what earlier daemons told nobody knows whether a trouble that ended was told.
@@ -184,21 +190,29 @@ export class Notifier {
     const body = bodyOf(notice, { cluster, systemIdentifier: this.#systemIdentifier, host, scrub });
     const { event, severity } = body;
     log.info("notifying", { event, text: body.text });
-    this.#told.remember(notice, now);
+    this.#remember(notice, now);
     const onDelivered = once(() => this.#record(notice, now));
     const message = { event, cluster, severity, body: `${JSON.stringify(body)}\n`, onDelivered };
     for (const channel of channels) channel.send(message);
   }
 
   /** Not told; another daemon may. */
-  #omit({ event, kind, subject, state }: Notice, nowMs: number): void {
+  #omit(notice: Notice, nowMs: number): void {
     const { log } = this.#options;
+    const { event } = notice;
     this.#omittedSince ??= new Date(nowMs);
     this.#omitted.set(event, (this.#omitted.get(event) ?? 0) + 1);
     this.#omittedTotal++;
     // Else it would be counted at each look.
-    this.#told.remember({ kind, subject, state }, nowMs);
+    this.#remember(notice, nowMs);
     log.warn("too much to notify of: left out", { event });
+  }
+
+  #remember({ subject, kind, state }: Notice, nowMs: number): void {
+    const matter = { subject, kind, state };
+    this.#told.remember(matter, nowMs);
+    this.#decided.push([matter, nowMs]);
+    if (this.#decided.length > DECIDED_MAX) this.#decided.shift();
   }
 
   /** When the ceiling is no longer in the way: how much was left out. */
@@ -226,6 +240,7 @@ export class Notifier {
       const known = await listNotices(await openArchive(store, cluster, { signal }), { signal });
       const told = new Told();
       told.recall([...known, ...this.#own]);
+      for (const [matter, atMs] of this.#decided) told.remember(matter, atMs);
       this.#told = told;
       this.#isRecalled = true;
     } catch (error) {

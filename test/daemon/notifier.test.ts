@@ -31,11 +31,13 @@ class Machine {
   answer: Attempt = { outcome: "accepted", detail: "ok" };
   readonly store: Store;
   readonly wanted: string;
+  readonly host: string;
   notifier: Notifier;
 
-  constructor(store: Store, wanted = "all") {
+  constructor(store: Store, wanted = "all", host = "db1") {
     this.store = store;
     this.wanted = wanted;
+    this.host = host;
     this.notifier = this.start();
   }
 
@@ -48,7 +50,7 @@ class Machine {
     const common = { scrub: (text: string) => text, log: silentLog, nowMs: () => this.nowMs };
     const channel = new Channel({ ...common, name: "webhook", deliver, random: () => 1 });
     return (this.notifier = new Notifier(
-      { ...common, cluster: "main", host: "db1", store: this.store, memory },
+      { ...common, cluster: "main", host: this.host, store: this.store, memory },
       { ...TUNING, events: this.wanted, channels: [channel] },
     ));
   }
@@ -125,6 +127,19 @@ describe("an outage", () => {
   });
 });
 
+test("what is still on its way when the store comes back is not told again", async () => {
+  const store = new FaultyStore(new MemoryStore());
+  const machine = await machineOn(store);
+  const point = store.failpoint({ operation: ["get", "list"], fault: "fail-before", times: Infinity });
+  machine.answer = { outcome: "again", detail: "busy", notBeforeMs: 500 };
+  await machine.pass(5, AWAY);
+  point.remove();
+  await machine.pass(3, { ...AWAY, gaps: [GAP] });
+  machine.answer = { outcome: "accepted", detail: "ok" };
+  await machine.notifier.end();
+  expect(machine.events).toEqual(["receiver-stalled", "gap-recorded"]);
+});
+
 describe("a daemon that is started again and again", () => {
   test("tells of the same end once, until it has been well", async () => {
     const machine = await machineOn();
@@ -166,6 +181,21 @@ describe("a daemon that is started again and again", () => {
     }
     expect(machine.events.sort()).toEqual(["gap-recorded", "schedule-missed"]);
   });
+});
+
+test("a second daemon that waits for the slot tells of itself, and takes no word from the first one's mouth", async () => {
+  const first = await machineOn();
+  const second = new Machine(first.store, "all", "db2");
+  await first.pass(5, { ...WELL, gaps: [GAP] });
+  await second.pass(5, AWAY);
+  await first.restart();
+  await first.pass(5, WELL);
+  await first.pass(5, AWAY);
+  await second.restart();
+  // Its turn has come: what was told of the archive it does not repeat.
+  await second.pass(5, { ...WELL, gaps: [GAP] });
+  expect(first.events).toEqual(["gap-recorded", "receiver-stalled"]);
+  expect(second.events).toEqual(["receiver-stalled", "receiver-recovered"]);
 });
 
 test("what nobody asked for is not told, and neither is the end of it", async () => {
