@@ -88,9 +88,11 @@ SIGHUP makes \`seawall receive\` read the file anew, with the flags and the envi
 checked first: with anything wrong in it nothing changes, and log, \`seawall status\`, page and metrics
 (\`seawall_config_last_reload_successful\`) say so. Clusters that are new are started, those that are gone are stopped in
 order. A cluster of which only schedules, retention or other options of its jobs have changed goes on streaming; one with
-another change is stopped in order and started again, by itself. A new \`listen\` address is listened on before the old one is
-left. Adding \`clusters:\` to a file that had none, another \`cluster:\` name or \`log-format\` need a restart. Jobs run with what the
-daemon has loaded: a file that was edited and not reloaded changes nothing.
+another change is stopped in order and started again, by itself; but one whose spool holds WAL that the store has not, and
+that would leave that spool, goes on as it was, and says so in the log: reload again when the store has it. A new \`listen\`
+address is listened on before the old one is left, on the same port right after it. Adding \`clusters:\` to a file that had
+none, another \`cluster:\` name or \`log-format\` need a restart. Jobs run with what the daemon has loaded: a file that was
+edited and not reloaded changes nothing.
 
 ## Options
 

@@ -3,8 +3,10 @@
  * the process or hold up another; a cluster that is alone ends it with what ended the cluster.
  */
 import type { Log } from "../log.ts";
+import { parseLsn } from "../wal/lsn.ts";
 import { Member, type MemberOptions } from "./member.ts";
 import { type Change, changeOf, type ClusterPlan, collide, jobsChange } from "./plan.ts";
+import type { StatusDocument } from "./status-document.ts";
 
 export interface SupervisorOptions extends Omit<MemberOptions, "plan"> {
   readonly stop: AbortSignal;
@@ -99,11 +101,24 @@ export class Supervisor {
       // Its server's slot, its spool or its name may still be in the hands of one that goes.
       const inTheWay = leaving.filter((other) => collide(other.plan, plan)).map((other) => gone.get(other));
       await Promise.all([...inTheWay, member === undefined ? undefined : this.#letGo(member)]);
-      this.#start(plan);
+      this.#start(member === undefined ? plan : this.#nextPlan(member, plan));
     });
     await Promise.all([...work, ...gone.values()]);
     const order = plans.flatMap(({ name }) => this.#members.get(name) ?? []);
     this.#members = new Map(order.map((member) => [member.plan.name, member]));
+  }
+
+  /** WAL that was acknowledged and lies in the spool alone is not left behind there: that would be a gap in the archive. */
+  #nextPlan(member: Member, plan: ClusterPlan): ClusterPlan {
+    const { spoolDir } = member.plan.settings;
+    if (spoolDir === undefined || spoolDir === plan.settings.spoolDir) return plan;
+    const { uploadedLsn, storedLsn } = member.status();
+    if (isAllUploaded({ uploadedLsn, storedLsn })) return plan;
+    const facts = { spoolDir, uploadedLsn, storedLsn };
+    const message =
+      "the spool holds WAL that the store has not: this cluster goes on as it was; reload again when it has";
+    this.#logOf(plan).error(message, facts);
+    return member.plan;
   }
 
   async #left(member: Member): Promise<void> {
@@ -141,6 +156,11 @@ export class Supervisor {
       if (this.#members.get(plan.name) === member && !member.isStopping) this.#endAll(error);
     });
   }
+}
+
+function isAllUploaded({ uploadedLsn, storedLsn }: Pick<StatusDocument, "uploadedLsn" | "storedLsn">): boolean {
+  if (storedLsn === null) return true;
+  return uploadedLsn !== null && parseLsn(uploadedLsn) >= parseLsn(storedLsn);
 }
 
 function abortOf(signal: AbortSignal): Promise<void> {

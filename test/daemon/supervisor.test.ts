@@ -4,6 +4,7 @@ import { loadSettings, type Merged } from "../../src/config/load.ts";
 import type { Cluster } from "../../src/daemon/cluster.ts";
 import { type Equipment, type OpenCluster, restartDelay } from "../../src/daemon/member.ts";
 import { changeOf, type ClusterPlan } from "../../src/daemon/plan.ts";
+import type { StatusDocument } from "../../src/daemon/status-document.ts";
 import { Supervisor } from "../../src/daemon/supervisor.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
@@ -17,6 +18,8 @@ class Life {
   readonly plan: ClusterPlan;
   readonly equipment: Equipment;
   retuned: ClusterPlan | undefined;
+  /** What its status says beside the usual. */
+  facts: Partial<StatusDocument> = {};
   /** Ends it as an error would. */
   fail: (error: unknown) => void = () => undefined;
   /** What an orderly stop ends with. */
@@ -32,7 +35,7 @@ class Life {
 
   get cluster(): Cluster {
     return {
-      status: () => statusFixture({ cluster: this.plan.name, errors: this.equipment.journal.errors() }),
+      status: () => statusFixture({ cluster: this.plan.name, errors: this.equipment.journal.errors(), ...this.facts }),
       trend: () => [],
       retune: (plan) => (this.retuned = plan as ClusterPlan),
       run: async () => {
@@ -239,6 +242,24 @@ describe("a reload", () => {
     await stage.running("new");
     for (const name of ["same", "retimed"]) expect(await stage.running(name)).toBe(before.get(name));
     expect(before.get("retimed")?.retuned?.settings.verifySchedule).toBe("0 1 * * *");
+    stage.stop.abort();
+    await ending;
+  });
+
+  it("leaves no WAL behind in a spool: the cluster goes on with it until the store has all", async () => {
+    const stage = new Stage();
+    const spooled = { durability: "spool", "spool-dir": "/spool" };
+    const ending = stage.supervisor.run([await plan("a", spooled)]);
+    const first = await stage.running("a");
+    first.facts = { storedLsn: "0/5000000", uploadedLsn: "0/4000000" };
+    await stage.supervisor.change([await plan("a")]).done;
+    const second = await stage.running("a");
+    expect(second).not.toBe(first);
+    expect(second.plan.settings.spoolDir).toBe("/spool");
+    // The next reload tries again.
+    second.facts = { storedLsn: "0/5000000", uploadedLsn: "0/5000000" };
+    await stage.supervisor.change([await plan("a")]).done;
+    expect((await stage.running("a")).plan.settings.spoolDir).toBeUndefined();
     stage.stop.abort();
     await ending;
   });
