@@ -53,8 +53,8 @@ export interface SchedulerOptions {
   readonly jitterMs: () => number;
   readonly log: Log;
   readonly signal: AbortSignal;
-  /** For tests. Resolves also when the signal is aborted. */
-  readonly sleep?: (ms: number) => Promise<void>;
+  /** For tests. Resolves also when one of the signals is aborted. */
+  readonly sleep?: (ms: number, signals: AbortSignal[]) => Promise<void>;
 }
 
 /** The clock may be set while we wait, so we look at it this often. */
@@ -162,7 +162,8 @@ export class Scheduler {
       if (!mayRun()) for (const planned of this.#due()) planned.isStale = true;
       const next = Math.min(...this.#jobs.map((planned) => planned.dueAt?.getTime() ?? Infinity)) - now().getTime();
       const patience = this.#unplanned.size > 0 ? RETRY_MS : LOOK_MS;
-      await this.#sleep(mayRun() ? Math.max(10, Math.min(patience, next)) : RETRY_MS);
+      const waitMs = mayRun() ? Math.max(10, Math.min(patience, next)) : RETRY_MS;
+      await this.#sleep(waitMs, [signal, this.#wake.signal]);
     }
     log.debug("no more jobs");
   }
@@ -172,11 +173,10 @@ export class Scheduler {
     return this.#jobs.filter(({ dueAt: due }) => due !== undefined && due <= at);
   }
 
-  async #sleep(ms: number): Promise<void> {
-    const { signal, sleep } = this.#options;
-    if (sleep !== undefined) return sleep(ms);
-    const either = AbortSignal.any([signal, this.#wake.signal]);
-    await setTimeout(ms, undefined, { signal: either }).catch(() => undefined);
+  async #sleep(ms: number, signals: AbortSignal[]): Promise<void> {
+    const { sleep } = this.#options;
+    if (sleep !== undefined) return sleep(ms, signals);
+    await setTimeout(ms, undefined, { signal: AbortSignal.any(signals) }).catch(() => undefined);
   }
 
   /** Whether it is known now when the job is due. */
@@ -247,13 +247,14 @@ export class Scheduler {
   }
 
   async #record(job: JobName, run: LastRun & { readonly exit: number | null }): Promise<void> {
-    const { record, log } = this.#options;
+    const { record, log, signal } = this.#options;
     for (let attempt = 1; attempt <= RECORD_TRIES; attempt++) {
       try {
         return await record(job, run);
       } catch (error) {
         log.warn("a run could not be written down", { job, error });
-        await this.#sleep(RETRY_MS);
+        // A reload wakes whoever waits for the next job: this is no reason to give the store less time.
+        await this.#sleep(RETRY_MS, [signal]);
       }
     }
   }

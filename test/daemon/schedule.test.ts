@@ -94,6 +94,8 @@ class Day {
     readonly lastRun?: LastRun | ((nowMs: number) => LastRun | undefined);
     readonly mayRun?: (nowMs: number) => boolean;
     readonly turn?: () => Promise<(() => void) | undefined>;
+    /** Until then no run can be written down. */
+    readonly storeBackMs?: number;
   }) {
     const { schedules, outcome, minutes = 5, mayRun = () => true, turn } = options;
     let looks = 0;
@@ -117,15 +119,18 @@ class Day {
         this.running--;
         return outcome(job, this.begun.filter((one) => one.startsWith(job)).length);
       },
-      record: async (job, run) => void this.recorded.push(`${job} ${run.ok ? "ok" : run.message}`),
+      record: async (job, run) => {
+        if (this.nowMs < (options.storeBackMs ?? 0)) throw new SeawallError("store-unavailable", "away");
+        this.recorded.push(`${job} ${run.ok ? "ok" : run.message}`);
+      },
       mayRun: () => mayRun(this.nowMs),
       ...(turn === undefined ? {} : { turn }),
       now: () => new Date(this.nowMs),
       jitterMs: () => 0,
       log: silentLog,
       signal: this.stop.signal,
-      sleep: async (ms) => {
-        this.nowMs += ms;
+      sleep: async (ms, signals) => {
+        this.nowMs += signals.some(({ aborted }) => aborted) ? 0 : ms;
         if (this.nowMs >= Date.parse("2026-05-12T00:00:00Z")) this.stop.abort();
         await Promise.resolve();
       },
@@ -211,6 +216,21 @@ describe("the scheduler", () => {
       { job: "backup", runs: 2, schedule: "0 2 * * *" },
       { job: "drill", runs: 2, schedule: "0 5 * * *" },
     ]);
+  });
+
+  test("a reload while a job runs leaves its time to a store that is away when the run is to be written down", async () => {
+    const schedules = new Map([["backup" as const, parseSchedule("backup-schedule", "0 2 * * *", "UTC")]]);
+    const day = new Day({
+      schedules: { backup: "0 2 * * *" },
+      storeBackMs: Date.parse("2026-05-10T02:05:10Z"),
+      outcome: (_, count) => {
+        if (count === 1) day.scheduler.reschedule(schedules);
+        return ok();
+      },
+    });
+    await day.scheduler.run();
+    expect(day.begun).toEqual(["backup 10T02:00", "backup 11T02:00"]);
+    expect(day.recorded).toEqual(["backup ok", "backup ok"]);
   });
 
   test("who had nothing to do at the start is given something later", async () => {
