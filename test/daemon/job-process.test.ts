@@ -26,7 +26,7 @@ test("a job that hangs is stopped after its time, and says which option does tha
 
 test("a job that leaves something running, which holds its output open, has ended all the same", async () => {
   const left = `import { spawn } from "node:child_process";
-    const child = spawn("sleep", ["30"], { stdio: "inherit", detached: true });
+    const child = spawn("sleep", ["10"], { stdio: "inherit", detached: true });
     child.unref();
     process.stdout.write("{}\\n");
     process.disconnect();`;

@@ -196,7 +196,7 @@ describe("the command", () => {
 
   test("that does not read its input, or leaves something running, has done its work", async () => {
     expect(await hook("exec 0<&-; exit 0")).toMatchObject({ outcome: "accepted", detail: "exit status 0" });
-    expect(await hook("sleep 300 & exit 0")).toMatchObject({ outcome: "accepted" });
+    expect(await hook("sleep 5 & exit 0")).toMatchObject({ outcome: "accepted" });
   });
 
   test("that fails says why", async () => {
