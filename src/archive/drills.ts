@@ -7,8 +7,9 @@ import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, timelineOf } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
-import { drillKey, drillsPrefix, isBackupId } from "./keys.ts";
+import { drillKey, drillsPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
+import { ifReadable, recordIds } from "./records.ts";
 
 export interface DrillCheck {
   /** `recovered`, `amcheck`, `checksums`, or the query. */
@@ -62,7 +63,7 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
 }
 
 async function removeOld(archive: Archive, options: RequestOptions): Promise<void> {
-  const ids = await drillIds(archive, options);
+  const ids = await recordIds(archive, drillsPrefix(archive.cluster), options);
   const kept = ids.slice(-DRILLS_KEPT);
   const old = ids.slice(0, -DRILLS_KEPT);
   if (old.length === 0) return;
@@ -78,32 +79,15 @@ async function lastPassed(
   options: RequestOptions,
 ): Promise<string | undefined> {
   for (const id of [...ids].reverse()) {
-    try {
-      if ((await readDrill(archive, id, options))?.ok === true) return id;
-    } catch (error) {
-      if (!(error instanceof SeawallError) || !UNREADABLE.includes(error.code)) throw error;
-    }
+    if ((await ifReadable(readDrill(archive, id, options)))?.ok === true) return id;
   }
   return undefined;
 }
 
-const UNREADABLE: readonly string[] = ["object-corrupt", "archive-version"];
-
 /** The newest drill; undefined without one. Throws `object-corrupt`, `archive-version` and what the store throws. */
 export async function lastDrill(archive: Archive, options: RequestOptions = {}): Promise<Drill | undefined> {
-  const newest = (await drillIds(archive, options)).at(-1);
+  const newest = (await recordIds(archive, drillsPrefix(archive.cluster), options)).at(-1);
   return newest === undefined ? undefined : readDrill(archive, newest, options);
-}
-
-/** Oldest first: ids sort by time, and so do listings. */
-async function drillIds(archive: Archive, options: RequestOptions): Promise<string[]> {
-  const prefix = drillsPrefix(archive.cluster);
-  const ids: string[] = [];
-  for await (const { key } of archive.store.list(prefix, options)) {
-    const id = key.slice(prefix.length).replace(/\.json$/, "");
-    if (isBackupId(id) && key.endsWith(".json")) ids.push(id);
-  }
-  return ids;
 }
 
 async function readDrill(archive: Archive, id: string, options: RequestOptions): Promise<Drill | undefined> {

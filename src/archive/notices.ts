@@ -3,12 +3,12 @@
  * changed; the newest stay.
  */
 import type { RequestOptions } from "../store/store.ts";
-import { SeawallError } from "../errors.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
-import { isBackupId, noticeKey, noticesPrefix } from "./keys.ts";
+import { noticeKey, noticesPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
+import { ifReadable, recordIds } from "./records.ts";
 
 export const NOTICE_KINDS = ["state", "end", "once"] as const;
 
@@ -31,46 +31,29 @@ const READS_IN_FLIGHT = 8;
 export async function putNotice(archive: Archive, notice: ToldNotice, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
   await putPlainOnce(store, noticeKey(cluster, notice.id), encodeDocument({ ...notice }), options);
-  const ids = await noticeIds(archive, options);
+  const ids = await recordIds(archive, noticesPrefix(archive.cluster), options);
   const old = ids.slice(0, -NOTICES_KEPT).map((id) => noticeKey(cluster, id));
   if (old.length > 0) await store.delete(old, options);
 }
 
 /** Oldest first; what cannot be read is left out. Throws what the store throws. */
 export async function listNotices(archive: Archive, options: RequestOptions = {}): Promise<ToldNotice[]> {
-  const ids = (await noticeIds(archive, options)).slice(-NOTICES_KEPT);
-  const found = await mapBounded(ids, READS_IN_FLIGHT, (id) => readNotice(archive, id, options));
+  const ids = (await recordIds(archive, noticesPrefix(archive.cluster), options)).slice(-NOTICES_KEPT);
+  const found = await mapBounded(ids, READS_IN_FLIGHT, (id) => ifReadable(readNotice(archive, id, options)));
   return found.filter((notice) => notice !== undefined);
 }
-
-async function noticeIds({ store, cluster }: Archive, options: RequestOptions): Promise<string[]> {
-  const prefix = noticesPrefix(cluster);
-  const ids: string[] = [];
-  for await (const { key } of store.list(prefix, options)) {
-    const id = key.slice(prefix.length).replace(/\.json$/, "");
-    if (isBackupId(id)) ids.push(id);
-  }
-  return ids;
-}
-
-const UNREADABLE: readonly string[] = ["object-corrupt", "archive-version"];
 
 async function readNotice(archive: Archive, id: string, options: RequestOptions): Promise<ToldNotice | undefined> {
   const key = noticeKey(archive.cluster, id);
   const found = await archive.store.get(key, options);
   if (found === undefined) return undefined;
-  try {
-    const fields = decodeDocument(found.body, key);
-    return {
-      id: fields.text("id"),
-      toldAt: fields.time("toldAt"),
-      event: fields.text("event"),
-      subject: fields.text("subject"),
-      kind: fields.oneOf("kind", NOTICE_KINDS),
-      state: fields.text("state"),
-    };
-  } catch (error) {
-    if (error instanceof SeawallError && UNREADABLE.includes(error.code)) return undefined;
-    throw error;
-  }
+  const fields = decodeDocument(found.body, key);
+  return {
+    id: fields.text("id"),
+    toldAt: fields.time("toldAt"),
+    event: fields.text("event"),
+    subject: fields.text("subject"),
+    kind: fields.oneOf("kind", NOTICE_KINDS),
+    state: fields.text("state"),
+  };
 }

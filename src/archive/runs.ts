@@ -5,8 +5,9 @@
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
-import { isBackupId, runKey, runsPrefix } from "./keys.ts";
+import { runKey, runsPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
+import { ifReadable, recordIds } from "./records.ts";
 
 export interface JobRun {
   /** Like a backup's id: when it began, and random digits. */
@@ -29,20 +30,26 @@ const RUNS_KEPT = 50;
 export async function putRun(archive: Archive, run: JobRun, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
   await putPlainOnce(store, runKey(cluster, run.job, run.id), encodeDocument({ ...run }), options);
-  const ids = await runIds(archive, run.job, options);
+  const ids = await recordIds(archive, runsPrefix(cluster, run.job), options);
   const old = ids.slice(0, Math.max(0, ids.length - RUNS_KEPT)).map((id) => runKey(cluster, run.job, id));
   if (old.length > 0) await store.delete(old, options);
 }
 
-/** The newest run of a job; undefined without one. Throws `object-corrupt`, `archive-version` and what the store throws. */
+/** The newest run of a job that can be read; undefined without one. Throws what the store throws. */
 export async function lastRun(
   archive: Archive,
   job: string,
   options: RequestOptions = {},
 ): Promise<JobRun | undefined> {
-  const id = (await runIds(archive, job, options)).at(-1);
-  if (id === undefined) return undefined;
-  const key = runKey(archive.cluster, job, id);
+  const ids = await recordIds(archive, runsPrefix(archive.cluster, job), options);
+  for (const id of ids.reverse()) {
+    const run = await ifReadable(readRun(archive, runKey(archive.cluster, job, id), options));
+    if (run !== undefined) return run;
+  }
+  return undefined;
+}
+
+async function readRun(archive: Archive, key: string, options: RequestOptions): Promise<JobRun | undefined> {
   const found = await archive.store.get(key, options);
   if (found === undefined) return undefined;
   const fields = decodeDocument(found.body, key);
@@ -55,15 +62,4 @@ export async function lastRun(
     exit: fields.raw("exit") === null ? null : fields.count("exit"),
     message: fields.text("message"),
   };
-}
-
-/** Oldest first: ids sort by time, and so do listings. */
-async function runIds(archive: Archive, job: string, options: RequestOptions): Promise<string[]> {
-  const prefix = runsPrefix(archive.cluster, job);
-  const ids: string[] = [];
-  for await (const { key } of archive.store.list(prefix, options)) {
-    const id = key.slice(prefix.length).replace(/\.json$/, "");
-    if (isBackupId(id)) ids.push(id);
-  }
-  return ids;
 }

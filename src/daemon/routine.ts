@@ -6,6 +6,7 @@ import { openArchive } from "../archive/archive.ts";
 import { startOf } from "../archive/backups.ts";
 import { lastDrill } from "../archive/drills.ts";
 import { backupIdOf, backupsPrefix, isBackupId } from "../archive/keys.ts";
+import { ifReadable } from "../archive/records.ts";
 import { type JobRun, lastRun, putRun } from "../archive/runs.ts";
 import type { SettingKey, Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
@@ -118,7 +119,7 @@ async function pastOf(
     if (newest !== undefined) starts.push(startOf(newest).getTime());
   }
   if (job === "drill") {
-    const drill = await lastDrill(archive, { signal });
+    const drill = await ifReadable(lastDrill(archive, { signal }));
     if (drill !== undefined) starts.push(Date.parse(drill.startedAt));
   }
   return { lastStartedAt: starts.length === 0 ? undefined : new Date(Math.max(...starts)), isMissing, last };

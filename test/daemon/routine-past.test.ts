@@ -1,0 +1,49 @@
+/** What the daemon makes of earlier runs that it finds in the archive. */
+import { expect, test } from "vitest";
+import { openArchiveFor } from "../../src/archive/archive.ts";
+import { lastRun, putRun } from "../../src/archive/runs.ts";
+import { loadSettings } from "../../src/config/load.ts";
+import { buildScheduler, schedulesOf } from "../../src/daemon/routine.ts";
+import { silentLog } from "../../src/log.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { until } from "../campaigns/campaign.ts";
+
+const IDENTITY = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
+const idOf = (n: number): string => `20260101T0${n}0000Z-0badcafe`;
+
+test("a note of a run or a drill that cannot be read keeps no job from running", async () => {
+  const store = new MemoryStore();
+  const archive = await openArchiveFor(store, "main", IDENTITY);
+  const at = "2026-01-01T01:00:00.000Z";
+  await putRun(archive, {
+    id: idOf(1),
+    job: "drill",
+    startedAt: at,
+    finishedAt: at,
+    ok: true,
+    exit: 0,
+    message: "well",
+  });
+  await store.put(`main/runs/drill/${idOf(2)}.json`, Buffer.from("{"));
+  await store.put(`main/drills/${idOf(2)}.json`, Buffer.from('{"version":99}'));
+  expect(await lastRun(archive, "drill")).toMatchObject({ id: idOf(1) });
+
+  const flags = new Map([
+    ["store", "file:///nowhere"],
+    ["drill-schedule", "0 0 1 1 *"],
+  ]);
+  const { settings } = await loadSettings({ command: "receive", flags, env: {}, readFile: async () => "" });
+  const stop = new AbortController();
+  const scheduler = buildScheduler(
+    {
+      ...{ cluster: "main", store, program: "", plan: () => ({ settings, jobEnv: {} }), turn: async () => undefined },
+      ...{ mayRun: () => false, onRan: () => undefined, log: silentLog, signal: stop.signal },
+    },
+    schedulesOf(settings),
+  );
+  const running = scheduler.run();
+  await until("it is known when the drill is due", () => scheduler.views[0]?.nextAt !== null);
+  expect(scheduler.views[0]?.last).toMatchObject({ startedAt: at, message: "well" });
+  stop.abort();
+  await running;
+});
