@@ -35,7 +35,7 @@ export async function run(context: CommandContext): Promise<number> {
       ...{ superuser: settings.superuser, preload: settings.preload ?? "", keep: settings.keep },
       ...{ structures: settings.amcheck, pages: settings.checksums },
       restoreCommand: fetchCommand(context),
-      queries: settings.sql?.split("\n") ?? [],
+      queries: (settings.sql ?? "").split("\n").filter((line) => line.trim() !== ""),
       jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
       now: () => new Date(),
       signal: signals.stop,

@@ -32,10 +32,9 @@ export const DRILL_OPTIONS = {
   sql: option(text("query"), {
     name: "sql",
     commands: DRILL,
-    flagOnly: true,
     repeatable: true,
     help: "ask the recovered server: the first value must be neither false nor null; may be repeated",
-    more: "`database: SELECT …` asks another database than `postgres`.",
+    more: "`database: SELECT …` asks another database than `postgres`. In the file, for scheduled drills, it is one text or a list of them.",
   }),
   amcheck: option(boolean, {
     name: "amcheck",

@@ -6,7 +6,7 @@
 import type * as Yaml from "yaml";
 import { SeawallError } from "../errors.ts";
 
-/** One line of the file. `value` is YAML's own type; `source` the characters as written. */
+/** One line of the file. `value` is YAML's own type, of a list its plain values; `source` the characters as written. */
 export interface FileEntry {
   readonly key: string;
   readonly value: unknown;
@@ -39,7 +39,7 @@ export async function readConfigFile(path: string, content: string): Promise<Con
   if (content.length > FILE_CHARS_MAX) {
     throw new SeawallError("usage", `${path}: too large for a configuration file`, { hint: "Check --config." });
   }
-  const { isAlias, isMap, isScalar, LineCounter, parseAllDocuments } = await import("yaml");
+  const { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments } = await import("yaml");
   const lines = new LineCounter();
   const at = (offset: number | undefined): string => {
     const { line, col } = lines.linePos(offset ?? 0);
@@ -67,7 +67,7 @@ export async function readConfigFile(path: string, content: string): Promise<Con
       hint: 'Write lines like "ship-interval: 1s".',
     });
   }
-  return readMapping({ document, at, isAlias, isMap, isScalar }, root);
+  return readMapping({ document, at, isAlias, isMap, isScalar, isSeq }, root);
 }
 
 /** The library as far as it is needed, once it is loaded. */
@@ -77,6 +77,7 @@ interface Reading {
   readonly isAlias: typeof Yaml.isAlias;
   readonly isMap: typeof Yaml.isMap;
   readonly isScalar: typeof Yaml.isScalar;
+  readonly isSeq: typeof Yaml.isSeq;
 }
 
 function readMapping(reading: Reading, root: Yaml.YAMLMap): ConfigFile {
@@ -105,7 +106,7 @@ function readMapping(reading: Reading, root: Yaml.YAMLMap): ConfigFile {
 
 const NO_ALIAS = "An alias stands for a plain value, not for a mapping.";
 
-function entriesOf({ document, at, isAlias, isScalar }: Reading, map: Yaml.YAMLMap): FileEntry[] {
+function entriesOf({ document, at, isAlias, isScalar, isSeq }: Reading, map: Yaml.YAMLMap): FileEntry[] {
   const places = new Map<string, string>();
   return map.items.map((pair): FileEntry => {
     const key = pair.key;
@@ -139,6 +140,10 @@ function entriesOf({ document, at, isAlias, isScalar }: Reading, map: Yaml.YAMLM
         keyPlace,
         valuePlace: at(node.range?.[0]),
       };
+    }
+    if (isSeq(node) && !isAlias(value)) {
+      const values = node.items.map((item) => (isScalar(item) ? item.value : undefined));
+      return { key: name, value: values, source: "", keyPlace, valuePlace: keyPlace };
     }
     // `key` alone gives no value node; a list or mapping is passed on as is and refused with the option's own words, and
     // so is an alias of one.

@@ -198,7 +198,14 @@ function parsedFromFile(spec: OptionSpec<unknown>, entry: FileEntry): unknown {
     if (spec.type === "boolean") throw wrong(`the text "${value}"`, "Write true or false, without quotes.");
     return parsed(spec, value, place);
   }
-  throw wrong("a list or a mapping", `Accepted: ${spec.accepts}.`);
+  const lines = spec.repeatable === true && Array.isArray(value) ? (value as readonly unknown[]) : [];
+  if (lines.length === 0) throw wrong("a list or a mapping", `Accepted: ${spec.accepts}.`);
+  return lines
+    .map((line) => {
+      if (typeof line !== "string") throw wrong("a list of something else", "Write each in quotes.");
+      return parsed(spec, line, place);
+    })
+    .join("\n");
 }
 
 function article(type: string): string {

@@ -61,6 +61,19 @@ describe("bad files name line and column", () => {
       /s3:/,
     ],
     [
+      "a list of numbers where one of texts is taken",
+      "sql: [1, 2]\n",
+      "seawall.yaml:1:1: sql: expected a string, found a list of something else",
+      /quotes/,
+    ],
+    [
+      "a list without anything in it",
+      "sql: []\n",
+      "seawall.yaml:1:1: sql: expected a string, found a list or a mapping",
+      /text/,
+    ],
+    ["an empty text in a list", 'sql: ["SELECT true", ""]\n', "seawall.yaml:1:1: sql: the value is empty", /text/],
+    [
       "the same key twice",
       "slot: a\nslot: b\n",
       'seawall.yaml:2:1: "slot" is there twice',

@@ -67,3 +67,16 @@ it.each(["backup", "expire", "verify", "drill"] as const)(
     for (const [key] of keys) expect([key, settings[key]]).toEqual([key, loaded.settings[key]]);
   },
 );
+
+it("hands on the questions of a scheduled drill, whichever way they stand in the file", async () => {
+  const written = [
+    'sql: ["SELECT true", "shop: SELECT 1"]',
+    "sql:\n  - SELECT true\n  - 'shop: SELECT 1'",
+    "sql: |-\n  SELECT true\n  shop: SELECT 1",
+  ];
+  for (const lines of written) {
+    const loaded = await load({ file: `store: file:///archive\n${lines}\n` });
+    expect(loaded.settings.sql).toBe("SELECT true\nshop: SELECT 1");
+    expect(jobEnvironment(loaded, {})["SEAWALL_SQL"]).toBe("SELECT true\nshop: SELECT 1");
+  }
+});
