@@ -5,7 +5,8 @@
  *
  * Source: PostgreSQL docs, restore_command; xlogarchive.c, RestoreArchivedFile.
  */
-import { open, rename, rm } from "node:fs/promises";
+import { open, readFile, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { type Archive, openArchive } from "../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
 import { callWitnesses, judgeHole } from "../archive/hole.ts";
@@ -66,6 +67,7 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
   const found = await findWal(archive, fileName, { signal });
   if (found === undefined) return { kind: "beyond-tip" };
+  if (server !== undefined && (await hasItself(targetPath, fileName, found))) return { kind: "beyond-tip" };
   if (server === undefined) await writeWhole(targetPath, found.content);
   else await give(server, targetPath, found.content);
   return {
@@ -74,6 +76,21 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
     bytes: found.content.byteLength,
     next: found.from === "segment" ? await next : undefined,
   };
+}
+
+/**
+ * A standby that has streamed may have more of the open segment than the archive. PostgreSQL takes what it is given for the
+ * whole segment, in place of its own, and a promotion that reads its last record again in less than there was panics
+ * (xlogrecovery.c, FinishWalRecovery): it is told to read its own.
+ */
+async function hasItself(targetPath: string, fileName: string, { from, content }: Content): Promise<boolean> {
+  if (from !== "tail" && from !== "partial") return false;
+  const path = join(dirname(targetPath), fileName);
+  if (path === targetPath) return false;
+  const own = await readFile(path).catch(() => undefined);
+  let end = content.byteLength;
+  while (end > 0 && content[end - 1] === 0) end--;
+  return own?.byteLength === content.byteLength && own.subarray(0, end).equals(content.subarray(0, end));
 }
 
 /** A sealed segment, checked in itself and against its name; undefined when the healthy store has none. */

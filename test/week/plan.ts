@@ -6,7 +6,8 @@ export type Event =
   /** Killed in the midst of it. */
   | { readonly kind: "broken backup" }
   | { readonly kind: "restore point" }
-  | { readonly kind: "failover"; readonly how: "stopped" | "killed" }
+  /** To a standby that was copied from the primary, or restored from the archive. */
+  | { readonly kind: "failover"; readonly how: "stopped" | "killed"; readonly standby: "copied" | "restored" }
   | { readonly kind: "crash" }
   | { readonly kind: "receiver killed" }
   | { readonly kind: "outage" }
@@ -57,9 +58,13 @@ export function planWeek(random: Random, { days, incidents: most }: Length): Ste
     ...(days > 7 ? ([{ kind: "delete" }, { kind: "drill" }, { kind: "restore point" }] as const) : []),
   ]);
   const branches: Event[] = [
-    { kind: "failover", how: random.pick<"stopped" | "killed">(["stopped", "killed"]) },
+    {
+      kind: "failover",
+      how: random.pick<"stopped" | "killed">(["stopped", "killed"]),
+      standby: random.pick<"copied" | "restored">(["copied", "restored"]),
+    },
     { kind: "recovery" },
-    ...(days > 7 ? ([{ kind: "failover", how: "stopped" }, { kind: "recovery" }] as const) : []),
+    ...(days > 7 ? ([{ kind: "failover", how: "stopped", standby: "restored" }, { kind: "recovery" }] as const) : []),
   ];
   const incidents = shuffled(random, [...branches, ...others].slice(0, most));
   const steps: Step[] = [];

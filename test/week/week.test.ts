@@ -108,7 +108,7 @@ class Week {
       case "restore point":
         return world.restorePoint();
       case "failover":
-        return world.failover(step.how);
+        return world.failover(step.how, step.standby);
       case "crash":
         await world.primary.kill9();
         await world.primary.start();

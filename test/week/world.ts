@@ -207,9 +207,9 @@ export class World implements AsyncDisposable {
   }
 
   /** The old primary is gone; a standby that had everything goes on. */
-  async failover(how: "stopped" | "killed"): Promise<void> {
+  async failover(how: "stopped" | "killed", made: "copied" | "restored"): Promise<void> {
     const old = this.primary;
-    const standby = await old.cloneAsStandby();
+    const standby = made === "copied" ? await old.cloneAsStandby() : await this.#restoredStandby(old);
     await this.receive([old, standby]);
     await this.commit();
     const flushed = await old.value("SELECT pg_current_wal_flush_lsn()::text");
@@ -217,8 +217,17 @@ export class World implements AsyncDisposable {
     await until("the standby", async () => (await standby.value(replayed)) === "true");
     if (how === "stopped") await old.stop("fast");
     else await old.kill9();
-    await standby.promote();
+    await standby.promote().catch((error: unknown) => {
+      throw new Error(`promotion:\n${standby.log().slice(-3000)}`, { cause: error });
+    });
     await this.#succeed(standby, new Set(this.model.commitsOn(this.timeline).map(({ row }) => row)));
+  }
+
+  #restoredStandby(primary: PostgresServer): Promise<PostgresServer> {
+    return this.first.fromDataDir(async (dataDir) => {
+      const how = ["--standby", "--primary-conninfo", primary.socketDsn];
+      await this.ask("restore", "--target-dir", dataDir, ...how);
+    });
   }
 
   /** A recovered server takes the primary's place; `rows` is what it must have. */
