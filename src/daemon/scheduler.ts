@@ -61,6 +61,8 @@ export interface SchedulerOptions {
 const LOOK_MS = 5_000;
 /** After the store did not answer, or there was no archive yet. */
 const RETRY_MS = 5_000;
+/** A job that could not be planned for so long is worth a warning. */
+const UNPLANNED_WARN_MS = 5 * 60_000;
 const RECORD_TRIES = 5;
 /** A job that could not do its work (as opposed to one whose answer is no) is tried again before its next time. */
 const AGAIN_FIRST_MS = 5 * 60_000;
@@ -86,6 +88,9 @@ interface Planned {
   runs: number;
   failures: number;
   failuresInARow: number;
+  /** Since when nobody can say when it ran last, and whether that has been said. */
+  unplannedSince: Date | undefined;
+  isWarnedOf: boolean;
 }
 
 export class Scheduler {
@@ -196,11 +201,19 @@ export class Scheduler {
       const from = new Date(Math.max(lastStartedAt.getTime(), planned.givenAt?.getTime() ?? 0));
       planned.scheduledAt = found.isMissing ? undefined : schedule.next(from);
       planned.isStale = false;
+      planned.unplannedSince = undefined;
+      planned.isWarnedOf = false;
       planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
       log.info("planned", { job: planned.job, dueAt: planned.dueAt?.toISOString() ?? "never" });
       return true;
     } catch (error) {
-      if (!signal.aborted) log.debug("cannot look up when a job ran last", { job: planned.job, error });
+      if (signal.aborted) return false;
+      // Before the first connection there is no archive; what lasts keeps the job from ever being run.
+      planned.unplannedSince ??= now();
+      const isLasting = now().getTime() - planned.unplannedSince.getTime() >= UNPLANNED_WARN_MS;
+      const say = isLasting && !planned.isWarnedOf ? "warn" : "debug";
+      planned.isWarnedOf ||= isLasting;
+      log[say]("a job cannot be planned: nobody can say when it ran last", { job: planned.job, error });
       return false;
     }
   }
@@ -265,7 +278,16 @@ function newJob(job: JobName, schedule: Schedule): Planned {
     ...{ dueAt: undefined, scheduledAt: undefined, plannedFrom: undefined, givenAt: undefined, isStale: false },
     ...{ waitingSince: undefined, runningSince: undefined, last: null, lastSuccessAt: null },
   };
-  return { job, schedule, ...unknown, runs: 0, failures: 0, failuresInARow: 0 };
+  return {
+    job,
+    schedule,
+    ...unknown,
+    runs: 0,
+    failures: 0,
+    failuresInARow: 0,
+    unplannedSince: undefined,
+    isWarnedOf: false,
+  };
 }
 
 function againAt(finishedAt: Date, failuresInARow: number): Date | undefined {

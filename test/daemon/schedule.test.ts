@@ -83,6 +83,7 @@ class Day {
   readonly recorded: string[] = [];
   running = 0;
   overlapped = false;
+  readonly warnings: string[] = [];
   readonly stop = new AbortController();
   readonly scheduler: Scheduler;
 
@@ -96,6 +97,8 @@ class Day {
     readonly turn?: () => Promise<(() => void) | undefined>;
     /** Until then no run can be written down. */
     readonly storeBackMs?: number;
+    /** Until then nobody can say when a job ran last. */
+    readonly readableMs?: number;
   }) {
     const { schedules, outcome, minutes = 5, mayRun = () => true, turn } = options;
     let looks = 0;
@@ -106,6 +109,7 @@ class Day {
       past: async () => {
         // There is no archive at the very beginning.
         if (looks++ === 0) throw new SeawallError("archive-absent", "not yet");
+        if (this.nowMs < (options.readableMs ?? 0)) throw new SeawallError("store-denied", "no listing of runs/");
         const lastRun = typeof options.lastRun === "function" ? options.lastRun(this.nowMs) : options.lastRun;
         const lastStartedAt = lastRun === undefined ? undefined : new Date(lastRun.startedAt);
         return { lastStartedAt, isMissing: false, last: lastRun ?? null };
@@ -127,7 +131,7 @@ class Day {
       ...(turn === undefined ? {} : { turn }),
       now: () => new Date(this.nowMs),
       jitterMs: () => 0,
-      log: silentLog,
+      log: { ...silentLog, warn: (message) => void this.warnings.push(message) },
       signal: this.stop.signal,
       sleep: async (ms, signals) => {
         this.nowMs += signals.some(({ aborted }) => aborted) ? 0 : ms;
@@ -155,6 +159,17 @@ describe("the scheduler", () => {
       ...{ runs: 2, failures: 0, runningSince: null, nextAt: "2026-05-12T02:00:00.000Z" },
       ...{ last: { ok: true, startedAt: "2026-05-11T02:00:00.000Z" }, lastSuccessAt: "2026-05-11T02:05:00.000Z" },
     });
+  });
+
+  test("a job that cannot be planned is warned of, once, and planned when it can be", async () => {
+    const readableMs = Date.parse("2026-05-10T06:00:00Z");
+    const day = new Day({ schedules: { verify: "0 12 * * *" }, outcome: ok, readableMs });
+    await day.scheduler.run();
+    expect(day.warnings).toEqual(["a job cannot be planned: nobody can say when it ran last"]);
+    expect(day.begun).toEqual(["verify 10T12:00", "verify 11T12:00"]);
+    const usual = new Day({ schedules: { verify: "0 12 * * *" }, outcome: ok });
+    await usual.scheduler.run();
+    expect(usual.warnings).toEqual([]);
   });
 
   test("what could not be done is tried again soon, ever later; what was answered is not", async () => {
