@@ -38,7 +38,13 @@ export async function listBackups(archive: Archive, options: RequestOptions = {}
     else if (backup === undefined) leftovers.push({ id, startedAt: startOf(id) });
     else backups.push(backup);
   }
-  return { backups, leftovers, damaged };
+  return { backups: backups.sort(byAge), leftovers, damaged };
+}
+
+/** Ids tell seconds; of two backups that began in the same one, the random end of their names says nothing. */
+function byAge(a: BackupDocument, b: BackupDocument): number {
+  const startedMs = Date.parse(a.startedAt) - Date.parse(b.startedAt);
+  return startedMs || (a.startLsn < b.startLsn ? -1 : a.startLsn > b.startLsn ? 1 : 0);
 }
 
 const DAMAGE: readonly string[] = ["backup-corrupt", "archive-version", "foreign-cluster"];

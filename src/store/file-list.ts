@@ -13,6 +13,8 @@ import { type ObjectInfo } from "./store.ts";
 
 /** Empty directories looked into, one below the other, before a folder counts as empty. */
 const FOLDERS_MAX = 1000;
+/** How often a folder is read again because files in it vanished meanwhile. */
+const REREADS_MAX = 5;
 /** lstat calls under way at once. */
 const STATS_IN_FLIGHT = 16;
 
@@ -85,7 +87,8 @@ async function* walk(request: ListRequest, folder: string): AsyncGenerator<reado
   const { reader, root, prefix, startAfter, signal, namesMax } = request;
   await request.beforeNames(folder.slice(0, -1));
   let cursor = "";
-  for (;;) {
+  let rereads = 0;
+  read: for (;;) {
     const names = await reader.names({ root, prefix, startAfter, folder, cursor, namesMax }, signal);
     for (let at = 0; at < names.length;) {
       const name = names[at] ?? "";
@@ -99,6 +102,11 @@ async function* walk(request: ListRequest, folder: string): AsyncGenerator<reado
       while (at < names.length && at - from < PAGE_OBJECTS_MAX && names[at]?.endsWith("/") === false) at += 1;
       const infos = await reader.infos(root, names.slice(from, at));
       const page = infos.filter((info) => info !== undefined);
+      if (page.length < infos.length && rereads++ < REREADS_MAX) {
+        // What is gone may have been replaced, by something put after the names were read: of the two, one must be seen.
+        cursor = names[from - 1] ?? cursor;
+        continue read;
+      }
       if (page.length > 0) yield page;
     }
     const last = names.at(-1);

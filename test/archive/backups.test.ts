@@ -161,7 +161,7 @@ describe("in an archive", () => {
     for (const [key, body] of Object.entries(objects)) await store.put(key, body);
     return { store, cluster: "main", identity };
   };
-  const later = { ...BACKUP, id: "20260204T000000Z-00000000" };
+  const later = { ...BACKUP, id: "20260204T000000Z-00000000", startedAt: "2026-02-04T00:00:00.000Z" };
   const [foreign, leftover] = ["20260205T000000Z-00000001", "20260206T070809Z-00000002"];
 
   test("finished, unfinished and damaged backups are told apart, and what is not ours is left alone", async () => {
@@ -178,6 +178,16 @@ describe("in an archive", () => {
     expect(backups).toEqual([BACKUP, later]);
     expect(leftovers).toEqual([{ id: leftover, startedAt: new Date("2026-02-06T07:08:09Z") }]);
     expect(damaged.map(({ id, error }) => [id, error.code])).toEqual([[foreign, "foreign-cluster"]]);
+  });
+
+  test("two that began in the same second are in their order, whatever their names end in", async () => {
+    const first = { ...BACKUP, id: "20260203T040506Z-ffffffff", startedAt: "2026-02-03T04:05:06.100Z" };
+    const second = { ...BACKUP, id: "20260203T040506Z-00000000", startedAt: "2026-02-03T04:05:06.900Z" };
+    const third = { ...second, id: "20260203T040506Z-00000001", startLsn: parseLsn("2/30") };
+    const archive = await make(
+      Object.fromEntries([third, second, first].map((one) => [backupDocumentKey("main", one.id), encodeBackup(one)])),
+    );
+    expect((await listBackups(archive)).backups.map(({ id }) => id)).toEqual([first.id, second.id, third.id]);
   });
 
   test("one is read by its id", async () => {

@@ -105,6 +105,39 @@ describe.each([
     expect(seen).toEqual(["a/1", "c/1"]);
   });
 
+  test("what takes the place of another object is seen when that is not", async () => {
+    create("tail/00-10");
+    let isFirst = true;
+    // A merged chunk is stored, and the small one retired, between the reading of the names and of the sizes.
+    const raced: FolderReader = {
+      names: reader.names,
+      infos: async (at, keys) => {
+        if (isFirst) {
+          create("tail/00-20");
+          await rm(join(root, "tail/00-10"));
+        }
+        isFirst = false;
+        return reader.infos(at, keys);
+      },
+    };
+    expect(await keysOf(objectsOf(listFiles(request(raced, 10))))).toEqual(["tail/00-20"]);
+  });
+
+  test("a folder in which files vanish all the time is listed all the same", async () => {
+    for (let i = 0; i < 20; i += 1) create(`busy/${String(i).padStart(2, "0")}`);
+    let next = 0;
+    const raced: FolderReader = {
+      names: reader.names,
+      infos: async (at, keys) => {
+        await rm(join(root, `busy/${String(next++).padStart(2, "0")}`), { force: true });
+        return reader.infos(at, keys);
+      },
+    };
+    const keys = await keysOf(objectsOf(listFiles(request(raced, 10))));
+    expect(keys).toEqual(expect.arrayContaining(["busy/10", "busy/19"]));
+    expect(keys).not.toContain("busy/00");
+  });
+
   test("what is no file, and a folder that is not there, are passed over", async () => {
     create("a/1");
     mkdirSync(join(root, "a/2"));
