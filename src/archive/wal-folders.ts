@@ -95,7 +95,9 @@ async function walkFolders(
         if (open !== undefined) await visit({ timeline, ...open });
         throwIfAborted(options.signal);
         open = undefined;
-        const prefix = key.slice(0, slash + 1);
+        // Put together anew: a slice of the key would keep all of the page alive that the key was read from, for as long as
+        // the folder is known.
+        const prefix = `${root}${key.slice(root.length, slash + 1)}`;
         if (prefix > end) return;
         open = { prefix, segments: [], partials: [] };
       }
