@@ -56,7 +56,7 @@ export interface ListRequest {
   readonly signal: AbortSignal | undefined;
   /** Held in memory for one directory at a time (twice as many while it is read); the rest is read in further lots. */
   readonly namesMax: number;
-  /** Called with every directory before its names are reported (relative path, "" is the root). */
+  /** Called with every directory after its names were read and before they are reported (relative path, "" is the root). */
   readonly beforeNames: (directory: string) => Promise<void>;
 }
 
@@ -85,11 +85,11 @@ export async function listFolders(
 
 async function* walk(request: ListRequest, folder: string): AsyncGenerator<readonly ObjectInfo[]> {
   const { reader, root, prefix, startAfter, signal, namesMax } = request;
-  await request.beforeNames(folder.slice(0, -1));
   let cursor = "";
   let rereads = 0;
   read: for (;;) {
     const names = await reader.names({ root, prefix, startAfter, folder, cursor, namesMax }, signal);
+    await request.beforeNames(folder.slice(0, -1));
     for (let at = 0; at < names.length;) {
       const name = names[at] ?? "";
       throwIfAborted(signal);

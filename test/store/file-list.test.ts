@@ -123,6 +123,30 @@ describe.each([
     expect(await keysOf(objectsOf(listFiles(request(raced, 10))))).toEqual(["tail/00-20"]);
   });
 
+  test("a directory is made durable after its names are read, also when they are read again", async () => {
+    create("a/1");
+    const steps: string[] = [];
+    let isFirst = true;
+    const noted: FolderReader = {
+      names: async (asked, signal) => {
+        if (asked.folder === "a/") steps.push("names");
+        return reader.names(asked, signal);
+      },
+      infos: async (at, keys) => {
+        if (isFirst) {
+          create("a/2");
+          await rm(join(root, "a/1"));
+        }
+        isFirst = false;
+        return reader.infos(at, keys);
+      },
+    };
+    const beforeNames = async (folder: string): Promise<void> => void (folder === "a" && steps.push("durable"));
+    const pages = listFiles({ ...request(noted, 10), beforeNames });
+    expect(await keysOf(objectsOf(pages))).toEqual(["a/2"]);
+    expect(steps).toEqual(["names", "durable", "names", "durable"]);
+  });
+
   test("a folder in which files vanish all the time is listed all the same", async () => {
     for (let i = 0; i < 20; i += 1) create(`busy/${String(i).padStart(2, "0")}`);
     let next = 0;
