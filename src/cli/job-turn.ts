@@ -10,6 +10,7 @@ import { createServer, type Server } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { errnoOf } from "../store/file-errors.ts";
 import { ORPHAN_MS_MAX } from "./signals.ts";
 
 export interface JobTurn {
@@ -51,7 +52,7 @@ async function hold(name: string): Promise<Server | "taken"> {
     await once(server, "listening");
     return server;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    if (errnoOf(error) !== "EADDRINUSE") throw error;
     return "taken";
   }
 }

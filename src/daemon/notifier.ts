@@ -151,9 +151,7 @@ export class Notifier {
       if (isWanted(notice.event, events) && maybe) this.#inbox.push(notice);
     }
     if (this.#inbox.length === 0) return;
-    this.#working ??= this.#work()
-      .catch((error: unknown) => this.#broken(error))
-      .finally(() => (this.#working = undefined));
+    this.#working ??= this.#work();
   }
 
   /** A bug in here is not to end what it watches. */
@@ -171,11 +169,19 @@ export class Notifier {
     this.#isBroken = true;
   }
 
+  /** Rejects never. */
   async #work(): Promise<void> {
-    await this.#recall();
     const { nowMs } = this.#options;
-    for (let notice = this.#inbox.shift(); notice !== undefined; notice = this.#inbox.shift()) {
-      if (this.#told.isNews(notice, nowMs())) this.#tell(notice);
+    try {
+      await this.#recall();
+      for (let notice = this.#inbox.shift(); notice !== undefined; notice = this.#inbox.shift()) {
+        if (this.#told.isNews(notice, nowMs())) this.#tell(notice);
+      }
+    } catch (error) {
+      this.#broken(error);
+    } finally {
+      // In the same turn in which the inbox was found empty: what comes from now on begins anew.
+      this.#working = undefined;
     }
   }
 

@@ -71,7 +71,7 @@ export class Channel {
     // The first is being tried.
     if (this.#waiting.length >= WAITING_MAX) this.#counts.dropped += this.#waiting.splice(1, 1).length;
     this.#waiting.push(message);
-    this.#working ??= this.#work().finally(() => (this.#working = undefined));
+    this.#working ??= this.#work();
   }
 
   /** Ends at once; what it has not delivered is the caller's. The first of it may be on its way all the same. */
@@ -93,11 +93,16 @@ export class Channel {
   }
 
   async #work(): Promise<void> {
-    for (let [message] = this.#waiting; message !== undefined; [message] = this.#waiting) {
-      const outcome = await this.#tryFor(message);
-      if (outcome === undefined || this.#waiting[0] !== message) return;
-      this.#waiting.shift();
-      this.#counts[outcome]++;
+    try {
+      for (let [message] = this.#waiting; message !== undefined; [message] = this.#waiting) {
+        const outcome = await this.#tryFor(message);
+        if (outcome === undefined || this.#waiting[0] !== message) return;
+        this.#waiting.shift();
+        this.#counts[outcome]++;
+      }
+    } finally {
+      // In the same turn in which nothing was found waiting: what is sent from now on begins anew.
+      this.#working = undefined;
     }
   }
 
