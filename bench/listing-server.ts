@@ -71,14 +71,26 @@ function listPage(entries: readonly Entry[], query: URLSearchParams): string {
   return `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><KeyCount>${count}</KeyCount><IsTruncated>${isTruncated}</IsTruncated>${next}${body}</ListBucketResult>`;
 }
 
+/** Says that every key is deleted: a verification removes its older state, which is not listed again. */
+async function deleteAll(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  let text = "";
+  for await (const chunk of request as AsyncIterable<Buffer>) text += chunk.toString("latin1");
+  const deleted = [...text.matchAll(/<Key>.*?<\/Key>/g)].map(([key]) => `<Deleted>${key}</Deleted>`);
+  const body = `<DeleteResult>${deleted.join("")}</DeleteResult>`;
+  response.writeHead(200, { "content-length": body.length }).end(body);
+}
+
 function main(root: string): void {
   const entries = indexOf(root);
   const answer = (request: IncomingMessage, response: ServerResponse): void => {
+    if (request.method === "POST") {
+      void deleteAll(request, response);
+      return;
+    }
     request.resume();
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      // A verification writes down what it has proven, and lets go of what it knew before: nobody asks for it again.
-      const body = request.method === "POST" ? "<DeleteResult></DeleteResult>" : "";
-      response.writeHead(200, { "content-length": body.length, etag: '"0"' }).end(body);
+    if (request.method === "PUT") {
+      // A verification stores what it has proven; it is not read again.
+      response.writeHead(200, { "content-length": 0, etag: '"0"' }).end();
       return;
     }
     const url = new URL(request.url ?? "/", "http://localhost");
@@ -104,7 +116,7 @@ function main(root: string): void {
     readSync(fd, body, 0, body.length, first);
     closeSync(fd);
     response.writeHead(range === null ? 200 : 206, {
-      ...{ "content-length": body.length, "last-modified": new Date(entry.modifiedAt).toUTCString() },
+      ...{ "content-length": body.length, etag: '"0"', "last-modified": new Date(entry.modifiedAt).toUTCString() },
       ...(range === null ? {} : { "content-range": `bytes ${first}-${end - 1}/${entry.bytes}` }),
     });
     response.end(request.method === "HEAD" ? undefined : body);

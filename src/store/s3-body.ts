@@ -44,6 +44,15 @@ export function createHeaders(settings: S3Settings): Record<string, string> {
   return headers;
 }
 
+/** Throws `store-unavailable` when a 200 to a PUT is not a store's: that names the object's ETag and has no body. */
+export function checkStored(what: string, response: WireResponse): void {
+  const etag = response.headers.etag;
+  if (etag !== undefined && etag !== "" && response.body.length === 0) return;
+  throw new SeawallError("store-unavailable", `${what}: the answer has status 200 and is not that of an S3 server`, {
+    hint: "Something between here and the store answers in its place: check proxies and the endpoint.",
+  });
+}
+
 /** Throws `store-checksum` when the server names another CRC-32C for the whole object than ours. */
 export function checkEcho(what: string, response: Pick<WireResponse, "headers">, crc: number): void {
   const theirs = response.headers["x-amz-checksum-crc32c"];

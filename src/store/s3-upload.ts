@@ -8,11 +8,11 @@
 import { SeawallError } from "../errors.ts";
 import { crc32cBase64, crc32cOf } from "./crc.ts";
 import { type RetryOptions, retrying } from "./retry.ts";
-import { bodyGuard, checkEcho, createHeaders } from "./s3-body.ts";
+import { bodyGuard, checkEcho, checkStored, createHeaders } from "./s3-body.ts";
 import { type S3Connection } from "./s3-connection.ts";
 import { type S3Settings } from "./s3-url.ts";
 import { type WireResponse } from "./s3-wire.ts";
-import { type CompletedPart, formatCompleteUpload, parseError, parseUploadId } from "./s3-xml.ts";
+import { type CompletedPart, formatCompleteUpload, isCompletion, parseUploadId } from "./s3-xml.ts";
 import { SourceFailure, readSource } from "./source.ts";
 import { sha256Hex } from "./s3-sign.ts";
 import { type ObjectInfo, type PutResult, type PutStreamOptions } from "./store.ts";
@@ -181,6 +181,7 @@ class Upload {
         const query = { partNumber: String(number), uploadId: this.#id };
         const response = await this.#send("PUT", query, guard.headers, { ...guard, body: part.bytes }, signal);
         if (response.status !== 200) throw connection.failure(`${this.#what} part ${number}`, response);
+        checkStored(`${this.#what} part ${number}`, response);
         checkEcho(`${this.#what} part ${number}`, response, crc);
         return response.headers.etag ?? "";
       });
@@ -206,7 +207,7 @@ class Upload {
     const response = await this.#send("POST", { uploadId: this.#id }, headers, content, signal);
     if (response.status === 412) return "exists";
     // S3 answers 200 before it has joined the parts; a failure to do so is in the document.
-    if (response.status !== 200 || parseError(response.body.toString()) !== undefined) {
+    if (response.status !== 200 || !isCompletion(response.body.toString())) {
       throw connection.failure(this.#what, response);
     }
     return "created";

@@ -1,6 +1,6 @@
 /**
- * The little XML that S3 speaks: flat lists of flat records. No entities beyond XML's five and numbers, no attributes
- * that matter, no nesting of an element in itself.
+ * The XML that S3 speaks: flat lists of flat records. An answer is read only when it is whole: the root element is the
+ * expected one and is closed at the end, and its counts agree with its contents. Anything else is no answer.
  */
 
 export interface ListPage {
@@ -16,17 +16,31 @@ export interface ErrorDocument {
   readonly region: string | undefined;
 }
 
-/** ListObjectsV2's answer; undefined when the document is none. */
+/** Reads ListObjectsV2's answer; undefined when it is not one, not whole, or does not list what it says. */
 export function parseListPage(xml: string): ListPage | undefined {
-  if (!xml.includes("<ListBucketResult")) return undefined;
-  const objects = blocks(xml, "Contents").map((block) => ({
+  const document = contentOf(xml, "ListBucketResult");
+  if (document === undefined) return undefined;
+  const objects = blocks(document, "Contents").map((block) => ({
     key: field(block, "Key") ?? "",
     bytes: Number(field(block, "Size") ?? Number.NaN),
     modifiedAt: new Date(field(block, "LastModified") ?? Number.NaN),
   }));
-  const prefixes = blocks(xml, "CommonPrefixes").map((block) => field(block, "Prefix") ?? "");
-  const truncated = field(xml, "IsTruncated") === "true";
-  return { objects, prefixes, continuation: truncated ? (field(xml, "NextContinuationToken") ?? "") : undefined };
+  const prefixes = blocks(document, "CommonPrefixes").map((block) => field(block, "Prefix") ?? "");
+  const isWhole =
+    Number(field(document, "KeyCount") ?? Number.NaN) === objects.length + prefixes.length &&
+    objects.every((object) => object.key !== "" && Number.isSafeInteger(object.bytes) && !isNaN(+object.modifiedAt)) &&
+    prefixes.every((prefix) => prefix !== "");
+  if (!isWhole) return undefined;
+  switch (field(document, "IsTruncated")) {
+    case "false":
+      return { objects, prefixes, continuation: undefined };
+    case "true": {
+      const continuation = field(document, "NextContinuationToken") ?? "";
+      return continuation === "" ? undefined : { objects, prefixes, continuation };
+    }
+    default:
+      return undefined;
+  }
 }
 
 /** Any document with an `Error` at its root; S3 also sends one with status 200 (CompleteMultipartUpload). */
@@ -44,30 +58,45 @@ export interface DeleteFailure extends ErrorDocument {
   readonly key: string;
 }
 
-/** What failed, of DeleteObjects' answer. Undefined when the document is none. */
-export function parseDeleteFailures(xml: string): DeleteFailure[] | undefined {
-  if (!xml.includes("<DeleteResult")) return undefined;
-  return blocks(xml, "Error").map((block) => ({
-    key: field(block, "Key") ?? "",
-    code: field(block, "Code") ?? "",
-    message: field(block, "Message") ?? "",
-    region: undefined,
-  }));
+export interface DeleteAnswer {
+  readonly deleted: ReadonlySet<string>;
+  /** Objects that were only hidden behind a delete marker. */
+  readonly hidden: number;
+  readonly failures: readonly DeleteFailure[];
 }
 
-/** How many objects DeleteObjects has only hidden behind a delete marker; of an answer that is not quiet. */
-export function countDeleteMarkers(xml: string): number {
-  return blocks(xml, "Deleted").filter((block) => field(block, "DeleteMarker") === "true").length;
+/** Reads DeleteObjects' answer, one that is not quiet; undefined when it is not one or not whole. */
+export function parseDelete(xml: string): DeleteAnswer | undefined {
+  const document = contentOf(xml, "DeleteResult");
+  if (document === undefined) return undefined;
+  const deleted = blocks(document, "Deleted");
+  return {
+    deleted: new Set(deleted.map((block) => field(block, "Key") ?? "")),
+    hidden: deleted.filter((block) => field(block, "DeleteMarker") === "true").length,
+    failures: blocks(document, "Error").map((block) => ({
+      key: field(block, "Key") ?? "",
+      code: field(block, "Code") ?? "",
+      message: field(block, "Message") ?? "",
+      region: undefined,
+    })),
+  };
 }
 
 export function parseUploadId(xml: string): string | undefined {
-  return field(xml, "UploadId");
+  const document = contentOf(xml, "InitiateMultipartUploadResult");
+  return document === undefined ? undefined : field(document, "UploadId");
 }
 
-/** Quiet: the answer names only what failed. */
-export function formatDelete(keys: readonly string[], quiet: boolean): string {
+/** True for CompleteMultipartUpload's answer that the object is there: S3 sends a failure with status 200 as well. */
+export function isCompletion(xml: string): boolean {
+  const document = contentOf(xml, "CompleteMultipartUploadResult");
+  return document !== undefined && field(document, "ETag") !== undefined;
+}
+
+/** Not quiet: the answer names every key, so that a missing one shows. */
+export function formatDelete(keys: readonly string[]): string {
   const objects = keys.map((key) => `<Object><Key>${escape(key)}</Key></Object>`).join("");
-  return `<?xml version="1.0" encoding="UTF-8"?><Delete xmlns="${NAMESPACE}"><Quiet>${quiet}</Quiet>${objects}</Delete>`;
+  return `<?xml version="1.0" encoding="UTF-8"?><Delete xmlns="${NAMESPACE}"><Quiet>false</Quiet>${objects}</Delete>`;
 }
 
 export interface CompletedPart {
@@ -89,6 +118,15 @@ export function formatCompleteUpload(parts: readonly CompletedPart[]): string {
 }
 
 const NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/** Returns what stands inside the root element; undefined when the root is another one or the document is cut. */
+function contentOf(xml: string, root: string): string | undefined {
+  const match = /^\uFEFF?(?:\s|<\?[^>]*\?>|<!--(?!-->)[^]*?-->)*<([A-Za-z0-9:]+)(?:\s[^<>]*?)?(\/?)>/.exec(xml);
+  if (match?.[1] !== root) return undefined;
+  const end = xml.trimEnd();
+  if (match[2] === "/") return end.length === match[0].length ? "" : undefined;
+  return end.endsWith(`</${root}>`) ? end.slice(match[0].length, -(root.length + 3)) : undefined;
+}
 
 function blocks(xml: string, name: string): string[] {
   const found: string[] = [];

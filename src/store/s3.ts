@@ -14,13 +14,13 @@ import { checkCrc32c, crc32cOf } from "./crc.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange, isKey, isKeyPart } from "./key.ts";
 import { type RetryOptions } from "./retry.ts";
 import { type Environment } from "./s3-account.ts";
-import { bodyGuard, checkEcho, createHeaders, md5Base64 } from "./s3-body.ts";
+import { bodyGuard, checkEcho, checkStored, createHeaders, md5Base64 } from "./s3-body.ts";
 import { S3Connection } from "./s3-connection.ts";
 import { sha256Hex } from "./s3-sign.ts";
 import { uploadStream } from "./s3-upload.ts";
 import { type S3Settings } from "./s3-url.ts";
 import { type WireRequest, type WireResponse } from "./s3-wire.ts";
-import { countDeleteMarkers, formatDelete, parseDeleteFailures, parseListPage } from "./s3-xml.ts";
+import { formatDelete, parseDelete, parseListPage } from "./s3-xml.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
 import { objectsOf } from "./pages.ts";
 import {
@@ -79,6 +79,7 @@ export class S3Store implements Store {
     });
     if (response.status === 412) return "exists";
     if (response.status !== 200) throw connection.failure(`put ${key}`, response);
+    checkStored(`put ${key}`, response);
     checkEcho(`put ${key}`, response, crc);
     return "created";
   }
@@ -202,8 +203,8 @@ export class S3Store implements Store {
     const connection = await this.#enter(options.signal);
     // One batch after the other: what comes first in the list is gone first.
     for (let at = 0; at < keys.length; at += BATCH_KEYS) {
-      const batch = keys.slice(at, at + BATCH_KEYS).map((key) => this.#settings.prefix + key);
-      const body = Buffer.from(formatDelete(batch, options.onHidden === undefined));
+      const batch = [...new Set(keys.slice(at, at + BATCH_KEYS))].map((key) => this.#settings.prefix + key);
+      const body = Buffer.from(formatDelete(batch));
       const response = await connection.send({
         what: "delete",
         method: "POST",
@@ -214,15 +215,19 @@ export class S3Store implements Store {
         payloadHash: sha256Hex(body),
         signal: options.signal,
       });
-      const answer = response.body.toString();
-      const failures = response.status === 200 ? parseDeleteFailures(answer) : undefined;
-      if (failures === undefined) throw connection.failure("delete", response);
-      options.onHidden?.(countDeleteMarkers(answer));
-      const failure = failures.find(({ code }) => code !== "NoSuchKey");
-      if (failure === undefined) continue;
-      const own = failure.key.slice(this.#settings.prefix.length);
-      const document = `<Error><Code>${failure.code}</Code></Error>`;
-      throw connection.failure(`delete ${own}`, { ...response, status: 500, body: Buffer.from(document) });
+      const answer = response.status === 200 ? parseDelete(response.body.toString()) : undefined;
+      if (answer === undefined) throw connection.failure("delete", response);
+      options.onHidden?.(answer.hidden);
+      const failure = answer.failures.find(({ code }) => code !== "NoSuchKey");
+      if (failure !== undefined) {
+        const own = failure.key.slice(this.#settings.prefix.length);
+        const document = `<Error><Code>${failure.code}</Code></Error>`;
+        throw connection.failure(`delete ${own}`, { ...response, status: 500, body: Buffer.from(document) });
+      }
+      const named = new Set([...answer.deleted, ...answer.failures.map(({ key }) => key)]);
+      const unnamed = batch.find((key) => !named.has(key));
+      if (unnamed !== undefined)
+        throw connection.failure(`delete ${unnamed.slice(this.#settings.prefix.length)}`, response);
     }
   }
 
@@ -255,7 +260,8 @@ export class S3Store implements Store {
         signal,
       });
       const page = response.status === 200 ? parseListPage(response.body.toString()) : undefined;
-      if (page === undefined || page.continuation === "") throw connection.failure(what, response);
+      if (page?.objects.some((object) => !object.key.startsWith(this.#settings.prefix + prefix)) !== false)
+        throw connection.failure(what, response);
       yield page;
       continuation = page.continuation;
     } while (continuation !== undefined);

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { type IncomingHttpHeaders } from "node:http";
 import { describe, expect, test } from "vitest";
 import { pieces } from "./contract-bodies.ts";
-import { startAnswering } from "./scripted-s3.ts";
+import { UPLOAD_BEGUN, UPLOAD_COMPLETED, deletedAll, startAnswering } from "./scripted-s3.ts";
 
 const MIB = 1024 * 1024;
 const KMS = "&sse=aws:kms&kmsKeyId=key-1&storageClass=STANDARD_IA";
@@ -20,9 +20,9 @@ async function startTaking() {
   const server = await startAnswering(({ method, url, headers }) => {
     sent.push({ method, url, headers });
     if (method === "HEAD" || method === "GET") return { status: 404, body: "<Error><Code>NoSuchKey</Code></Error>" };
-    if (url.endsWith("?uploads=")) return { status: 200, body: "<X><UploadId>id&amp;1</UploadId></X>" };
+    if (url.endsWith("?uploads=")) return { status: 200, body: UPLOAD_BEGUN };
     if (url.includes("partNumber=")) return { status: 200, headers: { etag: `"etag-${url.slice(-1)}"` } };
-    return { status: 200, body: "<X></X>" };
+    return method === "POST" ? { status: 200, body: UPLOAD_COMPLETED } : { status: 200 };
   });
   return { server, sent, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }
@@ -130,9 +130,10 @@ describe("an upload in parts", () => {
       let inFlight = 0;
       let most = 0;
       await using server = await startAnswering(({ url }) => {
-        if (url.endsWith("?uploads=")) return { status: 200, body: "<X><UploadId>1</UploadId></X>" };
-        return url.includes("partNumber=") || url.includes("uploadId=")
-          ? { status: 200, headers: { etag: '"e"' } }
+        if (url.endsWith("?uploads=")) return { status: 200, body: UPLOAD_BEGUN };
+        if (url.includes("partNumber=")) return { status: 200 };
+        return url.includes("uploadId=")
+          ? { status: 200, body: UPLOAD_COMPLETED }
           : { status: 404, body: "<Error><Code>NoSuchKey</Code></Error>" };
       });
       async function* counted(): AsyncGenerator<Uint8Array> {
@@ -153,9 +154,9 @@ describe("an upload in parts", () => {
 describe("a delete", () => {
   test("goes out in thousands, in order, with a digest", async () => {
     await using taking = await startTaking();
-    const answered = await startAnswering(({ method, url, headers }) => {
-      taking.sent.push({ method, url, headers });
-      return { status: 200, body: "<DeleteResult></DeleteResult>" };
+    const answered = await startAnswering((request) => {
+      taking.sent.push(request);
+      return deletedAll(request);
     });
     await answered.store().delete(Array.from({ length: 2001 }, (_, i) => `k${i}`));
     expect(taking.sent.map(({ url }) => url)).toEqual(["/bucket/?delete=", "/bucket/?delete=", "/bucket/?delete="]);

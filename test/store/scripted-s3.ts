@@ -40,21 +40,35 @@ export interface Answer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** Leaves out the ETag, which S3 servers send with every object and after every PUT. */
+  readonly isWithoutETag?: true;
 }
 
-/** Every request is read to its end and answered; requests are kept for the test to look at. */
+export interface ScriptedRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+  /** Counts from 1. */
+  readonly number: number;
+}
+
+/** Reads every request to its end and answers it; keeps the requests for the test to look at. */
 export async function startAnswering(
-  answer: (request: { method: string; url: string; headers: IncomingHttpHeaders; number: number }) => Answer,
+  answer: (request: ScriptedRequest) => Answer,
 ): Promise<TestServer & { readonly requests: readonly string[] }> {
   const requests: string[] = [];
   const server = createServer((request, response) => {
-    request.resume().on("end", () => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
       const { method = "", url = "", headers } = request;
       requests.push(`${method} ${url}`);
-      const { status, headers: extra = {}, body = "" } = answer({ method, url, headers, number: requests.length });
-      const length: Record<string, string> =
-        status === 204 ? {} : { "content-length": String(Buffer.byteLength(body)) };
-      response.writeHead(status, { ...length, ...extra }).end(request.method === "HEAD" ? undefined : body);
+      const given = answer({ method, url, headers, body: Buffer.concat(chunks), number: requests.length });
+      const { status, headers: extra = {}, body = "" } = given;
+      const usual: Record<string, string> = status === 204 ? {} : { "content-length": String(Buffer.byteLength(body)) };
+      if (status < 300 && given.isWithoutETag !== true) usual["etag"] = '"e"';
+      response.writeHead(status, { ...usual, ...extra }).end(request.method === "HEAD" ? undefined : body);
     });
   });
   const base = await listening(server, () => server.closeAllConnections());
@@ -117,6 +131,21 @@ function forward(
   });
   request.on("end", () => onward.end());
 }
+
+/** The answer to a DeleteObjects request that deletes all of its keys. */
+export function deletedAll(request: ScriptedRequest): Answer {
+  const keys = [...request.body.toString().matchAll(/<Key>(.*?)<\/Key>/g)].map(([, key]) => key ?? "");
+  const entries = keys.map((key) => `<Deleted><Key>${key}</Key></Deleted>`);
+  return { status: 200, body: `<DeleteResult>${entries.join("")}</DeleteResult>` };
+}
+
+/** The documents that begin and complete an upload. */
+export const UPLOAD_BEGUN =
+  '<?xml version="1.0" encoding="UTF-8"?>\n<InitiateMultipartUploadResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">' +
+  "<UploadId>id&amp;1</UploadId></InitiateMultipartUploadResult>";
+export const UPLOAD_COMPLETED =
+  '<?xml version="1.0" encoding="UTF-8"?>\n<CompleteMultipartUploadResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">' +
+  "<ETag>&quot;e-2&quot;</ETag></CompleteMultipartUploadResult>";
 
 async function listening(server: Server | HttpServer, disconnect: () => void): Promise<TestServer> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
