@@ -22,40 +22,49 @@ export async function putOnce(
   return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, (existing) => {
     const ours = decodeObject(encoded.stored, key, encoded.rawBytes).raw;
     const theirs = decodeObject(existing, key, Math.max(ours.byteLength, 1) * 2).raw;
-    return firstDifference(theirs, ours);
+    return differenceOf(theirs, ours);
   });
 }
 
-/** The same for a plain file (history files, documents), compared byte for byte as stored. */
+/** Stores a plain file once (history files, documents); compares byte for byte as stored. */
 export async function putPlainOnce(
   store: Store,
   key: string,
   bytes: Uint8Array,
   options: RequestOptions = {},
 ): Promise<PutResult> {
-  return createOrCompare(store, key, bytes, options, (existing) => firstDifference(existing, bytes));
+  return createOrCompare(store, key, bytes, options, (existing) => differenceOf(existing, bytes));
 }
 
-async function createOrCompare(
+/**
+ * Creates the object, or compares what is stored under its key. `differenceFrom` says how the stored object differs, for the
+ * message of `segment-conflict`; undefined when it counts as equal.
+ */
+export async function createOrCompare(
   store: Store,
   key: string,
   body: Uint8Array,
   options: RequestOptions & { readonly crc32c?: number | undefined },
-  differenceFrom: (existing: Uint8Array) => number,
+  differenceFrom: (existing: Uint8Array) => string | undefined,
 ): Promise<PutResult> {
   for (let race = 0; race < RACES_MAX; race++) {
     const result = await store.put(key, body, options);
     if (result === "created") return result;
     const existing = await store.get(key, { signal: options.signal });
     if (existing === undefined) continue;
-    const at = differenceFrom(existing.body);
-    if (at < 0) return "exists";
+    const difference = differenceFrom(existing.body);
+    if (difference === undefined) return "exists";
     throw new SeawallError(
       "segment-conflict",
-      `${key} is stored in ${store.description} with different content: the first difference is at byte ${at}`,
+      `${key} is stored in ${store.description} with different content: ${difference}`,
     );
   }
   throw new SeawallError("store-unavailable", `${key} appeared and vanished ${RACES_MAX} times`);
+}
+
+function differenceOf(theirs: Uint8Array, ours: Uint8Array): string | undefined {
+  const at = firstDifference(theirs, ours);
+  return at < 0 ? undefined : `the first difference is at byte ${at}`;
 }
 
 /** Offset of the first byte that differs (or where the shorter one ends), -1 when equal. */

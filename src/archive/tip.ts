@@ -46,7 +46,7 @@ export interface TimelineListing {
 /**
  * The first segment that is not sealed, walking up from the lowest listed one and over gaps. The shipper stores the first
  * segment of an archive or a timeline before anything later, so the lowest one stored is no accident of parallel writes.
- * Undefined when nothing is stored. Pure.
+ * A timeline of which a gap is all that is known goes on behind its last gap. Undefined when nothing is known. Pure.
  */
 export function resumeSegment(
   listing: TimelineListing,
@@ -54,7 +54,10 @@ export function resumeSegment(
   segmentSize: number,
 ): SegmentNumber | undefined {
   const lowest = listing.sealed[0] ?? listing.tails[0] ?? listing.partials[0];
-  if (lowest === undefined) return undefined;
+  if (lowest === undefined) {
+    const ends = gaps.map(({ toLsn }) => segmentOf(toLsn, segmentSize));
+    return ends.length === 0 ? undefined : (Math.max(...ends) as SegmentNumber);
+  }
   let segment = lowest;
   const sealed = new Set(listing.sealed);
   for (;;) {
@@ -82,10 +85,11 @@ export async function locateTip(archive: Archive, options: RequestOptions = {}):
   const { segmentSize } = archive.identity;
   const tails = await listTails(archive, options);
   const timelines = await listTimelines(archive, options);
-  const withWal = [...new Set([...timelines.withFolder, ...tails.keys()])].sort((a, b) => b - a);
-  const newestTimeline = [...timelines.histories, ...withWal].reduce((a, b) => (a > b ? a : b), 0);
   const gaps = await listGaps(archive, options);
-  for (const timeline of withWal) {
+  const gapped = gaps.map(({ timeline }) => timeline);
+  const known = [...new Set([...timelines.withFolder, ...tails.keys(), ...gapped])].sort((a, b) => b - a);
+  const newestTimeline = [...timelines.histories, ...known].reduce((a, b) => (a > b ? a : b), 0);
+  for (const timeline of known) {
     const listing = await listNewest(archive, timeline, tails.get(timeline) ?? [], options);
     const segment = resumeSegment(
       listing,

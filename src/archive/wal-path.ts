@@ -7,6 +7,7 @@
 import {
   addBytes,
   type Lsn,
+  maxLsn,
   type SegmentNumber,
   segmentEnd,
   segmentOf,
@@ -162,11 +163,12 @@ export function findBarriers(input: {
   });
   const holes: PathBarrier[] = [];
   let expected = segmentStart(input.from, segmentSize);
+  // WAL ends at `expected`, or for the partial of an ended timeline anywhere up to here.
+  let expectedMax = expected;
   for (const piece of pieces) {
     const { timeline } = piece;
     const start = segmentStart(piece.first, segmentSize);
-    const known = recorded.some((gap) => gap.fromLsn <= expected && gap.toLsn >= start);
-    if (start > expected && !known) {
+    if (start > expected && !isRecorded(recorded, expectedMax, start)) {
       const name = segmentFileName(timeline, segmentOf(expected, segmentSize), segmentSize);
       const reason = `${name} is missing from the archive`;
       holes.push({ timeline, fromLsn: expected, toLsn: start, reason, isRecorded: false });
@@ -174,8 +176,17 @@ export function findBarriers(input: {
     // Behind an unfinished tail or the last segment of an older timeline nothing can follow.
     if (piece.kind === "segment") expected = segmentEnd(piece.last, segmentSize);
     else expected = piece.kind === "tail" ? addBytes(start, piece.length) : start;
+    expectedMax = piece.kind === "partial" ? segmentEnd(piece.last, segmentSize) : expected;
   }
   return [...recorded, ...holes].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
+}
+
+/** Whether recorded gaps, one behind the other, account for all WAL between the two; a timeline's end may lie in between. */
+function isRecorded(recorded: readonly Barrier[], from: Lsn, to: Lsn): boolean {
+  const ordered = [...recorded].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
+  let reached = from;
+  for (const { fromLsn, toLsn } of ordered) if (fromLsn <= reached) reached = maxLsn(reached, toLsn);
+  return reached >= to;
 }
 
 /** The path up to a hole at `lsn`. */

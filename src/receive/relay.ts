@@ -5,7 +5,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
-import { gapsPrefix, parseWalKey, type SegmentPlace, segmentKey, tailPrefix, walPrefix } from "../archive/keys.ts";
+import { gapKey, parseWalKey, type SegmentPlace, segmentKey, tailPrefix, walPrefix } from "../archive/keys.ts";
+import { putGap } from "../archive/put-gap.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTail } from "../archive/tail.ts";
 import { type Tip, findTip, listGaps } from "../archive/tip.ts";
@@ -86,7 +87,7 @@ export class Relay {
     if (local === undefined) return;
     this.#refuseSmallSpool(local.identity.segmentSize);
     const remote = await openArchiveFor(store, cluster, local.identity, { signal });
-    await this.#copyPlain(local, signal);
+    await this.#copyPlain(local, remote, signal);
     const spooled = await listSpooled(local, signal);
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
     // In order, so that a hole never precedes what the store has; one at a time, since each is held in memory.
@@ -113,16 +114,20 @@ export class Relay {
   }
 
   /** Histories and gap documents, before the WAL that follows them. */
-  async #copyPlain(local: Archive, signal: AbortSignal): Promise<void> {
+  async #copyPlain(local: Archive, remote: Archive, signal: AbortSignal): Promise<void> {
     const { spool, store, cluster } = this.#options;
-    for (const prefix of [walPrefix(cluster), gapsPrefix(cluster)]) {
-      for await (const { key } of spool.list(prefix, { signal })) {
-        if (this.#stored.has(key) || (!key.endsWith(".history") && !key.endsWith(".json"))) continue;
-        const found = await spool.get(key, { signal });
-        if (found === undefined) continue;
-        await putPlainOnce(store, key, found.body, { signal });
-        this.#stored.add(key);
-      }
+    for await (const { key } of spool.list(walPrefix(cluster), { signal })) {
+      if (this.#stored.has(key) || !key.endsWith(".history")) continue;
+      const found = await spool.get(key, { signal });
+      if (found === undefined) continue;
+      await putPlainOnce(store, key, found.body, { signal });
+      this.#stored.add(key);
+    }
+    for (const gap of await listGaps(local, { signal })) {
+      const key = gapKey(cluster, gap.timeline, gap.fromLsn, gap.toLsn);
+      if (this.#stored.has(key)) continue;
+      await putGap(remote, gap, { signal });
+      this.#stored.add(key);
     }
   }
 

@@ -8,9 +8,10 @@
  */
 import { type Archive, readIdentity } from "../archive/archive.ts";
 import { historyKey, identityKey, segmentKey } from "../archive/keys.ts";
+import { putGap } from "../archive/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
 import { listChunks } from "../archive/tail.ts";
-import { type Tip, findTip, historyOf } from "../archive/tip.ts";
+import { type Tip, findTip, historyOf, listGaps } from "../archive/tip.ts";
 import { codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
@@ -147,7 +148,7 @@ async function clear(spool: Store, cluster: string, signal: AbortSignal): Promis
   await spool.delete(keys, { signal });
 }
 
-/** What a receiver needs to find its place: identity, histories, the segment before the tip, and the tail. */
+/** Copies what a receiver needs to find its place: identity, histories, gaps, the segment before the tip, and the tail. */
 async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSignal): Promise<void> {
   const { cluster, identity, store } = archive;
   const { segmentSize } = identity;
@@ -164,6 +165,10 @@ async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSign
   for (const key of [...keys, ...chunks.map((chunk) => chunk.key)]) {
     const found = await store.get(key, { signal });
     if (found !== undefined) await putPlainOnce(spool, key, found.body, { signal });
+  }
+  // A tip behind a gap has no segment before it: without the document the spool would have no place to go on from.
+  for (const gap of await listGaps(archive, { signal })) {
+    if (gap.timeline === tip.timeline) await putGap({ store: spool, cluster, identity }, gap, { signal });
   }
 }
 

@@ -11,6 +11,7 @@ import { type Codec, codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
+import { switchPointOf } from "../wal/timeline.ts";
 import { recordGap } from "./gap.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
@@ -161,11 +162,13 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
       timeline: start.timeline,
       fromLsn: start.storedLsn,
       availableLsn: slotAhead ? slotRestartLsn : server.flushLsn,
+      switchLsn: switchPointOf(history, start.timeline),
       reason: error.message,
       detectedAt: new Date(state.nowMs()),
     };
-    if (!(await recordGap(archive, lost, log, early))) throw error;
-    state.counters.gaps++;
+    const recorded = await recordGap(archive, lost, log, early);
+    if (recorded === "none") throw error;
+    if (recorded === "recorded") state.counters.gaps++;
     return { kind: "gap-recorded" };
   } finally {
     await retirement.finish(kill);
