@@ -101,6 +101,16 @@ function targetSetting(point: Landing["point"]): readonly [string, string] | und
   }
 }
 
+/**
+ * Whether a server with these configuration files has a recovery target; files in the order in which PostgreSQL reads them.
+ * PostgreSQL stops at its target or, when WAL ends before it, with an error: it never ends recovery short of a target
+ * (xlogrecovery.c, PerformWalRecovery, "recovery ended before configured recovery target was reached").
+ */
+export function hasRecoveryTarget(files: readonly string[]): boolean {
+  const values = new Map(files.flatMap(configurationLines).map(({ name, value }) => [name, value]));
+  return TARGETS.some((name) => (values.get(name) ?? "") !== "");
+}
+
 /** PostgreSQL: guc-file.l, DeescapeQuotedString: a quote is doubled, and a backslash begins an escape. */
 export function quoteSetting(value: string): string {
   const escaped = value.replaceAll("\\", "\\\\").replaceAll("'", "''").replaceAll("\n", "\\n").replaceAll("\r", "\\r");

@@ -44,6 +44,15 @@ export function isRecovering(run: ServerRun): boolean {
   return ["recovery.signal", "standby.signal"].some((name) => existsSync(join(run.dataDir, name)));
 }
 
+/**
+ * The texts of postgresql.conf and postgresql.auto.conf in the data directory, as the server reads them; what they include,
+ * or a configuration outside the data directory, is not seen.
+ */
+export async function configurationOf(run: ServerRun): Promise<readonly string[]> {
+  const names = ["postgresql.conf", "postgresql.auto.conf"];
+  return Promise.all(names.map((name) => textOf(join(run.dataDir, name))));
+}
+
 export function isProcessAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

@@ -11,15 +11,16 @@ import { type Archive, openArchive } from "../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
 import { callWitnesses, judgeHole } from "../archive/hole.ts";
 import { type Tail, readTail } from "../archive/tail.ts";
-import { highestSegment, historyOf } from "../archive/tip.ts";
+import { highestSegment, historyOf, listGaps } from "../archive/tip.ts";
 import { readHistory, readPartial, readSegment, type ReadWalOptions } from "../archive/wal-objects.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { firstPageProblem } from "../wal/first-page.ts";
-import { nextSegment, segmentOf, segmentStart } from "../wal/lsn.ts";
+import { type Lsn, nextSegment, segmentEnd, segmentOf, segmentStart, type TimelineId } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
 import type { PrefetchFolder } from "./prefetch-folder.ts";
-import { isProcessAlive, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
+import { hasRecoveryTarget } from "./recovery-config.ts";
+import { configurationOf, isProcessAlive, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
 
 export type Fetched =
   | {
@@ -65,7 +66,8 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const archive = await openArchive(store, cluster, { signal });
   if (server !== undefined) await refuseForeignArchive(server.run, archive.identity.systemIdentifier);
   const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
-  const found = await findWal(archive, fileName, { signal });
+  const hasTarget = server !== undefined && hasRecoveryTarget(await configurationOf(server.run));
+  const found = await findWal(archive, fileName, { signal, hasTarget });
   if (found === undefined) return { kind: "beyond-tip" };
   if (server !== undefined && (await hasItself(targetPath, fileName, found))) return { kind: "beyond-tip" };
   if (server === undefined) await writeWhole(targetPath, found.content);
@@ -125,11 +127,19 @@ async function sealedNext(archive: Archive, fileName: string, options: RequestOp
   }
 }
 
-/** By its name as in pg_wal; undefined when the healthy store has nothing and the archive ends before it. */
+export interface FindWalOptions extends RequestOptions {
+  /**
+   * The asking server has a recovery target, so it cannot end recovery short of it: it may have the WAL before a gap. Without
+   * a target PostgreSQL would take the gap for the end of the archive and promote.
+   */
+  readonly hasTarget?: boolean | undefined;
+}
+
+/** Finds a file by its name as in pg_wal; undefined when the healthy store has nothing and the archive ends before it. */
 export async function findWal(
   archive: Archive,
   fileName: string,
-  options: RequestOptions,
+  options: FindWalOptions,
 ): Promise<Content | undefined> {
   const { segmentSize } = archive.identity;
   const name = parseWalFileName(fileName, segmentSize);
@@ -168,9 +178,10 @@ const LOOKS_MAX = 4;
 async function findSegment(
   archive: Archive,
   place: SegmentPlace,
-  options: RequestOptions,
+  options: FindWalOptions,
 ): Promise<Content | undefined> {
   const { timeline, segment, segmentSize } = place;
+  let beforeGap: Tail | undefined;
   for (let look = 1; look <= LOOKS_MAX; look++) {
     const sealed = await readSealed(archive, place, options);
     if (sealed !== undefined) return { from: "segment", content: sealed };
@@ -183,16 +194,21 @@ async function findSegment(
     if (since !== undefined) return { from: "segment", content: since };
     // Before the timeline began there is nothing of it to miss: recovery asks the newest timelines first.
     if (tail === undefined && (await isBeforeTimeline(archive, place, options))) return undefined;
-    const lsn = tail?.endLsn ?? segmentStart(segment, segmentSize);
+    const lsn = tail?.endLsn ?? (await startOnTimeline(archive, place, options));
+    beforeGap = tail;
     if (judgeHole(witnesses, lsn) === "acknowledged") continue;
+    if (await isRecordedLost(archive, timeline, lsn, options)) break;
     return tail === undefined ? undefined : paddedTail(archive, tail);
   }
+  if (options.hasTarget === true) {
+    if (beforeGap !== undefined) return paddedTail(archive, beforeGap);
+    // Its ancestor has the beginning of this segment, which PostgreSQL asks for next.
+    if ((await startOnTimeline(archive, place, options)) > segmentStart(segment, segmentSize)) return undefined;
+  }
   const highest = await highestSegment(archive, timeline, options);
-  const last = segmentName({ ...place, segment: highest ?? segment });
-  throw new SeawallError(
-    "wal-gap",
-    `WAL of ${segmentName(place)} is missing from the archive, which goes on to ${last}`,
-  );
+  const last = highest !== undefined && highest > segment ? segmentName({ ...place, segment: highest }) : undefined;
+  const why = last === undefined ? "a gap document says that it was lost" : `which goes on to ${last}`;
+  throw new SeawallError("wal-gap", `WAL of ${segmentName(place)} is missing from the archive, ${why}`);
 }
 
 function paddedTail(archive: Archive, { place, bytes }: Tail): Content {
@@ -205,6 +221,28 @@ async function isBeforeTimeline(archive: Archive, place: SegmentPlace, options: 
   const history = await historyOf(archive, place.timeline, options);
   const begin = history.entries.at(-1)?.switchLsn;
   return begin !== undefined && place.segment < segmentOf(begin, place.segmentSize);
+}
+
+/** Where a segment's WAL begins on its timeline: the timeline's own beginning, where that lies inside the segment. */
+async function startOnTimeline(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<Lsn> {
+  const history = await historyOf(archive, place.timeline, options);
+  const start = segmentStart(place.segment, place.segmentSize);
+  const begin = history.entries.at(-1)?.switchLsn ?? start;
+  return begin > start && begin < segmentEnd(place.segment, place.segmentSize) ? begin : start;
+}
+
+/**
+ * Whether a gap document says that WAL from `lsn` on is lost. Where the end of a timeline was lost, nothing is stored behind
+ * it that could tell.
+ */
+async function isRecordedLost(
+  archive: Archive,
+  timeline: TimelineId,
+  lsn: Lsn,
+  options: RequestOptions,
+): Promise<boolean> {
+  const gaps = await listGaps(archive, { signal: options.signal });
+  return gaps.some((gap) => gap.timeline === timeline && gap.fromLsn <= lsn && lsn < gap.toLsn);
 }
 
 /**
