@@ -4,12 +4,13 @@
  *
  * Source: PostgreSQL docs, "WAL file archiving with multiple timelines"; xlog.c, CleanupAfterArchiveRecovery.
  */
+import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../wal/lsn.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, bytesBetween, segmentStart } from "../wal/lsn.ts";
 import type { Archive, Encoder } from "./archive.ts";
 import { partialKey, segmentKey } from "./keys.ts";
 import { listChunks, readTail } from "./tail.ts";
-import { peekWal, putPartial } from "./wal-objects.ts";
+import { putPartial } from "./wal-objects.ts";
 
 export interface FinishedTimeline {
   /** Undefined when the timeline ended at a segment border: there is nothing to finish. */
@@ -18,7 +19,11 @@ export interface FinishedTimeline {
   readonly retired: readonly string[];
 }
 
-/** Stores the tail of `segment` as its `.partial`, zero-padded. Safe to repeat. Throws what the store throws. */
+/**
+ * Stores the tail of `segment` as its `.partial`, zero-padded. Safe to repeat, and harmless to a timeline that is written
+ * on: a partial never hides chunks that reach further, and only chunks that it covers are retired. Throws
+ * `segment-conflict` when an earlier partial contradicts the chunks, and what the store throws.
+ */
 export async function finishTimeline(
   archive: Archive,
   timeline: TimelineId,
@@ -26,26 +31,29 @@ export async function finishTimeline(
   options: RequestOptions & { readonly encoder: Encoder },
 ): Promise<FinishedTimeline> {
   const { segmentSize } = archive.identity;
+  const { signal } = options;
   const place = { timeline, segment, segmentSize };
-  const tail = await readTail(archive, place, options);
+  const startLsn = segmentStart(segment, segmentSize);
+  let tail = await readTail(archive, place, { signal });
   if (tail === undefined) return { partial: undefined, retired: [] };
-  const key = partialKey(archive.cluster, place);
-  const known = await peekWal(archive, "partial", place, options);
-  if (known === undefined) {
+  if (tail.partialEndLsn === undefined) {
     const raw = Buffer.alloc(segmentSize);
     tail.bytes.copy(raw);
-    const facts = {
-      startLsn: segmentStart(segment, segmentSize),
-      endLsn: tail.endLsn,
-      verifiedLsn: tail.verifiedLsn,
-    };
-    await putPartial(archive, place, raw, facts, { ...options, confirm: true });
+    const { endLsn, verifiedLsn } = tail;
+    try {
+      await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn }, { ...options, confirm: true });
+    } catch (error) {
+      if (!(error instanceof SeawallError) || error.code !== "segment-conflict") throw error;
+      // Another process has stored one meanwhile, shorter or longer: reading both compares them.
+      const joined = await readTail(archive, place, { signal });
+      if (joined?.partialEndLsn === undefined) throw error;
+      tail = joined;
+    }
   }
-  const endLsn = known?.endLsn ?? tail.endLsn;
-  // A promoted standby's archive_command may have stored a partial that ends before what its primary had told us: then the
-  // tail stays, and goes first when somebody asks for this segment. Nor do chunks behind a hole belong to the partial.
-  const covered = endLsn < tail.endLsn ? [] : tail.chunks.filter(({ end }) => end <= tail.bytes.byteLength);
-  return { partial: { key, endLsn }, retired: covered.map((chunk) => chunk.key) };
+  const endLsn = tail.partialEndLsn ?? tail.endLsn;
+  const length = bytesBetween(startLsn, endLsn);
+  const retired = tail.chunks.filter(({ end }) => end <= length).map(({ key }) => key);
+  return { partial: { key: partialKey(archive.cluster, place), endLsn }, retired };
 }
 
 /**

@@ -116,10 +116,7 @@ async function tipIn(
   // A segment that ends inside a record is stored whole, but only what precedes that record can be replayed.
   if (before !== undefined) lsn = before.verifiedLsn;
   const tail = await readTail(archive, place, options);
-  if (tail !== undefined) lsn = maxLsn(lsn, tail.verifiedLsn);
-  const partial = await peekWal(archive, "partial", place, options);
-  if (partial !== undefined) lsn = maxLsn(lsn, partial.verifiedLsn);
-  return lsn;
+  return tail === undefined ? lsn : maxLsn(lsn, tail.verifiedLsn);
 }
 
 /** The highest segment of a timeline of which anything is stored; undefined when nothing is. */

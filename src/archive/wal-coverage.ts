@@ -5,7 +5,6 @@ import type { Archive } from "./archive.ts";
 import { segmentKey } from "./keys.ts";
 import { readTail } from "./tail.ts";
 import { listGaps } from "./tip.ts";
-import { peekWal } from "./wal-objects.ts";
 
 /**
  * The LSN up to which WAL of `timeline` is stored, walking from the start of the segment of `from`; `to` or more when all up
@@ -26,8 +25,7 @@ export async function storedFrom(
       continue;
     }
     const tail = await readTail(archive, place, options);
-    const partial = tail === undefined ? await peekWal(archive, "partial", place, options) : undefined;
-    return maxLsn(reached, tail?.verifiedLsn ?? partial?.verifiedLsn ?? reached);
+    return maxLsn(reached, tail?.verifiedLsn ?? reached);
   }
   return reached;
 }

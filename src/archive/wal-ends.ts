@@ -22,12 +22,12 @@ export async function verifiedEnd(
     // A segment that ends inside a record: only what precedes that record can be replayed without the next one.
     end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
   }
-  if (last.kind === "tail") {
+  if (last.kind !== "segment") {
     const tail = await readTail(archive, place, options);
     if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
   }
   // A tail that is gone has been sealed since.
-  const facts = await peekWal(archive, last.kind === "partial" ? "partial" : "segment", place, options);
+  const facts = await peekWal(archive, "segment", place, options);
   return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
 }
 

@@ -9,8 +9,8 @@ import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { type Gap, decodeGap } from "./documents.ts";
-import { type ChunkPlace, gapsPrefix, historyKey, parseChunkKey, parseWalKey, tailsPrefix, walPrefix } from "./keys.ts";
-import { coverChunks } from "./tail.ts";
+import { gapsPrefix, historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "./keys.ts";
+import { type ListedTail, listTailsBelow, measureTail } from "./tail.ts";
 import { type WalFolder, type WalkOptions, walkWal } from "./wal-folders.ts";
 import { readHistory } from "./wal-objects.ts";
 
@@ -28,7 +28,7 @@ export interface WalSpot {
   readonly segment: SegmentNumber;
 }
 
-/** The open segment's chunks, as far as they reach from its start without a hole. */
+/** Chunks of an unsealed segment, as far as they and its partial reach from its start without a hole. */
 export interface WalTail extends WalSpot {
   /** Bytes of the segment. */
   readonly length: number;
@@ -72,7 +72,7 @@ const DAMAGE: readonly string[] = ["object-corrupt", "archive-version", "timelin
  */
 export async function readInventory(archive: Archive, options: InventoryOptions = {}): Promise<WalInventory> {
   // Tails first: a chunk is retired only after its segment is sealed, so one of the two is seen.
-  const tails = await listTails(archive, options);
+  const listed = await listTailsBelow(archive, tailsPrefix(archive.cluster), { signal: options.signal });
   const runs: WalRun[] = [];
   const partials: WalSpot[] = [];
   let segments = 0;
@@ -91,6 +91,7 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
     },
     options,
   );
+  const { tails, damaged } = await measureTails(archive, { listed, partials }, options);
   const known = [...timelines, ...tails.map(({ timeline }) => timeline)];
   const histories = await readHistories(archive, known, options);
   const gaps = await readGaps(archive, options);
@@ -102,7 +103,7 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
     gaps: gaps.gaps,
     segments,
     storedBytes,
-    damaged: [...histories.damaged, ...gaps.damaged],
+    damaged: [...damaged, ...histories.damaged, ...gaps.damaged],
   };
 }
 
@@ -132,31 +133,28 @@ export function mergeRuns(runs: readonly WalRun[]): WalRun[] {
   return merged;
 }
 
-/** Chunks of a segment that lead nowhere from its start are none. */
-async function listTails(archive: Archive, options: RequestOptions): Promise<WalTail[]> {
+/** Chunks of a segment that lead nowhere from its start, or from its partial's end, are none. */
+async function measureTails(
+  archive: Archive,
+  found: { readonly listed: readonly ListedTail[]; readonly partials: readonly WalSpot[] },
+  options: RequestOptions,
+): Promise<{ readonly tails: WalTail[]; readonly damaged: Damaged[] }> {
   const { segmentSize } = archive.identity;
-  const tails: WalTail[] = [];
-  let chunks: { readonly place: ChunkPlace; readonly bytes: number }[] = [];
-  const finish = (): void => {
-    const [first] = chunks;
-    const cover = new Set(coverChunks(chunks.map(({ place }) => place)));
-    const used = chunks.filter(({ place }) => cover.has(place));
-    const length = Math.max(0, ...used.map(({ place }) => place.end));
-    const storedBytes = used.reduce((sum, { bytes }) => sum + bytes, 0);
-    if (first !== undefined && length > 0) {
-      tails.push({ timeline: first.place.timeline, segment: first.place.segment, length, storedBytes });
+  const { signal } = options;
+  const damaged: Damaged[] = [];
+  const measured = await mapBounded(found.listed, READS_IN_FLIGHT, async (tail) => {
+    const { timeline, segment } = tail;
+    const isStored = found.partials.some((at) => at.timeline === timeline && at.segment === segment);
+    try {
+      const { length, storedBytes } = await measureTail(archive, tail, { isStored }, { signal });
+      return length === 0 ? [] : [{ timeline, segment, length, storedBytes }];
+    } catch (error) {
+      const key = partialKey(archive.cluster, { timeline, segment, segmentSize });
+      damaged.push({ key, error: damageOf(error) });
+      return [];
     }
-    chunks = [];
-  };
-  for await (const { key, bytes } of archive.store.list(tailsPrefix(archive.cluster), { signal: options.signal })) {
-    const place = parseChunkKey(key, segmentSize);
-    if (place === undefined) continue;
-    const open = chunks[0]?.place;
-    if (open !== undefined && (open.timeline !== place.timeline || open.segment !== place.segment)) finish();
-    chunks.push({ place, bytes });
-  }
-  finish();
-  return tails.sort(bySpot);
+  });
+  return { tails: measured.flat().sort(bySpot), damaged };
 }
 
 function bySpot(a: WalSpot, b: WalSpot): number {

@@ -19,7 +19,7 @@ import { switchPointOf, type TimelineHistory } from "../wal/timeline.ts";
 import type { Gap } from "./documents.ts";
 import type { WalInventory, WalRun, WalTail, WalSpot } from "./wal-inventory.ts";
 
-/** What recovery reads for a segment. `tail`: the open segment's chunks. */
+/** What recovery reads for a segment. `tail`: chunks of an unsealed one, together with its partial where there is one. */
 export interface WalItem extends WalSpot {
   readonly kind: "segment" | "partial" | "tail";
 }
@@ -105,7 +105,7 @@ export function stretchesOf(history: TimelineHistory, segmentSize: number): Stre
   return stretches;
 }
 
-/** What is stored of a stretch; of a segment a sealed object is read before its chunks, those before a partial. */
+/** What is stored of a stretch: a sealed segment alone, otherwise chunks and partial together. */
 function piecesOn(
   { runs, tails, partials }: Pick<WalInventory, "runs" | "partials" | "tails">,
   stretch: Stretch,

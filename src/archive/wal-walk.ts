@@ -8,7 +8,7 @@
 import type { Archive } from "./archive.ts";
 import { readTail } from "./tail.ts";
 import { carryInto, historyOf } from "./tip.ts";
-import { readPartial, readSegment } from "./wal-objects.ts";
+import { readSegment } from "./wal-objects.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import * as f from "../wal/format.ts";
@@ -68,17 +68,13 @@ export async function walkSegment(
   verifier.push(bytes);
 }
 
-/** The WAL of the segment, without what pads a partial. */
+/** The stored WAL of the segment. */
 async function readItem(archive: Archive, item: WalItem, options: RequestOptions): Promise<Buffer> {
   const { segmentSize } = archive.identity;
   const place = { timeline: item.timeline, segment: item.segment, segmentSize };
-  if (item.kind === "tail") {
+  if (item.kind !== "segment") {
     const tail = await readTail(archive, place, options);
     if (tail !== undefined) return tail.bytes;
-  }
-  if (item.kind === "partial") {
-    const partial = await readPartial(archive, place, options);
-    if (partial !== undefined) return partial.raw.subarray(0, bytesBetween(partial.startLsn, partial.endLsn));
   }
   const sealed = await readSegment(archive, place, options);
   if (sealed !== undefined) return sealed.raw;

@@ -10,13 +10,22 @@ import { putGap } from "../archive/put-gap.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTail } from "../archive/tail.ts";
 import { type Tip, findTip, listGaps } from "../archive/tip.ts";
-import { putChunk } from "../archive/wal-objects.ts";
+import { parseFacts, putChunk } from "../archive/wal-objects.ts";
+import { decodeEnvelope } from "../codec/envelope.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { checkObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, addBytes, segmentOf, segmentStart } from "../wal/lsn.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  addBytes,
+  bytesBetween,
+  segmentOf,
+  segmentStart,
+} from "../wal/lsn.ts";
 import { TailLevels } from "./tail-merge.ts";
 
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
@@ -131,7 +140,7 @@ export class Relay {
     }
   }
 
-  /** One segment or partial, checked on the way, and the store's superfluous chunks of it removed. */
+  /** One segment or partial, checked on the way. The chunks that it covers are then removed from the store. */
   async #copyWal(local: Archive, remote: Archive, object: SpooledWal, signal: AbortSignal): Promise<void> {
     const { segmentSize } = local.identity;
     const found = await local.store.get(object.key, { signal });
@@ -142,12 +151,12 @@ export class Relay {
     const seen = await remote.store.head(object.key, { signal });
     if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);
     this.#stored.add(object.key);
-    const chunks = await listChunks(remote, { ...object, segmentSize }, { signal });
-    if (chunks.length > 0)
-      await remote.store.delete(
-        chunks.map((chunk) => chunk.key),
-        { signal },
-      );
+    const place = { timeline: object.timeline, segment: object.segment, segmentSize };
+    const facts = parseFacts(local.identity, decodeEnvelope(found.body, object.key), object.key, place);
+    const length = bytesBetween(segmentStart(object.segment, segmentSize), facts.endLsn);
+    const chunks = await listChunks(remote, place, { signal });
+    const covered = chunks.filter(({ end }) => end <= length).map(({ key }) => key);
+    if (covered.length > 0) await remote.store.delete(covered, { signal });
   }
 
   /**

@@ -232,7 +232,8 @@ async function buildStations(
     segmentSize,
     startLsn,
     storedPrefix: async (place) => {
-      const known = tails.get(place.timeline)?.includes(place.segment) ?? false;
+      // A partial has no chunks beside it when another server's receiver has ended this timeline meanwhile.
+      const known = place.segment === start.segment || (tails.get(place.timeline)?.includes(place.segment) ?? false);
       return known ? readTail(archive, place, { signal: broken.signal }) : undefined;
     },
   });

@@ -25,7 +25,7 @@ import { configurationOf, isProcessAlive, isSameRun, refuseForeignArchive, type 
 export type Fetched =
   | {
       readonly kind: "fetched";
-      /** What it was made from; a tail is the open segment's chunks, zero-padded to segment size. */
+      /** What it was made from. A tail, zero-padded to segment size, is an unsealed segment's chunks and its partial. */
       readonly from: "segment" | "partial" | "tail" | "history" | "backup-history";
       readonly bytes: number;
       /** The following segment, when the archive has it, sealed: something to prefetch. Only looked for on request. */
@@ -174,7 +174,7 @@ function plain(from: Content["from"], content: Uint8Array | undefined): Content 
 /** How often it is looked again at what seems to be missing: it may have been stored, or sealed and retired, meanwhile. */
 const LOOKS_MAX = 4;
 
-/** Sealed, or the tail of the open segment, or the last segment of a timeline that has ended. Throws `wal-gap`. */
+/** Sealed, or as far as chunks and partial reach together. Throws `wal-gap`. */
 async function findSegment(
   archive: Archive,
   place: SegmentPlace,
@@ -187,8 +187,6 @@ async function findSegment(
     if (sealed !== undefined) return { from: "segment", content: sealed };
     const witnesses = await callWitnesses(archive, place, options);
     const tail = await readTail(archive, place, options);
-    const partial = tail === undefined ? await readPartial(archive, place, options) : undefined;
-    if (partial !== undefined) return { from: "partial", content: checkedFirstPage(archive, place, partial.raw) };
     // It may have been sealed, and its chunks retired, between our reads.
     const since = tail === undefined ? await readSealed(archive, place, options) : undefined;
     if (since !== undefined) return { from: "segment", content: since };
@@ -211,10 +209,11 @@ async function findSegment(
   throw new SeawallError("wal-gap", `WAL of ${segmentName(place)} is missing from the archive, ${why}`);
 }
 
-function paddedTail(archive: Archive, { place, bytes }: Tail): Content {
+function paddedTail(archive: Archive, { place, bytes, endLsn, partialEndLsn }: Tail): Content {
   const content = Buffer.alloc(place.segmentSize);
   bytes.copy(content);
-  return { from: "tail", content: checkedFirstPage(archive, place, content) };
+  const from = partialEndLsn === endLsn ? "partial" : "tail";
+  return { from, content: checkedFirstPage(archive, place, content) };
 }
 
 async function isBeforeTimeline(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<boolean> {

@@ -6,17 +6,10 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import type { Gap } from "../archive/documents.ts";
-import {
-  type ChunkPlace,
-  parseChunkKey,
-  parseWalKey,
-  tailsPrefix,
-  timelinePrefix,
-  walPrefix,
-} from "../archive/keys.ts";
+import { parseWalKey, tailsPrefix, timelinePrefix, walPrefix } from "../archive/keys.ts";
 import { damageOf } from "../archive/catalog.ts";
 import { findOpenHole } from "../archive/hole.ts";
-import { coverChunks } from "../archive/tail.ts";
+import { listTailsBelow, measureTail } from "../archive/tail.ts";
 import { verifiedEnd } from "../archive/wal-ends.ts";
 import { type Barrier, findBarriers, type Stretch, stretchesOf } from "../archive/wal-path.ts";
 import { SeawallError } from "../errors.ts";
@@ -38,7 +31,7 @@ export interface RouteItem {
   readonly segment: SegmentNumber;
   /** In the object's name. */
   readonly timeline: TimelineId;
-  /** `tail`: the open segment's chunks. */
+  /** `tail`: chunks of an unsealed segment, together with its partial where there is one. */
   readonly kind: "segment" | "partial" | "tail";
   readonly storedBytes: number;
   /** Bytes of the segment that are stored: all of it but for a tail. */
@@ -146,9 +139,8 @@ async function listTimeline(
   const { timeline, last } = stretch;
   const first = Math.max(stretch.first, from) as SegmentNumber;
   const items = new Map<SegmentNumber, RouteItem>();
-  // Best last: a sealed segment is read before the tail, the tail before a partial (wal-fetch.ts, findSegment).
-  // Tails are listed first: a chunk is retired only after its segment is sealed, so one of the two is seen.
-  const tails = await listTails(archive, { timeline, first, last }, options);
+  // Tails are listed first: a chunk is retired only after what replaces it is stored, so one of the two is seen.
+  const listed = await listTailsBelow(archive, `${tailsPrefix(cluster)}${timelineText(timeline)}`, options);
   const partials: RouteItem[] = [];
   const sealed: RouteItem[] = [];
   const firstName = segmentFileName(timeline, first, segmentSize);
@@ -160,31 +152,17 @@ async function listTimeline(
     const item = { segment: found.segment, timeline, kind: found.kind, storedBytes: bytes, length: segmentSize };
     (found.kind === "segment" ? sealed : partials).push(item);
   }
+  // Best last: a sealed segment alone, then chunks and partial together, then a partial without chunks.
   for (const item of partials) items.set(item.segment, item);
-  for (const tail of tails) items.set(tail.segment, tail);
+  for (const tail of listed) {
+    const { segment } = tail;
+    if (segment < first || segment > last) continue;
+    const isStored = partials.some((partial) => partial.segment === segment);
+    const { length, storedBytes } = await measureTail(archive, tail, { isStored }, options);
+    if (length > 0) items.set(segment, { segment, timeline, kind: "tail", storedBytes, length });
+  }
   for (const item of sealed) items.set(item.segment, item);
   return items;
-}
-
-async function listTails(archive: Archive, stretch: Stretch, options: RequestOptions): Promise<RouteItem[]> {
-  const { cluster, store } = archive;
-  const { segmentSize } = archive.identity;
-  const chunks = new Map<SegmentNumber, { place: ChunkPlace; bytes: number }[]>();
-  const prefix = `${tailsPrefix(cluster)}${timelineText(stretch.timeline)}`;
-  for await (const { key, bytes } of store.list(prefix, options)) {
-    const place = parseChunkKey(key, segmentSize);
-    if (place === undefined || place.segment < stretch.first || place.segment > stretch.last) continue;
-    const known = chunks.get(place.segment);
-    if (known === undefined) chunks.set(place.segment, [{ place, bytes }]);
-    else known.push({ place, bytes });
-  }
-  return [...chunks].flatMap(([segment, found]) => {
-    const cover = new Set(coverChunks(found.map(({ place }) => place)));
-    const used = found.filter(({ place }) => cover.has(place));
-    const length = Math.max(0, ...used.map(({ place }) => place.end));
-    const storedBytes = used.reduce((sum, { bytes }) => sum + bytes, 0);
-    return length === 0 ? [] : [{ segment, timeline: stretch.timeline, kind: "tail" as const, storedBytes, length }];
-  });
 }
 
 /** For each segment the newest timeline's object, and once on a timeline never back to an older one. Pure. */

@@ -4,10 +4,13 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { finishTimeline } from "../../src/archive/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
 import { coverChunks, readTail } from "../../src/archive/tail.ts";
+import { verifiedEnd } from "../../src/archive/wal-ends.ts";
+import { readInventory } from "../../src/archive/wal-inventory.ts";
 import { putChunk, putPartial, readPartial } from "../../src/archive/wal-objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
 
 const SIZE = 1 << 20;
 const place = { timeline: 1 as TimelineId, segment: 5 as SegmentNumber, segmentSize: SIZE };
@@ -132,16 +135,103 @@ describe("a tail", () => {
   });
 });
 
+async function pushPartial(archive: Archive, content: string): Promise<void> {
+  const raw = Buffer.alloc(SIZE);
+  raw.write(content);
+  const startLsn = parseLsn("0/500000");
+  const endLsn = addBytes(startLsn, content.length);
+  await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn }, { encoder, confirm: true });
+}
+
+describe("a partial and chunks of one segment are read together", () => {
+  test.each<{ name: string; partial: string; chunks: [number, string][]; bytes: string }>([
+    { name: "a partial without chunks", partial: "abcd", chunks: [], bytes: "abcd" },
+    { name: "chunks that go on where the partial ends", partial: "abcd", chunks: [[4, "efgh"]], bytes: "abcdefgh" },
+    { name: "chunks that overlap the partial's end", partial: "abcd", chunks: [[2, "cdef"]], bytes: "abcdef" },
+    { name: "a chunk that the partial covers", partial: "abcdef", chunks: [[2, "cd"]], bytes: "abcdef" },
+    {
+      name: "chunks from the start that end before the partial",
+      partial: "abcdef",
+      chunks: [
+        [0, "ab"],
+        [2, "cd"],
+      ],
+      bytes: "abcdef",
+    },
+    {
+      name: "chunks from the start that end after the partial",
+      partial: "ab",
+      chunks: [
+        [0, "abcd"],
+        [4, "ef"],
+      ],
+      bytes: "abcdef",
+    },
+    {
+      name: "a chunk behind a hole stays out",
+      partial: "abcd",
+      chunks: [
+        [4, "ef"],
+        [8, "ij"],
+      ],
+      bytes: "abcdef",
+    },
+  ])("$name", async ({ partial, chunks, bytes }) => {
+    const archive = newArchive();
+    await pushPartial(archive, partial);
+    for (const [start, text] of chunks) await store(archive, start, text);
+    const tail = await readTail(archive, place);
+    expect(tail?.bytes.toString()).toBe(bytes);
+    expect(tail?.verifiedLsn).toBe(addBytes(parseLsn("0/500000"), bytes.length));
+    const spot = { timeline: place.timeline, segment: place.segment };
+    const { tails, partials } = await readInventory(archive);
+    expect(partials).toEqual([spot]);
+    if (chunks.length > 0) expect(tails).toMatchObject([{ ...spot, length: bytes.length }]);
+    const item = { ...spot, kind: chunks.length > 0 ? ("tail" as const) : ("partial" as const) };
+    expect(await verifiedEnd(archive, item, undefined)).toBe(addBytes(parseLsn("0/500000"), bytes.length));
+  });
+
+  test.each<{ name: string; chunk: [number, string]; at: string }>([
+    { name: "a chunk that reaches past the partial", chunk: [2, "cXef"], at: "0/500003" },
+    { name: "a chunk that the partial covers", chunk: [1, "X"], at: "0/500001" },
+    { name: "a chunk from the segment's start", chunk: [0, "abXdef"], at: "0/500002" },
+  ])("and refused where they contradict each other: $name", async ({ chunk: [start, text], at }) => {
+    const archive = newArchive();
+    await pushPartial(archive, "abcd");
+    await store(archive, start, text);
+    await expect(readTail(archive, place)).rejects.toMatchObject({
+      code: "segment-conflict",
+      message: expect.stringContaining(at) as string,
+    });
+  });
+});
+
 describe("finishing a timeline", () => {
   const finish = (archive: Archive): ReturnType<typeof finishTimeline> =>
     finishTimeline(archive, place.timeline, place.segment, { encoder });
-  const pushPartial = async (archive: Archive, content: string): Promise<void> => {
-    const raw = Buffer.alloc(SIZE);
-    raw.write(content);
-    const startLsn = parseLsn("0/500000");
-    const endLsn = addBytes(startLsn, content.length);
-    await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn }, { encoder, confirm: true });
-  };
+
+  test("that is written on leaves the later chunks readable, also when it is finished again", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    const { retired } = await finish(archive);
+    await archive.store.delete(retired);
+    await store(archive, 4, "efgh");
+    expect((await readTail(archive, place))?.bytes.toString()).toBe("abcdefgh");
+    expect(await finish(archive)).toMatchObject({ partial: { endLsn: parseLsn("0/500004") }, retired: [] });
+    expect((await readTail(archive, place))?.bytes.toString()).toBe("abcdefgh");
+  });
+
+  test("beside a shorter partial that another process stores meanwhile keeps the chunks behind it", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcdef");
+    const faulty = new FaultyStore(archive.store);
+    const put = faulty.failpoint({ operation: "put", key: /\.partial\.zst$/, fault: "stall" });
+    const finished = finish({ ...archive, store: faulty });
+    await put.reached;
+    await pushPartial(archive, "abcd");
+    put.release();
+    expect(await finished).toMatchObject({ partial: { endLsn: parseLsn("0/500004") }, retired: [] });
+  });
 
   test("makes the tail a partial and retires its chunks, not those behind a hole", async () => {
     const archive = newArchive();

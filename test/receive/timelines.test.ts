@@ -3,14 +3,23 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { findTip, historyOf } from "../../src/archive/tip.ts";
+import { readCatalog } from "../../src/archive/catalog.ts";
+import { finishTimeline } from "../../src/archive/finish-timeline.ts";
+import { segmentName } from "../../src/archive/keys.ts";
+import { findTip, historyOf, listGaps } from "../../src/archive/tip.ts";
 import { readHistory, readPartial } from "../../src/archive/wal-objects.ts";
+import { walkSegment } from "../../src/archive/wal-walk.ts";
+import { encodeObject } from "../../src/codec/object.ts";
+import { findWal } from "../../src/restore/wal-fetch.ts";
+import { readRoute } from "../../src/restore/wal-route.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
-import { type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
+import { rootHistory } from "../../src/wal/timeline.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
-import { flushLsn, receive } from "./receiving.ts";
+import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
+const encoder = { encode: (raw: Uint8Array, meta: object) => Promise.resolve(encodeObject(raw, { ...meta }, 1)) };
 const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 3000) i";
 
 describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
@@ -109,6 +118,54 @@ test("the last segment of a finished timeline becomes a partial that holds what 
   expect(partial?.endLsn).toBe(end?.switchLsn);
   const used = Number((end?.switchLsn ?? 0n) % BigInt(segmentSize));
   expect(partial?.raw.subarray(used).every((byte) => byte === 0)).toBe(true);
+});
+
+test("commits acknowledged after another process has ended their timeline are found by every reader", async () => {
+  const store = new MemoryStore();
+  await using primary = await startPostgres({ segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
+  await primary.sql("CREATE TABLE t (i int, pad text)");
+  const archive = async (): ReturnType<typeof openArchive> => openArchive(store, "main");
+  const end = async (): Promise<void> => {
+    const tip = await findTip(await archive());
+    if (tip === undefined) throw new Error("nothing is stored");
+    const { retired } = await finishTimeline(await archive(), tip.timeline, tip.segment, { encoder });
+    await store.delete(retired);
+  };
+  {
+    await using receiver = receive(primary, store);
+    await primary.sql("INSERT INTO t VALUES (1, 'before')");
+    await receiver.stored(await flushLsn(primary));
+    // What a copy's receiver does when it begins timeline 2.
+    await end();
+    await primary.sql("INSERT INTO t VALUES (2, 'after')");
+    await receiver.stored(await flushLsn(primary));
+    await receiver.stop();
+  }
+  const lsn = await flushLsn(primary);
+  const tip = await findTip(await archive());
+  expect(tip).toMatchObject({ timeline: 1, lsn });
+  const place = { timeline: 1 as TimelineId, segment: tip?.segment ?? (0 as SegmentNumber), segmentSize: 1 << 20 };
+  const own = readFileSync(join(primary.walDir, segmentName(place)));
+  const used = Number(lsn % (1n << 20n));
+  const given = await findWal(await archive(), segmentName(place), {});
+  expect(
+    Buffer.from(given?.content ?? [])
+      .subarray(0, used)
+      .equals(own.subarray(0, used)),
+  ).toBe(true);
+  const gaps = await listGaps(await archive());
+  const route = await readRoute(await archive(), { history: rootHistory(1 as TimelineId), fromLsn: 0n as Lsn, gaps });
+  expect(route?.endLsn).toBe(lsn);
+  expect((await readCatalog(await archive())).ends.get(`1/${place.segment}/tail`)).toMatchObject({ verifiedLsn: lsn });
+  let walked = 0n;
+  await walkSegment(await archive(), { ...place, kind: "partial" }, (record) => (walked = record.end));
+  expect(walked).toBe(lsn);
+  // A receiver goes on behind it, also when only the partial is left.
+  await using receiver = receive(primary, store);
+  for (let load = 0; load < 4; load++) await primary.sql(LOAD);
+  await receiver.stored(await flushLsn(primary));
+  await receiver.stop();
+  expect(await expectEqualsServer(primary, store)).toBeGreaterThan(0);
 });
 
 test("a timeline whose last WAL the store refuses is not left behind for the next one", async () => {
