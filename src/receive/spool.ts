@@ -7,7 +7,7 @@
  * holds WAL go on by itself.
  */
 import { type Archive, readIdentity } from "../archive/archive.ts";
-import { historyKey, identityKey, segmentKey } from "../archive/keys.ts";
+import { historyKey, identityKey, partialKey, segmentKey } from "../archive/keys.ts";
 import { putGap } from "../archive/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
 import { listChunks } from "../archive/tail.ts";
@@ -157,6 +157,8 @@ async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSign
   const place = { timeline: tip.timeline, segment: tip.segment, segmentSize };
   const chunks = await listChunks(archive, place, { signal });
   const keys = [identityKey(cluster), ...timelines.map((timeline) => historyKey(cluster, timeline))];
+  // A tail may consist of chunks behind a partial; a key without an object is passed over.
+  keys.push(partialKey(cluster, place));
   if (tip.segment > 0) {
     const lastByte = (segmentStart(tip.segment, segmentSize) - 1n) as Lsn;
     const timeline: TimelineId = ownerOf(history, lastByte);
