@@ -5,7 +5,7 @@
 import { SeawallError } from "../errors.ts";
 import type { EncodedObject } from "../codec/object.ts";
 import type { EnvelopeMeta } from "../codec/envelope.ts";
-import type { PutResult, RequestOptions, Store } from "../store/store.ts";
+import type { RequestOptions, Store } from "../store/store.ts";
 import { type ClusterIdentity, decodeIdentity, encodeIdentity } from "./documents.ts";
 import { checkClusterName, identityKey } from "./keys.ts";
 
@@ -26,9 +26,17 @@ export async function readIdentity(
   cluster: string,
   options: RequestOptions = {},
 ): Promise<ClusterIdentity | undefined> {
+  return (await readIdentityDocument(store, cluster, options))?.identity;
+}
+
+async function readIdentityDocument(
+  store: Store,
+  cluster: string,
+  options: RequestOptions,
+): Promise<{ readonly identity: ClusterIdentity; readonly document: Uint8Array } | undefined> {
   const key = identityKey(checkClusterName(cluster));
   const found = await store.get(key, options);
-  return found === undefined ? undefined : decodeIdentity(found.body, key);
+  return found === undefined ? undefined : { identity: decodeIdentity(found.body, key), document: found.body };
 }
 
 /** Opens an archive that must exist. Throws `archive-absent`. */
@@ -41,8 +49,9 @@ export async function openArchive(store: Store, cluster: string, options: Reques
 }
 
 /**
- * Opens the archive for this server, creating `cluster.json` when the prefix is empty.
- * Throws `foreign-cluster` when it belongs to another system identifier or segment size.
+ * Opens the archive for a writer of this server, creating `cluster.json` when the prefix is empty.
+ * Throws `foreign-cluster` when it belongs to another system identifier or segment size, and `store-unsupported` when the
+ * store overwrites objects.
  */
 export async function openArchiveFor(
   store: Store,
@@ -50,47 +59,47 @@ export async function openArchiveFor(
   server: ClusterIdentity,
   options: RequestOptions = {},
 ): Promise<Archive> {
-  let stored = await readIdentity(store, cluster, options);
+  let stored = await readIdentityDocument(store, cluster, options);
   if (stored === undefined) {
-    const document = encodeIdentity(server);
-    const created = await store.put(identityKey(cluster), document, options);
-    await refuseOverwriting(store, cluster, document, created, options);
-    // Somebody else may have created it between our read and our write: theirs counts. And without this document nothing
-    // below it can be opened again, so the store's word alone is not enough.
-    stored = await readIdentity(store, cluster, options);
+    await store.put(identityKey(cluster), encodeIdentity(server), options);
+    // Another process may have created it between our read and our write: theirs counts. Nothing below it can be opened
+    // without this document, so it is read back.
+    stored = await readIdentityDocument(store, cluster, options);
   }
   if (stored === undefined) {
     throw new SeawallError("store-lied", `${store.description} confirmed ${identityKey(cluster)} but does not have it`);
   }
-  if (stored.systemIdentifier !== server.systemIdentifier) {
+  const { identity, document } = stored;
+  if (identity.systemIdentifier !== server.systemIdentifier) {
     throw new SeawallError(
       "foreign-cluster",
-      `the archive "${cluster}" in ${store.description} belongs to system identifier ${stored.systemIdentifier}, ` +
+      `the archive "${cluster}" in ${store.description} belongs to system identifier ${identity.systemIdentifier}, ` +
         `the server's is ${server.systemIdentifier}`,
     );
   }
-  if (stored.segmentSize !== server.segmentSize) {
+  if (identity.segmentSize !== server.segmentSize) {
     throw new SeawallError(
       "foreign-cluster",
-      `the archive "${cluster}" has segments of ${stored.segmentSize} bytes, the server of ${server.segmentSize}`,
+      `the archive "${cluster}" has segments of ${identity.segmentSize} bytes, the server of ${server.segmentSize}`,
       { hint: "wal_segment_size was changed with pg_resetwal: archive the server under a new --cluster name." },
     );
   }
-  return { store, cluster, identity: stored };
+  await refuseOverwriting(store, cluster, document, options);
+  return { store, cluster, identity };
 }
 
 /**
- * A server that does not know `If-None-Match` ignores it and says so nowhere: it would overwrite in silence (promise 4).
- * Found out once an archive, by writing its first document again, with the same bytes.
+ * Creates the archive's first document again, with the bytes it has: the answer must be that it exists. A server that does
+ * not know `If-None-Match` ignores it without a word and would overwrite (promise 4). Every start of a writer asks, as the
+ * server behind an endpoint may have changed; it costs one small PUT and changes nothing, also where it is overwritten.
  */
 async function refuseOverwriting(
   store: Store,
   cluster: string,
   document: Uint8Array,
-  created: PutResult,
   options: RequestOptions,
 ): Promise<void> {
-  if (created === "exists" || (await store.put(identityKey(cluster), document, options)) === "exists") return;
+  if ((await store.put(identityKey(cluster), document, options)) === "exists") return;
   throw new SeawallError(
     "store-unsupported",
     `${store.description} overwrites objects that it was told to create only if absent`,

@@ -3,6 +3,7 @@
  * first. It may be interrupted anywhere: what is left is found and finished by the next one. It may run beside a receiver,
  * backups, restores and another expiry; what each of them does first and looks at afterwards is said where it is done.
  */
+import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 import { type BackupDocument, decodeBackup } from "./backup-document.ts";
@@ -13,7 +14,8 @@ import { doomedWal } from "./doomed-wal.ts";
 import { listMarks, missingObject, putMark, removeMark } from "./expiry-marks.ts";
 import { type Decide, lookAtUnfinished, type PlannedExpiry } from "./expiry-plan.ts";
 import { backupDocumentKey, backupPrefix, backupsPrefix, gapKey, isBackupId, isBackupObject } from "./keys.ts";
-import { listPins, removePin } from "./pins.ts";
+import { isInForce, listPins, removePin } from "./pins.ts";
+import { confirmProtection, type Protection } from "./protection.ts";
 import { planWal } from "./retention-wal.ts";
 
 export interface ExpireOptions extends RequestOptions {
@@ -73,6 +75,10 @@ export async function removeUnlisted(archive: Archive, id: string, options: Expi
   const { signal, now } = options;
   const bulk = new BulkDelete(archive.store, { signal, onDeleted: options.onDeleted });
   await putMark(archive, id, now(), { signal });
+  if ((await listPins(archive, { signal, backup: id })).some((pin) => isInForce(pin, now()))) {
+    await removeMark(archive, id, new BulkDelete(archive.store, { signal }));
+    throw new SeawallError("backup-protected", `backup ${id} must stay: it is pinned`);
+  }
   if (await bulk.one({ key: backupDocumentKey(archive.cluster, id), bytes: 0 })) {
     await removeContents(archive, id, { bulk, marks: new BulkDelete(archive.store, { signal }) }, { signal });
     await removePin(archive, id, { signal });
@@ -134,6 +140,7 @@ class Run {
     const pins = await listPins(this.#archive, this.#request);
     const marks = await listMarks(this.#archive, this.#request);
     const listing = await listBackups(this.#archive, this.#request);
+    await this.#confirm({ before: facts, now: listing, pins, going: wanted }, marksBefore);
     const held = new Map(
       [...marks.keys()].filter((id) => !wanted.includes(id)).map((id) => [id, "somebody else is removing it"]),
     );
@@ -147,6 +154,17 @@ class Run {
     }
     await this.#removeStaleMarks(listing, marks, wanted);
     return { goes, listing };
+  }
+
+  /** Where the readings of what protects disagree, nothing goes, and our marks are taken back. */
+  async #confirm(protection: Protection, marksBefore: ReadonlyMap<string, Date>): Promise<void> {
+    try {
+      await confirmProtection(this.#archive, protection, this.#request);
+    } catch (error) {
+      if (error instanceof SeawallError && error.code === "store-lied")
+        for (const id of protection.going) if (!marksBefore.has(id)) await this.#unmark(id);
+      throw error;
+    }
   }
 
   /** Marks of backups that stay, left behind by an expiry that was interrupted; and of those of which nothing is left. */

@@ -38,12 +38,15 @@ export function isInForce(pin: Pin, now: Date): boolean {
 }
 
 /**
- * The pin of each pinned backup, those that have run out included. One whose document cannot be read counts as a pin
- * without end: what is doubtful is kept.
+ * Lists the pin of each pinned backup, or of one, those that have run out included. One whose document cannot be read
+ * counts as a pin without end: what is doubtful is kept.
  */
-export async function listPins(archive: Archive, options: RequestOptions = {}): Promise<Pin[]> {
+export async function listPins(
+  archive: Archive,
+  options: RequestOptions & { readonly backup?: string } = {},
+): Promise<Pin[]> {
   const newest = new Map<string, PinKey>();
-  for (const found of await generations(archive, undefined, options)) {
+  for (const found of await generations(archive, options.backup, { signal: options.signal })) {
     const known = newest.get(found.backup);
     if (known === undefined || known.generation < found.generation) newest.set(found.backup, found);
   }
