@@ -47,6 +47,7 @@ export async function run(context: CommandContext): Promise<number> {
       standby: settings.standby
         ? { primaryConninfo: settings.primaryConninfo, primarySlot: settings.primarySlot }
         : undefined,
+      keepArchiving: settings.keepArchiving,
       jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
       now: startedAt,
       signal: signals.stop,
@@ -118,6 +119,12 @@ function notesOf({ settings, env }: CommandContext, restored: Restored): string[
   if (closed !== undefined && settings.restoreCommand === undefined && !settings.noRecoveryConfig) {
     notes.push(
       `Only root may enter ${closed}, where the restore_command leads: give the server another one (--restore-command).`,
+    );
+  }
+  if (!settings.standby && !settings.keepArchiving && !settings.noRecoveryConfig) {
+    notes.push(
+      "Archiving is off (archive_mode = off), so that this copy does not write into the archive of its original. " +
+        "Once archive_command leads elsewhere: ALTER SYSTEM SET archive_mode = on, and restart.",
     );
   }
   if (restored.plan.backup.manifest === null)

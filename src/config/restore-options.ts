@@ -118,6 +118,14 @@ export const RESTORE_OPTIONS = {
     flagOnly: true,
     help: "write no recovery settings and no signal file: that is up to you",
   }),
+  keepArchiving: option(boolean, {
+    name: "keep-archiving",
+    commands: RESTORE,
+    default: false,
+    flagOnly: true,
+    help: "leave archive_mode as it was backed up; without it the restored server archives nothing",
+    more: "A copy that archives writes into the archive of its original. A standby always keeps the setting.",
+  }),
   restoreCommand: option(text("command"), {
     name: "restore-command",
     commands: RECOVERY,

@@ -23,9 +23,19 @@ export interface RecoverySettings {
   readonly withoutReadAhead?: boolean;
   readonly primaryConninfo?: string | undefined;
   readonly primarySlot?: string | undefined;
+  /** `MARK_SETTING` of the restored server; undefined keeps the mark of an earlier restore. */
+  readonly mark?: string | undefined;
+  /** Switch archiving off: a copy must not write into the archive of its original. */
+  readonly withoutArchiving?: boolean;
   /** Settings that recovery needs at least; only those that would be too low otherwise. */
   readonly minimums: Readonly<Record<string, number>>;
 }
+
+/**
+ * A setting that names the archive, the backup and the time of the restore that made this server. A replication connection
+ * reads it with SHOW. It survives promotion and restarts, and base backups of the server copy it.
+ */
+export const MARK_SETTING = "seawall.restored_from";
 
 const BEGIN = "# Written by seawall restore: begin";
 const END = "# Written by seawall restore: end";
@@ -48,6 +58,7 @@ const REPLACED = new Set<string>([
   "restore_command",
   "primary_conninfo",
   "primary_slot_name",
+  MARK_SETTING,
 ]);
 
 /** The content of postgresql.auto.conf: what was in it without former recoveries' settings, and ours. */
@@ -61,7 +72,8 @@ export function withRecoverySettings(previous: string, settings: RecoverySetting
     if (line === END) isOurs = false;
   }
   while (lines.at(-1) === "") lines.pop();
-  return `${[...lines, ...block(settings)].join("\n")}\n`;
+  const earlier = configurationLines(previous).findLast(({ name }) => name === MARK_SETTING)?.value;
+  return `${[...lines, ...block({ ...settings, mark: settings.mark ?? earlier })].join("\n")}\n`;
 }
 
 function block(settings: RecoverySettings): string[] {
@@ -79,6 +91,8 @@ function block(settings: RecoverySettings): string[] {
     ...(settings.withoutReadAhead === true ? [["recovery_prefetch", "off"] as const] : []),
     ["primary_conninfo", primaryConninfo ?? ""],
     ["primary_slot_name", primarySlot ?? ""],
+    ...(settings.withoutArchiving === true ? [["archive_mode", "off"] as const] : []),
+    ...(settings.mark === undefined ? [] : [[MARK_SETTING, settings.mark] as const]),
     ...Object.entries(minimums).map(([name, value]) => [name, String(value)] as const),
   ];
   return [BEGIN, ...rows.map(([name, value]) => `${name} = ${quoteSetting(value)}`), END];

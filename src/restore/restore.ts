@@ -32,6 +32,8 @@ export interface RestoreOptions extends PlanWish {
   readonly restoreCommand: string | undefined;
   readonly standby:
     { readonly primaryConninfo?: string | undefined; readonly primarySlot?: string | undefined } | undefined;
+  /** Leave the archiving settings as they were backed up. A standby always keeps them. */
+  readonly keepArchiving?: boolean;
   /** Parts at a time. */
   readonly jobs: number;
   readonly progress: RestoreProgress;
@@ -147,7 +149,14 @@ function recoveryOf(
     withoutReadAhead: plan.gapAhead && plan.backup.pgMajor >= 15,
     primaryConninfo: standby?.primaryConninfo,
     primarySlot: standby?.primarySlot,
+    // A standby belongs to its primary and takes its place; everything else is a copy.
+    mark: standby === undefined ? markOf(options, plan) : undefined,
+    withoutArchiving: standby === undefined && options.keepArchiving !== true,
   };
+}
+
+function markOf({ archive, now }: RestoreOptions, plan: RestorePlan<BackupDocument>): string {
+  return `${archive.cluster} ${plan.backup.id} ${now.toISOString()}`;
 }
 
 function promiseOf(options: RestoreOptions, plan: RestorePlan<BackupDocument>): RestorePromise {

@@ -1,0 +1,89 @@
+/** What a restored copy must not do to its original: write into its archive, or pass for it. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { SeawallError } from "../../src/errors.ts";
+import { parseConninfo } from "../../src/replication/conninfo.ts";
+import { ReplicationConnection } from "../../src/replication/connection.ts";
+import { MARK_SETTING } from "../../src/restore/recovery-config.ts";
+import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { Archived, rowsOf } from "./restored.ts";
+
+const TIMEOUT_MS = 180_000;
+
+/** The mark as a receiver reads it; undefined without one. */
+async function markOf(server: PostgresServer): Promise<string | undefined> {
+  const connection = await ReplicationConnection.connect(
+    parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
+  );
+  try {
+    return await connection.show(MARK_SETTING);
+  } catch (error) {
+    if (error instanceof SeawallError) return undefined;
+    throw error;
+  } finally {
+    await connection[Symbol.asyncDispose]();
+  }
+}
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: a copy says from which backup it was restored, also after a restart, ALTER SYSTEM and in copies of it",
+  async (version) => {
+    await using archived = await Archived.filled({ version });
+    expect(await markOf(archived.server)).toBeUndefined();
+    await using copy = await archived.restored([]);
+    const mark = await markOf(copy);
+    expect(mark).toMatch(/^main \d{8}T\d{6}Z-[0-9a-f]{8} \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    await copy.sql("ALTER SYSTEM SET work_mem = '5MB'");
+    await copy.restart();
+    expect(await markOf(copy)).toBe(mark);
+    await using second = await copy.clone({ start: false });
+    expect(readFileSync(join(second.dataDir, "postgresql.auto.conf"), "utf8")).toContain(`'${mark}'`);
+
+    // A standby takes the place of its primary: it has the mark of its primary, here none.
+    await using standby = await archived.restored(["--standby"], "started");
+    expect(await markOf(standby)).toBeUndefined();
+  },
+  TIMEOUT_MS,
+);
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: a copy of a cluster with an archive_command archives nothing until it is told to; a standby keeps it",
+  async (version) => {
+    await using archived = await Archived.start({ version });
+    const log = join(archived.folder, "archived");
+    const settings = { archive_mode: "on", archive_command: `echo %f >> ${log}` };
+    await archived.server.configure(settings);
+    await archived.server.restart();
+    await archived.insert(1);
+    await archived.backup();
+    await archived.insert(2);
+    await archived.stored();
+    await archived.stopReceiving();
+    const flags = ["--restore-command", archived.fetchCommand];
+    const configured = async (...more: string[]): Promise<{ written: string; said: string }> => {
+      let said = "";
+      const copy = await archived.server.fromDataDir(
+        async (dataDir) => void ({ stdout: said } = await archived.run(["--target-dir", dataDir, ...flags, ...more])),
+        { start: false },
+      );
+      const written = readFileSync(join(copy.dataDir, "postgresql.auto.conf"), "utf8");
+      await copy[Symbol.asyncDispose]();
+      return { written, said };
+    };
+    const plain = await configured();
+    expect(plain.written).toContain("archive_mode = 'off'\n");
+    expect(plain.said).toContain("Archiving is off");
+    for (const more of ["--keep-archiving", "--standby"]) {
+      const kept = await configured(more);
+      expect(kept.written).not.toContain("archive_mode");
+      expect(kept.said).not.toContain("Archiving is off");
+    }
+    await using copy = await archived.restored([]);
+    await copy.sql("INSERT INTO t VALUES (3); SELECT pg_switch_wal()");
+    expect(await copy.value("SHOW archive_mode")).toBe("off");
+    expect(await copy.value("SELECT archived_count + failed_count FROM pg_stat_archiver")).toBe("0");
+    expect(await rowsOf(copy)).toEqual([1, 2, 3]);
+  },
+  TIMEOUT_MS,
+);
