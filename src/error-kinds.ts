@@ -370,6 +370,12 @@ export const ERROR_KINDS = {
     "The bucket or the directory does not exist.",
     "Create it first, or correct --store.",
   ),
+  "store-away": kind(
+    EXIT.store,
+    true,
+    "The path of a directory store, or of a spool, leads to another directory than before: unmounted, renamed, or covered by another mount.",
+    "Mount or move the right directory back; nothing is acknowledged until then. To go on in the other directory, restart Seawall.",
+  ),
   "store-full": kind(
     EXIT.store,
     true,

@@ -14,6 +14,8 @@ import { errnoOf } from "./file-errors.ts";
 const KNOWN_MAX = 4096;
 /** Open handles; beyond it the one used longest ago is closed. */
 const HANDLES_MAX = 32;
+/** How often a directory is made again that another process removes meanwhile; without a root every try fails at once. */
+const ENSURE_ATTEMPTS = 16;
 /** PostgreSQL's own default for what holds WAL: pg_dir_create_mode. */
 const DIRECTORY_MODE = 0o700;
 
@@ -55,9 +57,21 @@ export class Directories {
 
   /** Resolves when the directory exists durably. Rejects with ENOENT when the root does not exist. */
   async ensure(directory: string): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#ensure(directory);
+      } catch (error) {
+        // Another process removes empty directories too, at any moment between two of our calls.
+        if (errnoOf(error) !== "ENOENT" || attempt === ENSURE_ATTEMPTS) throw error;
+        this.forget(directory);
+      }
+    }
+  }
+
+  async #ensure(directory: string): Promise<void> {
     if (directory === "" || this.#known.has(directory)) return;
     const parent = parentOf(directory);
-    await this.ensure(parent);
+    await this.#ensure(parent);
     try {
       await fs.mkdir(this.path(directory), DIRECTORY_MODE);
     } catch (error) {
@@ -85,6 +99,12 @@ export class Directories {
       this.#known.delete(at);
       this.#evict(at);
     }
+  }
+
+  /** The root is another directory now: nothing below it is taken for granted, and no handle of the old one is used. */
+  forgetAll(): void {
+    this.#known.clear();
+    for (const directory of [...this.#handles.keys()]) this.#evict(directory);
   }
 
   /** Removes the directory and then its parents, up to the root, as far as they are empty; gives the first that stays. */

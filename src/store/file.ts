@@ -24,7 +24,8 @@ import { Directories, parentOf } from "./directories.ts";
 import { errnoOf, fileError, isGone } from "./file-errors.ts";
 import { infoOf, listFiles, listFolders } from "./file-list.ts";
 import { ListThreads } from "./file-list-threads.ts";
-import { type OpenFile, openFile, readRange, streamFile } from "./file-read.ts";
+import { openFile, readRange, streamFile } from "./file-read.ts";
+import { type HeldRoot, StoreRoot } from "./file-root.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
 import { objectsOf } from "./pages.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
@@ -74,9 +75,19 @@ const fs = {
   fdatasync: promisify(fdatasync),
 };
 
+interface Put {
+  readonly entering: Promise<HeldRoot>;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Writes an object's bytes into its open file and gives their number. */
+type Fill = (fd: number) => Promise<number>;
+
 export class FileStore implements Store {
   readonly description: string;
+  /** The path that keys are appended to. */
   readonly #root: string;
+  readonly #place: StoreRoot;
   readonly #directories: Directories;
   readonly #reader: ListThreads;
   /** Names this process has made durable itself: a put that is confirmed right away needs no third flush. */
@@ -88,32 +99,44 @@ export class FileStore implements Store {
   constructor(root: string, options: { /** For tests. */ readonly filesBeforeThreads?: number } = {}) {
     this.#reader = new ListThreads(options.filesBeforeThreads);
     this.#root = root === "/" ? "" : root.replace(/\/+$/, "");
-    this.#directories = new Directories(this.#root === "" ? "/" : this.#root);
+    const path = this.#root === "" ? "/" : this.#root;
+    this.#directories = new Directories(path);
+    this.#place = new StoreRoot(path, () => {
+      this.#directories.forgetAll();
+      this.#settled.clear();
+      this.#prepared = undefined;
+    });
     this.description = `file://${root}`;
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
     checkKey(key);
-    return this.#run(`put ${key}`, options.signal, async () => {
-      if (options.crc32c !== undefined) checkCrc32c(key, body, options.crc32c);
-      return this.#create(key, options.signal, (fd) => this.#writeAll(fd, body, options.signal));
+    const { signal, crc32c } = options;
+    if (crc32c !== undefined) checkCrc32c(key, body, crc32c);
+    return this.#put(key, signal, async (fd) => {
+      await this.#writeAll(fd, body, signal);
+      return body.length;
     });
   }
 
   async putStream(key: string, body: AsyncIterable<Uint8Array>, options: PutStreamOptions = {}): Promise<PutResult> {
     checkKey(key);
-    return this.#run(`put ${key}`, options.signal, () =>
-      this.#create(key, options.signal, async (fd) => {
-        for await (const piece of readSource(body, options.signal)) await this.#writeAll(fd, piece, options.signal);
-      }),
-    );
+    const { signal } = options;
+    return this.#put(key, signal, async (fd) => {
+      let bytes = 0;
+      for await (const piece of readSource(body, signal)) {
+        await this.#writeAll(fd, piece, signal);
+        bytes += piece.length;
+      }
+      return bytes;
+    });
   }
 
   async get(key: string, options: GetOptions = {}): Promise<GetResult | undefined> {
     checkKey(key);
     if (options.range !== undefined) checkRange(options.range);
     return this.#run(`get ${key}`, options.signal, async () => {
-      const file = await this.#openObject(key);
+      const file = await openFile(`${this.#root}/${key}`);
       if (file === undefined) return undefined;
       const { offset, length } = options.range ?? { offset: 0, length: file.bytes };
       return { body: await readRange(file, offset, length, options.signal), objectBytes: file.bytes };
@@ -123,7 +146,7 @@ export class FileStore implements Store {
   async getStream(key: string, options: RequestOptions = {}): Promise<GetStreamResult | undefined> {
     checkKey(key);
     return this.#run(`get ${key}`, options.signal, async () => {
-      const file = await this.#openObject(key);
+      const file = await openFile(`${this.#root}/${key}`);
       if (file === undefined) return undefined;
       return { body: this.#stream(key, streamFile(file, options.signal)), objectBytes: file.bytes };
     });
@@ -133,8 +156,7 @@ export class FileStore implements Store {
     checkKey(key);
     return this.#run(`head ${key}`, options.signal, async () => {
       const info = await infoOf(this.#root, key);
-      if (info === undefined) await this.#checkRoot();
-      else if (!this.#settled.has(key) && Date.now() - info.modifiedAt.getTime() < YOUNG_MS)
+      if (info !== undefined && !this.#settled.has(key) && Date.now() - info.modifiedAt.getTime() < YOUNG_MS)
         await this.#directories.sync(parentOf(key));
       return info;
     });
@@ -147,25 +169,27 @@ export class FileStore implements Store {
   async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     checkPrefix(prefix);
     const { signal, startAfter = "" } = options;
+    let held: HeldRoot | undefined;
     try {
       this.#enter(signal);
-      await this.#checkRoot();
+      held = await this.#place.enter();
       const beforeNames = (directory: string): Promise<void> => this.#settleNames(directory);
       const [root, reader] = [this.#root, this.#reader];
       const request = { reader, root, prefix, startAfter, signal, namesMax: LISTED_NAMES_MAX, beforeNames };
       for await (const page of listFiles(request)) {
+        await this.#place.confirm(held);
         yield page;
         this.#enter(signal);
       }
+      await this.#place.confirm(held);
     } catch (error) {
-      throw fileError(error, `list ${prefix}`, this.description);
+      throw await this.#explained(error, `list ${prefix}`, held);
     }
   }
 
   async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
     checkFolder(prefix);
     return this.#run(`list ${prefix}`, options.signal, async () => {
-      await this.#checkRoot();
       const [root, reader] = [this.#root, this.#reader];
       return listFolders({ reader, root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
     });
@@ -173,10 +197,11 @@ export class FileStore implements Store {
 
   async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
     keys.forEach(checkKey);
-    return this.#run("delete", options.signal, async () => {
+    return this.#run("delete", options.signal, async (held) => {
       const folders = new Set<string>();
       for (let at = 0; at < keys.length; at += UNLINKS_IN_FLIGHT) {
         this.#enter(options.signal);
+        if (at > 0) await this.#place.confirm(held);
         const batch = keys.slice(at, at + UNLINKS_IN_FLIGHT);
         await Promise.all(batch.map((key) => this.#removeObject(key)));
         for (const key of batch) folders.add(parentOf(key));
@@ -185,22 +210,42 @@ export class FileStore implements Store {
       const changed = new Set<string>();
       for (const folder of folders) changed.add(await this.#directories.removeEmpty(folder));
       for (const folder of changed) await this.#syncIfThere(folder);
-      if (keys.length > 0) await this.#checkRoot();
     });
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await Promise.all([this.#directories.close(), this.#reader.close()]);
+    await Promise.all([this.#directories.close(), this.#reader.close(), this.#place.close()]);
   }
 
-  async #run<T>(what: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  /** Every answer holds for the root that the operation began in, and is given only while the path leads to it. */
+  async #run<T>(what: string, signal: AbortSignal | undefined, work: (held: HeldRoot) => Promise<T>): Promise<T> {
+    let held: HeldRoot | undefined;
     try {
       this.#enter(signal);
-      return await work();
+      held = await this.#place.enter();
+      const result = await work(held);
+      await this.#place.confirm(held);
+      return result;
     } catch (error) {
-      throw error instanceof SourceFailure ? error.cause : fileError(error, what, this.description);
+      throw await this.#explained(error, what, held);
     }
+  }
+
+  /** In a directory that took the root's place any error may come up: EXDEV, EACCES, EROFS. So the root is looked at first. */
+  async #explained(error: unknown, what: string, held: HeldRoot | undefined): Promise<unknown> {
+    if (error instanceof SourceFailure) return error.cause;
+    if (error instanceof SeawallError || held === undefined) return fileError(error, what, this.description);
+    try {
+      await this.#place.confirm(held);
+    } catch (rootError) {
+      return fileError(rootError, what, this.description);
+    }
+    if (errnoOf(error) !== "ENOENT") return fileError(error, what, this.description);
+    return new SeawallError("store-unavailable", `${what}: a file or directory vanished in ${this.description}`, {
+      cause: error,
+      hint: "Another process removes files there; Seawall tries again.",
+    });
   }
 
   #enter(signal: AbortSignal | undefined): void {
@@ -208,53 +253,80 @@ export class FileStore implements Store {
     if (this.#closing.signal.aborted) throw abortedError(new Error("the store is closed"));
   }
 
+  /**
+   * Like #run, but the root is looked at beside the writing and beside the last fsync: a commit waits for this.
+   */
+  async #put(key: string, signal: AbortSignal | undefined, fill: Fill): Promise<PutResult> {
+    let entering: Promise<HeldRoot> | undefined;
+    try {
+      this.#enter(signal);
+      entering = this.#place.enter();
+      entering.catch(() => undefined); // Awaited by #create, or below.
+      const { result, bytes } = await this.#create(key, { entering, signal }, fill);
+      // Only now is it known to lie in the right root.
+      if (result === "created") this.#place.stored(key, bytes);
+      if (this.#settled.size >= SETTLED_MAX) this.#settled.clear();
+      this.#settled.add(key);
+      return result;
+    } catch (error) {
+      let held: HeldRoot | undefined;
+      try {
+        held = await entering;
+      } catch (rootError) {
+        throw fileError(rootError, `put ${key}`, this.description);
+      }
+      throw await this.#explained(error, `put ${key}`, held);
+    }
+  }
+
   /** The whole of a put, in order. */
-  async #create(key: string, signal: AbortSignal | undefined, fill: (fd: number) => Promise<void>): Promise<PutResult> {
+  async #create(key: string, { entering, signal }: Put, fill: Fill): Promise<{ result: PutResult; bytes: number }> {
     const folder = parentOf(key);
-    const { temp, fd } = await this.#openTemp();
-    const ready = this.#directories.ensure(folder);
+    const { temp, fd } = await this.#openTemp(entering);
+    const ready = entering.then(() => this.#directories.ensure(folder));
     ready.catch(() => undefined); // Awaited below, unless the write fails first.
     let result: PutResult;
+    let bytes: number;
     // The data is durable or given up by then: a failing close or unlink loses nothing.
     const tidy = (): Promise<unknown> => Promise.allSettled([fs.close(fd), fs.unlink(temp)]);
     try {
-      await fill(fd);
+      bytes = await fill(fd);
       this.#enter(signal);
       await fs.fdatasync(fd);
       this.#enter(signal);
       await ready;
-      result = await this.#link(temp, key, folder);
+      result = await this.#link(temp, key, await entering);
     } catch (error) {
       await tidy();
       throw error;
     }
     // Beside the fsync below, not before it.
     const tidied = tidy();
-    // Also when somebody else created the object: their fsync may be still to come, and our caller relies on it now.
-    await Promise.all([this.#directories.sync(folder), tidied]);
-    if (this.#settled.size >= SETTLED_MAX) this.#settled.clear();
-    this.#settled.add(key);
-    return result;
+    // Also when another process created the object: its fsync may be still to come, and our caller relies on it now.
+    await Promise.all([this.#directories.sync(folder), this.#place.confirm(await entering), tidied]);
+    return { result, bytes };
   }
 
-  async #openTemp(): Promise<{ temp: string; fd: number }> {
-    const temp = `${this.#root}/${TEMP_FOLDER}/${process.pid}-${randomBytes(8).toString("hex")}`;
+  async #openTemp(entering: Promise<HeldRoot>): Promise<{ temp: string; fd: number }> {
+    const temp = this.#tempPath();
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
     for (let attempt = 1; ; attempt += 1) {
       const isFirst = this.#prepared === undefined;
-      this.#prepared ??= this.#prepare();
+      this.#prepared ??= entering.then((held) => this.#prepare(held));
       try {
         await this.#prepared;
         return { temp, fd: await fs.open(temp, flags, FILE_MODE) };
       } catch (error) {
         this.#prepared = undefined;
-        // The folder was there once: somebody tidied up, or another file system is mounted now. Make it again.
         if (isFirst || attempt === LINK_ATTEMPTS || errnoOf(error) !== "ENOENT") throw error;
+        // The folder was removed: make it again, but never in a directory that took the root's place.
+        await this.#place.confirm(await entering);
       }
     }
   }
 
-  async #link(temp: string, key: string, folder: string): Promise<PutResult> {
+  async #link(temp: string, key: string, held: HeldRoot): Promise<PutResult> {
+    const folder = parentOf(key);
     const path = `${this.#root}/${key}`;
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -266,7 +338,7 @@ export class FileStore implements Store {
           throw new SeawallError("store-unsupported", `put ${key}: a directory of that name is in ${this.description}`);
         }
         if (errnoOf(error) !== "ENOENT") throw error;
-        await this.#checkRoot();
+        await this.#place.confirm(held);
         if (attempt === LINK_ATTEMPTS) {
           throw new SeawallError(
             "store-unavailable",
@@ -294,12 +366,6 @@ export class FileStore implements Store {
     }
   }
 
-  async #openObject(key: string): Promise<OpenFile | undefined> {
-    const file = await openFile(`${this.#root}/${key}`);
-    if (file === undefined) await this.#checkRoot();
-    return file;
-  }
-
   async *#stream(key: string, body: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
     try {
       for await (const piece of body) {
@@ -313,6 +379,7 @@ export class FileStore implements Store {
 
   async #removeObject(key: string): Promise<void> {
     this.#settled.delete(key);
+    this.#place.deleted(key);
     try {
       await fs.unlink(`${this.#root}/${key}`);
     } catch (error) {
@@ -336,13 +403,8 @@ export class FileStore implements Store {
     }
   }
 
-  /** Rejects with ENOENT when the root is not there: nothing below it is "absent" then. */
-  async #checkRoot(): Promise<void> {
-    await stat(this.#root === "" ? "/" : this.#root);
-  }
-
-  /** Once, before the first write: the folder for temporary files, without what dead processes left in it. */
-  async #prepare(): Promise<void> {
+  /** Once, before the first write: the root's marker, and the folder for temporary files without leftovers of dead processes. */
+  async #prepare(held: HeldRoot): Promise<void> {
     const folder = `${this.#root}/${TEMP_FOLDER}`;
     await mkdir(folder, 0o700).catch((error: unknown) => {
       if (errnoOf(error) !== "EEXIST") throw error;
@@ -358,6 +420,11 @@ export class FileStore implements Store {
         if (!isGone(error)) throw error;
       }
     }
+    await this.#place.mark(held, this.#tempPath());
+  }
+
+  #tempPath(): string {
+    return `${this.#root}/${TEMP_FOLDER}/${process.pid}-${randomBytes(8).toString("hex")}`;
   }
 }
 
