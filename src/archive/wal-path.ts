@@ -163,12 +163,12 @@ export function findBarriers(input: {
   });
   const holes: PathBarrier[] = [];
   let expected = segmentStart(input.from, segmentSize);
-  // WAL ends at `expected`, or for the partial of an ended timeline anywhere up to here.
+  // WAL ends at `expected`; that of a timeline's last partial somewhere up to the timeline's end.
   let expectedMax = expected;
   for (const piece of pieces) {
     const { timeline } = piece;
     const start = segmentStart(piece.first, segmentSize);
-    if (start > expected && !isRecorded(recorded, expectedMax, start)) {
+    if (start > expected && !isRecorded(recorded, { from: expected, fromMax: expectedMax, to: start })) {
       const name = segmentFileName(timeline, segmentOf(expected, segmentSize), segmentSize);
       const reason = `${name} is missing from the archive`;
       holes.push({ timeline, fromLsn: expected, toLsn: start, reason, isRecorded: false });
@@ -176,16 +176,26 @@ export function findBarriers(input: {
     // Behind an unfinished tail or the last segment of an older timeline nothing can follow.
     if (piece.kind === "segment") expected = segmentEnd(piece.last, segmentSize);
     else expected = piece.kind === "tail" ? addBytes(start, piece.length) : start;
-    expectedMax = piece.kind === "partial" ? segmentEnd(piece.last, segmentSize) : expected;
+    const end = piece.kind === "partial" ? switchPointOf(history, timeline) : undefined;
+    const endsInside = end !== undefined && end > start && end <= segmentEnd(piece.last, segmentSize);
+    expectedMax = endsInside ? end : expected;
   }
   return [...recorded, ...holes].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
 }
 
-/** Whether recorded gaps, one behind the other, account for all WAL between the two; a timeline's end may lie in between. */
-function isRecorded(recorded: readonly Barrier[], from: Lsn, to: Lsn): boolean {
+/**
+ * Whether recorded gaps, one behind the other, account for all WAL from `from` to `to`; a timeline's end may lie in between. The
+ * first one may begin as late as `fromMax`.
+ */
+function isRecorded(
+  recorded: readonly Barrier[],
+  { from, fromMax, to }: { readonly from: Lsn; readonly fromMax: Lsn; readonly to: Lsn },
+): boolean {
   const ordered = [...recorded].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
   let reached = from;
-  for (const { fromLsn, toLsn } of ordered) if (fromLsn <= reached) reached = maxLsn(reached, toLsn);
+  for (const { fromLsn, toLsn } of ordered) {
+    if (fromLsn <= maxLsn(reached, fromMax)) reached = maxLsn(reached, toLsn);
+  }
   return reached >= to;
 }
 

@@ -134,6 +134,24 @@ function objectFor(world: World, history: TimelineHistory, segment: number): Ite
 
 const SEGMENTS_MAX = 40;
 
+/** The end of a timeline, and recorded gaps lead from there, or from before it, to the next object without a hole. */
+function isEndBeforeGap(world: World, history: TimelineHistory, { timeline, segment }: Item): boolean {
+  const end = switchPointOf(history, timeline);
+  if (end === undefined || end <= at(segment) || end > at(segment + 1)) return false;
+  const known = [...history.entries.map((entry) => entry.timeline), history.timeline];
+  let reached: Lsn = at(segment);
+  for (const gap of [...world.gaps].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : 1))) {
+    const until = known.includes(gap.timeline) ? switchPointOf(history, gap.timeline) : 0n;
+    const isOn = until === undefined || gap.fromLsn < until;
+    const from = reached > end ? reached : end;
+    if (isOn && gap.fromLsn <= from && gap.toLsn > reached) reached = gap.toLsn;
+  }
+  const next = Array.from({ length: SEGMENTS_MAX }, (_, i) => segment + 1 + i).find(
+    (later) => objectFor(world, history, later) !== undefined,
+  );
+  return next !== undefined && at(next) <= reached;
+}
+
 function slowReach(world: World, history: TimelineHistory, backup: BackupSpan): Lsn | undefined {
   let limit = at(SEGMENTS_MAX);
   for (const gap of world.gaps) {
@@ -149,7 +167,7 @@ function slowReach(world: World, history: TimelineHistory, backup: BackupSpan): 
     const isLast = !Array.from({ length: SEGMENTS_MAX }, (_, i) => segment + 1 + i).some((later) =>
       objectFor(world, history, later),
     );
-    if (item.kind === "partial" && !isLast) break;
+    if (item.kind === "partial" && !isLast && !isEndBeforeGap(world, history, item)) break;
     reached = item.verified < limit ? item.verified : limit;
     if (item.kind !== "segment") break;
   }
