@@ -6,10 +6,11 @@ import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, timelineOf } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
+import { startOf } from "./backups.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { drillKey, drillsPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
-import { ifReadable, recordIds } from "./records.ts";
+import { ifReadable, oldestFirst, recordIds } from "./records.ts";
 
 export interface DrillCheck {
   /** `recovered`, `amcheck`, `checksums`, or the query. */
@@ -55,15 +56,15 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
   });
   await putPlainOnce(archive.store, drillKey(archive.cluster, drill.id), document, options);
   try {
-    await removeOld(archive, options);
+    await removeOld(archive, startOf(drill.id), options);
   } catch (error) {
     // The result is stored; whoever may not delete, or not now, keeps more of them.
     if (!(error instanceof SeawallError)) throw error;
   }
 }
 
-async function removeOld(archive: Archive, options: RequestOptions): Promise<void> {
-  const ids = await recordIds(archive, drillsPrefix(archive.cluster), options);
+async function removeOld(archive: Archive, now: Date, options: RequestOptions): Promise<void> {
+  const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now);
   const kept = ids.slice(-DRILLS_KEPT);
   const old = ids.slice(0, -DRILLS_KEPT);
   if (old.length === 0) return;
@@ -84,9 +85,12 @@ async function lastPassed(
   return undefined;
 }
 
-/** The newest drill; undefined without one. Throws `object-corrupt`, `archive-version` and what the store throws. */
-export async function lastDrill(archive: Archive, options: RequestOptions = {}): Promise<Drill | undefined> {
-  const newest = (await recordIds(archive, drillsPrefix(archive.cluster), options)).at(-1);
+/**
+ * The newest drill; undefined without one. One dated ahead of `now` only when there is no other. Throws `object-corrupt`,
+ * `archive-version` and what the store throws.
+ */
+export async function lastDrill(archive: Archive, now: Date, options: RequestOptions = {}): Promise<Drill | undefined> {
+  const newest = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now).at(-1);
   return newest === undefined ? undefined : readDrill(archive, newest, options);
 }
 

@@ -5,6 +5,7 @@ import type { Archive } from "./archive.ts";
 import { readBackup } from "./backups.ts";
 import { lastDrill } from "./drills.ts";
 import { backupDocumentKey, backupsPrefix, isBackupId } from "./keys.ts";
+import { oldestFirst } from "./records.ts";
 import { readVerifyRecord, type VerifyOutcome } from "./verify-state.ts";
 
 export interface LastEvents {
@@ -15,12 +16,15 @@ export interface LastEvents {
   readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
 }
 
-/** Some lists and three small reads; a document that cannot be read is passed over. Throws what the store throws. */
-export async function readLastEvents(archive: Archive, options: RequestOptions = {}): Promise<LastEvents> {
+/**
+ * Takes some lists and three small reads; a document that cannot be read is passed over, and one dated ahead of `now` counts
+ * only where there is no other. Throws what the store throws.
+ */
+export async function readLastEvents(archive: Archive, now: Date, options: RequestOptions = {}): Promise<LastEvents> {
   const [backup, verify, drill] = await Promise.all([
-    newestBackup(archive, options),
+    newestBackup(archive, now, options),
     readVerifyRecord(archive, options),
-    readable(lastDrill(archive, options)),
+    readable(lastDrill(archive, now, options)),
   ]);
   return {
     backup,
@@ -29,12 +33,11 @@ export async function readLastEvents(archive: Archive, options: RequestOptions =
   };
 }
 
-async function newestBackup(archive: Archive, options: RequestOptions): Promise<LastEvents["backup"]> {
+async function newestBackup(archive: Archive, now: Date, options: RequestOptions): Promise<LastEvents["backup"]> {
   const prefix = backupsPrefix(archive.cluster);
   const folders = await archive.store.listPrefixes(prefix, options);
   const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
-  // Ids sort by time.
-  for (const id of ids.reverse()) {
+  for (const id of oldestFirst(ids, now).reverse()) {
     if ((await archive.store.head(backupDocumentKey(archive.cluster, id), options)) === undefined) continue;
     const found = await readable(readBackup(archive, id, options));
     if (found !== undefined) return { id, finishedAt: found.finishedAt, bytes: found.bytes };

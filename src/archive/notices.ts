@@ -4,11 +4,12 @@
  */
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
+import { startOf } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { noticeKey, noticesPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
-import { ifReadable, recordIds } from "./records.ts";
+import { ifReadable, oldestFirst, recordIds } from "./records.ts";
 
 export const NOTICE_KINDS = ["state", "end", "once"] as const;
 
@@ -31,16 +32,20 @@ const READS_IN_FLIGHT = 8;
 export async function putNotice(archive: Archive, notice: ToldNotice, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
   await putPlainOnce(store, noticeKey(cluster, notice.id), encodeDocument({ ...notice }), options);
-  const ids = await recordIds(archive, noticesPrefix(archive.cluster), options);
+  const ids = oldestFirst(await recordIds(archive, noticesPrefix(archive.cluster), options), startOf(notice.id));
   const old = ids.slice(0, -NOTICES_KEPT).map((id) => noticeKey(cluster, id));
   if (old.length > 0) await store.delete(old, options);
 }
 
-/** Oldest first; what cannot be read is left out. Throws what the store throws. */
-export async function listNotices(archive: Archive, options: RequestOptions = {}): Promise<ToldNotice[]> {
-  const ids = (await recordIds(archive, noticesPrefix(archive.cluster), options)).slice(-NOTICES_KEPT);
-  const found = await mapBounded(ids, READS_IN_FLIGHT, (id) => ifReadable(readNotice(archive, id, options)));
-  return found.filter((notice) => notice !== undefined);
+/**
+ * Lists notices from the oldest to the newest, those dated ahead of `now` first; what cannot be read is left out. Throws what
+ * the store throws.
+ */
+export async function listNotices(archive: Archive, now: Date, options: RequestOptions = {}): Promise<ToldNotice[]> {
+  const found = await recordIds(archive, noticesPrefix(archive.cluster), options);
+  const ids = oldestFirst(found, now).slice(-NOTICES_KEPT);
+  const read = await mapBounded(ids, READS_IN_FLIGHT, (id) => ifReadable(readNotice(archive, id, options)));
+  return read.filter((notice) => notice !== undefined);
 }
 
 async function readNotice(archive: Archive, id: string, options: RequestOptions): Promise<ToldNotice | undefined> {

@@ -157,5 +157,7 @@ function isAbandoned(unfinished: UnfinishedBackup, now: Date): boolean {
   if (isMarked) return true;
   // Nothing in it is ours: nothing to remove.
   if (newestObjectMs === undefined) return false;
-  return now.getTime() - Math.max(startedAtMs, newestObjectMs) > LEFTOVER_AFTER_MS;
+  // The store's clock counts where the id was dated ahead by a wrong one: otherwise its WAL would stay until that time.
+  const begunMs = startedAtMs > now.getTime() ? newestObjectMs : startedAtMs;
+  return now.getTime() - Math.max(begunMs, newestObjectMs) > LEFTOVER_AFTER_MS;
 }

@@ -4,10 +4,11 @@
  */
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
+import { startOf } from "./backups.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { runKey, runsPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
-import { ifReadable, recordIds } from "./records.ts";
+import { ifReadable, oldestFirst, recordIds } from "./records.ts";
 
 export interface JobRun {
   /** Like a backup's id: when it began, and random digits. */
@@ -30,18 +31,22 @@ const RUNS_KEPT = 50;
 export async function putRun(archive: Archive, run: JobRun, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
   await putPlainOnce(store, runKey(cluster, run.job, run.id), encodeDocument({ ...run }), options);
-  const ids = await recordIds(archive, runsPrefix(cluster, run.job), options);
+  const ids = oldestFirst(await recordIds(archive, runsPrefix(cluster, run.job), options), startOf(run.id));
   const old = ids.slice(0, Math.max(0, ids.length - RUNS_KEPT)).map((id) => runKey(cluster, run.job, id));
   if (old.length > 0) await store.delete(old, options);
 }
 
-/** The newest run of a job that can be read; undefined without one. Throws what the store throws. */
+/**
+ * The newest run of a job that can be read; undefined without one. One dated ahead of `now` only when there is no other.
+ * Throws what the store throws.
+ */
 export async function lastRun(
   archive: Archive,
   job: string,
+  now: Date,
   options: RequestOptions = {},
 ): Promise<JobRun | undefined> {
-  const ids = await recordIds(archive, runsPrefix(archive.cluster, job), options);
+  const ids = oldestFirst(await recordIds(archive, runsPrefix(archive.cluster, job), options), now);
   for (const id of ids.reverse()) {
     const run = await ifReadable(readRun(archive, runKey(archive.cluster, job, id), options));
     if (run !== undefined) return run;

@@ -102,7 +102,7 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
   const store = await openPatientStore(context, settings.store, { interactive: true });
   const signal = AbortSignal.any([signals.stop, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
   try {
-    return await readLastEvents(await openArchive(store, cluster, { signal }), { signal });
+    return await readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
   } catch (error) {
     log.warn("cannot look at the archive", { cluster, error });
     return null;

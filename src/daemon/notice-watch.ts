@@ -93,7 +93,8 @@ function follow(
 ): Track {
   const { lsn, nowMs } = seen;
   const moved = lsn !== null && before.lsn !== null && lsn !== before.lsn;
-  const okMs = moved || seen.isIdle ? nowMs : before.okMs;
+  // A clock that was set back must not postpone the alarm by as much.
+  const okMs = moved || seen.isIdle ? nowMs : Math.min(before.okMs, nowMs);
   const paused = nowMs - okMs > 2 * shipIntervalMs + QUIET_MS;
   const wellSinceMs = paused ? undefined : (before.wellSinceMs ?? (okMs === nowMs ? nowMs : undefined));
   return { lsn: lsn ?? before.lsn, okMs, wellSinceMs };
@@ -141,7 +142,7 @@ function followSlot(before: Watch["slot"], { slot }: StatusDocument, nowMs: numb
   // Nobody could ask: what was known stays.
   if (slot === null) return before;
   const health = slotHealth(slot, before.health);
-  return health === before.health ? before : { health, sinceMs: nowMs };
+  return { health, sinceMs: health === before.health ? Math.min(before.sinceMs, nowMs) : nowMs };
 }
 
 function slotHealth(slot: NonNullable<StatusDocument["slot"]>, before: SlotHealth): SlotHealth {

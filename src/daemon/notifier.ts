@@ -189,7 +189,7 @@ export class Notifier {
     const { cluster, host, nowMs, log } = this.#options;
     const { channels, scrub } = this.#tuning;
     const now = nowMs();
-    this.#sentMs = this.#sentMs.filter((ms) => now - ms < RATE_WINDOW_MS);
+    this.#sentMs = this.#sentMs.filter((ms) => isWithinRate(ms, now));
     // After a failure nobody would say that it was left out.
     if (this.#sentMs.length >= RATE_MAX && notice.event !== "receiver-failed") return this.#omit(notice, now);
     this.#sentMs.push(now);
@@ -243,7 +243,7 @@ export class Notifier {
     this.#recallAtMs = nowMs() + RECALL_PAUSE_MS;
     const signal = this.#limit();
     try {
-      const known = await listNotices(await openArchive(store, cluster, { signal }), { signal });
+      const known = await listNotices(await openArchive(store, cluster, { signal }), new Date(nowMs()), { signal });
       const told = new Told();
       told.recall([...known, ...this.#own]);
       for (const [matter, atMs] of this.#decided) told.remember(matter, atMs);
@@ -280,6 +280,11 @@ export class Notifier {
   #limit(): AbortSignal {
     return AbortSignal.any([AbortSignal.timeout(MEMORY_TIMEOUT_MS), this.#hurry.signal]);
   }
+}
+
+/** Sent in the window that the rate is counted in; a time ahead of now was another clock's. */
+function isWithinRate(sentMs: number, nowMs: number): boolean {
+  return sentMs <= nowMs && nowMs - sentMs < RATE_WINDOW_MS;
 }
 
 function once(call: () => void): () => void {

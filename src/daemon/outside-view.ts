@@ -67,7 +67,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
   };
   const [server, archive] = await Promise.all([
     connection === undefined ? undefined : attempt(lookAtServer(connection, options.slot, signal)),
-    store === undefined ? undefined : attempt(lookAtArchive(store, cluster, signal)),
+    store === undefined ? undefined : attempt(lookAtArchive(store, cluster, nowMs(), signal)),
   ]);
   const identifier = server?.systemIdentifier ?? archive?.systemIdentifier;
   const lagBytes =
@@ -128,12 +128,12 @@ async function lookAtServer(
   return { server, serverVersion, systemIdentifier, timeline, flushLsn: xlogpos, slot: found };
 }
 
-async function lookAtArchive(store: Store, cluster: string, signal: AbortSignal): Promise<ArchiveView> {
+async function lookAtArchive(store: Store, cluster: string, nowMs: number, signal: AbortSignal): Promise<ArchiveView> {
   const archive = await openArchive(store, cluster, { signal });
   const [tip, gaps, last] = await Promise.all([
     findTip(archive, { signal }),
     listGaps(archive, { signal }),
-    readLastEvents(archive, { signal }),
+    readLastEvents(archive, new Date(nowMs), { signal }),
   ]);
   return {
     systemIdentifier: archive.identity.systemIdentifier,

@@ -13,7 +13,7 @@ import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import type { EndedRun } from "./notice-run.ts";
 import { runJob } from "./job-process.ts";
-import { type JobName, parseSchedule, type Schedule } from "./schedule.ts";
+import { type JobName, type JobPast, lastStart, parseSchedule, type Schedule } from "./schedule.ts";
 import { type LastRun, Scheduler, type SchedulerOptions } from "./scheduler.ts";
 
 /** What can change while the receiver goes on. */
@@ -72,7 +72,7 @@ export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<J
   const { cluster, store, program, plan, turn, mayRun, onRan, log, signal } = options;
   return new Scheduler({
     schedules,
-    past: async (job, outer) => pastOf(store, cluster, job, outer),
+    past: async (job, outer) => pastOf(store, cluster, { job, now: new Date() }, outer),
     execute: async (job, outer) => {
       const { jobEnv: env, settings } = plan();
       const startedAt = new Date().toISOString();
@@ -99,30 +99,27 @@ export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<J
 async function pastOf(
   store: Store,
   cluster: string,
-  job: JobName,
+  { job, now }: { readonly job: JobName; readonly now: Date },
   outer: AbortSignal,
-): Promise<{ lastStartedAt: Date | undefined; isMissing: boolean; last: LastRun | null }> {
+): Promise<JobPast & { readonly last: LastRun | null }> {
   const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
   const archive = await openArchive(store, cluster, { signal });
-  const found = await lastRun(archive, job, { signal });
+  const found = await lastRun(archive, job, now, { signal });
   const last = found === undefined ? null : lastOf(found);
-  const starts = last === null ? [] : [Date.parse(last.startedAt)];
+  const starts = last === null ? [] : [new Date(last.startedAt)];
   let isMissing = false;
   if (job === "backup") {
     const prefix = backupsPrefix(cluster);
     const folders = await store.listPrefixes(prefix, { signal });
-    const newest = folders
-      .map((folder) => folder.slice(prefix.length, -1))
-      .filter(isBackupId)
-      .at(-1);
-    isMissing = newest === undefined && last === null;
-    if (newest !== undefined) starts.push(startOf(newest).getTime());
+    const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
+    isMissing = ids.length === 0 && last === null;
+    starts.push(...ids.map(startOf));
   }
   if (job === "drill") {
-    const drill = await ifReadable(lastDrill(archive, { signal }));
-    if (drill !== undefined) starts.push(Date.parse(drill.startedAt));
+    const drill = await ifReadable(lastDrill(archive, now, { signal }));
+    if (drill !== undefined) starts.push(new Date(drill.startedAt));
   }
-  return { lastStartedAt: starts.length === 0 ? undefined : new Date(Math.max(...starts)), isMissing, last };
+  return { ...lastStart(starts, now), isMissing, last };
 }
 
 function lastOf({ startedAt, finishedAt, ok, message }: JobRun): LastRun {

@@ -3,6 +3,7 @@
  * names of months and days, L, W, #), in a time zone, over changes to and from daylight saving time.
  */
 import { Cron } from "croner";
+import { isAhead } from "../archive/records.ts";
 import { SeawallError } from "../errors.ts";
 
 /** In the order in which those that are due together are run: what a backup made superfluous goes after it. */
@@ -61,10 +62,25 @@ function isUnknownZone(timeZone: string): boolean {
 
 /** What is known of a job's past. */
 export interface JobPast {
-  /** When it was last started, by whomever. */
+  /** When it was last started, by a schedule or by hand; never in the future. */
   readonly lastStartedAt: Date | undefined;
+  /** A start is dated ahead of now: a clock was wrong. It does not count where another start is known. */
+  readonly datedAhead?: Date | undefined;
   /** It has to be done once before anything else makes sense: there is no backup yet. */
   readonly isMissing: boolean;
+}
+
+/**
+ * The last of these starts as far as clocks can be trusted: one dated ahead of now counts as now, and only where there is no
+ * other. Otherwise a backup that was taken with a wrong clock would put off the next one until its own date. Pure.
+ */
+export function lastStart(starts: readonly Date[], now: Date): Pick<JobPast, "lastStartedAt" | "datedAhead"> {
+  const newest = (dates: readonly Date[]): Date | undefined =>
+    dates.length === 0 ? undefined : new Date(Math.max(...dates.map((date) => date.getTime())));
+  const ahead = newest(starts.filter((start) => isAhead(start, now)));
+  const known = newest(starts.filter((start) => !isAhead(start, now)));
+  const last = known ?? ahead;
+  return { lastStartedAt: last !== undefined && last > now ? now : last, datedAhead: ahead };
 }
 
 /**

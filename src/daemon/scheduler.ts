@@ -3,6 +3,7 @@
  * while the daemon was away is made up for once; what ran last is read from the store, so nothing local is needed.
  */
 import { setTimeout } from "node:timers/promises";
+import { isAhead } from "../archive/records.ts";
 import type { Log } from "../log.ts";
 import type { JobOutcome } from "./job-process.ts";
 import { JOB_NAMES, type JobName, type JobPast, type Schedule, dueAt } from "./schedule.ts";
@@ -99,6 +100,8 @@ export class Scheduler {
   /** Those of which it is not known yet when they are due. */
   readonly #unplanned: Set<Planned>;
   #wake = new AbortController();
+  /** The clock at the last look. */
+  #seenAt: Date | undefined;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
@@ -152,6 +155,7 @@ export class Scheduler {
     const { signal, log, now, mayRun } = this.#options;
     while (!signal.aborted) {
       if (this.#wake.signal.aborted) this.#wake = new AbortController();
+      this.#noteClock();
       for (const planned of [...this.#unplanned]) {
         if (await this.#plan(planned)) this.#unplanned.delete(planned);
       }
@@ -171,6 +175,23 @@ export class Scheduler {
       await this.#sleep(waitMs, [signal, this.#wake.signal]);
     }
     log.debug("no more jobs");
+  }
+
+  /** After the clock was set back, what was planned by it would come that much too late: plan it anew. */
+  #noteClock(): void {
+    const { now, log } = this.#options;
+    const at = now();
+    const before = this.#seenAt;
+    this.#seenAt = at;
+    if (before === undefined || !isAhead(before, at)) return;
+    log.warn("the clock was set back: planning all jobs anew", { from: before.toISOString(), to: at.toISOString() });
+    for (const planned of this.#jobs) {
+      planned.dueAt = undefined;
+      planned.plannedFrom = undefined;
+      planned.unplannedSince = undefined;
+      if (planned.givenAt !== undefined && planned.givenAt > at) planned.givenAt = at;
+      this.#unplanned.add(planned);
+    }
   }
 
   #due(): Planned[] {
@@ -195,6 +216,15 @@ export class Scheduler {
       planned.plannedFrom ??= now();
       const lastStartedAt = found.lastStartedAt ?? planned.plannedFrom;
       planned.last = found.last;
+      if (found.datedAhead !== undefined) {
+        log.warn(
+          "a start of this job is dated ahead of now: a clock was wrong; it is planned from the last start before now",
+          {
+            job: planned.job,
+            dated: found.datedAhead.toISOString(),
+          },
+        );
+      }
       if (found.last?.ok === true) planned.lastSuccessAt = found.last.finishedAt;
       const due = dueAt(schedule, { ...found, lastStartedAt }, now());
       // Nothing was missed by a schedule that did not hold yet.

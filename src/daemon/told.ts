@@ -27,6 +27,8 @@ export class Told {
         return told !== undefined;
       case "state": {
         const toldMs = told?.get(state);
+        // Told by a clock that ran ahead: it counts from now on, or it would not be told again before that time.
+        if (toldMs !== undefined && toldMs > nowMs) told?.set(state, nowMs);
         return toldMs === undefined || nowMs - toldMs >= AGAIN_MS;
       }
     }

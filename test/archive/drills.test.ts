@@ -31,7 +31,7 @@ test("the newest fifty drills stay, and the last one that passed, however long a
   const archive = archiveOf(store);
   for (let n = 0; n < 60; n++) await putDrill(archive, drillOf(n, n === 3 || n === 5));
   expect(await kept(store)).toEqual([idOf(5), ...Array.from({ length: 50 }, (_, i) => idOf(i + 10))]);
-  expect(await lastDrill(archive)).toMatchObject({ id: idOf(59), ok: false });
+  expect(await lastDrill(archive, new Date())).toMatchObject({ id: idOf(59), ok: false });
   await putDrill(archive, drillOf(60, true));
   expect(await kept(store)).toEqual(Array.from({ length: 50 }, (_, i) => idOf(i + 11)));
 });
@@ -51,4 +51,16 @@ test("a document that cannot be read is no drill that passed, and keeps nothing 
   await putDrill(archive, drillOf(1, true));
   for (let n = 2; n < 52; n++) await putDrill(archive, drillOf(n, false));
   expect(await kept(store)).toEqual([idOf(1), ...Array.from({ length: 50 }, (_, i) => idOf(i + 2))]);
+});
+
+test("drills dated ahead by a wrong clock neither hide later ones nor push them out", async () => {
+  const store = new MemoryStore();
+  const archive = archiveOf(store);
+  const ahead = (n: number): Drill => ({ ...drillOf(n, true), id: idOf(n).replace("2026", "2028") });
+  for (let n = 0; n < 50; n++) await putDrill(archive, ahead(n));
+  await putDrill(archive, drillOf(1, false));
+  await putDrill(archive, drillOf(2, false));
+  const now = new Date("2026-01-01T01:00:00Z");
+  expect(await lastDrill(archive, now)).toMatchObject({ id: idOf(2), ok: false });
+  expect(await kept(store)).toContain(idOf(1));
 });

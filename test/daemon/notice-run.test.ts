@@ -172,6 +172,14 @@ describe("news", () => {
     }
   });
 
+  test("a trouble that was told by a clock ahead of now is told again a day later, not when that time comes", () => {
+    const told = new Told();
+    const matter = { subject: "receiver", kind: "state", state: "not-storing" } as const;
+    told.remember(matter, 10_000 * HOUR);
+    expect(told.isNews(matter, 1 * HOUR)).toBe(false);
+    expect(told.isNews(matter, 22 * HOUR)).toBe(true);
+  });
+
   test("it stays small, whatever happens", () => {
     const told = new Told();
     for (let n = 0; n < 3000; n++) told.remember({ subject: "gaps", kind: "once", state: `${n}` }, n);

@@ -232,7 +232,7 @@ test("what is remembered in the store is little, and documented", async () => {
     });
   }
   const archive = await openArchiveFor(machine.store, "main", IDENTITY);
-  const kept = await listNotices(archive);
+  const kept = await listNotices(archive, new Date());
   expect(kept).toHaveLength(64);
   expect(Object.keys(kept[0] ?? {}).sort()).toEqual(["event", "id", "kind", "state", "subject", "toldAt"]);
   expect(kept.at(-1)).toMatchObject({
@@ -304,6 +304,6 @@ describe("lives of one cluster in one process", () => {
     await machine.restart(new SeawallError("foreign-cluster", "it belongs to system identifier 7"));
     expect(machine.events).toEqual(["receiver-failed"]);
     const archive = await openArchiveFor(machine.store, "main", IDENTITY);
-    expect(await listNotices(archive)).toEqual([]);
+    expect(await listNotices(archive, new Date())).toEqual([]);
   });
 });

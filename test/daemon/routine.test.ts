@@ -89,8 +89,8 @@ test("backups, expiry and verification by their schedules, from a file: run, wri
   expect(await daemon.end("SIGTERM")).toEqual({ code: 0, signal: null });
 
   const archive = await openArchive(new FileStore(folder), "main");
-  expect(await lastRun(archive, "backup")).toMatchObject({ ok: true, job: "backup" });
-  expect(await lastRun(archive, "verify")).toMatchObject({ ok: true, exit: 0 });
+  expect(await lastRun(archive, "backup", new Date())).toMatchObject({ ok: true, job: "backup" });
+  expect(await lastRun(archive, "verify", new Date())).toMatchObject({ ok: true, exit: 0 });
   // Two stay, and those that came after the last expiry.
   const { backups } = await listBackups(archive);
   expect(backups.length).toBeGreaterThanOrEqual(2);
@@ -128,7 +128,7 @@ test("a job that fails is said so, with the reason; the receiver goes on; and a 
     return (await server.value("SELECT count(*)::text FROM pg_stat_progress_basebackup")) === "0";
   });
   const archive = await openArchive(new FileStore(folder), "main");
-  expect(await lastRun(archive, "backup")).toBeUndefined();
+  expect(await lastRun(archive, "backup", new Date())).toBeUndefined();
 }, 180_000);
 
 test("a daemon that is killed takes its job along, and the next one's does not overlap with it", async () => {
@@ -195,5 +195,5 @@ test("of the runs of a job the newest fifty stay", async () => {
   const keys: string[] = [];
   for await (const { key } of store.list("main/runs/verify/")) keys.push(key);
   expect(keys).toHaveLength(50);
-  expect(await lastRun(archive, "verify")).toMatchObject({ id: "20260101T000052Z-0badcafe", ok: true });
+  expect(await lastRun(archive, "verify", new Date())).toMatchObject({ id: "20260101T000052Z-0badcafe", ok: true });
 });

@@ -72,8 +72,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     const lastTime = await lastCommitTime(archived);
     await loseWal(server);
     await archived.insert(4);
-    const again = receive(server, store);
-    await using _ = again;
+    await using again = receive(server, store);
     await archived.insert(5);
     await again.stored(await flushLsn(server));
     await again.stop();

@@ -90,7 +90,7 @@ test("a drill to the end of the archive gets there, asks what it is told to, is 
     ...{ recovered: "passed", [queries[0] ?? ""]: "passed", [queries[1] ?? ""]: "passed" },
     ...{ amcheck: "skipped", checksums: "skipped" },
   });
-  const stored = await lastDrill(await archived.archive());
+  const stored = await lastDrill(await archived.archive(), new Date());
   expect(stored).toMatchObject({ id: found["id"], ok: true, promisedLsn: tip, reachedLsn: tip });
   expect(leftIn(scratch)).toEqual([]);
   // The recovered server promoted, and archived nothing of that.
@@ -107,7 +107,7 @@ test("for a person: a table; a question that is answered with false, or fails, f
   expect(result.stdout).toMatch(/passed +recovered: recovery ended at .*, as promised/);
   expect(result.stdout).toMatch(/failed +SELECT count\(\*\) > 50 FROM t: false/);
   expect(result.stdout).toMatch(/failed +SELECT 1 FROM nothing_of_the_kind: .*does not exist/);
-  expect(await lastDrill(await archived.archive())).toMatchObject({ ok: false });
+  expect(await lastDrill(await archived.archive(), new Date())).toMatchObject({ ok: false });
 });
 
 test("to an earlier point, and kept for a look", async () => {
@@ -137,7 +137,7 @@ test("what is wrong with the archive is the drill's result", async () => {
   expect(bad.code, bad.stderr).toBe(1);
   expect(outcomes(bad)).toEqual({ restored: "failed" });
   expect(bad.stdout).toContain("00001.tar.zst");
-  expect(await lastDrill(archive)).toMatchObject({ ok: false, backup: newer.id, reachedLsn: undefined });
+  expect(await lastDrill(archive, new Date())).toMatchObject({ ok: false, backup: newer.id, reachedLsn: undefined });
 
   const place = { timeline: timelineOf(1), segment: segmentOf(newer.stopLsn, MIB), segmentSize: MIB };
   const sealed = segmentKey("main", place);
@@ -154,7 +154,7 @@ test("what is wrong with the archive is the drill's result", async () => {
 
 test("what is wrong with the drill itself is refused before anything is restored", async () => {
   const { binDir: fourteen } = await embeddedBinaries(14);
-  const before = await lastDrill(await archived.archive());
+  const before = await lastDrill(await archived.archive(), new Date());
   const refused = async (flags: readonly string[], says: RegExp): Promise<void> => {
     const result = await runCli(drillArgs(archived, flags));
     expect(result).toMatchObject({ code: 2, stdout: "" });
@@ -164,7 +164,7 @@ test("what is wrong with the drill itself is refused before anything is restored
   await refused(["--pg-bin", scratch], /needs PostgreSQL 18; found none/);
   await refused(["--pg-bin", binDir, "--superuser", "nobody_at_all"], /no role "nobody_at_all".*--superuser/s);
   await refused(["--pg-bin", binDir, "--owner", "no:such:account"], /no account/);
-  expect(await lastDrill(await archived.archive())).toEqual(before);
+  expect(await lastDrill(await archived.archive(), new Date())).toEqual(before);
   expect(leftIn(scratch)).toEqual([]);
 });
 
