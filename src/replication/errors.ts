@@ -2,8 +2,8 @@
  * What servers, sockets and TLS complain about, mapped to our codes with the remedy: one table a source. Every error that
  * leaves this room went through here.
  *
- * The rows look at SQLSTATE and at the C function that raised the error (`routine`), which no lc_messages translates; the
- * English text is only a second sign where those two do not tell cases apart.
+ * The rows look at SQLSTATE, at the C function that raised the error (`routine`) and at whether there is a detail: no
+ * lc_messages translates these. The English text only chooses the more telling of two codes that are handled alike.
  * Sources: PostgreSQL postinit.c, auth.c, proc.c, slot.c, walsender.c, timeline.c; docs Appendix A "Error Codes".
  */
 import type { ErrorCode } from "../error-kinds.ts";
@@ -40,15 +40,19 @@ interface ServerRow {
   readonly code: ErrorCode;
   readonly sqlstate: RegExp;
   readonly routine?: RegExp;
-  /** Narrows within a routine, or stands in where a build leaves the routine out. */
+  /** A second sign beside the routine. */
   readonly text?: RegExp;
+  /** The connection must be one for replication. */
+  readonly replication?: true;
+  /** The error must have a detail, or none: where one routine raises two errors with the same SQLSTATE. */
+  readonly detail?: boolean;
   readonly hint?: (error: ServerErrorFields, context: ErrorContext) => string;
 }
 
 const identifier = (name: string): string => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replace(/"/g, '""')}"`);
 const literal = (text: string): string => `'${text.replace(/'/g, "''")}'`;
 
-/** First row that fits wins. A row fits when its SQLSTATE does, and its text or, without one, its routine. */
+/** First row that fits wins. A row fits when its SQLSTATE does, its conditions hold, and its routine or its text fits. */
 const SERVER_ROWS: readonly ServerRow[] = [
   // Connecting
   {
@@ -79,11 +83,13 @@ const SERVER_ROWS: readonly ServerRow[] = [
   {
     code: "server-wal-level",
     sqlstate: /^53300$/,
+    // The limit that the message names, in any language: none are allowed at all.
     text: /max_wal_senders\D+0\)/,
     hint: () =>
       "ALTER SYSTEM SET wal_level = replica; ALTER SYSTEM SET max_wal_senders = 10; and restart the server (wal_level = minimal allows no WAL senders).",
   },
-  { code: "server-max-wal-senders", sqlstate: /^53300$/, text: /max_wal_senders/ },
+  // proc.c, InitProcess: for a WAL sender it can only be max_wal_senders; for others it is max_connections.
+  { code: "server-max-wal-senders", sqlstate: /^53300$/, routine: /^InitProcess$/, replication: true },
   { code: "server-busy", sqlstate: /^53300$/ },
   { code: "server-starting", sqlstate: /^57P03$/ },
   // admin_shutdown is also what pg_terminate_backend and an invalidated slot say: reconnecting finds out which.
@@ -112,17 +118,25 @@ const SERVER_ROWS: readonly ServerRow[] = [
   {
     code: "slot-invalidated",
     sqlstate: /^55000$/,
+    routine: /^ReplicationSlotAcquire$/,
     text: /can no longer (access|get changes from) replication slot|(use|read from|copy) invalidated|has been invalidated/,
   },
   {
     code: "slot-logical",
     sqlstate: /^(55000|0A000)$/,
+    routine: /^(StartReplication|ReadReplicationSlot)$/,
     text: /logical replication slot|logical slot/,
     hint: (_error, { slot }) =>
       `Choose another --slot; SELECT slot_type FROM pg_replication_slots WHERE slot_name = ${literal(slot ?? "seawall")}; shows its type.`,
   },
-  { code: "server-wal-level", sqlstate: /^55000$/, text: /wal_level|WAL level not sufficient/ },
-  { code: "slots-full", sqlstate: /^55000$/, text: /max_replication_slots/ },
+  {
+    code: "server-wal-level",
+    sqlstate: /^55000$/,
+    routine: /^do_pg_(backup_start|start_backup)$/,
+    text: /wal_level|WAL level not sufficient/,
+  },
+  // slot.c, CheckSlotRequirements: max_replication_slots = 0, or wal_level, which the row above tells by its name.
+  { code: "slots-full", sqlstate: /^55000$/, routine: /^CheckSlotRequirements$/ },
   // Base backups
   {
     code: "backup-page-checksum",
@@ -133,6 +147,7 @@ const SERVER_ROWS: readonly ServerRow[] = [
   {
     code: "server-error",
     sqlstate: /^(XX000|54000)$/,
+    routine: /^_tarWriteHeader$/,
     text: /too long for tar format/,
     hint: () =>
       "The replication protocol sends tar: file names and tablespace locations of 100 bytes or more do not fit.",
@@ -147,26 +162,30 @@ const SERVER_ROWS: readonly ServerRow[] = [
   {
     code: "server-error",
     sqlstate: /^(0A000|42601)$/,
+    routine: /^bbsink_(gzip|lz4|zstd)_new$/,
     text: /compression is not supported by this build|does not support compression/,
     hint: () => "The server was built without that library: use --network-compression none, or the other one.",
   },
   // Where to start
   {
     code: "wal-removed",
-    sqlstate: /^58P01$/,
+    // CheckXLogRemoved gives the class of an errno that may have nothing to do with it.
+    sqlstate: /^(58P01|XX000)$/,
+    routine: /^(WalSndSegmentOpen|CheckXLogRemoved)$/,
     text: /requested WAL segment|already been removed/,
     hint: (_error, { slot }) => walRemovedHint(slot),
   },
   { code: "history-missing", sqlstate: /^58P01$/, routine: /^SendTimeLineHistory$/, text: /\.history/ },
-  { code: "timeline-unrelated", sqlstate: /^XX000$/, text: /not in this server's history/ },
-  { code: "wal-ahead", sqlstate: /^XX000$/, text: /ahead of the WAL flush position/ },
+  // walsender.c, StartReplication: an unrelated timeline comes with a detail, a position ahead of the server without one.
+  { code: "timeline-unrelated", sqlstate: /^XX000$/, routine: /^StartReplication$/, detail: true },
+  { code: "wal-ahead", sqlstate: /^XX000$/, routine: /^StartReplication$/, detail: false },
   { code: "timeline-unrelated", sqlstate: /^XX000$/, routine: /^tliSwitchPoint$/ },
   // Everything else, by class: docs "PostgreSQL Error Codes"
   {
     code: "server-privilege",
     sqlstate: /^42501$/,
     hint: (error, { user }) =>
-      /replication/i.test(error.message) || /REPLICATION/.test(error.detail ?? "")
+      /^CheckSlotPermissions$/.test(error.routine ?? "") || /replication/i.test(error.message)
         ? `ALTER ROLE ${identifier(user)} REPLICATION;`
         : `Grant ${identifier(user)} what the message names; pg_monitor allows reading every statistic.`,
   },
@@ -175,19 +194,25 @@ const SERVER_ROWS: readonly ServerRow[] = [
 
 /** An ErrorResponse as our error: the server's own words kept, with a code and a remedy. */
 export function fromServer(error: ServerErrorFields, context: ErrorContext, cause?: unknown): SeawallError {
-  const row = SERVER_ROWS.find((candidate) => fits(candidate, error));
+  const row = SERVER_ROWS.find((candidate) => fits(candidate, error, context));
   const code = row?.code ?? "server-error";
   const detail = error.detail === undefined ? "" : ` (${error.detail})`;
   const hint = row?.hint?.(error, context) ?? (code === "server-error" ? error.hint : undefined);
   return new SeawallError(code, `${context.server}: ${error.message}${detail}`, {
     cause: cause ?? error,
     ...(hint === undefined ? {} : { hint }),
-    details: { server: context.server, ...(error.code === undefined ? {} : { sqlstate: error.code }) },
+    details: {
+      server: context.server,
+      ...(error.code === undefined ? {} : { sqlstate: error.code }),
+      ...(error.routine === undefined ? {} : { routine: error.routine }),
+    },
   });
 }
 
-function fits(row: ServerRow, error: ServerErrorFields): boolean {
+function fits(row: ServerRow, error: ServerErrorFields, context: ErrorContext): boolean {
   if (!row.sqlstate.test(error.code ?? "")) return false;
+  if (row.replication === true && !context.replication) return false;
+  if (row.detail !== undefined && row.detail !== (error.detail !== undefined)) return false;
   const byRoutine = row.routine?.test(error.routine ?? "") ?? false;
   const byText = row.text?.test(error.message) ?? false;
   if (row.routine === undefined && row.text === undefined) return true;
@@ -207,15 +232,24 @@ function hbaHint(error: ServerErrorFields, { user, replication, database }: Erro
 }
 
 function authHint(error: ServerErrorFields, context: ErrorContext): string {
-  if (/does not exist/.test(error.message)) {
-    return `CREATE ROLE ${identifier(context.user)} LOGIN REPLICATION PASSWORD '…';`;
-  }
   if (/not permitted to log in/.test(error.message)) return `ALTER ROLE ${identifier(context.user)} LOGIN;`;
-  if (/Peer|Ident/.test(error.message)) {
+  if (isUnknownRole(error)) return `CREATE ROLE ${identifier(context.user)} LOGIN REPLICATION PASSWORD '…';`;
+  // auth.c, auth_failed: passwords have an SQLSTATE of their own.
+  if (error.code === "28000" && (error.routine === "auth_failed" || /Peer|Ident/.test(error.message))) {
     return "pg_hba.conf asks for the operating system user of that name; connect as that user, or use scram-sha-256 there.";
   }
   if (context.passfile !== undefined) return `The password came from ${context.passfile}: correct it there.`;
   return "Correct the password: PGPASSWORD, a ~/.pgpass with permissions 0600, or password= in the connection string.";
+}
+
+/** The server knows no such role, or one that may not log in (miscinit.c, InitializeSessionUserId). */
+function isUnknownRole({ code, routine }: Pick<ServerErrorFields, "code" | "routine">): boolean {
+  return code === "28000" && routine === "InitializeSessionUserId";
+}
+
+/** The same of an error that came from `fromServer`. */
+export function isRoleRefused({ details }: SeawallError): boolean {
+  return details["sqlstate"] === "28000" && details["routine"] === "InitializeSessionUserId";
 }
 
 function slotActiveHint(error: ServerErrorFields): string {

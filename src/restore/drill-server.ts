@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError } from "../errors.ts";
 import { parseConninfo } from "../replication/conninfo.ts";
 import { SqlConnection } from "../replication/connection.ts";
+import { isRoleRefused } from "../replication/errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import type { DrillBinaries } from "./drill-binaries.ts";
 import type { DrillFolder } from "./drill-folder.ts";
@@ -89,7 +90,7 @@ export class DrillServer implements AsyncDisposable {
         return await this.connect("postgres");
       } catch (error) {
         // Still starting, or no socket yet. Whatever else it says of us, it will say for ever.
-        if (error instanceof SeawallError && /role ".*" does not exist/.test(error.message)) {
+        if (error instanceof SeawallError && isRoleRefused(error)) {
           const hint = "Name a superuser of the cluster with --superuser.";
           throw new SeawallError("usage", `the recovered server has no role "${this.#options.user}"`, {
             hint,
@@ -199,6 +200,8 @@ function settingsOf({ folder, control, preload }: DrillServerOptions): string[] 
     log_min_messages: "warning",
     autovacuum: "off",
     cluster_name: "seawall drill",
+    // Its log is read: `complaint`.
+    lc_messages: "C",
     // Prepared transactions among them: recovery refuses to have less than there were.
     ...Object.fromEntries(Object.entries(control.settings).map(([name, value]) => [name, String(value)])),
   };
