@@ -57,6 +57,17 @@ export interface StartReplicationOptions {
 
 /** Every command but a waiting DROP_REPLICATION_SLOT answers at once; a server silent for longer is gone. */
 const COMMAND_MS = 60_000;
+/** The same for a question to the catalog. */
+const QUERY_MS = 60_000;
+/** How long a polite goodbye may take before the socket is destroyed. */
+const CLOSE_MS = 1_000;
+
+export interface QueryOptions {
+  /** Besides the connection's own signal. */
+  readonly signal?: AbortSignal | undefined;
+  /** A server silent for longer is gone; one minute by default, 0: no limit but the signals. */
+  readonly timeoutMs?: number | undefined;
+}
 
 /** A physical replication connection: commands one at a time, or one WAL stream. */
 export class ReplicationConnection implements AsyncDisposable {
@@ -272,16 +283,19 @@ export class ReplicationConnection implements AsyncDisposable {
 export class SqlConnection implements AsyncDisposable {
   readonly #client: pg.Client;
   readonly #opened: Opened;
+  /** Cancels every query. */
+  readonly #signal: AbortSignal | undefined;
   #closed = false;
 
-  private constructor(opened: Opened) {
+  private constructor(opened: Opened, signal: AbortSignal | undefined) {
     this.#opened = opened;
     this.#client = opened.opening.client;
+    this.#signal = signal;
   }
 
   static async connect(settings: ConnectionSettings, options: ConnectionOptions = {}): Promise<SqlConnection> {
     const opened = await openConnection({ settings, replication: false, ...options });
-    return new SqlConnection(opened);
+    return new SqlConnection(opened, options.signal);
   }
 
   get serverVersion(): number {
@@ -296,32 +310,48 @@ export class SqlConnection implements AsyncDisposable {
     return this.#opened.context.server;
   }
 
-  /** Runs one statement. Throws the server's error mapped, or `server-lost`; an abort destroys the connection. */
+  /**
+   * Runs one statement. Throws the server's error mapped, `server-lost` (which a server that does not answer in time is, too),
+   * or `aborted`; an abort, and being late, destroy the connection.
+   */
   async query<Row extends pg.QueryResultRow>(
     text: string,
     parameters: readonly unknown[] = [],
-    options: { readonly signal?: AbortSignal | undefined } = {},
+    options: QueryOptions = {},
   ): Promise<{ readonly rows: readonly Row[] }> {
-    const { signal } = options;
+    const { timeoutMs = QUERY_MS } = options;
+    const signals = [this.#signal, options.signal].filter((signal) => signal !== undefined);
+    for (const signal of signals) if (signal.aborted) throw cancelled(signal);
+    let isLate = false;
     const onAbort = (): void => this.destroy();
-    if (signal?.aborted === true) throw cancelled(signal);
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const onLate = (): void => {
+      isLate = true;
+      this.destroy();
+    };
+    for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
+    const timer = timeoutMs === 0 ? undefined : setTimeout(onLate, timeoutMs);
     try {
       const { rows } = await this.#client.query<Row>(text, [...parameters]);
       return { rows };
     } catch (error) {
-      if (signal !== undefined && isAborted(signal)) throw cancelled(signal);
+      const aborted = signals.find((signal) => signal.aborted);
+      if (aborted !== undefined) throw cancelled(aborted);
+      if (isLate)
+        throw lostConnection(this.#opened.context, `as a query was not answered within ${timeoutMs / 1000} s`);
       throw this.#mapped(error);
     } finally {
-      signal?.removeEventListener("abort", onAbort);
+      clearTimeout(timer);
+      for (const signal of signals) signal.removeEventListener("abort", onAbort);
     }
   }
 
+  /** Says goodbye and closes; never takes longer than a second, never throws. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const timer = setTimeout(() => this.#opened.opening.destroy(), 1_000);
-    await this.#client.end().catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, CLOSE_MS)));
+    await Promise.race([this.#client.end().catch(() => undefined), late]);
     clearTimeout(timer);
     this.#opened.opening.destroy();
   }
@@ -338,12 +368,9 @@ export class SqlConnection implements AsyncDisposable {
   #mapped(error: unknown): SeawallError {
     const context: ErrorContext = this.#opened.context;
     if (error instanceof DatabaseError) return fromServer(error, context, error);
+    if (error instanceof SeawallError) return error;
     return new SeawallError("server-lost", fromSocket(error, context).message, { cause: error });
   }
-}
-
-function isAborted(signal: AbortSignal): boolean {
-  return signal.aborted;
 }
 
 function cancelled(signal: AbortSignal): SeawallError {

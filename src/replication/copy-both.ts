@@ -36,6 +36,12 @@ export class MessageFramer {
   /** Inside another message: the packet being gathered. */
   #packet: Buffer | undefined;
   #packetBytes = 0;
+  readonly #messageBytesMax: number;
+
+  /** `messageBytesMax`: the longest message other than CopyData; `MESSAGE_BYTES_MAX` by default. */
+  constructor(messageBytesMax: number = MESSAGE_BYTES_MAX) {
+    this.#messageBytesMax = messageBytesMax;
+  }
 
   /** Gives the next chunk; the last one must have been used up (`next` gave undefined). */
   feed(chunk: Uint8Array): void {
@@ -65,7 +71,7 @@ export class MessageFramer {
     const code = this.#header.readUInt8(0);
     const length = this.#header.readInt32BE(1);
     this.#headerBytes = 0;
-    checkHeader(code, length);
+    checkHeader(code, length, this.#messageBytesMax);
     if (code === COPY_DATA) {
       this.#copyLeft = length - 4;
       this.#copyFirst = true;
@@ -110,12 +116,12 @@ export class MessageFramer {
   }
 }
 
-function checkHeader(code: number, length: number): void {
+function checkHeader(code: number, length: number, messageBytesMax: number): void {
   if (!KNOWN.has(code)) {
     const shown = code >= 0x20 && code < 0x7f ? `"${String.fromCharCode(code)}"` : `0x${code.toString(16)}`;
     throw new SeawallError("server-protocol", `unknown message type ${shown} from the server`);
   }
-  const max = code === COPY_DATA ? COPY_DATA_BYTES_MAX : MESSAGE_BYTES_MAX;
+  const max = code === COPY_DATA ? COPY_DATA_BYTES_MAX : messageBytesMax;
   if (length < 4 || length > max) {
     throw new SeawallError(
       "server-protocol",

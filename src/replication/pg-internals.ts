@@ -5,7 +5,7 @@
  *
  * What is relied on, in pg 8: `config.stream` may be a factory for the socket; `client.connection` is an emitter of
  * protocol messages; `connection.stream` is the current socket (TLS or not); `connection.attachListeners(stream)` starts
- * parsing; `client.getStartupConf()` gives the startup parameters. test/replication/connection.test.ts fails when any of
+ * parsing, and is replaced by `#parse`; `client.getStartupConf()` gives the startup parameters. test/replication/connection.test.ts fails when any of
  * these changes.
  */
 import { Socket, type SocketConstructorOpts } from "node:net";
@@ -15,6 +15,7 @@ import pg from "pg";
 import type { BackendMessage } from "pg-protocol/dist/messages.js";
 import { Parser } from "pg-protocol/dist/parser.js";
 import { MessageFramer } from "./copy-both.ts";
+import { checkShape } from "./message-shape.ts";
 
 export interface OpenOptions {
   /** An address, or the folder of a Unix socket. */
@@ -58,9 +59,14 @@ interface PgClientInside {
   getStartupConf: () => Record<string, string>;
 }
 
+/** Servers report about fifteen. */
+const PARAMETERS_MAX = 1_000;
 const TERMINATE = Buffer.from([0x58, 0, 0, 0, 4]);
 /** SCRAM iteration counts above this are taken for an attempt to keep this process busy. */
 const SCRAM_ITERATIONS_MAX = 10_000_000;
+
+/** The longest row of an ordinary query's answer. */
+const ROW_BYTES_MAX = 64 << 20;
 
 /** One read(2) at most. Allocated once: at full rate, a new one for each read is garbage by the gigabyte. */
 const READ_BYTES = 128 * 1024;
@@ -193,19 +199,22 @@ export class PgOpening {
     connection.on("authenticationSASL", (message: { mechanisms: string[] }) =>
       check({ method: "sasl", mechanisms: message.mechanisms }),
     );
-    connection.on("parameterStatus", (message: { parameterName: string; parameterValue: string }) =>
-      this.parameters.set(message.parameterName, message.parameterValue),
-    );
+    connection.on("parameterStatus", (message: { parameterName: string; parameterValue: string }) => {
+      if (this.parameters.size < PARAMETERS_MAX) this.parameters.set(message.parameterName, message.parameterValue);
+    });
     connection.on("backendKeyData", (message: { processID: number }) => (this.#backendPid = message.processID));
     connection.on("notice", (message: BackendMessage) => {
       if (this.#notices.length < 100) this.#notices.push(message);
     });
-    if (this.#takeOver) connection.attachListeners = (stream) => this.#parseUntilReady(stream);
+    connection.attachListeners = (stream) => this.#parse(stream);
   }
 
-  /** pg's own parsing, but one message at a time and not beyond ReadyForQuery, where the socket changes hands. */
-  #parseUntilReady(stream: Duplex): void {
-    const framer = new MessageFramer();
+  /**
+   * Stands in for pg's own parsing: one message at a time, each checked before pg-protocol sees it. A socket that changes hands
+   * is parsed up to ReadyForQuery only.
+   */
+  #parse(stream: Duplex): void {
+    const framer = new MessageFramer(this.#takeOver ? undefined : ROW_BYTES_MAX);
     const parser = new Parser();
     const { connection } = this.#inside;
     let ready = false;
@@ -217,9 +226,14 @@ export class PgOpening {
       try {
         framer.feed(chunk);
         for (let frame = framer.next(); frame !== undefined; frame = framer.next()) {
-          if (frame.kind === "copy") throw new Error("CopyData before authentication was done");
+          if (frame.kind === "copy") {
+            if (this.#takeOver) throw new Error("CopyData before authentication was done");
+            // An answer of COPY … TO STDOUT, for which nothing here asks: pg drops it, too.
+            continue;
+          }
+          checkShape(frame.packet);
           parser.parse(frame.packet, (message) => {
-            ready = message.name === "readyForQuery";
+            ready = this.#takeOver && message.name === "readyForQuery";
             connection.emit(message.name === "error" ? "errorMessage" : message.name, message);
           });
           if (ready) {

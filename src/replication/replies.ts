@@ -13,6 +13,7 @@ import type {
 } from "pg-protocol/dist/messages.js";
 import { Parser } from "pg-protocol/dist/parser.js";
 import { SeawallError } from "../errors.ts";
+import { checkShape } from "./message-shape.ts";
 
 export type Reply =
   | { readonly kind: "row-description"; readonly columns: readonly string[] }
@@ -34,6 +35,7 @@ const DATA_ROW = 0x44;
 
 /** Parses one whole message. Throws `server-protocol` when it does not hold together. */
 export function parseReply(code: number, packet: Buffer): Reply {
+  checkShape(packet);
   if (code === COPY_BOTH_RESPONSE) return { kind: "copy-both" };
   if (code === COPY_OUT_RESPONSE) return { kind: "copy-out" };
   if (code === DATA_ROW) return { kind: "row", fields: dataRowFields(packet) };
