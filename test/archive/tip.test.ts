@@ -1,8 +1,12 @@
 /** Where a receiver resumes, as a table over what the store lists. */
 import { describe, expect, test } from "vitest";
+import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
-import { resumeSegment, segmentsPastHoleMax } from "../../src/archive/tip.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";
+import { carryInto, resumeSegment, segmentsPastHoleMax } from "../../src/archive/tip.ts";
+import { putSegment } from "../../src/archive/wal-objects.ts";
+import { encodeObject } from "../../src/codec/object.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { formatLsn, type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;
 const numbers = (...list: number[]): SegmentNumber[] => list as SegmentNumber[];
@@ -55,4 +59,56 @@ test.each([
   { mib: 1024, most: 3 },
 ])("past a hole lie at most $most segments of $mib MiB", ({ mib, most }) => {
   expect(segmentsPastHoleMax(mib << 20)).toBe(most);
+});
+
+describe("what the verifier must know to begin at a segment", () => {
+  const start = (segment: number): Lsn => segmentStart(segment as SegmentNumber, SIZE);
+  const one = { timeline: 1 as TimelineId, entries: [] };
+  const two = {
+    timeline: 2 as TimelineId,
+    entries: [{ timeline: 1 as TimelineId, switchLsn: (start(2) + 0x8000n) as Lsn, reason: "" }],
+  };
+
+  /** A sealed segment whose carry names its timeline in `magic`. */
+  async function seal(archive: Archive, timeline: number, segment: number): Promise<void> {
+    const place = { timeline: timeline as TimelineId, segment: segment as SegmentNumber, segmentSize: SIZE };
+    const [startLsn, endLsn] = [start(segment), start(segment + 1)];
+    const carry = { at: formatLsn(endLsn), magic: timeline, verifiedLsn: formatLsn(endLsn) };
+    const facts = { startLsn, endLsn, verifiedLsn: endLsn, carry };
+    const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
+    await putSegment(archive, place, new Uint8Array(SIZE), facts, { encoder, confirm: false });
+  }
+
+  test.each<{ name: string; sealed: [number, number][]; history: typeof two; segment: number; from?: number }>([
+    { name: "nothing at the first segment of all WAL", sealed: [[1, 0]], history: one, segment: 0 },
+    { name: "nothing when the segment before is not stored", sealed: [[1, 0]], history: one, segment: 2 },
+    { name: "what the first segment says, at the second", sealed: [[1, 0]], history: one, segment: 1, from: 1 },
+    { name: "what the segment before says", sealed: [[1, 4]], history: one, segment: 5, from: 1 },
+    {
+      name: "the parent's, where the segment before is the parent's",
+      sealed: [
+        [1, 1],
+        [2, 1],
+      ],
+      history: two,
+      segment: 2,
+      from: 1,
+    },
+    {
+      name: "its own, where the switch point lies in the segment before",
+      sealed: [
+        [1, 2],
+        [2, 2],
+      ],
+      history: two,
+      segment: 3,
+      from: 2,
+    },
+  ])("$name", async ({ sealed, history, segment, from }) => {
+    const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
+    const archive = { store: new MemoryStore(), cluster: "main", identity };
+    for (const [timeline, number] of sealed) await seal(archive, timeline, number);
+    const carry = await carryInto(archive, history, segment as SegmentNumber);
+    expect(carry?.magic).toBe(from);
+  });
 });

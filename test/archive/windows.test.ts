@@ -9,6 +9,8 @@ import {
   borderItems,
   itemKey,
   pathsOf,
+  reachOf,
+  spansOf,
   type WalEnd,
   windowsOf,
 } from "../../src/archive/windows.ts";
@@ -315,6 +317,106 @@ describe("a window", () => {
     expect(windowsOf(paths, backups, ends)).toEqual([
       { timeline: 1, fromLsn: at(1, 500), toLsn: at(4, 900), fromTime, toTime, backup: "A" },
     ]);
+  });
+
+  // The stop LSN is the end of the backup's last record: with that record the backup is consistent, with less it is not.
+  test.each<{ name: string; verified: Lsn; reaches: Lsn | undefined }>([
+    {
+      name: "of one point opens when the WAL ends exactly where the backup does",
+      verified: at(2, 500),
+      reaches: at(2, 500),
+    },
+    { name: "does not open when the last byte of it is missing", verified: at(2, 499), reaches: undefined },
+    { name: "goes on with the first byte behind it", verified: at(2, 501), reaches: at(2, 501) },
+  ])("$name", ({ verified, reaches }) => {
+    const own = backup("A", at(1, 40), at(2, 500));
+    const [path] = pathsOf(inventoryOf(world([own])), [own], SIZE);
+    const end = { verifiedLsn: verified, lastCommitAt: undefined };
+    const ends = new Map([["1/4/segment", end]]);
+    if (path === undefined) throw new Error("there is no path");
+    expect(reachOf(path, own, ends)).toEqual(reaches === undefined ? undefined : { toLsn: reaches, end });
+    const found = windowsOf([path], [own], ends).map(({ fromLsn, toLsn }) => [fromLsn, toLsn]);
+    expect(found).toEqual(reaches === undefined ? [] : [[at(2, 500), reaches]]);
+  });
+
+  test("reaches up to a gap and no further, and not at all when its end is not known", () => {
+    const own = backup("A", at(1, 40), at(1, 500));
+    const gap: Gap = { timeline: timelineOf(1), fromLsn: at(3, 7), toLsn: at(4), detectedAt: "", reason: "lost" };
+    const [path] = pathsOf(inventoryOf({ ...world([own]), gaps: [gap] }), [own], SIZE);
+    if (path === undefined) throw new Error("there is no path");
+    const end = { verifiedLsn: at(4), lastCommitAt: undefined };
+    expect(reachOf(path, own, new Map([["1/3/segment", end]]))).toEqual({ toLsn: at(3, 7), end });
+    expect(reachOf(path, own, new Map([["1/4/segment", end]]))).toBeUndefined();
+  });
+
+  test.each<{ name: string; spans: [string, Lsn, Lsn | undefined][]; kept: string[] }>([
+    {
+      name: "that begins inside another adds nothing",
+      spans: [
+        ["A", at(1), at(4)],
+        ["B", at(2), at(5)],
+      ],
+      kept: ["A"],
+    },
+    {
+      name: "that begins where another ends adds nothing",
+      spans: [
+        ["A", at(1), at(2)],
+        ["B", at(2), at(5)],
+      ],
+      kept: ["A"],
+    },
+    {
+      name: "that begins behind the end of another is one of its own",
+      spans: [
+        ["A", at(1), at(2)],
+        ["B", at(2, 1), at(5)],
+      ],
+      kept: ["A", "B"],
+    },
+    { name: "that ends where it begins is one", spans: [["A", at(1), at(1)]], kept: ["A"] },
+    { name: "that ends before it begins is none", spans: [["A", at(1, 1), at(1)]], kept: [] },
+    {
+      name: "that reaches nothing is none",
+      spans: [
+        ["A", at(1), undefined],
+        ["B", at(2), at(3)],
+      ],
+      kept: ["B"],
+    },
+  ])("$name", ({ spans, kept }) => {
+    const newestFirst = spans.map(([id, stop]) => backup(id, at(0), stop)).reverse();
+    const reach = new Map(spans.map(([id, , toLsn]) => [id, toLsn]));
+    const found = spansOf(newestFirst, ({ id }) => {
+      const toLsn = reach.get(id);
+      return toLsn === undefined ? undefined : { toLsn };
+    });
+    expect(found.map((span) => span.backup.id)).toEqual(kept);
+  });
+
+  test("backups come newest first: by where they end, then by when", () => {
+    const late = (id: string, stop: Lsn, finishedAt: string): BackupSpan => ({
+      ...backup(id, at(1), stop),
+      finishedAt,
+    });
+    const found = backupsOn(
+      [
+        late("a", at(2), "2026-01-03"),
+        late("b", at(3), "2026-01-01"),
+        late("c", at(3), "2026-01-02"),
+        late("d", at(1), "2026-01-04"),
+      ],
+      rootHistory(timelineOf(1)),
+    );
+    expect(found.map(({ id }) => id)).toEqual(["c", "b", "a", "d"]);
+  });
+
+  test("asks for the item before each backup's first barrier, and for the last item, each once", () => {
+    const gap: Gap = { timeline: timelineOf(1), fromLsn: at(2, 7), toLsn: at(3), detectedAt: "", reason: "lost" };
+    const backups = [backup("A", at(1, 40), at(1, 500)), backup("B", at(3, 40), at(3, 500))];
+    const [path] = pathsOf(inventoryOf({ ...world(backups), gaps: [gap] }), backups, SIZE);
+    if (path === undefined) throw new Error("there is no path");
+    expect(borderItems(path, backups).map(itemKey)).toEqual(["1/4/segment", "1/2/segment"]);
   });
 
   test("of an archive without backups is none, and a timeline announced without WAL has no path", () => {

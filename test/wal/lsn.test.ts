@@ -38,13 +38,30 @@ describe("LSNs are read and written as PostgreSQL does", () => {
   it.each(["", "0", "/", "0/", "/0", "0/0/0", "0/123456789", "123456789/0", "G/0", " 0/0", "0/0 ", "-1/0", "0x1/0"])(
     "%j is refused with a hint",
     (text) => {
-      expect(() => parseLsn(text)).toThrow(expect.objectContaining({ code: "usage" }));
+      expect(() => parseLsn(text)).toThrow(
+        expect.objectContaining({ code: "usage", hint: expect.stringContaining("16/B374D848") as string }),
+      );
     },
   );
 
   it.each([-1n, 1n << 64n])("%s is no 64-bit position", (value) => {
     expect(() => lsnOf(value)).toThrow(expect.objectContaining({ code: "internal" }));
   });
+});
+
+it("the first and the last 64-bit position are positions", () => {
+  expect(lsnOf(0n)).toBe(0n);
+  expect(lsnOf(0xffffffffffffffffn)).toBe(0xffffffffffffffffn);
+});
+
+it.each([
+  [1n, 2n],
+  [2n, 1n],
+  [2n, 2n],
+])("of %s and %s the lower is the minimum and the higher the maximum", (a, b) => {
+  const [low, high] = a < b ? [a, b] : [b, a];
+  expect(minLsn(a as Lsn, b as Lsn)).toBe(low);
+  expect(maxLsn(a as Lsn, b as Lsn)).toBe(high);
 });
 
 describe("segments are found from LSNs", () => {

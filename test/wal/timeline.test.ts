@@ -44,6 +44,8 @@ describe("history files are read as PostgreSQL reads them", () => {
     ["with timelines left out", 9, "1\t0/1\ta\n4\t0/2\tb\n", ["1 0/1 a", "4 0/2 b"]],
     ["with switch points going backwards", 3, "1\t0/5000000\ta\n2\t0/4000000\tb\n", ["1 0/5000000 a", "2 0/4000000 b"]],
     ["with the largest timelines", 0xffffffff, "4294967294\t0/1\tx", ["4294967294 0/1 x"]],
+    ["with the highest position", 2, "1\tFFFFFFFF/FFFFFFFF\tx", ["1 FFFFFFFF/FFFFFFFF x"]],
+    ["with a reason of many words and blanks around it", 2, '1\t0/1\t at "x", later \r\n', ['1 0/1 at "x", later']],
     ["empty", 2, "", []],
   ])("%s", (_how, timeline, content, expected) => {
     expect(lines(timeline, content)).toEqual(expected);
@@ -52,6 +54,12 @@ describe("history files are read as PostgreSQL reads them", () => {
 
   it.each([
     ["no timeline", 2, "x\t0/1\tx", "line 1"],
+    ["words before the timeline", 2, "was 1\t0/1\tx", "line 1"],
+    ["a timeline of eleven digits", 2, "00000000001\t0/1\tx", "line 1"],
+    ["a blank before the slash", 2, "1\t0 /1\tx", "line 1"],
+    ["nothing behind the slash", 2, "1\t0/\tx", "line 1"],
+    ["nothing between the timeline and the switch point", 2, "1/1\tx", "line 1"],
+    ["a high word of nine digits", 2, "1\t123456789/1\tx", "line 1"],
     ["timeline 0", 2, "0\t0/1\tx", "line 1"],
     ["no switch point", 2, "# ok\n1\n", "line 2"],
     ["a switch point without a slash", 2, "1\t01\tx", "line 1"],
@@ -69,7 +77,16 @@ describe("history files are read as PostgreSQL reads them", () => {
   });
 
   it("shows only the beginning of a line that goes on for ever", () => {
-    expect(() => parseHistory(tli(2), "?".repeat(10_000))).toThrow(/…/);
+    const refused = (length: number): string => {
+      try {
+        return lines(2, "?".repeat(length)).join();
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    expect(refused(100)).toMatch(/: "\?{100}"$/);
+    expect(refused(101)).toMatch(/: "\?{100}…"$/);
+    expect(refused(10_000)).toMatch(/: "\?{100}…"$/);
   });
 
   it("writes the lines and the empty lines between them back", () => {
@@ -80,9 +97,10 @@ describe("history files are read as PostgreSQL reads them", () => {
 });
 
 describe("who owns a position", () => {
-  const third = parseHistory(tli(5), "1\t0/3000000\ta\n\n4\t0/5000100\tb\n");
+  const left = (timeline: number, lsn: string) => ({ timeline: tli(timeline), switchLsn: parseLsn(lsn), reason: "" });
+  const third = { timeline: tli(5), entries: [left(1, "0/3000000"), left(4, "0/5000100")] };
   // Recovered along timeline 2 to a point before 2 left 1: PostgreSQL names 2 as the parent all the same.
-  const backwards = parseHistory(tli(3), "1\t0/5000000\ta\n\n2\t0/4000000\tb\n");
+  const backwards = { timeline: tli(3), entries: [left(1, "0/5000000"), left(2, "0/4000000")] };
 
   it.each([
     ["the first byte", third, "0/0", 1],
@@ -95,7 +113,7 @@ describe("who owns a position", () => {
     ["from the lower switch point on", backwards, "0/4000000", 3],
     ["between the two", backwards, "0/4800000", 3],
     ["at the upper switch point", backwards, "0/5000000", 3],
-    ["without ancestors", rootHistory(tli(7)), "0/0", 7],
+    ["without ancestors", { timeline: tli(7), entries: [] }, "0/0", 7],
   ])("%s", (_what, history, lsn, owner) => {
     expect(ownerOf(history, parseLsn(lsn))).toBe(owner);
   });

@@ -1,0 +1,124 @@
+/**
+ * The files that mutation testing changes, room by room, each with the fast tests that have to notice. A file of these rooms
+ * is either mutated or left out with the reason in a word: `test/mutation/files.test.ts` holds that.
+ */
+
+export interface MutationRoom {
+  /**
+   * A file's name below `src/<room>`, without `.ts` → its tests below `test/<room>`, or below `test` with a slash in the
+   * name, without `.test.ts`. They start neither a PostgreSQL server, an S3 server nor a child process.
+   */
+  readonly mutated: Readonly<Record<string, readonly string[]>>;
+  /** File name → why its mutants are not made; or one reason for every other file of the room. */
+  readonly leftOut: Readonly<Record<string, string>> | string;
+}
+
+export type RoomName = "wal" | "codec" | "archive" | "receive" | "restore" | "store";
+
+const VERIFIER = ["verifier", "carry", "discontinuity", "summary"];
+
+export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
+  wal: {
+    mutated: {
+      crc32c: ["crc32c"],
+      "first-page": ["first-page"],
+      format: ["format"],
+      lsn: ["lsn"],
+      names: ["names"],
+      overwrite: ["overwrite"],
+      "page-header": VERIFIER,
+      "partial-record": VERIFIER,
+      "prev-chain": ["prev-chain"],
+      "record-facts": ["record-facts"],
+      summary: ["summary"],
+      timeline: ["timeline"],
+      verifier: VERIFIER,
+    },
+    leftOut: { "record-carry": "types" },
+  },
+  codec: {
+    mutated: { envelope: ["envelope"] },
+    leftOut: {
+      ...{ checksum: "libraries", inflate: "stream", unzstd: "library", object: "library" },
+      ...{ frame: "library", "frame-slots": "threads", frames: "threads", pool: "threads", worker: "threads" },
+      ...{ tar: "tar tool", "tar-reader": "tar tool", "tar-writer": "tar tool" },
+    },
+  },
+  archive: {
+    mutated: {
+      "backup-manifest": ["backup-manifest"],
+      hole: ["hole"],
+      keys: ["keys"],
+      retention: ["retention", "retention-wal"],
+      "retention-keep": ["retention"],
+      "retention-wal": ["retention-wal"],
+      "timeline-tree": ["timeline-tree"],
+      tip: ["tip"],
+      "wal-coverage": ["wal-coverage"],
+      "wal-path": ["windows"],
+      windows: ["windows"],
+    },
+    leftOut: {
+      ...{ archive: "store", "backup-document": "store", "backup-index": "store", backups: "store", bounded: "store" },
+      ...{ "bulk-delete": "store", catalog: "store", documents: "store", "doomed-wal": "store", drills: "store" },
+      ...{ expire: "store", "expiry-marks": "store", "expiry-plan": "store", "finish-timeline": "store" },
+      ...{ "json-document": "store", "last-events": "store", notices: "store", "part-check": "store", pins: "store" },
+      ...{ "put-gap": "store", "put-once": "store", records: "store", runs: "store", tail: "store" },
+      ...{ "verify-backups": "store", "verify-crew": "threads", "verify-facts": "types", "verify-report": "texts" },
+      ...{ "verify-state": "store", "verify-wal": "store", "verify-worker": "threads", verify: "store" },
+      ...{ "wal-ends": "store", "wal-folders": "store", "wal-inventory": "store", "wal-objects": "store" },
+      ...{ "wal-walk": "store" },
+    },
+  },
+  receive: {
+    mutated: {
+      "commit-ages": ["decisions"],
+      feedback: ["decisions"],
+      ledger: ["decisions"],
+      reconnect: ["decisions"],
+      retirement: ["retirement"],
+      "start-position": ["decisions"],
+      "tail-merge": ["decisions"],
+    },
+    leftOut: {
+      ...{ assembler: "sockets", evidence: "store", gap: "store", options: "types", persist: "store", places: "store" },
+      ...{ relay: "store", "segment-buffer": "threads", "server-facts": "server", "ship-timer": "timers" },
+      ...{ shipper: "store", spool: "store", status: "state", "stream-wal": "server", "wal-push": "files" },
+      ...{ walreceiver: "server" },
+    },
+  },
+  restore: {
+    mutated: { plan: ["plan"], target: ["target"] },
+    leftOut: {
+      ...{ check: "files", "drill-binaries": "processes", "drill-checks": "processes", "drill-folder": "files" },
+      ...{ "drill-server": "processes", drill: "processes", "extract-worker": "threads", extract: "threads" },
+      ...{ finish: "files", landing: "store", layout: "files", marker: "files", "part-writer": "files" },
+      ...{ "pg-control": "files", "prefetch-folder": "files", "prefetch-plan": "store", prefetch: "processes" },
+      ...{ prepare: "files", "recovery-config": "texts", resolve: "store", "restore-command": "texts" },
+      ...{ restore: "files", "server-run": "files", "standby-settings": "files", "target-dir": "files" },
+      ...{ "wal-fetch": "store", "wal-route": "store" },
+    },
+  },
+  store: {
+    mutated: { retry: ["retry"] },
+    leftOut: "drivers",
+  },
+};
+
+export const ROOM_NAMES = Object.keys(MUTATION_ROOMS).filter(isRoomName);
+
+function isRoomName(text: string): text is RoomName {
+  return Object.hasOwn(MUTATION_ROOMS, text);
+}
+
+export function mutatedFiles(room: RoomName): string[] {
+  return Object.keys(MUTATION_ROOMS[room].mutated).map((name) => `src/${room}/${name}.ts`);
+}
+
+/** The test files of a mutated file; none for a file that is not mutated. */
+export function testsOf(path: string): string[] {
+  const [, room = "", name = ""] = /^src\/([^/]+)\/([^/]+)\.ts$/.exec(path) ?? [];
+  if (!isRoomName(room)) return [];
+  const tests = MUTATION_ROOMS[room].mutated[name] ?? [];
+  return tests.map((test) => `test/${test.includes("/") ? test : `${room}/${test}`}.test.ts`);
+}
