@@ -231,8 +231,7 @@ function keepParents({ catalog, keep }: Rules, reasons: ReadonlyMap<string, read
       seen.add(parent);
       const found = byId.get(parent);
       if (found === undefined) break;
-      const isKnown = reasons.get(found.id)?.some(({ kind }) => kind === "needed") === true;
-      if (!isKnown) keep(found, "needed", `backup ${backup.id} builds on it`);
+      keep(found, "needed", `backup ${backup.id} builds on it`);
       parent = found.parent;
     }
   }
