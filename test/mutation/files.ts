@@ -15,7 +15,7 @@ export interface MutationRoom {
 
 export type RoomName = "wal" | "codec" | "archive" | "receive" | "restore" | "store";
 
-const VERIFIER = ["verifier", "carry", "discontinuity", "summary"];
+const VERIFIER = ["verifier", "carry", "discontinuity", "page-header", "summary"];
 
 export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   wal: {
@@ -26,8 +26,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       lsn: ["lsn"],
       names: ["names"],
       overwrite: ["overwrite"],
-      "page-header": VERIFIER,
-      "partial-record": VERIFIER,
+      "page-header": ["page-header"],
+      "partial-record": ["partial-record"],
       "prev-chain": ["prev-chain"],
       "record-facts": ["record-facts"],
       summary: ["summary"],
@@ -63,7 +63,14 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "bulk-delete": "store", catalog: "store", documents: "store", "doomed-wal": "store", drills: "store" },
       ...{ expire: "store", "expiry-marks": "store", "expiry-plan": "store", "finish-timeline": "store" },
       ...{ "json-document": "store", "last-events": "store", notices: "store", "part-check": "store", pins: "store" },
-      ...{ "put-gap": "store", "put-once": "store", records: "store", runs: "store", tail: "store" },
+      ...{
+        protection: "store",
+        "put-gap": "store",
+        "put-once": "store",
+        records: "store",
+        runs: "store",
+        tail: "store",
+      },
       ...{ "verify-backups": "store", "verify-crew": "threads", "verify-facts": "types", "verify-report": "texts" },
       ...{ "verify-state": "store", "verify-wal": "store", "verify-worker": "threads", verify: "store" },
       ...{ "wal-ends": "store", "wal-folders": "store", "wal-inventory": "store", "wal-objects": "store" },
