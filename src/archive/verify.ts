@@ -2,6 +2,7 @@
  * A verification in order: what is there (the catalog), what is missing, what each object says of itself or, with `deep`,
  * what is in it; then what that means, and what the next verification need not look at again.
  */
+import { deadline } from "../signals.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type SegmentNumber, segmentOf, segmentStart } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
@@ -96,7 +97,8 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
       await proofs.addBackup(await verifyBackup(archive, backup, { ...common, jobs: options.jobs, proven }));
     }
   } catch (error) {
-    await proofs.save({ signal: AbortSignal.timeout(LAST_SAVE_TIMEOUT_MS) }).catch(() => undefined);
+    using limit = deadline(LAST_SAVE_TIMEOUT_MS);
+    await proofs.save({ signal: limit.signal }).catch(() => undefined);
     throw error;
   }
   // An expiry beside us may have removed what we had listed: what is missing is told from what is there now.

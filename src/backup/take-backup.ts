@@ -23,6 +23,7 @@ import { CodecPool } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
+import { deadline, sharedController } from "../signals.ts";
 import { type Lsn, bytesBetween } from "../wal/lsn.ts";
 import { BytePipe } from "./byte-pipe.ts";
 import { FileLedger } from "./file-ledger.ts";
@@ -48,7 +49,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   const { store, cluster, settings, signal, progress, log } = options;
   const startedAt = options.now();
   const id = backupIdOf(startedAt, options.randomBits());
-  const broken = new AbortController();
+  const broken = sharedController();
   const onAbort = (): void => broken.abort(cancelled(signal));
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
@@ -88,7 +89,8 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
     return document;
   } catch (error) {
     if (!broken.signal.aborted) broken.abort(error);
-    await uploads.discard(AbortSignal.timeout(DISCARD_MS)).catch((cause: unknown) => {
+    using limit = deadline(DISCARD_MS);
+    await uploads.discard(limit.signal).catch((cause: unknown) => {
       log.warn("could not remove all that the failed backup had stored; expiry will", { backup: id, error: cause });
     });
     // The first cause counts, not how it reached us.

@@ -7,6 +7,7 @@ import { readIdentity } from "../archive/archive.ts";
 import { probeKey } from "../archive/keys.ts";
 import { humanSeconds } from "../daemon/human.ts";
 import { SeawallError } from "../errors.ts";
+import { deadline } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 import type { Finding } from "./check-findings.ts";
 
@@ -124,7 +125,8 @@ async function checkList(store: Store, key: string, signal: AbortSignal): Promis
 
 async function checkDelete(store: Store, key: string): Promise<Finding[]> {
   // Not cancelled with the command: the probe must not stay behind.
-  const signal = AbortSignal.timeout(30_000);
+  using limit = deadline(30_000);
+  const { signal } = limit;
   await store.delete([key], { signal });
   if ((await store.head(key, { signal })) === undefined) return [ok("delete", "the probe is gone")];
   return [failed("delete", "a deleted object is still there", "Check for object lock or versioning on this prefix.")];

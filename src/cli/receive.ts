@@ -2,6 +2,7 @@
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { runDaemon } from "../daemon/daemon.ts";
+import { sharedController } from "../signals.ts";
 import { configurationOf } from "./configuration.ts";
 import type { CommandContext } from "./context.ts";
 import { seawallVersion } from "./version.ts";
@@ -20,7 +21,7 @@ export async function run(context: CommandContext): Promise<number> {
       log,
       stop: signals.stop,
       // A second signal ends the process (signals.ts): nothing acknowledged is lost by that, so nothing is left to do.
-      kill: new AbortController().signal,
+      kill: sharedController().signal,
     });
   } catch (error) {
     // Nothing has begun: said like any other usage error.

@@ -3,8 +3,8 @@
  * routine the end of the daemon counts as a SIGTERM, however the daemon ended. A command that reloads its configuration is not
  * ended by SIGHUP.
  */
-import { setMaxListeners } from "node:events";
 import { EXIT } from "../error-kinds.ts";
+import { sharedController } from "../signals.ts";
 import type { Io } from "./io.ts";
 
 export interface Signals {
@@ -28,9 +28,7 @@ export interface SignalOptions {
 }
 
 export function listenForSignals(io: Io, options: SignalOptions = {}): Signals {
-  const stop = new AbortController();
-  // One request listens for each object that is read at the same time: more than ten are no leak.
-  setMaxListeners(0, stop.signal);
+  const stop = sharedController();
   let first: keyof typeof STATUS | undefined;
   let hungUp = false;
   let onHangup = (): void => void (hungUp = true);

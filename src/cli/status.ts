@@ -5,6 +5,7 @@ import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { askReceiver, type StatusAnswer } from "../daemon/status-client.ts";
 import type { StatusDocument, StatusOverview } from "../daemon/status-document.ts";
+import { deadline } from "../signals.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "./context.ts";
 import { renderOverview } from "./status-overview.ts";
 import { renderStatus } from "./status-view.ts";
@@ -100,7 +101,8 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
   const { openArchive } = await import("../archive/archive.ts");
   const { readLastEvents } = await import("../archive/last-events.ts");
   const store = await openPatientStore(context, settings.store, { interactive: true });
-  const signal = AbortSignal.any([signals.stop, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
+  using limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
+  const { signal } = limit;
   try {
     return await readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
   } catch (error) {
@@ -144,6 +146,7 @@ async function lookWithoutReceiver(context: CommandContext, reason: string): Pro
   const connection = wantsServer ? await connectionSettings(context) : undefined;
   const store =
     settings.store === undefined ? undefined : await openPatientStore(context, settings.store, { interactive: true });
+  using limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
   try {
     const { status, failures } = await lookFromOutside({
       cluster: settings.cluster,
@@ -152,7 +155,7 @@ async function lookWithoutReceiver(context: CommandContext, reason: string): Pro
       store,
       version: seawallVersion(),
       nowMs: () => Date.now(),
-      signal: AbortSignal.any([signals.stop, AbortSignal.timeout(LOOK_TIMEOUT_MS)]),
+      signal: limit.signal,
     });
     return { status, failures, wanted: (connection === undefined ? 0 : 1) + (store === undefined ? 0 : 1) };
   } finally {

@@ -6,6 +6,7 @@ import { resolve } from "node:path";
 import { EXIT } from "../error-kinds.ts";
 import type { Session } from "../restore/prefetch-folder.ts";
 import { findServerRun, type ServerRun } from "../restore/server-run.ts";
+import { joinSignals } from "../signals.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "./context.ts";
 
 /** Longer than PostgreSQL takes to replay a segment, as a rule; when it is not, the next wal-fetch starts another one. */
@@ -21,6 +22,7 @@ export async function run(context: CommandContext): Promise<number> {
   process.once("SIGQUIT", () => quit.abort());
   const { runPrefetcher } = await import("../restore/prefetch.ts");
   const store = await openPatientStore(context, requiredStore(context));
+  using either = joinSignals(signals.stop, quit.signal);
   try {
     await runPrefetcher({
       store,
@@ -30,7 +32,7 @@ export async function run(context: CommandContext): Promise<number> {
       after,
       bytesMax: settings.prefetchMaxBytes,
       idleMsMax: IDLE_MS_MAX,
-      signal: AbortSignal.any([signals.stop, quit.signal]),
+      signal: either.signal,
     });
   } catch (error) {
     log.debug("not prefetching", { error });

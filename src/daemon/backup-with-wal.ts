@@ -10,6 +10,7 @@ import { SeawallError } from "../errors.ts";
 import type { ReceiverOptions } from "../receive/options.ts";
 import { ReceiverState } from "../receive/status.ts";
 import { runReceiver } from "../receive/walreceiver.ts";
+import { joinSignals } from "../signals.ts";
 
 export interface BackupWithWalOptions {
   readonly backup: BackupOptions;
@@ -44,7 +45,8 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
   }).catch((error: unknown) => failed.abort(error));
   try {
     while (state.phase !== "streaming" && !failed.signal.aborted && !signal.aborted) await sleep(LOOK_MS);
-    return await takeBackup({ ...backup, signal: AbortSignal.any([signal, failed.signal]) });
+    using either = joinSignals(signal, failed.signal);
+    return await takeBackup({ ...backup, signal: either.signal });
   } catch (error) {
     // What ended the receiver ended the backup; but for the user's own wish to stop, it is what to tell.
     if (failed.signal.aborted && error instanceof SeawallError && error.code === "aborted") {

@@ -15,6 +15,7 @@ import { runSpooledReceiver } from "../receive/spool.ts";
 import { ReceiverState, type ReceiverStateOptions } from "../receive/status.ts";
 import { runReceiver } from "../receive/walreceiver.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
+import { joinSignals } from "../signals.ts";
 import { FileStore } from "../store/file.ts";
 import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
@@ -86,7 +87,8 @@ export function openCluster(options: ClusterOptions): Cluster {
         mayRun: () => state.phase === "streaming",
         onRan: (run: EndedRun) => notifier.ran(run),
         log: log.child("routine"),
-        signal: AbortSignal.any([ended.signal, stop]),
+        // Lets go of `stop` when `ended` fires, which it always does.
+        signal: joinSignals(ended.signal, stop).signal,
       },
     },
     schedules,
@@ -164,8 +166,8 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     beside.push(monitorSlot(monitor, ended.signal));
   }
   const watched = beside.map((running) => running.catch((error: unknown) => broken.abort(error)));
-  const kill = AbortSignal.any([options.kill, broken.signal]);
-  const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill };
+  using kill = joinSignals(options.kill, broken.signal);
+  const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill: kill.signal };
   let failure: unknown;
   try {
     await receive(receiver, settings);

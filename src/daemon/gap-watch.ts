@@ -8,6 +8,7 @@ import type { Gap } from "../archive/documents.ts";
 import { listGaps } from "../archive/tip.ts";
 import type { Log } from "../log.ts";
 import type { ReceiverState } from "../receive/status.ts";
+import { deadline } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 
 export interface GapWatchOptions {
@@ -32,9 +33,9 @@ export async function watchGaps({ store, cluster, state, onGaps, log, signal }: 
     const count = state.counters.gaps;
     if (state.phase === "streaming" && known !== count) {
       try {
-        const limit = AbortSignal.any([signal, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
-        const archive = await openArchive(store, cluster, { signal: limit });
-        onGaps(await listGaps(archive, { signal: limit }));
+        using limit = deadline(LOOK_TIMEOUT_MS, signal);
+        const archive = await openArchive(store, cluster, { signal: limit.signal });
+        onGaps(await listGaps(archive, { signal: limit.signal }));
         known = count;
       } catch (error) {
         if (!signal.aborted) log.warn("cannot look for gaps in the archive", { error });

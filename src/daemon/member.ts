@@ -2,13 +2,13 @@
  * One cluster of the process, over all its lives: opened and run, and where it is one of several, after every failure
  * opened again after a while. What it did and why it failed stays to be seen in between.
  */
-import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ToldNotice } from "../archive/notices.ts";
 import { isAbort, SeawallError } from "../errors.ts";
 import { type Log, redactSecrets } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
 import { ReceiverState } from "../receive/status.ts";
+import { joinSignals, sharedController } from "../signals.ts";
 import type { Cluster } from "./cluster.ts";
 import { copyStatus } from "./gauges.ts";
 import { Journal } from "./journal.ts";
@@ -57,7 +57,7 @@ interface Failure {
 
 export class Member {
   readonly #options: MemberOptions;
-  readonly #stop = new AbortController();
+  readonly #stop = sharedController();
   readonly #metrics: Metrics;
   readonly #journal: Journal;
   /** Grows by what each life notifies of, within the notifier's bound. */
@@ -85,7 +85,6 @@ export class Member {
     });
     this.#journal = new Journal({ nowMs, onError: (code) => this.#metrics.add("errors", 1, { code }) });
     if (options.isOneOfSeveral) this.#metrics.add("clusterRestarts", 0);
-    setMaxListeners(0, this.#stop.signal);
     this.ended = this.#run();
     // Whoever waits for it hears of it; until then it is no unhandled rejection.
     this.ended.catch(() => undefined);
@@ -165,8 +164,8 @@ export class Member {
         this.#hurry = new AbortController();
         this.#failed(error, waitMs, failures);
         log.error("this cluster has failed; it is started again, the others go on", { error, failures, waitMs });
-        const either = AbortSignal.any([stop, this.#hurry.signal]);
-        await sleep(waitMs, undefined, { signal: either }).catch(() => undefined);
+        using either = joinSignals(stop, this.#hurry.signal);
+        await sleep(waitMs, undefined, { signal: either.signal }).catch(() => undefined);
         this.#metrics.add("clusterRestarts", stop.aborted ? 0 : 1);
       }
     }

@@ -9,6 +9,7 @@ import { listNotices, putNotice, type ToldNotice } from "../archive/notices.ts";
 import type { NoticeEventName } from "../config/notify-events.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { deadline, type JoinedSignal } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 import { bodyOf, isWanted, type Notice } from "./notice.ts";
 import { failureNotice, noticesOfRun, type EndedRun } from "./notice-run.ts";
@@ -241,7 +242,8 @@ export class Notifier {
     const { store, cluster, log, nowMs } = this.#options;
     if (this.#isForeign || this.#isRecalled || nowMs() < this.#recallAtMs) return;
     this.#recallAtMs = nowMs() + RECALL_PAUSE_MS;
-    const signal = this.#limit();
+    using limit = this.#limit();
+    const { signal } = limit;
     try {
       const known = await listNotices(await openArchive(store, cluster, { signal }), new Date(nowMs()), { signal });
       const told = new Told();
@@ -269,16 +271,20 @@ export class Notifier {
     this.#own.push(told);
     if (this.#own.length > INBOX_MAX) this.#own.shift();
     if (this.#isForeign) return;
-    const signal = this.#limit();
+    const limit = this.#limit();
+    const { signal } = limit;
     const recording: Promise<void> = openArchive(store, cluster, { signal })
       .then(async (archive) => putNotice(archive, told, { signal }))
       .catch((error: unknown) => log.debug("cannot write down what was notified of", { event, error }));
     this.#recording.add(recording);
-    void recording.finally(() => this.#recording.delete(recording));
+    void recording.finally(() => {
+      limit[Symbol.dispose]();
+      this.#recording.delete(recording);
+    });
   }
 
-  #limit(): AbortSignal {
-    return AbortSignal.any([AbortSignal.timeout(MEMORY_TIMEOUT_MS), this.#hurry.signal]);
+  #limit(): JoinedSignal {
+    return deadline(MEMORY_TIMEOUT_MS, this.#hurry.signal);
   }
 }
 

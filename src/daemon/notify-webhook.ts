@@ -6,6 +6,7 @@
  */
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { deadline } from "../signals.ts";
 import type { Attempt, Deliver, Message } from "./notify-attempt.ts";
 
 export interface WebhookOptions {
@@ -26,12 +27,12 @@ const RETRY_AFTER_MS_MAX = 10 * 60_000;
 export function webhook(options: WebhookOptions): Deliver {
   return async (message, signal) => {
     const timeoutMs = options.timeoutMs ?? WEBHOOK_TIMEOUT_MS;
-    const limit = AbortSignal.timeout(timeoutMs);
+    using limit = deadline(timeoutMs, signal);
     try {
-      const { status, retryAfter, text } = await post(options, message, AbortSignal.any([limit, signal]));
+      const { status, retryAfter, text } = await post(options, message, limit.signal);
       return judge(status, { retryAfter, text, nowMs: options.nowMs() });
     } catch (error) {
-      if (limit.aborted) return { outcome: "again", detail: `no answer within ${timeoutMs / 1000} s` };
+      if (limit.isOverdue) return { outcome: "again", detail: `no answer within ${timeoutMs / 1000} s` };
       // Node.js names host and port in such an error, and nothing of the path.
       return { outcome: "again", detail: reasonOf(error) };
     }

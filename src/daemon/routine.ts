@@ -10,6 +10,7 @@ import { ifReadable } from "../archive/records.ts";
 import { type JobRun, lastRun, putRun } from "../archive/runs.ts";
 import type { SettingKey, Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
+import { deadline } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 import type { EndedRun } from "./notice-run.ts";
 import { runJob } from "./job-process.ts";
@@ -102,7 +103,8 @@ async function pastOf(
   { job, now }: { readonly job: JobName; readonly now: Date },
   outer: AbortSignal,
 ): Promise<JobPast & { readonly last: LastRun | null }> {
-  const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_TIMEOUT_MS)]);
+  using limit = deadline(LOOK_TIMEOUT_MS, outer);
+  const { signal } = limit;
   const archive = await openArchive(store, cluster, { signal });
   const found = await lastRun(archive, job, now, { signal });
   const last = found === undefined ? null : lastOf(found);

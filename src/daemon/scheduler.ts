@@ -5,6 +5,7 @@
 import { setTimeout } from "node:timers/promises";
 import { isAhead } from "../archive/records.ts";
 import type { Log } from "../log.ts";
+import { joinSignals } from "../signals.ts";
 import type { JobOutcome } from "./job-process.ts";
 import { JOB_NAMES, type JobName, type JobPast, type Schedule, dueAt } from "./schedule.ts";
 
@@ -202,7 +203,8 @@ export class Scheduler {
   async #sleep(ms: number, signals: AbortSignal[]): Promise<void> {
     const { sleep } = this.#options;
     if (sleep !== undefined) return sleep(ms, signals);
-    await setTimeout(ms, undefined, { signal: AbortSignal.any(signals) }).catch(() => undefined);
+    using joined = joinSignals(...signals);
+    await setTimeout(ms, undefined, { signal: joined.signal }).catch(() => undefined);
   }
 
   /** Whether it is known now when the job is due. */

@@ -1,6 +1,7 @@
 /** Asks a running receiver for its status: one GET with a short deadline and a bounded answer. */
 import { request } from "node:http";
 import { formatAddress, type ListenAddress } from "../config/types.ts";
+import { deadline } from "../signals.ts";
 import type { StatusDocument, StatusOverview } from "./status-document.ts";
 
 const ANSWER_BYTES_MAX = 4 << 20;
@@ -28,15 +29,19 @@ export async function askReceiver(listen: ListenAddress, timeoutMs: number): Pro
   }
 }
 
-function get(listen: ListenAddress, timeoutMs: number): Promise<{ readonly status: number; readonly body: string }> {
+async function get(
+  listen: ListenAddress,
+  timeoutMs: number,
+): Promise<{ readonly status: number; readonly body: string }> {
   const where =
     listen.kind === "unix"
       ? { socketPath: listen.path }
       : listen.kind === "tcp"
         ? { host: reachable(listen.host), port: listen.port }
         : {};
-  return new Promise((resolve, reject) => {
-    const call = request({ ...where, path: "/status.json", signal: AbortSignal.timeout(timeoutMs), agent: false });
+  using limit = deadline(timeoutMs);
+  return await new Promise((resolve, reject) => {
+    const call = request({ ...where, path: "/status.json", signal: limit.signal, agent: false });
     call.on("error", reject);
     call.on("response", (response) => {
       let body = "";

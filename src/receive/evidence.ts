@@ -6,6 +6,7 @@ import { evidenceKey } from "../archive/keys.ts";
 import type { Archive, Encoder } from "../archive/archive.ts";
 import { putOnce } from "../archive/put-once.ts";
 import type { Log } from "../log.ts";
+import { deadline } from "../signals.ts";
 import type { OpenSegment } from "./assembler.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -26,7 +27,8 @@ export async function keepEvidence(
       systemIdentifier: archive.identity.systemIdentifier.toString(),
     };
     const encoded = await encoder.encode(raw, meta);
-    await putOnce(archive.store, key, encoded, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    using limit = deadline(TIMEOUT_MS);
+    await putOnce(archive.store, key, encoded, { signal: limit.signal });
     log.error("kept the WAL that does not verify", { key, bytes: raw.byteLength });
   } catch (failure) {
     log.error("could not keep the WAL that does not verify", { key, error: failure });

@@ -13,6 +13,7 @@ import { segmentsPastHoleMax } from "../archive/tip.ts";
 import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal-objects.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { joinSignals, sharedController } from "../signals.ts";
 import { type Lsn, addBytes, formatLsn, segmentEnd } from "../wal/lsn.ts";
 import type { OpenSegment } from "./assembler.ts";
 import type { Ledger } from "./ledger.ts";
@@ -90,7 +91,7 @@ export class Shipper {
   readonly #sealsAhead: Places;
   /** Every segment sealed so far has been stored. */
   #sealedInOrder: Promise<unknown> = Promise.resolve();
-  /** One a segment; by hand, since a signal made with AbortSignal.any for each chunk stays registered with the outer one. */
+  /** One for each segment whose chunks are on their way. */
   readonly #chunksCancelled = new Set<AbortController>();
   #current: Shipping | undefined;
   #chunksInFlight = 0;
@@ -101,7 +102,8 @@ export class Shipper {
 
   constructor(options: ShipperOptions) {
     this.#options = options;
-    this.#signal = AbortSignal.any([options.signal, this.#failed.signal]);
+    // `close` aborts `#failed`, which lets go of `options.signal`.
+    this.#signal = joinSignals(options.signal, this.#failed.signal).signal;
     this.#signal.addEventListener("abort", () => {
       for (const cancelled of this.#chunksCancelled) cancelled.abort(this.#signal.reason);
     });
@@ -119,7 +121,7 @@ export class Shipper {
 
   /** A segment was opened: its buffer is the shipper's to release, however the stream ends. */
   begin(open: OpenSegment): void {
-    const chunksCancelled = new AbortController();
+    const chunksCancelled = sharedController();
     this.#chunksCancelled.add(chunksCancelled);
     if (this.#signal.aborted) chunksCancelled.abort(this.#signal.reason);
     this.#current = {
@@ -178,7 +180,8 @@ export class Shipper {
   }
 
   async #settleUntil(done: () => boolean, overdue: AbortSignal): Promise<boolean> {
-    const signal = AbortSignal.any([this.#signal, overdue]);
+    using either = joinSignals(this.#signal, overdue);
+    const { signal } = either;
     const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     while (!done()) {
       if (signal.aborted) return false;

@@ -14,6 +14,7 @@ import { listChunks } from "../archive/tail.ts";
 import { type Tip, findTip, historyOf, listGaps } from "../archive/tip.ts";
 import { codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
+import { deadline, joinSignals } from "../signals.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentStart } from "../wal/lsn.ts";
 import { ownerOf } from "../wal/timeline.ts";
@@ -61,7 +62,8 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
   kill.addEventListener("abort", onKill, { once: true });
   try {
     await prepareSpool(bounded, relay, options);
-    bounded.measured(await spooledBytes(bounded, AbortSignal.any([stop, kill])));
+    using either = joinSignals(stop, kill);
+    bounded.measured(await spooledBytes(bounded, either.signal));
     let relayFailure: unknown;
     const relaying = relay.run(relayStop.signal).catch((error: unknown) => {
       relayFailure = error;
@@ -77,7 +79,8 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
       relayStop.abort();
       await relaying;
     }
-    await lastPass(relay, options, AbortSignal.any([kill, AbortSignal.timeout(shutdownTimeoutMs)]));
+    using limit = deadline(shutdownTimeoutMs, kill);
+    await lastPass(relay, options, limit.signal);
   } finally {
     kill.removeEventListener("abort", onKill);
     await codec.close();
@@ -95,7 +98,8 @@ async function lastPass(relay: Relay, options: ReceiverOptions, signal: AbortSig
 
 async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions): Promise<void> {
   const { store, cluster, log, stop, kill } = options;
-  const signal = AbortSignal.any([stop, kill]);
+  using either = joinSignals(stop, kill);
+  const { signal } = either;
   const spoolTip = await tipOf(spool, cluster, signal);
   const prepare = async (): Promise<void> => {
     await refuseMixedSpool(spool, store, cluster, signal);
@@ -106,7 +110,8 @@ async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions
     await prime(spool, storeTip.archive, storeTip.tip, signal);
     log.info("primed the spool from the store", { tip: formatLsn(storeTip.tip.lsn), timeline: storeTip.tip.timeline });
   };
-  if (spoolTip === undefined) return persist(prepare, { what: "what the empty spool is primed with", log, signal });
+  if (spoolTip === undefined)
+    return await persist(prepare, { what: "what the empty spool is primed with", log, signal });
   try {
     await prepare();
   } catch (error) {

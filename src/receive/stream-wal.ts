@@ -11,6 +11,7 @@ import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
+import { deadline, sharedController } from "../signals.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
@@ -66,7 +67,7 @@ interface Stations {
 export async function streamWal(options: ReceiverOptions, context: StreamContext): Promise<StreamOutcome> {
   const { state, kill, slot } = options;
   const { connection, start } = context;
-  const broken = new AbortController();
+  const broken = sharedController();
   const onKill = (): void => broken.abort(kill.reason);
   kill.addEventListener("abort", onKill, { once: true });
   if (kill.aborted) onKill();
@@ -325,7 +326,8 @@ class Stopping {
     const { verifier, shipper, feedback, ledger, broken } = this.#stations;
     state.phase = "stopping";
     const target = verifier.verifiedLsn;
-    if (await shipper.storeUpTo(target, AbortSignal.timeout(shutdownTimeoutMs))) {
+    using limit = deadline(shutdownTimeoutMs);
+    if (await shipper.storeUpTo(target, limit.signal)) {
       feedback.update();
       log.info("stored everything received; stopping", { storedLsn: formatLsn(ledger.storedLsn) });
       await this.#walStream.stop();

@@ -10,6 +10,7 @@ import { type Tip, findTip, listTails } from "../archive/tip.ts";
 import { type Codec, codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
+import { type JoinedSignal, joinSignals } from "../signals.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { switchPointOf } from "../wal/timeline.ts";
 import { recordGap } from "./gap.ts";
@@ -55,7 +56,8 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
       state.phase = "waiting";
       state.counters.reconnects++;
       const delayMs = reconnectDelay(failures, options.reconnectDelayMaxMs, options.random());
-      await sleep(delayMs, undefined, { signal: AbortSignal.any([stop, kill]) }).catch(() => undefined);
+      using either = joinSignals(stop, kill);
+      await sleep(delayMs, undefined, { signal: either.signal }).catch(() => undefined);
     }
     const { storedLsn, unstoredLsn } = state;
     // The connection is gone, so nobody hears of it but whoever stopped us.
@@ -95,9 +97,11 @@ async function flushLsnBeside(
 async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
   const { codec, ended } = run;
   const { store, cluster, log, state, stop, kill } = options;
-  const early = AbortSignal.any([stop, kill]);
+  using untilStopped = joinSignals(stop, kill);
+  const early = untilStopped.signal;
+  using lifeline = joinSignals(stop, kill);
   state.phase = "connecting";
-  await using connection = await connectUnlessStopped(options);
+  await using connection = await connectUnlessStopped(options, lifeline);
   const server = await readServerFacts(connection);
   state.server = connection.server;
   state.serverVersion = connection.serverVersion;
@@ -177,20 +181,17 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
 }
 
 /**
- * A stop while connecting is not waited out (a silent server would take the connect timeout); once connected the same stop
- * must leave the connection alone, so that the stream can end in order.
+ * Connects; a stop ends the attempt at once, where a silent server would take the whole connect timeout. Once connected,
+ * `lifeline` no longer hears the stop, so that the stream can end in order.
  */
-async function connectUnlessStopped({ settings, log, stop, kill }: ReceiverOptions): Promise<ReplicationConnection> {
-  const connecting = new AbortController();
-  const onStop = (): void => connecting.abort(stop.reason);
-  stop.addEventListener("abort", onStop, { once: true });
-  if (stop.aborted) onStop();
+async function connectUnlessStopped(
+  { settings, log, stop }: ReceiverOptions,
+  lifeline: JoinedSignal,
+): Promise<ReplicationConnection> {
   try {
-    return await ReplicationConnection.connect(settings, {
-      signal: AbortSignal.any([kill, connecting.signal]),
-      onWarning: (message) => log.warn(message),
-    });
+    const onWarning = (message: string): void => log.warn(message);
+    return await ReplicationConnection.connect(settings, { signal: lifeline.signal, onWarning });
   } finally {
-    stop.removeEventListener("abort", onStop);
+    lifeline.leave(stop);
   }
 }

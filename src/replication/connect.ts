@@ -9,6 +9,7 @@ import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import { DatabaseError } from "pg-protocol";
 import { SeawallError } from "../errors.ts";
+import { deadline, joinSignals } from "../signals.ts";
 import { aborted, type ConnectOptions, contextFor, type Opened, openOne } from "./attempt.ts";
 import { fromSocket, isTlsUnsupported } from "./errors.ts";
 import { matchesSessionAttrs, serverVersionNumber } from "./session-attrs.ts";
@@ -151,11 +152,8 @@ async function addressesOf(
 }
 
 async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined, timeoutMs: number): Promise<T> {
-  const stops = [
-    ...(signal === undefined ? [] : [signal]),
-    ...(timeoutMs === 0 ? [] : [AbortSignal.timeout(timeoutMs)]),
-  ];
-  const stop = AbortSignal.any(stops);
+  using limit = timeoutMs === 0 ? joinSignals(signal) : deadline(timeoutMs, signal);
+  const stop = limit.signal;
   stop.throwIfAborted();
   return await new Promise<T>((resolve, reject) => {
     const onStop = (): void => reject(new Error("host name lookup took too long"));

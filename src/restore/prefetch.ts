@@ -10,6 +10,7 @@ import { statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive, type Archive } from "../archive/archive.ts";
 import { segmentName } from "../archive/keys.ts";
+import { deadline, joinSignals } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 import type { SegmentNumber } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
@@ -48,7 +49,8 @@ export async function runPrefetcher(options: PrefetchOptions): Promise<void> {
   const ready = await new PrefetchFolder(options.run).claim(options.session);
   if (ready === undefined) return;
   const ending = new AbortController();
-  const signal = AbortSignal.any([options.signal, ending.signal]);
+  using either = joinSignals(options.signal, ending.signal);
+  const { signal } = either;
   try {
     const archive = await openArchive(options.store, options.cluster, { signal });
     await refuseForeignArchive(options.run, archive.identity.systemIdentifier);
@@ -175,8 +177,8 @@ class Prefetcher {
       if (fetching !== undefined) await fetching;
       if (this.#waiting.has(file)) answer = "waits";
       else {
-        const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
-        const found = await findWal(this.#archive, file, { signal });
+        using limit = deadline(ANSWER_MS_MAX, this.#signal);
+        const found = await findWal(this.#archive, file, { signal: limit.signal });
         if (found === undefined) answer = "gone";
         else if (found.from === "segment" && place?.kind === "segment") {
           // Given is what lies before it; this one must not be taken for passed.

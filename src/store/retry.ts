@@ -254,7 +254,6 @@ async function withDeadline<T>(
     late = new SeawallError("store-unavailable", `${what}: no answer within ${Math.round(ms)} ms`);
     controller.abort(late);
   }, ms);
-  // By hand: a signal made with AbortSignal.any stays registered with a long-lived outer one.
   const onAbort = (): void => controller.abort(outer?.reason);
   outer?.addEventListener("abort", onAbort, { once: true });
   try {

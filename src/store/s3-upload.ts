@@ -6,6 +6,7 @@
  * for directly before as well; between the two a race remains on such servers, for keys that two writers both stream.
  */
 import { SeawallError } from "../errors.ts";
+import { deadline, sharedController } from "../signals.ts";
 import { crc32cBase64, crc32cOf } from "./crc.ts";
 import { type RetryOptions, retrying } from "./retry.ts";
 import { bodyGuard, checkEcho, checkStored, createHeaders } from "./s3-body.ts";
@@ -46,7 +47,7 @@ export async function uploadStream(
   const { signal } = options;
   const what = `put ${target.key}`;
   // Fires with the caller's signal, and when a part has failed for good: then the body need not be read to its end.
-  const stop = new AbortController();
+  const stop = sharedController();
   const onAbort = (): void => stop.abort(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
   const spare: Buffer[] = [];
@@ -215,8 +216,8 @@ class Upload {
 
   /** Best effort: what is left behind is an unfinished upload, which a lifecycle rule of the bucket removes. */
   async #discard(): Promise<void> {
-    const signal = AbortSignal.timeout(CLEANUP_TIMEOUT_MS);
-    await this.#send("DELETE", { uploadId: this.#id }, {}, undefined, signal).catch(() => undefined);
+    using limit = deadline(CLEANUP_TIMEOUT_MS);
+    await this.#send("DELETE", { uploadId: this.#id }, {}, undefined, limit.signal).catch(() => undefined);
   }
 
   #send(

@@ -7,10 +7,12 @@ export interface ReceiverProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Further flags, such as `--synchronous`. */
   readonly flags?: readonly string[];
+  /** Options for Node.js itself. */
+  readonly nodeArgs?: readonly string[];
 }
 
 export function startReceiver(options: ReceiverProcessOptions): CliProcess {
-  const { dsn, storeUrl, env = {}, flags = [] } = options;
+  const { dsn, storeUrl, env = {}, flags = [], nodeArgs = [] } = options;
   const args = ["receive", "--dsn", dsn, "--store", storeUrl, "--listen", "off", "--log-format", "json", ...flags];
-  return startCli(args, { env });
+  return startCli(args, { env, nodeArgs });
 }

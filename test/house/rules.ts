@@ -39,7 +39,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Rooms whose files are functions of their arguments; codec may use worker threads and buffers, not files or sockets. */
 const PURE_ROOMS = ["wal", "codec"];
 /** Files at the root of src that every room may import; pure rooms only the first. */
-const SHARED = ["src/error-kind.ts", "src/error-kinds.ts", "src/errors.ts", "src/log.ts", "src/worker-thread.ts"];
+const SHARED = [
+  ...["src/error-kind.ts", "src/error-kinds.ts", "src/errors.ts", "src/log.ts", "src/signals.ts"],
+  "src/worker-thread.ts",
+];
+/** Node.js 20 and 22 keep what these return for as long as a source lives; src/signals.ts has what to use instead. */
+const LEAKING = /^AbortSignal\.(any|timeout)$/;
 
 const IO_MODULES =
   /^(node:)?(fs|fs\/promises|net|tls|http|https|http2|dgram|dns|dns\/promises|child_process|os|process|readline|repl|cluster)$/;
@@ -102,6 +107,7 @@ function checkSource(path: string, source: ts.SourceFile, report: Report): void 
     if (text === undefined) return;
     if (pure && /^(process\.\w+|Date\.now|Math\.random|performance\.now)$/.test(text)) report("purity", `uses ${text}`);
     if (pure && text === "new Date()") report("purity", "reads the clock with new Date()");
+    if (LEAKING.test(text)) report("leaking signal", `uses ${text}`);
     if (room !== "cli" && /^(console\.\w+|process\.(exit|stdout|stdin))$/.test(text)) {
       report("command line only", `uses ${text}`);
     }

@@ -12,6 +12,7 @@ const RULES = [
   "import direction",
   "purity",
   "command line only",
+  "leaking signal",
   "default export",
   "barrel",
   "dead file",
@@ -80,6 +81,18 @@ describe("each rule can fail", () => {
     { title: "the log in wal", path: "src/wal/a.ts", text: `import "../log.ts";`, rule: "purity" },
     { title: "printing outside of cli", path: "src/receive/a.ts", text: "console.log(1);", rule: "command line only" },
     { title: "exiting outside of cli", path: "src/daemon/a.ts", text: "process.exit(1);", rule: "command line only" },
+    {
+      title: "signals joined by Node.js",
+      path: "src/receive/a.ts",
+      text: "export const s = AbortSignal.any([]);",
+      rule: "leaking signal",
+    },
+    {
+      title: "a deadline by Node.js, under its name in brackets",
+      path: "src/cli/a.ts",
+      text: `export const s = AbortSignal["timeout"](1);`,
+      rule: "leaking signal",
+    },
     { title: "a default export", path: "src/wal/a.ts", text: "export default function f() {}", rule: "default export" },
     {
       title: "a default export by name",

@@ -1,0 +1,77 @@
+/** Joined abort signals: when they fire, with which reason, and that nothing of them stays with the signals they listen to. */
+import { getEventListeners } from "node:events";
+import { describe, expect, test } from "vitest";
+import { deadline, joinSignals } from "../src/signals.ts";
+
+const listeners = (signal: AbortSignal): number => getEventListeners(signal, "abort").length;
+
+describe("a joined signal", () => {
+  test("fires with the reason of the first source, and lets go of the others", () => {
+    const [a, b] = [new AbortController(), new AbortController()];
+    using joined = joinSignals(a.signal, undefined, b.signal, a.signal);
+    expect([joined.signal.aborted, listeners(a.signal), listeners(b.signal)]).toEqual([false, 1, 1]);
+    b.abort("b was first");
+    a.abort("a came later");
+    expect(joined.signal.reason).toBe("b was first");
+    expect([listeners(a.signal), listeners(b.signal), joined.isOverdue]).toEqual([0, 0, false]);
+  });
+
+  test("fires at once when a source already has, whatever its place", () => {
+    const [a, b] = [new AbortController(), new AbortController()];
+    b.abort("before");
+    using joined = joinSignals(a.signal, b.signal);
+    expect(joined.signal.reason).toBe("before");
+    expect(listeners(a.signal)).toBe(0);
+  });
+
+  test("once disposed holds no source and never fires", () => {
+    const source = new AbortController();
+    const joined = deadline(1, source.signal);
+    joined[Symbol.dispose]();
+    expect(listeners(source.signal)).toBe(0);
+    source.abort();
+    expect(joined.signal.aborted).toBe(false);
+  });
+
+  test("leaves one source and goes on listening to the other", () => {
+    const [stop, kill] = [new AbortController(), new AbortController()];
+    using joined = joinSignals(stop.signal, kill.signal);
+    joined.leave(stop.signal);
+    stop.abort();
+    expect(joined.signal.aborted).toBe(false);
+    kill.abort("killed");
+    expect(joined.signal.reason).toBe("killed");
+  });
+
+  test("a thousand short ones leave a long-lived signal as it was", () => {
+    const long = new AbortController();
+    for (let i = 0; i < 1000; i++) {
+      using limit = deadline(60_000, long.signal);
+      expect(limit.signal.aborted).toBe(false);
+    }
+    expect(listeners(long.signal)).toBe(0);
+  });
+});
+
+describe("a deadline", () => {
+  test("fires when the time is over, with a TimeoutError", async () => {
+    const source = new AbortController();
+    using limit = deadline(5, source.signal);
+    await new Promise((resolve) => limit.signal.addEventListener("abort", resolve));
+    expect(limit.signal.reason).toMatchObject({ name: "TimeoutError" });
+    expect([limit.isOverdue, listeners(source.signal)]).toEqual([true, 0]);
+  });
+
+  test("of zero still lets a source go first", () => {
+    const source = new AbortController();
+    source.abort("told to");
+    using limit = deadline(0, source.signal);
+    expect([limit.signal.reason, limit.isOverdue]).toEqual(["told to", false]);
+  });
+
+  test("longer than a timer can count does not fire at once", async () => {
+    using limit = deadline(2 ** 40);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(limit.signal.aborted).toBe(false);
+  });
+});
