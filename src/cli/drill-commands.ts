@@ -8,8 +8,8 @@ export const DRILL_COMMANDS = {
     description:
       "Restores a backup into a scratch directory, starts a real PostgreSQL there, lets it recover to the end of the archive or " +
       "a target, and checks that it got where the archive promised; then pg_amcheck, page checksums, and queries of your own. " +
-      "The server listens on a socket in its own folder only, archives nothing, and is gone with its folder at the end. The " +
-      "result is stored beside the archive.",
+      "The server has a configuration of its own and no effect outside its folder (docs/drills.md); it is gone with its folder " +
+      "at the end. The result is stored beside the archive.",
     args: [],
     examples: [
       { line: "seawall drill --store file:///var/lib/seawall", does: "newest backup, end of the archive" },

@@ -27,14 +27,14 @@ export const DRILL_OPTIONS = {
     name: "preload",
     commands: DRILL,
     help: "shared_preload_libraries of the drill's server; none by default",
-    more: "For libraries without which the cluster's WAL or types cannot be read.",
+    more: "For libraries without which the cluster's WAL or types cannot be read. The drill takes none over from the cluster.",
   }),
   sql: option(text("query"), {
     name: "sql",
     commands: DRILL,
     repeatable: true,
     help: "ask the recovered server: the first value must be neither false nor null; may be repeated",
-    more: "`database: SELECT …` asks another database than `postgres`. In the file, for scheduled drills, it is one text or a list of them.",
+    more: '`database: SELECT …` asks another database than `postgres` (or `template1`, where that is dropped). A name with other characters stands in quotes: `"a=b c": SELECT …`. In the file, for scheduled drills, it is one text or a list of them.',
   }),
   amcheck: option(boolean, {
     name: "amcheck",

@@ -4,18 +4,34 @@ import { promisify } from "node:util";
 import type { DrillCheck } from "../archive/drills.ts";
 import { SeawallError, isAbort } from "../errors.ts";
 import { type DrillBinaries, findTool } from "./drill-binaries.ts";
-import type { DrillServer } from "./drill-server.ts";
+import type { DrillClient } from "./drill-client.ts";
 import type { Owner } from "./part-writer.ts";
 
 const run = promisify(execFile);
 const OUTPUT_BYTES_MAX = 16 << 20;
 const MESSAGE_CHARACTERS_MAX = 500;
+/** pg_amcheck's exit status when it has found damage. */
+const DAMAGE_FOUND = 2;
 
-/** `query`, or `database: query`. Passes when its first value is neither false nor null; a query that returns no row fails. */
-export async function checkQuery(server: DrillServer, text: string, signal: AbortSignal): Promise<DrillCheck> {
-  const [, database = "postgres", query = text] = /^([A-Za-z_][\w$-]*):\s+(.+)$/s.exec(text) ?? [];
+export interface DrillQuery {
+  /** As it was given. */
+  readonly text: string;
+  /** Undefined: the maintenance database. */
+  readonly database: string | undefined;
+  readonly query: string;
+}
+
+/** `query`, `database: query`, or `"data base": query` with quotes inside doubled. Pure. */
+export function parseQuery(text: string): DrillQuery {
+  const [, quoted, plain, query = text] = /^(?:"((?:[^"]|"")+)"|([A-Za-z_][\w$-]*)):\s+(.+)$/s.exec(text) ?? [];
+  return { text, database: quoted?.replaceAll('""', '"') ?? plain, query };
+}
+
+/** Passes when the first value is neither false nor null; a query that returns no row fails. */
+export async function checkQuery(client: DrillClient, asked: DrillQuery, signal: AbortSignal): Promise<DrillCheck> {
+  const { text, query, database = client.maintenanceDatabase } = asked;
   try {
-    await using connection = await server.connect(database);
+    await using connection = await client.connect(database);
     // The user's own question takes as long as it takes.
     const { rows } = await connection.query<Record<string, unknown>>(query, [], { signal, timeoutMs: 0 });
     const [row] = rows;
@@ -41,14 +57,49 @@ export interface ToolOptions {
 }
 
 /** pg_amcheck on every database: heap and B-tree structures. */
-export async function checkStructures(server: DrillServer, options: ToolOptions): Promise<DrillCheck> {
-  const args = ["--all", "--install-missing", "--jobs=2", "--no-password"];
-  return tool("amcheck", "pg_amcheck", args, { ...options, env: server.clientEnv });
+export async function checkStructures(client: DrillClient, options: ToolOptions): Promise<DrillCheck> {
+  const program = await findTool(options.binaries, "pg_amcheck");
+  const skipped = (message: string): DrillCheck => ({ name: "amcheck", outcome: "skipped", message });
+  if (program === undefined) return skipped(`pg_amcheck is not in ${options.binaries.directory}`);
+  try {
+    if (!(await installAmcheck(client, options.signal))) return skipped("the extension amcheck is not installed here");
+  } catch (error) {
+    if (!(error instanceof SeawallError) || isAbort(error)) throw error;
+    return { name: "amcheck", outcome: "failed", message: `cannot look into a database: ${error.message}` };
+  }
+  const args = ["--all", "--jobs=2", "--no-password", `--maintenance-db=${client.maintenanceDatabase}`];
+  return tool("amcheck", program, args, { ...options, env: client.env });
+}
+
+/** Installs the extension where it is missing, whatever the cluster's event triggers say. False when there is none here. */
+async function installAmcheck(client: DrillClient, signal: AbortSignal): Promise<boolean> {
+  await using first = await client.connectPlain(client.maintenanceDatabase);
+  const available = "SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'";
+  if ((await first.query(available, [], { signal })).rows.length === 0) return false;
+  const open = "SELECT datname::text AS name FROM pg_database WHERE datallowconn AND datconnlimit <> -2";
+  const { rows } = await first.query<{ name: string }>(open, [], { signal });
+  for (const { name } of rows) {
+    await using connection = await client.connectPlain(name);
+    // Their locks would keep amcheck waiting for ever; queries have seen them before.
+    const prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()";
+    for (const { gid } of (await connection.query<{ gid: string }>(prepared, [], { signal })).rows) {
+      await connection.query(`ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`, [], { signal });
+    }
+    // Before 17 no setting turns them off.
+    await connection.query("UPDATE pg_event_trigger SET evtenabled = 'D' WHERE evtenabled <> 'D'", [], { signal });
+    await connection.query("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA pg_catalog", [], { signal });
+  }
+  return true;
 }
 
 /** pg_checksums on the files, the server stopped. */
 export async function checkPages(dataDir: string, options: ToolOptions): Promise<DrillCheck> {
-  return tool("checksums", "pg_checksums", ["--check", "-D", dataDir], { ...options, env: {} });
+  const program = await findTool(options.binaries, "pg_checksums");
+  const name = "checksums";
+  if (program === undefined) {
+    return { name, outcome: "skipped", message: `pg_checksums is not in ${options.binaries.directory}` };
+  }
+  return tool(name, program, ["--check", "-D", dataDir], { ...options, env: {} });
 }
 
 async function tool(
@@ -58,10 +109,8 @@ async function tool(
   options: ToolOptions & { readonly env: Readonly<Record<string, string>> },
 ): Promise<DrillCheck> {
   const { binaries, owner, signal, env } = options;
-  const path = await findTool(binaries, program);
-  if (path === undefined) return { name, outcome: "skipped", message: `${program} is not in ${binaries.directory}` };
   try {
-    const { stdout } = await run(path, [...args], {
+    const { stdout } = await run(program, [...args], {
       env: { ...env, PATH: binaries.directory, LC_ALL: "C" },
       maxBuffer: OUTPUT_BYTES_MAX,
       signal,
@@ -71,10 +120,10 @@ async function tool(
   } catch (error) {
     if (signal.aborted) throw new SeawallError("aborted", `${program} was cancelled`, { cause: error });
     const { stdout = "", stderr = "", code } = error as { stdout?: string; stderr?: string; code?: number | string };
-    const said = lastLine(stderr) ?? lastLine(stdout) ?? `it exited with ${code ?? "a signal"}`;
-    // An extension that is not installed says nothing about the data.
-    const unable = /could not open extension control file|extension "amcheck" is not available/.test(stderr);
-    return { name, outcome: unable ? "skipped" : "failed", message: said.slice(0, MESSAGE_CHARACTERS_MAX) };
+    // What was found stands in the output; the other stream holds notices and what went wrong.
+    const said = code === DAMAGE_FOUND && stdout.trim() !== "" ? oneLine(stdout) : lastLine(stderr);
+    const message = said ?? lastLine(stdout) ?? `it exited with ${code ?? "a signal"}`;
+    return { name, outcome: "failed", message: message.slice(0, MESSAGE_CHARACTERS_MAX) };
   }
 }
 

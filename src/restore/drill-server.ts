@@ -1,6 +1,8 @@
 /**
- * The server of a drill: a real PostgreSQL on the restored files that nobody else can reach and that touches nothing outside
- * its folder: a socket in a directory of its own, no archiving, none of the cluster's configuration but what recovery needs.
+ * The servers of a drill. Both are a real PostgreSQL on the restored files, with a configuration made here (isolation.ts).
+ * The first one recovers. It lets in no client and starts no worker, so it runs no code of the cluster; only our own
+ * restore_command leaves its folder. The second one starts on what is recovered. It answers queries, and queries may call
+ * anything, so it runs in namespaces of its own where the machine has them.
  *
  * Source: PostgreSQL docs, Server Configuration; guc.c (the command line wins over postgresql.auto.conf).
  */
@@ -9,36 +11,39 @@ import { once } from "node:events";
 import { chown, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SeawallError } from "../errors.ts";
-import { parseConninfo } from "../replication/conninfo.ts";
-import { SqlConnection } from "../replication/connection.ts";
-import { isRoleRefused } from "../replication/errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import type { DrillBinaries } from "./drill-binaries.ts";
 import type { DrillFolder } from "./drill-folder.ts";
+import { configurationFile, isolatedSettings, TAKEN_OVER } from "./isolation.ts";
+import type { Namespaces } from "./namespaces.ts";
 import type { Owner } from "./part-writer.ts";
 import type { ControlFile } from "./pg-control.ts";
+import { onlyOurs } from "./recovery-config.ts";
+import { readConfiguration } from "./standby-settings.ts";
 
 export interface DrillServerOptions {
   readonly binaries: DrillBinaries;
   readonly folder: DrillFolder;
+  readonly major: number;
   readonly control: ControlFile;
   /** For root, which PostgreSQL refuses. */
   readonly owner: Owner | undefined;
-  /** The superuser to connect as. */
-  readonly user: string;
   /** shared_preload_libraries: what its own WAL or its types need. */
   readonly preload: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signal: AbortSignal;
 }
 
-const PORT = 5432;
+export const DRILL_PORT = 5432;
 const POLL_MS = 50;
 const QUIT_MS_MAX = 10_000;
 /** A shutdown that writes everything out. */
 const STOP_MS_MAX = 600_000;
 const LOG_TAIL_BYTES = 16_384;
+/** Line of postmaster.pid, from 0; miscinit.h, LOCK_FILE_LINE_PM_STATUS. */
+const STATUS_LINE = 7;
+
+const [CONFIG, HBA, CLOSED_HBA, IDENT] = ["postgresql.conf", "pg_hba.conf", "closed_hba.conf", "pg_ident.conf"];
 
 export class DrillServer implements AsyncDisposable {
   readonly #options: DrillServerOptions;
@@ -53,20 +58,47 @@ export class DrillServer implements AsyncDisposable {
     this.#exited.catch(() => undefined);
   }
 
-  static async start(options: DrillServerOptions): Promise<DrillServer> {
-    const { binaries, folder, owner, env } = options;
-    const config = await writeConfig(options);
+  /** Starts the server that recovers. */
+  static async recovery(options: DrillServerOptions): Promise<DrillServer> {
+    await writeConfig(options);
+    const overrides = {
+      hba_file: join(options.folder.configDir, CLOSED_HBA),
+      hot_standby: "off",
+      // Workers of --preload libraries would start on the recovered server before it is stopped.
+      max_worker_processes: "0",
+    };
+    // What the restore_command needs to reach the store; nothing that would lead a client of the drill elsewhere.
+    const env = Object.fromEntries(Object.entries(options.env).filter(([name]) => !/^PG[A-Z]/.test(name)));
+    return DrillServer.#start(options, { overrides, env, namespaces: undefined });
+  }
+
+  /** Starts the server that answers, on recovered files. */
+  static async answering(options: DrillServerOptions, namespaces: Namespaces): Promise<DrillServer> {
+    return DrillServer.#start(options, { overrides: {}, env: plainEnv(options.env), namespaces });
+  }
+
+  static async #start(
+    options: DrillServerOptions,
+    how: {
+      readonly overrides: Readonly<Record<string, string>>;
+      readonly env: Readonly<Record<string, string | undefined>>;
+      readonly namespaces: Namespaces | undefined;
+    },
+  ): Promise<DrillServer> {
+    const { binaries, folder, owner } = options;
     const log = await open(folder.logFile, "a", 0o600);
     try {
-      const args = ["-D", folder.dataDir, "-c", `config_file=${config}`, ...settingsOf(options)];
-      const child = spawn(binaries.postgres, args, {
+      const settings = Object.entries({ config_file: join(folder.configDir, CONFIG), ...how.overrides });
+      const args = ["-D", folder.dataDir, ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`])];
+      const program = { file: binaries.postgres, args, owner };
+      const entered = how.namespaces?.enter(program) ?? program;
+      const child = spawn(entered.file, entered.args, {
         cwd: folder.path,
-        // What the restore_command needs to reach the store; nothing that would lead a client of the drill elsewhere.
-        env: Object.fromEntries(Object.entries(env).filter(([name]) => !/^PG[A-Z]/.test(name))),
+        env: how.env,
         stdio: ["ignore", log.fd, log.fd],
         // A Ctrl-C is for us: we stop the server.
         detached: true,
-        ...(owner === undefined ? {} : { uid: owner.uid, gid: owner.gid }),
+        ...(entered.owner === undefined ? {} : { uid: entered.owner.uid, gid: entered.owner.gid }),
       });
       return new DrillServer(options, child);
     } finally {
@@ -74,47 +106,24 @@ export class DrillServer implements AsyncDisposable {
     }
   }
 
-  get #isRunning(): boolean {
+  get isRunning(): boolean {
     return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
   /**
-   * Waits until recovery has ended and the server answers; undefined, with the reason in its log, when it ended instead.
+   * Waits until the server says that it is open for connections; false, with the reason in its log, when it ended instead.
    * Throws `aborted`.
    */
-  async recovered(onPoll: () => void): Promise<SqlConnection | undefined> {
-    while (this.#isRunning) {
+  async ready(onPoll: () => void): Promise<boolean> {
+    const pidFile = join(this.#options.folder.dataDir, "postmaster.pid");
+    while (this.isRunning) {
       throwIfAborted(this.#options.signal);
       onPoll();
-      try {
-        return await this.connect("postgres");
-      } catch (error) {
-        // Still starting, or no socket yet. Whatever else it says of us, it will say for ever.
-        if (error instanceof SeawallError && isRoleRefused(error)) {
-          const hint = "Name a superuser of the cluster with --superuser.";
-          throw new SeawallError("usage", `the recovered server has no role "${this.#options.user}"`, {
-            hint,
-            cause: error,
-          });
-        }
-        if (!(error instanceof SeawallError) || !error.retryable) throw error;
-      }
+      const lines = (await readFile(pidFile, "utf8").catch(() => "")).split("\n");
+      if (lines[0] === String(this.#child.pid) && lines[STATUS_LINE]?.trim() === "ready") return true;
       await Promise.race([sleep(POLL_MS), this.#exited]);
     }
-    return undefined;
-  }
-
-  async connect(database: string): Promise<SqlConnection> {
-    const { folder, user, signal } = this.#options;
-    const quote = (text: string): string => `'${text.replaceAll(/[\\']/g, "\\$&")}'`;
-    const dsn = `host=${quote(folder.socketDir)} port=${PORT} user=${quote(user)} dbname=${quote(database)} application_name=seawall`;
-    return SqlConnection.connect(parseConninfo({ dsn, env: {}, files: () => undefined }), { signal });
-  }
-
-  /** For a client program, such as pg_amcheck. */
-  get clientEnv(): Readonly<Record<string, string>> {
-    const { folder, user } = this.#options;
-    return { PGHOST: folder.socketDir, PGPORT: String(PORT), PGUSER: user, PGCONNECT_TIMEOUT: "10" };
+    return false;
   }
 
   /** The last thing it complained about, and what its restore_command did, with that error's code. */
@@ -131,21 +140,21 @@ export class DrillServer implements AsyncDisposable {
 
   /** An orderly shutdown; false when it did not come about in time. */
   async stop(): Promise<boolean> {
-    if (this.#isRunning) this.#child.kill("SIGINT");
+    if (this.isRunning) this.#child.kill("SIGINT");
     const inTime = await this.#endsWithin(STOP_MS_MAX);
     return inTime && this.#child.exitCode === 0;
   }
 
-  /** At once: what it holds is of no use any more. */
+  /** Ends the server at once: what it holds is of no use any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#isRunning) this.#child.kill("SIGQUIT");
+    if (this.isRunning) this.#child.kill("SIGQUIT");
     if (await this.#endsWithin(QUIT_MS_MAX)) return;
     this.#child.kill("SIGKILL");
     await this.#endsWithin(QUIT_MS_MAX);
   }
 
   async #endsWithin(ms: number): Promise<boolean> {
-    if (!this.#isRunning) return true;
+    if (!this.isRunning) return true;
     const patience = new AbortController();
     const late = sleep(ms, false, { signal: patience.signal }).catch(() => false);
     const ended = await Promise.race([this.#exited.then(() => true), late]);
@@ -154,56 +163,55 @@ export class DrillServer implements AsyncDisposable {
   }
 }
 
-/** Its own, so that a cluster whose configuration lies outside of the data directory can be drilled too. */
-async function writeConfig({ folder, owner }: DrillServerOptions): Promise<string> {
-  const files = {
-    "postgresql.conf": "# A drill's: everything is on the command line.\n",
-    "pg_hba.conf": "local all all trust\n",
-    "pg_ident.conf": "",
+/** For programs that need no credentials. */
+export function plainEnv(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const kept = ["PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ"];
+  return Object.fromEntries(kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])));
+}
+
+/** The drill's configuration, and of postgresql.auto.conf only the settings that the restore wrote. */
+async function writeConfig(options: DrillServerOptions): Promise<void> {
+  const { folder, owner } = options;
+  const autoConf = join(folder.dataDir, "postgresql.auto.conf");
+  const cluster = await readConfiguration(folder.dataDir);
+  const recovery = onlyOurs(await readFile(autoConf, "utf8"));
+  const files: Readonly<Record<string, string>> = {
+    [join(folder.configDir, CONFIG)]: configurationFile(settingsOf(options, cluster)),
+    [join(folder.configDir, HBA)]: "local all all trust\n",
+    [join(folder.configDir, CLOSED_HBA)]: "local all all reject\n",
+    [join(folder.configDir, IDENT)]: "",
+    [folder.logFile]: "",
+    [autoConf]: recovery,
   };
-  for (const [name, content] of Object.entries(files)) {
-    const path = join(folder.configDir, name);
+  for (const [path, content] of Object.entries(files)) {
     await writeFile(path, content, { mode: 0o600 });
     if (owner !== undefined) await chown(path, owner.uid, owner.gid);
   }
-  await writeFile(folder.logFile, "", { mode: 0o600 });
-  if (owner !== undefined) {
-    await chown(folder.logFile, owner.uid, owner.gid);
-    await chown(folder.configDir, owner.uid, owner.gid);
-  }
-  return join(folder.configDir, "postgresql.conf");
+  if (owner !== undefined) await chown(folder.configDir, owner.uid, owner.gid);
 }
 
-function settingsOf({ folder, control, preload }: DrillServerOptions): string[] {
-  const settings: Readonly<Record<string, string>> = {
-    hba_file: join(folder.configDir, "pg_hba.conf"),
-    ident_file: join(folder.configDir, "pg_ident.conf"),
-    listen_addresses: "",
-    port: String(PORT),
-    unix_socket_directories: folder.socketDir,
-    external_pid_file: "",
-    ssl: "off",
-    // The archive of the cluster is not the drill's to write.
-    archive_mode: "off",
-    synchronous_standby_names: "",
-    primary_conninfo: "",
-    primary_slot_name: "",
-    // Answers when recovery has ended, and needs no more memory than the drill's machine has.
-    hot_standby: "off",
-    shared_buffers: "128MB",
-    huge_pages: "off",
-    shared_preload_libraries: preload,
-    session_preload_libraries: "",
-    local_preload_libraries: "",
-    logging_collector: "off",
-    log_destination: "stderr",
-    log_min_messages: "warning",
-    autovacuum: "off",
-    cluster_name: "seawall drill",
-    // Its log is read: `complaint`.
-    lc_messages: "C",
+function settingsOf(options: DrillServerOptions, cluster: ReadonlyMap<string, string>): Map<string, string> {
+  const { folder, control, preload, major } = options;
+  const config = (name: string): string => join(folder.configDir, name);
+  const places = { socketDir: folder.socketDir, hbaFile: config(HBA), identFile: config(IDENT) };
+  return new Map([
+    ...TAKEN_OVER.flatMap((name) => {
+      const value = cluster.get(name);
+      return value === undefined ? [] : [[name, value] as const];
+    }),
+    ...isolatedSettings({ major, preload, ...places }),
+    ["port", String(DRILL_PORT)],
+    // No more memory than the drill's machine has.
+    ["shared_buffers", "128MB"],
+    ["huge_pages", "off"],
+    ["autovacuum", "off"],
+    ["cluster_name", "seawall drill"],
+    ["lc_messages", "C"],
+    ["log_min_messages", "warning"],
+    // Origins of subscriptions take places of these.
+    ["max_replication_slots", "1000"],
+    ...(major >= 18 ? [["max_active_replication_origins", "1000"] as const] : []),
     // Prepared transactions among them: recovery refuses to have less than there were.
-    ...Object.fromEntries(Object.entries(control.settings).map(([name, value]) => [name, String(value)])),
-  };
-  return Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+    ...Object.entries(control.settings).map(([name, value]) => [name, String(value)] as const),
+  ]);
 }

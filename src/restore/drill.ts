@@ -4,7 +4,7 @@
  * nothing about the archive.
  */
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
 import { type Drill, type DrillCheck, putDrill } from "../archive/drills.ts";
@@ -13,12 +13,14 @@ import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type Lsn, parseLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
-import { SERVER_QUERY, gatherEvidence, judgeRestore, parseServerAnswer } from "./check.ts";
+import { gatherEvidence, judgeRestore } from "./check.ts";
 import { type DrillBinaries, findBinaries } from "./drill-binaries.ts";
-import { checkPages, checkQuery, checkStructures } from "./drill-checks.ts";
+import { checkPages, checkQuery, checkStructures, parseQuery } from "./drill-checks.ts";
+import { openToQueries } from "./drill-client.ts";
 import { type DrillFolder, makeDrillFolder } from "./drill-folder.ts";
-import { DrillServer } from "./drill-server.ts";
+import { DRILL_PORT, DrillServer, type DrillServerOptions, plainEnv } from "./drill-server.ts";
 import { CONTROL_FILE } from "./layout.ts";
+import { findNamespaces, type Namespaces } from "./namespaces.ts";
 import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
 import type { RestorePlan } from "./plan.ts";
@@ -148,62 +150,100 @@ async function recoverAndCheck(
   scene: { readonly folder: DrillFolder; readonly binaries: DrillBinaries; readonly backup: BackupDocument },
   facts: Facts,
 ): Promise<void> {
-  const { owner, superuser: user, preload, env, signal, progress, queries } = options;
+  const { owner, preload, env, signal, progress } = options;
   const { folder, binaries, backup } = scene;
   const control = parseControlFile(await readFile(join(folder.dataDir, CONTROL_FILE)));
+  const major = Number.parseInt(backup.pgVersion, 10);
+  const server = { binaries, folder, major, control, owner, preload, env, signal };
   const checks: DrillCheck[] = [];
-  const begunMs = performance.now();
-  progress.detail("recovering");
-  await using server = await DrillServer.start({ binaries, folder, control, owner, user, preload, env, signal });
-  const asked = await recoveredAnswer(server, options, begunMs);
-  facts.recoverySeconds = secondsSince(begunMs);
-  checks.push(await judged(server, folder, asked, facts));
   facts.checks = checks;
-  if (asked === undefined) return;
-  for (const query of queries) {
-    progress.detail(`asking ${query.slice(0, 60)}`);
-    checks.push(await checkQuery(server, query, signal));
-  }
-  const tools = { binaries, owner, signal };
-  if (options.structures) {
-    progress.detail("checking structures");
-    checks.push(await checkStructures(server, tools));
-  }
-  const stopped = await server.stop();
+  const recovered = await recover(server, options, facts);
+  checks.push(recovered.check);
+  if (!recovered.isWhole) return;
+  const namespaces = await namespacesFor(server);
+  checks.push(isolationCheck(namespaces));
+  const complaint = await askServer(server, { namespaces, options, checks });
   if (!options.pages) return;
   progress.detail("checking page checksums");
   if (!backup.dataChecksums) checks.push(skipped("checksums", "the cluster has no data checksums"));
-  else if (!stopped)
-    checks.push(skipped("checksums", `the server did not stop in order: ${(await server.complaint()).text}`));
-  else checks.push(await checkPages(folder.dataDir, tools));
+  else if (complaint !== undefined) checks.push(skipped("checksums", `the server did not stop in order: ${complaint}`));
+  else checks.push(await checkPages(folder.dataDir, { binaries, owner, signal }));
 }
 
-/** The columns of SERVER_QUERY; undefined when recovery did not come to its end. */
-async function recoveredAnswer(
-  server: DrillServer,
-  { progress, signal }: DrillOptions,
-  begunMs: number,
-): Promise<readonly (string | null)[] | undefined> {
-  const connection = await server.recovered(() =>
-    progress.detail(`recovering for ${Math.floor(secondsSince(begunMs))} s`),
-  );
-  if (connection === undefined) return undefined;
-  await using open = connection;
-  const { rows } = await open.query<Record<string, string | null>>(SERVER_QUERY, [], { signal });
-  return Object.values(rows[0] ?? {});
-}
-
-async function judged(
-  server: DrillServer,
-  folder: DrillFolder,
-  answer: readonly (string | null)[] | undefined,
+/** Runs the recovery to its end, and stops the server before it lets anything in. */
+async function recover(
+  serverOptions: DrillServerOptions,
+  { progress }: DrillOptions,
   facts: Facts,
-): Promise<DrillCheck> {
-  const evidence = await gatherEvidence(folder.dataDir, answer === undefined ? undefined : parseServerAnswer(answer));
-  const verdict = judgeRestore(evidence);
+): Promise<{ readonly check: DrillCheck; readonly isWhole: boolean }> {
+  const begunMs = performance.now();
+  progress.detail("recovering");
+  await using server = await DrillServer.recovery(serverOptions);
+  const isReady = await server.ready(() => progress.detail(`recovering for ${Math.floor(secondsSince(begunMs))} s`));
+  facts.recoverySeconds = secondsSince(begunMs);
+  const isWhole = isReady && (await server.stop());
+  const check = await judged(server, serverOptions.folder, isWhole, facts);
+  return { check, isWhole };
+}
+
+/** Asks the user's queries and looks at the structures. Its log's last complaint, when it did not stop in order. */
+async function askServer(
+  serverOptions: DrillServerOptions,
+  asking: { readonly namespaces: Namespaces; readonly options: DrillOptions; readonly checks: DrillCheck[] },
+): Promise<string | undefined> {
+  const { options, checks } = asking;
+  const { superuser: user, signal, progress, structures } = options;
+  const { folder, binaries, owner, major } = serverOptions;
+  const queries = options.queries.map(parseQuery);
+  if (queries.length === 0 && !structures) return undefined;
+  progress.detail("starting the recovered server");
+  await using server = await DrillServer.answering(serverOptions, asking.namespaces);
+  if (!(await server.ready(() => undefined))) {
+    const { text } = await server.complaint();
+    checks.push({ name: "started", outcome: "failed", message: `the recovered server does not start: ${text}` });
+    return text;
+  }
+  const named = queries.flatMap(({ database }) => (database === undefined ? [] : [database]));
+  const client = await openToQueries({ socketDir: folder.socketDir, port: DRILL_PORT, user, major, signal }, named);
+  for (const query of queries) {
+    progress.detail(`asking ${query.text.slice(0, 60)}`);
+    checks.push(await checkQuery(client, query, signal));
+  }
+  if (structures) {
+    progress.detail("checking structures");
+    checks.push(await checkStructures(client, { binaries, owner, signal }));
+  }
+  return (await server.stop()) ? undefined : (await server.complaint()).text;
+}
+
+async function namespacesFor(server: DrillServerOptions): Promise<Namespaces> {
+  const { folder, binaries, owner, env, signal } = server;
+  return findNamespaces({
+    folders: [...new Set([folder.path, folder.socketDir])],
+    programs: dirname(binaries.directory),
+    probe: { file: binaries.postgres, args: ["--version"], owner },
+    env: plainEnv(env),
+    signal,
+  });
+}
+
+function isolationCheck({ kind, reason }: Namespaces): DrillCheck {
+  const because = `this machine does not allow more (${reason ?? "unknown"})`;
+  switch (kind) {
+    case "files":
+      return { name: "isolated", outcome: "passed", message: "queries ran without network and saw no other files" };
+    case "network":
+      return skipped("isolated", `queries ran without network, but with the machine's files: ${because}`);
+    case "none":
+      return skipped("isolated", `queries ran with the machine's network and files: ${because}`);
+  }
+}
+
+async function judged(server: DrillServer, folder: DrillFolder, isWhole: boolean, facts: Facts): Promise<DrillCheck> {
+  const verdict = judgeRestore(await gatherEvidence(folder.dataDir, undefined));
   facts.reachedLsn = verdict.reachedLsn === undefined ? undefined : (parseLsn(verdict.reachedLsn) satisfies Lsn);
   const name = "recovered";
-  if (answer !== undefined) return { name, outcome: verdict.ok ? "passed" : "failed", message: verdict.message };
+  if (isWhole) return { name, outcome: verdict.ok ? "passed" : "failed", message: verdict.message };
   const { text, code } = await server.complaint();
   const message = `the server ended before its recovery did: ${text}`;
   // Its restore_command could not reach the store, or was not let in: that says nothing about the archive.

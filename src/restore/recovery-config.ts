@@ -76,6 +76,13 @@ export function withRecoverySettings(previous: string, settings: RecoverySetting
   return `${[...lines, ...block({ ...settings, mark: settings.mark ?? earlier })].join("\n")}\n`;
 }
 
+/** The block alone: for a server that reads nothing of the cluster's configuration. */
+export function onlyOurs(text: string): string {
+  const lines = text.split("\n");
+  const [from, to] = [lines.indexOf(BEGIN), lines.lastIndexOf(END)];
+  return from < 0 || to < from ? "" : `${lines.slice(from, to + 1).join("\n")}\n`;
+}
+
 function block(settings: RecoverySettings): string[] {
   const { restoreCommand, timeline, landing, action, primaryConninfo, primarySlot, minimums } = settings;
   const point = landing?.point;

@@ -5,7 +5,7 @@
  *
  * Source: PostgreSQL docs, Hot Standby, Administrator's Overview; xlogrecovery.c (RecoveryRequiresIntParameter).
  */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { STANDBY_SETTINGS, type StandbySetting } from "./pg-control.ts";
 import { configurationLines } from "./recovery-config.ts";
@@ -19,16 +19,14 @@ const DEFAULTS: Readonly<Record<StandbySetting, number>> = {
 };
 
 const INCLUDES_MAX = 100;
+const FILE_BYTES_MAX = 1 << 20;
 
 /** Those of `needed` that the files of the data directory set lower. */
 export async function missingMinimums(
   dataDir: string,
   needed: Readonly<Record<StandbySetting, number>>,
 ): Promise<Partial<Record<StandbySetting, number>>> {
-  const settings = new Map<string, string>();
-  const left = { includes: INCLUDES_MAX };
-  await readSettings(join(dataDir, "postgresql.conf"), settings, left);
-  await readSettings(join(dataDir, "postgresql.auto.conf"), settings, left);
+  const settings = await readConfiguration(dataDir);
   const missing: Partial<Record<StandbySetting, number>> = {};
   for (const name of STANDBY_SETTINGS) {
     const given = Number(settings.get(name) ?? DEFAULTS[name]);
@@ -37,8 +35,19 @@ export async function missingMinimums(
   return missing;
 }
 
-/** A file that is not there or cannot be read sets nothing. */
+/** The settings of the data directory's files, includes followed; names in lower case. */
+export async function readConfiguration(dataDir: string): Promise<Map<string, string>> {
+  const settings = new Map<string, string>();
+  const left = { includes: INCLUDES_MAX };
+  await readSettings(join(dataDir, "postgresql.conf"), settings, left);
+  await readSettings(join(dataDir, "postgresql.auto.conf"), settings, left);
+  return settings;
+}
+
+/** A file that is not there or cannot be read sets nothing; nor does a device, or a file far too large. */
 async function readSettings(path: string, settings: Map<string, string>, left: { includes: number }): Promise<void> {
+  const stats = await stat(path).catch(() => undefined);
+  if (stats?.isFile() !== true || stats.size > FILE_BYTES_MAX) return;
   const text = await readFile(path, "utf8").catch(() => "");
   for (const { name, value } of configurationLines(text)) {
     const isInclude = name === "include" || name === "include_if_exists" || name === "include_dir";

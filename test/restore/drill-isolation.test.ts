@@ -1,0 +1,150 @@
+/** A drill beside production: nothing outside its folder changes, and settings of the cluster do not make it fail. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { serverAccount } from "../harness/account.ts";
+import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type CliResult, runCli } from "../harness/process.ts";
+import { run } from "../harness/run.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { until } from "../campaigns/campaign.ts";
+import { Archived } from "./restored.ts";
+
+const TIMEOUT_MS = 300_000;
+
+interface Outcome {
+  readonly name: string;
+  readonly outcome: string;
+  readonly message: string;
+}
+
+async function drill(place: Archived, scratch: string, flags: readonly string[]): Promise<CliResult> {
+  await run("chmod", ["-R", "a+rX", place.folder]);
+  const account = serverAccount();
+  const args = [
+    ...["drill", "--store", place.url, "--scratch-dir", scratch, "--log-level", "warn", "--json"],
+    ...["--restore-command", place.fetchCommand, "--pg-bin", place.server.binDir],
+    ...(account === undefined ? [] : ["--owner", account.name]),
+  ];
+  return runCli([...args, ...flags], { timeoutMs: TIMEOUT_MS });
+}
+
+function checksOf({ stdout, stderr }: CliResult): ReadonlyMap<string, Outcome> {
+  if (stdout === "") throw new Error(stderr);
+  return new Map((JSON.parse(stdout) as { checks: Outcome[] }).checks.map((check) => [check.name, check]));
+}
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: a drill of a subscriber leaves the publisher's slot alone and runs none of the cluster's commands",
+  async (version) => {
+    await using publisher = await startPostgres({ version, freshIdentifier: true, settings: { wal_level: "logical" } });
+    await publisher.sql(
+      "CREATE TABLE m (a int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE m; INSERT INTO m VALUES (1)",
+    );
+    await using place = await Archived.start({ version });
+    const { server } = place;
+    const trace = makeTempDir("trace");
+    await run("chmod", ["777", trace]);
+    const scratch = makeTempDir("scratch");
+    try {
+      await server.sql("CREATE TABLE m (a int PRIMARY KEY)");
+      await server.sql(`CREATE SUBSCRIPTION s CONNECTION '${publisher.socketDsn}' PUBLICATION p`);
+      for (const command of ["recovery_end_command", "archive_cleanup_command", "archive_command"]) {
+        await server.sql(`ALTER SYSTEM SET ${command} = 'touch ${trace}/${command}'`);
+      }
+      await server.sql("ALTER SYSTEM SET archive_mode = on");
+      // What a query may call: a program that reaches the publisher, and one that leaves a file.
+      await server.sql(`CREATE FUNCTION calls(program text) RETURNS text LANGUAGE plpgsql AS $f$
+        DECLARE answer text;
+        BEGIN
+          CREATE TEMP TABLE IF NOT EXISTS said (line text);
+          EXECUTE format('COPY said FROM PROGRAM %L', program);
+          SELECT string_agg(line, ' ') FROM said INTO answer;
+          RETURN answer;
+        END $f$`);
+      await until("the first row", async () => (await server.value("SELECT count(*) FROM m")) === "1");
+      await place.backup();
+      await place.stored();
+      await place.stopReceiving();
+      await server.stop();
+      await publisher.sql("INSERT INTO m VALUES (2), (3)");
+      const slot = "SELECT confirmed_flush_lsn::text || active FROM pg_replication_slots";
+      const before = await publisher.value(slot);
+
+      const reach = `(exec 3<>/dev/tcp/127.0.0.1/${publisher.port}) 2>/dev/null && echo reached || echo alone`;
+      const socket = join(publisher.socketDir, `.s.PGSQL.${publisher.port}`);
+      const see = `test -e ${socket} && echo seen || echo hidden; touch ${trace}/query 2>/dev/null || true`;
+      const ask = (program: string): string => `SELECT calls($p$bash -c '${program}'$p$)`;
+      const result = await drill(place, scratch, [
+        "--sql",
+        "SELECT count(*) = 1 FROM m",
+        "--sql",
+        ask(reach),
+        "--sql",
+        ask(see),
+      ]);
+      expect(result.code, result.stdout + result.stderr).toBe(0);
+      const checks = checksOf(result);
+      expect(checks.get("SELECT count(*) = 1 FROM m")?.outcome).toBe("passed");
+      // Where the machine allows no namespaces the result says so.
+      const isolated = checks.get("isolated");
+      if (isolated?.outcome === "passed") {
+        expect(checks.get(ask(reach))?.message).toBe("alone");
+        expect(checks.get(ask(see))?.message).toBe("hidden");
+        expect(existsSync(join(trace, "query"))).toBe(false);
+      } else expect(isolated?.message).toMatch(/machine's files: this machine does not allow more \(.+\)/);
+      for (const command of ["recovery_end_command", "archive_cleanup_command", "archive_command"]) {
+        expect(existsSync(join(trace, command)), command).toBe(false);
+      }
+      expect(await publisher.value(slot)).toBe(before);
+
+      await server.start();
+      await until("all rows", async () => (await server.value("SELECT count(*) FROM m")) === "3");
+      await server.sql("DROP SUBSCRIPTION s");
+    } finally {
+      removeTree(trace);
+      removeTree(scratch);
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: read-only roles, low timeouts, event triggers, preloads of a role and a dropped postgres fail no drill",
+  async (version) => {
+    await using place = await Archived.start({ version });
+    const { server } = place;
+    const scratch = makeTempDir("scratch");
+    try {
+      await server.sql('CREATE DATABASE "a=b c"');
+      await place.backup();
+      // Sessions that begin later have the settings; this one stays as it is.
+      const client = await server.connect("a=b c");
+      const run = async (text: string): Promise<void> => void (await client.query(text));
+      await run("CREATE SCHEMA shop; CREATE TABLE shop.orders AS SELECT 1 AS i");
+      await run("CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM 1/0; END'");
+      if (version >= 17) await run("CREATE EVENT TRIGGER entry ON login EXECUTE FUNCTION no()");
+      await run("CREATE EVENT TRIGGER ddl ON ddl_command_start EXECUTE FUNCTION no()");
+      await run('ALTER DATABASE "a=b c" SET search_path = shop');
+      for (const target of ['DATABASE "a=b c"', "DATABASE template1", "ROLE postgres"]) {
+        await run(`ALTER ${target} SET default_transaction_read_only = on`);
+        await run(`ALTER ${target} SET statement_timeout = '1ms'`);
+        await run(`ALTER ${target} SET session_preload_libraries = 'no_such_library'`);
+      }
+      await expect(server.connect("template1")).rejects.toThrow("no_such_library");
+      await run("DROP DATABASE postgres WITH (FORCE)");
+      // A stop in order waits until everything is stored.
+      await server.stop();
+      await place.stopReceiving();
+      const query = '"a=b c": SELECT count(*) = 1 AND pg_sleep(0.1) IS NOT NULL FROM orders';
+      const result = await drill(place, scratch, ["--sql", query, "--sql", "SELECT current_database()"]);
+      expect(result.code, result.stdout + result.stderr).toBe(0);
+      const checks = checksOf(result);
+      expect(checks.get(query)?.outcome).toBe("passed");
+      expect(checks.get("SELECT current_database()")?.message).toBe("template1");
+    } finally {
+      removeTree(scratch);
+    }
+  },
+  TIMEOUT_MS,
+);
