@@ -125,6 +125,12 @@ describe("witnesses from segment 3 on", () => {
     });
   });
 
+  test("are chunks of the very segment in which WAL is missing", async () => {
+    const archive = newArchive();
+    await chunk(archive, 3, 0, 8, at(3, 1));
+    expect((await callWitnesses(archive, spot)).said).toEqual([{ endLsn: at(3, 8), contiguousLsn: at(3, 1) }]);
+  });
+
   test("are both chunks that end last: two writers may have made them", async () => {
     const archive = newArchive();
     await chunk(archive, 4, 0, 16, at(3, 1));
@@ -266,6 +272,27 @@ describe("the archive of a timeline ends at a hole", () => {
         await partial(archive, 4);
       },
       pieces: [segments(1, 2), ended(4)],
+      end: undefined,
+    },
+    {
+      name: "but not when a partial lies behind what was stored while it was missing",
+      stored: async (archive) => {
+        await seal(archive, 4, at(3));
+        await partial(archive, 5);
+      },
+      pieces: [segments(1, 2), segments(4, 4), ended(5)],
+      end: undefined,
+    },
+    {
+      name: "but not when a tail behind what was stored while it was missing is gone",
+      stored: async (archive) => seal(archive, 4, at(3)),
+      pieces: [segments(1, 2), segments(4, 4), tail(5, 8)],
+      end: undefined,
+    },
+    {
+      name: "but not when a segment behind it is gone",
+      stored: async (archive) => seal(archive, 4, at(3)),
+      pieces: [segments(1, 2), segments(4, 5)],
       end: undefined,
     },
     {

@@ -39,8 +39,8 @@ describe("which backups stay", () => {
       "where no WAL tells the tip, the last on the newest timeline that has one",
       {
         backups: [
-          { id: "a", at: "2026-06-10", in: 20, on: 2 },
           { id: "b", at: "2026-06-20", in: 50 },
+          { id: "a", at: "2026-06-10", in: 20, on: 2 },
           { id: "c", at: "2026-06-15", in: 15 },
         ],
         forks: { 2: { from: 1, in: 18 } },
@@ -207,15 +207,17 @@ describe("which backups stay", () => {
         backups: [
           { id: "late", at: "2026-06-20T18:00:00.000Z", in: 40 },
           { id: "early", at: "2026-06-20T06:00:00.000Z", in: 50 },
-          { id: "high", at: "2026-06-19", in: 46 },
           { id: "low", at: "2026-06-19", in: 45 },
+          { id: "high", at: "2026-06-19", in: 46 },
+          { id: "early2", at: "2026-06-18T06:00:00.000Z", in: 48 },
+          { id: "late2", at: "2026-06-18T18:00:00.000Z", in: 47 },
           { id: "last", at: "2026-06-21", in: 35, on: 2 },
         ],
         forks: { 2: { from: 1, in: 30 } },
         tip: { on: 2, in: 36 },
       },
-      { keepDaily: 3 },
-      "late high last",
+      { keepDaily: 4 },
+      "late high late2 last",
     ],
     [
       "the last days, in whatever order backups are listed",
@@ -416,6 +418,19 @@ describe("which WAL goes", () => {
   test("without a tip all before the oldest backup", () => {
     const world: World = { backups: [{ id: "a", at: "2026-06-10", in: 20 }], changes: { tip: undefined } };
     expect(goes(plan(world, NONE))).toEqual(["1: 1 to 19"]);
+  });
+
+  test("all that a backup needs stays, though no history is stored: without a file a timeline has no ancestors", () => {
+    const world: World = {
+      backups: [
+        { id: "a", at: "2026-06-10", in: 20 },
+        { id: "b", at: "2026-06-11", in: 30, on: 2 },
+      ],
+      wal: { 1: [1, 40], 2: [1, 50] },
+      tip: { on: 2, in: 51 },
+      changes: { histories: new Map() },
+    };
+    expect(goes(plan(world, { keepFull: 2 }))).toEqual(["1: 1 to 19", "2: 1 to 29"]);
   });
 
   test("a timeline that began and ended in the segment of the backup stays, though its own history is not stored", () => {

@@ -96,7 +96,7 @@ describe("segments are found from LSNs", () => {
 });
 
 describe("arithmetic on LSNs", () => {
-  const [a, b] = [parseLsn("0/FFFFFFF8"), parseLsn("1/8")];
+  const [a, b] = [0xfffffff8n as Lsn, 0x100000008n as Lsn];
 
   it("counts bytes over the border of four gigabytes, both ways", () => {
     expect(addBytes(a, 16)).toBe(b);
@@ -123,4 +123,8 @@ describe("arithmetic on LSNs", () => {
 
 it.each([0, -1, 1.5, 2 ** 32, Number.NaN])("%d is no timeline", (value) => {
   expect(() => timelineOf(value)).toThrow(expect.objectContaining({ code: "internal" }));
+});
+
+it.each([1, 2 ** 32 - 1])("%d is a timeline", (value) => {
+  expect(timelineOf(value)).toBe(value);
 });

@@ -41,6 +41,9 @@ describe("names in pg_wal are told apart", () => {
     ["too long", "0000000100000000000000011"],
     ["another suffix", "000000010000000000000001.gz"],
     ["a backup history without an offset", "000000010000000000000001.backup"],
+    ["something in front of a history", "x00000002.history"],
+    ["something behind a history", "00000002.history.zst"],
+    ["a history of seven digits", "0000002.history"],
     ["a folder", "archive_status"],
     ["nothing", ""],
   ])("%s is none of them", (_what, name) => {

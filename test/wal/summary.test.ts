@@ -1,11 +1,14 @@
 /** What the verifier counts: commits and their times, restore points, segment by segment. */
 import { describe, expect, it } from "vitest";
 import { XLOG_XACT_COMMIT } from "../../src/wal/format.ts";
+import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
+import { WalAccount } from "../../src/wal/summary.ts";
 import { concat, filled, mainData, MIB, timestamp, toSegmentEnd, verifierFor, WalWriter } from "./wal-writer.ts";
+
+const at = (n: number): number => 1_760_000_000_123_456 + n * 1_000_000;
 
 describe("commits are counted and dated", () => {
   const COMMIT = { rmid: 1, info: XLOG_XACT_COMMIT | 0x80 };
-  const at = (n: number): number => 1_760_000_000_123_456 + n * 1_000_000;
   const commit = (n: number, extra: number, options = {}): Uint8Array =>
     mainData(concat([timestamp(at(n)), filled(extra)]), options);
 
@@ -119,5 +122,59 @@ describe("commits are counted and dated", () => {
     const { verifier } = verifierFor(writer);
     verifier.push(writer.bytes);
     expect(verifier.openSummary().restorePoints).toHaveLength(64);
+  });
+
+  it("and of those that are too short for a name or a time none", () => {
+    const writer = new WalWriter();
+    const whole = concat([timestamp(at(1)), filled(64, 0x61)]);
+    for (const length of [0, 7, 8, 71]) {
+      writer.write({ rmid: 0, info: 0x70, data: mainData(whole.subarray(0, length)) });
+    }
+    const { verifier } = verifierFor(writer);
+    verifier.push(writer.bytes);
+    expect(verifier.openSummary().restorePoints).toEqual([]);
+    writer.write({ rmid: 0, info: 0x70, data: mainData(whole) });
+    verifier.push(writer.bytes.subarray(Number(verifier.position - writer.start)));
+    expect(verifier.openSummary().restorePoints).toHaveLength(1);
+  });
+});
+
+describe("an account", () => {
+  const newAccount = (): WalAccount => new WalAccount(0x100000n as Lsn, MIB, timelineOf(1));
+
+  it("has no member for what has not been seen", () => {
+    const summary = newAccount().openSummary(0x100028n as Lsn);
+    expect(summary).toStrictEqual({
+      ...{ segment: 1, timeline: 1, recordCount: 0, commitCount: 0, abortCount: 0 },
+      ...{ lastRecordEnd: 0x100028n, restorePoints: [] },
+    });
+    expect(newAccount().lastCommitLsn).toBeUndefined();
+  });
+
+  it("keeps the time of the commit before, when a commit has none", () => {
+    const account = newAccount();
+    const record = (data: Uint8Array): Uint8Array => concat([new Uint8Array(24), mainData(data)]);
+    account.noteTransaction(record(timestamp(at(1))), 0, 34, 0x1000);
+    account.noteTransaction(record(filled(2)), 0, 28, 0x2000);
+    expect(account.lastCommitTime).toBe(at(1));
+    expect(account.openSummary(0x103000n as Lsn)).toMatchObject({
+      ...{ commitCount: 2, firstCommitTime: at(1), lastCommitTime: at(1), lastCommitLsn: 0x102000n },
+    });
+  });
+
+  it("has no last commit in an archive that begins without one", () => {
+    const account = newAccount();
+    account.closeSegment(0x200000n as Lsn, 0x200000n as Lsn);
+    expect(account.lastCommitLsn).toBeUndefined();
+    expect(account.takeSummaries()).toHaveLength(1);
+  });
+
+  it("holds 65,536 summaries that are not taken, and no more", () => {
+    const account = newAccount();
+    const end = 0x200000n as Lsn;
+    for (let n = 0; n < 65_536; n++) account.closeSegment(end, end);
+    expect(() => account.closeSegment(end, end)).toThrow(/segment summaries are not being taken/);
+    expect(account.takeSummaries()).toHaveLength(65_536);
+    account.closeSegment(end, end);
   });
 });
