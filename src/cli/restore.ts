@@ -1,16 +1,18 @@
 /** `seawall restore`: plan, print or do it, and say what was done; with --check, whether the server got where it should. */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openArchive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
 import { humanBytes } from "../daemon/human.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
+import { ISOLATED_DIR } from "../restore/isolation.ts";
 import { describeLanding, type RestorePlan } from "../restore/plan.ts";
 import { resolvePlan } from "../restore/resolve.ts";
 import { restore, type Restored } from "../restore/restore.ts";
+import { shellWord } from "../restore/restore-command.ts";
 import { describePoint, type RecoveryTarget, targetJson } from "../restore/target.ts";
 import { parseOwner } from "../restore/target-dir.ts";
 import { formatLsn } from "../wal/lsn.ts";
@@ -22,7 +24,7 @@ import { checkRestored } from "./restore-check.ts";
 import { columns } from "./table.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, signals, log, io } = context;
+  const { settings, signals, log, io, env } = context;
   if (settings.check !== undefined) return checkRestored(context, settings.check);
   const startedAt = new Date();
   const target = targetOf(context, startedAt);
@@ -47,9 +49,10 @@ export async function run(context: CommandContext): Promise<number> {
       standby: settings.standby
         ? { primaryConninfo: settings.primaryConninfo, primarySlot: settings.primarySlot }
         : undefined,
-      keepArchiving: settings.keepArchiving,
+      ...{ keepArchiving: settings.keepArchiving, isolate: settings.isolate },
       jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
       now: startedAt,
+      env,
       signal: signals.stop,
     });
     progress.end();
@@ -80,6 +83,12 @@ function targetOf(context: CommandContext, now: Date): RecoveryTarget {
   }
   if (settings.standby && settings.noRecoveryConfig) {
     throw wrong("--standby and --no-recovery-config exclude each other", "Leave one of them out.");
+  }
+  if (settings.isolate && (settings.standby || settings.noRecoveryConfig || settings.keepArchiving)) {
+    throw wrong(
+      "--isolate excludes --standby, --no-recovery-config and --keep-archiving",
+      "Restore a copy with --isolate alone, or leave it out.",
+    );
   }
   return target;
 }
@@ -115,12 +124,26 @@ function notesOf({ settings, env }: CommandContext, restored: Restored): string[
       "The files belong to root, whom PostgreSQL does not run as: give them to the server's account, or use --owner.",
     );
   }
+  if (restored.fetchTrouble !== undefined) {
+    notes.push(
+      `The server's account (uid ${restored.owner?.uid ?? "?"}) cannot fetch WAL from the archive, so the server will not start: ` +
+        `${restored.fetchTrouble}. Let that account read the archive before you start it.`,
+    );
+  }
   const closed = process.getuid?.() === 0 && restored.owner !== undefined ? closedPath(process.execPath) : undefined;
   if (closed !== undefined && settings.restoreCommand === undefined && !settings.noRecoveryConfig) {
     notes.push(
       `Only root may enter ${closed}, where the restore_command leads: give the server another one (--restore-command).`,
     );
   }
+  if (settings.isolate) {
+    const dir = restored.targetDir;
+    notes.push(
+      `The server is isolated: connect with psql -h ${shellWord(dir)}. To lift that: ` +
+        `mv ${shellWord(`${dir}/${ISOLATED_DIR}/postgresql.auto.conf`)} ${shellWord(`${dir}/postgresql.auto.conf`)}, and restart.`,
+    );
+  }
+  notes.push(...restored.startEffects.map((effect) => `When the server starts: ${effect}`));
   if (!settings.standby && !settings.keepArchiving && !settings.noRecoveryConfig) {
     notes.push(
       "Archiving is off (archive_mode = off), so that this copy does not write into the archive of its original. " +
@@ -203,6 +226,9 @@ function resultText(
     ...tablespaces.map(([oid, path]) => ["tablespace", `${oid} at ${path}`]),
     ...planRows(plan, facts.target),
   ];
-  const next = `Start the server: pg_ctl start -D ${targetDir}; then: seawall restore --check ${targetDir}`;
+  const dir = shellWord(targetDir);
+  // Without it pg_ctl finds no configuration there.
+  const config = existsSync(join(targetDir, "postgresql.conf")) ? "" : ' -o "-c config_file=PATH/postgresql.conf"';
+  const next = `Start the server: pg_ctl start -D ${dir}${config}; then: seawall restore --check ${dir}`;
   return [...columns(rows), "", ...facts.notes, next].join("\n");
 }

@@ -118,6 +118,14 @@ export const RESTORE_OPTIONS = {
     flagOnly: true,
     help: "write no recovery settings and no signal file: that is up to you",
   }),
+  isolate: option(boolean, {
+    name: "isolate",
+    commands: RESTORE,
+    default: false,
+    flagOnly: true,
+    help: "make a server that connects nowhere, runs no command and listens on a socket in its directory only",
+    more: "The settings of a drill, in `postgresql.auto.conf`; docs/restore.md says how to lift them.",
+  }),
   keepArchiving: option(boolean, {
     name: "keep-archiving",
     commands: RESTORE,

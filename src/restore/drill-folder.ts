@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SeawallError } from "../errors.ts";
+import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
 import type { Owner } from "./part-writer.ts";
 import { isAlive, readIfThere } from "./target-dir.ts";
 
@@ -15,8 +16,6 @@ const PREFIX = "seawall-drill-";
 const OWNER_FILE = "drill.pid";
 /** Beside the backup's files: what recovery writes until its first restart point. */
 const SPARE_BYTES = 1 << 30;
-/** sockaddr_un.sun_path is 108 bytes on Linux, 104 elsewhere; the name in it takes up to 20. */
-const SOCKET_DIR_BYTES_MAX = 80;
 const STOP_MS_MAX = 10_000;
 
 export interface DrillFolder {

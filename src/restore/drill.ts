@@ -26,6 +26,7 @@ import { parseControlFile } from "./pg-control.ts";
 import type { RestorePlan } from "./plan.ts";
 import { type PlanWish, resolvePlan } from "./resolve.ts";
 import { type RestoreProgress, restore } from "./restore.ts";
+import { fetchTrouble, mayEnter } from "./server-account.ts";
 
 export interface DrillOptions extends PlanWish {
   readonly archive: Archive;
@@ -110,12 +111,36 @@ async function inFolder(
   const binaries = await findBinaries(major, options.binDir, options.env["PATH"]);
   const folder = await makeDrillFolder(options.scratchDir, backup.bytes + wal.bytes, options.owner);
   try {
+    await refuseWithoutAccess(options, folder, wal.from);
     await restoreInto(options, folder, plan, facts);
     await recoverAndCheck(options, { folder, binaries, backup }, facts);
     return options.keep ? folder.path : undefined;
   } finally {
     if (!options.keep) await folder.remove();
   }
+}
+
+/** Root restores, and another account recovers: what that may not do says nothing of the archive. */
+async function refuseWithoutAccess(options: DrillOptions, folder: DrillFolder, segment: string): Promise<void> {
+  const { owner, restoreCommand, env, signal } = options;
+  if (owner === undefined) return;
+  const refuse = (what: string, hint: string): never => {
+    throw new SeawallError("target-unwritable", `the account that runs the drill's server (uid ${owner.uid}) ${what}`, {
+      hint,
+    });
+  };
+  if (!(await mayEnter(folder.path, { owner, signal }))) {
+    refuse(
+      `may not enter ${options.scratchDir}`,
+      "Open the folders on the way to it, or name another with --scratch-dir.",
+    );
+  }
+  const trouble = await fetchTrouble({ restoreCommand, segment, owner, env, signal });
+  if (trouble === undefined) return;
+  refuse(
+    `cannot fetch WAL from the archive: ${trouble}`,
+    "Let that account read the archive, or name another with --owner.",
+  );
 }
 
 async function restoreInto(

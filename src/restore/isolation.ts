@@ -81,6 +81,11 @@ export function isolatedSettings(options: IsolationOptions): Map<string, string>
   ]);
 }
 
+/** Below pg_wal, like the promise (marker.ts): what an isolated restore leaves beside its settings. */
+export const ISOLATED_DIR = "pg_wal/seawall.isolated";
+/** sockaddr_un.sun_path is 104 bytes on some systems; the name in it takes up to 20. */
+export const SOCKET_DIR_BYTES_MAX = 80;
+
 /**
  * Settings that decide what a query answers, and change nothing else. A drill takes these over from the cluster's files and
  * from ALTER ROLE and ALTER DATABASE.

@@ -27,6 +27,8 @@ export interface RecoverySettings {
   readonly mark?: string | undefined;
   /** Switch archiving off: a copy must not write into the archive of its original. */
   readonly withoutArchiving?: boolean;
+  /** Settings that keep the server from having effects elsewhere (isolation.ts). */
+  readonly isolation?: ReadonlyMap<string, string> | undefined;
   /** Settings that recovery needs at least; only those that would be too low otherwise. */
   readonly minimums: Readonly<Record<string, number>>;
 }
@@ -101,6 +103,7 @@ function block(settings: RecoverySettings): string[] {
     ...(settings.withoutArchiving === true ? [["archive_mode", "off"] as const] : []),
     ...(settings.mark === undefined ? [] : [[MARK_SETTING, settings.mark] as const]),
     ...Object.entries(minimums).map(([name, value]) => [name, String(value)] as const),
+    ...(settings.isolation ?? []),
   ];
   return [BEGIN, ...rows.map(([name, value]) => `${name} = ${quoteSetting(value)}`), END];
 }

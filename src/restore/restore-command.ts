@@ -57,9 +57,13 @@ export function settingValue(text: string): string {
   return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }
 
-/** One word for sh, with percent signs doubled for PostgreSQL. Words that need no quotes read better without. */
+/** One word for sh, with percent signs doubled for PostgreSQL. */
 function quoted(word: string): string {
   if (/[\0\n]/.test(word)) throw new SeawallError("usage", "a restore_command cannot hold line breaks");
-  if (/^[A-Za-z0-9_./:@=+,-]+$/.test(word)) return word;
-  return `'${word.replaceAll("%", "%%").replaceAll("'", `'\\''`)}'`;
+  return shellWord(word).replaceAll("%", "%%");
+}
+
+/** One word for sh. Words that need no quotes read better without. */
+export function shellWord(word: string): string {
+  return /^[A-Za-z0-9_./:@=+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

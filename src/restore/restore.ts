@@ -11,11 +11,14 @@ import { formatPgTime } from "../wal/record-facts.ts";
 import { checkManifest, readIndex } from "../archive/backup-index.ts";
 import { ExtractCrew, extractParts } from "./extract.ts";
 import { finishRestore } from "./finish.ts";
+import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
 import type { RestorePromise } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import { type RestorePlan, describeLanding } from "./plan.ts";
 import { prepareTarget } from "./prepare.ts";
 import { type PlanWish, resolvePlan } from "./resolve.ts";
+import { fetchTrouble } from "./server-account.ts";
+import { gatherStartFacts, startEffects } from "./start-effects.ts";
 import { targetJson } from "./target.ts";
 import { inspectTablespaces, inspectTargetDir, ownerFor } from "./target-dir.ts";
 
@@ -34,8 +37,12 @@ export interface RestoreOptions extends PlanWish {
     { readonly primaryConninfo?: string | undefined; readonly primarySlot?: string | undefined } | undefined;
   /** Leave the archiving settings as they were backed up. A standby always keeps them. */
   readonly keepArchiving?: boolean;
+  /** Make a server that has no effect elsewhere until an operator lifts that. */
+  readonly isolate?: boolean;
   /** Parts at a time. */
   readonly jobs: number;
+  /** Of the server to be, as far as it is known: to try its restore_command as its account. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   readonly progress: RestoreProgress;
   readonly log: Log;
   readonly now: Date;
@@ -58,6 +65,10 @@ export interface Restored {
   readonly bytesWritten: number;
   readonly filesUnchanged: number;
   readonly entriesRemoved: number;
+  /** Why the account of the files cannot fetch WAL from the archive, although we can. */
+  readonly fetchTrouble: string | undefined;
+  /** What the server will do on its start beside recovering, as sentences. */
+  readonly startEffects: readonly string[];
 }
 
 /**
@@ -68,12 +79,21 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
   const { archive, signal, delta } = options;
   const { systemIdentifier } = archive.identity;
   const target = await inspectTargetDir(options.targetDir, systemIdentifier, delta);
+  if (options.isolate === true) refuseLongSocket(target.path);
   const plan = await resolvePlan(archive, options, { signal });
   try {
     return await carryOut(options, target, plan);
   } catch (error) {
     throw await unlessRemoved(options, plan.backup, error);
   }
+}
+
+/** The socket of an isolated server lies in the data directory. */
+function refuseLongSocket(path: string): void {
+  if (Buffer.byteLength(path) <= SOCKET_DIR_BYTES_MAX) return;
+  throw new SeawallError("usage", `--isolate: the path ${path} is too long for a socket in it`, {
+    hint: `Choose a --target-dir of at most ${SOCKET_DIR_BYTES_MAX} bytes.`,
+  });
 }
 
 /** What is missing of a backup that was removed meanwhile is no damage. */
@@ -103,6 +123,7 @@ async function carryOut(
     timeline: plan.timeline,
     point: describeLanding(plan.landing),
   });
+  const trouble = await tryToFetch(options, owner, plan);
   const index = await readIndex(archive, backup, { signal });
   await checkManifest(archive, backup, index, { signal });
 
@@ -121,6 +142,7 @@ async function carryOut(
     ...{ archive, backup, index, layout, owner, unchanged, signal },
     recovery: recoveryOf(options, plan),
     standby: options.standby !== undefined,
+    isolate: options.isolate === true,
     promise: promiseOf(options, plan),
   });
   const files = [...index.byPath.values()].filter(({ type }) => type === "file").length;
@@ -130,7 +152,23 @@ async function carryOut(
     ...extracted,
     filesUnchanged: unchanged.size,
     entriesRemoved: prepared.removed,
+    fetchTrouble: trouble,
+    startEffects:
+      options.isolate === true ? [] : startEffects(await gatherStartFacts(target.path, options.standby !== undefined)),
   };
+}
+
+/** Tells at once what the server would only tell at its start. */
+async function tryToFetch(
+  { restoreCommand, env, log, signal }: RestoreOptions,
+  owner: Owner | undefined,
+  plan: RestorePlan<BackupDocument>,
+): Promise<string | undefined> {
+  if (owner === undefined || restoreCommand === undefined || env === undefined) return undefined;
+  const trouble = await fetchTrouble({ restoreCommand, segment: plan.wal.from, owner, env, signal });
+  if (trouble !== undefined)
+    log.warn("the server's account cannot fetch WAL from the archive", { uid: owner.uid, trouble });
+  return trouble;
 }
 
 function recoveryOf(

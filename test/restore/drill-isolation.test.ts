@@ -3,12 +3,13 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { serverAccount } from "../harness/account.ts";
-import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { versionsUnderTest } from "../harness/postgres.ts";
 import { type CliResult, runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { until } from "../campaigns/campaign.ts";
 import { Archived } from "./restored.ts";
+import { subscribed } from "./subscribed.ts";
 
 const TIMEOUT_MS = 300_000;
 
@@ -37,18 +38,13 @@ function checksOf({ stdout, stderr }: CliResult): ReadonlyMap<string, Outcome> {
 test.each(versionsUnderTest())(
   "PostgreSQL %i: a drill of a subscriber leaves the publisher's slot alone and runs none of the cluster's commands",
   async (version) => {
-    await using publisher = await startPostgres({ version, freshIdentifier: true, settings: { wal_level: "logical" } });
-    await publisher.sql(
-      "CREATE TABLE m (a int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE m; INSERT INTO m VALUES (1)",
-    );
-    await using place = await Archived.start({ version });
+    await using both = await subscribed(version);
+    const { publisher, place } = both;
     const { server } = place;
     const trace = makeTempDir("trace");
     await run("chmod", ["777", trace]);
     const scratch = makeTempDir("scratch");
     try {
-      await server.sql("CREATE TABLE m (a int PRIMARY KEY)");
-      await server.sql(`CREATE SUBSCRIPTION s CONNECTION '${publisher.socketDsn}' PUBLICATION p`);
       for (const command of ["recovery_end_command", "archive_cleanup_command", "archive_command"]) {
         await server.sql(`ALTER SYSTEM SET ${command} = 'touch ${trace}/${command}'`);
       }
@@ -62,14 +58,8 @@ test.each(versionsUnderTest())(
           SELECT string_agg(line, ' ') FROM said INTO answer;
           RETURN answer;
         END $f$`);
-      await until("the first row", async () => (await server.value("SELECT count(*) FROM m")) === "1");
-      await place.backup();
-      await place.stored();
-      await place.stopReceiving();
-      await server.stop();
-      await publisher.sql("INSERT INTO m VALUES (2), (3)");
-      const slot = "SELECT confirmed_flush_lsn::text || active FROM pg_replication_slots";
-      const before = await publisher.value(slot);
+      await both.leaveBehind();
+      const before = await both.slot();
 
       const reach = `(exec 3<>/dev/tcp/127.0.0.1/${publisher.port}) 2>/dev/null && echo reached || echo alone`;
       const socket = join(publisher.socketDir, `.s.PGSQL.${publisher.port}`);
@@ -96,7 +86,7 @@ test.each(versionsUnderTest())(
       for (const command of ["recovery_end_command", "archive_cleanup_command", "archive_command"]) {
         expect(existsSync(join(trace, command)), command).toBe(false);
       }
-      expect(await publisher.value(slot)).toBe(before);
+      expect(await both.slot()).toBe(before);
 
       await server.start();
       await until("all rows", async () => (await server.value("SELECT count(*) FROM m")) === "3");

@@ -1,0 +1,105 @@
+/**
+ * What the account of a restored server may do, tried before anything is restored: root restores, and the server runs as
+ * another account that may not be let in everywhere root is.
+ */
+import { execFile } from "node:child_process";
+import { chown, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { throwIfAborted } from "../store/signal.ts";
+import type { Owner } from "./part-writer.ts";
+
+const run = promisify(execFile);
+/** A segment of 1 GiB from a slow store takes this long. */
+const TRY_MS_MAX = 120_000;
+/** `wal-fetch` and shells: not in the archive, which only a readable archive can say. */
+const NOT_THERE = 1;
+
+export interface AccountOptions {
+  readonly owner: Owner;
+  readonly signal: AbortSignal;
+}
+
+/** True when the account can enter the folder, and every folder on the way. */
+export async function mayEnter(folder: string, { owner, signal }: AccountOptions): Promise<boolean> {
+  const trouble = await troubleOf('cd -- "$1"', { args: [folder], cwd: "/", owner, env: {}, signal });
+  return trouble === undefined;
+}
+
+export interface FetchTry extends AccountOptions {
+  readonly restoreCommand: string;
+  /** A segment that recovery will ask for. */
+  readonly segment: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Why the account cannot run the restore_command; undefined when it can, and when it fails for us too: then the account is
+ * not the reason.
+ */
+export async function fetchTrouble({
+  restoreCommand,
+  segment,
+  owner,
+  env,
+  signal,
+}: FetchTry): Promise<string | undefined> {
+  const attempt = async (as: Owner | undefined): Promise<string | undefined> => {
+    const folder = await mkdtemp(join(tmpdir(), "seawall-try-"));
+    try {
+      if (as !== undefined) await chown(folder, as.uid, as.gid);
+      const command = filledIn(restoreCommand, { file: segment, path: join(folder, "segment") });
+      return await troubleOf(command, { args: [], cwd: folder, owner: as, env, signal });
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  };
+  const trouble = await attempt(owner);
+  if (trouble === undefined) return undefined;
+  return (await attempt(undefined)) === undefined ? trouble : undefined;
+}
+
+/** PostgreSQL: archive.c, BuildRestoreCommand. Pure. */
+export function filledIn(command: string, names: { readonly file: string; readonly path: string }): string {
+  return command.replaceAll(/%([%fpr])/g, (_, letter: string) => {
+    switch (letter) {
+      case "f":
+        return names.file;
+      case "p":
+        return names.path;
+      case "r":
+        return names.file;
+      default:
+        return "%";
+    }
+  });
+}
+
+/** The last thing that a failing command says. Throws `aborted`. */
+async function troubleOf(
+  script: string,
+  how: {
+    readonly args: readonly string[];
+    readonly cwd: string;
+    readonly owner: Owner | undefined;
+    readonly env: Readonly<Record<string, string | undefined>>;
+    readonly signal: AbortSignal;
+  },
+): Promise<string | undefined> {
+  const { args, cwd, owner, env, signal } = how;
+  try {
+    await run("/bin/sh", ["-c", script, "sh", ...args], {
+      ...{ cwd, env: { ...env }, signal, timeout: TRY_MS_MAX },
+      ...(owner === undefined ? {} : { uid: owner.uid, gid: owner.gid }),
+    });
+    return undefined;
+  } catch (error) {
+    throwIfAborted(signal);
+    const { stderr = "", code } = error as { readonly stderr?: string; readonly code?: number | string };
+    if (code === NOT_THERE && stderr.trim() === "") return undefined;
+    const lines = stderr.trim().split("\n");
+    const said = lines.find((line) => line.startsWith("error: "))?.slice("error: ".length) ?? lines.at(-1);
+    return said === undefined || said === "" ? `it ends with ${code ?? "a signal"}` : said.replace(/ \[[a-z-]+\]$/, "");
+  }
+}

@@ -1,0 +1,75 @@
+/** Root restores, and the server runs as another account: what that account may not do is said before anything is restored. */
+import { chmodSync, existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { lastDrill } from "../../src/archive/drills.ts";
+import { parseQuery } from "../../src/restore/drill-checks.ts";
+import { filledIn } from "../../src/restore/server-account.ts";
+import { serverAccount } from "../harness/account.ts";
+import { versionsUnderTest } from "../harness/postgres.ts";
+import { runCli } from "../harness/process.ts";
+import { run } from "../harness/run.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { Archived } from "./restored.ts";
+
+const TIMEOUT_MS = 180_000;
+const account = serverAccount();
+const newest = Math.max(...versionsUnderTest()) as 18;
+
+test.skipIf(account === undefined)(
+  "root with an archive, or a scratch folder, that is closed to the server's account is no failed drill",
+  async () => {
+    await using archived = await Archived.filled({ version: newest });
+    const scratch = makeTempDir("scratch");
+    const store = join(archived.folder, "s");
+    const owner = account?.name ?? "";
+    const command = ["--restore-command", archived.fetchCommand, "--owner", owner];
+    const drill = async (scratchDir: string) => {
+      const where = ["--store", archived.url, "--scratch-dir", scratchDir, "--pg-bin", archived.server.binDir];
+      return runCli(["drill", ...where, ...command, "--log-level", "warn"], { timeoutMs: TIMEOUT_MS });
+    };
+    try {
+      await run("chmod", ["-R", "a+rX", archived.folder]);
+      const closed = join(scratch, "closed");
+      mkdirSync(closed, { mode: 0o700 });
+      const outside = await drill(closed);
+      expect(outside).toMatchObject({ code: 3, stdout: "" });
+      expect(outside.stderr).toContain(`may not enter ${closed}`);
+
+      chmodSync(store, 0o700);
+      const unread = await drill(scratch);
+      expect(unread).toMatchObject({ code: 3, stdout: "" });
+      expect(unread.stderr).toMatch(/cannot fetch WAL from the archive: .*EACCES/);
+      expect(await lastDrill(await archived.archive(), new Date())).toBeUndefined();
+
+      const target = join(scratch, "data");
+      const args = ["restore", "--store", archived.url, "--target-dir", target, ...command];
+      const restored = await runCli([...args, "--log-level", "warn"]);
+      expect(restored.code, restored.stderr).toBe(0);
+      expect(restored.stderr).toContain("the server's account cannot fetch WAL");
+      expect(restored.stdout).toMatch(/cannot fetch WAL from the archive, so the server will not start: .*EACCES/);
+      expect(existsSync(join(target, "PG_VERSION"))).toBe(true);
+    } finally {
+      removeTree(scratch);
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test.each([
+  ["exec fetch %f %p", "exec fetch SEGMENT PATH"],
+  ["fetch '100%% of %f' %r", "fetch '100% of SEGMENT' SEGMENT"],
+  ["cp %%p", "cp %p"],
+])("a restore_command %s is run as %s", (command, expected) => {
+  expect(filledIn(command, { file: "SEGMENT", path: "PATH" })).toBe(expected);
+});
+
+test.each([
+  ["SELECT 1", undefined, "SELECT 1"],
+  ["shop: SELECT 1", "shop", "SELECT 1"],
+  ['"a=b c": SELECT 1', "a=b c", "SELECT 1"],
+  ['"say ""x""": SELECT 1', 'say "x"', "SELECT 1"],
+  ["SELECT ': ' || 1", undefined, "SELECT ': ' || 1"],
+])("the question %s goes to the database %s", (text, database, query) => {
+  expect(parseQuery(text)).toEqual({ text, database, query });
+});
