@@ -162,9 +162,18 @@ export function describeError(error: unknown): Record<string, unknown> {
     message: redactSecrets(error.message),
     ...(causes.length > 0 ? { causes } : {}),
     ...(error instanceof SeawallError ? { hint: redactSecrets(error.hint) } : {}),
-    ...(error instanceof SeawallError && Object.keys(error.details).length > 0 ? { details: error.details } : {}),
+    ...(error instanceof SeawallError && Object.keys(error.details).length > 0
+      ? { details: redactDetails(error.details) }
+      : {}),
     ...(isBug && error.stack !== undefined ? { stack: redactSecrets(error.stack) } : {}),
   };
+}
+
+/** The details of an error without secrets: some are what a server said. */
+export function redactDetails(details: SeawallError["details"]): Record<string, string | number | boolean> {
+  return Object.fromEntries(
+    Object.entries(details).map(([name, value]) => [name, typeof value === "string" ? redactSecrets(value) : value]),
+  );
 }
 
 /** The chain of `cause`, nearest first, at most `CAUSES_MAX`. AggregateError counts its first error as a cause. */

@@ -4,7 +4,6 @@ import type { SettingKey, Settings } from "../config/options.ts";
 import type { RootLog } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import { SeawallError } from "../errors.ts";
-import type { RetryEvent } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
 import type { Io } from "./io.ts";
 import type { Signals } from "./signals.ts";
@@ -51,15 +50,17 @@ export async function openPatientStore(
   const { settings, origins, env, log } = context;
   const impatient = options.interactive === true && origins.get("storeRetryForMs") === "default";
   const { openFileStore } = await import("../store/file-url.ts");
-  const { DEFAULT_RETRY_POLICY, withRetry } = await import("../store/retry.ts");
+  const { DEFAULT_RETRY_POLICY, sparingly, withRetry } = await import("../store/retry.ts");
+  const patienceMs = impatient ? INTERACTIVE_RETRY_MS : settings.storeRetryForMs;
   const retry = {
     policy: {
       ...DEFAULT_RETRY_POLICY,
       attemptTimeoutMs: settings.storeTimeoutMs,
-      elapsedMsMax: impatient ? INTERACTIVE_RETRY_MS : settings.storeRetryForMs,
+      elapsedMsMax: patienceMs,
     },
-    onRetry: ({ what, attempt, error, waitMs }: RetryEvent) =>
-      log.warn("trying again", { what, attempt, waitMs: Math.round(waitMs), error }),
+    onRetry: sparingly(({ what, attempt, error }, failures) =>
+      log.warn("the store failed; trying again", { what, attempt, failures, forMs: patienceMs, error }),
+    ),
   };
   const directory = openFileStore(url);
   if (directory !== undefined) return withRetry(directory, retry);

@@ -1,6 +1,6 @@
 /** An error as the user sees it: what failed, why, what to try. Plain lines, or one JSON object with --json. */
 import { SeawallError } from "../errors.ts";
-import { causesOf, redactSecrets } from "../log.ts";
+import { causesOf, redactDetails, redactSecrets } from "../log.ts";
 
 export interface Failure {
   readonly text: string;
@@ -22,10 +22,11 @@ export function describeFailure(error: unknown, options: FailureOptions): Failur
   const message = redactSecrets(error instanceof Error ? error.message : String(error));
   const causes = error instanceof Error ? causesOf(error).map((cause) => redactSecrets(cause.message)) : [];
   const isBug = known === undefined || known.code === "internal";
-  const hint = known?.hint ?? "This is a bug in Seawall: please report it with the lines above.";
+  const hint = redactSecrets(known?.hint ?? "This is a bug in Seawall: please report it with the lines above.");
   if (options.json) {
     const code = known?.code ?? "internal";
-    const details = known === undefined || Object.keys(known.details).length === 0 ? {} : { details: known.details };
+    const hasDetails = known !== undefined && Object.keys(known.details).length > 0;
+    const details = hasDetails ? { details: redactDetails(known.details) } : {};
     return { text: `${JSON.stringify({ error: { code, message, causes, hint, ...details, exit } })}\n`, exit };
   }
   const code = known === undefined || known.code === "usage" ? "" : ` [${known.code}]`;
@@ -34,7 +35,7 @@ export function describeFailure(error: unknown, options: FailureOptions): Failur
     // Causes often repeat what the error says already.
     ...causes.filter((cause) => cause !== "" && !message.includes(cause)).map((cause) => `  because: ${cause}`),
     ...(isBug && error instanceof Error && error.stack !== undefined ? [redactSecrets(error.stack)] : []),
-    ...(hint === "" ? [] : [`hint: ${redactSecrets(hint)}`]),
+    ...(hint === "" ? [] : [`hint: ${hint}`]),
   ];
   return { text: `${lines.join("\n")}\n`, exit };
 }

@@ -241,7 +241,7 @@ export const OPTIONS = {
     commands: WITH_STORE,
     default: 2 * MINUTE,
     help: "how long a store request is tried again before it counts as failed",
-    more: "For `receive` a failed request is not the end: it reconnects and resumes. For `wal-fetch` it is how long recovery waits for the store before it stops.",
+    more: "The time is the only limit: the number of tries is none, and a store's `Retry-After` is kept to. For `receive` a failed request is not the end: it reconnects and resumes. For `wal-fetch` it is how long recovery waits for the store before it stops.",
   }),
   prefetch: option(boolean, {
     name: "prefetch",

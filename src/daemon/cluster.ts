@@ -19,7 +19,7 @@ import { joinSignals } from "../signals.ts";
 import { FileStore } from "../store/file.ts";
 import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
-import { DEFAULT_RETRY_POLICY, type RetryOptions, withRetry } from "../store/retry.ts";
+import { DEFAULT_RETRY_POLICY, type RetryOptions, sparingly, withRetry } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
 import { watchGaps } from "./gap-watch.ts";
 import type { Journal } from "./journal.ts";
@@ -264,17 +264,21 @@ class NotedState extends ReceiverState {
 function buildStore(options: ClusterOptions): Store {
   const { settings, env, metrics, journal } = options;
   const log = options.log.child("store");
+  const tell = sparingly(({ what, attempt, error }, failures) =>
+    log.warn("the store failed; trying again", { what, attempt, failures, forMs: settings.storeRetryForMs, error }),
+  );
   const retry: RetryOptions = {
     policy: {
       ...DEFAULT_RETRY_POLICY,
       attemptTimeoutMs: settings.storeTimeoutMs,
       elapsedMsMax: settings.storeRetryForMs,
     },
-    onRetry: ({ what, attempt, error, waitMs }) => {
-      const [operation = what] = what.split(" ", 1);
+    onRetry: (event) => {
+      const [operation = event.what] = event.what.split(" ", 1);
       metrics.add("storeRetries", 1, { operation });
-      journal.note(error);
-      log[attempt > 2 ? "warn" : "info"]("trying again", { what, attempt, waitMs: Math.round(waitMs), error });
+      journal.note(event.error);
+      // One failure passes unsaid: the second try usually succeeds.
+      if (event.attempt > 1) tell(event);
     },
   };
   const raw = openStore(options.storeUrl, { env, partRetry: retry });

@@ -2,8 +2,8 @@
  * Trying again: when, how long to wait, when to give up. `withRetry` puts it around any store; `retrying` around one
  * operation.
  *
- * Every method of a store may be repeated: nothing is overwritten, an absent key is deleted successfully, and a put whose
- * first answer was lost says `exists` the second time.
+ * Every method of a store may be repeated: nothing is overwritten and an absent key is deleted successfully. A put whose
+ * first answer was lost finds its own object the second time: equal content then counts as created.
  */
 import { SeawallError } from "../errors.ts";
 import { abortedError, throwIfAborted } from "./signal.ts";
@@ -23,9 +23,9 @@ import {
 } from "./store.ts";
 
 export interface RetryPolicy {
-  /** The first try included. */
+  /** The first try included; the time is the limit where this is Infinity. */
   readonly attemptsMax: number;
-  /** No further try begins once so long has passed since the first one began. */
+  /** No further try begins once so long has passed since the first one began; the last one begins at that moment. */
   readonly elapsedMsMax: number;
   /** The wait before the second try is below this, and the bound doubles from there … */
   readonly baseMs: number;
@@ -36,7 +36,7 @@ export interface RetryPolicy {
 }
 
 export const DEFAULT_RETRY_POLICY: RetryPolicy = {
-  attemptsMax: 10,
+  attemptsMax: Number.POSITIVE_INFINITY,
   elapsedMsMax: 120_000,
   baseMs: 50,
   capMs: 5_000,
@@ -61,6 +61,28 @@ export interface RetryOptions {
   readonly nowMs?: () => number;
 }
 
+/**
+ * Thins out reports of tries that failed: the first, and from then on one a period with how many there were. An outage is
+ * told when it begins and while it lasts, not at every request. `report` is told of the failures since its last call.
+ */
+export function sparingly(
+  report: (event: RetryEvent, failures: number) => void,
+  {
+    periodMs = 30_000,
+    nowMs = () => performance.now(),
+  }: { readonly periodMs?: number; readonly nowMs?: () => number } = {},
+): (event: RetryEvent) => void {
+  let toldMs = Number.NEGATIVE_INFINITY;
+  let failures = 0;
+  return (event) => {
+    failures += 1;
+    if (nowMs() - toldMs < periodMs) return;
+    toldMs = nowMs();
+    report(event, failures);
+    failures = 0;
+  };
+}
+
 export type RetryDecision = { readonly kind: "wait"; readonly waitMs: number } | { readonly kind: "give-up" };
 
 /** Full jitter: evenly from 0 to a bound that doubles, so that clients which failed together do not return together. */
@@ -68,7 +90,11 @@ export function backoffMs(attempt: number, policy: Pick<RetryPolicy, "baseMs" | 
   return random * Math.min(policy.capMs, policy.baseMs * 2 ** (attempt - 1));
 }
 
-/** After try number `attempt` (from 1) failed, `elapsedMs` after the first one began. */
+/**
+ * Decides after try number `attempt` (from 1) failed, `elapsedMs` after the first one began. Where the store said how long
+ * to wait, the next try begins no earlier. The time that was asked for is used up: a wait is cut so that a last try begins
+ * at its end.
+ */
 export function decideRetry(
   failed: { readonly attempt: number; readonly elapsedMs: number; readonly error: unknown },
   policy: RetryPolicy,
@@ -77,9 +103,19 @@ export function decideRetry(
   const { attempt, elapsedMs, error } = failed;
   if (!(error instanceof SeawallError) || !error.retryable) return { kind: "give-up" };
   if (attempt >= policy.attemptsMax) return { kind: "give-up" };
-  const waitMs = backoffMs(attempt, policy, random);
-  return elapsedMs + waitMs > policy.elapsedMsMax ? { kind: "give-up" } : { kind: "wait", waitMs };
+  const leftMs = policy.elapsedMsMax - elapsedMs;
+  if (leftMs <= 0) return { kind: "give-up" };
+  const asked = error.details[RETRY_AFTER_MS];
+  const leastMs = typeof asked === "number" ? Math.min(asked, RETRY_AFTER_MS_MAX) : 0;
+  // A store that asks for more time than is left would refuse a try before that.
+  if (leastMs > leftMs) return { kind: "give-up" };
+  return { kind: "wait", waitMs: Math.min(leftMs, leastMs + backoffMs(attempt, policy, random)) };
 }
+
+/** The detail of an error that carries a store's `Retry-After`, in milliseconds. */
+export const RETRY_AFTER_MS = "retryAfterMs";
+/** A store that asks for more is not waited for any longer. */
+const RETRY_AFTER_MS_MAX = 60_000;
 
 export interface Attempt {
   readonly what: string;
@@ -118,6 +154,22 @@ export function withRetry(store: Store, options: RetryOptions = {}): Store {
   return new RetryingStore(store, options);
 }
 
+/**
+ * One try of a put. After an earlier one of ours, an object of equal content is taken for what that one created: its answer
+ * was lost, and no other writer would store the same bytes under this key.
+ */
+export async function putAgain(
+  store: Pick<Store, "put" | "get">,
+  key: string,
+  body: Uint8Array,
+  { options, attempt }: { readonly options: PutOptions; readonly attempt: number },
+): Promise<PutResult> {
+  const result = await store.put(key, body, options);
+  if (result === "created" || attempt === 1) return result;
+  const there = await store.get(key, { signal: options.signal });
+  return there !== undefined && Buffer.compare(there.body, body) === 0 ? "created" : "exists";
+}
+
 const SLOWEST_BYTES_PER_MS = 64;
 /** A broken read goes on in pieces of this size. */
 const RESUME_BYTES = 8 * 1024 * 1024;
@@ -137,7 +189,7 @@ class RetryingStore implements Store {
     return this.#retry(
       `put ${key}`,
       options,
-      (signal) => this.#store.put(key, body, { ...options, signal }),
+      (signal, attempt) => putAgain(this.#store, key, body, { options: { ...options, signal }, attempt }),
       body.length,
     );
   }
@@ -223,6 +275,8 @@ class RetryingStore implements Store {
       return;
     } catch (error) {
       throwIfAborted(signal);
+      // The bytes handed out already are not the object's: reading on would make them pass for it.
+      if (error instanceof SeawallError && error.code === "store-checksum") throw error;
       const decision = decideRetry({ attempt: 1, elapsedMs: 0, error }, policy, random());
       if (decision.kind === "give-up" || !(error instanceof SeawallError)) throw error;
       onRetry?.({ what: `get ${key}`, attempt: 1, error, waitMs: decision.waitMs });

@@ -20,6 +20,8 @@ export interface S3Account {
   /** What stands before the key in the path: `/`, `/bucket/`, or with the endpoint's own path before it. */
   readonly pathBase: string;
   readonly scope: SigningScope;
+  /** Given as they are, so that no others can be had when the server says that these have run out. */
+  readonly isFixed: boolean;
   /** Renewed before they run out; `renew` asks for others now, because the server said that these have. */
   credentials(options?: { readonly renew: boolean }): Promise<S3Credentials>;
 }
@@ -40,12 +42,25 @@ export function accountWithoutSdk(settings: S3Settings, env: Environment): S3Acc
   const secretAccessKey = env["AWS_SECRET_ACCESS_KEY"];
   if (!isSet(accessKeyId) || !isSet(secretAccessKey)) return undefined;
   const sessionToken = isSet(env["AWS_SESSION_TOKEN"]) ? env["AWS_SESSION_TOKEN"] : undefined;
+  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]) refuseUnprintable(name, env);
   const credentials: S3Credentials = { accessKeyId, secretAccessKey, sessionToken };
   const place = placeWithoutSdk(settings, env);
-  return place === undefined ? undefined : { ...place, credentials: () => Promise.resolve(credentials) };
+  if (place === undefined) return undefined;
+  return { ...place, isFixed: true, credentials: () => Promise.resolve(credentials) };
 }
 
-function placeWithoutSdk(settings: S3Settings, env: Environment): Omit<S3Account, "credentials"> | undefined {
+/** A key read from a file often ends with a line break, which no header may have and no signature matches. */
+function refuseUnprintable(name: string, env: Environment): void {
+  if (/^[\x21-\x7e]*$/.test(env[name] ?? "")) return;
+  throw new SeawallError("usage", `${name} contains a line break, a space or another character that no key has`, {
+    hint: `Set ${name} again without it; in a shell, $(cat file) leaves line breaks at the end out.`,
+  });
+}
+
+function placeWithoutSdk(
+  settings: S3Settings,
+  env: Environment,
+): Pick<S3Account, "origin" | "pathBase" | "scope"> | undefined {
   const endpoint = settings.endpoint ?? endpointFromEnvironment(env);
   const region = settings.region ?? regionFromEnvironment(env);
   if (endpoint !== undefined) {
@@ -77,6 +92,8 @@ export async function accountFromSdk(settings: S3Settings, env: Environment): Pr
   const region = settings.region ?? regionFromEnvironment(env) ?? (endpoint === undefined ? undefined : DEFAULT_REGION);
   const client = new S3Client({
     maxAttempts: 1,
+    // Handed on to the providers: files are read again when credentials are renewed.
+    ...{ ignoreCache: true },
     ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint: endpoint.href }),
     ...(settings.profile === undefined ? {} : { profile: settings.profile }),
@@ -92,7 +109,7 @@ export async function accountFromSdk(settings: S3Settings, env: Environment): Pr
   const answer = await client
     .send(new GetObjectCommand({ Bucket: settings.bucket, Key: "k" }))
     .catch((error: unknown) => error);
-  if (sent === undefined) throw accountError(answer, settings);
+  if (sent === undefined) throw accountError(answer, settings, false);
   const scope = /Credential=[^/]+\/\d{8}\/([^/]+)\/([^/]+)\//.exec(sent.headers["authorization"] ?? "");
   if (scope?.[1] === undefined || scope[2] === undefined || !sent.path.endsWith("/k")) {
     throw new SeawallError("store-unsupported", `the bucket ${settings.bucket} needs another signature than SigV4`, {
@@ -104,24 +121,49 @@ export async function accountFromSdk(settings: S3Settings, env: Environment): Pr
     origin: new URL(`${sent.protocol}//${sent.hostname}${port}`),
     pathBase: sent.path.slice(0, -1),
     scope: { region: scope[1], service: scope[2] },
+    isFixed: false,
     credentials: ({ renew } = { renew: false }) =>
       client.config
         .credentials({ forceRefresh: renew })
-        .catch((cause: unknown) => Promise.reject(accountError(cause, settings))),
+        .catch((cause: unknown) => Promise.reject(accountError(cause, settings, true))),
   };
 }
 
-function accountError(cause: unknown, settings: S3Settings): SeawallError {
+/** `hadCredentials`: the source has given some before, so it exists and fails for a while. */
+function accountError(cause: unknown, settings: S3Settings, hadCredentials: boolean): SeawallError {
   if (cause instanceof Error && /region is missing/i.test(cause.message)) {
     return new SeawallError("usage", `no region for the bucket ${settings.bucket}`, {
       cause,
       hint: "Add region=… to the store's URL or set AWS_REGION.",
     });
   }
+  if (hadCredentials || isPassing(cause)) {
+    return new SeawallError("store-unavailable", `the source of credentials for the bucket ${settings.bucket} fails`, {
+      cause,
+      hint: "Check the service, file or command that gives them (web identity, container, profile); Seawall keeps trying.",
+    });
+  }
   return new SeawallError("store-denied", `no credentials for the bucket ${settings.bucket}`, {
     cause,
     hint: "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, add profile=… to the store's URL, or give this machine a role.",
   });
+}
+
+/** The SDK reads these from the process's environment: a service is named, so its silence is not "no credentials". */
+const NAMED_SERVICES = [
+  "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+  "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+  "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
+
+/** True for a failure of a source that exists: anything but a refusal, and but the finding that there is no source. */
+function isPassing(cause: unknown): boolean {
+  if (!(cause instanceof Error)) return false;
+  // A service of AWS that answered, such as STS; a cast, as its errors are typed per service.
+  const status = (cause as { readonly $metadata?: { readonly httpStatusCode?: number } }).$metadata?.httpStatusCode;
+  if (status !== undefined) return status >= 500 || status === 408 || status === 429;
+  if (cause.name !== "CredentialsProviderError") return true;
+  return NAMED_SERVICES.some((name) => isSet(process.env[name]));
 }
 
 function address(endpoint: URL, bucket: string, pathStyle: boolean): Pick<S3Account, "origin" | "pathBase"> {

@@ -44,6 +44,11 @@ export function createHeaders(settings: S3Settings): Record<string, string> {
   return headers;
 }
 
+/** True for the answers to If-None-Match that say the key is there: 412, or 304 as some servers have it. */
+export function isThereAlready(response: Pick<WireResponse, "status">): boolean {
+  return response.status === 412 || response.status === 304;
+}
+
 /** Throws `store-unavailable` when a 200 to a PUT is not a store's: that names the object's ETag and has no body. */
 export function checkStored(what: string, response: WireResponse): void {
   const etag = response.headers.etag;

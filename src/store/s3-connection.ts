@@ -1,18 +1,24 @@
 /** A bucket we know the way to: its account and wire, and what its answers mean. */
+import type { ErrorCode } from "../error-kinds.ts";
 import { type SeawallError } from "../errors.ts";
-import { type Environment, resolveAccount } from "./s3-account.ts";
-import { type S3Place, responseError } from "./s3-errors.ts";
+import { type Environment, type S3Account, resolveAccount } from "./s3-account.ts";
+import { type FailedResponse, type S3Place, clockOffsetOf, isExpiry, responseError } from "./s3-errors.ts";
 import { type S3Settings } from "./s3-url.ts";
 import { S3Wire, type WireRequest, type WireResponse, type WireStream } from "./s3-wire.ts";
 import { parseError } from "./s3-xml.ts";
 
+/** A smaller difference is no reason to refuse a request. */
+const CLOCK_MS_MIN = 60_000;
+
 export class S3Connection {
   readonly isTls: boolean;
+  readonly #account: S3Account;
   readonly #place: S3Place;
   readonly #wire: S3Wire;
 
-  private constructor(isTls: boolean, place: S3Place, wire: S3Wire) {
-    this.isTls = isTls;
+  private constructor(account: S3Account, place: S3Place, wire: S3Wire) {
+    this.isTls = account.origin.protocol === "https:";
+    this.#account = account;
     this.#place = place;
     this.#wire = wire;
   }
@@ -22,7 +28,7 @@ export class S3Connection {
     const account = await resolveAccount(settings, env);
     const place = { bucket: settings.bucket, endpoint: account.origin.origin };
     const wire = new S3Wire(account, place, settings.requestTimeoutMs);
-    return new S3Connection(account.origin.protocol === "https:", place, wire);
+    return new S3Connection(account, place, wire);
   }
 
   send(request: WireRequest, bodyBytesMax?: number): Promise<WireResponse> {
@@ -33,11 +39,26 @@ export class S3Connection {
     return this.#wire.open(request);
   }
 
+  /** The error for an answer; learns from it what the next request needs: the server's time, other credentials. */
   failure(what: string, response: WireResponse): SeawallError {
     const { status, headers } = response;
-    const body = response.body.toString();
-    if (/<Code>(ExpiredToken|TokenRefreshRequired)</.test(body)) this.#wire.renewCredentials();
-    return responseError(what, { status, headers, body }, this.#place, new Date());
+    const failed = { status, headers, body: response.body.toString() };
+    const now = new Date();
+    const code = this.#learn(failed, now);
+    return responseError(what, failed, { place: this.#place, now, code });
+  }
+
+  /** Returns the code of an error that means more to this connection than it says. */
+  #learn(failed: FailedResponse, now: Date): ErrorCode | undefined {
+    if (isExpiry(failed)) {
+      if (this.#account.isFixed) return "store-denied";
+      this.#wire.renewCredentials();
+    }
+    const offsetMs = clockOffsetOf(failed, now);
+    // Refused with the server's own time: then it is not our clock.
+    if (offsetMs === undefined || Math.abs(offsetMs - this.#wire.clockOffsetMs) < CLOCK_MS_MIN) return undefined;
+    this.#wire.clockOffsetMs = offsetMs;
+    return "store-unavailable";
   }
 
   /** Undefined when a healthy server says that the key is absent; anything else, a missing bucket too, is thrown. */

@@ -1,7 +1,9 @@
 /** What an S3 server or the network says, said in the store's codes, with hints that name the bucket and the endpoint. */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
+import { redactSecrets } from "../log.ts";
 import { errnoOf } from "./file-errors.ts";
+import { RETRY_AFTER_MS } from "./retry.ts";
 import { type ErrorDocument, parseError } from "./s3-xml.ts";
 
 /** For messages: where the request went. */
@@ -30,6 +32,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   RequestExpired: "store-denied",
   UserSuspended: "store-denied",
   ExpiredToken: "store-unavailable",
+  ExpiredTokenException: "store-unavailable",
   TokenRefreshRequired: "store-unavailable",
   NoSuchBucket: "store-missing",
   QuotaExceeded: "store-full",
@@ -46,24 +49,65 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   ConcurrentModification: "store-unavailable",
   TemporaryRedirect: "store-unavailable",
   SlowDown: "store-unavailable",
+  InvalidObjectState: "store-denied",
+  ObjectLocked: "store-denied",
   NotImplemented: "store-unsupported",
   MethodNotAllowed: "store-unsupported",
 };
 
-/** `what` is a phrase such as `put wal/x`. */
-export function responseError(what: string, response: FailedResponse, place: S3Place, now: Date): SeawallError {
+/** `what` is a phrase such as `put wal/x`; `code` stands in for the answer's own. */
+export function responseError(
+  what: string,
+  response: FailedResponse,
+  { place, now, code: given }: { readonly place: S3Place; readonly now: Date; readonly code?: ErrorCode | undefined },
+): SeawallError {
   const document = parseError(response.body);
-  const code = CODES[document?.code ?? ""] ?? codeOfStatus(response.status);
+  const isForeign = document === undefined && response.body !== "";
+  // A page of a proxy says nothing about the store: one such answer must not end an archiving for good.
+  const code = given ?? (isForeign ? "store-unavailable" : (codeOf(document) ?? codeOfStatus(response.status)));
   const said = document === undefined || document.code === "" ? `HTTP ${response.status}` : document.code;
-  const hint = hintFor(code, document, response, place, now);
+  const hint = isForeign ? foreignHint(place) : hintFor(code, document, response, place, now);
+  const retryAfterMs = retryAfterOf(response, now);
   return new SeawallError(code, `${what}: ${said} from ${place.bucket} at ${place.endpoint}`, {
     hint,
     details: {
       status: response.status,
       s3Code: document?.code ?? "",
-      s3Message: document?.message.slice(0, 500) ?? "",
+      s3Message: redactSecrets(document?.message.slice(0, 500) ?? ""),
+      ...(retryAfterMs === undefined ? {} : { [RETRY_AFTER_MS]: retryAfterMs }),
     },
   });
+}
+
+function codeOf(document: ErrorDocument | undefined): ErrorCode | undefined {
+  if (document === undefined) return undefined;
+  // KMS.NotFoundException, KMS.DisabledException and others: the key, or the right to use it.
+  if (document.code.startsWith("KMS.")) return "store-denied";
+  return CODES[document.code];
+}
+
+/** Reads `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). */
+function retryAfterOf({ headers }: FailedResponse, now: Date): number | undefined {
+  const text = headers["retry-after"];
+  if (typeof text !== "string") return undefined;
+  const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now.getTime();
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
+}
+
+/** How far the server's clock is ahead of ours, from an answer that refuses our time; undefined for any other answer. */
+export function clockOffsetOf(response: FailedResponse, now: Date): number | undefined {
+  const code = parseError(response.body)?.code;
+  if (code !== "RequestTimeTooSkewed" && code !== "RequestExpired") return undefined;
+  const date = response.headers["date"];
+  const theirs = typeof date === "string" ? Date.parse(date) : Number.NaN;
+  return Number.isNaN(theirs) ? undefined : theirs - now.getTime();
+}
+
+/** True when the server says that the session of our credentials is over. */
+export function isExpiry(response: FailedResponse): boolean {
+  return ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"].includes(
+    parseError(response.body)?.code ?? "",
+  );
 }
 
 /** What went wrong before there was a response, or in the middle of one. */
@@ -106,7 +150,8 @@ function hintFor(
   if (region !== undefined) {
     return `The bucket ${place.bucket} is in region ${region}: add region=${region} to the store's URL.`;
   }
-  const hint = HINTS[document?.code ?? ""] ?? HINTS[code] ?? HINTS["store-unavailable"];
+  const name = document?.code.startsWith("KMS.") === true ? "KMS" : (document?.code ?? "");
+  const hint = HINTS[name] ?? HINTS[code] ?? HINTS["store-unavailable"];
   return hint?.(place, skewText(response, now)) ?? "";
 }
 
@@ -118,7 +163,15 @@ const HINTS: Readonly<Record<string, (place: S3Place, skew: string) => string>> 
   SignatureDoesNotMatch: credentialsHint,
   InvalidToken: credentialsHint,
   ExpiredToken: tokenHint,
+  ExpiredTokenException: tokenHint,
   TokenRefreshRequired: tokenHint,
+  KMS: ({ bucket }) =>
+    `The KMS key of ${bucket} cannot be used: check kmsKeyId=, that the key is enabled, and kms:GenerateDataKey and kms:Decrypt.`,
+  InvalidObjectState: ({ bucket }) =>
+    `The object is in an archive storage class (Glacier): restore it in ${bucket} first, and keep archives out of such classes.`,
+  ObjectLocked: lockHint,
+  InvalidRequest: ({ endpoint }) =>
+    `${endpoint} does not take the request as it is; a bucket with Object Lock wants checksum=crc32c or checksum=md5.`,
   SlowDown: ({ endpoint }) => `${endpoint} asks for fewer requests: a longer ship interval makes fewer.`,
   "store-denied": ({ bucket, endpoint }) =>
     `Allow these credentials s3:PutObject, GetObject, DeleteObject and ListBucket on ${bucket} at ${endpoint}; ` +
@@ -139,23 +192,33 @@ function clockHint({ endpoint }: S3Place, skew: string): string {
   return `This machine's clock and that of ${endpoint} differ${skew}: set the clock, for example with chrony.`;
 }
 
+function lockHint({ bucket }: S3Place): string {
+  return `Object Lock or a legal hold on ${bucket} keeps the object: it can be deleted when that ends.`;
+}
+
+function foreignHint({ endpoint }: S3Place): string {
+  return `Check ${endpoint} and proxies in front of it: the answer is not an S3 server's. Seawall keeps trying.`;
+}
+
 function credentialsHint({ endpoint }: S3Place): string {
   return `${endpoint} does not know these credentials: check the access key, its secret, the session token and region=.`;
 }
 
 function tokenHint({ endpoint }: S3Place): string {
-  return `The session token for ${endpoint} has run out: renew it where the credentials come from.`;
+  return `The session token for ${endpoint} has run out: renew it where the credentials come from; one in AWS_SESSION_TOKEN needs a restart.`;
 }
 
-/** S3 names the region a bucket is really in when it was asked in another. */
+/** Finds the region that S3 names when a bucket was asked for in another: in a redirect, or in an answer with 400. */
 function regionOf(document: ErrorDocument | undefined, response: FailedResponse): string | undefined {
-  const isAstray =
-    response.status === 301 ||
-    document?.code === "AuthorizationHeaderMalformed" ||
-    document?.code === "IllegalLocationConstraintException";
   const header = response.headers["x-amz-bucket-region"];
-  return isAstray ? (document?.region ?? (typeof header === "string" ? header : undefined)) : undefined;
+  const isRedirect = [301, 307, 308].includes(response.status);
+  // S3 sends the header with other answers too, where it says nothing of what went wrong.
+  const isAbout = isRedirect || REGIONAL.includes(document?.code ?? "");
+  const named = isAbout && typeof header === "string" && header !== "" ? header : undefined;
+  return isRedirect || response.status === 400 ? (document?.region ?? named) : undefined;
 }
+
+const REGIONAL: readonly string[] = ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
 
 function skewText(response: FailedResponse, now: Date): string {
   const date = response.headers["date"];

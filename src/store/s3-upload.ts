@@ -2,21 +2,22 @@
  * putStream to S3: one PUT where the body fits one part, a multipart upload otherwise. Parts are gathered in a fixed set
  * of buffers, so memory is `partBytes` × `partsInFlight` whatever the body's size; each part is retried by itself.
  *
- * CompleteMultipartUpload carries If-None-Match. Servers that do not know it there would overwrite, so the key is looked
- * for directly before as well; between the two a race remains on such servers, for keys that two writers both stream.
+ * CompleteMultipartUpload carries If-None-Match. Servers that do not know it there would overwrite: a claim (s3-claim.ts)
+ * lets one writer at a time complete a key.
  */
 import { SeawallError } from "../errors.ts";
 import { deadline, sharedController } from "../signals.ts";
 import { crc32cBase64, crc32cOf } from "./crc.ts";
-import { type RetryOptions, retrying } from "./retry.ts";
-import { bodyGuard, checkEcho, checkStored, createHeaders } from "./s3-body.ts";
+import { type RetryOptions, putAgain, retrying } from "./retry.ts";
+import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready } from "./s3-body.ts";
+import { type ClaimedKey, claim } from "./s3-claim.ts";
 import { type S3Connection } from "./s3-connection.ts";
 import { type S3Settings } from "./s3-url.ts";
 import { type WireResponse } from "./s3-wire.ts";
 import { type CompletedPart, formatCompleteUpload, isCompletion, parseUploadId } from "./s3-xml.ts";
 import { SourceFailure, readSource } from "./source.ts";
 import { sha256Hex } from "./s3-sign.ts";
-import { type ObjectInfo, type PutResult, type PutStreamOptions } from "./store.ts";
+import { type PutResult, type PutStreamOptions, type Store } from "./store.ts";
 
 /** S3's limits: parts but the last are at least 5 MiB, and there are at most 10,000. */
 const PART_BYTES_MIN = 5 * 1024 * 1024;
@@ -29,13 +30,11 @@ const CLEANUP_TIMEOUT_MS = 10_000;
 export interface UploadTarget {
   /** The store's key, for messages. */
   readonly key: string;
-  /** With the store's prefix. */
-  readonly fullKey: string;
   readonly settings: S3Settings;
   readonly connection: S3Connection;
   readonly retry: RetryOptions;
-  put(body: Uint8Array, signal: AbortSignal): Promise<PutResult>;
-  head(signal: AbortSignal): Promise<ObjectInfo | undefined>;
+  /** For the object itself. */
+  readonly store: Pick<Store, "put" | "get" | "getStream" | "head">;
 }
 
 /** Rejects with SeawallError, or with the body's own error when that failed. */
@@ -58,7 +57,9 @@ export async function uploadStream(
     if (first.done === true || first.value.isLast) {
       const whole = first.done === true ? new Uint8Array(0) : first.value.bytes;
       const attempt = { what, bytes: whole.length, signal: stop.signal };
-      return await retrying(attempt, target.retry, (deadline) => target.put(whole, deadline));
+      return await retrying(attempt, target.retry, (signal, attempt) =>
+        putAgain(target.store, target.key, whole, { options: { signal }, attempt }),
+      );
     }
     const upload = new Upload(target, stop, spare);
     // Spares the transfer, usually; what counts is the condition at the end.
@@ -112,7 +113,9 @@ class Upload {
   readonly #spare: Buffer[];
   readonly #completed: CompletedPart[] = [];
   #id = "";
+  #bytes = 0;
   #crc = 0;
+  #completions = 0;
   #failure: unknown;
 
   constructor(target: UploadTarget, stop: AbortController, spare: Buffer[]) {
@@ -123,7 +126,7 @@ class Upload {
   }
 
   objectExists(): Promise<boolean> {
-    return this.#retry(0, async (signal) => (await this.#target.head(signal)) !== undefined);
+    return this.#retry(0, (signal) => this.#isThere(signal));
   }
 
   async run(first: Part, rest: AsyncGenerator<Part, undefined>, partsInFlight: number): Promise<PutResult> {
@@ -177,6 +180,7 @@ class Upload {
       const { settings, connection } = this.#target;
       const crc = crc32cOf(part.bytes);
       this.#crc = crc32cOf(part.bytes, this.#crc);
+      this.#bytes += part.bytes.length;
       const guard = await bodyGuard(part.bytes, crc, settings.checksum, connection.isTls);
       const etag = await this.#retry(part.bytes.length, async (signal) => {
         const query = { partNumber: String(number), uploadId: this.#id };
@@ -195,9 +199,16 @@ class Upload {
   }
 
   async #complete(signal: AbortSignal): Promise<PutResult> {
+    const isFirst = this.#completions === 0;
+    const claimed = await claim(this.#claimedKey(signal));
+    const result = claimed.kind === "exists" ? "exists" : await this.#join(signal);
+    await this.#removeClaims(claimed.names);
+    // An earlier try of ours may have joined the parts and lost its answer.
+    return result === "exists" && !isFirst && (await this.#isOurs(signal)) ? "created" : result;
+  }
+
+  async #join(signal: AbortSignal): Promise<PutResult> {
     const { settings, connection } = this.#target;
-    // Also after a try whose answer was lost: then the object is ours, and `exists` is as good.
-    if ((await this.#target.head(signal)) !== undefined) return "exists";
     const checksum: Record<string, string> =
       settings.checksum === "crc32c"
         ? { "x-amz-checksum-crc32c": crc32cBase64(this.#crc), "x-amz-checksum-type": "FULL_OBJECT" }
@@ -205,13 +216,64 @@ class Upload {
     const headers = { "content-type": "application/xml", "if-none-match": "*", ...checksum };
     const body = Buffer.from(formatCompleteUpload(this.#completed));
     const content = { body, payloadHash: sha256Hex(body) };
+    this.#completions += 1;
     const response = await this.#send("POST", { uploadId: this.#id }, headers, content, signal);
-    if (response.status === 412) return "exists";
+    if (isThereAlready(response)) return "exists";
     // S3 answers 200 before it has joined the parts; a failure to do so is in the document.
     if (response.status !== 200 || !isCompletion(response.body.toString())) {
       throw connection.failure(this.#what, response);
     }
     return "created";
+  }
+
+  async #isThere(signal: AbortSignal): Promise<boolean> {
+    return (await this.#target.store.head(this.#target.key, { signal })) !== undefined;
+  }
+
+  /** Compares the object with what was sent: its size, then its CRC-32C, for which it is read. */
+  async #isOurs(signal: AbortSignal): Promise<boolean> {
+    const { store, key } = this.#target;
+    if ((await store.head(key, { signal }))?.bytes !== this.#bytes) return false;
+    const there = await store.getStream(key, { signal });
+    if (there === undefined) return false;
+    let crc = 0;
+    for await (const piece of there.body) crc = crc32cOf(piece, crc);
+    return crc === this.#crc;
+  }
+
+  #claimedKey(signal: AbortSignal): ClaimedKey {
+    const { key, connection } = this.#target;
+    return {
+      ...{ key, uploadId: this.#id, signal },
+      putClaim: async (name, uploadId) => {
+        const body = Buffer.from(uploadId);
+        const crc = crc32cOf(body);
+        const guard = await bodyGuard(body, crc, this.#target.settings.checksum, connection.isTls);
+        const headers = { "if-none-match": "*", ...guard.headers };
+        const response = await this.#sendTo(name, "PUT", {}, headers, { ...guard, body }, signal);
+        if (isThereAlready(response)) return "exists";
+        if (response.status !== 200) throw connection.failure(this.#what, response);
+        checkStored(this.#what, response);
+        return "created";
+      },
+      readClaim: async (name) => {
+        const response = await this.#sendTo(name, "GET", {}, {}, undefined, signal);
+        return response.status === 200 ? response.body.toString() : connection.absentOrFailure(this.#what, response);
+      },
+      objectExists: () => this.#isThere(signal),
+      endUpload: async (uploadId) => {
+        const response = await this.#send("DELETE", { uploadId }, {}, undefined, signal);
+        // 404: it is over, by completion or by another writer.
+        if (![200, 204, 404].includes(response.status)) throw connection.failure(this.#what, response);
+      },
+    };
+  }
+
+  /** Best effort: the object is there, and a claim that stays behind does no harm. */
+  async #removeClaims(names: readonly string[]): Promise<void> {
+    using limit = deadline(CLEANUP_TIMEOUT_MS);
+    for (const name of names)
+      await this.#sendTo(name, "DELETE", {}, {}, undefined, limit.signal).catch(() => undefined);
   }
 
   /** Best effort: what is left behind is an unfinished upload, which a lifecycle rule of the bucket removes. */
@@ -227,7 +289,19 @@ class Upload {
     content: { readonly body: Uint8Array; readonly payloadHash: string } | undefined,
     signal: AbortSignal,
   ): Promise<WireResponse> {
-    const request = { what: this.#what, method, key: this.#target.fullKey, query, headers, signal };
+    return this.#sendTo(this.#target.key, method, query, headers, content, signal);
+  }
+
+  /** To a key below the store's prefix. */
+  #sendTo(
+    key: string,
+    method: "GET" | "PUT" | "POST" | "DELETE",
+    query: Readonly<Record<string, string>>,
+    headers: Readonly<Record<string, string>>,
+    content: { readonly body: Uint8Array; readonly payloadHash: string } | undefined,
+    signal: AbortSignal,
+  ): Promise<WireResponse> {
+    const request = { what: this.#what, method, key: this.#target.settings.prefix + key, query, headers, signal };
     return this.#target.connection.send(
       content === undefined ? request : { ...request, body: content.body, payloadHash: content.payloadHash },
     );

@@ -4,16 +4,19 @@
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { SeawallError } from "../errors.ts";
+import { sharedController } from "../signals.ts";
 import { type S3Account } from "./s3-account.ts";
 import { type S3Place, networkError } from "./s3-errors.ts";
 import { Exchange } from "./s3-exchange.ts";
 import { EMPTY_PAYLOAD_HASH, type S3Credentials, encodePath, encodeQuery, signRequest } from "./s3-sign.ts";
-import { abortedError, throwIfAborted } from "./signal.ts";
+import { abortedError, throwIfAborted, waitFor } from "./signal.ts";
 
 /** Connections to one server; requests beyond them wait for a free one. */
 const CONNECTIONS_MAX = 64;
 /** Idle connections kept for the next burst. */
 const IDLE_CONNECTIONS_MAX = 16;
+/** A source of credentials asks several services in turn. */
+export const CREDENTIALS_FACTOR = 2;
 /** Errors, listings and other documents are never larger. */
 const DOCUMENT_BYTES_MAX = 8 * 1024 * 1024;
 
@@ -51,8 +54,10 @@ export class S3Wire {
   readonly #timeoutMs: number;
   readonly #agent: HttpAgent;
   readonly #request: typeof httpRequest;
-  #isClosed = false;
+  readonly #closing = sharedController();
   #mustRenew = false;
+  /** How far the server's clock is ahead of ours, as far as it matters: signatures are dated by it. */
+  clockOffsetMs = 0;
 
   constructor(account: S3Account, place: S3Place, requestTimeoutMs: number) {
     this.#account = account;
@@ -95,7 +100,7 @@ export class S3Wire {
 
   /** Requests under way end as `aborted`. */
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort();
     this.#agent.destroy();
   }
 
@@ -115,7 +120,8 @@ export class S3Wire {
         exchange.end();
         // The server closed the kept connection as we took it, most likely without reading. Once more on another one:
         // every request of ours may be repeated.
-        if (!this.#isClosed && exchange.connectionWasStale(error) && attempt <= IDLE_CONNECTIONS_MAX) continue;
+        if (!this.#closing.signal.aborted && exchange.connectionWasStale(error) && attempt <= IDLE_CONNECTIONS_MAX)
+          continue;
         throw this.#failure(request, error);
       }
     }
@@ -134,9 +140,9 @@ export class S3Wire {
         headers: { host: origin.host, ...request.headers },
         payloadHash: request.body === undefined ? EMPTY_PAYLOAD_HASH : (request.payloadHash ?? ""),
       },
-      await this.#credentials(),
+      await this.#credentials(request),
       scope,
-      new Date(),
+      new Date(Date.now() + this.clockOffsetMs),
     );
     // Unsigned, proxies may touch these. A length on every body: many servers refuse chunks.
     headers["user-agent"] = "seawall";
@@ -153,14 +159,26 @@ export class S3Wire {
     });
   }
 
-  #credentials(): Promise<S3Credentials> {
+  /** Their source may be a service or a command that hangs: it is given as long as a request, twice. */
+  async #credentials(request: WireRequest): Promise<S3Credentials> {
     const renew = this.#mustRenew;
     this.#mustRenew = false;
-    return this.#account.credentials({ renew });
+    // Nothing to wait for; a commit need not pay for a timer.
+    if (this.#account.isFixed) return this.#account.credentials();
+    try {
+      return await waitFor(this.#account.credentials({ renew }), {
+        signals: [request.signal, this.#closing.signal],
+        timeoutMs: CREDENTIALS_FACTOR * this.#timeoutMs,
+        late: () => credentialsLate(request.what, CREDENTIALS_FACTOR * this.#timeoutMs),
+      });
+    } catch (error) {
+      this.#mustRenew ||= renew;
+      throw error;
+    }
   }
 
   #failure(request: WireRequest, error: unknown): SeawallError {
-    return this.#isClosed ? abortedError(error) : networkError(request.what, error, this.#place);
+    return this.#closing.signal.aborted ? abortedError(error) : networkError(request.what, error, this.#place);
   }
 
   async *#readAlong(exchange: Exchange, response: IncomingMessage, request: WireRequest): AsyncGenerator<Buffer> {
@@ -186,6 +204,13 @@ export class S3Wire {
       response.destroy();
     }
   }
+}
+
+/** The error for a source of credentials that does not answer. */
+export function credentialsLate(what: string, timeoutMs: number): SeawallError {
+  return new SeawallError("store-unavailable", `${what}: the source of credentials is silent for ${timeoutMs} ms`, {
+    hint: "Check the service or command that gives them: web identity, container endpoint, credential_process, instance role.",
+  });
 }
 
 function announcedBytes(response: IncomingMessage): number | undefined {

@@ -31,16 +31,10 @@ export function parseListPage(xml: string): ListPage | undefined {
     objects.every((object) => object.key !== "" && Number.isSafeInteger(object.bytes) && !isNaN(+object.modifiedAt)) &&
     prefixes.every((prefix) => prefix !== "");
   if (!isWhole) return undefined;
-  switch (field(document, "IsTruncated")) {
-    case "false":
-      return { objects, prefixes, continuation: undefined };
-    case "true": {
-      const continuation = field(document, "NextContinuationToken") ?? "";
-      return continuation === "" ? undefined : { objects, prefixes, continuation };
-    }
-    default:
-      return undefined;
-  }
+  const isTruncated = field(document, "IsTruncated");
+  if (isTruncated === "false") return { objects, prefixes, continuation: undefined };
+  const continuation = field(document, "NextContinuationToken") ?? "";
+  return isTruncated === "true" && continuation !== "" ? { objects, prefixes, continuation } : undefined;
 }
 
 /** Any document with an `Error` at its root; S3 also sends one with status 200 (CompleteMultipartUpload). */

@@ -9,19 +9,20 @@
  *   md5     Content-MD5, for servers that refuse checksum headers
  *   none    nothing beyond TLS and the length
  */
-import { SeawallError } from "../errors.ts";
+import { SeawallError, isAbort } from "../errors.ts";
+import { sharedController } from "../signals.ts";
 import { checkCrc32c, crc32cOf } from "./crc.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange, isKey, isKeyPart } from "./key.ts";
 import { type RetryOptions } from "./retry.ts";
 import { type Environment } from "./s3-account.ts";
-import { bodyGuard, checkEcho, checkStored, createHeaders, md5Base64 } from "./s3-body.ts";
+import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready, md5Base64 } from "./s3-body.ts";
 import { S3Connection } from "./s3-connection.ts";
 import { sha256Hex } from "./s3-sign.ts";
 import { uploadStream } from "./s3-upload.ts";
 import { type S3Settings } from "./s3-url.ts";
-import { type WireRequest, type WireResponse } from "./s3-wire.ts";
+import { CREDENTIALS_FACTOR, type WireRequest, type WireResponse, credentialsLate } from "./s3-wire.ts";
 import { formatDelete, parseDelete, parseListPage } from "./s3-xml.ts";
-import { abortedError, throwIfAborted } from "./signal.ts";
+import { abortedError, throwIfAborted, waitFor } from "./signal.ts";
 import { objectsOf } from "./pages.ts";
 import {
   type DeleteOptions,
@@ -39,6 +40,9 @@ import {
 
 /** DeleteObjects' and ListObjectsV2's own limit. */
 const BATCH_KEYS = 1000;
+/** Refusals after which each key is deleted by itself; where that is refused too, its error counts. */
+const SINGLE_DELETES: readonly string[] = ["store-denied", "store-unsupported", "store-checksum"];
+const DELETES_IN_FLIGHT = 16;
 /** `get` is for objects that fit in memory. */
 const GET_BYTES_MAX = 2 ** 31;
 
@@ -52,8 +56,9 @@ export class S3Store implements Store {
   readonly description: string;
   readonly #settings: S3Settings;
   readonly #options: S3StoreOptions;
-  readonly #closing = new AbortController();
+  readonly #closing = sharedController();
   #connection: Promise<S3Connection> | undefined;
+  #opened: S3Connection | undefined;
 
   /** Opens nothing; the account is looked for at the first call. */
   constructor(settings: S3Settings, options: S3StoreOptions) {
@@ -77,7 +82,7 @@ export class S3Store implements Store {
       payloadHash: guard.payloadHash,
       signal: options.signal,
     });
-    if (response.status === 412) return "exists";
+    if (isThereAlready(response)) return "exists";
     if (response.status !== 200) throw connection.failure(`put ${key}`, response);
     checkStored(`put ${key}`, response);
     checkEcho(`put ${key}`, response, crc);
@@ -90,12 +95,10 @@ export class S3Store implements Store {
     return uploadStream(
       {
         key,
-        fullKey: this.#settings.prefix + key,
         settings: this.#settings,
         connection,
         retry: this.#options.partRetry ?? {},
-        put: (bytes, signal) => this.put(key, bytes, { signal }),
-        head: (signal) => this.head(key, { signal }),
+        store: this,
       },
       body,
       options,
@@ -126,9 +129,11 @@ export class S3Store implements Store {
       const info = await this.head(key, { signal });
       return info === undefined ? undefined : { body: new Uint8Array(0), objectBytes: info.bytes };
     }
+    if (isNoObject(response)) throw connection.failure(`get ${key}`, response);
     if (response.status === 200) {
       const isAnnounced = response.headers["x-amz-checksum-crc32c"] !== undefined;
       if (range === undefined && isAnnounced) checkEcho(`get ${key}`, response, crc32cOf(response.body));
+      if (response.headers["content-length"] === undefined) await this.#confirmSize(key, response.body.length, signal);
       const body =
         range === undefined ? response.body : response.body.subarray(range.offset, range.offset + range.length);
       return { body, objectBytes: response.body.length };
@@ -148,13 +153,27 @@ export class S3Store implements Store {
       signal: options.signal,
     };
     const { status, headers, body } = await connection.open(request);
-    if (status !== 200) {
+    if (status !== 200 || isNoObject({ status, headers })) {
       const parts: Buffer[] = [];
       for await (const chunk of body) parts.push(chunk);
       return connection.absentOrFailure(request.what, { status, headers, body: Buffer.concat(parts) });
     }
-    const objectBytes = Number(headers["content-length"]);
-    return { body: checkedStream(request.what, headers, body), objectBytes };
+    const announced = headers["content-length"];
+    if (announced !== undefined) {
+      return { body: checkedStream(request.what, headers, body), objectBytes: Number(announced) };
+    }
+    // Without a length a stream that is cut looks like one that ends: the size comes from elsewhere.
+    const info = await this.head(key, options).catch(async (error: unknown) => {
+      await body.return(undefined);
+      throw error;
+    });
+    if (info === undefined) await body.return(undefined);
+    return info && { body: checkedStream(request.what, headers, body, info.bytes), objectBytes: info.bytes };
+  }
+
+  async #confirmSize(key: string, bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    const expected = (await this.head(key, { signal }))?.bytes;
+    if (expected !== bytes) throw cutShort(`get ${key}`, bytes, expected ?? 0);
   }
 
   async head(key: string, options: RequestOptions = {}): Promise<ObjectInfo | undefined> {
@@ -162,11 +181,14 @@ export class S3Store implements Store {
     const connection = await this.#enter(options.signal);
     const request = { what: `head ${key}`, key: this.#settings.prefix + key, signal: options.signal };
     const response = await connection.send({ ...request, method: "HEAD" });
-    if (response.status === 200) return infoOf(key, response.headers, response.headers["content-length"]);
+    if (response.status === 200 && response.headers["content-length"] !== undefined && !isNoObject(response)) {
+      return infoOf(key, response.headers, response.headers["content-length"]);
+    }
     // A HEAD's answer has no document: only a GET tells an absent key from an absent bucket or a refusal.
     const explained = await connection.send({ ...request, method: "GET", headers: { range: "bytes=0-0" } });
+    if (isNoObject(explained)) throw connection.failure(request.what, explained);
     if (explained.status === 206) return infoOf(key, explained.headers, String(rangedSize(request.what, explained)));
-    if (explained.status === 200) return infoOf(key, explained.headers, explained.headers["content-length"]);
+    if (explained.status === 200) return infoOf(key, explained.headers, String(explained.body.length));
     return connection.absentOrFailure(request.what, explained);
   }
 
@@ -216,25 +238,54 @@ export class S3Store implements Store {
         signal: options.signal,
       });
       const answer = response.status === 200 ? parseDelete(response.body.toString()) : undefined;
-      if (answer === undefined) throw connection.failure("delete", response);
+      if (answer === undefined) {
+        const error = connection.failure("delete", response);
+        if (!SINGLE_DELETES.includes(error.code)) throw error;
+        await this.#deleteSingly(connection, batch, options);
+        continue;
+      }
       options.onHidden?.(answer.hidden);
       const failure = answer.failures.find(({ code }) => code !== "NoSuchKey");
       if (failure !== undefined) {
-        const own = failure.key.slice(this.#settings.prefix.length);
         const document = `<Error><Code>${failure.code}</Code></Error>`;
-        throw connection.failure(`delete ${own}`, { ...response, status: 500, body: Buffer.from(document) });
+        const failed = { ...response, status: 500, body: Buffer.from(document) };
+        throw connection.failure(`delete ${this.#own(failure.key)}`, failed);
       }
       const named = new Set([...answer.deleted, ...answer.failures.map(({ key }) => key)]);
       const unnamed = batch.find((key) => !named.has(key));
-      if (unnamed !== undefined)
-        throw connection.failure(`delete ${unnamed.slice(this.#settings.prefix.length)}`, response);
+      if (unnamed !== undefined) throw connection.failure(`delete ${this.#own(unnamed)}`, response);
     }
+  }
+
+  /** For servers that refuse a deletion of many: some do not know it, some allow it by other rights. */
+  async #deleteSingly(connection: S3Connection, keys: readonly string[], options: DeleteOptions): Promise<void> {
+    for (let at = 0; at < keys.length; at += DELETES_IN_FLIGHT) {
+      await Promise.all(
+        keys.slice(at, at + DELETES_IN_FLIGHT).map(async (key) => {
+          const what = `delete ${this.#own(key)}`;
+          const response = await connection.send({ what, method: "DELETE", key, signal: options.signal });
+          if (response.status !== 204 && response.status !== 200) return connection.absentOrFailure(what, response);
+          if (response.body.length > 0) throw connection.failure(what, response);
+          if (response.headers["x-amz-delete-marker"] === "true") options.onHidden?.(1);
+          return undefined;
+        }),
+      );
+    }
+  }
+
+  /** The store's own key, without its prefix. */
+  #own(key: string): string {
+    return key.slice(this.#settings.prefix.length);
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    const connection = await this.#connection?.catch(() => undefined);
-    connection?.close();
+    // Not awaited: a source of credentials may hang for ever.
+    void this.#connection?.then(
+      (connection) => connection.close(),
+      () => undefined,
+    );
+    await Promise.resolve();
   }
 
   async *#pages(
@@ -270,11 +321,18 @@ export class S3Store implements Store {
   async #enter(signal: AbortSignal | undefined): Promise<S3Connection> {
     throwIfAborted(signal);
     if (this.#closing.signal.aborted) throw abortedError(new Error("the store is closed"));
-    this.#connection ??= S3Connection.open(this.#settings, this.#options.env);
+    if (this.#opened !== undefined) return this.#opened;
+    const timeoutMs = CREDENTIALS_FACTOR * this.#settings.requestTimeoutMs;
+    const opening = (this.#connection ??= S3Connection.open(this.#settings, this.#options.env));
     try {
-      return await this.#connection;
+      this.#opened = await waitFor(opening, {
+        signals: [signal, this.#closing.signal],
+        timeoutMs,
+        late: () => credentialsLate("open the store", timeoutMs),
+      });
+      return this.#opened;
     } catch (error) {
-      this.#connection = undefined;
+      if (this.#connection === opening && !isAbort(error)) this.#connection = undefined;
       throw error;
     }
   }
@@ -285,6 +343,15 @@ export class S3Store implements Store {
     else if (this.#settings.checksum === "crc32c") headers["x-amz-checksum-mode"] = "ENABLED";
     return headers;
   }
+}
+
+function cutShort(what: string, bytes: number, expected: number): SeawallError {
+  return new SeawallError("store-unavailable", `${what}: the answer has ${bytes} bytes, the object ${expected}`);
+}
+
+/** A success without an ETag: every S3 server sends one with an object, so this is another's answer. */
+function isNoObject({ status, headers }: Pick<WireResponse, "status" | "headers">): boolean {
+  return (status === 200 || status === 206) && (headers.etag ?? "") === "";
 }
 
 function infoOf(key: string, headers: WireResponse["headers"], length: string | undefined): ObjectInfo {
@@ -308,12 +375,16 @@ async function* checkedStream(
   what: string,
   headers: WireResponse["headers"],
   body: AsyncGenerator<Buffer>,
+  expectedBytes?: number,
 ): AsyncGenerator<Buffer> {
   const isAnnounced = headers["x-amz-checksum-crc32c"] !== undefined;
   let crc = 0;
+  let bytes = 0;
   for await (const piece of body) {
     if (isAnnounced) crc = crc32cOf(piece, crc);
+    bytes += piece.length;
     yield piece;
   }
+  if (expectedBytes !== undefined && bytes !== expectedBytes) throw cutShort(what, bytes, expectedBytes);
   checkEcho(what, { headers }, crc);
 }

@@ -1,5 +1,6 @@
 /** Abort signals as every store reads them. */
 import { SeawallError } from "../errors.ts";
+import { JoinedSignal } from "../signals.ts";
 
 /** The one shape in which stores report an abort. */
 export function abortedError(cause?: unknown): SeawallError {
@@ -9,4 +10,26 @@ export function abortedError(cause?: unknown): SeawallError {
 /** Throws `aborted`, with the signal's reason as the cause. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw abortedError(signal.reason);
+}
+
+/**
+ * Waits for something that takes no signal itself, no longer than `timeoutMs` and until one of the signals fires. Rejects
+ * with `late()` or `aborted`; what was waited for goes on.
+ */
+export async function waitFor<T>(
+  wanted: Promise<T>,
+  limits: {
+    readonly signals: readonly (AbortSignal | undefined)[];
+    readonly timeoutMs: number;
+    readonly late: () => SeawallError;
+  },
+): Promise<T> {
+  using limit = new JoinedSignal(limits.signals, limits.timeoutMs);
+  const { signal } = limit;
+  const ended = new Promise<never>((_, reject) => {
+    const onAbort = (): void => reject(limit.isOverdue ? limits.late() : abortedError(signal.reason));
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+  return await Promise.race([wanted, ended]);
 }

@@ -19,6 +19,7 @@ export interface ContractTraits {
   readonly manyObjects: number;
 }
 
+const MIB = 1024 * 1024;
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 
 export function describeStoreContract(name: string, open: () => Promise<StoreUnderTest>, traits: ContractTraits): void {
@@ -50,6 +51,20 @@ function races(opened: () => StoreUnderTest): void {
       const winner = bodies[results.indexOf("created")];
       const got = await Promise.all([store.get("race/key"), other.get("race/key")]);
       for (const read of got) expect(Buffer.compare(read?.body ?? text("?"), winner ?? text("!"))).toBe(0);
+    });
+
+    test("of 6 large streams into one key at once exactly one creates it, and its content is what all read", async () => {
+      const { store, other } = opened();
+      const bodies = Array.from({ length: 6 }, (_, i) => Buffer.concat([Buffer.from([i]), randomBytes(6 * MIB)]));
+      const options = { partBytes: 5 * MIB, partsInFlight: 2 };
+      const results = await Promise.all(
+        bodies.map((body, i) => (i % 2 === 0 ? store : other).putStream("race/large", pieces([body]), options)),
+      );
+      expect(results.filter((result) => result === "created")).toHaveLength(1);
+      const winner = bodies[results.indexOf("created")];
+      expect(Buffer.compare((await other.get("race/large"))?.body ?? text("?"), winner ?? text("!"))).toBe(0);
+      expect((await all(store.list(""))).map(({ key }) => key)).toEqual(["race/large"]);
+      expect(await store.listPrefixes("")).toEqual(["race/"]);
     });
 
     test("32 puts of different keys into folders nobody made yet all succeed", async () => {

@@ -4,7 +4,15 @@ import { describe, expect, test } from "vitest";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
-import { type RetryEvent, type RetryPolicy, backoffMs, decideRetry, withRetry } from "../../src/store/retry.ts";
+import {
+  DEFAULT_RETRY_POLICY,
+  type RetryEvent,
+  type RetryPolicy,
+  backoffMs,
+  decideRetry,
+  sparingly,
+  withRetry,
+} from "../../src/store/retry.ts";
 import { type Store } from "../../src/store/store.ts";
 import { describeStoreContract } from "./contract.ts";
 import { all, collect } from "./contract-bodies.ts";
@@ -38,15 +46,58 @@ describe("the decision", () => {
     { what: "an abort is not", code: "aborted", attempt: 1, elapsedMs: 0, kind: "give-up" },
     { what: "the last try but one", code: "store-unavailable", attempt: 4, elapsedMs: 0, kind: "wait" },
     { what: "the last try", code: "store-unavailable", attempt: 5, elapsedMs: 0, kind: "give-up" },
-    { what: "just within the time", code: "store-unavailable", attempt: 1, elapsedMs: 9_950, kind: "wait" },
-    { what: "the wait would pass it", code: "store-unavailable", attempt: 1, elapsedMs: 9_951, kind: "give-up" },
+    { what: "just within the time", code: "store-unavailable", attempt: 1, elapsedMs: 9_999, kind: "wait" },
+    { what: "the time is over", code: "store-unavailable", attempt: 1, elapsedMs: 10_000, kind: "give-up" },
   ];
   test.each(rows)("$what", ({ code, attempt, elapsedMs, kind }) => {
     expect(decideRetry({ attempt, elapsedMs, error: new SeawallError(code, "x") }, POLICY, 0.5).kind).toBe(kind);
   });
 
+  test.each([
+    { what: "the wait is cut so that a last try begins at the end", elapsedMs: 9_990, expected: 10 },
+    { what: "a store that asks for a second is given it, and the jitter", elapsedMs: 0, afterMs: 1000, expected: 1050 },
+    { what: "of what it asks for and what is left, the end counts", elapsedMs: 9_000, afterMs: 1000, expected: 1000 },
+    {
+      what: "a store that asks for an hour is asked again after a minute",
+      elapsedMs: 0,
+      afterMs: 3_600_000,
+      leftMs: 120_000,
+      expected: 60_050,
+    },
+  ])("$what", ({ elapsedMs, afterMs, leftMs = 10_000, expected }) => {
+    const details: Record<string, number> = afterMs === undefined ? {} : { retryAfterMs: afterMs };
+    const error = new SeawallError("store-unavailable", "x", { details });
+    const policy = { ...POLICY, elapsedMsMax: leftMs };
+    expect(decideRetry({ attempt: 1, elapsedMs, error }, policy, 0.5)).toEqual({ kind: "wait", waitMs: expected });
+  });
+
+  test("a store that asks for more time than is left is not asked again", () => {
+    const error = new SeawallError("store-unavailable", "x", { details: { retryAfterMs: 2000 } });
+    expect(decideRetry({ attempt: 1, elapsedMs: 9_000, error }, POLICY, 0.5).kind).toBe("give-up");
+  });
+
+  test("by default the time alone is the limit: 600 tries in two minutes are not too many", () => {
+    const error = new SeawallError("store-unavailable", "x");
+    expect(decideRetry({ attempt: 600, elapsedMs: 119_000, error }, DEFAULT_RETRY_POLICY, 0.1).kind).toBe("wait");
+    expect(decideRetry({ attempt: 600, elapsedMs: 120_000, error }, DEFAULT_RETRY_POLICY, 0.1).kind).toBe("give-up");
+  });
+
   test("an error that is not ours is a bug, not a fault", () => {
     expect(decideRetry({ attempt: 1, elapsedMs: 0, error: new TypeError("x") }, POLICY, 0.5).kind).toBe("give-up");
+  });
+});
+
+describe("reports of failed tries", () => {
+  test("an outage is told when it begins, and once a period with the number of failures since", () => {
+    let clock = 0;
+    const told: string[] = [];
+    const report = sparingly(({ what }, failures) => told.push(`${clock}: ${what} ${failures}`), {
+      periodMs: 100,
+      nowMs: () => clock,
+    });
+    const event = { what: "put k", attempt: 1, error: new SeawallError("store-unavailable", "x"), waitMs: 0 };
+    for (clock = 0; clock <= 250; clock += 10) report(event);
+    expect(told).toEqual(["0: put k 1", "100: put k 10", "200: put k 10"]);
   });
 });
 
@@ -114,18 +165,44 @@ describe("withRetry", () => {
     expect(calls()).toBe(1);
   });
 
-  test("a put that took effect before its answer was lost says `exists`", async () => {
+  /** A memory store whose first put takes effect and then loses its answer; `before` runs ahead of the put. */
+  const losing = (before: (memory: MemoryStore) => Promise<unknown> = async () => undefined): [Store, MemoryStore] => {
     const memory = new MemoryStore();
     let isFirst = true;
-    const losing = flaky(memory, { fails: () => false });
-    losing.put = async (...call) => {
-      const result = await memory.put(...call);
-      if (!isFirst) return result;
+    const store = flaky(memory, { fails: () => false });
+    store.put = async (...call) => {
+      if (!isFirst) return memory.put(...call);
       isFirst = false;
+      await before(memory);
+      await memory.put(...call);
       throw new SeawallError("store-unavailable", "the answer is lost");
     };
-    expect(await withRetry(losing, { policy: QUICK }).put("k", Buffer.from("x"))).toBe("exists");
+    return [store, memory];
+  };
+
+  test("a put that took effect before its answer was lost is `created`", async () => {
+    const [store, memory] = losing();
+    expect(await withRetry(store, { policy: QUICK }).put("k", Buffer.from("x"))).toBe("created");
     expect(Buffer.from((await memory.get("k"))?.body ?? []).toString()).toBe("x");
+  });
+
+  test("a put whose answer was lost, and that finds other content, is `exists`", async () => {
+    const [store, memory] = losing((memory) => memory.put("k", Buffer.from("other")));
+    expect(await withRetry(store, { policy: QUICK }).put("k", Buffer.from("x"))).toBe("exists");
+    expect(Buffer.from((await memory.get("k"))?.body ?? []).toString()).toBe("other");
+  });
+
+  test("a put that finds equal content at its first try is `exists`", async () => {
+    const memory = new MemoryStore();
+    await memory.put("k", Buffer.from("x"));
+    expect(await withRetry(memory, { policy: QUICK }).put("k", Buffer.from("x"))).toBe("exists");
+  });
+
+  test("a store that is away for 40 tries is waited for, as long as was asked", async () => {
+    const [inner, calls] = failing(Array.from({ length: 40 }, () => "store-unavailable" as const));
+    const store = withRetry(inner, { policy: { ...DEFAULT_RETRY_POLICY, baseMs: 0.1, capMs: 1 } });
+    expect(await store.put("k", new Uint8Array(1))).toBe("created");
+    expect(calls()).toBe(41);
   });
 
   test("a try that hangs is aborted at its deadline, and the next one succeeds", async () => {
@@ -206,11 +283,22 @@ describe("withRetry", () => {
     await memory.delete(["k"]);
     await expect(collect(got?.body)).rejects.toMatchObject({ code: "object-corrupt" });
   });
+
+  test("a stream whose checksum is wrong at its end is an error, and its bytes are not taken for the object", async () => {
+    const memory = new MemoryStore();
+    await memory.put("k", randomBytes(1000));
+    for (const bytes of [1000, 400]) {
+      const wrong = flaky(memory, { fails: () => false });
+      wrong.getStream = async () => ({ objectBytes: 1000, body: brokenAfter(bytes, "store-checksum") });
+      const got = await withRetry(wrong, { policy: QUICK }).getStream("k");
+      await expect(collect(got?.body)).rejects.toMatchObject({ code: "store-checksum" });
+    }
+  });
 });
 
-async function* brokenAfter(bytes: number): AsyncGenerator<Uint8Array> {
+async function* brokenAfter(bytes: number, code: ErrorCode = "store-unavailable"): AsyncGenerator<Uint8Array> {
   yield randomBytes(bytes);
-  throw new SeawallError("store-unavailable", "broken");
+  throw new SeawallError(code, "broken");
 }
 
 function hang(signal: AbortSignal | undefined, reasons: unknown[]): Promise<never> {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { openStore } from "../../src/store/open.ts";
 import { accountFromSdk, accountWithoutSdk, resolveAccount } from "../../src/store/s3-account.ts";
 import { parseS3Url } from "../../src/store/s3-url.ts";
-import { startAnswering } from "./scripted-s3.ts";
+import { startAnswering, startTcp } from "./scripted-s3.ts";
 
 const KEYS = { AWS_ACCESS_KEY_ID: "AKID", AWS_SECRET_ACCESS_KEY: "secret" };
 let home = "";
@@ -101,7 +101,7 @@ describe("without the SDK", () => {
         const settings = parseS3Url(new URL(`s3://bucket/p?region=${region}${query}`));
         const ours = accountWithoutSdk(settings, process.env);
         const theirs = await accountFromSdk(settings, process.env);
-        expect({ ...ours, credentials: 0 }).toEqual({ ...theirs, credentials: 0 });
+        expect({ ...ours, isFixed: 0, credentials: 0 }).toEqual({ ...theirs, isFixed: 0, credentials: 0 });
         expect(await theirs.credentials()).toMatchObject((await ours?.credentials()) ?? {});
       }
     },
@@ -202,4 +202,87 @@ describe("with the SDK", () => {
       hint: expect.stringContaining("region=") as string,
     });
   });
+
+  test("a source that hangs ends with its deadline, with the caller's signal, and with the store", async () => {
+    await using source = await startTcp((socket) => socket.resume());
+    process.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = `${source.endpoint}/credentials`;
+    process.env["AWS_REGION"] = "eu-north-1";
+    const open = (requestTimeoutMs: number) =>
+      openStore(`s3://bucket?endpoint=http://127.0.0.1:9&requestTimeoutMs=${requestTimeoutMs}`, { env: process.env });
+    const late = open(150);
+    await expect(late.put("k", Buffer.from("x"))).rejects.toMatchObject({
+      code: "store-unavailable",
+      message: expect.stringContaining("the source of credentials is silent for 300 ms") as string,
+    });
+    const patient = open(60_000);
+    const controller = new AbortController();
+    const aborted = patient.put("k", Buffer.from("x"), { signal: controller.signal });
+    setTimeout(() => controller.abort(), 30);
+    await expect(aborted).rejects.toMatchObject({ code: "aborted" });
+    const closed = patient.put("k", Buffer.from("x"));
+    setTimeout(() => void patient.close(), 30);
+    await expect(closed).rejects.toMatchObject({ code: "aborted" });
+    await late.close();
+  });
+
+  test("a source that fails for a while is tried again, and then works", async () => {
+    const expiration = new Date(Date.now() + 3_600_000).toISOString();
+    const given = JSON.stringify({ AccessKeyId: "AKIDBOX", SecretAccessKey: "s", Token: "t", Expiration: expiration });
+    let isDown = true;
+    await using source = await startAnswering(() =>
+      isDown ? { status: 503 } : { status: 200, headers: { "content-type": "application/json" }, body: given },
+    );
+    const seen: (string | undefined)[] = [];
+    await using server = await startAnswering(({ headers }) => {
+      seen.push(headers.authorization);
+      return { status: 200 };
+    });
+    process.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = `${source.endpoint}/credentials`;
+    process.env["AWS_REGION"] = "eu-north-1";
+    const store = openStore(`s3://bucket?endpoint=${server.endpoint}`, { env: process.env });
+    await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({
+      code: "store-unavailable",
+      retryable: true,
+    });
+    isDown = false;
+    expect(await store.put("k", Buffer.from("x"))).toBe("created");
+    expect(seen[0]).toContain("Credential=AKIDBOX/");
+    await store.close();
+  });
+
+  test("a credentials file that is written anew is read again when the old token has expired", async () => {
+    const file = join(home, "rotated");
+    process.env["AWS_SHARED_CREDENTIALS_FILE"] = file;
+    process.env["AWS_REGION"] = "eu-north-1";
+    const write = (token: string) =>
+      writeFile(
+        file,
+        `[rotated]\naws_access_key_id = AKIDR\naws_secret_access_key = s\naws_session_token = ${token}\n`,
+      );
+    await write("old");
+    let valid = "old";
+    await using server = await startAnswering(({ headers }) =>
+      headers["x-amz-security-token"] === valid
+        ? { status: 200 }
+        : { status: 400, body: "<Error><Code>ExpiredToken</Code></Error>" },
+    );
+    const store = openStore(`s3://bucket?endpoint=${server.endpoint}&profile=rotated`, { env: process.env });
+    expect(await store.put("a", Buffer.from("x"))).toBe("created");
+    valid = "new";
+    await expect(store.put("b", Buffer.from("x"))).rejects.toMatchObject({ code: "store-unavailable" });
+    await write("new");
+    expect(await store.put("b", Buffer.from("x"))).toBe("created");
+    await store.close();
+  });
+
+  test.each(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])(
+    "a line break in %s is a usage error that names the variable and not its value",
+    async (name) => {
+      const env = { ...KEYS, [name]: "hidden-value\n" };
+      const store = openStore("s3://bucket?endpoint=http://127.0.0.1:9", { env });
+      const error: unknown = await store.put("k", Buffer.from("x")).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: "usage", message: expect.stringContaining(name) as string });
+      expect(JSON.stringify([error, (error as Error).message])).not.toContain("hidden-value");
+    },
+  );
 });

@@ -1,6 +1,7 @@
 /** What S3 servers and networks do wrong, and what the store makes of it. */
 import { randomBytes } from "node:crypto";
 import { afterAll, describe, expect, test } from "vitest";
+import type { SeawallError } from "../../src/errors.ts";
 import { openStore } from "../../src/store/open.ts";
 import { type Store } from "../../src/store/store.ts";
 import { startS3 } from "../harness/s3.ts";
@@ -8,7 +9,7 @@ import { all, collect, pieces } from "./contract-bodies.ts";
 import { TEST_ENV, startAnswering, startProxy, startTcp } from "./scripted-s3.ts";
 
 const MIB = 1024 * 1024;
-const OK_HEAD = "HTTP/1.1 200 OK\r\n";
+const OK_HEAD = 'HTTP/1.1 200 OK\r\netag: "e"\r\n';
 const errorOf = (call: Promise<unknown>): Promise<unknown> =>
   call.then(
     () => undefined,
@@ -175,20 +176,32 @@ describe("a server that refuses", () => {
     { status: 403, body: xml("AccessDenied"), code: "store-denied", hint: "s3:PutObject" },
     { status: 403, body: "", code: "store-denied", hint: "s3:PutObject" },
     { status: 401, body: "", code: "store-denied", hint: "s3:PutObject" },
-    { status: 400, body: xml("ExpiredToken"), code: "store-unavailable", hint: "session token" },
+    { status: 400, body: xml("ExpiredToken"), code: "store-denied", hint: "session token" },
+    { status: 400, body: "<html>Bad request</html>", code: "store-unavailable", hint: "not an S3 server's" },
+    { status: 403, body: "<html>Forbidden</html>", code: "store-unavailable", hint: "not an S3 server's" },
+    { status: 413, body: "<html>Too large</html>", code: "store-unavailable", hint: "not an S3 server's" },
+    { status: 400, body: xml("KMS.DisabledException"), code: "store-denied", hint: "kmsKeyId" },
+    { status: 403, body: xml("InvalidObjectState"), code: "store-denied", hint: "Glacier" },
+    { status: 400, body: xml("ObjectLocked"), code: "store-denied", hint: "legal hold" },
+    { status: 400, body: xml("InvalidRequest"), code: "store-unsupported", hint: "Object Lock" },
+    {
+      status: 307,
+      body: xml("TemporaryRedirect", "<Region>eu-north-1</Region>"),
+      code: "store-unavailable",
+      hint: "region=eu-north-1",
+    },
+    {
+      status: 400,
+      body: xml("InvalidRequest", "<Region>eu-north-1</Region>"),
+      code: "store-unsupported",
+      hint: "region=eu-north-1",
+    },
     { status: 403, body: xml("QuotaExceeded"), code: "store-full", hint: "quota of bucket" },
     { status: 507, body: "", code: "store-full", hint: "Free space" },
     { status: 400, body: xml("BadDigest"), code: "store-checksum", hint: "alters data" },
     { status: 400, body: xml("XAmzContentSHA256Mismatch"), code: "store-checksum", hint: "alters data" },
     { status: 501, body: xml("NotImplemented"), code: "store-unsupported", hint: "checksum=sha256" },
     { status: 400, body: xml("InvalidArgument"), code: "store-unsupported", hint: "If-None-Match" },
-    {
-      status: 403,
-      body: xml("RequestTimeTooSkewed"),
-      headers: { date: "Fri, 24 May 2013 00:00:00 GMT" },
-      code: "store-denied",
-      hint: "seconds: set the clock",
-    },
     {
       status: 301,
       body: xml("PermanentRedirect"),
@@ -214,6 +227,72 @@ describe("a server that refuses", () => {
     }
   });
 
+  test("our clock is off: the next request is dated by the server's, and a server that refuses that too is an error", async () => {
+    const dates: number[] = [];
+    let refusals = 1;
+    const ahead = new Date(Date.now() + 3 * 3_600_000);
+    await using server = await startAnswering(({ headers }) => {
+      const [, day = "", time = ""] = /^(\d{8})T(\d{6})Z$/.exec(String(headers["x-amz-date"])) ?? [];
+      dates.push(Date.parse(`${day}T${time}Z`.replace(/(....)(..)(..)T(..)(..)(..)/, "$1-$2-$3T$4:$5:$6")));
+      if ((refusals -= 1) < 0) return { status: 200 };
+      return { status: 403, headers: { date: ahead.toUTCString() }, body: xml("RequestTimeTooSkewed") };
+    });
+    const store = oneTry(server.endpoint);
+    await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({ code: "store-unavailable" });
+    expect(await store.put("k", Buffer.from("x"))).toBe("created");
+    expect(Math.abs((dates[1] ?? 0) - ahead.getTime())).toBeLessThan(120_000);
+    refusals = 1;
+    await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({
+      code: "store-denied",
+      hint: expect.stringContaining("seconds: set the clock") as string,
+    });
+  });
+
+  test.each([
+    { given: "7", expected: 7000 },
+    { given: "0", expected: 0 },
+    { given: "Fri, 24 May 2013 00:00:00 GMT", expected: 0 },
+    { given: "soon", expected: undefined },
+  ])("a store that asks for time is heard: Retry-After $given", async ({ given, expected }) => {
+    const headers = { "retry-after": given };
+    await using server = await startAnswering(() => ({ status: 503, headers, body: xml("SlowDown") }));
+    const error = (await errorOf(oneTry(server.endpoint).put("k", Buffer.from("x")))) as SeawallError;
+    expect(error.details["retryAfterMs"]).toBe(expected);
+  });
+
+  test("what a server says is told without the secrets in it", async () => {
+    const body = xml("AccessDenied", "<Message>for https://u:hidden@proxy and SecretAccessKey=hidden</Message>");
+    await using server = await startAnswering(() => ({ status: 403, body }));
+    const error = (await errorOf(oneTry(server.endpoint).put("k", Buffer.from("x")))) as SeawallError;
+    expect(error.details["s3Message"]).toContain("for https://u:");
+    expect(JSON.stringify(error.details)).not.toContain("hidden");
+  });
+
+  test("304 to a put means that the key is there", async () => {
+    await using server = await startAnswering(() => ({ status: 304 }));
+    expect(await server.store().put("k", Buffer.from("x"))).toBe("exists");
+  });
+
+  test.each([
+    { status: 403, code: "AccessDenied" },
+    { status: 501, code: "NotImplemented" },
+    { status: 400, code: "BadDigest" },
+  ])("a deletion of many that is refused with $status $code is done one by one", async ({ status, code }) => {
+    await using server = await startAnswering(({ method }) =>
+      method === "POST" ? { status, body: xml(code) } : { status: 204 },
+    );
+    await server.store().delete(["a", "b", "a"]);
+    expect([...server.requests].sort()).toEqual(["DELETE /bucket/p/a", "DELETE /bucket/p/b", "POST /bucket/?delete="]);
+  });
+
+  test("a deletion that is refused both ways names the key and the reason", async () => {
+    await using server = await startAnswering(() => ({ status: 403, body: xml("AccessDenied") }));
+    await expect(server.store().delete(["a"])).rejects.toMatchObject({
+      code: "store-denied",
+      message: expect.stringContaining("delete a: AccessDenied") as string,
+    });
+  });
+
   test("412 to a put is `exists`, and the condition was sent and signed", async () => {
     let seen: Record<string, unknown> = {};
     await using server = await startAnswering(({ headers }) => {
@@ -235,7 +314,51 @@ describe("a server that refuses", () => {
   });
 });
 
+describe("an object without a length", () => {
+  const whole = "0123456789";
+  /** Closes the connection where the body ends, without Content-Length or chunks. */
+  const startWithoutLength = (body: string) =>
+    startTcp((socket) =>
+      socket.once("data", (data) => {
+        const isHead = data.toString("latin1").startsWith("HEAD");
+        const isRange = /range: bytes=0-0/i.test(data.toString("latin1"));
+        const facts = "last-modified: Fri, 24 May 2013 00:00:00 GMT\r\n";
+        if (isRange) {
+          socket.end(
+            `HTTP/1.1 206 Partial\r\netag: "e"\r\n${facts}content-range: bytes 0-0/10\r\ncontent-length: 1\r\n\r\n0`,
+          );
+        } else socket.end(`${OK_HEAD}${facts}connection: close\r\n\r\n${isHead ? "" : body}`);
+      }),
+    );
+
+  test("has the size that the store names for it", async () => {
+    await using server = await startWithoutLength(whole);
+    const store = oneTry(server.endpoint);
+    expect((await store.get("k"))?.objectBytes).toBe(10);
+    const got = await store.getStream("k");
+    expect(got?.objectBytes).toBe(10);
+    expect((await collect(got?.body)).toString()).toBe(whole);
+    expect((await store.head("k"))?.bytes).toBe(10);
+  });
+
+  test("and that is cut is an error, not a short object", async () => {
+    await using server = await startWithoutLength(whole.slice(0, 4));
+    const store = oneTry(server.endpoint);
+    await expect(store.get("k")).rejects.toMatchObject({ code: "store-unavailable" });
+    const got = await store.getStream("k");
+    await expect(collect(got?.body)).rejects.toMatchObject({ code: "store-unavailable" });
+  });
+});
+
 describe("a server that lies", () => {
+  test("a page of HTML with status 200 is no object", async () => {
+    await using server = await startAnswering(() => ({ status: 200, body: "<html></html>", isWithoutETag: true }));
+    const store = oneTry(server.endpoint);
+    await expect(store.get("k")).rejects.toMatchObject({ code: "store-unavailable" });
+    await expect(store.getStream("k")).rejects.toMatchObject({ code: "store-unavailable" });
+    await expect(store.head("k")).rejects.toMatchObject({ code: "store-unavailable" });
+  });
+
   test("another CRC-32C than ours, after a put and with a whole object", async () => {
     const headers = { "x-amz-checksum-crc32c": "AAAAAA==" };
     await using server = await startAnswering(({ method }) => ({
@@ -350,8 +473,7 @@ describe.skipIf(!s3.available)("between us and a real server", () => {
     );
     const store = await openAt(proxy.endpoint);
     const body = randomBytes(6 * MIB);
-    // Whichever the server says to the second completion of one upload.
-    expect(["created", "exists"]).toContain(await store.putStream("k", pieces([body]), { partBytes: 5 * MIB }));
+    expect(await store.putStream("k", pieces([body]), { partBytes: 5 * MIB })).toBe("created");
     expect(lost).toBeGreaterThan(0);
     expect(Buffer.compare((await store.get("k"))?.body ?? Buffer.alloc(0), body)).toBe(0);
     await store.close();
