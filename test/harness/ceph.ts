@@ -4,13 +4,12 @@
  *
  * Every daemon runs in the foreground as our child. Ceph: "Manual Deployment", vstart.sh in its sources.
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { freePort } from "./postgres-process.ts";
-import { run, tiedToUs } from "./run.ts";
+import { run } from "./run.ts";
+import { ServerProcess, waitForAnswer } from "./server-process.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "./temp.ts";
 
 /** Objects may take this much memory in all; the OSD refuses writes beyond it. Memory is taken as it is filled. */
@@ -48,7 +47,7 @@ export async function startCeph(): Promise<CephGateway> {
 
 async function startOnce(): Promise<CephGateway> {
   const folder = makeTempDir("ceph");
-  const daemons: Daemon[] = [];
+  const daemons: ServerProcess[] = [];
   const stop = async () => {
     await Promise.all(daemons.splice(0).map(async (daemon) => daemon.kill()));
     removeTree(folder);
@@ -78,7 +77,7 @@ async function startOnce(): Promise<CephGateway> {
       }
     };
     const daemon = (name: string, ...args: string[]) => {
-      daemons.push(new Daemon(name, ["-c", conf, "-f", ...args], { folder, env: cephEnv }));
+      daemons.push(new ServerProcess(name, ["-c", conf, "-f", ...args], { folder, env: cephEnv }));
     };
 
     const map = join(folder, "monmap");
@@ -102,69 +101,6 @@ async function startOnce(): Promise<CephGateway> {
     const logs = daemons.map((daemon) => daemon.tail()).join("\n");
     await stop();
     throw new Error(`a Ceph cluster for the S3 tests did not start: ${String(error)}\n${logs}`, { cause: error });
-  }
-}
-
-/** One foreground process that is told (by the kernel, on Linux) to end when we end. */
-class Daemon {
-  readonly #name: string;
-  readonly #child: ChildProcess;
-  readonly #log: string;
-  readonly #exit: Promise<void>;
-  /** Rejects when the daemon ends. */
-  readonly failure: Promise<never>;
-
-  constructor(name: string, args: readonly string[], options: { folder: string; env: NodeJS.ProcessEnv }) {
-    this.#name = name;
-    this.#log = join(options.folder, `${name}.out`);
-    const log = openSync(this.#log, "a");
-    try {
-      const tied = tiedToUs("KILL", [name, ...args]);
-      this.#child = spawn(tied.file, tied.args, {
-        stdio: ["ignore", log, log],
-        cwd: options.folder,
-        env: options.env,
-      });
-    } finally {
-      closeSync(log);
-    }
-    this.#exit = new Promise((resolve) => {
-      this.#child.once("exit", () => resolve());
-      this.#child.once("error", () => resolve());
-    });
-    this.failure = this.#exit.then(() => {
-      throw new Error(`${name} exited`);
-    });
-    // It ends in every cluster's life; who waits for something else meanwhile races with it.
-    this.failure.catch(() => undefined);
-  }
-
-  get ended(): boolean {
-    return this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
-  }
-
-  /** Nothing in the cluster outlives the run, so nothing is shut down politely. */
-  async kill(): Promise<void> {
-    if (!this.ended) this.#child.kill("SIGKILL");
-    await this.#exit;
-  }
-
-  tail(): string {
-    return `--- ${this.#name}\n${readFileSync(this.#log, "utf8").slice(-2000)}`;
-  }
-}
-
-async function waitForAnswer(endpoint: string): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  for (;;) {
-    try {
-      const answer = await fetch(endpoint, { signal: AbortSignal.timeout(5000) });
-      if (answer.ok) return;
-    } catch (error) {
-      if (Date.now() > deadline) throw error;
-    }
-    if (Date.now() > deadline) throw new Error(`${endpoint} does not answer`);
-    await sleep(50);
   }
 }
 

@@ -4,6 +4,7 @@ import { provideClock } from "./calendar.ts";
 import { removeStaleServers } from "./postgres-process.ts";
 import { lastLines } from "./reporter.ts";
 import { RUN_DIR, RunServices } from "./run-services.ts";
+import { type OtherS3, provideOtherS3, remedyFor } from "./s3-others.ts";
 import { provideS3 } from "./s3-provider.ts";
 import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 
@@ -19,6 +20,8 @@ export default async function setup(): Promise<() => Promise<void>> {
       lastLines.noteS3(access);
       return { answer: access, stop };
     },
+    versitygw: () => otherS3("versitygw"),
+    moto: () => otherS3("moto"),
     clock: async () => {
       const access = await provideClock();
       lastLines.noteClock(access);
@@ -27,4 +30,10 @@ export default async function setup(): Promise<() => Promise<void>> {
   });
   process.env[RUN_DIR] = services.folder;
   return async () => services[Symbol.asyncDispose]();
+}
+
+async function otherS3(kind: OtherS3) {
+  const { access, stop } = await provideOtherS3(kind);
+  lastLines.noteS3(access, [remedyFor(kind)]);
+  return { answer: access, stop };
 }

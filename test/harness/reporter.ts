@@ -24,13 +24,14 @@ export interface Missing {
 /** Set by the global setup, which vitest loads apart from its configuration: hence on `process`, not in this module. */
 const NOTES = Symbol.for("seawall.test.missing");
 
+const CEPH_REMEDIES = [
+  `apt-get install ${CEPH_PACKAGES.join(" ")}`,
+  "or name a server: SEAWALL_TEST_S3_ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+];
+
 export const lastLines = {
-  noteS3(access: S3Access): void {
+  noteS3(access: S3Access, remedies: readonly string[] = CEPH_REMEDIES): void {
     if (!("unavailable" in access)) return;
-    const remedies = [
-      `apt-get install ${CEPH_PACKAGES.join(" ")}`,
-      "or name a server: SEAWALL_TEST_S3_ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
-    ];
     note({ tests: "S3 tests", why: access.unavailable, remedies });
   },
   noteClock(access: ClockAccess): void {

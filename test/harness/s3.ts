@@ -18,6 +18,7 @@ import {
   S3Client,
 } from "@aws-sdk/client-s3";
 import { askRunServices } from "./run-services.ts";
+import { type OtherS3, provideOtherS3 } from "./s3-others.ts";
 import { type S3Access, provideS3 } from "./s3-provider.ts";
 
 export interface S3Bucket extends AsyncDisposable {
@@ -99,11 +100,14 @@ export class S3Server implements AsyncDisposable {
   }
 }
 
-/** The run's shared server under vitest; outside of it (a bench, a demo) one of its own, stopped by disposing of it. */
-export async function startS3(): Promise<S3Server> {
-  const shared = await askRunServices("s3");
+/**
+ * Gives the run's shared server under vitest; outside of it (a bench, a demo) one of its own, stopped by disposing of it.
+ * `other` names one of the servers beside it, for what servers understand differently.
+ */
+export async function startS3(other?: OtherS3): Promise<S3Server> {
+  const shared = await askRunServices(other ?? "s3");
   if (shared !== undefined) return new S3Server(shared as S3Access);
-  const { access, stop } = await provideS3();
+  const { access, stop } = await (other === undefined ? provideS3() : provideOtherS3(other));
   return new S3Server(access, stop);
 }
 

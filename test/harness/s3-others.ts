@@ -1,0 +1,116 @@
+/**
+ * Two more S3 servers beside Ceph, for what servers understand differently: versitygw (Go, files in a folder) and moto
+ * (Python, in memory). Each is installed once into the cache of the harness by the language's own tool, and started on a
+ * loopback port below a scratch folder.
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { freePort } from "./postgres-process.ts";
+import { run } from "./run.ts";
+import type { S3Access } from "./s3-provider.ts";
+import { ServerProcess, waitForAnswer } from "./server-process.ts";
+import { cacheDir, makeTempDir, removeTree, touch, unfinishedName } from "./temp.ts";
+
+export type OtherS3 = "versitygw" | "moto";
+
+interface Kind {
+  /** What has to be on the machine, and how to get it. */
+  readonly remedy: string;
+  install(folder: string): Promise<void>;
+  command(folder: string, options: { port: number; data: string; keys: readonly [string, string] }): string[];
+  /** Of `GET /` without credentials, when the server is up. */
+  readonly statuses: readonly number[];
+}
+
+const INSTALL_MS = 10 * 60_000;
+
+const KINDS: Readonly<Record<OtherS3, Kind>> = {
+  versitygw: {
+    remedy: "install Go 1.24 or later (https://go.dev/dl/); the tests build versitygw with it",
+    install: async (folder) => {
+      const env = { ...process.env, GOBIN: folder, GOFLAGS: "" };
+      const module = "github.com/versity/versitygw/cmd/versitygw@latest";
+      await run("go", ["install", module], { env, timeoutMs: INSTALL_MS });
+    },
+    command: (folder, { port, data, keys: [access, secret] }) => [
+      join(folder, "versitygw"),
+      ...["--quiet", "--access", access, "--secret", secret, "--port", `127.0.0.1:${port}`],
+      // File attributes in a folder of their own: not every temporary folder has extended attributes.
+      ...["posix", "--sidecar", join(data, "sidecar"), join(data, "buckets")],
+    ],
+    statuses: [200, 403],
+  },
+  moto: {
+    remedy: "apt-get install python3 python3-venv; the tests install moto with it",
+    install: async (folder) => {
+      await run("python3", ["-m", "venv", folder], { timeoutMs: INSTALL_MS });
+      const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "moto[server]>=5,<6"];
+      await run(join(folder, "bin", "python"), pip, { timeoutMs: INSTALL_MS });
+    },
+    // By the interpreter: the script's first line names the folder in which it was installed.
+    command: (folder, { port }) => [
+      join(folder, "bin", "python"),
+      ...["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", String(port)],
+    ],
+    statuses: [200, 403],
+  },
+};
+
+export function remedyFor(kind: OtherS3): string {
+  return KINDS[kind].remedy;
+}
+
+/** Starts the server, installed if need be. Never throws for want of it: that is an answer. */
+export async function provideOtherS3(kind: OtherS3): Promise<{ access: S3Access; stop: () => Promise<void> }> {
+  try {
+    return await start(kind, await installed(kind));
+  } catch (error) {
+    const unavailable = `${kind}: ${error instanceof Error ? error.message : String(error)}`;
+    return { access: { unavailable }, stop: async () => undefined };
+  }
+}
+
+async function installed(kind: OtherS3): Promise<string> {
+  const folder = join(cacheDir("servers"), kind);
+  if (existsSync(folder)) {
+    touch(folder);
+    return folder;
+  }
+  process.stderr.write(`S3 tests: installing ${kind} (once)\n`);
+  const unfinished = unfinishedName(folder);
+  removeTree(unfinished);
+  mkdirSync(unfinished);
+  try {
+    await KINDS[kind].install(unfinished);
+    // Another run may have been quicker: then its copy is as good.
+    if (!existsSync(folder)) renameSync(unfinished, folder);
+  } finally {
+    removeTree(unfinished);
+  }
+  return folder;
+}
+
+async function start(kind: OtherS3, folder: string): Promise<{ access: S3Access; stop: () => Promise<void> }> {
+  const scratch = makeTempDir(kind);
+  const data = join(scratch, "data");
+  for (const name of ["buckets", "sidecar"]) mkdirSync(join(data, name), { recursive: true });
+  const keys = [randomBytes(10).toString("hex"), randomBytes(20).toString("hex")] as const;
+  const port = await freePort();
+  const [file = "", ...args] = KINDS[kind].command(folder, { port, data, keys });
+  const server = new ServerProcess(file, args, { folder: scratch, env: process.env, name: kind });
+  const stop = async () => {
+    await server.kill();
+    removeTree(scratch);
+  };
+  const endpoint = `http://127.0.0.1:${port}`;
+  try {
+    await Promise.race([waitForAnswer(endpoint, KINDS[kind].statuses), server.failure]);
+  } catch (error) {
+    const log = server.tail();
+    await stop();
+    throw new Error(`${kind} did not start: ${String(error)}\n${log}`, { cause: error });
+  }
+  const env = { AWS_ACCESS_KEY_ID: keys[0], AWS_SECRET_ACCESS_KEY: keys[1] };
+  return { access: { endpoint, env }, stop };
+}
