@@ -61,7 +61,8 @@ export function planRestore<B extends BackupSpan>(input: PlanInput<B>): RestoreP
     if (landing === undefined || landing.lsn < backup.stopLsn || isTooEarlyFor(backup, landing)) continue;
     const barrier = firstBarrier(route.barriers, backup.startLsn);
     if (barrier === undefined) return planned(backup, landing, route, false);
-    if (barrier.fromLsn >= landing.lsn) return planned(backup, landing, route, true);
+    // Without a target recovery would go on into the gap, even where nothing is stored behind it yet.
+    if (barrier.fromLsn >= landing.lsn && target.point.kind !== "latest") return planned(backup, landing, route, true);
     blocked ??= { backup, barrier };
   }
   if (blocked !== undefined) {

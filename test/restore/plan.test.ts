@@ -128,6 +128,18 @@ describe("the backup", () => {
   });
 });
 
+test("a gap at the archive's end, with nothing behind it yet, bars the way without a target and not to one before it", () => {
+  const ended = route({ barriers: [gap("0/700000", "0/900000")] });
+  const landing = { lsn: lsn("0/700000"), point: { kind: "latest" } as const, inclusive: true };
+  const landings = { found: [landing], missing: "" };
+  const { message } = refusal(() =>
+    planRestore({ target: parseTarget({}, 0), backups: [B, A], route: ended, landings }),
+  );
+  expect(message).toMatch(/lies behind a gap: WAL from 0\/700000 to 0\/900000 is not in the archive/);
+  const before = parseTarget({ lsn: lsn("0/700000") }, 0);
+  expect(planRestore({ target: before, backups: [B, A], route: ended, landings })).toMatchObject({ gapAhead: true });
+});
+
 describe("a refusal names the nearest points:", () => {
   test("before every backup's end", () => {
     const { code, message, hint } = refusal(() => plan(["0/170000"]));
