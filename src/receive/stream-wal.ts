@@ -37,6 +37,8 @@ export interface StreamContext {
   /** Segments with chunks from an earlier run, by timeline. */
   readonly tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>;
   readonly retirement: Retirement;
+  /** Called when the stream has begun: from here on a stop is the stream's own to carry out. */
+  readonly onStreaming: () => void;
   /** Outlives the stream: segment buffers are shared memory, given back late by the garbage collector. */
   readonly pool: SegmentBufferPool;
 }
@@ -79,6 +81,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   try {
     const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
     stations = await buildStations(options, context, walStream, broken);
+    context.onStreaming();
     state.streaming(timeline, startLsn, start.storedLsn);
     state.buffersInUse = () => context.pool.inUse;
     stations.feedback.update();

@@ -10,7 +10,7 @@ import { type Tip, findTip, listTails } from "../archive/tip.ts";
 import { type Codec, codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
-import { type JoinedSignal, joinSignals } from "../signals.ts";
+import { joinSignals } from "../signals.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { switchPointOf } from "../wal/timeline.ts";
 import { recordGap } from "./gap.ts";
@@ -99,9 +99,13 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const { store, cluster, log, state, stop, kill } = options;
   using untilStopped = joinSignals(stop, kill);
   const early = untilStopped.signal;
+  // A stop drops the connection until the stream has begun: a silent server would make it wait. From then on it leaves the
+  // connection alone, so that the stream can end in order.
   using lifeline = joinSignals(stop, kill);
   state.phase = "connecting";
-  await using connection = await connectUnlessStopped(options, lifeline);
+  const { settings } = options;
+  const onWarning = (message: string): void => log.warn(message);
+  await using connection = await ReplicationConnection.connect(settings, { signal: lifeline.signal, onWarning });
   const server = await readServerFacts(connection);
   state.server = connection.server;
   state.serverVersion = connection.serverVersion;
@@ -154,7 +158,8 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
 
   const pool = run.pools.of(segmentSize);
   const { receivedBytes } = state.counters;
-  const context = { pool, connection, codec, archive, server, history, start, tails, retirement };
+  const onStreaming = (): void => lifeline.leave(stop);
+  const context = { pool, connection, codec, archive, server, history, start, tails, retirement, onStreaming };
   try {
     return await streamWal(options, context);
   } catch (error) {
@@ -177,21 +182,5 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   } finally {
     await retirement.finish(kill);
     state.counters.chunksRetired += retirement.retired;
-  }
-}
-
-/**
- * Connects; a stop ends the attempt at once, where a silent server would take the whole connect timeout. Once connected,
- * `lifeline` no longer hears the stop, so that the stream can end in order.
- */
-async function connectUnlessStopped(
-  { settings, log, stop }: ReceiverOptions,
-  lifeline: JoinedSignal,
-): Promise<ReplicationConnection> {
-  try {
-    const onWarning = (message: string): void => log.warn(message);
-    return await ReplicationConnection.connect(settings, { signal: lifeline.signal, onWarning });
-  } finally {
-    lifeline.leave(stop);
   }
 }

@@ -57,6 +57,8 @@ export interface StartReplicationOptions {
 
 /** Every command but a waiting DROP_REPLICATION_SLOT answers at once; a server silent for longer is gone. */
 const COMMAND_MS = 60_000;
+/** A base backup begins with a checkpoint, which may be spread over most of checkpoint_timeout: a day at most. */
+const CHECKPOINT_MS = 25 * 3_600_000;
 /** The same for a question to the catalog. */
 const QUERY_MS = 60_000;
 /** How long a polite goodbye may take before the socket is destroyed. */
@@ -213,13 +215,13 @@ export class ReplicationConnection implements AsyncDisposable {
   }
 
   /**
-   * Starts a base backup; waits for the checkpoint that it begins with, however long that takes. An abort destroys the
+   * Starts a base backup; waits for the checkpoint that it begins with, for a day and an hour at most. An abort destroys the
    * connection, now or while data is pulled. Throws `server-…`, `backup-page-checksum`; some of these come with a pull.
    */
   async baseBackup(
     options: BaseBackupOptions & { readonly signal?: AbortSignal | undefined },
   ): Promise<BaseBackupStream> {
-    return await this.#inTurn("BASE_BACKUP", undefined, 0, async (session) => {
+    return await this.#inTurn("BASE_BACKUP", undefined, CHECKPOINT_MS, async (session) => {
       const unwatch = session.watch(options.signal);
       const { serverVersion } = this;
       const stream = await startBaseBackup(session, options, { serverVersion, unwatch });
