@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
 import { fileError } from "../../src/store/file-errors.ts";
-import { networkError } from "../../src/store/s3-errors.ts";
+import { networkError } from "../../src/store/s3/errors.ts";
 
 const systemError = (code: string, syscall = "open"): Error =>
   Object.assign(new Error(`${code}: x`), { code, syscall });

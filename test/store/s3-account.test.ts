@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { openStore } from "../../src/store/open.ts";
-import { accountFromSdk, accountWithoutSdk, resolveAccount } from "../../src/store/s3-account.ts";
-import { parseS3Url } from "../../src/store/s3-url.ts";
+import { accountFromSdk, accountWithoutSdk, resolveAccount } from "../../src/store/s3/account.ts";
+import { parseS3Url } from "../../src/store/s3/url.ts";
 import { startAnswering, startTcp } from "./scripted-s3.ts";
 
 const KEYS = { AWS_ACCESS_KEY_ID: "AKID", AWS_SECRET_ACCESS_KEY: "secret" };

@@ -1,6 +1,6 @@
 /** Who may complete an upload: one writer at a time, and after a writer that died the next one. */
 import { describe, expect, test } from "vitest";
-import { type ClaimedKey, claim } from "../../src/store/s3-claim.ts";
+import { type ClaimedKey, claim } from "../../src/store/s3/claim.ts";
 
 /** The claims of one key, its object, and the uploads that can still be completed. */
 class Place {

@@ -9,7 +9,7 @@ import {
   encodeQuery,
   sha256Hex,
   signRequest,
-} from "../../src/store/s3-sign.ts";
+} from "../../src/store/s3/sign.ts";
 
 // Amazon S3 API Reference, "Signature Calculations for the Authorization Header", Examples.
 const CREDENTIALS = {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { FileStore } from "../../src/store/file.ts";
 import { openStore } from "../../src/store/open.ts";
-import { S3Store } from "../../src/store/s3.ts";
-import { type S3Settings, parseS3Url } from "../../src/store/s3-url.ts";
+import { S3Store } from "../../src/store/s3/store.ts";
+import { type S3Settings, parseS3Url } from "../../src/store/s3/url.ts";
 
 const DEFAULTS: Omit<S3Settings, "bucket"> = {
   prefix: "",

@@ -1,8 +1,8 @@
 /** What an `s3://` URL says: bucket, prefix and the settings in its query. Parsed once, strictly, without any I/O. */
-import { SeawallError } from "../errors.ts";
-import { KEY_CHARS_MAX, isKeyPart } from "./key.ts";
+import { SeawallError } from "../../errors.ts";
+import { KEY_CHARS_MAX, isKeyPart } from "../key.ts";
 
-/** How a body is protected on its way, beyond TLS: src/store/s3.ts says which header does what. */
+/** How a body is protected on its way, beyond TLS: src/store/s3/store.ts says which header does what. */
 export type S3Checksum = "crc32c" | "sha256" | "md5" | "none";
 
 export interface S3Settings {

@@ -1,6 +1,6 @@
 /**
- * A bucket as a store: each method in terms of S3 requests. The wire (src/store/s3-wire.ts) sends them, the account
- * (src/store/s3-account.ts) says where to and as whom; nothing is retried here but the parts of an upload.
+ * A bucket as a store: each method in terms of S3 requests. The wire (src/store/s3/wire.ts) sends them, the account
+ * (src/store/s3/account.ts) says where to and as whom; nothing is retried here but the parts of an upload.
  *
  * Bodies are protected on their way as `checksum` in the URL says:
  *   crc32c  x-amz-checksum-crc32c, which newer servers check and others ignore; over plain HTTP the signature covers the
@@ -9,21 +9,21 @@
  *   md5     Content-MD5, for servers that refuse checksum headers
  *   none    nothing beyond TLS and the length
  */
-import { SeawallError, isAbort } from "../errors.ts";
-import { sharedController } from "../signals.ts";
-import { checkCrc32c, crc32cOf } from "./crc.ts";
-import { checkFolder, checkKey, checkPrefix, checkRange, isKey, isKeyPart } from "./key.ts";
-import { type RetryOptions } from "./retry.ts";
-import { type Environment } from "./s3-account.ts";
-import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready, md5Base64 } from "./s3-body.ts";
-import { S3Connection } from "./s3-connection.ts";
-import { sha256Hex } from "./s3-sign.ts";
-import { uploadStream } from "./s3-upload.ts";
-import { type S3Settings } from "./s3-url.ts";
-import { CREDENTIALS_FACTOR, type WireRequest, type WireResponse, credentialsLate } from "./s3-wire.ts";
-import { formatDelete, parseDelete, parseListPage } from "./s3-xml.ts";
-import { abortedError, throwIfAborted, waitFor } from "./signal.ts";
-import { objectsOf } from "./pages.ts";
+import { SeawallError, isAbort } from "../../errors.ts";
+import { sharedController } from "../../signals.ts";
+import { checkCrc32c, crc32cOf } from "../crc.ts";
+import { checkFolder, checkKey, checkPrefix, checkRange, isKey, isKeyPart } from "../key.ts";
+import { type RetryOptions } from "../retry.ts";
+import { type Environment } from "./account.ts";
+import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready, md5Base64 } from "./body.ts";
+import { S3Connection } from "./connection.ts";
+import { sha256Hex } from "./sign.ts";
+import { uploadStream } from "./upload.ts";
+import { type S3Settings } from "./url.ts";
+import { CREDENTIALS_FACTOR, type WireRequest, type WireResponse, credentialsLate } from "./wire.ts";
+import { formatDelete, parseDelete, parseListPage } from "./xml.ts";
+import { abortedError, throwIfAborted, waitFor } from "../signal.ts";
+import { objectsOf } from "../pages.ts";
 import {
   type DeleteOptions,
   type GetOptions,
@@ -36,7 +36,7 @@ import {
   type PutStreamOptions,
   type RequestOptions,
   type Store,
-} from "./store.ts";
+} from "../store.ts";
 
 /** DeleteObjects' and ListObjectsV2's own limit. */
 const BATCH_KEYS = 1000;

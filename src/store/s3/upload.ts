@@ -2,22 +2,22 @@
  * putStream to S3: one PUT where the body fits one part, a multipart upload otherwise. Parts are gathered in a fixed set
  * of buffers, so memory is `partBytes` × `partsInFlight` whatever the body's size; each part is retried by itself.
  *
- * CompleteMultipartUpload carries If-None-Match. Servers that do not know it there would overwrite: a claim (s3-claim.ts)
+ * CompleteMultipartUpload carries If-None-Match. Servers that do not know it there would overwrite: a claim (claim.ts)
  * lets one writer at a time complete a key.
  */
-import { SeawallError } from "../errors.ts";
-import { deadline, sharedController } from "../signals.ts";
-import { crc32cBase64, crc32cOf } from "./crc.ts";
-import { type RetryOptions, putAgain, retrying } from "./retry.ts";
-import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready } from "./s3-body.ts";
-import { type ClaimedKey, claim } from "./s3-claim.ts";
-import { type S3Connection } from "./s3-connection.ts";
-import { type S3Settings } from "./s3-url.ts";
-import { type WireResponse } from "./s3-wire.ts";
-import { type CompletedPart, formatCompleteUpload, isCompletion, parseUploadId } from "./s3-xml.ts";
-import { SourceFailure, readSource } from "./source.ts";
-import { sha256Hex } from "./s3-sign.ts";
-import { type PutResult, type PutStreamOptions, type Store } from "./store.ts";
+import { SeawallError } from "../../errors.ts";
+import { deadline, sharedController } from "../../signals.ts";
+import { crc32cBase64, crc32cOf } from "../crc.ts";
+import { type RetryOptions, putAgain, retrying } from "../retry.ts";
+import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready } from "./body.ts";
+import { type ClaimedKey, claim } from "./claim.ts";
+import { type S3Connection } from "./connection.ts";
+import { type S3Settings } from "./url.ts";
+import { type WireResponse } from "./wire.ts";
+import { type CompletedPart, formatCompleteUpload, isCompletion, parseUploadId } from "./xml.ts";
+import { SourceFailure, readSource } from "../source.ts";
+import { sha256Hex } from "./sign.ts";
+import { type PutResult, type PutStreamOptions, type Store } from "../store.ts";
 
 /** S3's limits: parts but the last are at least 5 MiB, and there are at most 10,000. */
 const PART_BYTES_MIN = 5 * 1024 * 1024;

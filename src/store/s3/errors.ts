@@ -1,10 +1,10 @@
 /** What an S3 server or the network says, said in the store's codes, with hints that name the bucket and the endpoint. */
-import type { ErrorCode } from "../error-kinds.ts";
-import { SeawallError } from "../errors.ts";
-import { redactSecrets } from "../log.ts";
-import { errnoOf } from "./file-errors.ts";
-import { RETRY_AFTER_MS } from "./retry.ts";
-import { type ErrorDocument, parseError } from "./s3-xml.ts";
+import type { ErrorCode } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { redactSecrets } from "../../log.ts";
+import { errnoOf } from "../file-errors.ts";
+import { RETRY_AFTER_MS } from "../retry.ts";
+import { type ErrorDocument, parseError } from "./xml.ts";
 
 /** For messages: where the request went. */
 export interface S3Place {

@@ -3,13 +3,13 @@
  */
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
-import { SeawallError } from "../errors.ts";
-import { sharedController } from "../signals.ts";
-import { type S3Account } from "./s3-account.ts";
-import { type S3Place, networkError } from "./s3-errors.ts";
-import { Exchange } from "./s3-exchange.ts";
-import { EMPTY_PAYLOAD_HASH, type S3Credentials, encodePath, encodeQuery, signRequest } from "./s3-sign.ts";
-import { abortedError, throwIfAborted, waitFor } from "./signal.ts";
+import { SeawallError } from "../../errors.ts";
+import { sharedController } from "../../signals.ts";
+import { type S3Account } from "./account.ts";
+import { type S3Place, networkError } from "./errors.ts";
+import { Exchange } from "./exchange.ts";
+import { EMPTY_PAYLOAD_HASH, type S3Credentials, encodePath, encodeQuery, signRequest } from "./sign.ts";
+import { abortedError, throwIfAborted, waitFor } from "../signal.ts";
 
 /** Connections to one server; requests beyond them wait for a free one. */
 const CONNECTIONS_MAX = 64;

@@ -10,8 +10,8 @@
  * Claims lie below `~claims/`: no key of a store begins with `~`, so no listing shows them.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { SeawallError } from "../errors.ts";
-import { throwIfAborted } from "./signal.ts";
+import { SeawallError } from "../../errors.ts";
+import { throwIfAborted } from "../signal.ts";
 
 export interface ClaimedKey {
   /** The store's key. */

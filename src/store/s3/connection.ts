@@ -1,11 +1,11 @@
 /** A bucket we know the way to: its account and wire, and what its answers mean. */
-import type { ErrorCode } from "../error-kinds.ts";
-import { type SeawallError } from "../errors.ts";
-import { type Environment, type S3Account, resolveAccount } from "./s3-account.ts";
-import { type FailedResponse, type S3Place, clockOffsetOf, isExpiry, responseError } from "./s3-errors.ts";
-import { type S3Settings } from "./s3-url.ts";
-import { S3Wire, type WireRequest, type WireResponse, type WireStream } from "./s3-wire.ts";
-import { parseError } from "./s3-xml.ts";
+import type { ErrorCode } from "../../error-kinds.ts";
+import { type SeawallError } from "../../errors.ts";
+import { type Environment, type S3Account, resolveAccount } from "./account.ts";
+import { type FailedResponse, type S3Place, clockOffsetOf, isExpiry, responseError } from "./errors.ts";
+import { type S3Settings } from "./url.ts";
+import { S3Wire, type WireRequest, type WireResponse, type WireStream } from "./wire.ts";
+import { parseError } from "./xml.ts";
 
 /** A smaller difference is no reason to refuse a request. */
 const CLOCK_MS_MIN = 60_000;

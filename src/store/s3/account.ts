@@ -8,9 +8,9 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { SeawallError } from "../errors.ts";
-import { type S3Credentials, type SigningScope } from "./s3-sign.ts";
-import { type S3Settings } from "./s3-url.ts";
+import { SeawallError } from "../../errors.ts";
+import { type S3Credentials, type SigningScope } from "./sign.ts";
+import { type S3Settings } from "./url.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

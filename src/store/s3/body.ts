@@ -1,11 +1,11 @@
 /** What goes with a body to S3 besides its bytes: checksums, encryption, storage class; and the checksum that comes back. */
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { SeawallError } from "../errors.ts";
-import { crc32cBase64 } from "./crc.ts";
-import { UNSIGNED_PAYLOAD } from "./s3-sign.ts";
-import { type S3Checksum, type S3Settings } from "./s3-url.ts";
-import { type WireResponse } from "./s3-wire.ts";
+import { SeawallError } from "../../errors.ts";
+import { crc32cBase64 } from "../crc.ts";
+import { UNSIGNED_PAYLOAD } from "./sign.ts";
+import { type S3Checksum, type S3Settings } from "./url.ts";
+import { type WireResponse } from "./wire.ts";
 
 /** Hashing runs on the main thread: other work gets its turn between pieces of this size. */
 const HASH_BYTES = 4 * 1024 * 1024;

@@ -5,10 +5,10 @@
  * would take at 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
  */
 import { type ClientRequest, type IncomingMessage } from "node:http";
-import { SeawallError } from "../errors.ts";
-import { errnoOf } from "./file-errors.ts";
-import { type WireRequest } from "./s3-wire.ts";
-import { abortedError } from "./signal.ts";
+import { SeawallError } from "../../errors.ts";
+import { errnoOf } from "../file-errors.ts";
+import { type WireRequest } from "./wire.ts";
+import { abortedError } from "../signal.ts";
 
 /** Written at once: each piece that leaves is progress for the idle deadline. */
 const WRITE_BYTES = 256 * 1024;
