@@ -117,6 +117,15 @@ describe("a deletion", () => {
   });
 });
 
+test("a deletion whose answer leaves keys out is asked for again, key by key", async () => {
+  const body = "<DeleteResult><Deleted><Key>p/a</Key></Deleted></DeleteResult>";
+  await using server = await startAnswering(({ method }) =>
+    method === "POST" ? { status: 200, body } : { status: 204 },
+  );
+  await once(server.endpoint).delete(["a", "b", "c"]);
+  expect(server.requests).toEqual(["POST /bucket/?delete=", "DELETE /bucket/p/b", "DELETE /bucket/p/c"]);
+});
+
 describe("a put", () => {
   test.each([
     { what: "a page of HTML", answer: { status: 200, body: HTML, isWithoutETag: true } },

@@ -65,7 +65,7 @@ export function responseError(
   const isForeign = document === undefined && response.body !== "";
   // A page of a proxy says nothing about the store: one such answer must not end an archiving for good.
   const code = given ?? (isForeign ? "store-unavailable" : (codeOf(document) ?? codeOfStatus(response.status)));
-  const said = document === undefined || document.code === "" ? `HTTP ${response.status}` : document.code;
+  const said = saidBy(document, response.status);
   const hint = isForeign ? foreignHint(place) : hintFor(code, document, response, place, now);
   const retryAfterMs = retryAfterOf(response, now);
   return new SeawallError(code, `${what}: ${said} from ${place.bucket} at ${place.endpoint}`, {
@@ -77,6 +77,11 @@ export function responseError(
       ...(retryAfterMs === undefined ? {} : { [RETRY_AFTER_MS]: retryAfterMs }),
     },
   });
+}
+
+function saidBy(document: ErrorDocument | undefined, status: number): string {
+  if (document !== undefined && document.code !== "") return document.code;
+  return status < 300 ? `an answer with status ${status} that is cut or not S3's` : `HTTP ${status}`;
 }
 
 function codeOf(document: ErrorDocument | undefined): ErrorCode | undefined {

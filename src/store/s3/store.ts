@@ -252,12 +252,16 @@ export class S3Store implements Store {
         throw connection.failure(`delete ${this.#own(failure.key)}`, failed);
       }
       const named = new Set([...answer.deleted, ...answer.failures.map(({ key }) => key)]);
-      const unnamed = batch.find((key) => !named.has(key));
-      if (unnamed !== undefined) throw connection.failure(`delete ${this.#own(unnamed)}`, response);
+      // Deleted or not, the answer does not say: each is asked for again, by itself.
+      await this.#deleteSingly(
+        connection,
+        batch.filter((key) => !named.has(key)),
+        options,
+      );
     }
   }
 
-  /** For servers that refuse a deletion of many: some do not know it, some allow it by other rights. */
+  /** For servers that refuse a deletion of many, as some do not know it and some allow it by other rights. */
   async #deleteSingly(connection: S3Connection, keys: readonly string[], options: DeleteOptions): Promise<void> {
     for (let at = 0; at < keys.length; at += DELETES_IN_FLIGHT) {
       await Promise.all(
