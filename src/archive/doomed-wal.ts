@@ -4,7 +4,7 @@ import type { SegmentNumber } from "../wal/lsn.ts";
 import { parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
 import type { Archive } from "./archive.ts";
 import type { DoomedObject } from "./bulk-delete.ts";
-import { backupHistoryKey, parseChunkKey, partialKey, segmentKey, tailPrefix, walPrefix } from "./keys.ts";
+import { backupHistoryKey, parseChunkKey, partialKey, tailPrefix, walPrefix, parseWalKey } from "./keys.ts";
 import type { WalPlan, WalRange } from "./retention-wal.ts";
 import type { WalRun } from "./wal-inventory.ts";
 
@@ -49,11 +49,10 @@ async function* segmentsIn(
     const file = key.slice(key.lastIndexOf("/") + 1);
     const name = parseWalFileName(file.endsWith(".zst") ? file.slice(0, -4) : file, segmentSize);
     if (name === undefined || name.kind === "history" || name.timeline !== timeline) continue;
-    if (name.segment > last) return;
-    if (name.segment < first) continue;
-    const isSegment = key === segmentKey(cluster, { timeline, segment: name.segment, segmentSize });
     const isHistory = name.kind === "backup-history" && key === backupHistoryKey(cluster, file);
-    if (isSegment || isHistory) yield { key, bytes };
+    if (!isHistory && parseWalKey(key, segmentSize) === undefined) continue;
+    if (name.segment > last) return;
+    if (name.segment >= first && name.kind !== "partial") yield { key, bytes };
   }
 }
 

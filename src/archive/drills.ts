@@ -86,12 +86,16 @@ async function lastPassed(
 }
 
 /**
- * The newest drill; undefined without one. One dated ahead of `now` only when there is no other. Throws `object-corrupt`,
- * `archive-version` and what the store throws.
+ * The newest drill that can be read; undefined without one. One dated ahead of `now` only when there is no other. Throws what
+ * the store throws.
  */
 export async function lastDrill(archive: Archive, now: Date, options: RequestOptions = {}): Promise<Drill | undefined> {
-  const newest = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now).at(-1);
-  return newest === undefined ? undefined : readDrill(archive, newest, options);
+  const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now);
+  for (const id of ids.reverse()) {
+    const drill = await ifReadable(readDrill(archive, id, options));
+    if (drill !== undefined) return drill;
+  }
+  return undefined;
 }
 
 async function readDrill(archive: Archive, id: string, options: RequestOptions): Promise<Drill | undefined> {

@@ -2,9 +2,12 @@
  * Every key of the archive, and back: the only place that invents them. Layout: docs/archive-format.md.
  *
  * Keys are computable from names, so a restore needs no index, and sort in WAL order within a timeline.
+ *
+ * Other tools and people leave things in an archive. A key counts only when it parses here, from its first character to its
+ * last; every listing passes over the rest. An object whose key parses and whose content does not is damage, and is named.
  */
 import { SeawallError } from "../errors.ts";
-import type { Lsn, SegmentNumber, TimelineId } from "../wal/lsn.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../wal/lsn.ts";
 import { historyFileName, parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
 
 const CLUSTER_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
@@ -21,6 +24,11 @@ export function checkClusterName(name: string): string {
 
 export function identityKey(cluster: string): string {
   return `${cluster}/cluster.json`;
+}
+
+/** In a spool only: says that the spool was uploaded, so that the store must have an archive. */
+export function uploadedKey(cluster: string): string {
+  return `${cluster}/uploaded.json`;
 }
 
 export function walPrefix(cluster: string): string {
@@ -83,7 +91,7 @@ export interface ChunkPlace extends SegmentPlace {
   readonly end: number;
 }
 
-const CHUNK = /\/tail\/([0-9A-F]{24})\/([0-9A-F]{8})-([0-9A-F]{8})\.zst$/;
+const CHUNK = /^[^/]+\/tail\/([0-9A-F]{24})\/([0-9A-F]{8})-([0-9A-F]{8})\.zst$/;
 
 /** Undefined for a key that is not a chunk of a segment of this size: not ours, left alone. */
 export function parseChunkKey(key: string, segmentSize: number): ChunkPlace | undefined {
@@ -101,20 +109,34 @@ export type WalKey =
   | { readonly kind: "segment" | "partial"; readonly timeline: TimelineId; readonly segment: SegmentNumber }
   | { readonly kind: "history"; readonly timeline: TimelineId };
 
-/** Parses a key below `wal/`; undefined for anything this layout does not know. */
+/** Parses a key below `wal/`; undefined unless it is the very key where a restore looks for the file of that name. */
 export function parseWalKey(key: string, segmentSize: number): WalKey | undefined {
+  const cluster = key.slice(0, key.indexOf("/"));
   const file = key.slice(key.lastIndexOf("/") + 1);
   const name = parseWalFileName(file.endsWith(".zst") ? file.slice(0, -4) : file, segmentSize);
   switch (name?.kind) {
     case "segment":
-    case "partial":
-      return file.endsWith(".zst") ? { kind: name.kind, timeline: name.timeline, segment: name.segment } : undefined;
+    case "partial": {
+      const { kind, timeline, segment } = name;
+      return file.endsWith(".zst") && key === segmentPlace(cluster, file) ? { kind, timeline, segment } : undefined;
+    }
     case "history":
-      return file.endsWith(".zst") ? undefined : { kind: "history", timeline: name.timeline };
+      return key === historyKey(cluster, name.timeline) ? { kind: "history", timeline: name.timeline } : undefined;
     case "backup-history":
     case undefined:
       return undefined;
   }
+}
+
+/** The names of those folders directly below `prefix` that are a timeline or hold segments: eight digits each. */
+export function walFolderNames(prefix: string, folders: readonly string[]): string[] {
+  return folders.map((folder) => folder.slice(prefix.length, -1)).filter((name) => /^[0-9A-F]{8}$/.test(name));
+}
+
+/** Likewise, those that are a timeline, ascending when the folders are. */
+export function timelineFolders(prefix: string, folders: readonly string[]): TimelineId[] {
+  const numbers = walFolderNames(prefix, folders).map((name) => Number.parseInt(name, 16));
+  return numbers.filter((timeline) => timeline > 0).map(timelineOf);
 }
 
 export function gapsPrefix(cluster: string): string {
@@ -125,6 +147,23 @@ const hex16 = (lsn: Lsn): string => lsn.toString(16).toUpperCase().padStart(16, 
 
 export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn): string {
   return `${gapsPrefix(cluster)}${timelineText(timeline)}-${hex16(from)}-${hex16(to)}.json`;
+}
+
+const GAP = /^[^/]+\/gaps\/([0-9A-F]{8})-([0-9A-F]{16})-([0-9A-F]{16})\.json$/;
+
+export interface GapKey {
+  readonly key: string;
+  readonly timeline: TimelineId;
+  readonly fromLsn: Lsn;
+  readonly toLsn: Lsn;
+}
+
+/** Undefined for a key that is not a gap's: not ours, left alone. */
+export function parseGapKey(key: string): GapKey | undefined {
+  const [, timeline = "", from = "", to = ""] = GAP.exec(key) ?? [];
+  if (timeline === "" || timeline === "00000000" || from >= to) return undefined;
+  const lsn = (digits: string): Lsn => BigInt(`0x${digits}`) as Lsn;
+  return { key, timeline: timelineOf(Number.parseInt(timeline, 16)), fromLsn: lsn(from), toLsn: lsn(to) };
 }
 
 /** What the receiver kept of WAL that did not verify: raw bytes of the segment as received. */
@@ -227,7 +266,7 @@ export interface PinKey {
 
 /** Undefined for a key that is not a pin's: not ours, left alone. */
 export function parsePinKey(key: string): PinKey | undefined {
-  const match = /\/pins\/([^/]+)\.([1-9]\d{0,8})\.json$/.exec(key);
+  const match = /^[^/]+\/pins\/([^/]+)\.([1-9]\d{0,8})\.json$/.exec(key);
   const [, backup = "", generation] = match ?? [];
   return isBackupId(backup) ? { key, backup, generation: Number(generation) } : undefined;
 }
@@ -243,7 +282,7 @@ export function expiringKey(cluster: string, backup: string): string {
 
 /** The backup's id; undefined for a key that is no such mark. */
 export function parseExpiringKey(key: string): string | undefined {
-  const [, backup = ""] = /\/expiring\/([^/]+)\.json$/.exec(key) ?? [];
+  const [, backup = ""] = /^[^/]+\/expiring\/([^/]+)\.json$/.exec(key) ?? [];
   return isBackupId(backup) ? backup : undefined;
 }
 

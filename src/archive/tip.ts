@@ -17,8 +17,17 @@ import { timelineText } from "../wal/names.ts";
 import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../wal/timeline.ts";
 import type { RecordCarry } from "../wal/verifier.ts";
 import type { Archive } from "./archive.ts";
-import { type Gap, decodeGap } from "./documents.ts";
-import { gapsPrefix, parseChunkKey, parseWalKey, tailsPrefix, timelinePrefix, walPrefix } from "./keys.ts";
+import { listGaps } from "./gaps.ts";
+import type { Gap } from "./documents.ts";
+import {
+  parseChunkKey,
+  parseWalKey,
+  tailsPrefix,
+  timelinePrefix,
+  walPrefix,
+  timelineFolders,
+  walFolderNames,
+} from "./keys.ts";
 import { readTail } from "./tail.ts";
 import { peekWal, readHistory } from "./wal-objects.ts";
 
@@ -156,15 +165,6 @@ export async function carryInto(
   return (await peekWal(archive, "segment", place, options))?.carry;
 }
 
-export async function listGaps(archive: Archive, options: RequestOptions = {}): Promise<Gap[]> {
-  const gaps: Gap[] = [];
-  for await (const { key } of archive.store.list(gapsPrefix(archive.cluster), options)) {
-    const found = await archive.store.get(key, options);
-    if (found !== undefined) gaps.push(decodeGap(found.body, key));
-  }
-  return gaps;
-}
-
 /** Segments with chunks, by timeline, ascending. */
 export async function listTails(
   archive: Archive,
@@ -191,11 +191,7 @@ export interface TimelinesFound {
 
 export async function listTimelines(archive: Archive, options: RequestOptions = {}): Promise<TimelinesFound> {
   const prefix = walPrefix(archive.cluster);
-  const withFolder: TimelineId[] = [];
-  for (const folder of await archive.store.listPrefixes(prefix, options)) {
-    const text = folder.slice(prefix.length, -1);
-    if (/^[0-9A-F]{8}$/.test(text) && text !== "00000000") withFolder.push(timelineOf(Number.parseInt(text, 16)));
-  }
+  const withFolder = timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
   const newest = withFolder.at(-1);
   // Byte order puts "<TLI>.history" before "<TLI>/": starting behind the newest folder lists only newer history files.
   const startAfter = newest === undefined ? undefined : `${prefix}${timelineText(newest)}/~`;
@@ -228,11 +224,12 @@ export async function listNewest(
   tails: readonly SegmentNumber[],
   options: RequestOptions,
 ): Promise<TimelineListing> {
-  const folders = await archive.store.listPrefixes(timelinePrefix(archive.cluster, timeline), options);
+  const prefix = timelinePrefix(archive.cluster, timeline);
+  const folders = walFolderNames(prefix, await archive.store.listPrefixes(prefix, options));
   const sealed: SegmentNumber[] = [];
   const partials: SegmentNumber[] = [];
   for (const folder of folders.slice(-2)) {
-    for await (const { key } of archive.store.list(folder, options)) {
+    for await (const { key } of archive.store.list(`${prefix}${folder}/`, options)) {
       const found = parseWalKey(key, archive.identity.segmentSize);
       if (found?.kind === "segment") sealed.push(found.segment);
       if (found?.kind === "partial") partials.push(found.segment);

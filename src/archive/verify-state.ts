@@ -102,7 +102,7 @@ export async function putVerifyRecord(
   await archive.store.delete(older, options);
 }
 
-const NAME = /\/verify\/(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-[0-9a-f]{8}\.json$/;
+const NAME = /^[^/]+\/verify\/(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-[0-9a-f]{8}\.json$/;
 
 function stampOf(key: string): number {
   const [, year, month, day, hour, minute, second, milli] = NAME.exec(key) ?? [];

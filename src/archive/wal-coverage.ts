@@ -4,7 +4,7 @@ import { type Lsn, type TimelineId, maxLsn, nextSegment, segmentEnd, segmentOf, 
 import type { Archive } from "./archive.ts";
 import { segmentKey } from "./keys.ts";
 import { readTail } from "./tail.ts";
-import { listGaps } from "./tip.ts";
+import { listGaps } from "./gaps.ts";
 
 /**
  * The LSN up to which WAL of `timeline` is stored, walking from the start of the segment of `from`; `to` or more when all up

@@ -4,10 +4,10 @@
  */
 import { throwIfAborted } from "../store/signal.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { type SegmentNumber, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import type { SegmentNumber, TimelineId } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
-import { parseWalKey, partialKey, segmentKey, timelinePrefix, walPrefix } from "./keys.ts";
+import { parseWalKey, timelineFolders, timelinePrefix, walFolderNames, walPrefix } from "./keys.ts";
 
 /** An object of one segment, as listed. */
 export interface ListedWal {
@@ -51,7 +51,8 @@ export async function walkWal(
   const timelines = await listTimelineFolders(archive, { signal });
   const perTimeline = await mapBounded(timelines, PREFIXES_IN_FLIGHT, async (timeline) => {
     const prefix = timelinePrefix(archive.cluster, timeline);
-    return { timeline, folders: await archive.store.listPrefixes(prefix, { signal }) };
+    const names = walFolderNames(prefix, await archive.store.listPrefixes(prefix, { signal }));
+    return { timeline, folders: names.map((name) => `${prefix}${name}/`) };
   });
   const foldersPerWalk = Math.max(1, Math.floor((KEYS_PER_WALK * archive.identity.segmentSize) / FOLDER_BYTES));
   const walks = perTimeline.flatMap(({ timeline, folders }) => {
@@ -66,11 +67,7 @@ export async function walkWal(
 
 async function listTimelineFolders(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
   const prefix = walPrefix(archive.cluster);
-  const folders = await archive.store.listPrefixes(prefix, options);
-  const names = folders.map((folder) => folder.slice(prefix.length, -1));
-  return names
-    .filter((name) => /^[0-9A-F]{8}$/.test(name) && name !== "00000000")
-    .map((name) => timelineOf(Number.parseInt(name, 16)));
+  return timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
 }
 
 /** One listing through neighbouring folders, which are ascending. */
@@ -99,6 +96,7 @@ async function walkFolders(
         // the folder is known.
         const prefix = `${root}${key.slice(root.length, slash + 1)}`;
         if (prefix > end) return;
+        if (walFolderNames(root, [prefix]).length === 0) continue;
         open = { prefix, segments: [], partials: [] };
       }
       const found = parseOwnKey(archive, timeline, key);
@@ -123,16 +121,11 @@ export async function listFolder(
   return listed;
 }
 
-/** Undefined for what is not a segment or a partial at the very key where a restore would look for it. */
 function parseOwnKey(
-  { cluster, identity }: Archive,
+  { identity }: Archive,
   timeline: TimelineId,
   key: string,
 ): { readonly kind: "segment" | "partial"; readonly segment: SegmentNumber } | undefined {
-  const { segmentSize } = identity;
-  const found = parseWalKey(key, segmentSize);
-  if (found === undefined || found.kind === "history" || found.timeline !== timeline) return undefined;
-  const place = { timeline, segment: found.segment, segmentSize };
-  const own = found.kind === "segment" ? segmentKey(cluster, place) : partialKey(cluster, place);
-  return own === key ? found : undefined;
+  const found = parseWalKey(key, identity.segmentSize);
+  return found === undefined || found.kind === "history" || found.timeline !== timeline ? undefined : found;
 }

@@ -8,8 +8,9 @@ import type { SegmentNumber, TimelineId } from "../wal/lsn.ts";
 import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
-import { type Gap, decodeGap } from "./documents.ts";
-import { gapsPrefix, historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "./keys.ts";
+import type { Gap } from "./documents.ts";
+import { readGaps } from "./gaps.ts";
+import { historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "./keys.ts";
 import { type ListedTail, listTailsBelow, measureTail } from "./tail.ts";
 import { type WalFolder, type WalkOptions, walkWal } from "./wal-folders.ts";
 import { readHistory } from "./wal-objects.ts";
@@ -212,25 +213,6 @@ async function listHistoryFiles(archive: Archive, options: RequestOptions): Prom
     // Behind every key of the folder: no part of a key holds a tilde.
     startAfter = `${folder}/~`;
   }
-}
-
-async function readGaps(archive: Archive, options: RequestOptions): Promise<{ gaps: Gap[]; damaged: Damaged[] }> {
-  const { signal } = options;
-  const keys: string[] = [];
-  for await (const { key } of archive.store.list(gapsPrefix(archive.cluster), { signal })) keys.push(key);
-  const damaged: Damaged[] = [];
-  const read = await mapBounded(keys, READS_IN_FLIGHT, async (key) => {
-    const found = await archive.store.get(key, { signal });
-    if (found === undefined) return [];
-    try {
-      return [decodeGap(found.body, key)];
-    } catch (error) {
-      damaged.push({ key, error: damageOf(error) });
-      return [];
-    }
-  });
-  const byPlace = (a: Gap, b: Gap): number => a.timeline - b.timeline || (a.fromLsn < b.fromLsn ? -1 : 1);
-  return { gaps: read.flat().sort(byPlace), damaged };
 }
 
 function damageOf(error: unknown): SeawallError {

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../archive/archive.ts";
 import type { Gap } from "../archive/documents.ts";
-import { listGaps } from "../archive/tip.ts";
+import { listGaps } from "../archive/gaps.ts";
 import type { Log } from "../log.ts";
 import type { ReceiverState } from "../receive/status.ts";
 import { deadline } from "../signals.ts";

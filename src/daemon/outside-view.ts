@@ -4,7 +4,8 @@
  */
 import { openArchive } from "../archive/archive.ts";
 import { type LastEvents, readLastEvents } from "../archive/last-events.ts";
-import { findTip, listGaps } from "../archive/tip.ts";
+import { listGaps } from "../archive/gaps.ts";
+import { findTip } from "../archive/tip.ts";
 import { readSlotStatus } from "./slot-monitor.ts";
 import type { SlotStatus } from "../receive/status.ts";
 import { ReplicationConnection } from "../replication/connection.ts";

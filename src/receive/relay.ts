@@ -4,12 +4,22 @@
  * removes from the spool what the store has confirmed. Objects are immutable, so it can be cut off and repeated anywhere.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
-import { gapKey, parseWalKey, type SegmentPlace, segmentKey, tailPrefix, walPrefix } from "../archive/keys.ts";
+import { type Archive, type Encoder, openArchive, openArchiveFor, readIdentity } from "../archive/archive.ts";
+import {
+  gapKey,
+  parseWalKey,
+  type SegmentPlace,
+  segmentKey,
+  tailPrefix,
+  uploadedKey,
+  walPrefix,
+} from "../archive/keys.ts";
+import { encodeDocument } from "../archive/json-document.ts";
 import { putGap } from "../archive/put-gap.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTail } from "../archive/tail.ts";
-import { type Tip, findTip, listGaps } from "../archive/tip.ts";
+import { listGaps } from "../archive/gaps.ts";
+import { type Tip, findTip } from "../archive/tip.ts";
 import { parseFacts, putChunk } from "../archive/wal-objects.ts";
 import { decodeEnvelope } from "../codec/envelope.ts";
 import { crc32cOf } from "../store/crc.ts";
@@ -65,6 +75,9 @@ export class Relay {
   /** What the store has of the open segment's tail. */
   #tail: { readonly key: string; readonly levels: TailLevels; uploaded: number } | undefined;
 
+  /** The store's archive was opened in this run. */
+  #isOpened = false;
+
   constructor(options: RelayOptions) {
     this.#options = options;
   }
@@ -80,7 +93,7 @@ export class Relay {
         delayMs = DELAY_FIRST_MS;
       } catch (error) {
         if (stop.aborted) return;
-        if (!(error instanceof SeawallError) || !error.retryable) throw error;
+        if (!isOutage(error)) throw error;
         log.warn("the spool could not be uploaded; trying again", { error, delayMs });
         waitMs = delayMs;
         delayMs = Math.min(delayMs * 2, DELAY_MAX_MS);
@@ -91,11 +104,11 @@ export class Relay {
 
   /** Uploads everything the spool holds now. Throws what either store throws; repeating it is safe. */
   async pass(signal: AbortSignal): Promise<void> {
-    const { spool, store, cluster, observer } = this.#options;
+    const { spool, cluster, observer } = this.#options;
     const local = await openArchive(spool, cluster, { signal }).catch(absentIsUndefined);
     if (local === undefined) return;
     this.#refuseSmallSpool(local.identity.segmentSize);
-    const remote = await openArchiveFor(store, cluster, local.identity, { signal });
+    const remote = await this.#openRemote(local, signal);
     await this.#copyPlain(local, remote, signal);
     const spooled = await listSpooled(local, signal);
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
@@ -109,6 +122,26 @@ export class Relay {
       observer.uploaded(tip.lsn);
     }
     observer.spooled(await spooledBytes(spool, signal));
+  }
+
+  /**
+   * Opens the store's archive, or creates it for a spool that was never uploaded. A store without the archive that this spool
+   * was uploaded to is a bare mount point or another bucket: WAL that went there would leave the spool.
+   */
+  async #openRemote(local: Archive, signal: AbortSignal): Promise<Archive> {
+    const { spool, store, cluster } = this.#options;
+    const key = uploadedKey(cluster);
+    const isKnown = this.#isOpened || (await spool.head(key, { signal })) !== undefined;
+    if (!this.#isOpened && isKnown && (await readIdentity(store, cluster, { signal })) === undefined) {
+      const message = `${store.description} has no archive of cluster "${cluster}", although this spool was uploaded to one`;
+      throw new SeawallError("store-missing", message, {
+        hint: `Mount the store, or correct --store. To begin a new archive, remove ${key} from the spool.`,
+      });
+    }
+    const remote = await openArchiveFor(store, cluster, local.identity, { signal });
+    if (!isKnown) await spool.put(key, encodeDocument({ store: store.description }), { signal });
+    this.#isOpened = true;
+    return remote;
   }
 
   /** Full of what it must keep, the spool would never have room again. */
@@ -228,6 +261,11 @@ export class Relay {
       );
     }
   }
+}
+
+/** The store cannot be reached, or is not there: a directory that is not mounted. What the spool holds waits for it. */
+export function isOutage(error: unknown): boolean {
+  return error instanceof SeawallError && (error.retryable || error.code === "store-missing");
 }
 
 function absentIsUndefined(error: unknown): undefined {

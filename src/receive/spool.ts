@@ -7,11 +7,12 @@
  * holds WAL go on by itself.
  */
 import { type Archive, readIdentity } from "../archive/archive.ts";
-import { historyKey, identityKey, partialKey, segmentKey } from "../archive/keys.ts";
+import { historyKey, identityKey, partialKey, segmentKey, uploadedKey } from "../archive/keys.ts";
 import { putGap } from "../archive/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
 import { listChunks } from "../archive/tail.ts";
-import { type Tip, findTip, historyOf, listGaps } from "../archive/tip.ts";
+import { listGaps } from "../archive/gaps.ts";
+import { type Tip, findTip, historyOf } from "../archive/tip.ts";
 import { codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";
@@ -20,7 +21,7 @@ import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentStart 
 import { ownerOf } from "../wal/timeline.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
-import { Relay, spooledBytes } from "./relay.ts";
+import { isOutage, Relay, spooledBytes } from "./relay.ts";
 import { runReceiver } from "./walreceiver.ts";
 
 export interface SpoolOptions {
@@ -115,7 +116,7 @@ async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions
   try {
     await prepare();
   } catch (error) {
-    if (signal.aborted || !(error instanceof SeawallError) || !error.retryable) throw error;
+    if (signal.aborted || !isOutage(error)) throw error;
     log.warn("the store cannot be reached: going on from the spool alone", { error });
   }
 }
@@ -147,9 +148,12 @@ function isAhead(a: Tip, b: Tip): boolean {
   return a.timeline > b.timeline || (a.timeline === b.timeline && a.lsn > b.lsn);
 }
 
+/** Removes all but the note that this spool was uploaded: until the spool is primed, only the note tells a bare mount point. */
 async function clear(spool: Store, cluster: string, signal: AbortSignal): Promise<void> {
   const keys: string[] = [];
-  for await (const { key } of spool.list(`${cluster}/`, { signal })) keys.push(key);
+  for await (const { key } of spool.list(`${cluster}/`, { signal })) {
+    if (key !== uploadedKey(cluster)) keys.push(key);
+  }
   await spool.delete(keys, { signal });
 }
 

@@ -40,6 +40,15 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENAMETOOLONG: { code: "store-unsupported", hint: "Choose a shorter path for the store or a shorter --cluster." },
 };
 
+/** What fsync(2) says of a directory on CIFS and on FUSE file systems that cannot do it. */
+const CANNOT_SYNC: readonly string[] = ["EINVAL", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"];
+const NO_SYNC: Meaning = {
+  code: "store-unsupported",
+  hint:
+    "The file system cannot make the names in a directory durable (fsync of a directory), as CIFS and some FUSE file systems: " +
+    "a crash could take away what was acknowledged. Use a local file system, NFS, or S3.",
+};
+
 /**
  * `what` is a phrase such as `put wal/x`; `where` the store's description. An ENOENT that reaches this place was not
  * "no such object" but "no such store": callers handle the former themselves.
@@ -56,9 +65,7 @@ export function fileError(error: unknown, what: string, where: string): SeawallE
       hint: "Create the directory first, or mount the file system it lies in: Seawall never creates the store's root.",
     });
   }
-  // link(2): EPERM when the file system has no hard links, unlike every other call's EPERM.
-  const isLink = error instanceof Error && "syscall" in error && error.syscall === "link";
-  const meaning = MEANINGS[errno === "EPERM" && isLink ? "EOPNOTSUPP" : (errno ?? "")];
+  const meaning = meaningOf(errno ?? "", error instanceof Error && "syscall" in error ? error.syscall : undefined);
   if (meaning === undefined) {
     // EIO, ESTALE, ETIMEDOUT, EMFILE and whatever else a disk or a network file system comes up with: may pass.
     return new SeawallError("store-unavailable", message, {
@@ -69,4 +76,11 @@ export function fileError(error: unknown, what: string, where: string): SeawallE
   }
   const { code, hint } = meaning;
   return new SeawallError(code, message, { cause: error, details, ...(hint === undefined ? {} : { hint }) });
+}
+
+function meaningOf(errno: string, syscall: unknown): Meaning | undefined {
+  // link(2): EPERM when the file system has no hard links, unlike every other call's EPERM.
+  if (syscall === "link" && errno === "EPERM") return MEANINGS["EOPNOTSUPP"];
+  if ((syscall === "fsync" || syscall === "fdatasync") && CANNOT_SYNC.includes(errno)) return NO_SYNC;
+  return MEANINGS[errno];
 }

@@ -27,6 +27,7 @@ import {
   noticesPrefix,
   objectKind,
   parseChunkKey,
+  parseGapKey,
   parseExpiringKey,
   parsePinKey,
   parseWalKey,
@@ -186,6 +187,9 @@ describe("reading keys back", () => {
     ["main/wal/00000003/00000001/0000000300000001000001FF.zst", undefined],
     ["main/wal/00000003/00000001/000000030000000100000023.00000028.backup", undefined],
     ["main/wal/README", undefined],
+    ["main/wal/00000003/00000002/000000030000000100000023.zst", undefined],
+    ["main/wal/00000003/00000001/old/000000030000000100000023.zst", undefined],
+    ["main/wal/old/00000003.history", undefined],
   ])("%s", (key, expected) => {
     expect(parseWalKey(key, 16 * MIB)).toEqual(expected);
   });
@@ -209,6 +213,21 @@ describe("reading keys back", () => {
   ])("%s is no chunk of a segment of 16 MiB", (key) => {
     expect(parseChunkKey(key, 16 * MIB)).toBeUndefined();
   });
+});
+
+test.each([
+  [
+    "main/gaps/00000002-0000000100000000-0000000101000000.json",
+    { timeline: 2, fromLsn: 1n << 32n, toLsn: 0x101000000n },
+  ],
+  ["main/gaps/README", undefined],
+  ["main/gaps/notes.json", undefined],
+  ["main/gaps/00000000-0000000100000000-0000000101000000.json", undefined],
+  ["main/gaps/00000002-0000000101000000-0000000100000000.json", undefined],
+  ["main/gaps/00000002-0000000100000000-0000000101000000.json.old", undefined],
+  ["main/gaps/old/00000002-0000000100000000-0000000101000000.json", undefined],
+])("%s names a gap or nothing", (key, expected) => {
+  expect(parseGapKey(key)).toEqual(expected === undefined ? undefined : { key, ...expected });
 });
 
 test.each(["", "-a", "A", "a/b", "..", "a b", "x".repeat(64)])("%j is no cluster name", (name) => {

@@ -94,12 +94,13 @@ describe("an inventory", () => {
     await put(archive, "main/wal/lost/00000000/000000010000000000000005.zst");
     await put(archive, "main/wal/00000002.history", "nonsense");
     await put(archive, "main/gaps/torn.json", "{");
+    await put(archive, "main/gaps/00000001-0000000000500000-0000000000600000.json", "{");
     const { runs, histories, damaged } = await readInventory(archive);
     expect(runs).toEqual([{ timeline: 1, first: 3, last: 4, storedBytes: 20 }]);
     expect(histories.get(timelineOf(2))?.entries).toEqual([]);
     expect(damaged.map(({ key, error }) => [key, error.code])).toEqual([
       ["main/wal/00000002.history", "timeline-history"],
-      ["main/gaps/torn.json", "object-corrupt"],
+      ["main/gaps/00000001-0000000000500000-0000000000600000.json", "object-corrupt"],
     ]);
   });
 

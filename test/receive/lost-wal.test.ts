@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { readTail } from "../../src/archive/tail.ts";
-import { listGaps } from "../../src/archive/tip.ts";
+import { listGaps } from "../../src/archive/gaps.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { segmentOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -1,8 +1,8 @@
 /** `--durability spool` on a real server: the store away, the receiver killed, the spool empty, stale and full. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { openArchive, openArchiveFor } from "../../src/archive/archive.ts";
 import { readTail } from "../../src/archive/tail.ts";
 import { findTip } from "../../src/archive/tip.ts";
@@ -13,6 +13,7 @@ import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { recordGap } from "../../src/receive/gap.ts";
 import { Relay } from "../../src/receive/relay.ts";
+import type { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
@@ -197,4 +198,50 @@ test("the tail before a gap in the spool goes to the store too", async () => {
   await new Relay({ spool, store, cluster: "main", encoder, log: silentLog, ...times, observer }).pass(signal);
   const uploadedTail = await readTail(await openArchive(store, "main"), place);
   expect(uploadedTail?.bytes.toString()).toBe("acknowledged");
+});
+
+test("a receiver with WAL in its spool starts without the store's directory, and gives a bare mount point nothing", async () => {
+  await using server = await primary();
+  const folder = mkdtempSync(join(tmpdir(), "seawall-spool-test-"));
+  folders.push(folder);
+  const [before, missing, bare] = ["before", "missing", "bare"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  mkdirSync(before);
+  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
+  const run = async (
+    root: string,
+    during: (state: ReceiverState, passes: () => number) => Promise<void>,
+  ): Promise<void> => {
+    const store = new FileStore(root);
+    let failedPasses = 0;
+    const warn = (): void => void (failedPasses += 1);
+    const log = { ...silentLog, warn, child: () => log } as typeof silentLog;
+    {
+      await using receiver = receive(server, store, { shipIntervalMs: 0, log }, spool);
+      await server.sql(LOAD);
+      await receiver.stored(await flushLsn(server));
+      await during(receiver.state, () => failedPasses);
+      await receiver.stop();
+    }
+    await store.close();
+  };
+  await run(before, async (state) => uploaded(state, await flushLsn(server)));
+  // Paths that this process has not used: another process would find them like this.
+  await run(missing, async (state, passes) => {
+    await vi.waitFor(() => expect(passes()).toBeGreaterThan(1), { timeout: 60_000 });
+    renameSync(before, missing);
+    await uploaded(state, await flushLsn(server));
+  });
+  mkdirSync(bare);
+  await run(bare, async (state, passes) => {
+    await vi.waitFor(() => expect(passes()).toBeGreaterThan(2), { timeout: 60_000 });
+    expect(readdirSync(bare)).toEqual([]);
+    rmSync(bare, { recursive: true });
+    renameSync(missing, bare);
+    await uploaded(state, await flushLsn(server));
+  });
+  expect(await expectEqualsServer(server, new FileStore(bare))).toBeGreaterThan(6);
 });

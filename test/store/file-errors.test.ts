@@ -1,6 +1,7 @@
 /** Every errno that means something to us, and the rest; and what networks call their errors. */
 import { describe, expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
+import { Directories } from "../../src/store/directories.ts";
 import { fileError } from "../../src/store/file-errors.ts";
 import { networkError } from "../../src/store/s3/errors.ts";
 
@@ -20,6 +21,10 @@ describe("from errno to code", () => {
     { errno: "EXDEV", syscall: "link", code: "store-unsupported", retryable: false },
     { errno: "EOPNOTSUPP", syscall: "link", code: "store-unsupported", retryable: false },
     { errno: "ENAMETOOLONG", code: "store-unsupported", retryable: false },
+    { errno: "EINVAL", syscall: "fsync", code: "store-unsupported", retryable: false },
+    { errno: "EOPNOTSUPP", syscall: "fsync", code: "store-unsupported", retryable: false },
+    { errno: "EINVAL", syscall: "write", code: "store-unavailable", retryable: true },
+    { errno: "EIO", syscall: "fsync", code: "store-unavailable", retryable: true },
     { errno: "EIO", syscall: "fdatasync", code: "store-unavailable", retryable: true },
     { errno: "ESTALE", code: "store-unavailable", retryable: true },
     { errno: "EMFILE", code: "store-unavailable", retryable: true },
@@ -27,6 +32,17 @@ describe("from errno to code", () => {
     const cause = systemError(errno, syscall);
     const error = fileError(cause, "put k", "file:///store");
     expect(error).toMatchObject({ code, retryable, cause, message: `put k: ${errno} in file:///store` });
+  });
+
+  test("a file system that cannot make a directory durable is named, and not taken for a passing fault of a disk", async () => {
+    // procfs answers as CIFS does.
+    const error = await new Directories("/proc/self").sync("").catch((thrown: unknown) => thrown);
+    expect(fileError(error, "put k", "file:///store")).toMatchObject({
+      code: "store-unsupported",
+      retryable: false,
+      message: "put k: EINVAL in file:///store",
+      hint: expect.stringContaining("fsync of a directory") as string,
+    });
   });
 
   test("an error of ours passes as it is", () => {
