@@ -35,6 +35,8 @@ export async function readIndex(
     const file = decodeBackupFile(line, where);
     const unsafe = unsafePath(file.path);
     if (unsafe !== undefined) throw corrupt(`${where}: the path ${JSON.stringify(file.path)} ${unsafe}`);
+    const stray = strayInTablespace(file.path, backup.pgMajor);
+    if (stray !== undefined) throw corrupt(`${where}: ${file.path} lies in a tablespace beside ${stray}`);
     const part = byPart.get(file.part);
     if (part === undefined) throw corrupt(`${where}: there is no part ${file.part}`);
     const known = byPath.get(file.path);
@@ -62,6 +64,17 @@ export async function readIndex(
   return { byPath, byPart };
 }
 
+/**
+ * A server keeps all its files of a tablespace in one folder, `PG_<major>_<catalog version>` (relpath.h,
+ * TABLESPACE_VERSION_DIRECTORY). Gives that folder's pattern for a path that lies elsewhere: a tablespace's directory is any
+ * place on the machine, and nothing else of it is a backup's to write.
+ */
+function strayInTablespace(path: string, pgMajor: number): string | undefined {
+  const [, folder] = /^pg_tblspc\/[^/]+\/([^/]+)/.exec(path) ?? [];
+  if (folder === undefined || new RegExp(`^PG_${pgMajor}_\\d+$`).test(folder)) return undefined;
+  return `PG_${pgMajor}_*`;
+}
+
 /** The manifest's own checksum, and that it and the index say the same of every file. Throws `backup-corrupt`. */
 export async function checkManifest(
   archive: Archive,
@@ -74,8 +87,11 @@ export async function checkManifest(
   const key = backupManifestKey(archive.cluster, backup.id);
   const differ = (path: string, what: string): SeawallError =>
     corrupt(`${key} and the index differ on ${path}: ${what}`);
+  const unlisted = new Set<string>();
+  for (const { path, type } of index.byPath.values()) if (type === "file") unlisted.add(path);
   const reader = new ManifestReader(key, {
     onFile({ path, size, algorithm, checksum }) {
+      unlisted.delete(path);
       const file = index.byPath.get(path);
       if (file?.type !== "file") throw differ(path, "only the manifest lists it");
       if (file.size !== size) throw differ(path, `${size} and ${file.size} bytes`);
@@ -84,6 +100,8 @@ export async function checkManifest(
   });
   await readObject(archive, { key, ...manifest }, options, (bytes) => reader.push(bytes));
   const { systemIdentifier } = reader.end();
+  const [extra] = unlisted;
+  if (extra !== undefined) throw differ(extra, "only the index lists it");
   if (systemIdentifier !== undefined && systemIdentifier !== archive.identity.systemIdentifier) {
     throw new SeawallError("foreign-cluster", `${key} is of system identifier ${systemIdentifier}`);
   }

@@ -2,7 +2,7 @@
  * The end of a restore: what is not in the parts, then everything durable, and only then the control file, without which
  * no server starts.
  */
-import { chown, lchown, mkdir, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { lchown, mkdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
@@ -13,6 +13,7 @@ import { type BackupIndex, readObject } from "../archive/backup-index.ts";
 import { SyncQueue } from "./extract.ts";
 import { CONTROL_FILE, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } from "./layout.ts";
 import { encodePromise, PROMISE_FILE, type RestorePromise, UNFINISHED_FILE } from "./marker.ts";
+import { setModeAndOwner, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
 import { syncPath } from "./prepare.ts";
@@ -95,13 +96,13 @@ async function writeManifest(options: FinishOptions): Promise<void> {
   const { archive, backup, signal } = options;
   if (backup.manifest === null) return;
   const key = backupManifestKey(archive.cluster, backup.id);
-  const path = join(options.layout.targetDir, backup.manifest.name);
-  await writeFile(path, "", { mode: 0o600 });
-  await readObject(archive, { key, ...backup.manifest }, { signal }, async (bytes) => {
-    await writeFile(path, bytes, { flag: "a" });
-  });
-  await own(path, options.owner);
-  await syncPath(path);
+  const { manifest } = backup;
+  const path = join(options.layout.targetDir, manifest.name);
+  await writeNewFile(path, options.owner, (file) =>
+    readObject(archive, { key, ...manifest }, { signal }, async (bytes) => {
+      await file.writeFile(bytes);
+    }),
+  );
 }
 
 async function configureRecovery(options: FinishOptions, recovery: RecoveryWish): Promise<void> {
@@ -124,7 +125,7 @@ async function isolated(options: FinishOptions, lifted: string): Promise<Map<str
   const folder = join(target, ISOLATED_DIR);
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { mode: 0o700 });
-  await own(folder, owner);
+  await setModeAndOwner(folder, { mode: 0o700, owner, isDirectory: true });
   // The socket lies in the data directory, which is closed to other accounts.
   await write(options, `${ISOLATED_DIR}/pg_hba.conf`, "local all all trust\n");
   await write(options, `${ISOLATED_DIR}/pg_ident.conf`, "");
@@ -133,16 +134,8 @@ async function isolated(options: FinishOptions, lifted: string): Promise<Map<str
   return isolatedSettings({ major: backup.pgMajor, socketDir: target, ...files });
 }
 
-/** Anew, never into what is there: it may be a link. */
 async function write({ layout, owner }: FinishOptions, name: string, content: string): Promise<void> {
-  const path = join(layout.targetDir, name);
-  await rm(path, { force: true });
-  await writeFile(path, content, { mode: 0o600, flag: "wx", flush: true });
-  await own(path, owner);
-}
-
-async function own(path: string, owner: Owner | undefined): Promise<void> {
-  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+  await writeNewFile(join(layout.targetDir, name), owner, (file) => file.writeFile(content));
 }
 
 /** What was extracted is durable already; now the names, and files that an earlier run may have left in memory only. */

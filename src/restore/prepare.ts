@@ -2,7 +2,7 @@
  * Makes the directory ready for a backup's files: the marker first, then nothing in it that could be started, nothing that
  * does not belong, and every directory in its place. No link is ever followed.
  */
-import { chmod, chown, lchown, lstat, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { BackupDocument, BackupFile } from "../archive/backup-document.ts";
 import { pathFromBytes } from "../codec/tar.ts";
@@ -12,6 +12,7 @@ import type { BackupIndex } from "../archive/backup-index.ts";
 import type { ExtractCrew } from "./extract.ts";
 import { CONTROL_FILE, fsPath, Layout, type LayoutFacts } from "./layout.ts";
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
+import { setModeAndOwner, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import type { TargetDir } from "./target-dir.ts";
 
@@ -71,8 +72,7 @@ async function writeMarker({ target, layout, backup, owner, now }: PrepareOption
     startedAt: now.toISOString(),
     tablespaces: layout.tablespaces.map(([, directory]) => directory),
   });
-  await writeFile(`${path}.new`, marker, { mode: 0o600, flush: true });
-  if (owner !== undefined) await chown(`${path}.new`, owner.uid, owner.gid);
+  await writeNewFile(`${path}.new`, owner, (file) => file.writeFile(marker));
   await rename(`${path}.new`, path);
   await syncPath(target.path);
 }
@@ -80,12 +80,8 @@ async function writeMarker({ target, layout, backup, owner, now }: PrepareOption
 async function makeDirectory(place: string, mode: number, owner: Owner | undefined): Promise<void> {
   const path = fsPath(place);
   await mkdir(path, { recursive: true, mode });
-  const stats = await lstat(path);
-  if (!stats.isDirectory()) throw new SeawallError("target-unwritable", `${place} is not a directory`);
-  if ((stats.mode & 0o7777) !== mode) await chmod(path, mode);
-  if (owner !== undefined && (stats.uid !== owner.uid || stats.gid !== owner.gid)) {
-    await chown(path, owner.uid, owner.gid);
-  }
+  if (!(await lstat(path)).isDirectory()) throw new SeawallError("target-unwritable", `${place} is not a directory`);
+  await setModeAndOwner(path, { mode, owner, isDirectory: true });
 }
 
 /** A file's content, or a directory's names. */
@@ -166,12 +162,7 @@ async function findUnchanged({ layout, index, owner, crew, signal }: PrepareOpti
     if (same[at] !== true) continue;
     throwIfAborted(signal);
     unchanged.add(file.path);
-    const path = fsPath(placed.place(file.path));
-    const stats = await lstat(path);
-    if ((stats.mode & 0o7777) !== (file.mode & 0o777)) await chmod(path, file.mode & 0o777);
-    if (owner !== undefined && (stats.uid !== owner.uid || stats.gid !== owner.gid)) {
-      await lchown(path, owner.uid, owner.gid);
-    }
+    await setModeAndOwner(fsPath(placed.place(file.path)), { mode: file.mode & 0o777, owner, isDirectory: false });
   }
   return unchanged;
 }

@@ -5,23 +5,29 @@
 import {
   chownSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { crc32c } from "@node-rs/crc32";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { compress } from "zstd-napi";
 import type { Archive } from "../../src/archive/archive.ts";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
+import { type BackupDocument, type BackupFile, encodeBackupFile } from "../../src/archive/backup-document.ts";
+import { checkManifest, readIndex } from "../../src/archive/backup-index.ts";
 import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/archive/keys.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore, type Restored, type RestoreOptions } from "../../src/restore/restore.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
 import { parseTarget } from "../../src/restore/target.ts";
 import { campaignRandom, minutes, report, rounds, until } from "../campaigns/campaign.ts";
 import { runCli, startCli } from "../harness/process.ts";
@@ -198,6 +204,74 @@ test.each([
   },
   TIMEOUT_MS,
 );
+
+describe("an index", () => {
+  const planted: BackupFile = {
+    path: "base/planted.so",
+    part: "00001.tar.zst",
+    type: "file",
+    size: 1,
+    mode: 0o755,
+    mtime: 0,
+  };
+
+  test("that lists a file which the server's manifest lacks is refused", async () => {
+    const index = await readIndex(archive, backup);
+    await checkManifest(archive, backup, index);
+    const byPath = new Map([...index.byPath, [planted.path, planted]]);
+    await expect(checkManifest(archive, backup, { ...index, byPath })).rejects.toMatchObject({
+      code: "backup-corrupt",
+      message: expect.stringContaining("differ on base/planted.so: only the index lists it") as string,
+    });
+  });
+
+  test.each([
+    ["pg_tblspc/16400/authorized_keys", false],
+    ["pg_tblspc/16400/PG_17_202406281/5/1", false],
+    ["pg_tblspc/16400/PG_18_202506291x/5/1", false],
+    ["pg_tblspc/16400/PG_18_202506291/5/1", true],
+    ["pg_tblspc/16400", true],
+  ])("with %s is read: %s", async (path, isRead) => {
+    const stored = encodedIndex({ ...planted, path });
+    const files = { ...backup.files, entries: 1, storedBytes: stored.length, crc32c: crc32c(stored) };
+    const store = new MemoryStore();
+    await store.put(backupFilesKey("main", backup.id), stored);
+    const reading = readIndex({ ...archive, store }, { ...backup, files });
+    if (isRead) expect([...(await reading).byPath.keys()]).toEqual([path]);
+    else
+      await expect(reading).rejects.toMatchObject({
+        code: "backup-corrupt",
+        message: /lies in a tablespace beside PG_18_/,
+      });
+  });
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  "a link that another account planted for the marker or the manifest is not written through, and its target not given away",
+  async () => {
+    const account = serverAccount();
+    if (account === undefined) throw new Error("root has an account to drop to");
+    const secrets = ["marker", "manifest"].map((name) => join(folder, `secret-${name}`));
+    for (const secret of secrets) writeFileSync(secret, "secret", { mode: 0o600 });
+    const target = freshTarget();
+    await attempt(target, { owner: account });
+    rmSync(join(target, "backup_manifest"));
+    symlinkSync(secrets[0] ?? "", join(target, "seawall.restore.unfinished.new"));
+    symlinkSync(secrets[1] ?? "", join(target, "backup_manifest"));
+    await attempt(target, { owner: account, delta: true });
+    for (const secret of secrets) {
+      expect(readFileSync(secret, "utf8")).toBe("secret");
+      expect(statSync(secret).uid).toBe(0);
+    }
+    expect(lstatSync(join(target, "backup_manifest")).isFile()).toBe(true);
+    expect(statSync(join(target, "backup_manifest")).uid).toBe(account.uid);
+  },
+  TIMEOUT_MS,
+);
+
+function encodedIndex(file: BackupFile): Buffer {
+  return compress(Buffer.from(encodeBackupFile(file)));
+}
 
 describe("a hostile or wrong tar, with everything around it as it should be:", () => {
   const victim = "PG_VERSION";
