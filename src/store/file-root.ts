@@ -26,7 +26,7 @@ import {
   unlink,
   write,
 } from "node:fs";
-import { readFile, realpath } from "node:fs/promises";
+import { opendir, readFile, realpath } from "node:fs/promises";
 import { randomUUID } from "node:crypto";
 import { promisify } from "node:util";
 import { SeawallError } from "../errors.ts";
@@ -64,6 +64,8 @@ export interface HeldRoot {
   readonly fd: number;
   /** Undefined while the root has no marker that this process can read. */
   marker: string | undefined;
+  /** It held nothing when it was opened: a new store, or a bare mount point. */
+  readonly isBare: boolean;
 }
 
 export class StoreRoot {
@@ -173,7 +175,9 @@ export class StoreRoot {
       throw isGone(error) ? this.#away("it is gone") : error;
     }
     try {
-      if (old.marker === undefined || next.marker !== old.marker) throw this.#away(differenceOf(next));
+      // Nothing is lost by leaving a bare root: whatever is mounted there since is the store.
+      const isLeft = old.isBare && old.marker === undefined;
+      if (!isLeft && (old.marker === undefined || next.marker !== old.marker)) throw this.#away(differenceOf(next));
       const newest = this.#newest;
       if (newest !== undefined && (await infoOf(this.#path, newest.key))?.bytes !== newest.bytes) {
         throw this.#away(`an older copy, which lacks ${newest.key}, took its place`);
@@ -184,6 +188,7 @@ export class StoreRoot {
       throw error;
     }
     this.#held = Promise.resolve(next);
+    this.#remember(next, next.marker);
     this.#onReturn();
     await fs.close(old.fd);
     return next;
@@ -209,11 +214,18 @@ async function openRoot(path: string): Promise<HeldRoot> {
   const fd = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const { dev, ino }: BigIntStats = await fs.fstat(fd);
-    return { dev, ino, fd, marker: await readMarker(path) };
+    const marker = await readMarker(path);
+    return { dev, ino, fd, marker, isBare: marker === undefined && (await isBare(path)) };
   } catch (error) {
     await fs.close(fd);
     throw error;
   }
+}
+
+/** Empty but for what mkfs leaves in the root of a file system. */
+async function isBare(root: string): Promise<boolean> {
+  for await (const { name } of await opendir(root)) if (name !== "lost+found") return false;
+  return true;
 }
 
 /** The marker's text; undefined when there is none, or none that this account may read. */

@@ -159,6 +159,21 @@ describe("a receiver whose store was", () => {
     expect(existsSync(join(`${root}.away`, "main", "new"))).toBe(false);
   });
 
+  test("not mounted yet, and looked at in vain, is used when it is there", async () => {
+    const other = join(folder, "other");
+    mkdirSync(other);
+    const writer = new FileStore(other);
+    await writer.put("main/old", text("x"));
+    await writer.close();
+    expect(await store.get("main/old")).toBeUndefined();
+    rmSync(root, { recursive: true });
+    renameSync(other, root);
+    expect(await store.get("main/old")).toBeDefined();
+    renameSync(root, `${root}.away`);
+    mkdirSync(root);
+    await expectAway(store);
+  });
+
   test("made by an earlier version has no marker: what takes its place is never taken for it", async () => {
     mkdirSync(join(root, "main"));
     writeFileSync(join(root, "main", "old"), "x");
