@@ -61,7 +61,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "timeline-tree": ["timeline-tree"],
       tip: ["tip"],
       "wal-coverage": ["wal-coverage"],
-      "wal-path": ["windows"],
+      "wal-path": ["wal-path"],
       windows: ["windows"],
     },
     leftOut: {
@@ -107,6 +107,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "pg-control": ["pg-control"],
       plan: ["plan"],
       "prefetch-plan": ["prefetch-plan"],
+      resolve: ["resolve"],
       target: ["target"],
     },
     leftOut: {
@@ -114,7 +115,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "drill-server": "processes", drill: "processes", "extract-worker": "threads", extract: "threads" },
       ...{ finish: "files", landing: "store", marker: "files", "part-writer": "files" },
       ...{ "prefetch-folder": "files", prefetch: "processes" },
-      ...{ prepare: "files", "recovery-config": "texts", resolve: "store", "restore-command": "texts" },
+      ...{ prepare: "files", "recovery-config": "texts", "restore-command": "texts" },
       ...{ restore: "files", "server-run": "files", "standby-settings": "files", "target-dir": "files" },
       ...{ "wal-fetch": "store", "wal-route": "store" },
     },
