@@ -411,6 +411,18 @@ describe("a window", () => {
     expect(found.map(({ id }) => id)).toEqual(["c", "b", "a", "d"]);
   });
 
+  test("a backup of a timeline that is not on the way, or from behind the switch point, leads nowhere on it", () => {
+    const history = {
+      timeline: timelineOf(3),
+      entries: [{ timeline: timelineOf(1), switchLsn: at(2, 8), reason: "" }],
+    };
+    const on = (id: string, timeline: number, stop: Lsn): BackupSpan => ({
+      ...{ ...backup(id, at(1), stop), timeline: timelineOf(timeline) },
+    });
+    const all = [on("own", 3, at(5)), on("before", 1, at(2, 8)), on("behind", 1, at(2, 9)), on("beside", 2, at(1))];
+    expect(backupsOn(all, history).map(({ id }) => id)).toEqual(["own", "before"]);
+  });
+
   test("asks for the item before each backup's first barrier, and for the last item, each once", () => {
     const gap: Gap = { timeline: timelineOf(1), fromLsn: at(2, 7), toLsn: at(3), detectedAt: "", reason: "lost" };
     const backups = [backup("A", at(1, 40), at(1, 500)), backup("B", at(3, 40), at(3, 500))];

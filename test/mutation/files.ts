@@ -59,7 +59,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "retention-keep": ["retention", "retention-borders"],
       "retention-wal": ["retention-borders", "retention-wal"],
       "timeline-tree": ["timeline-tree"],
-      tip: ["tip"],
+      tip: ["tip", "tip-store"],
       "wal-coverage": ["wal-coverage"],
       "wal-path": ["wal-path"],
       windows: ["windows"],
