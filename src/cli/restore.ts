@@ -1,7 +1,7 @@
 /** `seawall restore`: plan, print or do it, and say what was done; with --check, whether the server got where it should. */
 import { existsSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openArchive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
@@ -14,7 +14,7 @@ import { resolvePlan } from "../restore/resolve.ts";
 import { restore, type Restored } from "../restore/restore.ts";
 import { shellWord } from "../restore/restore-command.ts";
 import { describePoint, type RecoveryTarget, targetJson } from "../restore/target.ts";
-import { parseOwner } from "../restore/target-dir.ts";
+import { parseOwner, placeTablespaces } from "../restore/target-dir.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { type CommandContext, openPatientStore, printResult } from "./context.ts";
@@ -39,7 +39,10 @@ export async function run(context: CommandContext): Promise<number> {
     const wish = { backupId: settings.backup, target };
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
-      await printResult(context, { ...planJson(plan, target), targetDir, dryRun: true }, planText(plan, target));
+      const placed = new Map(await placeTablespaces(resolve(targetDir), plan.backup, tablespaceMapping));
+      const tablespaces = plan.backup.tablespaces.map((found) => ({ ...found, directory: placed.get(found.oid) }));
+      const json = { ...planJson(plan, target), tablespaces, targetDir, dryRun: true };
+      await printResult(context, json, planText(plan, { target, placed }));
       return EXIT.done;
     }
     const restored = await restore({
@@ -197,8 +200,14 @@ function planRows(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): st
   ];
 }
 
-function planText(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): string {
-  const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => ["tablespace", `${oid} at ${path}`]);
+function planText(
+  plan: RestorePlan<BackupDocument>,
+  { target, placed }: { readonly target: RecoveryTarget; readonly placed: ReadonlyMap<number, string> },
+): string {
+  const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => {
+    const directory = placed.get(oid) ?? path;
+    return ["tablespace", `${oid} at ${directory}${directory === path ? "" : `, instead of ${path}`}`];
+  });
   return columns([...planRows(plan, target), ...tablespaces]).join("\n");
 }
 

@@ -10,6 +10,7 @@ import { CONTROL_FILE } from "./layout.ts";
 import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
+import { shellWord } from "./restore-command.ts";
 
 export interface TargetDir {
   /** Absolute, symlinks resolved. */
@@ -27,6 +28,12 @@ export async function inspectTargetDir(given: string, systemIdentifier: bigint, 
   await refuseRunning(path);
   const marker = await readMarker(path);
   const control = await readIfThere(join(path, CONTROL_FILE));
+  if (entries.length === 1 && entries[0] === "lost+found") {
+    throw occupied(
+      `${path} holds lost+found: it is the top folder of a file system`,
+      `Choose a folder in it: --target-dir ${join(path, "data")}`,
+    );
+  }
   if (marker === undefined && control === undefined) {
     throw occupied(`${path} is not empty and is no data directory of PostgreSQL`, "Choose an empty directory.");
   }
@@ -46,12 +53,38 @@ export async function inspectTargetDir(given: string, systemIdentifier: bigint, 
     );
   }
   refuseAnotherRestore(path, marker);
+  await refuseWalLink(path);
   return { path, isEmpty: false, marker };
+}
+
+/** The backup has a directory there, and a restore replaces links: WAL would move to another disk unnoticed. */
+async function refuseWalLink(path: string): Promise<void> {
+  const place = join(path, "pg_wal");
+  const to = await readlink(place).catch(() => undefined);
+  if (to === undefined) return;
+  throw occupied(
+    `${place} is a link to ${to}, and a restore would put a directory in its place`,
+    `Remove the link. Before you start the server, move pg_wal to ${to} and make the link again.`,
+  );
 }
 
 /** Where each tablespace goes, by OID. Throws `usage` and `target-occupied`. */
 export async function inspectTablespaces(
   target: TargetDir,
+  backup: BackupDocument,
+  mapping: ReadonlyMap<string, string>,
+): Promise<(readonly [oid: number, directory: string])[]> {
+  const placed = await placeTablespaces(target.path, backup, mapping);
+  for (const [oid, directory] of placed) {
+    const path = backup.tablespaces.find((tablespace) => tablespace.oid === oid)?.path ?? directory;
+    await refuseOccupied(target, { oid, path, directory });
+  }
+  return placed;
+}
+
+/** The same from the mapping alone, whatever is there. Throws `usage`. */
+export async function placeTablespaces(
+  targetDir: string,
   backup: BackupDocument,
   mapping: ReadonlyMap<string, string>,
 ): Promise<(readonly [oid: number, directory: string])[]> {
@@ -69,15 +102,14 @@ export async function inspectTablespaces(
       throw new SeawallError("usage", `--tablespace-mapping: ${wanted} is not an absolute path`);
     }
     const directory = await realpathOrSelf(resolve(wanted));
-    if (isInside(directory, target.path) || isInside(target.path, directory)) {
+    if (isInside(directory, targetDir) || isInside(targetDir, directory)) {
       throw new SeawallError("usage", `tablespace ${oid} would lie in the data directory, at ${directory}`, {
-        hint: `Give it a place of its own: --tablespace-mapping ${path}=/another/directory`,
+        hint: `Give it a place of its own: ${mappingOption(path)}`,
       });
     }
     if (placed.some(([, other]) => isInside(directory, other) || isInside(other, directory))) {
       throw new SeawallError("usage", `two tablespaces would lie in ${directory}`);
     }
-    await refuseOccupied(target, { oid, path, directory });
     placed.push([oid, directory]);
   }
   return placed;
@@ -95,7 +127,7 @@ async function refuseOccupied(
   if (!target.isEmpty && (linked === directory || target.marker?.tablespaces.includes(directory) === true)) return;
   throw occupied(
     `the directory of tablespace ${oid}, ${directory}, is not empty`,
-    `Give it another place: --tablespace-mapping ${path}=/another/directory`,
+    `Give it another place: ${mappingOption(path)}`,
   );
 }
 
@@ -204,6 +236,11 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
 
 async function realpathOrSelf(path: string): Promise<string> {
   return realpath(path).catch(() => path);
+}
+
+/** An equals sign in a path stands behind a backslash there, and a shell wants that in quotes. */
+function mappingOption(path: string): string {
+  return `--tablespace-mapping ${shellWord(`${path.replaceAll("=", "\\=")}=/another/directory`)}`;
 }
 
 function occupied(message: string, hint: string): SeawallError {

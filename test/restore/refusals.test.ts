@@ -1,5 +1,5 @@
 /** What `seawall restore` refuses, through the command line: nothing is touched, and what to do instead is said. */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type BackupDocument } from "../../src/archive/backup-document.ts";
@@ -155,3 +155,18 @@ test("--check on what no restore made, and on what has not been started", async 
   expect(check.code).toBe(1);
   expect(JSON.parse(check.stdout)).toMatchObject({ ok: false, state: "not started" });
 }, 300_000);
+
+test("the top folder of a disk, and a --delta that would turn a pg_wal link into a directory", async () => {
+  const disk = join(folder, "disk");
+  mkdirSync(join(disk, "lost+found"), { recursive: true });
+  const inside = new RegExp(`--target-dir ${disk}/data`);
+  await refused(["--target-dir", disk], { code: 3, says: /holds lost\+found/, hint: inside });
+
+  const linked = join(folder, "linked");
+  expect(await archived.run(["--target-dir", linked])).toMatchObject({ code: 0 });
+  renameSync(join(linked, "pg_wal"), join(folder, "wal"));
+  symlinkSync(join(folder, "wal"), join(linked, "pg_wal"));
+  const says = /pg_wal is a link to .*wal, and a restore would put a directory in its place/;
+  await refused(["--target-dir", linked, "--delta"], { code: 3, says, hint: /move pg_wal to .*wal and make the link/ });
+  expect(readdirSync(join(folder, "wal"))).not.toEqual([]);
+});

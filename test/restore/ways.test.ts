@@ -273,6 +273,12 @@ describe("at the target", () => {
 
       const mapping = [`${folder}/one=${folder}/new/one`, `${oid}=${folder}/new/odd=name`.replace("odd=", "odd\\=")];
       const flags = mapping.flatMap((text) => ["--tablespace-mapping", text]);
+      const plan = ["--target-dir", join(folder, "x"), "--dry-run"];
+      const planned = await archived.run([...plan, ...flags]);
+      expect(planned.stdout).toContain(`${oid} at ${folder}/new/odd=name, instead of ${folder}/two`);
+      const unknown = await archived.run([...plan, "--tablespace-mapping", "/nowhere=/else"]);
+      expect(unknown).toMatchObject({ code: 2, stdout: "" });
+      expect(unknown.stderr).toContain("the backup has no tablespace at /nowhere");
       await using restored = await archived.restored(flags);
       expect(await restored.value("SELECT count(*)::text FROM a")).toBe("5000");
       expect(await restored.value("SELECT count(*)::text FROM b")).toBe("7001");
