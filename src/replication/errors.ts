@@ -181,6 +181,13 @@ const SERVER_ROWS: readonly ServerRow[] = [
   { code: "wal-ahead", sqlstate: /^XX000$/, routine: /^StartReplication$/, detail: false },
   { code: "timeline-unrelated", sqlstate: /^XX000$/, routine: /^tliSwitchPoint$/ },
   // Everything else, by class: docs "PostgreSQL Error Codes"
+  // errcode_for_file_access: the server itself may not read a file; no right of a role changes that.
+  {
+    code: "server-error",
+    sqlstate: /^42501$/,
+    routine: /^(sendFile|sendDir|AllocateDir|ReadDirExtended|OpenTransientFilePerm|read_binary_file)$/,
+    hint: () => "The server's account may not read that file: correct the owner and the permissions of the file.",
+  },
   {
     code: "server-privilege",
     sqlstate: /^42501$/,

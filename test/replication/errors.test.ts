@@ -52,6 +52,11 @@ describe("a server's error", () => {
       { code: "53400", routine: "ReplicationSlotCreate", message: "tous les slots" },
       "slots-full",
     ],
+    [
+      "a file that the server may not read",
+      { code: "42501", routine: "sendFile", message: 'could not open file "./base/5/16384": Permission denied' },
+      "server-error",
+    ],
     ["starting up", { code: "57P03", message: "the database system is starting up" }, "server-starting"],
     ["shutting down", { code: "57P03", message: "the database system is shutting down" }, "server-starting"],
     [
