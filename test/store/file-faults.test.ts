@@ -158,6 +158,18 @@ describe("things in the directory that are not ours", () => {
   });
 });
 
+test("a folder that another receiver emptied and removed is made again, at every depth, by every put", async () => {
+  const other = new FileStore(root);
+  await store.put("main/tail/1/a", text("x"));
+  for (let round = 0; round < 25; round += 1) {
+    // This store still takes main/tail for granted.
+    await other.delete([round === 0 ? "main/tail/1/a" : `main/tail/${round}/b`]);
+    expect(existsSync(join(root, "main"))).toBe(false);
+    expect(await store.put(`main/tail/${round + 1}/b`, text("x"))).toBe("created");
+  }
+  await other.close();
+});
+
 describe("temporary files", () => {
   test("none is left by puts that succeed, that lose a race, or that fail", async () => {
     await Promise.all(Array.from({ length: 16 }, () => store.put("race", text("x"))));
