@@ -132,6 +132,12 @@ export const ERROR_KINDS = {
     "The server is starting up, shutting down or in a recovery that does not accept connections yet.",
     "Wait for the server; Seawall tries again.",
   ),
+  "server-stop-overdue": kind(
+    EXIT.store,
+    true,
+    "The server was shutting down and waited for WAL that the store did not take in time, so the stream was ended.",
+    "Nothing acknowledged is lost: the slot keeps the rest, and streaming resumes when the server is back. Start the server again before you remove it for good.",
+  ),
   "server-busy": kind(
     EXIT.server,
     true,

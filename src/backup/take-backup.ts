@@ -23,6 +23,7 @@ import { CodecPool } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
+import { NoticeLimit } from "../replication/notice-limit.ts";
 import { deadline, sharedController } from "../signals.ts";
 import { type Lsn, bytesBetween } from "../wal/lsn.ts";
 import { BytePipe } from "./byte-pipe.ts";
@@ -58,7 +59,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   try {
     await using connection = await ReplicationConnection.connect(settings, {
       signal: broken.signal,
-      onWarning: (message) => log.warn(message),
+      onWarning: new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() }).say,
     });
     const server = await readBackupServer(connection);
     const archive = await openArchiveFor(

@@ -1,4 +1,5 @@
 /** What `check` reports, and the judgements on a server's facts: a table of rules, each a pure function. */
+import { type MemoryLimits, memoryNeeded } from "../receive/memory.ts";
 import type { SlotStatus } from "../receive/status.ts";
 import { humanBytes, humanSeconds, versionText } from "../daemon/human.ts";
 
@@ -21,6 +22,7 @@ export interface ServerFacts {
   readonly tls: boolean;
   readonly serverVersion: number;
   readonly inRecovery: boolean;
+  readonly segmentSize: number;
   readonly settings: ReadonlyMap<string, string>;
   /** Undefined: no ordinary connection, so this is not known. */
   readonly sql: SqlFacts | undefined;
@@ -40,6 +42,9 @@ export interface Wishes {
   /** Undefined: --no-slot. */
   readonly slot: string | undefined;
   readonly statusIntervalMs: number;
+  readonly memory: MemoryLimits;
+  /** What the operating system lets this process have. */
+  readonly memoryLimitBytes: number;
 }
 
 type Judgement = { readonly verdict: Verdict; readonly message: string; readonly remedy?: string };
@@ -147,6 +152,7 @@ const RULES: readonly Rule[] = [
         ? ok("off: streaming does not need it")
         : ok(`${settings.get("archive_mode") ?? "?"}: not needed; an archive_command beside the receiver does no harm`),
   ],
+  ["server", "wal_segment_size", (facts, wishes) => judgeMemory(facts, wishes)],
   ["server", "synchronous_standby_names", (facts) => judgeSynchronous(facts)],
   [
     "server",
@@ -212,6 +218,17 @@ function judgeHeadroom(facts: ServerFacts, setting: string, used: number | undef
   const remedy = alter(setting, String(max + 5), "restart");
   if (free < 1) return fail(text, remedy);
   return free < 2 ? warn(`${text}: none to spare`, remedy) : ok(text);
+}
+
+/** A receiver that is killed for its memory stops archiving. */
+function judgeMemory({ segmentSize }: ServerFacts, { memory, memoryLimitBytes: limit }: Wishes): Judgement {
+  const needed = memoryNeeded(segmentSize, memory);
+  const text = `segments of ${humanBytes(segmentSize)}: receive takes up to ${humanBytes(needed)} of memory`;
+  if (needed <= limit) return ok(text);
+  return warn(
+    `${text}, and this process may take ${humanBytes(limit)}`,
+    "Raise the limit (MemoryMax of the service, resources.limits.memory of the container), or lower --buffer-max.",
+  );
 }
 
 function judgeSenderTimeout({ settings }: ServerFacts, { statusIntervalMs }: Wishes): Judgement {

@@ -59,6 +59,7 @@ export async function checkServer(
       tls: walsender.encrypted,
       serverVersion: walsender.serverVersion,
       inRecovery: (await walsender.show("in_hot_standby")) === "on",
+      segmentSize,
       settings: shown,
       sql,
     };

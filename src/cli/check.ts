@@ -1,4 +1,5 @@
 /** `seawall check`: everything `receive` needs, one line each, with its remedy. */
+import { totalmem } from "node:os";
 import { EXIT } from "../error-kinds.ts";
 import type { Finding, Verdict } from "./check-findings.ts";
 import { checkServer } from "./check-server.ts";
@@ -8,12 +9,23 @@ import { type Colour, columns, painted } from "./table.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals } = context;
-  const wishes = { slot: settings.noSlot ? undefined : settings.slot, statusIntervalMs: settings.statusIntervalMs };
+  const wishes = {
+    slot: settings.noSlot ? undefined : settings.slot,
+    statusIntervalMs: settings.statusIntervalMs,
+    memory: { bufferBytesMax: settings.bufferMaxBytes, bufferSegments: settings.bufferSegments },
+    memoryLimitBytes: memoryLimit(),
+  };
   const server = await checkServer(await connectionSettings(context), wishes, signals.stop);
   const findings = [...server.findings, ...(await storeFindings(context, server.identity))];
   const ok = findings.every(({ verdict }) => verdict !== "fail");
   await printResult(context, { ok, findings }, render(findings, context.io.colours));
   return ok ? EXIT.done : EXIT.no;
+}
+
+/** Of the control group that this process runs in; without one, what the machine has. */
+function memoryLimit(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
 }
 
 async function storeFindings(

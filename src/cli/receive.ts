@@ -5,11 +5,22 @@ import { runDaemon } from "../daemon/daemon.ts";
 import { sharedController } from "../signals.ts";
 import { configurationOf } from "./configuration.ts";
 import type { CommandContext } from "./context.ts";
+import { endWithin } from "./last-resort.ts";
 import { seawallVersion } from "./version.ts";
+
+/** Beside the store's time: for what retires chunks, notifies, and ends jobs. */
+const GRACE_MS = 10_000;
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, env, log, signals, io, load } = context;
   const configuration = await configurationOf(context, env);
+  const plans = configuration.clusters;
+  endWithin({
+    stop: signals.stop,
+    withinMs: Math.max(...plans.map((plan) => plan.settings.shutdownTimeoutMs)) + GRACE_MS,
+    log,
+    usesFiles: plans.some((plan) => plan.storeUrl.startsWith("file:") || plan.settings.spoolDir !== undefined),
+  });
   try {
     await runDaemon({
       configuration,

@@ -2,6 +2,7 @@
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
+import { NoticeLimit } from "../replication/notice-limit.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { type CommandContext, connectionSettings, printResult } from "./context.ts";
 
@@ -10,7 +11,7 @@ export async function run(context: CommandContext): Promise<number> {
   const name = settings.slot;
   await using connection = await ReplicationConnection.connect(await connectionSettings(context), {
     signal: signals.stop,
-    onWarning: (message) => log.warn(message),
+    onWarning: new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() }).say,
   });
   const before = await connection.readSlot(name);
   const created = before === undefined && (await create(connection, name));

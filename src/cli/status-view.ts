@@ -1,5 +1,6 @@
 /** The status of one cluster, for people. Pure. */
 import { humanBytes, humanSeconds, versionText } from "../daemon/human.ts";
+import { storingProblemOf } from "../daemon/problem.ts";
 import type { JobView } from "../daemon/scheduler.ts";
 import type { StatusDocument } from "../daemon/status-document.ts";
 import { bytesBetween, parseLsn } from "../wal/lsn.ts";
@@ -9,6 +10,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
   const rows: string[][] = [
     ["cluster", [status.cluster, identity(status)].filter(Boolean).join(", ")],
     ["state", painted(status.state, toneOf(status.state), colours) + since(status) + again(status)],
+    ...storingRow(status, colours),
     ["server", serverText(status)],
     ["store", status.store ?? "–"],
     ["", ""],
@@ -38,6 +40,11 @@ function identity(status: StatusDocument): string {
     status.timeline === null ? "" : `timeline ${status.timeline}`,
   ];
   return parts.filter(Boolean).join(", ");
+}
+
+function storingRow(status: StatusDocument, colours: boolean): string[][] {
+  const problem = storingProblemOf(status);
+  return problem === undefined ? [] : [["not stored", painted(problem, "red", colours)]];
 }
 
 export function toneOf(state: StatusDocument["state"]): Colour {

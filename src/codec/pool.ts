@@ -40,6 +40,8 @@ export type SharedBytes = Uint8Array<SharedArrayBuffer>;
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
 const SPARES_MAX = 4;
+/** Of all spares together; one alone may be larger. */
+const SPARE_BYTES_MAX = 70 << 20;
 
 export interface CodecPoolOptions {
   /** Worker threads, started on first use. */
@@ -63,7 +65,7 @@ export function codecOf(shared: CodecPool | undefined, own: CodecPoolOptions): C
 export class CodecPool implements Codec {
   readonly #options: CodecPoolOptions;
   readonly #crew: ThreadCrew<CodecJob, CodecResult>;
-  /** Memory given back: as much as was ever in use at once, but no more than this many pieces. */
+  /** Memory given back, the largest first, within both bounds. */
   readonly #spares: SharedArrayBuffer[] = [];
   #closed = false;
 
@@ -134,11 +136,11 @@ export class CodecPool implements Codec {
 
   #giveBack(memory: SharedArrayBuffer): void {
     if (this.#closed || this.#spares.includes(memory)) return;
-    if (this.#spares.length === SPARES_MAX) {
-      const smallest = this.#spares.reduce((a, b) => (a.byteLength <= b.byteLength ? a : b));
-      if (smallest.byteLength >= memory.byteLength) return;
-      this.#spares.splice(this.#spares.indexOf(smallest), 1);
-    }
     this.#spares.push(memory);
+    this.#spares.sort((a, b) => b.byteLength - a.byteLength);
+    const total = (): number => this.#spares.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    // The largest stays: it serves whatever comes.
+    while (this.#spares.length > SPARES_MAX || (this.#spares.length > 1 && total() > SPARE_BYTES_MAX))
+      this.#spares.pop();
   }
 }

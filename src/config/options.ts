@@ -137,6 +137,13 @@ export const OPTIONS = {
     help: "address of /metrics, /healthz, /readyz, /status.json and the status page",
     more: "Nothing there changes anything, but it tells LSNs, names and errors to whoever can reach it: the default is loopback.",
   }),
+  listenNames: option(text("names"), {
+    name: "listen-names",
+    scope: "process",
+    commands: RECEIVE,
+    help: "further host names under which --listen may be asked, separated by commas",
+    more: "A request is answered under an IP address, `localhost`, this machine's name, the name in `listen`, and these. Any other name is refused with status 421, since a web page may point a name of its own at this address and read the status with a visitor's browser.",
+  }),
   synchronous: option(boolean, {
     name: "synchronous",
     commands: RECEIVE,
@@ -199,9 +206,16 @@ export const OPTIONS = {
   }),
   bufferSegments: option(integer({ min: 2, max: 64 }), {
     name: "buffer-segments",
-    commands: RECEIVE,
+    commands: ["receive", "check"],
     default: 4,
-    help: "segments held in memory; when all are full the socket is not read",
+    help: "most segments held in memory, within buffer-max; when all are full the socket is not read",
+  }),
+  bufferMaxBytes: option(bytes({ min: MIB, max: 16 * GIB }), {
+    name: "buffer-max",
+    commands: ["receive", "check"],
+    default: 64 * MIB,
+    help: "most WAL held in memory, but always one segment; when it is full the socket is not read",
+    more: "As much again, compressed, may be on its way to the store. `seawall check` says how much memory the server's segment size needs: a limit on the process must allow for it.",
   }),
   receiverTimeoutMs: option(duration({ min: SECOND, max: HOUR }), {
     name: "receiver-timeout",
@@ -220,7 +234,14 @@ export const OPTIONS = {
     commands: RECEIVE,
     default: 30 * SECOND,
     help: "how long an orderly stop waits for the store to take what has arrived",
-    more: "Keep it below the time the service manager gives the process (`TimeoutStopSec`, `terminationGracePeriodSeconds`). What is not stored by then was not acknowledged either.",
+    more: "Keep it below the time the service manager gives the process (`TimeoutStopSec`, `terminationGracePeriodSeconds`). What is not stored by then was not acknowledged either. With a spool, uploading what is left shares this time. Ten seconds later the process ends whatever holds it up, such as a mounted directory that does not answer.",
+  }),
+  serverStopTimeoutMs: option(duration({ min: 0, max: 24 * HOUR }), {
+    name: "server-stop-timeout",
+    commands: RECEIVE,
+    default: 30 * SECOND,
+    help: "how long a server that shuts down waits for a store that takes nothing",
+    more: "PostgreSQL does not end before everything it has sent is reported as flushed. After this time the receiver ends the stream without reporting what is not stored; the slot keeps that WAL, and streaming resumes when the server is back. Keep it below the time that `pg_ctl stop` or the service manager gives the server. Choose it long where a server that was stopped may never start again, so that its last WAL is stored first.",
   }),
   confirmChunks: option(boolean, {
     name: "confirm-chunks",

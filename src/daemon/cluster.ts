@@ -26,6 +26,7 @@ import type { Journal } from "./journal.ts";
 import type { EndedRun } from "./notice-run.ts";
 import type { Notifier } from "./notifier.ts";
 import { buildNotifier, changesNotifying, foreseeHook, tuningOf } from "./notify.ts";
+import { storingProblemOf } from "./problem.ts";
 import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./routine.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
@@ -139,7 +140,12 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
   const broken = new AbortController();
   const every = (ms: number, work: () => void): NodeJS.Timeout => setInterval(guarded(work, broken), ms);
   const sampler = every(SAMPLE_INTERVAL_MS, () => trend.add(documentOf(options, parts), performance.now()));
-  const looker = every(LOOK_INTERVAL_MS, () => notifier.look(documentOf(options, parts)));
+  const sayStoring = storingLog(log.child("receive"));
+  const looker = every(LOOK_INTERVAL_MS, () => {
+    const document = documentOf(options, parts);
+    sayStoring(document);
+    notifier.look(document);
+  });
   const beside = [
     watchGaps({
       store,
@@ -185,6 +191,17 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
   }
 }
 
+/** Says once that the store takes nothing, and once that it does again. */
+function storingLog(log: Log): (status: StatusDocument) => void {
+  let isStalled = false;
+  return (status) => {
+    if (status.isStoreStalled === isStalled) return;
+    isStalled = status.isStoreStalled;
+    if (isStalled) log.warn("WAL is not being stored", { problem: storingProblemOf(status) });
+    else log.info("WAL is being stored again", { storedLsn: status.storedLsn });
+  };
+}
+
 function guarded(work: () => void, broken: AbortController): () => void {
   return () => {
     try {
@@ -226,9 +243,11 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     codecPool: options.codecPool,
     chunksInFlightMax: settings.chunksInFlight,
     bufferSegments: settings.bufferSegments,
+    bufferBytesMax: settings.bufferMaxBytes,
     reconnectDelayMaxMs: settings.reconnectMaxDelayMs,
     confirmChunks: settings.confirmChunks,
     shutdownTimeoutMs: settings.shutdownTimeoutMs,
+    serverStopTimeoutMs: settings.serverStopTimeoutMs,
     once: settings.noLoop,
     log: log.child("receive"),
     state,

@@ -33,6 +33,9 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.setState("state", "state", { current: status.state, all: RECEIVER_STATES });
   metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
   metrics.set("unstored", unstoredBytes(status));
+  metrics.set("storeWait", status.storeWaitSeconds ?? undefined);
+  metrics.set("storeStalled", status.isStoreStalled ? 1 : 0);
+  metrics.set("serverStopping", status.serverStoppingSince === null ? 0 : 1);
   if (counters !== null) {
     metrics.raiseTo("receivedBytes", counters.receivedBytes);
     metrics.raiseTo("verifiedRecords", counters.records);

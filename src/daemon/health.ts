@@ -1,4 +1,5 @@
 /** What the probes answer, decided from the status alone. Pure. */
+import { storingProblemOf } from "./problem.ts";
 import type { StatusDocument } from "./status-document.ts";
 
 export interface Verdict {
@@ -23,8 +24,10 @@ export function decideHealth(status: StatusDocument, progressMaxSeconds: number)
   return { ok: true, reason: status.state };
 }
 
-/** Ready: WAL is streaming, so that a synchronous standby by this name would answer. */
+/** Ready: WAL is streaming and the store takes it, so that a synchronous standby by this name would answer. */
 export function decideReadiness(status: StatusDocument): Verdict {
+  const storing = storingProblemOf(status);
+  if (storing !== undefined) return { ok: false, reason: storing };
   if (status.state === "streaming") return { ok: true, reason: "streaming" };
   const error = status.errors[0];
   return { ok: false, reason: error === undefined ? status.state : `${status.state}: ${error.message}` };

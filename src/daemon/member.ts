@@ -110,7 +110,8 @@ export class Member {
     const { error, atMs, failures } = this.#failure;
     const restart = { at: new Date(atMs).toISOString(), failures };
     // Nobody asks the server meanwhile: what it said last is not known to hold.
-    const unknown = { streamingSince: null, rpoSeconds: null, lagBytes: null, slot: null };
+    const receiving = { storeWaitSeconds: null, isStoreStalled: false, serverStoppingSince: null };
+    const unknown = { streamingSince: null, rpoSeconds: null, lagBytes: null, slot: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }
 

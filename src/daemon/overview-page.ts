@@ -1,12 +1,12 @@
 /** The page of several clusters: a line for each, with a link to its own page. Pure. */
 import { humanBytes, humanSeconds } from "./human.ts";
 import { configurationBanner, escape, htmlPage, links, statePill } from "./page.ts";
-import { problemOf } from "./problem.ts";
+import { problemOf, storingProblemOf } from "./problem.ts";
 import type { StatusDocument, StatusOverview } from "./status-document.ts";
 
 export function renderOverview(overview: StatusOverview): string {
   const { clusters, configuration, version, at } = overview;
-  const streaming = clusters.filter(({ state }) => state === "streaming").length;
+  const streaming = clusters.filter((one) => one.state === "streaming" && storingProblemOf(one) === undefined).length;
   const headline = `${streaming} of ${clusters.length} streaming`;
   const head = ["Cluster", "State", "Timeline", "Stored", "Lag", "Recovery point", "Slot", "Problem"];
   const main = [

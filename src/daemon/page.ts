@@ -5,6 +5,7 @@
 import { bytesBetween, parseLsn } from "../wal/lsn.ts";
 import { humanBytes, humanSeconds, versionText } from "./human.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page-assets.ts";
+import { storingProblemOf } from "./problem.ts";
 import type { ConfigurationView, StatusDocument, StatusState } from "./status-document.ts";
 import { rates, type Sample } from "./trend.ts";
 
@@ -28,7 +29,13 @@ export interface PageOptions {
 
 export function renderPage(status: StatusDocument, trend: readonly Sample[], options: PageOptions = {}): string {
   const main = [
-    ...[heading(status, options), configurationBanner(status.configuration), restartBanner(status), gapBanner(status)],
+    ...[
+      heading(status, options),
+      configurationBanner(status.configuration),
+      restartBanner(status),
+      storingBanner(status),
+    ],
+    gapBanner(status),
     ...[flow(status), tiles(status, trend), charts(trend), errorTable(status)],
   ];
   return htmlPage({
@@ -77,8 +84,18 @@ ${statePill(status)}
 </header>`;
 }
 
-export function statePill({ state }: StatusDocument): string {
+export function statePill(status: StatusDocument): string {
+  const { state } = status;
+  if (state === "streaming" && storingProblemOf(status) !== undefined)
+    return `<span class="pill bad">streaming, not stored</span>`;
   return `<span class="pill ${STATE_TONE[state]}">${state}</span>`;
+}
+
+function storingBanner(status: StatusDocument): string {
+  const problem = storingProblemOf(status);
+  return problem === undefined
+    ? ""
+    : `<p class="banner"><strong class="bad">Not stored:</strong> ${escape(problem)}.</p>`;
 }
 
 export function configurationBanner(configuration: ConfigurationView | null): string {

@@ -19,12 +19,26 @@ export interface ReceiverFacts {
   readonly store: string | null;
 }
 
+const PATIENCE_MS = 20_000;
+/** A store that takes less than this is too slow for most servers: 4 MiB a second. */
+const SLOWEST_BYTES_PER_MS = 4194;
+
+/** How long a healthy store may confirm nothing: until the next chunk is due, and while a whole segment is on its way. */
+export function storePatienceMs(
+  { synchronous, shipIntervalMs }: Pick<Settings, "synchronous" | "shipIntervalMs">,
+  segmentSize: number | null,
+): number {
+  return (synchronous ? 0 : shipIntervalMs) + PATIENCE_MS + (segmentSize ?? 0) / SLOWEST_BYTES_PER_MS;
+}
+
 export function receiverDocument(facts: ReceiverFacts): StatusDocument {
   const { settings, version, journal, state, gaps, jobs, notifications, store } = facts;
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
+  const snapshot = state.snapshot();
   return {
-    ...state.snapshot(),
+    ...snapshot,
+    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > storePatienceMs(settings, snapshot.segmentSize),
     source: "receiver",
     store,
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,

@@ -33,6 +33,8 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly configuration: ConfigurationView | null;
   /** What was notified of; null without a webhook or a command. */
   readonly notifications: NotificationsView | null;
+  /** The store has confirmed nothing for longer than it usually takes, and WAL waits for it. */
+  readonly isStoreStalled: boolean;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
   readonly version: string;

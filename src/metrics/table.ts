@@ -66,6 +66,18 @@ export const METRICS = {
     "code",
   ]),
   unstored: gauge("seawall_unstored_bytes", "WAL received and not stored yet."),
+  storeWait: gauge(
+    "seawall_store_wait_seconds",
+    "For how long received WAL has waited without the store confirming anything; 0 while none waits.",
+  ),
+  storeStalled: gauge(
+    "seawall_store_stalled",
+    "1 while the store has confirmed nothing for longer than the ship interval, 20 s and the time of one segment at 4 MiB/s.",
+  ),
+  serverStopping: gauge(
+    "seawall_server_stopping",
+    "1 while the server is shutting down and waits for WAL that the store has not taken.",
+  ),
 
   // The store
   sealedSegments: counter("seawall_sealed_segments_total", "Complete segments stored."),

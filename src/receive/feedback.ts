@@ -27,6 +27,8 @@ export interface FeedbackState {
   readonly askedMs: number | undefined;
   /** A keepalive asked for an answer. */
   readonly replyDue: boolean;
+  /** When a keepalive was last answered; minus infinity before. */
+  readonly lastReplyMs: number;
   /** We have stopped reading on purpose: silence proves nothing. */
   readonly paused: boolean;
 }
@@ -42,6 +44,8 @@ export type FeedbackDecision =
   | { readonly kind: "send"; readonly status: StandbyStatus }
   | { readonly kind: "dead"; readonly silentMs: number };
 
+const REPLY_PAUSE_MS = 100;
+
 /** What to do now. Pure: a function of the state, which includes the clock. */
 export function decideFeedback(state: FeedbackState, limits: FeedbackLimits): FeedbackDecision {
   const { nowMs, lastHeardMs, askedMs, paused } = state;
@@ -52,13 +56,15 @@ export function decideFeedback(state: FeedbackState, limits: FeedbackLimits): Fe
   const ask = !paused && silentMs >= limits.askAfterMs && (askedMs === undefined || askedMs < lastHeardMs);
   const moved = state.storedLsn > state.lastFlush;
   const intervalOver = nowMs - state.lastSentMs >= limits.statusIntervalMs;
-  if (state.replyDue || moved || intervalOver || ask) {
+  // A server that shuts down asks again as soon as it is answered: unchanged news goes out only so often.
+  const nextReplyMs = state.lastReplyMs + REPLY_PAUSE_MS;
+  if ((state.replyDue && nowMs >= nextReplyMs) || moved || intervalOver || ask) {
     const flush = state.storedLsn > state.lastFlush ? state.storedLsn : state.lastFlush;
     // WAL received before a reconnect may be stored past what this stream has received so far.
     const write = state.receivedLsn > flush ? state.receivedLsn : flush;
     return { kind: "send", status: { write, flush, apply: flush, replyRequested: ask } };
   }
-  const nextStatus = state.lastSentMs + limits.statusIntervalMs;
+  const nextStatus = state.replyDue ? nextReplyMs : state.lastSentMs + limits.statusIntervalMs;
   const nextAsk =
     askedMs !== undefined && askedMs >= lastHeardMs ? askedMs + limits.askAfterMs : lastHeardMs + limits.askAfterMs;
   return { kind: "wait", untilMs: paused ? nextStatus : Math.min(nextStatus, nextAsk) };
@@ -82,6 +88,7 @@ export class Feedback {
   #lastFlush: Lsn;
   #askedMs: number | undefined;
   #replyDue = false;
+  #lastReplyMs = -Infinity;
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
@@ -103,7 +110,7 @@ export class Feedback {
     this.#lastHeardMs = this.#options.nowMs();
   }
 
-  /** A keepalive asks for an answer: it goes out at once. */
+  /** A keepalive asks for an answer: it goes out at once, or a moment after the last one when that said the same. */
   replyRequested(): void {
     this.#replyDue = true;
     this.update();
@@ -124,6 +131,7 @@ export class Feedback {
         lastHeardMs: this.#lastHeardMs,
         askedMs: this.#askedMs,
         replyDue: this.#replyDue,
+        lastReplyMs: this.#lastReplyMs,
       },
       limits,
     );
@@ -135,6 +143,7 @@ export class Feedback {
       case "send":
         this.#lastSentMs = now;
         this.#lastFlush = decision.status.flush;
+        if (this.#replyDue) this.#lastReplyMs = now;
         this.#replyDue = false;
         if (decision.status.replyRequested) this.#askedMs = now;
         send(decision.status);

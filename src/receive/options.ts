@@ -27,11 +27,14 @@ export interface ReceiverOptions {
   /** The store is a spool: it does not hold what another store has been given, so that a segment may well be missing. */
   readonly isSpool?: boolean | undefined;
   readonly bufferSegments: number;
+  readonly bufferBytesMax: number;
   readonly reconnectDelayMaxMs: number;
   /** Ask the store again about every chunk before acknowledging it. */
   readonly confirmChunks: boolean;
   /** How long a graceful stop waits for the tail to be stored. */
   readonly shutdownTimeoutMs: number;
+  /** How long a server that shuts down is held up by a store that takes nothing. */
+  readonly serverStopTimeoutMs: number;
   /** Give up at the first error instead of reconnecting. */
   readonly once: boolean;
   readonly log: Log;

@@ -3,6 +3,7 @@
  * stored, `acquire` waits; the receiver then stops reading the socket, which is the backpressure the server feels.
  */
 import { SeawallError, invariant } from "../errors.ts";
+import { type MemoryLimits, segmentCounts } from "./memory.ts";
 
 /** Shared memory, so that the codec's threads read it in place. Contents past what was written are undefined. */
 export interface SegmentBuffer {
@@ -13,14 +14,17 @@ export class SegmentBufferPool {
   readonly #segmentSize: number;
   /** Segments at most in hand at once. */
   readonly count: number;
+  /** Encoded segments at most on their way to the store: the other half of the bound on memory. */
+  readonly encodedCount: number;
   readonly #free: SegmentBuffer[] = [];
   #made = 0;
   #waiting: { readonly give: (buffer: SegmentBuffer) => void } | undefined;
 
-  constructor(options: { readonly segmentSize: number; readonly count: number }) {
-    invariant(options.count >= 2, "a pool needs one segment to fill and one to store");
-    this.#segmentSize = options.segmentSize;
-    this.count = options.count;
+  constructor(segmentSize: number, limits: MemoryLimits) {
+    const { raw, encoded } = segmentCounts(segmentSize, limits);
+    this.#segmentSize = segmentSize;
+    this.count = raw;
+    this.encodedCount = encoded;
   }
 
   /** Segments in hand: being filled or being stored. */
@@ -65,16 +69,16 @@ export class SegmentBufferPool {
 
 /** The pool for a segment size, kept from one connection to the next; another size means another cluster, and another pool. */
 export class SegmentBufferPools {
-  readonly #count: number;
+  readonly #limits: MemoryLimits;
   #pool: { readonly segmentSize: number; readonly pool: SegmentBufferPool } | undefined;
 
-  constructor(count: number) {
-    this.#count = count;
+  constructor(limits: MemoryLimits) {
+    this.#limits = limits;
   }
 
   of(segmentSize: number): SegmentBufferPool {
     if (this.#pool?.segmentSize !== segmentSize) {
-      this.#pool = { segmentSize, pool: new SegmentBufferPool({ segmentSize, count: this.#count }) };
+      this.#pool = { segmentSize, pool: new SegmentBufferPool(segmentSize, this.#limits) };
     }
     const { pool } = this.#pool;
     invariant(pool.inUse === 0, "a stream ended without giving its segment buffers back");

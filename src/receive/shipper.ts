@@ -85,7 +85,7 @@ export class Shipper {
   readonly #signal: AbortSignal;
   readonly #timer: ShipTimer;
   readonly #seals = new Set<Promise<void>>();
-  /** Encoded segments on their way, one for each buffer but the one being filled: the other half of the bound on memory. */
+  /** Encoded segments on their way to the store. */
   readonly #sealsEncoded: Places;
   /** Segments from the oldest that is not stored on: a hole, once the process is killed, must be found again. */
   readonly #sealsAhead: Places;
@@ -110,7 +110,7 @@ export class Shipper {
     this.#anchored = !options.unanchored;
     const { shipIntervalMs: intervalMs, nowMs } = options;
     this.#timer = new ShipTimer({ intervalMs, nowMs, wake: () => this.#pump() });
-    this.#sealsEncoded = new Places(Math.max(2, options.pool.count - 1));
+    this.#sealsEncoded = new Places(options.pool.encodedCount);
     this.#sealsAhead = new Places(segmentsPastHoleMax(options.archive.identity.segmentSize));
   }
 

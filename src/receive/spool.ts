@@ -47,13 +47,14 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     intervalMs: spoolOptions.uploadIntervalMs,
     spoolBytesMax: spoolOptions.spoolBytesMax,
     observer: {
-      uploaded: (lsn) => (state.uploadedLsn = lsn),
+      uploaded: (lsn) => state.uploaded(lsn),
       spooled: (bytes) => {
         bounded.measured(bytes);
         state.spoolBytes = bytes;
       },
     },
   });
+  using stopped = stopwatch(stop);
   const relayStop = new AbortController();
   const receiverKill = new AbortController();
   const onKill = (): void => {
@@ -72,20 +73,34 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     });
     try {
       // The relay holds segments in memory too: the receiver, whose store is a local disk, makes room.
-      const bufferSegments = Math.max(2, options.bufferSegments - 2);
-      await runReceiver({ ...options, isSpool: true, bufferSegments, store: bounded, kill: receiverKill.signal });
+      const limits = {
+        bufferSegments: Math.max(2, options.bufferSegments - 2),
+        bufferBytesMax: options.bufferBytesMax / 2,
+      };
+      await runReceiver({ ...options, ...limits, isSpool: true, store: bounded, kill: receiverKill.signal });
     } catch (error) {
       throw relayFailure ?? error;
     } finally {
       relayStop.abort();
       await relaying;
     }
-    using limit = deadline(shutdownTimeoutMs, kill);
+    using limit = deadline(Math.max(0, shutdownTimeoutMs - stopped.elapsedMs()), kill);
     await lastPass(relay, options, limit.signal);
   } finally {
     kill.removeEventListener("abort", onKill);
     await codec.close();
   }
+}
+
+/** Milliseconds since `stop`: receiver and relay share the time that an orderly stop is given. */
+function stopwatch(stop: AbortSignal): Disposable & { readonly elapsedMs: () => number } {
+  let sinceMs: number | undefined;
+  const onStop = (): void => void (sinceMs = performance.now());
+  stop.addEventListener("abort", onStop, { once: true });
+  return {
+    elapsedMs: () => (sinceMs === undefined ? 0 : performance.now() - sinceMs),
+    [Symbol.dispose]: () => stop.removeEventListener("abort", onStop),
+  };
 }
 
 /** A graceful stop uploads what it can; what it cannot is durable in the spool, and the next start uploads it. */

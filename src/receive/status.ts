@@ -68,6 +68,10 @@ export interface ReceiverStatus {
   readonly lastMessageAt: string | null;
   readonly bufferSegmentsInUse: number;
   readonly waitingForStore: boolean;
+  /** For how long WAL has waited for the store without it confirming anything; 0 while none waits. */
+  readonly storeWaitSeconds: number | null;
+  /** Since when the server has been shutting down and waits for WAL that the store has not taken. */
+  readonly serverStoppingSince: string | null;
   readonly counters: Readonly<ReceiverCounters>;
   readonly lastError: {
     readonly at: string;
@@ -118,6 +122,8 @@ export class ReceiverState {
   spoolBytes: number | undefined;
   /** With a spool: up to where the store has everything too. */
   uploadedLsn: Lsn | undefined;
+  /** The server is shutting down and waits for what the store has not taken. */
+  serverStoppingSinceMs: number | undefined;
   /** Asks the pool of segment buffers, once there is one. */
   buffersInUse: () => number = () => 0;
   /** Every segment buffer holds WAL that is not stored: the socket is not being read. */
@@ -128,6 +134,9 @@ export class ReceiverState {
   lastTurnMs: number;
   lastError: { readonly atMs: number; readonly error: unknown } | undefined;
   readonly #ages = new CommitAges();
+  /** Since when verified WAL has waited without `storedLsn` moving, or spooled WAL without `uploadedLsn` moving. */
+  #unstoredSinceMs: number | undefined;
+  #unuploadedSinceMs: number | undefined;
   /** When all the server had was received; commits we have not received are younger than this. */
   #caughtUpMs: number | undefined;
 
@@ -171,15 +180,42 @@ export class ReceiverState {
     this.receivedLsn = receivedLsn;
     this.verifiedLsn = verifiedLsn;
     this.counters.receivedBytes += bytes;
-    if (commits > 0) {
-      this.counters.commits += commits;
-      this.#ages.arrived(verifiedLsn, this.nowMs());
-    }
+    this.counters.commits += commits;
+    // After a restart the open segment is read again from its start: what is stored does not wait.
+    if (this.storedLsn !== undefined && verifiedLsn <= this.storedLsn) return;
+    const now = this.nowMs();
+    this.#unstoredSinceMs ??= now;
+    if (commits > 0) this.#ages.arrived(verifiedLsn, now);
   }
 
   stored(storedLsn: Lsn): void {
+    const now = this.nowMs();
+    const moved = storedLsn !== this.storedLsn;
     this.storedLsn = storedLsn;
     this.#ages.stored(storedLsn);
+    if (this.verifiedLsn === undefined || storedLsn >= this.verifiedLsn) this.#unstoredSinceMs = undefined;
+    else if (moved) this.#unstoredSinceMs = now;
+    if (this.#isBehindSpool()) this.#unuploadedSinceMs ??= now;
+  }
+
+  /** With a spool: the store has everything before `uploadedLsn`. */
+  uploaded(uploadedLsn: Lsn): void {
+    const moved = uploadedLsn !== this.uploadedLsn;
+    this.uploadedLsn = uploadedLsn;
+    if (!this.#isBehindSpool()) this.#unuploadedSinceMs = undefined;
+    else if (moved) this.#unuploadedSinceMs = this.nowMs();
+  }
+
+  /** For how long WAL has waited for the store (with a spool: for the spool or the store) without any of it being taken. */
+  storeWaitSeconds(): number {
+    const now = this.nowMs();
+    const waits = [this.#unstoredSinceMs, this.#unuploadedSinceMs].map((since) => now - (since ?? now));
+    return Math.max(0, ...waits) / 1000;
+  }
+
+  #isBehindSpool(): boolean {
+    const { storedLsn, uploadedLsn } = this;
+    return this.#options.durability === "spool" && storedLsn !== undefined && (uploadedLsn ?? 0n) < storedLsn;
   }
 
   sealed(stored: StoredWal, rawBytes: number): void {
@@ -240,6 +276,8 @@ export class ReceiverState {
       lastMessageAt: timeOf(this.lastMessageMs),
       bufferSegmentsInUse: this.bufferSegmentsInUse,
       waitingForStore: this.waitingForStore,
+      storeWaitSeconds: this.storeWaitSeconds(),
+      serverStoppingSince: timeOf(this.serverStoppingSinceMs),
       counters: { ...this.counters },
       lastError: lastError === undefined ? null : describe(lastError.atMs, lastError.error),
     };

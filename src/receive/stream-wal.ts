@@ -23,6 +23,7 @@ import type { ReceiverOptions } from "./options.ts";
 import type { Retirement } from "./retirement.ts";
 import type { SegmentBufferPool } from "./segment-buffer.ts";
 import type { ServerFacts } from "./server-facts.ts";
+import { watchServerStop } from "./server-stop.ts";
 import { Shipper } from "./shipper.ts";
 import type { StartPosition } from "./start-position.ts";
 
@@ -76,6 +77,8 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   const { timeline, startLsn } = start;
   let stations: Stations | undefined;
   let stopping: Stopping | undefined;
+  const over = new AbortController();
+  let serverStop: Promise<void> | undefined;
   let outcome: StreamOutcome;
   let isBroken = false;
   try {
@@ -86,6 +89,11 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     state.buffersInUse = () => context.pool.inUse;
     stations.feedback.update();
     stopping = new Stopping(options, stations, walStream);
+    serverStop = watchServerStop({
+      ...{ state, log: options.log, limitMs: options.serverStopTimeoutMs, signal: over.signal },
+      isShuttingDown: async (signal) => connection.isShuttingDown(signal),
+      onOverdue: (error) => broken.abort(error),
+    });
     outcome = await pull(walStream, stations, options, context);
   } catch (error) {
     // The first cause counts, not how it reached us.
@@ -94,6 +102,8 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     if (state.phase === "streaming") state.phase = "waiting";
     kill.removeEventListener("abort", onKill);
     const isStopped = await stopping?.end();
+    over.abort();
+    await serverStop;
     stations?.feedback.end();
     if (stations !== undefined) {
       await storeTheRest(stations.shipper, options);

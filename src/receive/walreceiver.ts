@@ -10,6 +10,7 @@ import { type Tip, findTip, listTails } from "../archive/tip.ts";
 import { type Codec, codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
+import { NoticeLimit } from "../replication/notice-limit.ts";
 import { joinSignals } from "../signals.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { switchPointOf } from "../wal/timeline.ts";
@@ -32,13 +33,14 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
   const { log, state, stop, kill } = options;
   const codec = codecOf(options.codecPool, { threads: options.codecThreads, level: options.compressLevel });
   const ended = new Set<TimelineId>();
-  const pools = new SegmentBufferPools(options.bufferSegments);
+  const pools = new SegmentBufferPools(options);
+  const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });
   let failures = 0;
   try {
     while (!stop.aborted) {
       const before = state.storedLsn;
       try {
-        const outcome = await receiveTimeline(options, { codec, pools, ended });
+        const outcome = await receiveTimeline(options, { codec, pools, ended, notices });
         if (outcome.kind === "stopped") break;
         if (outcome.kind === "timeline") ended.add(outcome.timeline);
         failures = state.storedLsn !== before ? 0 : failures + 1;
@@ -47,7 +49,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
       } catch (error) {
         if (kill.aborted) throw new SeawallError("aborted", "the receiver was told to end at once", { cause: error });
         if (stop.aborted && error instanceof SeawallError && error.code === "aborted") break;
-        state.failed(error);
+        if (state.lastError?.error !== error) state.failed(error);
         if (options.once || !(error instanceof SeawallError) || !error.retryable) throw error;
         if (stop.aborted) break;
         failures = state.storedLsn === before ? failures + 1 : 1;
@@ -79,6 +81,8 @@ const OUTCOMES_WITHOUT_PROGRESS_MAX = 3;
 interface Run {
   readonly codec: Codec;
   readonly pools: SegmentBufferPools;
+  /** Of all connections together: a server may flood each of them. */
+  readonly notices: NoticeLimit;
   /** Timelines streamed to their end. */
   readonly ended: ReadonlySet<TimelineId>;
 }
@@ -104,7 +108,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   using lifeline = joinSignals(stop, kill);
   state.phase = "connecting";
   const { settings } = options;
-  const onWarning = (message: string): void => log.warn(message);
+  const onWarning = run.notices.say;
   await using connection = await ReplicationConnection.connect(settings, { signal: lifeline.signal, onWarning });
   const server = await readServerFacts(connection);
   state.server = connection.server;

@@ -7,6 +7,7 @@
 import type pg from "pg";
 import { DatabaseError, serialize } from "pg-protocol";
 import { invariant, SeawallError } from "../errors.ts";
+import { deadline } from "../signals.ts";
 import { isValidSegmentSize, type Lsn, parseLsn, type TimelineId } from "../wal/lsn.ts";
 import {
   checkSlotName,
@@ -59,6 +60,8 @@ export interface StartReplicationOptions {
 const COMMAND_MS = 60_000;
 /** A base backup begins with a checkpoint, which may be spread over most of checkpoint_timeout: a day at most. */
 const CHECKPOINT_MS = 25 * 3_600_000;
+/** A server that cannot even refuse a connection in this time is not asked longer. */
+const PROBE_MS = 10_000;
 /** The same for a question to the catalog. */
 const QUERY_MS = 60_000;
 /** How long a polite goodbye may take before the socket is destroyed. */
@@ -228,6 +231,22 @@ export class ReplicationConnection implements AsyncDisposable {
       this.#stream = stream;
       return stream;
     });
+  }
+
+  /**
+   * Asks the same server, over a connection of its own, whether it is shutting down: it refuses with SQLSTATE 57P03 then.
+   * Whatever else keeps the connection from being made is a no. Throws only `aborted`.
+   */
+  async isShuttingDown(signal: AbortSignal): Promise<boolean> {
+    using limit = deadline(PROBE_MS, signal);
+    try {
+      const probe = await ReplicationConnection.connect(this.#settings, { signal: limit.signal });
+      await probe.close();
+      return false;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return error instanceof SeawallError && error.code === "server-starting";
+    }
   }
 
   /** Says goodbye and closes; safe at any time, never throws. A stream under way is cut off: `stop` it first. */

@@ -83,6 +83,7 @@ describe("feedback", () => {
     lastHeardMs: 99_000,
     askedMs: undefined,
     replyDue: false,
+    lastReplyMs: -Infinity,
     paused: false,
   };
   const status = { write: 200n, flush: 100n, apply: 100n, replyRequested: false };
@@ -95,6 +96,16 @@ describe("feedback", () => {
       decision: { kind: "send", status: { write: 200n, flush: 150n, apply: 150n, replyRequested: false } },
     },
     { name: "the interval is over", change: { lastSentMs: 90_000 }, decision: { kind: "send", status } },
+    {
+      name: "a server that shuts down asks again at once: the same answer waits a moment",
+      change: { replyDue: true, lastReplyMs: 99_990 },
+      decision: { kind: "wait", untilMs: 100_090 },
+    },
+    {
+      name: "… and goes out at once when something was stored",
+      change: { replyDue: true, lastReplyMs: 99_990, storedLsn: lsn(120) },
+      decision: { kind: "send", status: { write: 200n, flush: 120n, apply: 120n, replyRequested: false } },
+    },
     { name: "the server asks", change: { replyDue: true }, decision: { kind: "send", status } },
     {
       name: "what was reported is never taken back",

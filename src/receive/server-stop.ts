@@ -1,0 +1,65 @@
+/**
+ * A server that shuts down waits until its walsender's client has reported everything as flushed. While the store takes
+ * nothing, that would be for ever. This watch finds out that the server is shutting down, says so in the status, and after
+ * `limitMs` ends the stream: the server goes, the slot keeps what was not reported, and streaming resumes from there.
+ *
+ * Source: PostgreSQL walsender.c, WalSndDone. The protocol has no message for it, but a new connection is refused with
+ * SQLSTATE 57P03, which a server that streams gives for no other reason.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { SeawallError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { formatLsn } from "../wal/lsn.ts";
+import type { ReceiverState } from "./status.ts";
+
+export interface ServerStopOptions {
+  readonly state: ReceiverState;
+  readonly log: Log;
+  /** How long a server that shuts down is held up. */
+  readonly limitMs: number;
+  /** Asks the server anew. Rejects only with `aborted`. */
+  readonly isShuttingDown: (signal: AbortSignal) => Promise<boolean>;
+  /** Ends the stream. */
+  readonly onOverdue: (error: SeawallError) => void;
+  /** The stream is over. */
+  readonly signal: AbortSignal;
+  /** For tests. */
+  readonly lookMs?: number;
+}
+
+/** A server that is well served is not asked: only when the store has taken nothing for so long, and then as often. */
+const LOOK_MS = 3_000;
+
+/** Runs until the signal or the limit; never rejects. */
+export async function watchServerStop(options: ServerStopOptions): Promise<void> {
+  const { state, log, limitMs, isShuttingDown, onOverdue, signal, lookMs = LOOK_MS } = options;
+  try {
+    for (;;) {
+      await sleep(lookMs, undefined, { signal });
+      if (state.serverStoppingSinceMs === undefined && state.storeWaitSeconds() * 1000 < lookMs) continue;
+      if (state.serverStoppingSinceMs === undefined) {
+        if (!(await isShuttingDown(signal))) continue;
+        state.serverStoppingSinceMs = state.nowMs();
+        log.warn("the server is shutting down and waits for WAL that the store has not taken", { limitMs });
+      }
+      const leftMs = limitMs - (state.nowMs() - state.serverStoppingSinceMs);
+      if (leftMs > 0) await sleep(leftMs, undefined, { signal });
+      if (state.storeWaitSeconds() === 0) continue;
+      const error = overdue(state, limitMs);
+      // At once: what has arrived may wait for the store for hours before the stream is left.
+      state.failed(error);
+      log.error("the server is let go", { error });
+      return onOverdue(error);
+    }
+  } catch {
+    // The signal: the stream is over.
+  } finally {
+    state.serverStoppingSinceMs = undefined;
+  }
+}
+
+function overdue({ storedLsn, verifiedLsn }: ReceiverState, limitMs: number): SeawallError {
+  const places = [storedLsn, verifiedLsn].map((lsn) => (lsn === undefined ? "nothing" : formatLsn(lsn)));
+  const text = `the server was shutting down and had waited ${limitMs / 1000} s for the store, which has taken ${places[0]} of ${places[1]}`;
+  return new SeawallError("server-stop-overdue", `ended the stream: ${text}`);
+}

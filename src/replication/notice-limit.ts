@@ -1,0 +1,43 @@
+/**
+ * Notices from a server, as many as a log can bear. A server, or an event trigger on it, may send them without end; the first
+ * of a minute are passed on, the others are counted.
+ */
+
+export interface NoticeLimitOptions {
+  readonly tell: (text: string) => void;
+  /** Milliseconds on a clock that never goes back. */
+  readonly nowMs: () => number;
+}
+
+const WINDOW_MS = 60_000;
+const NOTICES_MAX = 10;
+const CHARACTERS_MAX = 500;
+
+export class NoticeLimit {
+  readonly #options: NoticeLimitOptions;
+  #sinceMs = -Infinity;
+  #told = 0;
+  #omitted = 0;
+
+  constructor(options: NoticeLimitOptions) {
+    this.#options = options;
+  }
+
+  /** Passes `text` on, shortened, or counts it. */
+  readonly say = (text: string): void => {
+    const { tell, nowMs } = this.#options;
+    const now = nowMs();
+    if (now - this.#sinceMs >= WINDOW_MS) {
+      if (this.#omitted > 0) tell(`${this.#omitted} more notices of the server were left out`);
+      this.#sinceMs = now;
+      this.#told = 0;
+      this.#omitted = 0;
+    }
+    if (this.#told < NOTICES_MAX) {
+      this.#told++;
+      tell(text.length <= CHARACTERS_MAX ? text : `${text.slice(0, CHARACTERS_MAX)}…`);
+      return;
+    }
+    if (this.#omitted++ === 0) tell("the server sends many notices: further ones are left out for a minute");
+  };
+}

@@ -1,0 +1,105 @@
+/** What the receiver's state says of WAL that waits to be stored: the recovery point, and for how long the store takes nothing. */
+import { describe, expect, test } from "vitest";
+import { storePatienceMs } from "../../src/daemon/receiver-document.ts";
+import { problemOf } from "../../src/daemon/problem.ts";
+import { decideReadiness } from "../../src/daemon/health.ts";
+import { ReceiverState } from "../../src/receive/status.ts";
+import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
+import { statusFixture } from "../daemon/fixture.ts";
+
+const lsn = (offset: number): ReturnType<typeof lsnOf> => lsnOf(BigInt(0x1000000 + offset));
+
+/** A receiver that streams from the start of a segment of which `stored` bytes are in the archive. */
+function streaming(
+  stored: number,
+  durability: "store" | "spool" = "store",
+): { state: ReceiverState; clock: { ms: number } } {
+  const clock = { ms: 1_000_000 };
+  const state = new ReceiverState({ cluster: "main", synchronous: false, durability, nowMs: () => clock.ms });
+  state.streaming(timelineOf(1), lsn(0), lsn(stored));
+  return { state, clock };
+}
+
+describe("the recovery point", () => {
+  test("after a restart on an idle server does not count from commits that are read again and stored already", () => {
+    const { state, clock } = streaming(500);
+    state.verified(lsn(300), lsn(300), 300, 3);
+    state.verified(lsn(500), lsn(500), 200, 2);
+    state.heard(lsn(500));
+    clock.ms += 3_600_000;
+    expect(state.rpoSeconds()).toBe(0);
+    expect(state.counters.commits).toBe(5);
+  });
+
+  test("counts from a commit that came after what is stored, until that is", () => {
+    const { state, clock } = streaming(500);
+    state.verified(lsn(500), lsn(500), 500, 5);
+    state.verified(lsn(600), lsn(600), 100, 1);
+    state.heard(lsn(600));
+    clock.ms += 7_000;
+    expect(state.rpoSeconds()).toBe(7);
+    state.stored(lsn(600));
+    expect(state.rpoSeconds()).toBe(0);
+  });
+});
+
+describe("the wait for the store", () => {
+  test("begins with WAL that is not stored, and again with each step that leaves some", () => {
+    const { state, clock } = streaming(0);
+    clock.ms += 60_000;
+    expect(state.storeWaitSeconds()).toBe(0);
+    state.verified(lsn(100), lsn(100), 100, 0);
+    clock.ms += 4_000;
+    state.verified(lsn(200), lsn(200), 100, 1);
+    clock.ms += 4_000;
+    expect(state.storeWaitSeconds()).toBe(8);
+    state.stored(lsn(100));
+    expect(state.storeWaitSeconds()).toBe(0);
+    clock.ms += 2_000;
+    state.stored(lsn(100));
+    expect(state.storeWaitSeconds()).toBe(2);
+    state.stored(lsn(200));
+    clock.ms += 60_000;
+    expect(state.storeWaitSeconds()).toBe(0);
+  });
+
+  test("with a spool lasts until the store behind it has everything", () => {
+    const { state, clock } = streaming(0, "spool");
+    state.uploaded(lsn(0));
+    state.verified(lsn(100), lsn(100), 100, 1);
+    state.stored(lsn(100));
+    clock.ms += 30_000;
+    expect([state.storeWaitSeconds(), state.rpoSeconds()]).toEqual([30, 0]);
+    state.uploaded(lsn(100));
+    expect(state.storeWaitSeconds()).toBe(0);
+  });
+
+  test.each([
+    { title: "16 MiB", options: { synchronous: false, shipIntervalMs: 1000 }, segmentSize: 16 << 20, seconds: 25 },
+    {
+      title: "64 MiB, synchronous",
+      options: { synchronous: true, shipIntervalMs: 1000 },
+      segmentSize: 64 << 20,
+      seconds: 36,
+    },
+    { title: "not known yet", options: { synchronous: false, shipIntervalMs: 60_000 }, segmentSize: null, seconds: 80 },
+  ])("of $title may be $seconds s on a healthy store", ({ options, segmentSize, seconds }) => {
+    expect(Math.round(storePatienceMs(options, segmentSize) / 1000)).toBe(seconds);
+  });
+});
+
+describe("a store that hangs for 40 s", () => {
+  const status = statusFixture({ isStoreStalled: true, storeWaitSeconds: 40, errors: [] });
+  const said = "the store has confirmed nothing for 40.0 s, 1.00 MiB of WAL wait for it";
+
+  test("is a problem, and the receiver is not ready, in the same words", () => {
+    expect(problemOf(status)).toBe(said);
+    expect(decideReadiness(status)).toEqual({ ok: false, reason: said });
+    expect(problemOf(statusFixture())).toBeUndefined();
+  });
+
+  test("a server that shuts down meanwhile says more", () => {
+    const stopping = { ...status, serverStoppingSince: "2026-11-20T09:59:48.500Z" };
+    expect(problemOf(stopping)).toBe("the server is shutting down and has waited 12.0 s for the store");
+  });
+});
