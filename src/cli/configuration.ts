@@ -17,7 +17,10 @@ export async function configurationOf(loaded: Loaded, env: Environment): Promise
   const plans: ClusterPlan[] = [];
   for (const one of clusters ?? [loaded]) plans.push(await planOf(one, env));
   const several = clusters !== undefined;
-  return { file: settings.config, several, clusters: plans, listen, logLevel, logFormat, jobsAtOnce };
+  const listenNames = (settings.listenNames ?? "")
+    .split(",")
+    .flatMap((name) => (name.trim() === "" ? [] : [name.trim()]));
+  return { file: settings.config, several, clusters: plans, listen, listenNames, logLevel, logFormat, jobsAtOnce };
 }
 
 async function planOf(merged: Merged, env: Environment): Promise<ClusterPlan> {

@@ -47,14 +47,19 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const alone = several ? undefined : configuration.clusters[0]?.name;
   const metrics = createMetrics({ cluster: alone, version, only: "process", processMetrics: true });
   const doors = new Doors(log);
+  let { listenNames } = configuration;
   const reloads = new Reloads({
     ...{ configuration, load: options.reload, supervisor, doors, log, stop },
     onLoaded: (loaded) => {
       turns.resize(loaded.jobsAtOnce);
       codecPool.widen(threadsOf(loaded));
+      ({ listenNames } = loaded);
     },
   });
-  await doors.open(configuration.listen, siteOf({ supervisor, several, metrics, reloads, version }));
+  await doors.open(
+    configuration.listen,
+    siteOf({ supervisor, several, metrics, reloads, version, names: () => listenNames }),
+  );
   options.onReload(() => reloads.request());
   try {
     await supervisor.run(configuration.clusters);
@@ -88,12 +93,14 @@ interface SiteParts {
   readonly metrics: Metrics;
   readonly reloads: Reloads;
   readonly version: string;
+  readonly names: () => readonly string[];
 }
 
-function siteOf({ supervisor, several, metrics, reloads, version }: SiteParts): Site {
+function siteOf({ supervisor, several, metrics, reloads, version, names }: SiteParts): Site {
   return {
     several,
     version,
+    names,
     configuration: () => reloads.view(),
     clusters: () =>
       supervisor.members.map((member) => ({

@@ -9,6 +9,7 @@ import { type ListenAddress, formatAddress } from "../config/types.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { decideReadiness, type Verdict } from "./health.ts";
+import { boundConnections, isOwnName } from "./http-clients.ts";
 import { renderOverview } from "./overview-page.ts";
 import { CONTENT_SECURITY_POLICY } from "./page-assets.ts";
 import { renderPage } from "./page.ts";
@@ -53,7 +54,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     },
     (request, response) => void handle(request, response, options),
   );
-  server.maxConnections = CONNECTIONS_MAX;
+  boundConnections(server, CONNECTIONS_MAX);
   // A client that does not read its answer.
   server.setTimeout(IDLE_TIMEOUT_MS);
   if (options.listen.kind === "unix") await removeStaleSocket(options.listen.path);
@@ -95,6 +96,9 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
 async function answerTo(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
   if (request.method !== "GET" && request.method !== "HEAD") {
     return { ...text(405, "this server only reads: GET or HEAD"), headers: { allow: "GET, HEAD" } };
+  }
+  if (!isOwnName(request.headers.host, options.listen, options.site.names())) {
+    return text(421, "this server has another name: connect to its IP address, or add the name to --listen-names");
   }
   const url = request.url ?? "/";
   const [path = "/"] = url.split("?", 1);

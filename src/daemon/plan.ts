@@ -20,6 +20,7 @@ export interface Configuration {
   readonly several: boolean;
   readonly clusters: readonly ClusterPlan[];
   readonly listen: ListenAddress;
+  readonly listenNames: readonly string[];
   readonly logLevel: LogLevel | "silent";
   readonly logFormat: string;
   readonly jobsAtOnce: number;

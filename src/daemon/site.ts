@@ -15,6 +15,8 @@ export interface Site {
   /** The file has `clusters:`: without a name in the address, all of them are shown. */
   readonly several: boolean;
   readonly clusters: () => readonly ShownCluster[];
+  /** Names under which the server may be asked, beside its own (`listen-names`). */
+  readonly names: () => readonly string[];
   readonly configuration: () => ConfigurationView | null;
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly version: string;

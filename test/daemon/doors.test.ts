@@ -9,6 +9,7 @@ import { freePort } from "../harness/postgres-process.ts";
 const SITE: Site = {
   several: true,
   version: "1.2.3",
+  names: () => [],
   configuration: () => null,
   clusters: () => [],
   metrics: async () => ({ contentType: "text/plain", text: "up 1\n" }),

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import type { ListenAddress } from "../../src/config/types.ts";
+import { isOwnName } from "../../src/daemon/http-clients.ts";
 import { type HttpOptions, type HttpServer, startHttp } from "../../src/daemon/http.ts";
 import type { ShownCluster, Site } from "../../src/daemon/site.ts";
 import type { StatusDocument } from "../../src/daemon/status-document.ts";
@@ -33,6 +34,7 @@ async function serve(
     clusters: () => [
       { name: "orders", status: () => statusFixture(changes), trend: () => [], progressMaxSeconds: 60, ...shown },
     ],
+    names: () => [],
     configuration: () => null,
     metrics: () => metrics.render(),
     version: "0.1.0",
@@ -138,7 +140,13 @@ describe("several clusters", () => {
     const error = { at: "2026-11-20T10:00:00.000Z", code: "usage", message: "seawall.yaml:1:1: <b>", hint: "" };
     const configuration = { file: "seawall.yaml", loadedAt: "2026-11-20T09:00:00.000Z", error };
     const site: Site = {
-      ...{ several: true, clusters: () => clusters, configuration: () => configuration, version: "0.1.0" },
+      ...{
+        several: true,
+        names: () => [],
+        clusters: () => clusters,
+        configuration: () => configuration,
+        version: "0.1.0",
+      },
       metrics: async () => ({ contentType: "text/plain", text: "" }),
     };
     return (await serve({}, { site })).url;
@@ -206,7 +214,7 @@ describe("bounds", () => {
     expect(status).toBe(431);
   });
 
-  it("the 65th connection is closed at once, and the server goes on serving the others", async () => {
+  it("80 slow clients keep no probe out: the oldest of them are closed", async () => {
     const { url, address } = await serve();
     const port = Number(address.split(":")[1]);
     const sockets: Socket[] = [];
@@ -216,11 +224,12 @@ describe("bounds", () => {
         const socket = connect(port, "127.0.0.1", () => resolve(socket)).on("error", reject);
         sockets.push(socket);
       });
-    for (let i = 0; i < 64; i++) await open();
-    const extra = await open();
-    await new Promise((resolve) => extra.on("close", resolve).resume());
-    sockets[0]?.destroy();
-    await expect.poll(async () => (await fetch(`${url}/readyz`).catch(() => undefined))?.status).toBe(200);
+    for (let i = 0; i < 80; i++) await open();
+    // Half a request each: without a bound on their number they would be served for seconds.
+    for (const socket of sockets) socket.write("GET /status.json HTTP/1.1\r\nHost: localhost\r\n");
+    for (let i = 0; i < 20; i++) expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    const closed = (): number => sockets.filter((socket) => socket.closed).length;
+    await expect.poll(closed).toBeGreaterThanOrEqual(80 - 64);
   });
 
   it("close does not wait for a client that never finishes its request", async () => {
@@ -238,6 +247,46 @@ describe("bounds", () => {
     await server.close();
     await closed;
     await expect(fetch(`${server.url}/healthz`)).rejects.toThrow();
+  });
+});
+
+describe("names", () => {
+  const known: readonly (readonly [host: string | undefined, isOwn: boolean])[] = [
+    ["127.0.0.1:9848", true],
+    ["[::1]:9848", true],
+    ["10.1.2.3", true],
+    ["localhost:9848", true],
+    ["LOCALHOST.", true],
+    ["db1.internal:9848", true],
+    ["seawall.monitoring", true],
+    ["archive-1", true],
+    [undefined, true],
+    ["rebound.example", false],
+    ["localhost.example", false],
+    ["127.0.0.1.example:9848", false],
+    ["", false],
+  ];
+  it.each(known)("a request to %s: own name %s", (host, isOwn) => {
+    const listen = { kind: "tcp", host: "db1.internal", port: 9848 } as const;
+    expect(isOwnName(host, listen, ["seawall.monitoring"], "archive-1")).toBe(isOwn);
+  });
+
+  it("a page under a name that points here reads nothing", async () => {
+    const { url } = await serve();
+    const ask = async (host: string): Promise<{ readonly status: number; readonly body: string }> =>
+      new Promise((resolve, reject) => {
+        request(`${url}/status.json`, { headers: { host } }, (response) => {
+          let body = "";
+          response.setEncoding("utf8").on("data", (text: string) => (body += text));
+          response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+        })
+          .on("error", reject)
+          .end();
+      });
+    const refused = await ask("rebound.example");
+    expect(refused.status).toBe(421);
+    expect(refused.body).toContain("--listen-names");
+    expect((await ask("localhost")).status).toBe(200);
   });
 });
 

@@ -34,6 +34,7 @@ async function configuration(
       several: true,
       clusters,
       listen: LISTEN,
+      listenNames: [],
       logLevel: "info",
       logFormat: "json",
       jobsAtOnce: 2,
