@@ -1,6 +1,7 @@
 /** `seawall notify-test`: one message, marked as a test, over every channel that is configured; what came back. */
 import { hostname } from "node:os";
 import { bodyOf, type Notice } from "../daemon/notice.ts";
+import { shownAnswer } from "../daemon/notify-attempt.ts";
 import { configuredChannels, secretsScrubber } from "../daemon/notify.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
@@ -25,7 +26,7 @@ export async function run(context: CommandContext): Promise<number> {
   const results = await Promise.all(
     channels.map(async ([channel, deliver]) => {
       const { outcome, detail } = await deliver(message, signals.stop);
-      return { channel, ok: outcome === "accepted", answer: scrub(detail) };
+      return { channel, ok: outcome === "accepted", answer: shownAnswer(detail, scrub) };
     }),
   );
   if (signals.stop.aborted) throw new SeawallError("aborted", "the test was cancelled", { cause: signals.stop.reason });

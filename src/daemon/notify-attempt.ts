@@ -17,5 +17,13 @@ export interface Message {
   readonly onDelivered?: () => void;
 }
 
+const SHOWN_CHARACTERS_MAX = 240;
+
+/** What the other side said, for log and status: first without secrets, then shortened, so that no half of one is left. */
+export function shownAnswer(detail: string, scrub: (text: string) => string): string {
+  const scrubbed = scrub(detail);
+  return scrubbed.length <= SHOWN_CHARACTERS_MAX ? scrubbed : `${scrubbed.slice(0, SHOWN_CHARACTERS_MAX)}…`;
+}
+
 /** Resolves with what came of it, also after an abort; whatever it rejects with may help to try again. */
 export type Deliver = (message: Message, signal: AbortSignal) => Promise<Attempt>;

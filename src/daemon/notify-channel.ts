@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.ts";
-import type { Attempt, Deliver, Message } from "./notify-attempt.ts";
+import { type Attempt, type Deliver, type Message, shownAnswer } from "./notify-attempt.ts";
 
 export type ChannelName = "webhook" | "command";
 /** How a message left the channel. */
@@ -119,7 +119,7 @@ export class Channel {
         log.debug("delivered", { channel: name, event: message.event, tries });
         return "delivered";
       }
-      const reason = scrub(attempt.detail);
+      const reason = shownAnswer(attempt.detail, scrub);
       this.#lastFailure = { at: new Date(nowMs()).toISOString(), reason };
       if (signal.aborted) return undefined;
       const pauseMs = attempt.outcome === "refused" ? Infinity : pauseAfter(tries, attempt.notBeforeMs ?? 0, random());

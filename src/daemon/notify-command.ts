@@ -15,7 +15,7 @@ export interface CommandOptions {
 
 export const COMMAND_TIMEOUT_MS = 30_000;
 const SAID_MS_MAX = 500;
-const COMPLAINT_CHARACTERS_MAX = 300;
+const COMPLAINT_CHARACTERS_MAX = 16_384;
 const INHERITED = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
 
 export function commandHook(options: CommandOptions): Deliver {

@@ -21,7 +21,6 @@ export interface WebhookOptions {
 
 export const WEBHOOK_TIMEOUT_MS = 10_000;
 const ANSWER_BYTES_MAX = 64 << 10;
-const ANSWER_CHARACTERS_SHOWN = 200;
 const RETRY_AFTER_MS_MAX = 10 * 60_000;
 
 export function webhook(options: WebhookOptions): Deliver {
@@ -96,10 +95,7 @@ function judge(
     nowMs,
   }: Omit<Answer, "status" | "retryAfter"> & { readonly retryAfter: string | undefined; readonly nowMs: number },
 ): Attempt {
-  const said = text
-    .replaceAll(/[\p{Cc}\s]+/gu, " ")
-    .trim()
-    .slice(0, ANSWER_CHARACTERS_SHOWN);
+  const said = text.replaceAll(/[\p{Cc}\s]+/gu, " ").trim();
   const detail = `HTTP status ${status}${said === "" ? "" : `: ${said}`}`;
   if (status >= 200 && status < 300) return { outcome: "accepted", detail };
   if (status >= 300 && status < 400)

@@ -86,6 +86,7 @@ export function secretsScrubber({
     [
       ...[notifyUrl, url?.href, url?.username, url?.password],
       url === undefined ? undefined : `${url.pathname}${url.search}`,
+      ...(url === undefined ? [] : wordsOf(url)),
       ...[notifyHeader, notifyHeader?.slice(notifyHeader.indexOf(":") + 1).trim()],
       ...(notifyHeader?.split(/[\s,]+/).filter((word) => word.length > TOKEN_LENGTH_MIN) ?? []),
       ...(connection?.values.hosts.map((target) => connection.passwordFor(target, databases).password) ?? []),
@@ -94,6 +95,19 @@ export function secretsScrubber({
     ],
     redactSecrets,
   );
+}
+
+/** A hook may repeat only the token of its address: a part of its path, or a parameter; as it was sent, or decoded. */
+function wordsOf({ pathname, search, searchParams }: URL): string[] {
+  const parts = [...pathname.split("/"), ...search.split(/[?&=]/)];
+  const decoded = parts.map((part) => {
+    try {
+      return decodeURIComponent(part);
+    } catch {
+      return part;
+    }
+  });
+  return [...parts, ...decoded, ...searchParams.values()].filter((word) => word.length > TOKEN_LENGTH_MIN);
 }
 
 /** Of a header's words, `Bearer` is none. */
