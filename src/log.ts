@@ -108,7 +108,7 @@ function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly
       translateTime: "SYS:HH:MM:ss.l",
       messageFormat: (log, key) => {
         const component = typeof log["component"] === "string" ? `${log["component"]}: ` : "";
-        return component + String(log[key]);
+        return withoutControls(component + String(log[key]));
       },
       ignore: "component",
       ...(options.destination === undefined
@@ -185,6 +185,23 @@ export function causesOf(error: Error): Error[] {
     if (next instanceof Error) causes.push(next);
   }
   return causes;
+}
+
+/** What the command line itself sends to a terminal: its colours, and how a line of progress is drawn over. */
+const OUR_CONTROLS = /(^\r|\u001b\[(?:0|2|31|32|33)m|\u001b\[K$)/;
+/** C0 but tab and newline, DEL, C1, and what turns the direction of text around. */
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/**
+ * The same text with control characters written as JSON writes them (`\\u001b`), but for our own. A name in an archive, or a
+ * server's words, could otherwise move the cursor, hide lines or set the title of the terminal that shows them.
+ */
+export function withoutControls(text: string): string {
+  const shown = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return text
+    .split(OUR_CONTROLS)
+    .map((part, i) => (i % 2 === 1 ? part : part.replaceAll(CONTROLS, shown)))
+    .join("");
 }
 
 const REDACTED = "[redacted]";

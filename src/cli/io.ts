@@ -1,5 +1,9 @@
-/** The only way to the terminal: results to stdout, words about them to stderr. A reader that went away is no error. */
+/**
+ * The only way to the terminal: results to stdout, words about them to stderr. What an archive or a server made us repeat
+ * cannot steer the terminal. A reader that went away is no error.
+ */
 import type { Writable } from "node:stream";
+import { withoutControls } from "../log.ts";
 
 export interface Io {
   /** Resolves when the text has been handed to the system. */
@@ -16,8 +20,8 @@ export function processIo(): Io {
   const err = quietPipe(process.stderr);
   const noColour = process.env["NO_COLOR"];
   return {
-    out,
-    err: (text) => void err(text),
+    out: (text) => out(withoutControls(text)),
+    err: (text) => void err(withoutControls(text)),
     colours: process.stdout.isTTY && (noColour === undefined || noColour === ""),
     interactive: process.stderr.isTTY,
   };
