@@ -31,6 +31,8 @@ export async function readIndex(
   let entries = 0;
   const take = (line: string): void => {
     entries++;
+    if (entries > backup.files.entries)
+      throw corrupt(`${key} lists more files than the ${backup.files.entries} of the backup`);
     const where = `${key}, line ${entries}`;
     const file = decodeBackupFile(line, where);
     const unsafe = unsafePath(file.path);

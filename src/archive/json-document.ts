@@ -9,9 +9,19 @@ export function encodeDocument(fields: Readonly<Record<string, unknown>>): Uint8
   return Buffer.from(`${JSON.stringify({ version: VERSION, ...fields }, undefined, 2)}\n`);
 }
 
+/** Far beyond the largest document that Seawall writes: the backup.json of a backup with ten thousand parts has 4 MiB. */
+const DOCUMENT_BYTES_MAX = 64 << 20;
+/** Documents are flat: objects in a list in an object. */
+const DEPTH_MAX = 16;
+
 /** Throws `archive-version` for another version, `code` for what is no document. */
 export function decodeDocument(bytes: Uint8Array, key: string, code: ErrorCode = "object-corrupt"): Fields {
-  const fields = parseFields(Buffer.from(bytes).toString("utf8"), key, code);
+  if (bytes.byteLength > DOCUMENT_BYTES_MAX) {
+    throw new SeawallError(code, `${key} has ${bytes.byteLength} bytes, more than a document may have`);
+  }
+  const text = Buffer.from(bytes).toString("utf8");
+  if (depthOf(text) > DEPTH_MAX) throw new SeawallError(code, `${key} is nested deeper than a document may be`);
+  const fields = parseFields(text, key, code);
   const version = fields.raw("version");
   if (version !== VERSION) {
     throw new SeawallError("archive-version", `${key} has version ${JSON.stringify(version)}`);
@@ -28,6 +38,29 @@ export function parseFields(text: string, where: string, code: ErrorCode = "obje
     throw new SeawallError(code, `${where} is not JSON`, { cause });
   }
   return new Fields(document, where, "", code);
+}
+
+function shownValue(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    // A line of a larger document may be nested as deep as it is long.
+    return "nested too deep";
+  }
+}
+
+/** How deep objects and lists lie in one another, no further than one past the limit; of text that may not be JSON. */
+function depthOf(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  // A string in one piece, so that brackets inside do not count; or one bracket.
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (token === "[" || token === "{") depth++;
+    else if (token === "]" || token === "}") depth--;
+    if (depth > deepest) deepest = depth;
+    if (deepest > DEPTH_MAX) break;
+  }
+  return deepest;
 }
 
 /** Typed access to the members of a JSON object; every method throws for a member of another type. */
@@ -49,7 +82,7 @@ export class Fields {
 
   /** The error for a member that is not what it should be. */
   wrong(name: string): SeawallError {
-    const shown = JSON.stringify(this.#values[name])?.slice(0, 200);
+    const shown = shownValue(this.#values[name])?.slice(0, 200);
     return new SeawallError(this.#code, `${this.#where}: ${this.#path}${name} is ${shown ?? "missing"}`);
   }
 

@@ -79,6 +79,9 @@ export class PartContents {
   push(stored: Uint8Array): void {
     this.#decoder.push(stored, (content) => {
       this.#bytes += content.byteLength;
+      const { bytes } = this.#input.part;
+      // A few kilobytes can expand to gigabytes of zeros.
+      if (this.#bytes > bytes) throw this.#corrupt(`holds more than the ${bytes} bytes of its tar`);
       this.#tar.push(content);
     });
   }

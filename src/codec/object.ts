@@ -133,6 +133,8 @@ export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number
       if (produced === 0 && consumed === 0) throw corrupt("it ends in the midst of its content");
       checksum = crc32c(window.subarray(0, produced), checksum);
       length += produced;
+      // A few kilobytes can expand to gigabytes.
+      if (length > envelope.rawBytes) throw corrupt(`holds more than the ${envelope.rawBytes} bytes that were stored`);
       rest = rest.subarray(consumed);
       hint = next;
     }

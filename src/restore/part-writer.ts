@@ -100,6 +100,9 @@ export class PartWriter {
     this.#named(() =>
       this.#decoder.push(stored, (content) => {
         this.#bytes += content.byteLength;
+        // A few kilobytes can expand to gigabytes of zeros.
+        if (this.#bytes > this.#job.bytes)
+          throw this.#corrupt(`holds more than the ${this.#job.bytes} bytes of its tar`);
         this.#tar.push(content);
       }),
     );

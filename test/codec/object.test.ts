@@ -1,7 +1,7 @@
 /** The stored object: envelope and content, there and back, damaged everywhere, and what the zstd tool makes of it. */
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
-import { ENVELOPE_BYTES_MAX, decodeEnvelope, encodeEnvelope } from "../../src/codec/envelope.ts";
+import { ENVELOPE_BYTES_MAX, decodeEnvelope, encodeEnvelope, sealEnvelope } from "../../src/codec/envelope.ts";
 import { checkObject, decodeObject, encodeObject } from "../../src/codec/object.ts";
 import { CodecPool } from "../../src/codec/pool.ts";
 import { tool } from "../harness/postgres.ts";
@@ -50,6 +50,17 @@ describe("an encoded object", () => {
     }
     // Zstd's frame header has one bit that decoders must ignore (RFC 8878, 3.1.1.1.1.4, Unused_Bit).
     expect(tolerated.length).toBeLessThanOrEqual(1);
+  });
+
+  test("that expands to far more than its envelope says is refused at once, not when all of it has been expanded", () => {
+    const small = encodeObject(RAW.subarray(0, 400), { kind: "chunk" }, 1).stored;
+    const large = encodeObject(Buffer.alloc(64 << 20), { kind: "chunk" }, 1).stored;
+    const envelope = Buffer.from(small.subarray(0, decodeEnvelope(small, "key").contentOffset));
+    const content = large.subarray(decodeEnvelope(large, "key").contentOffset);
+    sealEnvelope(envelope, content.byteLength);
+    const bomb = Buffer.concat([envelope, content]);
+    expect(() => checkObject(bomb, "the/key", 1 << 20)).toThrow(/the\/key: holds more than the 400 bytes/);
+    expect(() => decodeObject(bomb, "the/key", 1 << 20)).toThrow(/the\/key: its content does not decompress/);
   });
 
   test("cut off anywhere is refused", () => {
