@@ -20,8 +20,8 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates g++ make python3 \
  && rm -rf /var/lib/apt/lists/*
 COPY package.json package-lock.json .npmrc ./
-# `prepare` compiles the sources, which the stage above has done and this one has no compiler for.
-RUN npm pkg delete scripts.prepare && npm ci --omit=dev
+# The stage above has compiled the sources; `prepare` leaves them alone where the compiler is not installed.
+RUN npm ci --omit=dev
 
 FROM ${NODE_IMAGE}
 LABEL org.opencontainers.image.title="Seawall" \
