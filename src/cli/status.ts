@@ -101,7 +101,8 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
   const { openArchive } = await import("../archive/archive.ts");
   const { readLastEvents } = await import("../archive/last-events.ts");
   const store = await openPatientStore(context, settings.store, { interactive: true });
-  using limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
+  // Not `using`: beside it TypeScript 5.9 leaves a dynamic import's extension as it is.
+  const limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
   const { signal } = limit;
   try {
     return await readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
@@ -109,6 +110,7 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
     log.warn("cannot look at the archive", { cluster, error });
     return null;
   } finally {
+    limit[Symbol.dispose]();
     await store.close();
   }
 }
@@ -146,7 +148,7 @@ async function lookWithoutReceiver(context: CommandContext, reason: string): Pro
   const connection = wantsServer ? await connectionSettings(context) : undefined;
   const store =
     settings.store === undefined ? undefined : await openPatientStore(context, settings.store, { interactive: true });
-  using limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
+  const limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
   try {
     const { status, failures } = await lookFromOutside({
       cluster: settings.cluster,
@@ -159,6 +161,7 @@ async function lookWithoutReceiver(context: CommandContext, reason: string): Pro
     });
     return { status, failures, wanted: (connection === undefined ? 0 : 1) + (store === undefined ? 0 : 1) };
   } finally {
+    limit[Symbol.dispose]();
     await store?.close();
   }
 }

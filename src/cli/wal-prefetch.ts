@@ -22,7 +22,8 @@ export async function run(context: CommandContext): Promise<number> {
   process.once("SIGQUIT", () => quit.abort());
   const { runPrefetcher } = await import("../restore/prefetch.ts");
   const store = await openPatientStore(context, requiredStore(context));
-  using either = joinSignals(signals.stop, quit.signal);
+  // Not `using`: beside it TypeScript 5.9 leaves the dynamic import's extension as it is.
+  const either = joinSignals(signals.stop, quit.signal);
   try {
     await runPrefetcher({
       store,
@@ -37,6 +38,7 @@ export async function run(context: CommandContext): Promise<number> {
   } catch (error) {
     log.debug("not prefetching", { error });
   } finally {
+    either[Symbol.dispose]();
     await store.close();
   }
   return EXIT.done;

@@ -13,6 +13,7 @@ const RULES = [
   "purity",
   "command line only",
   "leaking signal",
+  "import beside using",
   "default export",
   "barrel",
   "dead file",
@@ -92,6 +93,18 @@ describe("each rule can fail", () => {
       path: "src/cli/a.ts",
       text: `export const s = AbortSignal["timeout"](1);`,
       rule: "leaking signal",
+    },
+    {
+      title: "a dynamic import whose extension is not rewritten",
+      path: "src/cli/a.ts",
+      text: `export async function f() { using a = b(); await import("./c.ts"); }`,
+      rule: "import beside using",
+    },
+    {
+      title: "the same beside await using",
+      path: "src/cli/a.ts",
+      text: `export const f = async () => { await using a = b(); try { await import("./c.ts"); } catch {} };`,
+      rule: "import beside using",
     },
     { title: "a default export", path: "src/wal/a.ts", text: "export default function f() {}", rule: "default export" },
     {
