@@ -1,7 +1,7 @@
 /** The log: one JSON line per call, levels, components, errors with their causes, and no secrets. */
 import { describe, expect, it } from "vitest";
 import { SeawallError } from "../src/errors.ts";
-import { createLog, redactSecrets, type LogOptions } from "../src/log.ts";
+import { createLog, redactSecrets, type LogOptions, withoutControls } from "../src/log.ts";
 
 function capture(level: LogOptions["level"] = "info"): {
   readonly log: ReturnType<typeof createLog>;
@@ -84,5 +84,25 @@ describe("secrets", () => {
     });
     expect(JSON.stringify(lines())).not.toContain("hunter2");
     expect(JSON.stringify(lines())).toContain("[redacted]");
+  });
+});
+
+describe("control characters", () => {
+  it.each([
+    ["a title set by a name", "\u001b]0;owned\u0007backup", "\\u001b]0;owned\\u0007backup"],
+    ["a line taken back", "damaged\r\u001b[Kok", "damaged\\u000d\\u001b[Kok"],
+    ["a cursor moved up", "x\u001b[2A\u001b[0J", "x\\u001b[2A\\u001b[0J"],
+    ["C1 and DEL", "\u009b31mred\u007f", "\\u009b31mred\\u007f"],
+    ["text turned around", "gpj.\u202eexe", "gpj.\\u202eexe"],
+    ["tabs, lines and letters of any script stay", "a\tb\nč 日本 🐘\n", "a\tb\nč 日本 🐘\n"],
+    ["our own colours stay", "\u001b[31mred\u001b[0m", "\u001b[31mred\u001b[0m"],
+    ["a line of progress stays", "\rverifying  3%\u001b[K", "\rverifying  3%\u001b[K"],
+  ])("%s", (_, text, shown) => {
+    expect(withoutControls(text)).toBe(shown);
+  });
+
+  it("in JSON mean the same as before", () => {
+    const text = JSON.stringify({ name: "a\u009bb\u007f\u202e\u001b" });
+    expect(JSON.parse(withoutControls(text))).toEqual(JSON.parse(text));
   });
 });

@@ -29,5 +29,6 @@ const BASE_BYTES = 130 << 20;
 /** Resident memory at full rate, with WAL that does not compress: what a limit of the process must allow. */
 export function memoryNeeded(segmentSize: number, limits: MemoryLimits): number {
   const { raw, encoded } = segmentCounts(segmentSize, limits);
-  return BASE_BYTES + (raw + encoded) * segmentSize;
+  // One chunk of the open segment on its way may be nearly as large as the segment.
+  return BASE_BYTES + (raw + encoded + 1) * segmentSize;
 }

@@ -96,7 +96,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(result.findings.map(({ name }) => name)).toEqual([
         ...["connection", "version", "role", "recovery", "wal_level", "max_wal_senders", "max_replication_slots"],
         ...["wal_sender_timeout", "full_page_writes", "fsync", "data_checksums", "archive_mode"],
-        ...["synchronous_standby_names", "clock", "slot", "max_slot_wal_keep_size"],
+        ...["wal_segment_size", "synchronous_standby_names", "clock", "slot", "max_slot_wal_keep_size"],
         ...(version >= 18 ? ["idle_replication_slot_timeout"] : []),
         ...["archive", "write", "conditional write", "read", "list", "delete"],
       ]);
