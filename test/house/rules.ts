@@ -102,7 +102,7 @@ function checkSource(path: string, source: ts.SourceFile, report: Report): void 
   }
 
   for (const specifier of importsBesideUsing(source)) {
-    report("import beside using", `imports ${specifier} in a function that has a using declaration`);
+    report("import beside using", `imports ${specifier} in a block that has a using declaration`);
   }
 
   const pure = room !== undefined && PURE_ROOMS.includes(room);
@@ -182,21 +182,20 @@ function importsOf(source: ts.SourceFile): string[] {
   return specifiers;
 }
 
-/** Dynamic imports whose extension TypeScript 5.9 does not rewrite, since a `using` in the same function is compiled away. */
+/** Dynamic imports whose extension TypeScript 5.9 does not rewrite, since a `using` in the same block is compiled away. */
 function importsBesideUsing(source: ts.SourceFile): string[] {
   const found: string[] = [];
   visit(source, (node) => {
-    if (!ts.isFunctionLike(node)) return;
-    let hasUsing = false;
-    const specifiers: string[] = [];
+    if (!ts.isBlock(node)) return;
+    const isUsing = (one: ts.Statement): boolean =>
+      ts.isVariableStatement(one) && (one.declarationList.flags & ts.NodeFlags.Using) !== 0;
+    if (!node.statements.some(isUsing)) return;
     visit(node, (inner) => {
-      if (ts.isVariableDeclarationList(inner) && (inner.flags & ts.NodeFlags.Using) !== 0) hasUsing = true;
       const isImport = ts.isCallExpression(inner) && inner.expression.kind === ts.SyntaxKind.ImportKeyword;
       const argument = isImport ? inner.arguments[0] : undefined;
       if (argument !== undefined && ts.isStringLiteralLike(argument) && argument.text.startsWith("."))
-        specifiers.push(argument.text);
+        found.push(argument.text);
     });
-    if (hasUsing) found.push(...specifiers);
   });
   return found;
 }
