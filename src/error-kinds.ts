@@ -171,8 +171,8 @@ export const ERROR_KINDS = {
   "server-version": kind(
     EXIT.server,
     false,
-    "The server's major version is older than Seawall supports.",
-    "Upgrade PostgreSQL to 14 or later.",
+    "The server's major version is older than Seawall supports, or newer than it knows.",
+    "Seawall knows PostgreSQL 14 to 19: see docs/versions.md.",
   ),
   "server-error": kind(
     EXIT.server,

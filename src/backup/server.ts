@@ -1,6 +1,6 @@
 /** What a base backup must know of the server before it begins. */
-import { SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
+import { knownMajor } from "../replication/server-version.ts";
 import type { Lsn } from "../wal/lsn.ts";
 
 export interface BackupServer {
@@ -14,18 +14,8 @@ export interface BackupServer {
   readonly dataChecksums: boolean;
 }
 
-/** PostgreSQL 14 to 18: what the archive can hold the WAL of. */
-const MAJOR_MIN = 14;
-const MAJOR_MAX = 18;
-
 export async function readBackupServer(connection: ReplicationConnection): Promise<BackupServer> {
-  const pgMajor = Math.floor(connection.serverVersion / 10000);
-  if (pgMajor < MAJOR_MIN || pgMajor > MAJOR_MAX) {
-    throw new SeawallError(
-      "server-version",
-      `the server is PostgreSQL ${pgMajor}; Seawall knows ${MAJOR_MIN} to ${MAJOR_MAX}`,
-    );
-  }
+  const pgMajor = knownMajor(connection.serverVersion);
   const { systemIdentifier, xlogpos } = await connection.identifySystem();
   return {
     systemIdentifier,

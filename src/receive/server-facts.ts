@@ -7,12 +7,9 @@ import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { parseSegmentSize } from "../replication/commands.ts";
+import { knownMajor } from "../replication/server-version.ts";
 import type { Lsn, TimelineId } from "../wal/lsn.ts";
 import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
-
-/** PostgreSQL 14 to 18: what the verifier knows the pages of. */
-const MAJOR_MIN = 14;
-const MAJOR_MAX = 18;
 
 export interface ServerFacts {
   readonly systemIdentifier: bigint;
@@ -26,13 +23,7 @@ export interface ServerFacts {
 }
 
 export async function readServerFacts(connection: ReplicationConnection): Promise<ServerFacts> {
-  const major = Math.floor(connection.serverVersion / 10000);
-  if (major < MAJOR_MIN || major > MAJOR_MAX) {
-    throw new SeawallError(
-      "server-version",
-      `the server is PostgreSQL ${major}; Seawall knows ${MAJOR_MIN} to ${MAJOR_MAX}`,
-    );
-  }
+  const major = knownMajor(connection.serverVersion);
   const { systemIdentifier, timeline, xlogpos } = await connection.identifySystem();
   const segmentSize = parseSegmentSize(await connection.show("wal_segment_size"));
   const inRecovery = (await connection.show("in_hot_standby")) === "on";

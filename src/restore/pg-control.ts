@@ -1,8 +1,7 @@
 /**
  * The few fields of global/pg_control that a restore and its check look at. Pure.
  *
- * Source: PostgreSQL `catalog/pg_control.h` (ControlFileData, CheckPoint): these fields lie at the same places from 14 to
- * 18. The CRC-32C stands behind the last field, whose place differs, so it is looked for.
+ * Source: PostgreSQL `catalog/pg_control.h` (ControlFileData, CheckPoint), one layout for each pg_control_version.
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
@@ -48,30 +47,48 @@ const STATES: readonly ClusterState[] = [
   "in production",
 ];
 
-const STATE_OFFSET = 16;
-const REDO_OFFSET = 40;
-const TIMELINE_OFFSET = 48;
-const MIN_RECOVERY_OFFSET = 136;
-const MAX_CONNECTIONS_OFFSET = 180;
-const FIELDS_END = 200;
 /** PG_CONTROL_MAX_SAFE_SIZE: the data fit into one sector. */
 const DATA_BYTES_MAX = 512;
+const VERSION_OFFSET = 8;
 
-/** Throws `backup-corrupt` when the bytes are no control file, or a damaged one. */
+/** Offsets in bytes of what is read here, and of the CRC-32C, which covers all before it. */
+interface Layout {
+  readonly state: number;
+  /** CheckPoint.redo; ThisTimeLineID follows it. */
+  readonly redo: number;
+  readonly minRecovery: number;
+  /** MaxConnections; its four siblings follow it. */
+  readonly settings: number;
+  readonly crc: number;
+}
+
+/** By pg_control_version (PG_CONTROL_VERSION in `catalog/pg_control.h` of the release named). */
+const LAYOUTS: Readonly<Record<number, Layout>> = {
+  // 14 to 17. CheckPoint.wal_level of 17 lies in what was padding.
+  1300: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 288 },
+  // 18: default_char_signedness before the nonce.
+  1800: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 292 },
+  // 19: a 64-bit nextMultiOffset and logicalDecodingEnabled in CheckPoint, slru_pages_per_segment, data_checksum_version_init.
+  1905: { state: 16, redo: 40, minRecovery: 144, settings: 188, crc: 308 },
+};
+
+/** Throws `backup-corrupt` for damaged bytes, `server-version` for a layout that Seawall does not know. */
 export function parseControlFile(bytes: Uint8Array): ControlFile {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.length < DATA_BYTES_MAX || !hasCrc(view)) {
-    throw new SeawallError("backup-corrupt", "global/pg_control is damaged: no CRC-32C in it is right");
-  }
-  const state = STATES[view.readUInt32LE(STATE_OFFSET)];
-  if (state === undefined) throw new SeawallError("backup-corrupt", "global/pg_control holds an unknown state");
-  const setting = (index: number): number => view.readInt32LE(MAX_CONNECTIONS_OFFSET + index * 4);
+  if (view.length < DATA_BYTES_MAX) throw damaged(`it is ${view.length} bytes long`);
+  const version = view.readUInt32LE(VERSION_OFFSET);
+  const layout = LAYOUTS[version];
+  if (layout === undefined) throw unknownLayout(view, version);
+  if (crc32c(view.subarray(0, layout.crc)) !== view.readUInt32LE(layout.crc)) throw damaged("its CRC-32C is wrong");
+  const state = STATES[view.readUInt32LE(layout.state)];
+  if (state === undefined) throw damaged("it holds an unknown state");
+  const setting = (index: number): number => view.readInt32LE(layout.settings + index * 4);
   return {
     systemIdentifier: view.readBigUInt64LE(0),
     state,
-    timeline: timelineOf(view.readUInt32LE(TIMELINE_OFFSET)),
-    redoLsn: lsnOf(view.readBigUInt64LE(REDO_OFFSET)),
-    minRecoveryLsn: lsnOf(view.readBigUInt64LE(MIN_RECOVERY_OFFSET)),
+    timeline: timelineOf(view.readUInt32LE(layout.redo + 8)),
+    redoLsn: lsnOf(view.readBigUInt64LE(layout.redo)),
+    minRecoveryLsn: lsnOf(view.readBigUInt64LE(layout.minRecovery)),
     settings: {
       max_connections: setting(0),
       max_worker_processes: setting(1),
@@ -82,9 +99,17 @@ export function parseControlFile(bytes: Uint8Array): ControlFile {
   };
 }
 
-function hasCrc(view: Buffer): boolean {
-  for (let at = FIELDS_END; at + 4 <= DATA_BYTES_MAX; at += 4) {
-    if (crc32c(view.subarray(0, at)) === view.readUInt32LE(at)) return true;
+/** A version that is not known is believed only where a CRC-32C behind some field says that the bytes are whole. */
+function unknownLayout(view: Buffer, version: number): SeawallError {
+  for (let at = 200; at + 4 <= DATA_BYTES_MAX; at += 4) {
+    if (crc32c(view.subarray(0, at)) !== view.readUInt32LE(at)) continue;
+    return new SeawallError("server-version", `global/pg_control has version ${version}, which Seawall does not know`, {
+      hint: "Use a Seawall that knows this major version of PostgreSQL: see docs/versions.md.",
+    });
   }
-  return false;
+  return damaged(`it claims version ${version}, and no CRC-32C in it is right`);
+}
+
+function damaged(why: string): SeawallError {
+  return new SeawallError("backup-corrupt", `global/pg_control is damaged: ${why}`);
 }

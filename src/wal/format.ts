@@ -1,5 +1,5 @@
 /**
- * The layout of WAL pages and records, PostgreSQL 14 to 18: constants only.
+ * The layout of WAL pages and records, PostgreSQL 14 to 19: constants only.
  *
  * Source: PostgreSQL `src/include/access/xlog_internal.h`, `xlogrecord.h`, `rmgrlist.h`, `catalog/pg_control.h`,
  * `access/xact.h`. Integers are in the server's byte order; Seawall reads little-endian WAL.
@@ -19,7 +19,12 @@ export const PAGE_MAGIC: Readonly<Record<number, number>> = {
   16: 0xd113,
   17: 0xd116,
   18: 0xd118,
+  19: 0xd122,
 };
+
+/** The oldest and the newest major version whose WAL Seawall can verify. */
+export const MAJOR_MIN = 14;
+export const MAJOR_MAX = 19;
 
 /** The major version that writes pages with this magic; undefined for versions Seawall does not know. */
 export function majorVersionOfMagic(magic: number): number | undefined {
@@ -27,12 +32,26 @@ export function majorVersionOfMagic(magic: number): number | undefined {
   return undefined;
 }
 
-// Bits of xlp_info.
+// Bits of xlp_info that mean the same in every version.
 export const XLP_FIRST_IS_CONTRECORD = 0x0001;
 export const XLP_LONG_HEADER = 0x0002;
-export const XLP_BKP_REMOVABLE = 0x0004;
-export const XLP_FIRST_IS_OVERWRITE_CONTRECORD = 0x0008;
-export const XLP_ALL_FLAGS = 0x000f;
+
+/** The bits of xlp_info that PostgreSQL 19 moved when it dropped XLP_BKP_REMOVABLE. */
+export interface PageFlags {
+  /** XLP_FIRST_IS_OVERWRITE_CONTRECORD. */
+  readonly overwrites: number;
+  /** XLP_BKP_REMOVABLE: full-page images on the page may be dropped. 0 where there is no such bit. */
+  readonly backupRemovable: number;
+  /** XLP_ALL_FLAGS. */
+  readonly all: number;
+}
+
+const FLAGS_TO_18: PageFlags = { overwrites: 0x0008, backupRemovable: 0x0004, all: 0x000f };
+const FLAGS_FROM_19: PageFlags = { overwrites: 0x0004, backupRemovable: 0, all: 0x0007 };
+
+export function pageFlagsOf(majorVersion: number): PageFlags {
+  return majorVersion < 19 ? FLAGS_TO_18 : FLAGS_FROM_19;
+}
 
 /** SizeOfXLogRecord; xl_crc is its last field and covers what follows the header, then the header up to itself. */
 export const RECORD_HEADER_SIZE = 24;
@@ -44,7 +63,7 @@ export const XL_CRC_OFFSET = 20;
 
 export const RM_XLOG_ID = 0;
 export const RM_XACT_ID = 1;
-/** RM_MAX_BUILTIN_ID, the same from 14 to 18. */
+/** RM_MAX_BUILTIN_ID, the same from 14 to 19. */
 export const RM_MAX_BUILTIN_ID = 21;
 /** RM_MIN_CUSTOM_ID: extensions' resource managers, from 15 on. */
 export const RM_MIN_CUSTOM_ID = 128;

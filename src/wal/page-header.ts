@@ -8,8 +8,8 @@
  * page before it writes a header. Seawall asks for more than the reader does: the padding is zero, the long form stands at
  * segment starts only, the timeline is the owner of the address.
  *
- * One bit cannot be checked by anybody: XLP_BKP_REMOVABLE says whether full-page images on the page may be dropped (a base
- * backup was running or not), nothing else in the WAL repeats it, and PostgreSQL never reads it.
+ * One bit has nothing to check it against: XLP_BKP_REMOVABLE (to 18) says whether full-page images on the page may be
+ * dropped. Nothing else in the WAL repeats it, and PostgreSQL never reads it.
  */
 import * as f from "./format.ts";
 import { addBytes, formatLsn, highWord, type Lsn, lowWord, lsnOfWords } from "./lsn.ts";
@@ -33,6 +33,8 @@ export class PageHeaderReader {
   /** Set when a header is wrong. */
   problem: string | undefined;
 
+  /** As the stream's version has them; those of the newest while no page has told which that is. */
+  #flags: f.PageFlags;
   readonly #systemIdLow: number;
   readonly #systemIdHigh: number;
   readonly #segmentSize: number;
@@ -47,6 +49,7 @@ export class PageHeaderReader {
 
   constructor(options: PageHeaderOptions) {
     this.magic = options.magic ?? 0;
+    this.#flags = f.pageFlagsOf(f.majorVersionOfMagic(this.magic) ?? f.MAJOR_MAX);
     this.#systemIdLow = lowWord(options.systemIdentifier);
     this.#systemIdHigh = highWord(options.systemIdentifier);
     this.#segmentSize = options.segmentSize;
@@ -86,7 +89,7 @@ export class PageHeaderReader {
     this.problem = this.#findProblem(words, at, pageOffset);
     const info = (words[at] as number) >>> 16; // the whole header is there
     this.remaining = (words[at + 4] as number) >>> 0; // likewise
-    this.overwrites = (info & f.XLP_FIRST_IS_OVERWRITE_CONTRECORD) !== 0;
+    this.overwrites = (info & this.#flags.overwrites) !== 0;
   }
 
   #findProblem(words: Int32Array, at: number, pageOffset: number): string | undefined {
@@ -94,10 +97,16 @@ export class PageHeaderReader {
     const magic = word(0) & 0xffff;
     const info = word(0) >>> 16;
     const isLong = pageOffset === 0;
-    if (this.magic === 0 && f.majorVersionOfMagic(magic) !== undefined) this.magic = magic;
-    if (this.magic === 0) return `page magic ${hex(magic)} is none of PostgreSQL 14 to 18`;
+    if (this.magic === 0) {
+      const major = f.majorVersionOfMagic(magic);
+      if (major === undefined) {
+        return `page magic ${hex(magic)} is none of PostgreSQL ${f.MAJOR_MIN} to ${f.MAJOR_MAX}`;
+      }
+      this.magic = magic;
+      this.#flags = f.pageFlagsOf(major);
+    }
     if (magic !== this.magic) return `page magic is ${hex(magic)}, expected ${hex(this.magic)}`;
-    if ((info & ~f.XLP_ALL_FLAGS) !== 0) return `page info bits ${hex(info)} are not legal`;
+    if ((info & ~this.#flags.all) !== 0) return `page info bits ${hex(info)} are not legal`;
     if (((info & f.XLP_LONG_HEADER) !== 0) !== isLong) {
       return isLong ? "the first page of a segment has no long header" : "a long page header inside a segment";
     }
@@ -111,7 +120,7 @@ export class PageHeaderReader {
     if (isContinued !== (word(4) !== 0)) {
       return `page info bits ${hex(info)} contradict xlp_rem_len ${word(4) >>> 0}`;
     }
-    if (isContinued && (info & f.XLP_FIRST_IS_OVERWRITE_CONTRECORD) !== 0) {
+    if (isContinued && (info & this.#flags.overwrites) !== 0) {
       return `page info bits ${hex(info)}: a page cannot both continue a record and overwrite it`;
     }
     if (word(5) !== 0) return "page header padding is not zero";

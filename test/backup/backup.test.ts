@@ -10,7 +10,7 @@ import { TarReader } from "../../src/codec/tar-reader.ts";
 import { FileStore } from "../../src/store/file.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
-import { type PostgresServer, startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, toolOf, versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { run } from "../harness/run.ts";
 import { startS3 } from "../harness/s3.ts";
@@ -196,9 +196,8 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
           expect(statSync(join(dataDir, "empty directory")).mode & 0o777).toBe(0o700);
           expect(readFileSync(join(dataDir, "backup_label"), "utf8")).toContain("LABEL: it's a label\n");
           expect(existsSync(join(dataDir, "postmaster.pid"))).toBe(false);
-          const verify = tool("pg_verifybackup");
-          // The tool knows the manifests of its own version and those before.
-          if (verify !== undefined && version < 17) await run(verify, ["-n", dataDir]);
+          const verify = await toolOf(server, "pg_verifybackup");
+          if (verify !== undefined) await run(verify, ["-n", dataDir]);
         },
         { restore_command: command },
       );

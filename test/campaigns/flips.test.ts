@@ -33,7 +33,7 @@ interface Recorded {
 }
 
 /** WAL as a real server wrote it, from the start of a segment to the end of its last record. */
-async function record(version: 14 | 15 | 16 | 17 | 18): Promise<Recorded> {
+async function record(version: 14 | 15 | 16 | 17 | 18 | 19): Promise<Recorded> {
   await using server = await startPostgres({ version, segmentSizeMiB: 1, settings: WORKLOAD_SETTINGS });
   const segmentSize = server.segmentSize;
   const startLsn = segmentStart(segmentOf(await server.currentFlushLsn(), segmentSize), segmentSize);

@@ -59,7 +59,7 @@ function restoreCommand(place: Place, url = place.url): string {
 async function disaster(
   place: Place,
   options: {
-    readonly version: 14 | 15 | 16 | 17 | 18;
+    readonly version: 14 | 15 | 16 | 17 | 18 | 19;
     readonly random: Random;
     readonly loadMs: number;
     /** So much at least, however slow the machine. */

@@ -142,7 +142,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i: promotions", (version) => {
 });
 
 /** False when the record was complete before the primary died. */
-async function promoteInRecord(version: 14 | 15 | 16 | 17 | 18): Promise<boolean> {
+async function promoteInRecord(version: 14 | 15 | 16 | 17 | 18 | 19): Promise<boolean> {
   const store = new MemoryStore();
   await using primary = await startPostgres({ version, segmentSizeMiB: 1, settings: SETTINGS });
   await WriteLoad.prepare(primary);
@@ -174,7 +174,7 @@ async function promoteInRecord(version: 14 | 15 | 16 | 17 | 18): Promise<boolean
 }
 
 /** One cluster through two promotions. Returns how often the receiver was killed. */
-async function promoteTwice(version: 14 | 15 | 16 | 17 | 18, random: Random): Promise<number> {
+async function promoteTwice(version: 14 | 15 | 16 | 17 | 18 | 19, random: Random): Promise<number> {
   const store = new MemoryStore();
   await using first = await startPostgres({ version, segmentSizeMiB: 1, settings: SETTINGS });
   await WriteLoad.prepare(first);

@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pageFlagsOf } from "../../src/wal/format.ts";
 import type { PostgresServer, Settings } from "../harness/postgres.ts";
 
 export interface Workload {
@@ -140,7 +141,7 @@ export async function crashInRecord(server: PostgresServer): Promise<void> {
 function overwritesRecord(server: PostgresServer, name: string, start: bigint): boolean {
   const content = readFileSync(join(server.walDir, name));
   for (let at = 0; at < content.length; at += 8192) {
-    const isOverwrite = (content.readUInt16LE(at + 2) & 0x0008) !== 0;
+    const isOverwrite = (content.readUInt16LE(at + 2) & pageFlagsOf(server.version).overwrites) !== 0;
     if (isOverwrite && content.readBigUInt64LE(at + 8) > start) return true;
   }
   return false;

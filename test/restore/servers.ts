@@ -11,7 +11,7 @@ import { serverRestoreCommand } from "../harness/server-cli.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
 
-export type Version = 14 | 15 | 16 | 17 | 18;
+export type Version = 14 | 15 | 16 | 17 | 18 | 19;
 
 export interface Place extends AsyncDisposable {
   readonly url: string;

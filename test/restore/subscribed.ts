@@ -13,7 +13,7 @@ export interface Subscribed extends AsyncDisposable {
 }
 
 /** Row 1 of the table `m` has reached the subscriber. */
-export async function subscribed(version: 14 | 15 | 16 | 17 | 18): Promise<Subscribed> {
+export async function subscribed(version: 14 | 15 | 16 | 17 | 18 | 19): Promise<Subscribed> {
   const publisher = await startPostgres({ version, freshIdentifier: true, settings: { wal_level: "logical" } });
   const place = await Archived.start({ version });
   await publisher.sql("CREATE TABLE m (a int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE m; INSERT INTO m VALUES (1)");

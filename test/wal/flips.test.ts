@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
-import { PAGE_SIZE, XLP_BKP_REMOVABLE } from "../../src/wal/format.ts";
+import { PAGE_SIZE } from "../../src/wal/format.ts";
 import { addBytes, formatLsn } from "../../src/wal/lsn.ts";
 import { randomFrom } from "../harness/random.ts";
 import type { RecordCarry } from "../../src/wal/verifier.ts";
@@ -21,6 +21,8 @@ const SAMPLES: readonly Sample[] = [
   ["a page that overwrites a broken record", 1, overwriting()],
   ["the first page of the next segment, in mid-record", MIB / PAGE_SIZE, acrossSegments()],
   ["a page after a switch record", 3, switched()],
+  ["a page of PostgreSQL 19 that overwrites a broken record", 1, overwriting(19)],
+  ["a page of PostgreSQL 19 that begins and ends in a record", 1, large(19)],
 ];
 
 /** All eight bits of every byte of the first sample and of every header; one of each byte, in turn, elsewhere. */
@@ -38,7 +40,7 @@ describe("each bit", () => {
     for (let at = from; at < to; at++) {
       const lsn = addBytes(writer.start, at);
       for (const bit of bitsOf(what, at)) {
-        if (isHeader && at === from + 2 && 1 << bit === XLP_BKP_REMOVABLE) continue;
+        if (isHeader && at === from + 2 && 1 << bit === writer.flags.backupRemovable) continue;
         bytes[at] = (bytes[at] ?? 0) ^ (1 << bit);
         if (verifiedOf(writer, bytes) > lsn) missed.push(`bit ${bit} of ${formatLsn(lsn)}`);
         bytes[at] = (bytes[at] ?? 0) ^ (1 << bit);
@@ -80,7 +82,7 @@ function isRemovableBit(at: number): boolean {
 it("except XLP_BKP_REMOVABLE, which is legal either way", () => {
   const writer = small();
   const bytes = writer.bytes;
-  bytes[PAGE_SIZE + 2] = (bytes[PAGE_SIZE + 2] ?? 0) ^ XLP_BKP_REMOVABLE;
+  bytes[PAGE_SIZE + 2] = (bytes[PAGE_SIZE + 2] ?? 0) ^ writer.flags.backupRemovable;
   expect(verifiedOf(writer, bytes)).toBe(writer.position);
 });
 
@@ -152,7 +154,7 @@ describe("what a page header must say is named when it says something else", () 
   it("the magic of a first page that is no known version", () => {
     const { verifier } = verifierFor(small(), { majorVersion: undefined });
     expect(() => verifier.push(first((v) => v.setUint16(0, 0xd0ff, true)))).toThrow(
-      "page magic D0FF is none of PostgreSQL 14 to 18",
+      "page magic D0FF is none of PostgreSQL 14 to 19",
     );
   });
 
@@ -198,8 +200,8 @@ function small(): WalWriter {
   return writer;
 }
 
-function large(): WalWriter {
-  const writer = new WalWriter();
+function large(majorVersion = 18): WalWriter {
+  const writer = new WalWriter({ majorVersion });
   writer.write({ data: filled(8000) });
   for (let n = 0; n < 3; n++) writer.write({ data: filled(3001) });
   writer.write({ data: filled(20_003) });
@@ -207,8 +209,8 @@ function large(): WalWriter {
   return writer;
 }
 
-function overwriting(): WalWriter {
-  const writer = new WalWriter();
+function overwriting(majorVersion = 18): WalWriter {
+  const writer = new WalWriter({ majorVersion });
   writer.write({ data: filled(8000) });
   writer.overwrite(writer.abort({ data: filled(9000) }));
   for (let n = 0; n < 20; n++) writer.write({ data: filled(500) });

@@ -9,7 +9,7 @@ import { crc32c } from "@node-rs/crc32";
 import { PAGE_SIZE, XLOG_SWITCH } from "../../src/wal/format.ts";
 import { addBytes, type Lsn, lsnOf, parseLsn, segmentStart } from "../../src/wal/lsn.ts";
 import { parseWalFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, tool } from "../harness/postgres.ts";
+import { type PostgresServer, toolOf } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 
 /** What all of them can tell of a record. */
@@ -21,7 +21,7 @@ export interface FoundRecord {
   readonly rmid: number;
 }
 
-/** RmgrNames of 14 to 18, in the order of rmgrlist.h. */
+/** RmgrNames of 14 to 19, in the order of rmgrlist.h. */
 const RMGRS =
   "XLOG Transaction Storage CLOG Database Tablespace MultiXact RelMap Standby Heap2 Heap Btree Hash Gin Gist Sequence SPGist BRIN CommitTs ReplicationOrigin Generic LogicalMessage".split(
     " ",
@@ -62,12 +62,10 @@ export async function settledEnd(server: PostgresServer): Promise<Lsn> {
   throw new Error("the server never settles");
 }
 
-/** pg_waldump of the machine; undefined when there is none or it is not the server's version, whose WAL alone it reads. */
+/** pg_waldump of the server's own version, whose WAL alone it reads; undefined when there is none. */
 export async function byWaldump(server: PostgresServer, from: Lsn, to: Lsn): Promise<FoundRecord[] | undefined> {
-  const program = tool("pg_waldump");
+  const program = await toolOf(server, "pg_waldump");
   if (program === undefined) return undefined;
-  const { stdout: version } = await run(program, ["--version"]);
-  if (!version.includes(`(PostgreSQL) ${server.version}.`)) return undefined;
   const { stdout } = await run(program, ["-p", server.walDir, "-s", hex(from), "-e", hex(to)]);
   return [...stdout.matchAll(WALDUMP_LINE)].map(([, name, length, xid, lsn, prev]) => ({
     lsn: parseLsn(lsn ?? ""),
@@ -81,7 +79,7 @@ export async function byWaldump(server: PostgresServer, from: Lsn, to: Lsn): Pro
 /** How many commits, of prepared transactions too, pg_waldump finds; asked only where byWaldump answered. */
 export async function commitsByWaldump(server: PostgresServer, from: Lsn, to: Lsn): Promise<number> {
   const args = ["-p", server.walDir, "-r", "Transaction", "-s", hex(from), "-e", hex(to)];
-  const { stdout } = await run(tool("pg_waldump") ?? "", args);
+  const { stdout } = await run((await toolOf(server, "pg_waldump")) ?? "", args);
   return [...stdout.matchAll(/desc: COMMIT(_PREPARED)? /g)].length;
 }
 

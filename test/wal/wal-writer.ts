@@ -5,14 +5,14 @@
  */
 import { crc32c } from "../../src/wal/crc32c.ts";
 import {
+  type PageFlags,
   PAGE_MAGIC,
   PAGE_SIZE,
   XLOG_OVERWRITE_CONTRECORD,
   XLOG_SWITCH,
-  XLP_BKP_REMOVABLE,
   XLP_FIRST_IS_CONTRECORD,
-  XLP_FIRST_IS_OVERWRITE_CONTRECORD,
   XLP_LONG_HEADER,
+  pageFlagsOf,
 } from "../../src/wal/format.ts";
 import { addBytes, lsnOf, type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import { ownerOf, rootHistory, type TimelineHistory } from "../../src/wal/timeline.ts";
@@ -45,6 +45,8 @@ export class WalWriter {
   readonly start: Lsn;
   readonly history: TimelineHistory;
   readonly records: WrittenRecord[] = [];
+  readonly majorVersion: number;
+  readonly flags: PageFlags;
   readonly #magic: number;
   #bytes = new Uint8Array(64 * 1024);
   #length = 0;
@@ -55,7 +57,9 @@ export class WalWriter {
     this.segmentSize = options.segmentSize ?? MIB;
     this.start = options.start ?? lsnOf(BigInt(this.segmentSize));
     this.history = options.history ?? rootHistory(timelineOf(1));
-    this.#magic = PAGE_MAGIC[options.majorVersion ?? 18] ?? 0;
+    this.majorVersion = options.majorVersion ?? 18;
+    this.#magic = PAGE_MAGIC[this.majorVersion] ?? 0;
+    this.flags = pageFlagsOf(this.majorVersion);
     this.#prev = options.prev ?? lsnOf(0n);
   }
 
@@ -158,10 +162,11 @@ export class WalWriter {
     const view = new DataView(header.buffer);
     const isLong = header.length === 40;
     const continues = remaining > 0 ? XLP_FIRST_IS_CONTRECORD : 0;
-    const overwrites = this.#overwriteNext ? XLP_FIRST_IS_OVERWRITE_CONTRECORD : 0;
+    const overwrites = this.#overwriteNext ? this.flags.overwrites : 0;
     this.#overwriteNext = false;
     view.setUint16(0, this.#magic, true);
-    view.setUint16(2, XLP_BKP_REMOVABLE | continues | overwrites | (isLong ? XLP_LONG_HEADER : 0), true);
+    const info = this.flags.backupRemovable | continues | overwrites | (isLong ? XLP_LONG_HEADER : 0);
+    view.setUint16(2, info, true);
     view.setUint32(4, ownerOf(this.history, this.position), true);
     view.setBigUint64(8, this.position, true);
     view.setUint32(16, remaining, true);
@@ -195,7 +200,7 @@ export function verifierFor(
     segmentSize: writer.segmentSize,
     startLsn: writer.start,
     history: writer.history,
-    majorVersion: 18,
+    majorVersion: writer.majorVersion,
     onRecord: (record) => records.push(record),
     ...options,
   });
