@@ -71,6 +71,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "last-events": "store", notices: "store", "part-check": "store", pins: "store" },
       ...{
         protection: "store",
+        gaps: "store",
         "put-gap": "store",
         "put-once": "store",
         records: "store",
@@ -113,7 +114,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     leftOut: {
       ...{ check: "files", "drill-binaries": "processes", "drill-checks": "processes", "drill-folder": "files" },
       ...{ "drill-client": "server", isolation: "settings", namespaces: "processes" },
-      ...{ "server-account": "files", "start-effects": "settings" },
+      ...{ "new-file": "files", "server-account": "files", "start-effects": "settings" },
       ...{ "drill-server": "processes", drill: "processes", "extract-worker": "threads", extract: "threads" },
       ...{ finish: "files", landing: "store", marker: "files", "part-writer": "files" },
       ...{ "prefetch-folder": "files", prefetch: "processes" },
