@@ -89,6 +89,7 @@ describe("precedence", () => {
       },
       ...{ targetTimeline: undefined, targetInclusive: false, targetExclusive: false, targetAction: undefined },
       ...{ tablespaceMapping: undefined, delta: false, dryRun: false, noRecoveryConfig: false },
+      ...{ isolate: false, keepArchiving: false },
       ...{ standby: false, primaryConninfo: undefined, primarySlot: undefined, restoreCommand: undefined },
       ...{ pgBin: undefined, scratchDir: undefined, superuser: "postgres", preload: undefined, sql: undefined },
       ...{ amcheck: true, checksums: true, keep: false },
