@@ -97,14 +97,32 @@ export const ERROR_KINDS = {
   "timeline-behind": kind(
     EXIT.damage,
     false,
-    "The server is on an older timeline than the archive's tip.",
-    "Connect to the current primary; an old primary must be rebuilt before it is archived again.",
+    "The server is on a timeline that the archive's line has left.",
+    "Connect to the current primary. To archive this server nevertheless, give --take-over once: the line then goes on with it (docs/timelines.md).",
   ),
   "timeline-unrelated": kind(
     EXIT.damage,
     false,
-    "The server's timeline history does not contain the archive's tip.",
-    "The server was forked from a point before or beside the archive: use a new --cluster for it.",
+    "The server's timeline does not descend from the archive's line.",
+    "The server was forked beside the line. To archive it as the new line, give --take-over once (docs/timelines.md), or use a new --cluster for it.",
+  ),
+  "timeline-copy": kind(
+    EXIT.damage,
+    false,
+    "The server is a copy that seawall restore made, and the archive's line is another timeline.",
+    "If this copy replaces the original, give --take-over once: the archive then follows it (docs/timelines.md). Otherwise archive it under a new --cluster, or not at all.",
+  ),
+  "line-contested": kind(
+    EXIT.operational,
+    true,
+    "The server has left the archive's line, which another server still writes.",
+    "Stop the other server or its receiver: the next try then succeeds. To follow this server at once, give --take-over (docs/timelines.md).",
+  ),
+  "line-unclaimed": kind(
+    EXIT.operational,
+    true,
+    "archive_command hands over WAL of a timeline that is not part of the archive.",
+    "After a failover seawall receive claims the line, and the next try succeeds. For a server that replaces the original, give wal-push --take-over (docs/timelines.md).",
   ),
   "timeline-history": kind(
     EXIT.damage,

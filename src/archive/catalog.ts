@@ -12,6 +12,7 @@ import { type BackupListing, listBackups } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
 import { findOpenHole } from "./hole.ts";
 import { segmentKey } from "./keys.ts";
+import { type LineClaim, readClaims } from "./line.ts";
 import { listPins, type Pin } from "./pins.ts";
 import { findTip, type Tip } from "./tip.ts";
 import { commitTimesIn, verifiedEnd } from "./wal-ends.ts";
@@ -34,6 +35,8 @@ export interface Catalog {
   readonly windows: readonly RecoveryWindow[];
   /** Recorded gaps and holes nobody recorded, each once, by LSN. */
   readonly gaps: readonly PathBarrier[];
+  /** The newest claim of the line; undefined for an archive without claims, and when they cannot be read. */
+  readonly claim: LineClaim | undefined;
   /** Undefined for an archive without WAL, and when what leads to it is damaged. */
   readonly tip: Tip | undefined;
   /** Documents and WAL that the catalog had to read and could not. */
@@ -66,14 +69,16 @@ export async function readCatalog(archive: Archive, options: InventoryOptions = 
   const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
   const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
   const ends = await readEnds(archive, { paths, backups, note }, request);
+  let claim: LineClaim | undefined;
   let tip: Tip | undefined;
   try {
+    claim = (await readClaims(archive, request)).at(-1);
     tip = await findTip(archive, request);
   } catch (error) {
     note("the tip", error);
   }
   return {
-    ...{ backups, leftovers, damagedBackups, pins, inventory, paths, ends, tip },
+    ...{ backups, leftovers, damagedBackups, pins, inventory, paths, ends, claim, tip },
     windows: windowsOf(paths, backups, ends),
     gaps: gapsOf(inventory, paths),
     damaged,

@@ -143,6 +143,22 @@ export function gapsPrefix(cluster: string): string {
   return `${cluster}/gaps/`;
 }
 
+export function linePrefix(cluster: string): string {
+  return `${cluster}/line/`;
+}
+
+/** A claim of the line; `number` counts from 1. */
+export function lineKey(cluster: string, number: number): string {
+  return `${linePrefix(cluster)}${String(number).padStart(8, "0")}.json`;
+}
+
+/** The claim's number; undefined for a key that is no claim. */
+export function parseLineKey(key: string): number | undefined {
+  const digits = /\/line\/(\d{8})\.json$/.exec(key)?.[1];
+  const number = Number(digits ?? 0);
+  return number > 0 ? number : undefined;
+}
+
 const hex16 = (lsn: Lsn): string => lsn.toString(16).toUpperCase().padStart(16, "0");
 
 export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn): string {

@@ -11,14 +11,13 @@ import {
   nextSegment,
   segmentOf,
   segmentStart,
-  timelineOf,
 } from "../wal/lsn.ts";
-import { timelineText } from "../wal/names.ts";
 import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../wal/timeline.ts";
 import type { RecordCarry } from "../wal/verifier.ts";
 import type { Archive } from "./archive.ts";
 import { listGaps } from "./gaps.ts";
 import type { Gap } from "./documents.ts";
+import { type LineClaim, readClaims, readLinePath } from "./line.ts";
 import {
   parseChunkKey,
   parseWalKey,
@@ -37,8 +36,6 @@ export interface Tip {
   readonly lsn: Lsn;
   /** The segment that holds the tip: the first one of `timeline` that is not sealed. */
   readonly segment: SegmentNumber;
-  /** The newest timeline the archive knows of, WAL stored or only its history file. */
-  readonly newestTimeline: TimelineId;
   /** A sealed segment or a recorded gap leads up to `segment`: what comes after it may be stored before it. */
   readonly anchored: boolean;
 }
@@ -81,35 +78,76 @@ function covers(gap: Gap, segment: SegmentNumber, segmentSize: number): boolean 
   return segmentOf(gap.fromLsn, segmentSize) <= segment && segmentStart(segment, segmentSize) < gap.toLsn;
 }
 
-/** Finds the tip; undefined for an archive that holds no WAL yet. */
+/** The line's timeline, and the timelines on which its WAL is looked for. */
+export interface Line {
+  readonly timeline: TimelineId;
+  /** Newest first; the tip lies on the first one of which WAL is stored. */
+  readonly path: readonly TimelineId[];
+  /** Oldest first; none in an archive that only follows its newest WAL. */
+  readonly claims: readonly LineClaim[];
+}
+
+/** The timeline that the archive follows (line.ts); undefined for an archive that holds neither claims nor WAL. */
+export async function findLine(archive: Archive, options: RequestOptions = {}): Promise<Line | undefined> {
+  const claims = await readClaims(archive, options);
+  const claim = claims.at(-1);
+  if (claim !== undefined) {
+    return { timeline: claim.timeline, path: await readLinePath(archive, claims, options), claims };
+  }
+  const tails = await listTails(archive, options);
+  const withFolder = await listTimelines(archive, options);
+  const gapped = (await listGaps(archive, options)).map(({ timeline }) => timeline);
+  const known = [...new Set([...withFolder, ...tails.keys(), ...gapped])].sort((a, b) => b - a);
+  for (const [index, timeline] of known.entries()) {
+    const isStored = (await locateOn(archive, timeline, tails.get(timeline) ?? [], options)) !== undefined;
+    if (isStored) return { timeline, path: known.slice(index), claims };
+  }
+  return undefined;
+}
+
+/** Finds the tip, on the line; undefined for an archive that holds no WAL of it. */
 export async function findTip(archive: Archive, options: RequestOptions = {}): Promise<Tip | undefined> {
   const place = await locateTip(archive, options);
-  return place === undefined
-    ? undefined
-    : { ...place, lsn: await tipIn(archive, place.timeline, place.segment, options) };
+  return place === undefined ? undefined : withLsn(archive, place, options);
 }
 
 /** The tip but for its LSN: no WAL is read. */
 export async function locateTip(archive: Archive, options: RequestOptions = {}): Promise<Omit<Tip, "lsn"> | undefined> {
-  const { segmentSize } = archive.identity;
   const tails = await listTails(archive, options);
-  const timelines = await listTimelines(archive, options);
-  const gaps = await listGaps(archive, options);
-  const gapped = gaps.map(({ timeline }) => timeline);
-  const known = [...new Set([...timelines.withFolder, ...tails.keys(), ...gapped])].sort((a, b) => b - a);
-  const newestTimeline = [...timelines.histories, ...known].reduce((a, b) => (a > b ? a : b), 0);
-  for (const timeline of known) {
-    const listing = await listNewest(archive, timeline, tails.get(timeline) ?? [], options);
-    const segment = resumeSegment(
-      listing,
-      gaps.filter((gap) => gap.timeline === timeline),
-      segmentSize,
-    );
-    if (segment === undefined) continue;
-    const anchored = (listing.sealed[0] ?? segment) < segment;
-    return { timeline, segment, newestTimeline: timelineOf(newestTimeline), anchored };
+  const line = await findLine(archive, options);
+  for (const timeline of line?.path ?? []) {
+    const place = await locateOn(archive, timeline, tails.get(timeline) ?? [], options);
+    if (place !== undefined) return place;
   }
   return undefined;
+}
+
+/** Where the stored WAL of one timeline ends, on the line or beside it; undefined when none is stored. */
+export async function findEnd(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<Tip | undefined> {
+  const tails = (await listTails(archive, options)).get(timeline) ?? [];
+  const place = await locateOn(archive, timeline, tails, options);
+  return place === undefined ? undefined : withLsn(archive, place, options);
+}
+
+async function withLsn(archive: Archive, place: Omit<Tip, "lsn">, options: RequestOptions): Promise<Tip> {
+  return { ...place, lsn: await tipIn(archive, place.timeline, place.segment, options) };
+}
+
+async function locateOn(
+  archive: Archive,
+  timeline: TimelineId,
+  tails: readonly SegmentNumber[],
+  options: RequestOptions,
+): Promise<Omit<Tip, "lsn"> | undefined> {
+  const listing = await listNewest(archive, timeline, tails, options);
+  const gaps = (await listGaps(archive, options)).filter((gap) => gap.timeline === timeline);
+  const segment = resumeSegment(listing, gaps, archive.identity.segmentSize);
+  if (segment === undefined) return undefined;
+  return { timeline, segment, anchored: (listing.sealed[0] ?? segment) < segment };
 }
 
 async function tipIn(
@@ -182,28 +220,10 @@ export async function listTails(
   return tails;
 }
 
-export interface TimelinesFound {
-  /** Timelines with a folder of segments, ascending. */
-  readonly withFolder: readonly TimelineId[];
-  /** History files newer than every folder: timelines that were announced but have no WAL yet. */
-  readonly histories: readonly TimelineId[];
-}
-
-export async function listTimelines(archive: Archive, options: RequestOptions = {}): Promise<TimelinesFound> {
+/** Timelines with a folder of segments, ascending. */
+export async function listTimelines(archive: Archive, options: RequestOptions = {}): Promise<TimelineId[]> {
   const prefix = walPrefix(archive.cluster);
-  const withFolder = timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
-  const newest = withFolder.at(-1);
-  // Byte order puts "<TLI>.history" before "<TLI>/": starting behind the newest folder lists only newer history files.
-  const startAfter = newest === undefined ? undefined : `${prefix}${timelineText(newest)}/~`;
-  const histories: TimelineId[] = [];
-  for await (const { key } of archive.store.list(
-    prefix,
-    startAfter === undefined ? options : { ...options, startAfter },
-  )) {
-    const found = parseWalKey(key, archive.identity.segmentSize);
-    if (found?.kind === "history") histories.push(found.timeline);
-  }
-  return { withFolder, histories };
+  return timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
 }
 
 /** WAL in a folder of segments, whatever their size (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */

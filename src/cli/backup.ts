@@ -73,6 +73,7 @@ function withWal(
     backup,
     receiver: {
       settings: primary,
+      takeOver: settings.takeOver,
       // Somebody waits for the last of it.
       shipIntervalMs: Math.min(settings.shipIntervalMs, 100),
       statusIntervalMs: settings.statusIntervalMs,

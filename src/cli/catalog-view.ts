@@ -105,6 +105,7 @@ export function listJson(view: CatalogView): Record<string, unknown> {
     cluster: archive.cluster,
     systemIdentifier: archive.identity.systemIdentifier.toString(),
     tip: tip === undefined ? null : { timeline: tip.timeline, lsn: formatLsn(tip.lsn) },
+    line: lineJson(catalog),
     backups: catalog.backups.map((backup) => backupJson(view, backup)),
     windows: catalog.windows.map(windowJson),
     gaps: catalog.gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
@@ -113,6 +114,13 @@ export function listJson(view: CatalogView): Record<string, unknown> {
     leftovers: catalog.leftovers.map(({ id, startedAt }) => ({ id, startedAt: startedAt.toISOString() })),
     damaged: damagesOf(catalog),
   };
+}
+
+/** Null for an archive without claims, which follows its newest WAL. */
+function lineJson({ claim }: Catalog): Record<string, unknown> | null {
+  if (claim === undefined) return null;
+  const { timeline, claimedAt, why, server } = claim;
+  return { timeline, claimedAt, why, server };
 }
 
 function windowJson(window: RecoveryWindow): Record<string, unknown> {

@@ -34,7 +34,7 @@ export async function run(context: CommandContext): Promise<number> {
       scratchDir: resolve(settings.scratchDir ?? tmpdir()),
       ...{ superuser: settings.superuser, preload: settings.preload ?? "", keep: settings.keep },
       ...{ structures: settings.amcheck, pages: settings.checksums },
-      restoreCommand: fetchCommand(context),
+      restoreCommand: fetchCommand(context, { followsLine: false }),
       queries: (settings.sql ?? "").split("\n").filter((line) => line.trim() !== ""),
       jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
       now: () => new Date(),

@@ -103,6 +103,7 @@ function timelineRows({ catalog }: CatalogView): string[][] {
       originText(node),
       end === undefined ? "" : `to ${formatLsn(end)}`,
       `${node.segments} segments, ${humanBytes(node.storedBytes)}`,
+      ...(node.timeline === catalog.claim?.timeline ? ["the line"] : []),
     ];
   });
 }

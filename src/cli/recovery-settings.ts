@@ -22,12 +22,14 @@ export function recoveryTarget({ settings }: CommandContext, now: Date): Recover
   );
 }
 
-/** What makes the server's wal-fetch find what we find: the same options, from wherever we had them. Never a secret. */
-export function fetchCommand({
-  settings,
-  origins,
-  clusters,
-}: Pick<CommandContext, "settings" | "origins" | "clusters">): string {
+/**
+ * The restored server's restore_command: its wal-fetch gets the options that we have, from wherever we have them. Never a
+ * secret. A server that is to recover to one timeline may see all of them, and so takes a new timeline that none has.
+ */
+export function fetchCommand(
+  { settings, origins, clusters }: Pick<CommandContext, "settings" | "origins" | "clusters">,
+  { followsLine }: { readonly followsLine: boolean },
+): string {
   if (settings.restoreCommand !== undefined) return settings.restoreCommand;
   const flags: string[] = [];
   for (const [key, spec] of OPTION_ROWS) {
@@ -35,12 +37,20 @@ export function fetchCommand({
     // Of a file with clusters the name is said even where it has only one: another may come.
     const isName = key === "cluster" && clusters !== undefined;
     const isOurs = isName || origin.startsWith("--") || origin.startsWith("SEAWALL_");
-    if (!isOurs || !spec.commands.includes("wal-fetch") || spec.flagOnly === true || spec.secret === true) continue;
+    if (
+      key === "anyTimeline" ||
+      !isOurs ||
+      !spec.commands.includes("wal-fetch") ||
+      spec.flagOnly === true ||
+      spec.secret === true
+    )
+      continue;
     const value = settings[key];
     const text = key === "config" ? absolute(settings.config ?? "") : defaultText({ ...spec, default: value });
     if (spec.type === "boolean") flags.push(value === true ? `--${spec.name}` : `--no-${spec.name}`);
     else if (text !== undefined) flags.push(`--${spec.name}`, text);
   }
+  if (!followsLine) flags.push("--any-timeline");
   return restoreCommand({ flags });
 }
 

@@ -48,7 +48,7 @@ export async function run(context: CommandContext): Promise<number> {
     const restored = await restore({
       ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
       delta: settings.delta,
-      restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context),
+      restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context, { followsLine: settings.standby }),
       standby: settings.standby
         ? { primaryConninfo: settings.primaryConninfo, primarySlot: settings.primarySlot }
         : undefined,

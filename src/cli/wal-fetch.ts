@@ -43,6 +43,7 @@ async function answerFor(context: CommandContext): Promise<Answer> {
       cluster: settings.cluster,
       fileName,
       targetPath,
+      anyTimeline: settings.anyTimeline,
       server,
       signal: signals.stop,
     });

@@ -31,6 +31,7 @@ export async function run(context: CommandContext): Promise<number> {
       run: server,
       session: prefetchSession(context, server),
       after,
+      anyTimeline: settings.anyTimeline,
       bytesMax: settings.prefetchMaxBytes,
       idleMsMax: IDLE_MS_MAX,
       signal: either.signal,

@@ -1,4 +1,5 @@
 /** `seawall wal-push %p`: the archive_command. Exits 0 only when the file is stored; PostgreSQL tries again otherwise. */
+import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { encodeObject } from "../codec/object.ts";
 import type { Encoder } from "../archive/archive.ts";
@@ -19,6 +20,8 @@ export async function run(context: CommandContext): Promise<number> {
       path: resolve(path),
       encoder,
       now: new Date(),
+      takeOver: settings.takeOver,
+      server: hostname(),
       signal: signals.stop,
     });
     log.debug("stored", { path, result });

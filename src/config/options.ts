@@ -278,6 +278,21 @@ export const OPTIONS = {
     help: "most bytes of prefetched segments; 64 segments at most, none when not one fits",
     more: "As much again stays free on the disk of pg_wal: with less, nothing is prefetched.",
   }),
+  anyTimeline: option(boolean, {
+    name: "any-timeline",
+    commands: RESTORE_COMMAND,
+    default: false,
+    help: "give history files of timelines above the archive's line, too",
+    more: "`restore` adds it to the `restore_command` of a server that recovers to one timeline: the server then takes a timeline number that no other server has. Without it a server that follows `latest` sees the line's timelines only ([timelines.md](timelines.md)).",
+  }),
+  takeOver: option(boolean, {
+    name: "take-over",
+    commands: ["receive", "backup", "wal-push"],
+    default: false,
+    flagOnly: true,
+    help: "claim the archive's line, once, for a server that would be refused as a copy or for its timeline",
+    more: "For a restored server that replaces the original ([timelines.md](timelines.md)). With `backup` it needs `--with-wal`.",
+  }),
   noLoop: option(boolean, {
     name: "no-loop",
     commands: RECEIVE,

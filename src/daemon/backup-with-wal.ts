@@ -17,7 +17,7 @@ export interface BackupWithWalOptions {
   /** For the receiver: everything but what this function decides. */
   readonly receiver: Omit<
     ReceiverOptions,
-    "slot" | "createSlot" | "temporarySlot" | "once" | "state" | "stop" | "kill" | "store" | "cluster"
+    "slot" | "createSlot" | "temporarySlot" | "once" | "claimsFirst" | "state" | "stop" | "kill" | "store" | "cluster"
   >;
 }
 
@@ -39,6 +39,7 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
     temporarySlot: true,
     // A temporary slot goes with its connection, and the WAL it kept may go with it.
     once: true,
+    claimsFirst: false,
     state,
     stop: stop.signal,
     kill: new AbortController().signal,

@@ -235,6 +235,7 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     cluster: settings.cluster,
     slot: settings.noSlot ? undefined : settings.slot,
     createSlot: settings.createSlot,
+    takeOver: settings.takeOver,
     shipIntervalMs: settings.synchronous ? 0 : asynchronousInterval(settings),
     statusIntervalMs: settings.statusIntervalMs,
     receiverTimeoutMs: settings.receiverTimeoutMs,

@@ -26,6 +26,12 @@ export interface ReceiverOptions {
   readonly chunksInFlightMax: number;
   /** The store is a spool: it does not hold what another store has been given, so that a segment may well be missing. */
   readonly isSpool?: boolean | undefined;
+  /** With a spool: the store behind it, which says where the archive's line is. */
+  readonly lineStore?: Store | undefined;
+  /** Claim the archive's line, once, for a server that would be refused otherwise. */
+  readonly takeOver?: boolean | undefined;
+  /** Write the first claim into an archive that has none; the default. */
+  readonly claimsFirst?: boolean | undefined;
   readonly bufferSegments: number;
   readonly bufferBytesMax: number;
   readonly reconnectDelayMaxMs: number;

@@ -1,15 +1,15 @@
 /**
  * What the receiver must know of a server before it streams: who it is, where it is, how it got there, and our slot.
  */
-import type { Archive } from "../archive/archive.ts";
-import { putHistory } from "../archive/wal-objects.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { parseSegmentSize } from "../replication/commands.ts";
 import { knownMajor } from "../replication/server-version.ts";
+import { readRestoreMark } from "../replication/restore-mark.ts";
 import type { Lsn, TimelineId } from "../wal/lsn.ts";
-import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
+import { parseHistory, rootHistory } from "../wal/timeline.ts";
+import type { ServerHistory } from "./line-claim.ts";
 
 export interface ServerFacts {
   readonly systemIdentifier: bigint;
@@ -20,6 +20,8 @@ export interface ServerFacts {
   readonly inRecovery: boolean;
   /** `wal_sender_timeout` in milliseconds; 0 when switched off. */
   readonly walSenderTimeoutMs: number;
+  /** The mark of a restored copy; undefined for a server that no restore has made. */
+  readonly restoredFrom: string | undefined;
 }
 
 export async function readServerFacts(connection: ReplicationConnection): Promise<ServerFacts> {
@@ -28,7 +30,9 @@ export async function readServerFacts(connection: ReplicationConnection): Promis
   const segmentSize = parseSegmentSize(await connection.show("wal_segment_size"));
   const inRecovery = (await connection.show("in_hot_standby")) === "on";
   const walSenderTimeoutMs = parseMilliseconds(await connection.show("wal_sender_timeout"));
-  return { systemIdentifier, timeline, flushLsn: xlogpos, segmentSize, major, inRecovery, walSenderTimeoutMs };
+  const restoredFrom = await readRestoreMark(connection);
+  const position = { timeline, flushLsn: xlogpos, inRecovery };
+  return { systemIdentifier, ...position, segmentSize, major, walSenderTimeoutMs, restoredFrom };
 }
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -40,26 +44,20 @@ export function parseMilliseconds(text: string): number {
   return Number(match[1]) * (UNITS[match[2] ?? "ms"] ?? 1);
 }
 
-/**
- * The server's history up to its timeline. Stores each `.history` file the archive lacks, before any WAL of that timeline.
- * Throws `timeline-unrelated` when the archive holds another history under the same number.
- */
-export async function followHistories(
+/** The server's history up to its timeline, with the history files that it has. Stores nothing. */
+export async function readServerHistory(
   connection: ReplicationConnection,
-  archive: Archive,
   timeline: TimelineId,
-  signal: AbortSignal,
-): Promise<TimelineHistory> {
-  if (timeline === 1) return rootHistory(timeline);
+): Promise<ServerHistory> {
+  if (timeline === 1) return { history: rootHistory(timeline), files: new Map() };
   const own = await connection.timelineHistory(timeline);
   const history = parseHistory(timeline, own.content);
-  const ancestors = history.entries.map((entry) => entry.timeline).filter((ancestor) => ancestor > 1);
-  for (const ancestor of ancestors) {
-    const file = await historyIfThere(connection, ancestor);
-    if (file !== undefined) await storeHistory(archive, ancestor, file, signal);
+  const files = new Map<TimelineId, Uint8Array>();
+  for (const { timeline: ancestor } of history.entries) {
+    const file = ancestor === 1 ? undefined : await historyIfThere(connection, ancestor);
+    if (file !== undefined) files.set(ancestor, file);
   }
-  await storeHistory(archive, timeline, own.content, signal);
-  return history;
+  return { history, files: files.set(timeline, own.content) };
 }
 
 /** A server restored with another server's help may lack its ancestors' files: its own file names them all. */
@@ -72,23 +70,6 @@ async function historyIfThere(
   } catch (error) {
     if (error instanceof SeawallError && error.code === "history-missing") return undefined;
     throw error;
-  }
-}
-
-async function storeHistory(
-  archive: Archive,
-  timeline: TimelineId,
-  content: Uint8Array,
-  signal: AbortSignal,
-): Promise<void> {
-  try {
-    await putHistory(archive, timeline, content, { signal });
-  } catch (cause) {
-    if (!(cause instanceof SeawallError) || cause.code !== "segment-conflict") throw cause;
-    throw new SeawallError("timeline-unrelated", `the archive holds another history of timeline ${timeline}`, {
-      cause,
-      hint: "Two servers were promoted to the same timeline number: archive one of them under a new --cluster.",
-    });
   }
 }
 

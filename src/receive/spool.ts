@@ -77,7 +77,8 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
         bufferSegments: Math.max(2, options.bufferSegments - 2),
         bufferBytesMax: options.bufferBytesMax / 2,
       };
-      await runReceiver({ ...options, ...limits, isSpool: true, store: bounded, kill: receiverKill.signal });
+      const onSpool = { isSpool: true, store: bounded, lineStore: store, kill: receiverKill.signal };
+      await runReceiver({ ...options, ...limits, ...onSpool });
     } catch (error) {
       throw relayFailure ?? error;
     } finally {

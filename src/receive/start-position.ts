@@ -1,6 +1,7 @@
 /**
- * Where to begin: the tip of the archive on the server's history, then the slot, then the server's own position. And
- * whether to begin at all: a server that does not continue this archive is refused before a byte is written. Pure.
+ * Where to begin: the tip of the archive on the server's history, then the slot, then the server's own position. A server
+ * whose WAL does not continue the archive's is refused; whether its timeline may be archived is decided before
+ * (line-decision.ts). Pure.
  *
  * Source: PostgreSQL streamutil.c / receivelog.c (FindStreamingStart) for the order; ours puts the archive first.
  */
@@ -40,7 +41,7 @@ export interface StartPosition {
   readonly from: "archive" | "slot" | "server";
 }
 
-/** Throws `timeline-behind`, `timeline-unrelated`, `wal-diverged`, or the retryable `server-behind`. */
+/** Throws `timeline-unrelated`, `wal-diverged`, or the retryable `server-behind`. */
 export function decideStart(facts: StartFacts): StartPosition {
   const { tip, server, history, slotRestartLsn, segmentSize } = facts;
   const at = (timeline: TimelineId, segment: SegmentNumber, rest: Partial<StartPosition>): StartPosition => {
@@ -61,7 +62,6 @@ export function decideStart(facts: StartFacts): StartPosition {
   if (tip === undefined) {
     return slotRestartLsn === undefined ? fromServer(server.flushLsn, "server") : fromServer(slotRestartLsn, "slot");
   }
-  refuseOlderServer(tip, server.timeline);
   if (tip.timeline === server.timeline) {
     refuseShorterServer(tip, server);
     if (slotRestartLsn !== undefined && facts.lacksSegmentAtSlot) return fromServer(slotRestartLsn, "slot");
@@ -101,15 +101,6 @@ export function segmentAtSlot(
 
 function minOf(a: Lsn, b: Lsn): Lsn {
   return a < b ? a : b;
-}
-
-function refuseOlderServer(tip: Tip, timeline: TimelineId): void {
-  if (tip.newestTimeline > timeline) {
-    throw new SeawallError(
-      "timeline-behind",
-      `the server is on timeline ${timeline}, the archive already knows timeline ${tip.newestTimeline}`,
-    );
-  }
 }
 
 function refuseShorterServer(tip: Tip, server: StartFacts["server"]): void {

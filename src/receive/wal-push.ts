@@ -9,7 +9,8 @@ import { basename } from "node:path";
 import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
 import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
-import { carryInto, historyOf } from "../archive/tip.ts";
+import { type LineClaim, parentOf, putClaim, readClaims, readKnownTimelines } from "../archive/line.ts";
+import { carryInto, findEnd, historyOf } from "../archive/tip.ts";
 import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal-objects.ts";
 import { SeawallError, isAbort } from "../errors.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
@@ -25,7 +26,7 @@ import {
 } from "../wal/lsn.ts";
 import { PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
-import { parseHistory } from "../wal/timeline.ts";
+import { type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
 
 export interface WalPushOptions extends RequestOptions {
@@ -35,6 +36,10 @@ export interface WalPushOptions extends RequestOptions {
   readonly path: string;
   readonly encoder: Encoder;
   readonly now: Date;
+  /** Claim the archive's line for the file's timeline, if that would be refused. */
+  readonly takeOver?: boolean | undefined;
+  /** For a claim: the server, as people know it. */
+  readonly server: string;
 }
 
 const FILE_BYTES_MAX = 1 << 30;
@@ -52,6 +57,11 @@ export async function walPush(options: WalPushOptions): Promise<PutResult> {
   const name = parseWalFileName(fileName, identity.segmentSize);
   if (name === undefined) throw notWal(fileName);
   const archive = await openArchiveFor(store, cluster, identity, { signal });
+  if (name.kind === "segment" || name.kind === "partial") {
+    const history = await historyOf(archive, name.timeline, { signal });
+    const claim = await admit(archive, { history, fileName }, options);
+    if (claim !== undefined) await claimLine(archive, claim, options);
+  }
   switch (name.kind) {
     case "segment":
       return pushSegment(archive, name, content, options);
@@ -108,13 +118,53 @@ async function pushPlain(
 ): Promise<PutResult> {
   const name = parseWalFileName(fileName, archive.identity.segmentSize);
   if (name?.kind === "history") {
-    parseHistory(name.timeline, content);
-    return putHistory(archive, name.timeline, content, options);
+    const history = parseHistory(name.timeline, content);
+    const claim = await admit(archive, { history, fileName }, options);
+    const result = await putHistory(archive, name.timeline, content, options);
+    // The history first: a line without it has no ancestors.
+    if (claim !== undefined) await claimLine(archive, claim, options);
+    return result;
   }
   if (name?.kind === "backup-history") {
     return putPlainOnce(archive.store, backupHistoryKey(archive.cluster, fileName), content, options);
   }
   throw notWal(fileName);
+}
+
+/**
+ * Refuses a file of a timeline that is no part of the archive, unless the line is to be taken over: then the claim to make.
+ * Without claims every timeline is taken, as PostgreSQL's own archiving does. Throws the retryable `line-unclaimed`.
+ */
+async function admit(
+  archive: Archive,
+  file: { readonly history: TimelineHistory; readonly fileName: string },
+  { takeOver, server, now, signal }: WalPushOptions,
+): Promise<LineClaim | undefined> {
+  const { timeline } = file.history;
+  const claims = await readClaims(archive, { signal });
+  const line = claims.at(-1);
+  if (line === undefined || (await readKnownTimelines(archive, claims, { signal })).has(timeline)) return undefined;
+  if (takeOver !== true) {
+    throw new SeawallError(
+      "line-unclaimed",
+      `${file.fileName} is of timeline ${timeline}, but the archive's line is timeline ${line.timeline}`,
+    );
+  }
+  const end = await findEnd(archive, line.timeline, { signal });
+  return {
+    ...{ number: line.number + 1, timeline, parent: parentOf(file.history), why: "take-over", server },
+    over: { timeline: line.timeline, lsn: end?.lsn ?? (0n as Lsn) },
+    ...{ claimedAt: now.toISOString(), restoredFrom: undefined },
+  };
+}
+
+/** Another claim may come first: PostgreSQL then hands the file over again. */
+async function claimLine(archive: Archive, claim: LineClaim, options: RequestOptions): Promise<void> {
+  if ((await putClaim(archive, claim, { signal: options.signal })) === "created") return;
+  throw new SeawallError(
+    "line-contested",
+    `another server has claimed the archive's line before timeline ${claim.timeline}`,
+  );
 }
 
 type SegmentFile = Extract<WalFileName, { readonly segment: SegmentNumber }>;

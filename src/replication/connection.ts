@@ -37,7 +37,7 @@ import type { BaseBackupOptions } from "./base-backup-command.ts";
 import { openConnection } from "./connect.ts";
 import { type ErrorContext, fromServer, fromSocket, lostConnection } from "./errors.ts";
 import { serverVersionNumber } from "./session-attrs.ts";
-import type { ConnectionSettings } from "./settings.ts";
+import type { ConnectionSettings, HostTarget } from "./settings.ts";
 import { WalStream } from "./wal-stream.ts";
 import { WireSession } from "./wire-session.ts";
 
@@ -76,15 +76,23 @@ export interface QueryOptions {
 
 /** A physical replication connection: commands one at a time, or one WAL stream. */
 export class ReplicationConnection implements AsyncDisposable {
+  /** The one of the settings' hosts that answered. */
+  readonly target: HostTarget;
   readonly #session: WireSession;
   readonly #settings: ConnectionSettings;
   readonly #options: ConnectionOptions;
   #stream: { readonly reusable: boolean } | undefined;
   #busy = false;
 
-  private constructor(session: WireSession, settings: ConnectionSettings, options: ConnectionOptions) {
+  private constructor(
+    session: WireSession,
+    { target, settings }: { readonly target: HostTarget; readonly settings: ConnectionSettings },
+    options: ConnectionOptions,
+  ) {
+    this.target = target;
     this.#session = session;
-    this.#settings = settings;
+    // What is asked beside this connection must go to the same server.
+    this.#settings = settings.with({ hosts: [target] });
     this.#options = options;
   }
 
@@ -101,8 +109,7 @@ export class ReplicationConnection implements AsyncDisposable {
       signal: options.signal,
       onNotice: options.onWarning,
     });
-    // What is asked beside this connection must go to the same server.
-    return new ReplicationConnection(session, settings.with({ hosts: [opened.target] }), options);
+    return new ReplicationConnection(session, { target: opened.target, settings }, options);
   }
 
   /** As libpq's PQserverVersion: 180004 for 18.4. */

@@ -24,6 +24,8 @@ export interface PrefetchOptions {
   readonly cluster: string;
   readonly run: ServerRun;
   readonly session: Session;
+  /** As wal-fetch was told. */
+  readonly anyTimeline?: boolean | undefined;
   /** The segment that recovery was given last. */
   readonly after: string;
   /** Most bytes that may wait or be under way. */
@@ -178,7 +180,8 @@ class Prefetcher {
       if (this.#waiting.has(file)) answer = "waits";
       else {
         using limit = deadline(ANSWER_MS_MAX, this.#signal);
-        const found = await findWal(this.#archive, file, { signal: limit.signal });
+        const { anyTimeline } = this.#options;
+        const found = await findWal(this.#archive, file, { signal: limit.signal, anyTimeline });
         if (found === undefined) answer = "gone";
         else if (found.from === "segment" && place?.kind === "segment") {
           // Given is what lies before it; this one must not be taken for passed.

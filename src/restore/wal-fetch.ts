@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { type Archive, openArchive } from "../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
 import { callWitnesses, judgeHole } from "../archive/hole.ts";
+import { readClaims } from "../archive/line.ts";
 import { type Tail, readTail } from "../archive/tail.ts";
 import { listGaps } from "../archive/gaps.ts";
 import { highestSegment, historyOf } from "../archive/tip.ts";
@@ -57,6 +58,8 @@ export interface WalFetchOptions extends RequestOptions {
   readonly fileName: string;
   /** `%p`: where to put it. Written beside it and renamed: PostgreSQL never sees half a file. */
   readonly targetPath: string;
+  /** `--any-timeline`. */
+  readonly anyTimeline?: boolean | undefined;
   /** Undefined for a fetch by hand. */
   readonly server?: AskingServer | undefined;
 }
@@ -68,7 +71,7 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   if (server !== undefined) await refuseForeignArchive(server.run, archive.identity.systemIdentifier);
   const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
   const hasTarget = server !== undefined && hasRecoveryTarget(await configurationOf(server.run));
-  const found = await findWal(archive, fileName, { signal, hasTarget });
+  const found = await findWal(archive, fileName, { signal, hasTarget, anyTimeline: options.anyTimeline });
   if (found === undefined) return { kind: "beyond-tip" };
   if (server !== undefined && (await hasItself(targetPath, fileName, found))) return { kind: "beyond-tip" };
   if (server === undefined) await writeWhole(targetPath, found.content);
@@ -134,6 +137,8 @@ export interface FindWalOptions extends RequestOptions {
    * a target PostgreSQL would take the gap for the end of the archive and promote.
    */
   readonly hasTarget?: boolean | undefined;
+  /** Give history files of timelines above the archive's line, too. */
+  readonly anyTimeline?: boolean | undefined;
 }
 
 /** Finds a file by its name as in pg_wal; undefined when the healthy store has nothing and the archive ends before it. */
@@ -154,6 +159,7 @@ export async function findWal(
         },
       );
     case "history":
+      if (options.anyTimeline !== true && (await isAboveLine(archive, name.timeline, options))) return undefined;
       return plain("history", await readHistory(archive, name.timeline, options));
     case "backup-history": {
       const stored = await archive.store.get(backupHistoryKey(archive.cluster, fileName), options);
@@ -166,6 +172,17 @@ export async function findWal(
     case "segment":
       return findSegment(archive, { timeline: name.timeline, segment: name.segment, segmentSize }, options);
   }
+}
+
+/**
+ * A server with recovery_target_timeline = latest probes history files upward, to the first that is missing, and follows the
+ * newest. It must not be led to a timeline that the archive does not follow. An archive without claims gives what it has.
+ *
+ * Source: timeline.c, findNewestTimeLine; xlogrecovery.c, rescanLatestTimeLine.
+ */
+async function isAboveLine(archive: Archive, timeline: TimelineId, options: RequestOptions): Promise<boolean> {
+  const line = (await readClaims(archive, { signal: options.signal })).at(-1);
+  return line !== undefined && timeline > line.timeline;
 }
 
 function plain(from: Content["from"], content: Uint8Array | undefined): Content | undefined {

@@ -4,7 +4,9 @@ import { fetchCommand } from "../../src/cli/recovery-settings.ts";
 import { type Given, load } from "../config/given.ts";
 
 const command = async (given: Given): Promise<string> =>
-  fetchCommand(await load({ command: "restore", flags: { "target-dir": "/data", ...given.flags }, ...given }));
+  fetchCommand(await load({ command: "restore", flags: { "target-dir": "/data", ...given.flags }, ...given }), {
+    followsLine: given.flags?.["standby"] === "true",
+  });
 const CLUSTERS = "store: file:///archive\nclusters:\n  orders:\n  billing:\n    dsn: host=b password=secret\n";
 
 it("names the file and the cluster, whose store the file knows", async () => {

@@ -72,6 +72,8 @@ describe("precedence", () => {
       storeRetryForMs: 120_000,
       prefetch: true,
       prefetchMaxBytes: 256 * 2 ** 20,
+      anyTimeline: false,
+      takeOver: false,
       noLoop: false,
       ...{ label: "seawall", checkpoint: "spread", maxRateBytes: undefined, networkCompression: "none" },
       ...{ manifestChecksums: "CRC32C", verifyChecksums: true, fromStandby: undefined, withWal: false },

@@ -147,11 +147,10 @@ describe("the start position", () => {
     timeline: timeline as TimelineId,
     entries: entries.map(([from, at]) => ({ timeline: from as TimelineId, switchLsn: lsn(at), reason: "" })),
   });
-  const tip = (timeline: number, at: number, newest = timeline): NonNullable<StartFacts["tip"]> => ({
+  const tip = (timeline: number, at: number): NonNullable<StartFacts["tip"]> => ({
     timeline: timeline as TimelineId,
     lsn: lsn(at),
     segment: Math.floor(at / MIB) as SegmentNumber,
-    newestTimeline: newest as TimelineId,
     anchored: true,
   });
   const facts = (change: Partial<StartFacts>): StartFacts => ({
@@ -252,12 +251,6 @@ describe("the start position", () => {
   });
 
   test.each<{ name: string; change: Partial<StartFacts>; code: string }>([
-    { name: "an older timeline", change: { tip: tip(2, 5 * MIB) }, code: "timeline-behind" },
-    {
-      name: "a timeline older than one whose history is stored",
-      change: { tip: tip(1, 5 * MIB, 2) },
-      code: "timeline-behind",
-    },
     {
       name: "a history without the tip's timeline",
       change: { tip: tip(2, 5 * MIB), server: server(3, 9 * MIB), history: history(3, [1, 4 * MIB]) },

@@ -105,12 +105,23 @@ export class World implements AsyncDisposable {
   }
 
   /** A receiver that finds the primary among these servers. */
-  async receive(servers: readonly PostgresServer[] = [this.primary]): Promise<void> {
+  async receive(
+    servers: readonly PostgresServer[] = [this.primary],
+    { takeOver = false }: { readonly takeOver?: boolean } = {},
+  ): Promise<void> {
     await this.#receiver?.end("SIGTERM");
     const hosts = servers.map(({ port }) => `127.0.0.1:${port}`).join(",");
     const dsn = `postgresql://postgres@${hosts}/postgres?target_session_attrs=read-write`;
     const pace = ["--ship-interval", "100ms", "--status-interval", "1s", "--reconnect-max-delay", "300ms"];
-    this.#receiver = this.start(["receive", "--dsn", dsn, "--listen", "off", ...pace]);
+    this.#receiver = this.start([
+      "receive",
+      "--dsn",
+      dsn,
+      "--listen",
+      "off",
+      ...pace,
+      ...(takeOver ? ["--take-over"] : []),
+    ]);
   }
 
   async killReceiver(): Promise<void> {
@@ -236,7 +247,8 @@ export class World implements AsyncDisposable {
     // A standby that is made from it is not to look for the same target.
     await server.sql("ALTER SYSTEM RESET ALL");
     await this.#succeed(server, rows);
-    await this.receive();
+    // A restored copy becomes production: the one moment at which an operator gives the flag.
+    await this.receive([server], { takeOver: true });
   }
 
   async #succeed(server: PostgresServer, rows: ReadonlySet<number>): Promise<void> {

@@ -1,0 +1,132 @@
+/** The line: claims decide which timeline an archive follows, what archive_command may store, and what recovery is shown. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
+import { decodeClaim, encodeClaim, type LineClaim, putClaim, readClaims } from "../../src/archive/line.ts";
+import { findLine, locateTip } from "../../src/archive/tip.ts";
+import { putHistory, putSegment } from "../../src/archive/wal-objects.ts";
+import { encodeObject } from "../../src/codec/object.ts";
+import { walPush } from "../../src/receive/wal-push.ts";
+import { findWal } from "../../src/restore/wal-fetch.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { addBytes, type Lsn, type SegmentNumber, segmentStart, type TimelineId } from "../../src/wal/lsn.ts";
+
+const SIZE = 1 << 20;
+const folder = await mkdtemp(join(tmpdir(), "seawall-line-"));
+afterAll(() => rm(folder, { recursive: true }));
+
+const encoder = { encode: (raw: Uint8Array, meta: object) => Promise.resolve(encodeObject(raw, { ...meta }, 1)) };
+const timeline = (value: number): TimelineId => value as TimelineId;
+
+/** Segment 5 on timeline 1; timelines 2 and 3 fork from it, 2 with a segment of its own and 3 with one, too. */
+async function forked(): Promise<Archive> {
+  const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
+  const archive = await openArchiveFor(new MemoryStore(), "main", identity);
+  for (const [of, segment] of [
+    [1, 5],
+    [2, 6],
+    [3, 6],
+  ] as const) {
+    const place = { timeline: timeline(of), segment: segment as SegmentNumber, segmentSize: SIZE };
+    const startLsn = segmentStart(place.segment, SIZE);
+    const endLsn = addBytes(startLsn, SIZE);
+    await putSegment(
+      archive,
+      place,
+      Buffer.alloc(SIZE, of),
+      { startLsn, endLsn, verifiedLsn: endLsn },
+      { encoder, confirm: false },
+    );
+  }
+  await putHistory(archive, timeline(2), Buffer.from("1\t0/600000\tno recovery target specified\n"));
+  await putHistory(archive, timeline(3), Buffer.from("1\t0/600000\tbefore a time\n"));
+  return archive;
+}
+
+function claim(number: number, of: number, over?: number): LineClaim {
+  return {
+    ...{ number, timeline: timeline(of), claimedAt: "2026-03-02T10:15:00.000Z", server: "db:5432" },
+    why: over === undefined ? "first" : "take-over",
+    parent: of === 1 ? undefined : { timeline: timeline(1), lsn: 0x600000n as Lsn },
+    over: over === undefined ? undefined : { timeline: timeline(over), lsn: 0x600000n as Lsn },
+    restoredFrom: over === undefined ? undefined : "file:///backup 2026-03-02T10:00:00Z",
+  };
+}
+
+test("a claim is read as it was written, and one of a later version is refused", () => {
+  const at = { key: "main/line/00000002.json", number: 2 };
+  for (const written of [claim(2, 1), claim(2, 3, 2)]) expect(decodeClaim(encodeClaim(written), at)).toEqual(written);
+  const later = Buffer.from(JSON.stringify({ version: 2, timeline: 1 }));
+  expect(() => decodeClaim(later, at)).toThrowError(expect.objectContaining({ code: "archive-version" }));
+});
+
+test("a number is claimed once: a retried claim is the same one, another claim comes too late", async () => {
+  const archive = await forked();
+  expect(await putClaim(archive, claim(1, 1))).toBe("created");
+  expect(await putClaim(archive, claim(1, 1))).toBe("created");
+  expect(await putClaim(archive, claim(1, 2))).toBe("exists");
+  expect((await readClaims(archive)).map((found) => found.timeline)).toEqual([1]);
+});
+
+test("the newest claim names the line; keys that are no claims are passed over", async () => {
+  const archive = await forked();
+  expect((await findLine(archive))?.timeline).toBe(3);
+  await putClaim(archive, claim(1, 1));
+  await archive.store.put("main/line/README", Buffer.from("not a claim"));
+  expect(await locateTip(archive)).toMatchObject({ timeline: 1, segment: 6 });
+  await putClaim(archive, claim(2, 2, 1));
+  expect(await locateTip(archive)).toMatchObject({ timeline: 2, segment: 7 });
+  for (let number = 3; number <= 12; number++) await putClaim(archive, claim(number, number % 2 === 0 ? 2 : 3, 2));
+  expect(await locateTip(archive)).toMatchObject({ timeline: 2, segment: 7 });
+});
+
+test("a claimed timeline without WAL has its tip on the ancestor that has some", async () => {
+  const archive = await forked();
+  await putHistory(archive, timeline(4), Buffer.from("1\t0/600000\tx\n\n2\t0/700000\ty\n"));
+  await putClaim(archive, claim(1, 4));
+  expect(await locateTip(archive)).toMatchObject({ timeline: 2, segment: 7 });
+});
+
+test("a recovering server is shown no history above the line, unless it recovers to one timeline", async () => {
+  const archive = await forked();
+  const given = async (file: string, anyTimeline = false): Promise<boolean> =>
+    (await findWal(archive, file, { anyTimeline })) !== undefined;
+  expect(await given("00000003.history")).toBe(true);
+  await putClaim(archive, claim(1, 2));
+  expect(await given("00000002.history")).toBe(true);
+  expect(await given("00000003.history")).toBe(false);
+  expect(await given("00000003.history", true)).toBe(true);
+});
+
+test("archive_command of a stray timeline is refused in an archive with claims, and claims the line with --take-over", async () => {
+  const archive = await forked();
+  const path = join(folder, "00000004.history");
+  await writeFile(path, "1\t0/580000\tbefore a time\n");
+  const { store, cluster } = archive;
+  const push = (takeOver: boolean): Promise<string> =>
+    walPush({ store, cluster, path, encoder, now: new Date(0), server: "copy", takeOver });
+  await putClaim(archive, claim(1, 2));
+  await expect(push(false)).rejects.toMatchObject({ code: "line-unclaimed", retryable: true });
+  expect(await store.head("main/wal/00000004.history")).toBeUndefined();
+  await push(true);
+  await push(true);
+  expect((await readClaims(archive)).map(({ timeline: of, why }) => [of, why])).toEqual([
+    [2, "first"],
+    [4, "take-over"],
+  ]);
+  // The timeline that was the line stays part of the archive.
+  const old = join(folder, "00000002.history");
+  await writeFile(old, "1\t0/600000\tno recovery target specified\n");
+  expect(await walPush({ store, cluster, path: old, encoder, now: new Date(0), server: "old" })).toBe("exists");
+});
+
+test("archive_command stores every timeline in an archive without claims", async () => {
+  const archive = await forked();
+  const path = join(folder, "00000004.history");
+  await writeFile(path, "1\t0/580000\tbefore a time\n");
+  const { store, cluster } = archive;
+  expect(await walPush({ store, cluster, path, encoder, now: new Date(0), server: "any" })).toBe("created");
+  expect(await readClaims(archive)).toEqual([]);
+});

@@ -1,0 +1,278 @@
+/** Who may write to an archive: the decision about the line, as a table. */
+import { describe, expect, test } from "vitest";
+import type { LineClaim } from "../../src/archive/line.ts";
+import { decideLine, type LineDecision, type LineFacts } from "../../src/receive/line-decision.ts";
+import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
+import type { TimelineHistory } from "../../src/wal/timeline.ts";
+
+const lsn = (value: number): Lsn => BigInt(value) as Lsn;
+const timelineOf = (value: number): TimelineId => value as TimelineId;
+
+/** `[timeline, where it was left]`, oldest first. */
+function history(timeline: number, ...entries: [number, number][]): TimelineHistory {
+  const ends = entries.map(([from, at]) => ({ timeline: timelineOf(from), switchLsn: lsn(at), reason: "" }));
+  return { timeline: timelineOf(timeline), entries: ends };
+}
+
+/** `over`: the line before, and where its WAL ended. */
+function claim(number: number, timeline: number, over?: [number, number], restoredFrom?: string): LineClaim {
+  return {
+    ...{ number, timeline: timelineOf(timeline), parent: undefined, claimedAt: "2026-01-01T00:00:00.000Z" },
+    ...{ why: over === undefined ? "first" : "failover", server: "db:5432", restoredFrom },
+    over: over === undefined ? undefined : { timeline: timelineOf(over[0]), lsn: lsn(over[1]) },
+  };
+}
+
+function server(own: TimelineHistory, restoredFrom?: string, inRecovery = false): LineFacts["server"] {
+  return { timeline: own.timeline, history: own, restoredFrom, inRecovery };
+}
+
+/** A line on timeline 1 whose WAL ends at 100, and its own server. */
+const calm: LineFacts = {
+  line: timelineOf(1),
+  lineHistory: history(1),
+  lineEnd: lsn(100),
+  claims: [claim(1, 1)],
+  server: server(history(1)),
+  streamedEnd: undefined,
+  takeOver: false,
+  claimsFirst: true,
+};
+
+const goesOn: LineDecision = { claim: undefined, watch: false };
+const claims = (why: NonNullable<LineDecision["claim"]>, watch = false): LineDecision => ({ claim: why, watch });
+
+describe("the decision about the line", () => {
+  test.each<{ name: string; change: Partial<LineFacts>; decision: LineDecision }>([
+    { name: "the line's own server goes on without a claim", change: {}, decision: goesOn },
+    {
+      name: "a second receiver of the line's server goes on without a claim, even with the flag",
+      change: { takeOver: true },
+      decision: goesOn,
+    },
+    {
+      name: "the line's own server was restored once: its mark is remembered",
+      change: { server: server(history(1), "an earlier restore") },
+      decision: claims("kept"),
+    },
+    {
+      name: "the line's own server goes on when its mark is remembered",
+      change: {
+        claims: [claim(1, 1), claim(2, 1, undefined, "an earlier restore")],
+        server: server(history(1), "an earlier restore"),
+      },
+      decision: goesOn,
+    },
+    {
+      name: "a restored standby on the line's timeline goes on, and its mark is not accepted by that",
+      change: { server: server(history(1), "this restore", true) },
+      decision: goesOn,
+    },
+    {
+      name: "the first server of an empty archive claims",
+      change: { line: undefined, claims: [], server: server(history(4, [1, 50])) },
+      decision: claims("first"),
+    },
+    {
+      name: "the first receiver of an archive without claims claims the line that it follows",
+      change: { claims: [] },
+      decision: claims("first"),
+    },
+    {
+      name: "a backup with its own WAL leaves an archive without claims as it is",
+      change: { claims: [], claimsFirst: false },
+      decision: goesOn,
+    },
+    {
+      name: "a backup with its own WAL leaves it so after a failover too",
+      change: { claims: [], claimsFirst: false, server: server(history(2, [1, 100])) },
+      decision: goesOn,
+    },
+    {
+      name: "a promoted standby that has all of the line's WAL is a failover",
+      change: { server: server(history(2, [1, 100])) },
+      decision: claims("failover"),
+    },
+    {
+      name: "a promoted standby that was ahead of the archive is a failover",
+      change: { server: server(history(2, [1, 120])) },
+      decision: claims("failover"),
+    },
+    {
+      name: "a promoted standby that lacks some of the line's WAL is a failover once that WAL does not grow",
+      change: { server: server(history(2, [1, 90])) },
+      decision: claims("failover", true),
+    },
+    {
+      name: "two failovers at once are one",
+      change: { server: server(history(3, [1, 100], [2, 110])) },
+      decision: claims("failover"),
+    },
+    {
+      name: "a line without any WAL of its own yet fails over without a look",
+      change: {
+        line: timelineOf(2),
+        lineHistory: history(2, [1, 100]),
+        lineEnd: undefined,
+        server: server(history(3, [1, 100], [2, 110])),
+      },
+      decision: claims("failover"),
+    },
+    {
+      name: "a restored copy takes the line over with the flag",
+      change: { server: server(history(2, [1, 100]), "this restore"), takeOver: true },
+      decision: claims("take-over"),
+    },
+    {
+      name: "a copy with the flag does not wait for the line to end",
+      change: { server: server(history(2, [1, 90]), "this restore"), takeOver: true },
+      decision: claims("take-over"),
+    },
+    {
+      name: "a standby of an accepted copy is a failover like any other",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 100]), lineEnd: lsn(150) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100], "this restore")],
+        server: server(history(3, [1, 100], [2, 150]), "this restore"),
+      },
+      decision: claims("failover"),
+    },
+    {
+      name: "a failover after a claim was taken back is one",
+      change: {
+        claims: [claim(1, 1), claim(2, 2, [1, 80]), { ...claim(3, 1, [2, 90]), why: "kept" }],
+        server: server(history(3, [1, 100])),
+      },
+      decision: claims("failover"),
+    },
+    {
+      name: "a clone whose claim was taken back takes over with the flag",
+      change: {
+        claims: [claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" }],
+        ...{ server: server(history(2, [1, 90])), takeOver: true },
+      },
+      decision: claims("take-over"),
+    },
+    {
+      name: "a sibling takes the line over with the flag",
+      change: {
+        line: timelineOf(2),
+        lineHistory: history(2, [1, 80]),
+        server: server(history(3, [1, 60])),
+        takeOver: true,
+      },
+      decision: claims("take-over"),
+    },
+    {
+      name: "an ancestor takes the line over with the flag",
+      change: { line: timelineOf(2), lineHistory: history(2, [1, 80]), takeOver: true },
+      decision: claims("take-over"),
+    },
+    {
+      name: "production that was streamed on through a copy's claim keeps the line",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 80]), streamedEnd: lsn(120) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100])],
+      },
+      decision: claims("kept"),
+    },
+    {
+      name: "a sibling that was streamed on through the claim keeps the line",
+      change: {
+        ...{ line: timelineOf(3), lineHistory: history(3, [1, 60]), streamedEnd: lsn(170) },
+        claims: [claim(1, 1), claim(2, 2, [1, 80]), claim(3, 3, [2, 160])],
+        server: server(history(2, [1, 80])),
+      },
+      decision: claims("kept"),
+    },
+    {
+      name: "production keeps the line also when another claim came after the copy's",
+      change: {
+        ...{ line: timelineOf(3), lineHistory: history(3, [1, 80], [2, 90]), streamedEnd: lsn(120) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100]), claim(3, 3, [2, 90])],
+      },
+      decision: claims("kept"),
+    },
+  ])("$name", ({ change, decision }) => {
+    expect(decideLine({ ...calm, ...change })).toEqual(decision);
+  });
+
+  test.each<{ name: string; change: Partial<LineFacts>; code: string }>([
+    {
+      name: "a restored copy",
+      change: { server: server(history(2, [1, 100]), "this restore") },
+      code: "timeline-copy",
+    },
+    {
+      name: "a restored copy in an archive without claims",
+      change: { claims: [], server: server(history(2, [1, 100]), "this restore") },
+      code: "timeline-copy",
+    },
+    {
+      name: "a new copy of an accepted copy",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 100]) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100], "this restore")],
+        server: server(history(3, [1, 100], [2, 150]), "another restore"),
+      },
+      code: "timeline-copy",
+    },
+    {
+      name: "a clone whose claim was taken back",
+      change: {
+        claims: [claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" }],
+        server: server(history(2, [1, 90])),
+      },
+      code: "line-contested",
+    },
+    {
+      name: "a standby of a clone whose claim was taken back",
+      change: {
+        claims: [claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" }],
+        server: server(history(3, [1, 90], [2, 120])),
+      },
+      code: "line-contested",
+    },
+    {
+      name: "an old primary after the failover",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 100]), streamedEnd: lsn(100) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100])],
+      },
+      code: "timeline-behind",
+    },
+    {
+      name: "an old primary whose unreplicated WAL was stored before the failover",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 90]), streamedEnd: lsn(100) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100])],
+      },
+      code: "timeline-behind",
+    },
+    {
+      name: "an old primary of which the new one brought the rest after the claim",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 100]), streamedEnd: lsn(100) },
+        claims: [claim(1, 1), claim(2, 2, [1, 70])],
+      },
+      code: "timeline-behind",
+    },
+    {
+      name: "an old primary in an archive without claims",
+      change: { claims: [], line: timelineOf(2), lineHistory: history(2, [1, 100]) },
+      code: "timeline-behind",
+    },
+    {
+      name: "a sibling of the line",
+      change: { line: timelineOf(2), lineHistory: history(2, [1, 80]), server: server(history(3, [1, 60])) },
+      code: "timeline-unrelated",
+    },
+    {
+      name: "a recovery along the line's timeline that stopped before that began",
+      change: { line: timelineOf(2), lineHistory: history(2, [1, 80]), server: server(history(3, [1, 80], [2, 60])) },
+      code: "timeline-unrelated",
+    },
+  ])("$name is refused", ({ change, code }) => {
+    expect(() => decideLine({ ...calm, ...change })).toThrowError(expect.objectContaining({ code }));
+  });
+});

@@ -1,0 +1,177 @@
+/** Copies beside production, on real servers: none of them harms the archive that production writes. */
+import { appendFileSync, copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { openArchive } from "../../src/archive/archive.ts";
+import { readClaims } from "../../src/archive/line.ts";
+import { findEnd, findTip } from "../../src/archive/tip.ts";
+import { readCatalog } from "../../src/archive/catalog.ts";
+import { readHistory } from "../../src/archive/wal-objects.ts";
+import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import type { TimelineId } from "../../src/wal/lsn.ts";
+import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { flushLsn, receive } from "./receiving.ts";
+
+const options = { segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } };
+const TWO = 2 as TimelineId;
+
+async function keysOf(store: MemoryStore): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of store.list("")) keys.push(key);
+  return keys;
+}
+
+/** A server that `seawall restore` made, promoted. */
+async function restoredCopy(original: PostgresServer): Promise<PostgresServer> {
+  const copy = await original.cloneAsStandby();
+  appendFileSync(
+    join(copy.dataDir, "postgresql.auto.conf"),
+    `${MARK_SETTING} = 'file:///backup 2026-03-02T10:15:00Z'\n`,
+  );
+  await copy.sql("SELECT pg_reload_conf()");
+  await copy.promote();
+  return copy;
+}
+
+async function slotsOf(server: PostgresServer): Promise<number> {
+  const [row] = await server.sql("SELECT count(*)::int AS n FROM pg_replication_slots");
+  return Number(row?.["n"]);
+}
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: a restored copy is refused, leaves nothing, and production goes on; taken over by flag, production keeps the line that it went on writing",
+  async (version) => {
+    const store = new MemoryStore();
+    await using primary = await startPostgres({ ...options, version });
+    await primary.sql("CREATE TABLE t (i int)");
+    await using receiver = receive(primary, store);
+    await receiver.stored(await flushLsn(primary));
+    await using copy = await restoredCopy(primary);
+    await copy.sql("INSERT INTO t VALUES (-1)");
+
+    const before = await keysOf(store);
+    await expect(receive(copy, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-copy" });
+    expect(await keysOf(store)).toEqual(before);
+    expect(await slotsOf(copy)).toBe(0);
+
+    // By mistake: the flag, while production lives.
+    await using copying = receive(copy, store, { takeOver: true });
+    await copying.stored(await flushLsn(copy));
+    const archive = await openArchive(store, "main");
+    expect((await findTip(archive))?.timeline).toBe(2);
+    await primary.sql("INSERT INTO t VALUES (1)");
+    const acknowledged = await flushLsn(primary);
+    await receiver.stored(acknowledged);
+    await copying.stop();
+    await receiver.stop();
+    expect((await findEnd(archive, 1 as TimelineId))?.lsn).toBe(acknowledged);
+
+    await using again = receive(primary, store);
+    await primary.sql("INSERT INTO t VALUES (2)");
+    await again.stored(await flushLsn(primary));
+    await again.stop();
+    const lsn = await flushLsn(primary);
+    expect(await findTip(archive)).toMatchObject({ timeline: 1, lsn });
+    expect((await readCatalog(archive)).tip).toMatchObject({ timeline: 1, lsn });
+    expect((await readClaims(archive)).map(({ timeline, why }) => [timeline, why])).toEqual([
+      [1, "first"],
+      [2, "take-over"],
+      [1, "kept"],
+    ]);
+    // The flag was a mistake that production has corrected: the copy's receiver, started without it, stays out.
+    await expect(receive(copy, store, { once: true }).done).rejects.toMatchObject({ code: "line-contested" });
+  },
+);
+
+test("a clone that is no restored copy waits while production writes on, and follows once production has ended", async () => {
+  const store = new MemoryStore();
+  await using primary = await startPostgres(options);
+  await primary.sql("CREATE TABLE t (i int)");
+  await using receiver = receive(primary, store);
+  await receiver.stored(await flushLsn(primary));
+  await using clone = await primary.cloneAsStandby();
+  await clone.promote();
+  let i = 0;
+  const writing = setInterval(() => void primary.sql(`INSERT INTO t VALUES (${i++})`).catch(() => undefined), 50);
+  try {
+    await primary.sql("INSERT INTO t VALUES (-1)");
+    await receiver.stored(await flushLsn(primary));
+    await expect(receive(clone, store, { once: true }).done).rejects.toMatchObject({
+      code: "line-contested",
+      retryable: true,
+    });
+    expect(await slotsOf(clone)).toBe(0);
+  } finally {
+    clearInterval(writing);
+  }
+  await receiver.stop();
+  await primary.stop("fast");
+  await using following = receive(clone, store);
+  await clone.sql("INSERT INTO t VALUES (1000)");
+  await following.stored(await flushLsn(clone));
+  await following.stop();
+  expect((await findTip(await openArchive(store, "main")))?.timeline).toBe(2);
+});
+
+test("two recoveries from one timeline are archived side by side, and the first one's server is refused then", async () => {
+  const store = new MemoryStore();
+  await using primary = await startPostgres(options);
+  await primary.sql("CREATE TABLE t (i int)");
+  {
+    await using receiver = receive(primary, store);
+    await receiver.stored(await flushLsn(primary));
+    await receiver.stop();
+  }
+  await using first = await primary.cloneAsStandby();
+  await using second = await primary.cloneAsStandby();
+  await primary.stop("fast");
+  await first.promote();
+  {
+    await using receiver = receive(first, store);
+    await first.sql("INSERT INTO t VALUES (2)");
+    await receiver.stored(await flushLsn(first));
+    await receiver.stop();
+  }
+  // What the restored server asks the archive for: the numbers that are taken.
+  copyFileSync(join(first.walDir, "00000002.history"), join(second.walDir, "00000002.history"));
+  await second.promote();
+  await second.sql("INSERT INTO t VALUES (3)");
+  const before = await keysOf(store);
+  await expect(receive(second, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-unrelated" });
+  expect(await keysOf(store)).toEqual(before);
+  expect(await slotsOf(second)).toBe(0);
+  const archive = await openArchive(store, "main");
+  const endOfTwo = await findEnd(archive, TWO);
+  await using receiver = receive(second, store, { takeOver: true });
+  const lsn = await flushLsn(second);
+  await receiver.stored(lsn);
+  await receiver.stop();
+  expect(await findTip(archive)).toMatchObject({ timeline: 3, lsn });
+  expect(await findEnd(archive, TWO)).toEqual(endOfTwo);
+  expect(await readHistory(archive, TWO)).toBeDefined();
+  await expect(receive(first, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-unrelated" });
+});
+
+test("a stale primary that stands first in the host list is passed over; alone it is refused", async () => {
+  const store = new MemoryStore();
+  await using stale = await startPostgres(options);
+  await stale.sql("CREATE TABLE t (i int)");
+  await using current = await stale.cloneAsStandby();
+  await current.promote();
+  {
+    await using receiver = receive(current, store);
+    await receiver.stored(await flushLsn(current));
+    await receiver.stop();
+  }
+  const both = `postgresql://postgres@127.0.0.1:${stale.port},127.0.0.1:${current.port}/postgres`;
+  await using receiver = receive({ dsn: both }, store);
+  await current.sql("INSERT INTO t VALUES (1)");
+  await receiver.stored(await flushLsn(current));
+  await receiver.stop();
+  expect(await slotsOf(stale)).toBe(0);
+  await current.stop("fast");
+  // The right host is only away: worth trying again.
+  await expect(receive({ dsn: both }, store, { once: true }).done).rejects.toMatchObject({ retryable: true });
+  await expect(receive(stale, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-behind" });
+});
