@@ -1,4 +1,4 @@
-/** What was last done with an archive, for whoever looks at it: the newest backup, verification and drill. */
+/** Reads what `status` tells of an archive: the newest backup, verification and drill, and rivals of its line. */
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
@@ -6,6 +6,7 @@ import { readBackup } from "./backups.ts";
 import { lastDrill } from "./drills.ts";
 import { backupDocumentKey, backupsPrefix, isBackupId } from "./keys.ts";
 import { oldestFirst } from "./records.ts";
+import { describeRivals } from "./rivals.ts";
 import { readVerifyRecord, type VerifyOutcome } from "./verify-state.ts";
 
 export interface LastEvents {
@@ -14,6 +15,8 @@ export interface LastEvents {
   /** Of those that came to their end. */
   readonly verify: VerifyOutcome | null;
   readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
+  /** Timelines beside the line that another server wrote: a sentence each. */
+  readonly rivals: readonly string[];
 }
 
 /**
@@ -21,15 +24,17 @@ export interface LastEvents {
  * only where there is no other. Throws what the store throws.
  */
 export async function readLastEvents(archive: Archive, now: Date, options: RequestOptions = {}): Promise<LastEvents> {
-  const [backup, verify, drill] = await Promise.all([
+  const [backup, verify, drill, rivals] = await Promise.all([
     newestBackup(archive, now, options),
     readVerifyRecord(archive, options),
     readable(lastDrill(archive, now, options)),
+    readable(describeRivals(archive, options)),
   ]);
   return {
     backup,
     verify: verify.record?.last ?? null,
     drill: drill === undefined ? null : { finishedAt: drill.finishedAt, ok: drill.ok },
+    rivals: rivals ?? [],
   };
 }
 

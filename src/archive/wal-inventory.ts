@@ -195,7 +195,7 @@ async function readHistories(
 }
 
 /** Byte order puts `<TLI>.history` before `<TLI>/`: history files stand between the folders, so each folder is jumped over. */
-async function listHistoryFiles(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
+export async function listHistoryFiles(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
   const prefix = walPrefix(archive.cluster);
   const timelines: TimelineId[] = [];
   let startAfter: string | undefined;

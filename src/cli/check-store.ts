@@ -3,8 +3,10 @@
  * conditional writes hold, and whose archive is there.
  */
 import { randomBytes } from "node:crypto";
-import { readIdentity } from "../archive/archive.ts";
+import { type Archive, readIdentity } from "../archive/archive.ts";
 import { probeKey } from "../archive/keys.ts";
+import { describeRivals } from "../archive/rivals.ts";
+import { findLine } from "../archive/tip.ts";
 import { humanSeconds } from "../daemon/human.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline } from "../signals.ts";
@@ -44,7 +46,21 @@ async function checkArchive({ store, cluster, identity, signal }: StoreCheckOpti
     const message = `${whose} with segments of ${found.segmentSize} bytes, the server has ${identity.segmentSize}`;
     return [failed(name, message, "wal_segment_size was changed: archive the server under a new --cluster.")];
   }
-  return [ok(name, `${whose}, which is this server`)];
+  return [
+    ok(name, `${whose}, which is this server`),
+    ...(await checkRivals({ store, cluster, identity: found }, signal)),
+  ];
+}
+
+/** Two servers that write into one archive: neither may be what the operator wants. */
+async function checkRivals(archive: Archive, signal: AbortSignal): Promise<Finding[]> {
+  const line = await findLine(archive, { signal });
+  if (line === undefined || line.claims.length === 0) return [];
+  const rivals = await describeRivals(archive, { signal });
+  if (rivals.length === 0) return [ok("line", `the archive follows timeline ${line.timeline}`)];
+  const remedy =
+    "Stop the receiver or the archive_command of the other server, or give it a --cluster of its own (docs/timelines.md).";
+  return rivals.map((message): Finding => ({ group: "store", name: "line", verdict: "warn", message, remedy }));
 }
 
 /** The steps build on one another: the first that fails ends them. The probe is deleted whatever happens. */

@@ -114,6 +114,7 @@ function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] 
   const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
   const problems = verify === null || verify.problems === 1 ? "1 problem" : `${verify.problems} problems`;
   return [
+    ...archive.rivals.map((rival) => ["rival", painted(rival, "red", colours)]),
     ["last backup", backup === null ? "none" : `${backup.finishedAt}, ${humanBytes(backup.bytes)}, ${backup.id}`],
     [
       "last verify",

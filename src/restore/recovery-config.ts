@@ -4,6 +4,7 @@
  * Source: PostgreSQL docs, Recovery Target; guc-file.l (quoting, the last setting of a name wins); xlogrecovery.c
  * (assign_recovery_target*: two targets are an error, so every other one is emptied, before the one that counts).
  */
+import { MARK_SETTING } from "../replication/restore-mark.ts";
 import { formatLsn, type TimelineId } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import type { Landing } from "./landing.ts";
@@ -32,12 +33,6 @@ export interface RecoverySettings {
   /** Settings that recovery needs at least; only those that would be too low otherwise. */
   readonly minimums: Readonly<Record<string, number>>;
 }
-
-/**
- * A setting that names the archive, the backup and the time of the restore that made this server. A replication connection
- * reads it with SHOW. It survives promotion and restarts, and base backups of the server copy it.
- */
-export const MARK_SETTING = "seawall.restored_from";
 
 const BEGIN = "# Written by seawall restore: begin";
 const END = "# Written by seawall restore: end";

@@ -2,9 +2,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { decodeClaim, encodeClaim, type LineClaim, putClaim, readClaims } from "../../src/archive/line.ts";
+import { describeRivals, findRivals } from "../../src/archive/rivals.ts";
 import { findLine, locateTip } from "../../src/archive/tip.ts";
 import { putHistory, putSegment } from "../../src/archive/wal-objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
@@ -20,26 +22,21 @@ afterAll(() => rm(folder, { recursive: true }));
 const encoder = { encode: (raw: Uint8Array, meta: object) => Promise.resolve(encodeObject(raw, { ...meta }, 1)) };
 const timeline = (value: number): TimelineId => value as TimelineId;
 
+async function store(archive: Archive, of: number, segment: number): Promise<void> {
+  const place = { timeline: timeline(of), segment: segment as SegmentNumber, segmentSize: SIZE };
+  const startLsn = segmentStart(place.segment, SIZE);
+  const endLsn = addBytes(startLsn, SIZE);
+  const facts = { startLsn, endLsn, verifiedLsn: endLsn };
+  await putSegment(archive, place, Buffer.alloc(SIZE, of), facts, { encoder, confirm: false });
+}
+
 /** Segment 5 on timeline 1; timelines 2 and 3 fork from it, 2 with a segment of its own and 3 with one, too. */
 async function forked(): Promise<Archive> {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
   const archive = await openArchiveFor(new MemoryStore(), "main", identity);
-  for (const [of, segment] of [
-    [1, 5],
-    [2, 6],
-    [3, 6],
-  ] as const) {
-    const place = { timeline: timeline(of), segment: segment as SegmentNumber, segmentSize: SIZE };
-    const startLsn = segmentStart(place.segment, SIZE);
-    const endLsn = addBytes(startLsn, SIZE);
-    await putSegment(
-      archive,
-      place,
-      Buffer.alloc(SIZE, of),
-      { startLsn, endLsn, verifiedLsn: endLsn },
-      { encoder, confirm: false },
-    );
-  }
+  await store(archive, 1, 5);
+  await store(archive, 2, 6);
+  await store(archive, 3, 6);
   await putHistory(archive, timeline(2), Buffer.from("1\t0/600000\tno recovery target specified\n"));
   await putHistory(archive, timeline(3), Buffer.from("1\t0/600000\tbefore a time\n"));
   return archive;
@@ -104,12 +101,12 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   const archive = await forked();
   const path = join(folder, "00000004.history");
   await writeFile(path, "1\t0/580000\tbefore a time\n");
-  const { store, cluster } = archive;
+  const { store: inner, cluster } = archive;
   const push = (takeOver: boolean): Promise<string> =>
-    walPush({ store, cluster, path, encoder, now: new Date(0), server: "copy", takeOver });
+    walPush({ store: inner, cluster, path, encoder, now: new Date(0), server: "copy", takeOver });
   await putClaim(archive, claim(1, 2));
   await expect(push(false)).rejects.toMatchObject({ code: "line-unclaimed", retryable: true });
-  expect(await store.head("main/wal/00000004.history")).toBeUndefined();
+  expect(await inner.head("main/wal/00000004.history")).toBeUndefined();
   await push(true);
   await push(true);
   expect((await readClaims(archive)).map(({ timeline: of, why }) => [of, why])).toEqual([
@@ -119,14 +116,32 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   // The timeline that was the line stays part of the archive.
   const old = join(folder, "00000002.history");
   await writeFile(old, "1\t0/600000\tno recovery target specified\n");
-  expect(await walPush({ store, cluster, path: old, encoder, now: new Date(0), server: "old" })).toBe("exists");
+  expect(await walPush({ store: inner, cluster, path: old, encoder, now: new Date(0), server: "old" })).toBe("exists");
 });
 
 test("archive_command stores every timeline in an archive without claims", async () => {
   const archive = await forked();
   const path = join(folder, "00000004.history");
   await writeFile(path, "1\t0/580000\tbefore a time\n");
-  const { store, cluster } = archive;
-  expect(await walPush({ store, cluster, path, encoder, now: new Date(0), server: "any" })).toBe("created");
+  const { store: inner, cluster } = archive;
+  expect(await walPush({ store: inner, cluster, path, encoder, now: new Date(0), server: "any" })).toBe("created");
   expect(await readClaims(archive)).toEqual([]);
+});
+
+test("strays are named, and a timeline that is written on after the line was claimed over it", async () => {
+  const archive = await forked();
+  expect(await findRivals(archive)).toEqual([]);
+  await putClaim(archive, claim(1, 1));
+  const strays = [2, 3].map((of) => ({ timeline: of, kind: "stray", endLsn: 0x700000n }));
+  expect(await findRivals(archive)).toEqual(strays);
+  await putClaim(archive, claim(2, 2, 1));
+  // Timeline 1 up to the fork belongs to the line.
+  expect(await findRivals(archive)).toEqual([strays[1]]);
+  await sleep(10);
+  await store(archive, 1, 6);
+  expect(await findRivals(archive)).toEqual([{ timeline: 1, kind: "written", endLsn: 0x700000n }, strays[1]]);
+  await putHistory(archive, timeline(9), Buffer.from("1\t0/500000\tx\n"));
+  expect((await describeRivals(archive)).at(-1)).toBe(
+    "timeline 9 was never the archive's line: only its history file is stored",
+  );
 });

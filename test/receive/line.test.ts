@@ -10,6 +10,7 @@ import { readHistory } from "../../src/archive/wal-objects.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { TimelineId } from "../../src/wal/lsn.ts";
+import { giveToServer } from "../harness/postgres-template.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { flushLsn, receive } from "./receiving.ts";
 
@@ -134,7 +135,9 @@ test("two recoveries from one timeline are archived side by side, and the first 
     await receiver.stop();
   }
   // What the restored server asks the archive for: the numbers that are taken.
-  copyFileSync(join(first.walDir, "00000002.history"), join(second.walDir, "00000002.history"));
+  const taken = join(second.walDir, "00000002.history");
+  copyFileSync(join(first.walDir, "00000002.history"), taken);
+  giveToServer(taken, 0o600);
   await second.promote();
   await second.sql("INSERT INTO t VALUES (3)");
   const before = await keysOf(store);

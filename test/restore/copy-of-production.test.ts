@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection } from "../../src/replication/connection.ts";
-import { MARK_SETTING } from "../../src/restore/recovery-config.ts";
+import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
 import { Archived, rowsOf } from "./restored.ts";
 
