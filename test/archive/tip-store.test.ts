@@ -64,74 +64,74 @@ describe("the tip", () => {
   test.each<{ name: string; text: string; tip: string | undefined }>([
     { name: "of an empty archive is none", text: "", tip: undefined },
     { name: "of an archive with only a history is none", text: "2.history", tip: undefined },
-    { name: "lies behind the last sealed segment", text: "1:4 1:5", tip: "1:6 6.0 of 1 anchored" },
+    { name: "lies behind the last sealed segment", text: "1:4 1:5", tip: "1:6 6.0 anchored" },
     {
       name: "lies before the record that the last segment cuts",
       text: "1:4 1:5<100",
-      tip: "1:6 5.1048476 of 1 anchored",
+      tip: "1:6 5.1048476 anchored",
     },
-    { name: "lies in the tail", text: "1:5 1:6+100", tip: "1:6 6.100 of 1 anchored" },
+    { name: "lies in the tail", text: "1:5 1:6+100", tip: "1:6 6.100 anchored" },
     {
       name: "lies in the tail behind a record that the segment before cut",
       text: "1:5<100 1:6+100",
-      tip: "1:6 6.100 of 1 anchored",
+      tip: "1:6 6.100 anchored",
     },
-    { name: "lies in a partial", text: "1:5 1:6p100", tip: "1:6 6.100 of 1 anchored" },
+    { name: "lies in a partial", text: "1:5 1:6p100", tip: "1:6 6.100 anchored" },
     {
       name: "lies where the partial ends when that reaches further than the tail",
       text: "1:5 1:6p100 1:6+60",
-      tip: "1:6 6.100 of 1 anchored",
+      tip: "1:6 6.100 anchored",
     },
     {
       name: "lies where the tail ends when that reaches further than the partial",
       text: "1:5 1:6p60 1:6+100",
-      tip: "1:6 6.100 of 1 anchored",
+      tip: "1:6 6.100 anchored",
     },
-    { name: "of a lone tail has nothing that leads up to it", text: "1:6+100", tip: "1:6 6.100 of 1" },
-    { name: "lies before a hole that parallel seals left", text: "1:4 1:6 1:7+100", tip: "1:5 5.0 of 1 anchored" },
+    { name: "of a lone tail has nothing that leads up to it", text: "1:6+100", tip: "1:6 6.100" },
+    { name: "lies before a hole that parallel seals left", text: "1:4 1:6 1:7+100", tip: "1:5 5.0 anchored" },
     {
       name: "is looked for at a border of folders in the newest two",
       text: "1:4094 1:4095 1:4097",
-      tip: "1:4096 4096.0 of 1 anchored",
+      tip: "1:4096 4096.0 anchored",
     },
-    { name: "is on the newest timeline with WAL", text: "1:5 1:6 2:6 2:7+100", tip: "2:7 7.100 of 2 anchored" },
-    { name: "is on one with only a tail", text: "1:5 1:6 2:7+100", tip: "2:7 7.100 of 2" },
+    { name: "is on the newest timeline with WAL", text: "1:5 1:6 2:6 2:7+100", tip: "2:7 7.100 anchored" },
+    { name: "is on one with only a tail", text: "1:5 1:6 2:7+100", tip: "2:7 7.100" },
     {
       name: "stays where the WAL is when a newer history is known",
       text: "1:5 2.history",
-      tip: "1:6 6.0 of 2 anchored",
+      tip: "1:6 6.0 anchored",
     },
     {
       name: "stays when the only newer history has no WAL and a folder lies between",
       text: "1:5 2:6 3.history",
-      tip: "2:7 7.0 of 3 anchored",
+      tip: "2:7 7.0 anchored",
     },
-    { name: "takes no notice of an older timeline's history", text: "2.history 2:6", tip: "2:7 7.0 of 2 anchored" },
-    { name: "lies behind a recorded gap", text: "1:4 1:5-7 1:7", tip: "1:8 8.0 of 1 anchored" },
+    { name: "takes no notice of an older timeline's history", text: "2.history 2:6", tip: "2:7 7.0 anchored" },
+    { name: "lies behind a recorded gap", text: "1:4 1:5-7 1:7", tip: "1:8 8.0 anchored" },
     {
       name: "lies at the end of a gap behind which nothing is stored yet",
       text: "1:4 1:5-7",
-      tip: "1:7 7.0 of 1 anchored",
+      tip: "1:7 7.0 anchored",
     },
-    { name: "takes no notice of another timeline's gap", text: "1:4 1:5 2:5-7 2:4", tip: "2:7 7.0 of 2 anchored" },
-    { name: "takes no notice of a parent's gap", text: "1:4 1:5-7 2:4 2:5", tip: "2:6 6.0 of 2 anchored" },
+    { name: "takes no notice of another timeline's gap", text: "1:4 1:5 2:5-7 2:4", tip: "2:7 7.0 anchored" },
+    { name: "takes no notice of a parent's gap", text: "1:4 1:5-7 2:4 2:5", tip: "2:6 6.0 anchored" },
     {
       name: "is not moved by objects that are no WAL",
       text: "1:5 =wal/README =wal/00000000/x =wal/0000000G/x =wal/00000002x/y =tail/x/y =wal/00000001/00000000/x",
-      tip: "1:6 6.0 of 1 anchored",
+      tip: "1:6 6.0 anchored",
     },
   ])("$name", async ({ text, tip }) => {
     const found = await findTip(await archiveOf(text));
     const shown =
       found &&
-      `${found.timeline}:${found.segment} ${found.lsn / BigInt(SIZE)}.${found.lsn % BigInt(SIZE)} of ${found.newestTimeline}` +
+      `${found.timeline}:${found.segment} ${found.lsn / BigInt(SIZE)}.${found.lsn % BigInt(SIZE)}` +
         (found.anchored ? " anchored" : "");
     expect(shown).toBe(tip);
   });
 
   test("is located without its LSN", async () => {
     expect(await locateTip(await archiveOf("1:4 1:5 1:6+100"))).toEqual({
-      ...{ timeline: 1, segment: 6, newestTimeline: 1, anchored: true },
+      ...{ timeline: 1, segment: 6, anchored: true },
     });
     expect(await locateTip(await archiveOf(""))).toBeUndefined();
   });
