@@ -368,6 +368,12 @@ export const ERROR_KINDS = {
     "The directory to restore into holds something that a restore must not touch: files, a running server, another cluster.",
     "Choose an empty directory, or --delta to bring an old data directory of the same cluster up to date.",
   ),
+  "tablespace-unmapped": kind(
+    EXIT.operational,
+    false,
+    "The WAL creates a tablespace in a directory that is not the recovering server's own: replay would write into it.",
+    "Restore again with --tablespace-mapping, or make an empty directory and a link to it below pg_tblspc.",
+  ),
   "target-unwritable": kind(
     EXIT.operational,
     false,

@@ -17,8 +17,16 @@ import { listPins, type Pin } from "./pins.ts";
 import { findTip, type Tip } from "./tip.ts";
 import { commitTimesIn, verifiedEnd } from "./wal-ends.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "./wal-inventory.ts";
-import { cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "./wal-path.ts";
-import { borderItems, itemKey, pathsOf, type RecoveryWindow, type WalEnd, windowsOf } from "./windows.ts";
+import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "./wal-path.ts";
+import {
+  type BorderItem,
+  borderItems,
+  itemKey,
+  pathsOf,
+  type RecoveryWindow,
+  type WalEnd,
+  windowsOf,
+} from "./windows.ts";
 
 export interface Catalog {
   /** Oldest first. */
@@ -33,7 +41,7 @@ export interface Catalog {
   /** What is known of the items that windows end with. */
   readonly ends: ReadonlyMap<string, WalEnd>;
   readonly windows: readonly RecoveryWindow[];
-  /** Recorded gaps and holes nobody recorded, each once, by LSN. */
+  /** Recorded gaps and breaks, and holes that no document names; each once, by LSN. */
   readonly gaps: readonly PathBarrier[];
   /** The newest claim of the line; undefined for an archive without claims, and when they cannot be read. */
   readonly claim: LineClaim | undefined;
@@ -125,7 +133,7 @@ async function readEnds(
 ): Promise<Map<string, WalEnd>> {
   const { paths, backups, note } = input;
   const inFlight = Math.min(ENDS_IN_FLIGHT, Math.max(1, Math.floor(READ_BYTES_MAX / archive.identity.segmentSize)));
-  const wanted = new Map<string, { readonly path: WalPath; readonly item: WalItem }>();
+  const wanted = new Map<string, { readonly path: WalPath; readonly item: BorderItem }>();
   for (const path of paths) for (const item of borderItems(path, backups)) wanted.set(itemKey(item), { path, item });
   const read = await mapBounded([...wanted], inFlight, async ([key, { path, item }]) => {
     const end = await readEnd(archive, { path, item, note }, options);
@@ -137,7 +145,7 @@ async function readEnds(
 /** The end of what can be read up to `item`: one that is damaged counts as not there. */
 async function readEnd(
   archive: Archive,
-  { path, item, note }: { readonly path: WalPath; readonly item: WalItem; readonly note: Note },
+  { path, item, note }: { readonly path: WalPath; readonly item: BorderItem; readonly note: Note },
   options: RequestOptions,
 ): Promise<WalEnd | undefined> {
   const back = itemsBack(path, item);
@@ -146,7 +154,8 @@ async function readEnd(
     const before = next(back);
     try {
       const verifiedLsn = await verifiedEnd(archive, last, before, options);
-      return { verifiedLsn, lastCommitAt: await lastCommitAt(archive, path, last, options) };
+      const limited = last.segment === item.segment ? { ...last, limit: item.limit } : last;
+      return { verifiedLsn, lastCommitAt: await lastCommitAt(archive, path, limited, options) };
     } catch (error) {
       note(`the end of ${itemKey(last)}`, error);
       last = before;
@@ -163,24 +172,30 @@ function next(items: Generator<WalItem>): WalItem | undefined {
 async function lastCommitAt(
   archive: Archive,
   path: WalPath,
-  item: WalItem,
+  item: BorderItem,
   options: RequestOptions,
 ): Promise<string | undefined> {
   let looked = 0;
   for (const at of itemsBack(path, item)) {
     if (looked++ === LOOK_BACK_MAX) return undefined;
-    const times = await commitTimesIn(archive, at, options);
+    const times = await commitTimesIn(archive, at, { ...options, limit: looked === 1 ? item.limit : undefined });
     if (times !== undefined) return formatPgTime(times.last);
   }
   return undefined;
 }
 
 function gapsOf(inventory: WalInventory, paths: readonly WalPath[]): PathBarrier[] {
-  const recorded = inventory.gaps.map((gap) => ({ ...gap, isRecorded: true }));
+  const recorded = [
+    ...inventory.gaps.map((gap) => ({ ...gap, isRecorded: true })),
+    ...inventory.breaks.map(breakBarrier),
+  ];
   const holes = paths.flatMap(({ barriers }) => barriers.filter((barrier) => !barrier.isRecorded));
-  const all = [...recorded, ...holes].map(({ timeline, fromLsn, toLsn, reason, isRecorded }) => ({
-    ...{ timeline, fromLsn, toLsn, reason, isRecorded },
-  }));
+  const all: PathBarrier[] = [...recorded, ...holes].map(
+    ({ timeline, fromLsn, toLsn, reason, isRecorded, ...rest }) => ({
+      ...{ timeline, fromLsn, toLsn, reason, isRecorded },
+      ...("isStored" in rest && rest.isStored === true ? { isStored: true } : {}),
+    }),
+  );
   const unique = new Map(all.map((gap) => [`${gap.timeline} ${gap.fromLsn} ${gap.toLsn}`, gap]));
   return [...unique.values()].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
 }

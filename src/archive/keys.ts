@@ -182,6 +182,24 @@ export function parseGapKey(key: string): GapKey | undefined {
   return { key, timeline: timelineOf(Number.parseInt(timeline, 16)), fromLsn: lsn(from), toLsn: lsn(to) };
 }
 
+const BREAK = /^[^/]+\/breaks\/([0-9A-F]{8})-([0-9A-F]{16})-([0-9A-F]{16})\.json$/;
+
+/** Undefined for a key that is not a break's: not ours, left alone. */
+export function parseBreakKey(key: string): GapKey | undefined {
+  const [, timeline = "", from = "", to = ""] = BREAK.exec(key) ?? [];
+  if (timeline === "" || timeline === "00000000" || from >= to) return undefined;
+  const lsn = (digits: string): Lsn => BigInt(`0x${digits}`) as Lsn;
+  return { key, timeline: timelineOf(Number.parseInt(timeline, 16)), fromLsn: lsn(from), toLsn: lsn(to) };
+}
+
+export function breaksPrefix(cluster: string): string {
+  return `${cluster}/breaks/`;
+}
+
+export function breakKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn): string {
+  return `${breaksPrefix(cluster)}${timelineText(timeline)}-${hex16(from)}-${hex16(to)}.json`;
+}
+
 /** What the receiver kept of WAL that did not verify: raw bytes of the segment as received. */
 export function evidenceKey(cluster: string, place: SegmentPlace, atMs: number): string {
   return `${cluster}/evidence/${segmentName(place)}-${atMs}.zst`;

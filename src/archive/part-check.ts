@@ -44,7 +44,7 @@ export async function checkPart(
     await Promise.allSettled([asked]);
   }
   await asked;
-  return lane.ask({ kind: "end" });
+  return (await lane.ask({ kind: "end" })).count;
 }
 
 /** A part as its stored bytes arrive. Throws `backup-corrupt` from any method. */

@@ -108,6 +108,11 @@ export class Findings {
   }
 }
 
+/** For WAL that is there and cannot be passed. */
+export function breakMessage(lsn: Lsn, reason: string): string {
+  return `no recovery passes ${formatLsn(lsn)}: ${reason}`;
+}
+
 /** What backups cannot do without this WAL, in words. */
 export function consequence(paths: readonly WalPath[], backups: readonly BackupSpan[], lost: LostWal): string {
   const all = affectedBackups(paths, backups, lost);

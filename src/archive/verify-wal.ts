@@ -7,18 +7,23 @@ import type { GetResult, RequestOptions } from "../store/store.ts";
 import { type SegmentNumber, segmentStart, type TimelineId } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import type { RecordCarry } from "../wal/verifier.ts";
+import type { WalChange } from "../wal/wal-changes.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
+import { type MinimalRecord, minimalIn } from "./breaks.ts";
+import { parseChanges } from "./change-json.ts";
+import type { Gap } from "./documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "./keys.ts";
 import { carryInto } from "./tip.ts";
 import type { VerifyCrew, VerifyLane } from "./verify-crew.ts";
 import { checkFacts } from "./verify-facts.ts";
-import type { Findings } from "./verify-report.ts";
+import { breakMessage, type Findings } from "./verify-report.ts";
 import { digestOfSegments, type ProofLevel, type ProvenWal } from "./verify-state.ts";
 import { type ListedWal, listFolder, type WalFolder } from "./wal-folders.ts";
 import type { VerifyQuestion } from "./verify-worker.ts";
 import { peekObject } from "./wal-objects.ts";
-import { walkSegment } from "./wal-walk.ts";
+import { MINIMAL_REASON } from "./wal-path.ts";
+import { type WalkedRecord, walkSegment } from "./wal-walk.ts";
 
 /** A folder with something to look at. */
 export interface PendingFolder {
@@ -37,6 +42,8 @@ export interface VerifyWalOptions extends RequestOptions {
   readonly crew: VerifyCrew;
   readonly findings: Findings;
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
+  /** That are recorded; told from the catalog. */
+  readonly breaks: readonly Gap[];
   /** Segments before this one serve no backup. */
   readonly from: SegmentNumber;
   readonly onBytes: (bytes: number) => void;
@@ -138,7 +145,8 @@ async function peekSegments(
       const facts = await peekObject(archive, key, place, { signal });
       if (facts === undefined) throw vanished(place);
       checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "segment" });
-      return [listed.segment];
+      const minimal = minimalIn(parseChanges(facts.envelope.meta["changes"]) ?? []);
+      return reportBreaks(minimal, key, place, options) ? [] : [listed.segment];
     } catch (error) {
       findings.reportWal(key, damageOf(error), place);
       return [];
@@ -147,6 +155,24 @@ async function peekSegments(
     }
   });
   return found.flat();
+}
+
+/**
+ * Reports records that no recovery passes and no document names: an earlier Seawall archived them. True when there are some:
+ * the segment is then looked at again the next time.
+ */
+export function reportBreaks(
+  minimal: readonly MinimalRecord[],
+  key: string,
+  { timeline }: SegmentPlace,
+  { breaks, findings }: Pick<VerifyWalOptions, "breaks" | "findings">,
+): boolean {
+  const unknown = minimal.filter(({ lsn }) => !breaks.some(({ fromLsn }) => fromLsn === lsn));
+  for (const { lsn, end } of unknown) {
+    const lost = { timeline, fromLsn: lsn, toLsn: end };
+    findings.report({ kind: "gap", object: key, message: breakMessage(lsn, MINIMAL_REASON) }, lost);
+  }
+  return unknown.length > 0;
 }
 
 function vanished(place: SegmentPlace): SeawallError {
@@ -167,8 +193,13 @@ async function verifyPartial(
     if (facts === undefined) throw vanished(place);
     checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "partial" });
     if (!deep) return;
-    const count = (): void => void findings.checked.records++;
-    await walkSegment(archive, { ...place, kind: "partial" }, count, { signal });
+    const changes: WalChange[] = [];
+    const visit = ({ change }: WalkedRecord): void => {
+      findings.checked.records++;
+      if (change !== undefined) changes.push(change);
+    };
+    await walkSegment(archive, { ...place, kind: "partial" }, visit, { signal });
+    reportBreaks(minimalIn(changes), key, place, options);
     findings.checked.readBytes += listed.bytes;
   } catch (error) {
     findings.reportWal(key, damageOf(error), place);
@@ -229,10 +260,10 @@ async function readPiece(
       if (!isChained) await lane.ask(await startOfChain(archive, place, options));
       // A copy of its own, which the thread is given: the store's memory may be somebody else's too.
       const stored = new Uint8Array(body);
-      const records = await lane.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
+      const { count, minimal = [] } = await lane.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
       isChained = true;
-      findings.checked.records += records;
-      good.push(place.segment);
+      findings.checked.records += count;
+      if (!reportBreaks(minimal, key, place, options)) good.push(place.segment);
     } catch (error) {
       isChained = false;
       findings.reportWal(key, damageOf(error), place);

@@ -4,6 +4,7 @@ import type { Lsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { type RecordCarry, WalVerifier } from "../wal/verifier.ts";
 import { answerQuestions } from "../worker-thread.ts";
+import type { MinimalRecord } from "./breaks.ts";
 import type { SegmentPlace } from "./keys.ts";
 import { PartContents, type PartToCheck } from "./part-check.ts";
 import { checkFacts } from "./verify-facts.ts";
@@ -30,8 +31,14 @@ export type VerifyQuestion =
   | { readonly kind: "data"; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: "end" };
 
-/** Records of a segment; files of a part, at its end. */
-export type VerifyAnswer = number;
+export interface VerifyAnswer {
+  /** Records of a segment; files of a part, at its end. */
+  readonly count: number;
+  /** Of a segment: records that no recovery passes. */
+  readonly minimal?: readonly MinimalRecord[];
+}
+
+const NOTHING: VerifyAnswer = { count: 0 };
 
 let chain: { readonly verifier: WalVerifier; readonly systemIdentifier: bigint } | undefined;
 let part: PartContents | undefined;
@@ -43,24 +50,24 @@ answerQuestions<VerifyQuestion, VerifyAnswer>((question) => {
     case "chain": {
       const { systemIdentifier } = question;
       chain = { verifier: new WalVerifier(question), systemIdentifier };
-      return 0;
+      return NOTHING;
     }
     case "segment":
       return checkSegment(question);
     case "part":
       part = new PartContents(question.input);
-      return 0;
+      return NOTHING;
     case "data":
       part?.push(question.bytes);
-      return 0;
+      return NOTHING;
     case "end":
-      return part?.end() ?? 0;
+      return { count: part?.end() ?? 0 };
     default:
       return assertNever(question);
   }
 });
 
-function checkSegment({ key, place, stored }: VerifyQuestion & { readonly kind: "segment" }): number {
+function checkSegment({ key, place, stored }: VerifyQuestion & { readonly kind: "segment" }): VerifyAnswer {
   const current = chain;
   chain = undefined;
   invariant(current !== undefined, "a segment without a chain");
@@ -69,5 +76,6 @@ function checkSegment({ key, place, stored }: VerifyQuestion & { readonly kind: 
   checkFacts(key, { place, storedBytes: stored.byteLength, facts: found, kind: "segment" });
   current.verifier.push(found.raw);
   chain = current;
-  return current.verifier.takeSummaries().reduce((sum, { recordCount }) => sum + recordCount, 0);
+  const count = current.verifier.takeSummaries().reduce((sum, { recordCount }) => sum + recordCount, 0);
+  return { count, minimal: current.verifier.takeMinimal().map(({ lsn, end }) => ({ lsn, end })) };
 }

@@ -5,14 +5,16 @@
 import { deadline } from "../signals.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type SegmentNumber, segmentOf, segmentStart } from "../wal/lsn.ts";
+import type { WalChange } from "../wal/wal-changes.ts";
 import type { Archive } from "./archive.ts";
 import { listBackups } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
+import { minimalIn } from "./breaks.ts";
 import { type Catalog, readCatalog } from "./catalog.ts";
 import { segmentKey, tailPrefix } from "./keys.ts";
 import { verifyBackup } from "./verify-backups.ts";
 import { VerifyCrew } from "./verify-crew.ts";
-import { affectedBackups, type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
+import { affectedBackups, breakMessage, type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
 import {
   type ProvenBackup,
   type ProvenWal,
@@ -26,10 +28,11 @@ import {
   folderName,
   type PendingFolder,
   pendingOf,
+  reportBreaks,
   verifyFolder,
   type VerifyWalOptions,
 } from "./verify-wal.ts";
-import { walkSegment } from "./wal-walk.ts";
+import { type WalkedRecord, walkSegment } from "./wal-walk.ts";
 import { backupsOn, reachOf } from "./windows.ts";
 
 export interface VerifyProgress {
@@ -89,7 +92,8 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   const common = { deep, findings, crew, signal, onBytes: (bytes: number): void => progress.advance(bytes) };
   try {
     progress.detail("WAL");
-    const walOptions = { ...common, jobs: walJobs, from, histories: catalog.inventory.histories };
+    const { histories, breaks } = catalog.inventory;
+    const walOptions = { ...common, jobs: walJobs, from, histories, breaks };
     await verifyWal(archive, { catalog, pending, proofs }, walOptions);
     progress.detail("backups");
     for (const backup of catalog.backups) {
@@ -220,14 +224,15 @@ async function surveyArchive(
 function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): void {
   const { segmentSize } = archive.identity;
   const { backups, paths, ends, gaps } = catalog;
-  for (const { timeline, fromLsn, toLsn, reason, isRecorded } of gaps) {
+  for (const { timeline, fromLsn, toLsn, reason, isRecorded, isStored } of gaps) {
     const lost = { timeline, fromLsn, toLsn };
     const isMissed = backups.length === 0 || affectedBackups(paths, backups, lost).length > 0;
     const segment = segmentOf(fromLsn, segmentSize);
     const object = segmentKey(archive.cluster, { timeline, segment, segmentSize });
     const count = Number((toLsn - segmentStart(segment, segmentSize)) / BigInt(segmentSize));
     const more = !isRecorded && count > 1 ? `, and ${count - 1} after it` : "";
-    const message = isRecorded ? `WAL was lost before it was archived: ${reason}` : `${reason}${more}`;
+    const lostMessage = isRecorded ? `WAL was lost before it was archived: ${reason}` : `${reason}${more}`;
+    const message = isStored === true ? breakMessage(fromLsn, reason) : lostMessage;
     const finding = { kind: isRecorded ? "gap" : "missing-wal", object } as const;
     if (isMissed) findings.report({ ...finding, message }, lost);
     else findings.note({ ...finding, message: `${message}: no backup needs it` });
@@ -268,13 +273,19 @@ async function verifyWal(
     const { timeline, segment } = tail;
     const isSealed = runs.some((run) => run.timeline === timeline && run.first <= segment && segment <= run.last);
     if (isSealed || segment < options.from) continue;
-    const count = (): void => void options.findings.checked.records++;
+    const place = { timeline, segment, segmentSize };
+    const key = tailPrefix(archive.cluster, place);
+    const changes: WalChange[] = [];
+    const visit = ({ change }: WalkedRecord): void => {
+      options.findings.checked.records++;
+      if (change !== undefined) changes.push(change);
+    };
     options.findings.checked.tails++;
     try {
-      await walkSegment(archive, { timeline, segment, kind: "tail" }, count, { signal: options.signal });
+      await walkSegment(archive, { timeline, segment, kind: "tail" }, visit, { signal: options.signal });
+      reportBreaks(minimalIn(changes), key, place, options);
     } catch (error) {
-      const place = { timeline, segment, segmentSize };
-      options.findings.reportWal(tailPrefix(archive.cluster, place), damageOf(error), place);
+      options.findings.reportWal(key, damageOf(error), place);
     }
   }
 }

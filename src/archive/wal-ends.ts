@@ -6,7 +6,7 @@ import type { Archive } from "./archive.ts";
 import { readTail } from "./tail.ts";
 import { peekWal } from "./wal-objects.ts";
 import type { WalItem } from "./wal-path.ts";
-import { walkSegment } from "./wal-walk.ts";
+import { type WalkedRecord, walkSegment } from "./wal-walk.ts";
 
 /** The end of the last complete record up to and including `last`; `before` is what recovery reads before it. */
 export async function verifiedEnd(
@@ -37,20 +37,25 @@ export interface CommitTimes {
   readonly last: PgTime;
 }
 
-/** Undefined for WAL without a commit. Tails and partials are read whole: they do not say it of themselves. */
+/**
+ * Undefined for WAL without a commit, or without one that ends at or before `limit`. Tails, partials, and items with a limit
+ * inside are read whole: they do not say it of themselves.
+ */
 export async function commitTimesIn(
   archive: Archive,
   item: WalItem,
-  options: RequestOptions = {},
+  options: RequestOptions & { readonly limit?: Lsn | undefined } = {},
 ): Promise<CommitTimes | undefined> {
-  const meta = await segmentSummary(archive, item, options);
+  const { limit } = options;
+  const meta = limit === undefined ? await segmentSummary(archive, item, options) : undefined;
   if (meta !== undefined) {
     const { firstCommitAt, lastCommitAt } = meta;
     if (typeof firstCommitAt !== "string" || typeof lastCommitAt !== "string") return undefined;
     return { first: parsePgTime(firstCommitAt), last: parsePgTime(lastCommitAt) };
   }
   let times: CommitTimes | undefined;
-  const visit = ({ kind, time }: { readonly kind: string; readonly time?: PgTime | undefined }): void => {
+  const visit = ({ kind, time, end }: WalkedRecord): void => {
+    if (limit !== undefined && end > limit) return;
     if (kind === "commit" && time !== undefined) times = { first: times?.first ?? time, last: time };
   };
   await walkSegment(archive, item, visit, options);

@@ -8,6 +8,7 @@ import type { SegmentNumber, TimelineId } from "../wal/lsn.ts";
 import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
+import { listBreaks } from "./breaks.ts";
 import type { Gap } from "./documents.ts";
 import { readGaps } from "./gaps.ts";
 import { historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "./keys.ts";
@@ -48,6 +49,8 @@ export interface WalInventory {
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
   /** By timeline, then LSN. */
   readonly gaps: readonly Gap[];
+  /** WAL that no recovery can pass (breaks.ts); by timeline, then LSN. */
+  readonly breaks: readonly Gap[];
   /** Sealed ones. */
   readonly segments: number;
   /** Of sealed segments and partials. */
@@ -96,12 +99,14 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
   const known = [...timelines, ...tails.map(({ timeline }) => timeline)];
   const histories = await readHistories(archive, known, options);
   const gaps = await readGaps(archive, options);
+  const breaks = await listBreaks(archive, { signal: options.signal });
   return {
     runs: mergeRuns(runs),
     partials: partials.sort(bySpot),
     tails,
     histories: histories.histories,
     gaps: gaps.gaps,
+    breaks,
     segments,
     storedBytes,
     damaged: [...damaged, ...histories.damaged, ...gaps.damaged],

@@ -10,6 +10,7 @@ import { type PgTime, formatPgTime } from "../wal/record-facts.ts";
 import type { SegmentSummary } from "../wal/summary.ts";
 import type { RecordCarry } from "../wal/verifier.ts";
 import type { Archive, Encoder } from "./archive.ts";
+import { changesJson } from "./change-json.ts";
 import type { ClusterIdentity } from "./documents.ts";
 import { type SegmentPlace, chunkKey, historyKey, partialKey, segmentKey, segmentName } from "./keys.ts";
 import { putOnce, putPlainOnce } from "./put-once.ts";
@@ -153,6 +154,7 @@ function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: Wal
             at: timeText(time),
             lsn: formatLsn(lsn),
           })),
+          changes: changesJson(summary.changes),
         }),
     ...(carry === undefined ? {} : { carry }),
     ...(contiguousLsn === undefined ? {} : { contiguous: formatLsn(contiguousLsn) }),

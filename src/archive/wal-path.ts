@@ -40,9 +40,14 @@ export interface Barrier {
   readonly toLsn: Lsn;
   /** From the gap document, or what is missing. */
   readonly reason: string;
-  /** There is a gap document: whoever lost it knew. */
+  /** A document says so: of a gap, or of a break. */
   readonly isRecorded: boolean;
+  /** The WAL is there, but PostgreSQL refuses to replay it. */
+  readonly isStored?: boolean | undefined;
 }
+
+/** A record that says wal_level=minimal ends every recovery that comes to it (xlogrecovery.c, CheckRequiredParameterValues). */
+export const MINIMAL_REASON = "the server went on with wal_level=minimal, which does not log all changes";
 
 export interface PathBarrier extends Barrier {
   readonly timeline: TimelineId;
@@ -59,7 +64,7 @@ export interface WalPath {
 
 /** The path to the end of `history`'s timeline from segment `from`, or from the first one that is stored. */
 export function walPath(
-  inventory: Pick<WalInventory, "runs" | "partials" | "tails" | "gaps">,
+  inventory: Pick<WalInventory, "runs" | "partials" | "tails" | "gaps"> & Partial<Pick<WalInventory, "breaks">>,
   input: {
     readonly history: TimelineHistory;
     readonly from: SegmentNumber | undefined;
@@ -78,7 +83,7 @@ export function walPath(
     pieces.push(...own);
   }
   const from = input.from ?? pieces[0]?.first ?? lowest;
-  const barriers = findBarriers({ history, pieces, gaps: inventory.gaps, from, segmentSize });
+  const barriers = findBarriers({ history, pieces, gaps: inventory.gaps, breaks: inventory.breaks, from, segmentSize });
   return { history, segmentSize, pieces, barriers };
 }
 
@@ -145,22 +150,25 @@ function cutFrom(pieces: WalPiece[], from: SegmentNumber, segmentSize: number): 
   }
 }
 
-/** Recorded gaps on the way, and holes nobody recorded. */
+/** Finds the recorded gaps and breaks on the way, and the holes that no document names. */
 export function findBarriers(input: {
   readonly history: TimelineHistory;
   readonly pieces: readonly WalPiece[];
   readonly gaps: readonly Gap[];
+  readonly breaks?: readonly Gap[] | undefined;
   readonly from: SegmentNumber;
   readonly segmentSize: number;
 }): PathBarrier[] {
-  const { history, pieces, gaps, segmentSize } = input;
-  const recorded = gaps.flatMap((gap) => {
-    const { timeline, fromLsn, toLsn, reason } = gap;
+  const { history, pieces, segmentSize } = input;
+  const onWay = ({ timeline, fromLsn }: Gap): boolean => {
     const isOurs = timeline === history.timeline || history.entries.some((e) => e.timeline === timeline);
     const end = isOurs ? switchPointOf(history, timeline) : undefined;
-    if (!isOurs || (end !== undefined && fromLsn >= end)) return [];
-    return [{ timeline, fromLsn, toLsn, reason: `recorded as lost: ${reason}`, isRecorded: true }];
-  });
+    return isOurs && (end === undefined || fromLsn < end);
+  };
+  const recorded = input.gaps.filter(onWay).map(({ timeline, fromLsn, toLsn, reason }) => ({
+    ...{ timeline, fromLsn, toLsn, reason: `recorded as lost: ${reason}`, isRecorded: true },
+  }));
+  const breaks = (input.breaks ?? []).filter(onWay).map(breakBarrier);
   const holes: PathBarrier[] = [];
   let expected = segmentStart(input.from, segmentSize);
   // WAL ends at `expected`; that of a timeline's last partial somewhere up to the timeline's end.
@@ -180,7 +188,14 @@ export function findBarriers(input: {
     const endsInside = end !== undefined && end > start && end <= segmentEnd(piece.last, segmentSize);
     expectedMax = endsInside ? end : expected;
   }
-  return [...recorded, ...holes].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
+  return [...recorded, ...breaks, ...holes].sort((a, b) =>
+    a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0,
+  );
+}
+
+/** As a barrier: the WAL is there, and recovery ends with an error. */
+export function breakBarrier({ timeline, fromLsn, toLsn, reason }: Omit<Gap, "detectedAt">): PathBarrier {
+  return { timeline, fromLsn, toLsn, reason, isRecorded: true, isStored: true };
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * Walks the records of one stored segment, verified again, for what a recovery target asks: where transactions end and when,
- * and where named restore points lie.
+ * where named restore points lie, which tablespaces and settings change.
  *
  * Source: PostgreSQL `xlogrecovery.c` (getRecordTimestamp, recoveryStopsBefore, recoveryStopsAfter), `xact.c`
  * (ParseCommitRecord, ParseAbortRecord).
@@ -15,6 +15,7 @@ import * as f from "../wal/format.ts";
 import { bytesBetween, type Lsn, parseLsn, segmentStart } from "../wal/lsn.ts";
 import { segmentFileName } from "../wal/names.ts";
 import { leadingTime, mainDataAt, type PgTime, restorePointName, wordAt } from "../wal/record-facts.ts";
+import { changeOf, isChange, type WalChange } from "../wal/wal-changes.ts";
 import { type RecordCarry, type VerifiedRecord, WalVerifier } from "../wal/verifier.ts";
 import type { WalItem } from "./wal-path.ts";
 
@@ -32,6 +33,8 @@ export interface WalkedRecord {
   readonly name?: string | undefined;
   /** `running`: every transaction below this one has ended. */
   readonly oldestRunningXid?: number | undefined;
+  /** A tablespace's creation or end, or other settings. */
+  readonly change?: WalChange | undefined;
 }
 
 /** So much of a record holds a restore point, or a transaction's end with some thousands of invalidations. */
@@ -47,10 +50,21 @@ export async function walkSegment(
   visit: (record: WalkedRecord) => void,
   options: RequestOptions = {},
 ): Promise<void> {
+  const bytes = await readItem(archive, item, options);
+  await walkBytes(archive, { ...item, bytes }, visit, options);
+}
+
+/** The same for bytes that were read already: WAL from the segment's start on, without what pads it. */
+export async function walkBytes(
+  archive: Archive,
+  item: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },
+  visit: (record: WalkedRecord) => void,
+  options: RequestOptions = {},
+): Promise<void> {
   const { segmentSize, systemIdentifier } = archive.identity;
+  const { bytes } = item;
   const startLsn = segmentStart(item.segment, segmentSize);
   const history = await historyOf(archive, item.timeline, options);
-  const bytes = await readItem(archive, item, options);
   const carry = await carryInto(archive, history, item.segment, options);
   const reader = new RecordReader(bytes, startLsn, carry);
   let previousEnd = carry === undefined ? startLsn : parseLsn(carry.verifiedLsn);
@@ -105,6 +119,10 @@ function factsOf(record: VerifiedRecord, reader: RecordReader): Facts {
     const at = mainDataAt(bytes, 0, bytes.length) + OLDEST_RUNNING_OFFSET;
     const isWhole = at >= OLDEST_RUNNING_OFFSET && at + 4 <= bytes.length;
     return { kind: "running", xid, oldestRunningXid: isWhole ? wordAt(bytes, at) : undefined };
+  }
+  if (isChange(rmid, info)) {
+    const bytes = reader.read(record);
+    return { kind: "other", xid, change: changeOf(bytes, 0, bytes.length, record) };
   }
   if (rmid !== f.RM_XACT_ID) return { kind: "other", xid };
   switch (info & f.XLOG_XACT_OPMASK) {

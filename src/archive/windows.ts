@@ -5,7 +5,7 @@
 import { type Lsn, minLsn, type SegmentNumber, segmentOf, type TimelineId } from "../wal/lsn.ts";
 import { contains, type TimelineHistory } from "../wal/timeline.ts";
 import type { WalInventory } from "./wal-inventory.ts";
-import { firstBarrier, itemBefore, type WalItem, type WalPath, walPath } from "./wal-path.ts";
+import { firstBarrier, itemBefore, type PathBarrier, type WalItem, type WalPath, walPath } from "./wal-path.ts";
 
 /** What windows ask of a backup. */
 export interface BackupSpan {
@@ -49,7 +49,8 @@ export function backupsOn<B extends BackupSpan>(backups: readonly B[], history: 
 
 /** The path to the end of each timeline that has WAL of its own, from the oldest backup on the way to it. */
 export function pathsOf(
-  inventory: Pick<WalInventory, "runs" | "partials" | "tails" | "gaps" | "histories">,
+  inventory: Pick<WalInventory, "runs" | "partials" | "tails" | "gaps" | "histories"> &
+    Partial<Pick<WalInventory, "breaks">>,
   backups: readonly BackupSpan[],
   segmentSize: number,
 ): WalPath[] {
@@ -61,16 +62,27 @@ export function pathsOf(
   });
 }
 
+/** An item that ends a window. */
+export interface BorderItem extends WalItem {
+  /** A break inside it: commits behind it cannot be recovered, though they are in the item. */
+  readonly limit?: Lsn | undefined;
+}
+
 /** The items whose ends decide how far the backups on a path can be recovered, and the path's last one. */
-export function borderItems(path: WalPath, backups: readonly BackupSpan[]): WalItem[] {
+export function borderItems(path: WalPath, backups: readonly BackupSpan[]): BorderItem[] {
   const starts = backupsOn(backups, path.history).map(({ startLsn }) => startLsn);
-  const limits = [undefined, ...starts.map((startLsn) => firstBarrier(path.barriers, startLsn)?.fromLsn)];
-  const items = limits.map((limit) => itemBefore(path, limit)).filter((item) => item !== undefined);
+  const barriers = [undefined, ...starts.map((startLsn) => firstBarrier(path.barriers, startLsn))];
+  const items = barriers.map((barrier) => borderAt(path, barrier)).filter((item) => item !== undefined);
   return [...new Map(items.map((item) => [itemKey(item), item])).values()];
 }
 
-export function itemKey({ timeline, segment, kind }: WalItem): string {
-  return `${timeline}/${segment}/${kind}`;
+export function itemKey({ timeline, segment, kind, limit }: BorderItem): string {
+  return `${timeline}/${segment}/${kind}${limit === undefined ? "" : `/${limit}`}`;
+}
+
+function borderAt(path: WalPath, barrier: PathBarrier | undefined): BorderItem | undefined {
+  const item = itemBefore(path, barrier?.fromLsn);
+  return item === undefined || barrier?.isStored !== true ? item : { ...item, limit: barrier.fromLsn };
 }
 
 /** How far a backup can be recovered along a path that it lies on, and the item that says so. */
@@ -81,8 +93,9 @@ export interface Reach {
 
 /** Undefined when not even the backup's own end can be reached. */
 export function reachOf(path: WalPath, backup: BackupSpan, ends: ReadonlyMap<string, WalEnd>): Reach | undefined {
-  const limit = firstBarrier(path.barriers, backup.startLsn)?.fromLsn;
-  const item = itemBefore(path, limit);
+  const barrier = firstBarrier(path.barriers, backup.startLsn);
+  const limit = barrier?.fromLsn;
+  const item = borderAt(path, barrier);
   const end = item === undefined ? undefined : ends.get(itemKey(item));
   if (end === undefined) return undefined;
   const toLsn = limit === undefined ? end.verifiedLsn : minLsn(limit, end.verifiedLsn);

@@ -10,11 +10,12 @@ import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { ISOLATED_DIR } from "../restore/isolation.ts";
 import { describeLanding, type RestorePlan } from "../restore/plan.ts";
-import { resolvePlan } from "../restore/resolve.ts";
+import { type ResolvedPlan, resolvePlan } from "../restore/resolve.ts";
 import { restore, type Restored } from "../restore/restore.ts";
 import { shellWord } from "../restore/restore-command.ts";
 import { describePoint, type RecoveryTarget, targetJson } from "../restore/target.ts";
-import { parseOwner, placeTablespaces } from "../restore/target-dir.ts";
+import { placeTablespaces } from "../restore/tablespace-places.ts";
+import { parseOwner } from "../restore/target-dir.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { type CommandContext, openPatientStore, printResult } from "./context.ts";
@@ -39,7 +40,11 @@ export async function run(context: CommandContext): Promise<number> {
     const wish = { backupId: settings.backup, target };
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
-      const placed = new Map(await placeTablespaces(resolve(targetDir), plan.backup, tablespaceMapping));
+      const places = await placeTablespaces({
+        ...{ targetDir: resolve(targetDir), backup: plan.backup, created: plan.changes.tablespaces },
+        ...{ mapping: tablespaceMapping, otherTablespaces: undefined },
+      });
+      const placed = new Map([...places.restored, ...places.created]);
       const tablespaces = plan.backup.tablespaces.map((found) => ({ ...found, directory: placed.get(found.oid) }));
       const json = { ...planJson(plan, target), tablespaces, targetDir, dryRun: true };
       await printResult(context, json, planText(plan, { target, placed }));
@@ -201,14 +206,21 @@ function planRows(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): st
 }
 
 function planText(
-  plan: RestorePlan<BackupDocument>,
+  plan: ResolvedPlan,
   { target, placed }: { readonly target: RecoveryTarget; readonly placed: ReadonlyMap<number, string> },
 ): string {
   const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => {
     const directory = placed.get(oid) ?? path;
     return ["tablespace", `${oid} at ${directory}${directory === path ? "" : `, instead of ${path}`}`];
   });
-  return columns([...planRows(plan, target), ...tablespaces]).join("\n");
+  const known = new Set(plan.backup.tablespaces.map(({ oid }) => oid));
+  const created = plan.changes.tablespaces
+    .filter(({ oid }) => placed.has(oid) && !known.has(oid))
+    .map(({ oid, lsn }) => [
+      "tablespace",
+      `${oid} at ${placed.get(oid) ?? ""}, which WAL creates at ${formatLsn(lsn)}`,
+    ]);
+  return columns([...planRows(plan, target), ...tablespaces, ...created]).join("\n");
 }
 
 function resultJson(restored: Restored, target: RecoveryTarget): Record<string, unknown> {

@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Archive, type Encoder, openArchive, openArchiveFor, readIdentity } from "../archive/archive.ts";
 import {
+  breakKey,
   gapKey,
   parseWalKey,
   type SegmentPlace,
@@ -14,6 +15,7 @@ import {
   uploadedKey,
   walPrefix,
 } from "../archive/keys.ts";
+import { listBreaks, putBreak } from "../archive/breaks.ts";
 import { encodeDocument } from "../archive/json-document.ts";
 import { putGap } from "../archive/put-gap.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
@@ -169,6 +171,12 @@ export class Relay {
       const key = gapKey(cluster, gap.timeline, gap.fromLsn, gap.toLsn);
       if (this.#stored.has(key)) continue;
       await putGap(remote, gap, { signal });
+      this.#stored.add(key);
+    }
+    for (const { timeline, fromLsn: lsn, toLsn: end, detectedAt } of await listBreaks(local, { signal })) {
+      const key = breakKey(cluster, timeline, lsn, end);
+      if (this.#stored.has(key)) continue;
+      await putBreak(remote, { timeline, record: { lsn, end }, detectedAt: new Date(detectedAt) }, { signal });
       this.#stored.add(key);
     }
   }

@@ -4,6 +4,7 @@
  * acknowledged (feedback). What the stations do is in their files; the order is here.
  */
 import type { Archive } from "../archive/archive.ts";
+import { putBreak } from "../archive/breaks.ts";
 import { readTail } from "../archive/tail.ts";
 import { carryInto } from "../archive/tip.ts";
 import type { Codec } from "../codec/pool.ts";
@@ -15,6 +16,7 @@ import { deadline, sharedController } from "../signals.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
+import type { ParametersChanged } from "../wal/wal-changes.ts";
 import { Assembler, type OpenSegment } from "./assembler.ts";
 import { keepEvidence } from "./evidence.ts";
 import { Feedback, type FeedbackLimits } from "./feedback.ts";
@@ -183,6 +185,8 @@ async function takeWal(
     } catch (error) {
       await refuse(error, open, stations, options, context);
     }
+    // Before it is shipped, so that what is acknowledged is never a window that it is not.
+    for (const record of verifier.takeMinimal()) await recordBreak(record, options, context);
     open.verifiedTo(verifier.verifiedLsn);
     state.verified(assembler.position, verifier.verifiedLsn, piece.byteLength, verifier.commitCount - commitsBefore);
     const prefix = open.takeComparedPrefix();
@@ -201,6 +205,21 @@ async function takeWal(
       shipper.advance(open);
     }
   }
+}
+
+/** From here on only a base backup that is taken later leads on. */
+async function recordBreak(
+  record: ParametersChanged,
+  { log, state, kill }: ReceiverOptions,
+  { archive, start }: StreamContext,
+): Promise<void> {
+  const { timeline } = start;
+  const found = { timeline, record, detectedAt: new Date(state.nowMs()) };
+  const result = await putBreak(archive, found, { signal: kill });
+  if (result === "exists") return;
+  log.error("the server went on with wal_level=minimal: no backup taken before leads past this point; take one now", {
+    ...{ timeline, lsn: formatLsn(record.lsn) },
+  });
 }
 
 /** WAL that does not verify: what precedes it is shipped, it is kept as evidence, and the receiver stops. */

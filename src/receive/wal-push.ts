@@ -7,6 +7,7 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
+import { putBreak } from "../archive/breaks.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
 import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
 import { type LineClaim, parentOf, putClaim, readClaims, readKnownTimelines } from "../archive/line.ts";
@@ -185,6 +186,9 @@ async function pushSegment(
     summary: verifier.takeSummaries()[0],
     carry: verifier.carry(),
   };
+  for (const record of verifier.takeMinimal()) {
+    await putBreak(archive, { timeline: name.timeline, record, detectedAt: options.now }, { signal: options.signal });
+  }
   const place = { timeline: name.timeline, segment: name.segment, segmentSize };
   const stored = await putSegment(archive, place, content, facts, { ...options, confirm: true });
   return stored.result;

@@ -17,15 +17,13 @@ import type { DrillFolder } from "./drill-folder.ts";
 import { configurationFile, isolatedSettings, TAKEN_OVER } from "./isolation.ts";
 import type { Namespaces } from "./namespaces.ts";
 import type { Owner } from "./part-writer.ts";
-import type { ControlFile } from "./pg-control.ts";
 import { onlyOurs } from "./recovery-config.ts";
-import { readConfiguration } from "./standby-settings.ts";
+import { effectiveSettings, readConfiguration } from "./standby-settings.ts";
 
 export interface DrillServerOptions {
   readonly binaries: DrillBinaries;
   readonly folder: DrillFolder;
   readonly major: number;
-  readonly control: ControlFile;
   /** For root, which PostgreSQL refuses. */
   readonly owner: Owner | undefined;
   /** shared_preload_libraries: what its own WAL or its types need. */
@@ -191,7 +189,7 @@ async function writeConfig(options: DrillServerOptions): Promise<void> {
 }
 
 function settingsOf(options: DrillServerOptions, cluster: ReadonlyMap<string, string>): Map<string, string> {
-  const { folder, control, preload, major } = options;
+  const { folder, preload, major } = options;
   const config = (name: string): string => join(folder.configDir, name);
   const places = { socketDir: folder.socketDir, hbaFile: config(HBA), identFile: config(IDENT) };
   return new Map([
@@ -211,7 +209,7 @@ function settingsOf(options: DrillServerOptions, cluster: ReadonlyMap<string, st
     // Origins of subscriptions take places of these.
     ["max_replication_slots", "1000"],
     ...(major >= 18 ? [["max_active_replication_origins", "1000"] as const] : []),
-    // Prepared transactions among them: recovery refuses to have less than there were.
-    ...Object.entries(control.settings).map(([name, value]) => [name, String(value)] as const),
+    // As a restored server has them. Recovery refuses to have less than there were, of prepared transactions too.
+    ...Object.entries(effectiveSettings(cluster)).map(([name, value]) => [name, String(value)] as const),
   ]);
 }

@@ -25,8 +25,10 @@ import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
 import type { RestorePlan } from "./plan.ts";
 import { type PlanWish, resolvePlan } from "./resolve.ts";
+import type { ReplayedChanges } from "./replayed-changes.ts";
 import { type RestoreProgress, restore } from "./restore.ts";
 import { fetchTrouble, mayEnter } from "./server-account.ts";
+import { missingMinimums, neededSettings } from "./standby-settings.ts";
 
 export interface DrillOptions extends PlanWish {
   readonly archive: Archive;
@@ -112,8 +114,8 @@ async function inFolder(
   const folder = await makeDrillFolder(options.scratchDir, backup.bytes + wal.bytes, options.owner);
   try {
     await refuseWithoutAccess(options, folder, wal.from);
-    await restoreInto(options, folder, plan, facts);
-    await recoverAndCheck(options, { folder, binaries, backup }, facts);
+    const changes = await restoreInto(options, folder, plan, facts);
+    await recoverAndCheck(options, { folder, binaries, backup, changes }, facts);
     return options.keep ? folder.path : undefined;
   } finally {
     if (!options.keep) await folder.remove();
@@ -148,7 +150,7 @@ async function restoreInto(
   folder: DrillFolder,
   plan: RestorePlan<BackupDocument>,
   facts: Facts,
-): Promise<void> {
+): Promise<ReplayedChanges> {
   const { archive, owner, restoreCommand, jobs, progress, log, now, signal, target } = options;
   const begunMs = performance.now();
   const { backup } = plan;
@@ -159,29 +161,39 @@ async function restoreInto(
     target: { ...target, action: "promote" },
     targetDir: folder.dataDir,
     tablespaceMapping: new Map(backup.tablespaces.map(({ oid }) => [String(oid), folder.tablespace(oid)])),
+    // What recovery creates, and what is archived while the drill runs, stays in its folder as well.
+    otherTablespaces: folder.path,
     delta: false,
     standby: undefined,
     now: now(),
   });
-  const { landing, timeline } = restored.plan;
+  const { landing, timeline, changes } = restored.plan;
   facts.timeline = timeline;
   facts.promisedLsn = landing.lsn;
   facts.lastCommitAt = landing.commitTime === undefined ? undefined : formatPgTime(landing.commitTime);
   facts.restoreSeconds = secondsSince(begunMs);
+  return changes;
 }
 
 async function recoverAndCheck(
   options: DrillOptions,
-  scene: { readonly folder: DrillFolder; readonly binaries: DrillBinaries; readonly backup: BackupDocument },
+  scene: {
+    readonly folder: DrillFolder;
+    readonly binaries: DrillBinaries;
+    readonly backup: BackupDocument;
+    readonly changes: ReplayedChanges;
+  },
   facts: Facts,
 ): Promise<void> {
   const { owner, preload, env, signal, progress } = options;
-  const { folder, binaries, backup } = scene;
+  const { folder, binaries, backup, changes } = scene;
   const control = parseControlFile(await readFile(join(folder.dataDir, CONTROL_FILE)));
   const major = Number.parseInt(backup.pgVersion, 10);
-  const server = { binaries, folder, major, control, owner, preload, env, signal };
+  const server = { binaries, folder, major, owner, preload, env, signal };
   const checks: DrillCheck[] = [];
   facts.checks = checks;
+  const lacking = await missingMinimums(folder.dataDir, neededSettings(control.settings, changes.minimums));
+  if (Object.keys(lacking).length > 0) checks.push(lackingCheck(lacking));
   const recovered = await recover(server, options, facts);
   checks.push(recovered.check);
   if (!recovered.isWhole) return;
@@ -193,6 +205,13 @@ async function recoverAndCheck(
   if (!backup.dataChecksums) checks.push(skipped("checksums", "the cluster has no data checksums"));
   else if (complaint !== undefined) checks.push(skipped("checksums", `the server did not stop in order: ${complaint}`));
   else checks.push(await checkPages(folder.dataDir, { binaries, owner, signal }));
+}
+
+/** The drill's own server is no hot standby, and does not ask. */
+function lackingCheck(lacking: Readonly<Record<string, number>>): DrillCheck {
+  const needed = Object.entries(lacking).map(([name, value]) => `${name} = ${value}`);
+  const message = `a restored server would pause in recovery: it needs at least ${needed.join(", ")}`;
+  return { name: "settings", outcome: "failed", message };
 }
 
 /** Runs the recovery to its end, and stops the server before it lets anything in. */

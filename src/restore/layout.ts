@@ -8,6 +8,8 @@ export interface LayoutFacts {
   readonly targetDir: string;
   /** OID → absolute directory. */
   readonly tablespaces: readonly (readonly [oid: number, directory: string])[];
+  /** The same for those that recovery creates: nothing of the backup lies there. */
+  readonly created: readonly (readonly [oid: number, directory: string])[];
 }
 
 /** Written under another name until everything else is in place and durable: without it no server starts. */

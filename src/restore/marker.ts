@@ -36,6 +36,15 @@ export interface RestorePromise {
   readonly lsn: Lsn;
   /** Of the last commit before it, ISO 8601, where it is known. */
   readonly commitTime: string | null;
+  /** Where tablespaces lie, those that WAL creates on the way included: wal-fetch sees to it (tablespace-gate.ts). */
+  readonly tablespaces: readonly PlacedTablespace[];
+  /** The folder for tablespaces that the restore did not know of; undefined: recovery stops at them. */
+  readonly otherTablespaces: string | undefined;
+}
+
+export interface PlacedTablespace {
+  readonly oid: number;
+  readonly path: string;
 }
 
 const VERSION = 1;
@@ -91,7 +100,15 @@ export function parsePromise(bytes: Uint8Array, path: string): RestorePromise {
     timeline: timelineOf(timeline),
     lsn: parseLsn(text("lsn")),
     commitTime: typeof commitTime === "string" ? commitTime : null,
+    // Absent in what an earlier Seawall restored.
+    tablespaces: Array.isArray(fields["tablespaces"]) ? fields["tablespaces"].filter(isPlaced) : [],
+    otherTablespaces: typeof fields["otherTablespaces"] === "string" ? fields["otherTablespaces"] : undefined,
   };
+}
+
+function isPlaced(item: unknown): item is PlacedTablespace {
+  const { oid, path } = (item ?? {}) as Partial<Record<keyof PlacedTablespace, unknown>>;
+  return typeof oid === "number" && typeof path === "string";
 }
 
 function toJson(fields: Readonly<Record<string, unknown>>): string {

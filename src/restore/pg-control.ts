@@ -6,6 +6,7 @@
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
 import { type Lsn, lsnOf, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import type { StandbySetting } from "../wal/wal-changes.ts";
 
 export type ClusterState =
   | "starting up"
@@ -27,15 +28,6 @@ export interface ControlFile {
   /** What a server needs at least to stay a hot standby of this cluster. */
   readonly settings: Readonly<Record<StandbySetting, number>>;
 }
-
-export const STANDBY_SETTINGS = [
-  "max_connections",
-  "max_worker_processes",
-  "max_wal_senders",
-  "max_prepared_transactions",
-  "max_locks_per_transaction",
-] as const;
-export type StandbySetting = (typeof STANDBY_SETTINGS)[number];
 
 const STATES: readonly ClusterState[] = [
   "starting up",

@@ -68,11 +68,11 @@ export function planRestore<B extends BackupSpan>(input: PlanInput<B>): RestoreP
   if (blocked !== undefined) {
     const { backup, barrier } = blocked;
     const where = `${formatLsn(barrier.fromLsn)} to ${formatLsn(barrier.toLsn)}`;
-    throw unreachable(
-      `${wish} lies behind a gap: WAL from ${where} is not in the archive (${barrier.reason}), and backup ${backup.id} ` +
-        "ends before it",
-      input,
-    );
+    const why =
+      barrier.isStored === true
+        ? `WAL that PostgreSQL does not recover past: at ${formatLsn(barrier.fromLsn)} ${barrier.reason}`
+        : `a gap: WAL from ${where} is not in the archive (${barrier.reason})`;
+    throw unreachable(`${wish} lies behind ${why}, and backup ${backup.id} ends before it`, input);
   }
   throw unreachable(`${wish} lies before the end of every backup that could lead there`, input);
 }

@@ -14,10 +14,11 @@ import { deadline, joinSignals } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 import type { SegmentNumber } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
+import { createsTablespace } from "../wal/wal-changes.ts";
 import { PrefetchFolder, type ReadySegments, type Session, type Want } from "./prefetch-folder.ts";
 import { fetchesAtOnce, planPrefetch, type Position, positionAfter, segmentsWithin } from "./prefetch-plan.ts";
 import { isRecovering, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
-import { findWal, readSealed } from "./wal-fetch.ts";
+import { changesOf, type Content, findWal, readSealed } from "./wal-fetch.ts";
 
 export interface PrefetchOptions {
   readonly store: Store;
@@ -183,7 +184,7 @@ class Prefetcher {
         const { anyTimeline } = this.#options;
         const found = await findWal(this.#archive, file, { signal: limit.signal, anyTimeline });
         if (found === undefined) answer = "gone";
-        else if (found.from === "segment" && place?.kind === "segment") {
+        else if (found.from === "segment" && place?.kind === "segment" && (await this.#mayWait(found))) {
           // Given is what lies before it; this one must not be taken for passed.
           this.#movedTo({ ...place, segment: (place.segment - 1) as SegmentNumber });
           await this.#ready.add(file, found.content);
@@ -211,6 +212,11 @@ class Prefetcher {
     });
   }
 
+  /** A segment that creates a tablespace is wal-fetch's to give, when recovery is there (tablespace-gate.ts). */
+  async #mayWait(found: Content): Promise<boolean> {
+    return !createsTablespace(await changesOf(this.#archive, found, { signal: this.#signal }));
+  }
+
   /** Never rejects: what is wrong, wal-fetch will say when recovery gets there. */
   async #fetch(name: string, segment: SegmentNumber): Promise<void> {
     const { run, bytesMax } = this.#options;
@@ -224,8 +230,9 @@ class Prefetcher {
       if (bavail * bsize < bytesMax + segmentSize) return this.#pause();
       await this.#ready.begin(name);
       const found = await readSealed(this.#archive, { timeline, segment, segmentSize }, { signal: this.#signal, into });
-      if (found !== undefined && !this.#signal.aborted) {
-        await this.#ready.add(name, found);
+      const mayWait = found !== undefined && (await this.#mayWait(found));
+      if (mayWait && !this.#signal.aborted) {
+        await this.#ready.add(name, found.content);
         isAdded = true;
         this.#waiting.set(name, segment);
       } else if (timeline === this.#position.timeline && segment > this.#position.segment) {

@@ -43,6 +43,7 @@ export async function prepareTarget(options: PrepareOptions): Promise<Prepared> 
     // From here on no server starts from this directory, until the new control file is in place.
     await rm(join(target.path, CONTROL_FILE), { force: true });
     for (const [, directory] of layout.tablespaces) await makeDirectory(directory, mode, owner);
+    await emptyCreated(options, mode);
     const removed = target.isEmpty ? 0 : await removeStrangers(options);
     const placed = new Layout(layout);
     const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");
@@ -70,7 +71,7 @@ async function writeMarker({ target, layout, backup, owner, now }: PrepareOption
     backup: backup.id,
     pid: process.pid,
     startedAt: now.toISOString(),
-    tablespaces: layout.tablespaces.map(([, directory]) => directory),
+    tablespaces: [...layout.tablespaces, ...layout.created].map(([, directory]) => directory),
   });
   await writeNewFile(`${path}.new`, owner, (file) => file.writeFile(marker));
   await rename(`${path}.new`, path);
@@ -82,6 +83,22 @@ async function makeDirectory(place: string, mode: number, owner: Owner | undefin
   await mkdir(path, { recursive: true, mode });
   if (!(await lstat(path)).isDirectory()) throw new SeawallError("target-unwritable", `${place} is not a directory`);
   await setModeAndOwner(path, { mode, owner, isDirectory: true });
+}
+
+/**
+ * Tablespaces that recovery creates: what an earlier recovery of this data directory left there is removed, because replay
+ * would take it for its own. A directory that a tablespace of the backup has before keeps that one's files.
+ */
+async function emptyCreated({ layout, backup, owner }: PrepareOptions, mode: number): Promise<void> {
+  const major = Number.parseInt(backup.pgVersion, 10);
+  for (const [, directory] of layout.created) {
+    await makeDirectory(directory, mode, owner);
+    if (layout.tablespaces.some(([, other]) => other === directory)) continue;
+    for (const name of await readdir(directory)) {
+      if (new RegExp(`^PG_${major}_\\d+$`).test(name))
+        await rm(join(directory, name), { recursive: true, force: true });
+    }
+  }
 }
 
 /** A file's content, or a directory's names. */

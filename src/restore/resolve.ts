@@ -5,9 +5,11 @@
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
 import { listBackups, readBackup } from "../archive/backups.ts";
+import { listBreaks } from "../archive/breaks.ts";
 import type { Gap } from "../archive/documents.ts";
 import { listGaps } from "../archive/gaps.ts";
 import { historyOf, locateTip } from "../archive/tip.ts";
+import { type Barrier, breakBarrier, MINIMAL_REASON } from "../archive/wal-path.ts";
 import { backupsOn } from "../archive/windows.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
@@ -15,7 +17,13 @@ import type { TimelineId } from "../wal/lsn.ts";
 import { findLandings } from "./landing.ts";
 import { planRestore, type RestorePlan } from "./plan.ts";
 import { describePoint, type RecoveryTarget } from "./target.ts";
-import { readRoute } from "./wal-route.ts";
+import { type ReplayedChanges, readReplayedChanges } from "./replayed-changes.ts";
+import { readRoute, type WalRoute } from "./wal-route.ts";
+
+/** A plan, and what recovery will replay outside of the data files on the way. */
+export interface ResolvedPlan extends RestorePlan<BackupDocument> {
+  readonly changes: ReplayedChanges;
+}
 
 export interface PlanWish {
   /** A certain backup; the newest that can reach the target otherwise. */
@@ -28,14 +36,15 @@ export async function resolvePlan(
   archive: Archive,
   wish: PlanWish,
   options: RequestOptions = {},
-): Promise<RestorePlan<BackupDocument>> {
+): Promise<ResolvedPlan> {
   const backups = await wantedBackups(archive, wish, options);
   const gaps = await listGaps(archive, options);
+  const breaks = await listBreaks(archive, options);
   const timelines = await wantedTimelines(archive, wish.target, backups, options);
   let refusal: unknown;
   for (const timeline of timelines) {
     try {
-      return await planOn(archive, { wish, backups, gaps, timeline }, options);
+      return await planOn(archive, { wish, backups, gaps, breaks, timeline }, options);
     } catch (error) {
       if (!(error instanceof SeawallError) || error.code !== "target-unreachable") throw error;
       refusal ??= error;
@@ -80,15 +89,12 @@ interface OnTimeline {
   readonly wish: PlanWish;
   readonly backups: readonly BackupDocument[];
   readonly gaps: readonly Gap[];
+  readonly breaks: readonly Gap[];
   readonly timeline: TimelineId;
 }
 
-async function planOn(
-  archive: Archive,
-  input: OnTimeline,
-  options: RequestOptions,
-): Promise<RestorePlan<BackupDocument>> {
-  const { wish, backups, gaps, timeline } = input;
+async function planOn(archive: Archive, input: OnTimeline, options: RequestOptions): Promise<ResolvedPlan> {
+  const { wish, backups, gaps, breaks, timeline } = input;
   const { target } = wish;
   const history = await historyOf(archive, timeline, options);
   const onWay = backupsOn(backups, history);
@@ -98,7 +104,7 @@ async function planOn(
   const attempts = target.point.kind === "latest" && onWay.length > 1 ? [[newest], onWay] : [onWay];
   for (const [attempt, candidates] of attempts.entries()) {
     const fromLsn = candidates.map(({ startLsn }) => startLsn).reduce((a, b) => (a < b ? a : b));
-    const route = await readRoute(archive, { history, fromLsn, gaps }, options);
+    const route = await readRoute(archive, { history, fromLsn, gaps, breaks }, options);
     if (route === undefined) {
       throw unreachable(
         `the archive holds no WAL of timeline ${timeline} behind backup ${newest.id}`,
@@ -106,13 +112,28 @@ async function planOn(
       );
     }
     const landings = await findLandings(archive, route, target, candidates, options);
+    let plan: RestorePlan<BackupDocument>;
     try {
-      return planRestore({ target, route, landings, backups: candidates });
+      plan = planRestore({ target, route, landings, backups: candidates });
     } catch (error) {
       if (attempt === attempts.length - 1) throw error;
+      continue;
     }
+    const span = { fromLsn: plan.backup.startLsn, toLsn: plan.landing.lsn };
+    const changes = await readReplayedChanges(archive, route.items, span, options);
+    if (changes.minimal === undefined) return { ...plan, changes };
+    // Every older backup leads over the same record: planned again, this says what can be reached.
+    const { lsn, end } = changes.minimal;
+    const barrier = breakBarrier({ timeline, fromLsn: lsn, toLsn: end, reason: MINIMAL_REASON });
+    const blocked = withBarrier(route, barrier);
+    planRestore({ target, route: blocked, landings, backups: candidates });
   }
   throw new SeawallError("internal", `no plan for ${describePoint(target.point)}`);
+}
+
+function withBarrier(route: WalRoute, barrier: Barrier): WalRoute {
+  const barriers = [...route.barriers, barrier].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : 1));
+  return { ...route, barriers };
 }
 
 function noBackupOn(timeline: TimelineId, backups: readonly BackupDocument[]): SeawallError {

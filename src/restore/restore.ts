@@ -14,19 +14,23 @@ import { finishRestore } from "./finish.ts";
 import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
 import type { RestorePromise } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
-import { type RestorePlan, describeLanding } from "./plan.ts";
+import type { CreatedTablespace } from "./replayed-changes.ts";
+import { describeLanding } from "./plan.ts";
 import { prepareTarget } from "./prepare.ts";
-import { type PlanWish, resolvePlan } from "./resolve.ts";
+import { type PlanWish, type ResolvedPlan, resolvePlan } from "./resolve.ts";
 import { fetchTrouble } from "./server-account.ts";
 import { gatherStartFacts, startEffects } from "./start-effects.ts";
 import { targetJson } from "./target.ts";
-import { inspectTablespaces, inspectTargetDir, ownerFor } from "./target-dir.ts";
+import { inspectTablespaces, type TablespacePlaces } from "./tablespace-places.ts";
+import { inspectTargetDir, ownerFor } from "./target-dir.ts";
 
 export interface RestoreOptions extends PlanWish {
   readonly archive: Archive;
   readonly targetDir: string;
   /** Old place or OID → new place. */
   readonly tablespaceMapping: ReadonlyMap<string, string>;
+  /** The folder for tablespaces that recovery creates and the mapping does not name; undefined: where they were created. */
+  readonly otherTablespaces?: string | undefined;
   /** Reuse what is in the directory. */
   readonly delta: boolean;
   /** For root: who shall own the files. */
@@ -56,8 +60,9 @@ export interface RestoreProgress {
 }
 
 export interface Restored {
-  readonly plan: RestorePlan<BackupDocument>;
+  readonly plan: ResolvedPlan;
   readonly targetDir: string;
+  /** Those that recovery creates are among them. */
   readonly tablespaces: readonly (readonly [oid: number, directory: string])[];
   readonly owner: Owner | undefined;
   readonly files: number;
@@ -111,11 +116,13 @@ async function unlessRemoved(options: RestoreOptions, backup: BackupDocument, er
 async function carryOut(
   options: RestoreOptions,
   target: Awaited<ReturnType<typeof inspectTargetDir>>,
-  plan: RestorePlan<BackupDocument>,
+  plan: ResolvedPlan,
 ): Promise<Restored> {
-  const { archive, log, signal } = options;
+  const { archive, log, signal, otherTablespaces, tablespaceMapping: mapping } = options;
   const { backup } = plan;
-  const tablespaces = await inspectTablespaces(target, backup, options.tablespaceMapping);
+  const { tablespaces: created } = plan.changes;
+  const places = await inspectTablespaces(target, { backup, created, mapping, otherTablespaces });
+  if (options.restoreCommand === undefined) refuseUnenforced(created, places);
   const owner = await ownerFor(target.path, options.owner);
   log.info("restoring", {
     backup: backup.id,
@@ -127,7 +134,7 @@ async function carryOut(
   const index = await readIndex(archive, backup, { signal });
   await checkManifest(archive, backup, index, { signal });
 
-  const layout = { targetDir: target.path, tablespaces };
+  const layout = { targetDir: target.path, tablespaces: places.restored, created: places.created };
   await using crew = new ExtractCrew(options.jobs);
   const prepared = await prepareTarget({ ...{ target, layout, backup, index, owner, crew, signal }, now: options.now });
   const { unchanged } = prepared;
@@ -143,11 +150,13 @@ async function carryOut(
     recovery: recoveryOf(options, plan),
     standby: options.standby !== undefined,
     isolate: options.isolate === true,
-    promise: promiseOf(options, plan),
+    minimums: plan.changes.minimums,
+    promise: promiseOf(options, plan, places),
   });
   const files = [...index.byPath.values()].filter(({ type }) => type === "file").length;
   return {
-    ...{ plan, tablespaces, owner, files },
+    ...{ plan, owner, files },
+    tablespaces: [...places.restored, ...places.created],
     targetDir: target.path,
     ...extracted,
     filesUnchanged: unchanged.size,
@@ -162,7 +171,7 @@ async function carryOut(
 async function tryToFetch(
   { restoreCommand, env, log, signal }: RestoreOptions,
   owner: Owner | undefined,
-  plan: RestorePlan<BackupDocument>,
+  plan: ResolvedPlan,
 ): Promise<string | undefined> {
   if (owner === undefined || restoreCommand === undefined || env === undefined) return undefined;
   const trouble = await fetchTrouble({ restoreCommand, segment: plan.wal.from, owner, env, signal });
@@ -171,10 +180,20 @@ async function tryToFetch(
   return trouble;
 }
 
-function recoveryOf(
-  options: RestoreOptions,
-  plan: RestorePlan<BackupDocument>,
-): Parameters<typeof finishRestore>[0]["recovery"] {
+/** Only wal-fetch can make replay use another directory, and there will be none. */
+function refuseUnenforced(created: readonly CreatedTablespace[], places: TablespacePlaces): void {
+  for (const { oid, location } of created) {
+    const place = [...places.restored, ...places.created].find(([own]) => own === oid)?.[1];
+    if (place === undefined || place === location) continue;
+    throw new SeawallError(
+      "usage",
+      `the WAL creates tablespace ${oid} at ${location ?? "an unknown path"}: mapping it to ${place} needs wal-fetch`,
+      { hint: "Leave --no-recovery-config out, or recover to a point before it." },
+    );
+  }
+}
+
+function recoveryOf(options: RestoreOptions, plan: ResolvedPlan): Parameters<typeof finishRestore>[0]["recovery"] {
   const { restoreCommand, standby, target } = options;
   if (restoreCommand === undefined) return undefined;
   // A number is looked up as a history file, which the timeline of the backup itself may never have had.
@@ -193,11 +212,11 @@ function recoveryOf(
   };
 }
 
-function markOf({ archive, now }: RestoreOptions, plan: RestorePlan<BackupDocument>): string {
+function markOf({ archive, now }: RestoreOptions, plan: ResolvedPlan): string {
   return `${archive.cluster} ${plan.backup.id} ${now.toISOString()}`;
 }
 
-function promiseOf(options: RestoreOptions, plan: RestorePlan<BackupDocument>): RestorePromise {
+function promiseOf(options: RestoreOptions, plan: ResolvedPlan, places: TablespacePlaces): RestorePromise {
   const { archive, target, standby, now } = options;
   const { commitTime, lsn } = plan.landing;
   return {
@@ -211,5 +230,7 @@ function promiseOf(options: RestoreOptions, plan: RestorePlan<BackupDocument>): 
     timeline: plan.timeline,
     lsn,
     commitTime: commitTime === undefined ? null : formatPgTime(commitTime),
+    tablespaces: [...places.restored, ...places.created].map(([oid, path]) => ({ oid, path })),
+    otherTablespaces: options.otherTablespaces,
   };
 }

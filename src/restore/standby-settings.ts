@@ -7,7 +7,7 @@
  */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { STANDBY_SETTINGS, type StandbySetting } from "./pg-control.ts";
+import { STANDBY_SETTINGS, type StandbySetting } from "../wal/wal-changes.ts";
 import { configurationLines } from "./recovery-config.ts";
 
 const DEFAULTS: Readonly<Record<StandbySetting, number>> = {
@@ -21,17 +21,35 @@ const DEFAULTS: Readonly<Record<StandbySetting, number>> = {
 const INCLUDES_MAX = 100;
 const FILE_BYTES_MAX = 1 << 20;
 
+/** What a server with this configuration has; 0 for what is no number. Pure. */
+export function effectiveSettings(configuration: ReadonlyMap<string, string>): Record<StandbySetting, number> {
+  const pairs = STANDBY_SETTINGS.map((name) => {
+    const given = Number(configuration.get(name) ?? DEFAULTS[name]);
+    return [name, Number.isFinite(given) ? given : 0] as const;
+  });
+  return Object.fromEntries(pairs) as Record<StandbySetting, number>; // every name has its number
+}
+
+/**
+ * What recovery needs: by the control file, and by the highest values in the WAL on the way. The primary may have lowered a
+ * setting since. Pure.
+ */
+export function neededSettings(
+  settings: Readonly<Record<StandbySetting, number>>,
+  minimums: Readonly<Partial<Record<StandbySetting, number>>>,
+): Record<StandbySetting, number> {
+  const pairs = STANDBY_SETTINGS.map((name) => [name, Math.max(settings[name], minimums[name] ?? 0)] as const);
+  return Object.fromEntries(pairs) as Record<StandbySetting, number>; // every name has its number
+}
+
 /** Those of `needed` that the files of the data directory set lower. */
 export async function missingMinimums(
   dataDir: string,
   needed: Readonly<Record<StandbySetting, number>>,
 ): Promise<Partial<Record<StandbySetting, number>>> {
-  const settings = await readConfiguration(dataDir);
+  const given = effectiveSettings(await readConfiguration(dataDir));
   const missing: Partial<Record<StandbySetting, number>> = {};
-  for (const name of STANDBY_SETTINGS) {
-    const given = Number(settings.get(name) ?? DEFAULTS[name]);
-    if (!(given >= needed[name])) missing[name] = needed[name];
-  }
+  for (const name of STANDBY_SETTINGS) if (given[name] < needed[name]) missing[name] = needed[name];
   return missing;
 }
 

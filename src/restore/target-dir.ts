@@ -3,14 +3,12 @@
  * overwrite: what is not empty wants --delta, and --delta wants an old data directory of the same cluster.
  */
 import { lstat, readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
-import type { BackupDocument } from "../archive/backup-document.ts";
+import { dirname, join, resolve } from "node:path";
 import { SeawallError } from "../errors.ts";
 import { CONTROL_FILE } from "./layout.ts";
 import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
-import { shellWord } from "./restore-command.ts";
 
 export interface TargetDir {
   /** Absolute, symlinks resolved. */
@@ -65,69 +63,6 @@ async function refuseWalLink(path: string): Promise<void> {
   throw occupied(
     `${place} is a link to ${to}, and a restore would put a directory in its place`,
     `Remove the link. Before you start the server, move pg_wal to ${to} and make the link again.`,
-  );
-}
-
-/** Where each tablespace goes, by OID. Throws `usage` and `target-occupied`. */
-export async function inspectTablespaces(
-  target: TargetDir,
-  backup: BackupDocument,
-  mapping: ReadonlyMap<string, string>,
-): Promise<(readonly [oid: number, directory: string])[]> {
-  const placed = await placeTablespaces(target.path, backup, mapping);
-  for (const [oid, directory] of placed) {
-    const path = backup.tablespaces.find((tablespace) => tablespace.oid === oid)?.path ?? directory;
-    await refuseOccupied(target, { oid, path, directory });
-  }
-  return placed;
-}
-
-/** The same from the mapping alone, whatever is there. Throws `usage`. */
-export async function placeTablespaces(
-  targetDir: string,
-  backup: BackupDocument,
-  mapping: ReadonlyMap<string, string>,
-): Promise<(readonly [oid: number, directory: string])[]> {
-  const known = backup.tablespaces.map(({ oid, path }) => `${path} (${oid})`).join(", ");
-  for (const old of mapping.keys()) {
-    if (backup.tablespaces.some(({ oid, path }) => old === path || old === String(oid))) continue;
-    throw new SeawallError("usage", `--tablespace-mapping: the backup has no tablespace at ${old}`, {
-      hint: known === "" ? `Backup ${backup.id} has no tablespaces.` : `It has ${known}.`,
-    });
-  }
-  const placed: (readonly [number, string])[] = [];
-  for (const { oid, path } of backup.tablespaces) {
-    const wanted = mapping.get(path) ?? mapping.get(String(oid)) ?? path;
-    if (!isAbsolute(wanted)) {
-      throw new SeawallError("usage", `--tablespace-mapping: ${wanted} is not an absolute path`);
-    }
-    const directory = await realpathOrSelf(resolve(wanted));
-    if (isInside(directory, targetDir) || isInside(targetDir, directory)) {
-      throw new SeawallError("usage", `tablespace ${oid} would lie in the data directory, at ${directory}`, {
-        hint: `Give it a place of its own: ${mappingOption(path)}`,
-      });
-    }
-    if (placed.some(([, other]) => isInside(directory, other) || isInside(other, directory))) {
-      throw new SeawallError("usage", `two tablespaces would lie in ${directory}`);
-    }
-    placed.push([oid, directory]);
-  }
-  return placed;
-}
-
-/** A directory with files in it must be the one that this very data directory, or its unfinished restore, already uses. */
-async function refuseOccupied(
-  target: TargetDir,
-  tablespace: { readonly oid: number; readonly path: string; readonly directory: string },
-): Promise<void> {
-  const { oid, path, directory } = tablespace;
-  if ((await entriesOf(directory)).length === 0) return;
-  const link = await readlink(join(target.path, "pg_tblspc", String(oid))).catch(() => undefined);
-  const linked = link === undefined ? undefined : await realpathOrSelf(link);
-  if (!target.isEmpty && (linked === directory || target.marker?.tablespaces.includes(directory) === true)) return;
-  throw occupied(
-    `the directory of tablespace ${oid}, ${directory}, is not empty`,
-    `Give it another place: ${mappingOption(path)}`,
   );
 }
 
@@ -213,7 +148,7 @@ export function isInside(path: string, folder: string): boolean {
 }
 
 /** Empty also when it is not there. Throws `target-occupied` when it is something else than a directory. */
-async function entriesOf(path: string): Promise<string[]> {
+export async function entriesOf(path: string): Promise<string[]> {
   try {
     if (!(await lstat(path)).isDirectory()) throw occupied(`${path} is not a directory`, "Choose another place.");
     return await readdir(path);
@@ -234,15 +169,10 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
   }
 }
 
-async function realpathOrSelf(path: string): Promise<string> {
+export async function realpathOrSelf(path: string): Promise<string> {
   return realpath(path).catch(() => path);
 }
 
-/** An equals sign in a path stands behind a backslash there, and a shell wants that in quotes. */
-function mappingOption(path: string): string {
-  return `--tablespace-mapping ${shellWord(`${path.replaceAll("=", "\\=")}=/another/directory`)}`;
-}
-
-function occupied(message: string, hint: string): SeawallError {
+export function occupied(message: string, hint: string): SeawallError {
   return new SeawallError("target-occupied", message, { hint });
 }

@@ -11,7 +11,9 @@ import { type Archive, openArchive } from "../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../archive/keys.ts";
 import { callWitnesses, judgeHole } from "../archive/hole.ts";
 import { readClaims } from "../archive/line.ts";
+import { parseChanges } from "../archive/change-json.ts";
 import { type Tail, readTail } from "../archive/tail.ts";
+import { changesInBytes } from "../archive/wal-changes.ts";
 import { listGaps } from "../archive/gaps.ts";
 import { highestSegment, historyOf } from "../archive/tip.ts";
 import { readHistory, readPartial, readSegment, type ReadWalOptions } from "../archive/wal-objects.ts";
@@ -20,9 +22,11 @@ import type { RequestOptions, Store } from "../store/store.ts";
 import { firstPageProblem } from "../wal/first-page.ts";
 import { type Lsn, nextSegment, segmentEnd, segmentOf, segmentStart, type TimelineId } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
+import { createsTablespace, type WalChange } from "../wal/wal-changes.ts";
 import type { PrefetchFolder } from "./prefetch-folder.ts";
 import { hasRecoveryTarget } from "./recovery-config.ts";
 import { configurationOf, isProcessAlive, isSameRun, refuseForeignArchive, type ServerRun } from "./server-run.ts";
+import { TablespaceGate } from "./tablespace-gate.ts";
 
 export type Fetched =
   | {
@@ -39,6 +43,17 @@ export type Fetched =
 export interface Content {
   readonly from: (Fetched & { kind: "fetched" })["from"];
   readonly content: Uint8Array;
+  /** Of a segment. */
+  readonly wal?: SegmentFacts | undefined;
+}
+
+/** What is known of a segment's content beside its bytes. */
+interface SegmentFacts {
+  readonly place: SegmentPlace;
+  /** Bytes of it that are WAL; zeros follow. */
+  readonly length: number;
+  /** What its records change; undefined where it does not say. */
+  readonly changes: readonly WalChange[] | undefined;
 }
 
 /** Who asks: a recovering server, which is given nothing foreign and nothing after it has gone. */
@@ -64,7 +79,10 @@ export interface WalFetchOptions extends RequestOptions {
   readonly server?: AskingServer | undefined;
 }
 
-/** Throws `wal-gap`, `object-corrupt`, `archive-absent`, `foreign-cluster`, `usage` and what the store throws. */
+/**
+ * Throws `wal-gap`, `object-corrupt`, `archive-absent`, `foreign-cluster`, `tablespace-unmapped`, `usage` and what the store
+ * throws.
+ */
 export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const { store, cluster, fileName, targetPath, server, signal } = options;
   const archive = await openArchive(store, cluster, { signal });
@@ -73,15 +91,57 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const hasTarget = server !== undefined && hasRecoveryTarget(await configurationOf(server.run));
   const found = await findWal(archive, fileName, { signal, hasTarget, anyTimeline: options.anyTimeline });
   if (found === undefined) return { kind: "beyond-tip" };
-  if (server !== undefined && (await hasItself(targetPath, fileName, found))) return { kind: "beyond-tip" };
-  if (server === undefined) await writeWhole(targetPath, found.content);
-  else await give(server, targetPath, found.content);
+  const content = await passGate(archive, targetPath, found, { signal });
+  if (server !== undefined && (await hasItself(targetPath, fileName, { ...found, content }))) {
+    return { kind: "beyond-tip" };
+  }
+  if (content !== found.content && (await hasItself(targetPath, fileName, found))) throw streamedRefusal(fileName);
+  if (server === undefined) await writeWhole(targetPath, content);
+  else await give(server, targetPath, content);
   return {
     kind: "fetched",
     from: found.from,
     bytes: found.content.byteLength,
     next: found.from === "segment" ? await next : undefined,
   };
+}
+
+/** What a recovering server may replay of it; whoever fetches by hand gets the bytes as they are archived. */
+async function passGate(
+  archive: Archive,
+  targetPath: string,
+  found: Content,
+  options: RequestOptions,
+): Promise<Uint8Array> {
+  const { content, wal } = found;
+  if (wal === undefined || !TablespaceGate.isBefore(targetPath)) return content;
+  const changes = await changesOf(archive, found, options);
+  if (!createsTablespace(changes)) return content;
+  const gate = await TablespaceGate.before(targetPath);
+  return gate.pass({ ...wal.place, content, changes });
+}
+
+/** Of a segment's records; reads them where the segment does not say. */
+export async function changesOf(
+  archive: Archive,
+  { content, wal }: Content,
+  options: RequestOptions,
+): Promise<readonly WalChange[]> {
+  if (wal === undefined) return [];
+  if (wal.changes !== undefined) return wal.changes;
+  const bytes = Buffer.from(content.buffer, content.byteOffset, wal.length);
+  return changesInBytes(archive, { ...wal.place, bytes }, options);
+}
+
+/** A standby would read the record again as the primary wrote it. */
+function streamedRefusal(fileName: string): SeawallError {
+  return new SeawallError(
+    "tablespace-unmapped",
+    `${fileName} creates a tablespace that is mapped, but the server has streamed the record from the primary`,
+    {
+      hint: "Wait until the segment is sealed in the archive (pg_switch_wal() on the primary), and start the server again.",
+    },
+  );
 }
 
 /**
@@ -104,9 +164,12 @@ export async function readSealed(
   archive: Archive,
   place: SegmentPlace,
   options: ReadWalOptions,
-): Promise<Uint8Array | undefined> {
+): Promise<Content | undefined> {
   const sealed = await readSegment(archive, place, options);
-  return sealed === undefined ? undefined : checkedFirstPage(archive, place, sealed.raw);
+  if (sealed === undefined) return undefined;
+  const changes = parseChanges(sealed.envelope.meta["changes"]);
+  const content = checkedFirstPage(archive, place, sealed.raw);
+  return { from: "segment", content, wal: { place, length: content.byteLength, changes } };
 }
 
 /** The envelope says what the object is; this is what the bytes themselves say. */
@@ -202,12 +265,12 @@ async function findSegment(
   let beforeGap: Tail | undefined;
   for (let look = 1; look <= LOOKS_MAX; look++) {
     const sealed = await readSealed(archive, place, options);
-    if (sealed !== undefined) return { from: "segment", content: sealed };
+    if (sealed !== undefined) return sealed;
     const witnesses = await callWitnesses(archive, place, options);
     const tail = await readTail(archive, place, options);
     // It may have been sealed, and its chunks retired, between our reads.
     const since = tail === undefined ? await readSealed(archive, place, options) : undefined;
-    if (since !== undefined) return { from: "segment", content: since };
+    if (since !== undefined) return since;
     // Before the timeline began there is nothing of it to miss: recovery asks the newest timelines first.
     if (tail === undefined && (await isBeforeTimeline(archive, place, options))) return undefined;
     const lsn = tail?.endLsn ?? (await startOnTimeline(archive, place, options));
@@ -231,7 +294,8 @@ function paddedTail(archive: Archive, { place, bytes, endLsn, partialEndLsn }: T
   const content = Buffer.alloc(place.segmentSize);
   bytes.copy(content);
   const from = partialEndLsn === endLsn ? "partial" : "tail";
-  return { from, content: checkedFirstPage(archive, place, content) };
+  const wal = { place, length: bytes.byteLength, changes: undefined };
+  return { from, content: checkedFirstPage(archive, place, content), wal };
 }
 
 async function isBeforeTimeline(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<boolean> {

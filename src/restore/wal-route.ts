@@ -57,16 +57,21 @@ export type TimelineItems = ReadonlyMap<SegmentNumber, RouteItem>;
 /** The route from `fromLsn` to the end of `history`'s timeline; undefined when nothing of it is stored. */
 export async function readRoute(
   archive: Archive,
-  input: { readonly history: TimelineHistory; readonly fromLsn: Lsn; readonly gaps: readonly Gap[] },
+  input: {
+    readonly history: TimelineHistory;
+    readonly fromLsn: Lsn;
+    readonly gaps: readonly Gap[];
+    readonly breaks?: readonly Gap[] | undefined;
+  },
   options: RequestOptions = {},
 ): Promise<WalRoute | undefined> {
-  const { history, gaps } = input;
+  const { history, gaps, breaks } = input;
   const { segmentSize } = archive.identity;
   const from = segmentOf(input.fromLsn, segmentSize);
-  let { all, found, open } = await lookOnce(archive, { history, from, gaps }, options);
+  let { all, found, open } = await lookOnce(archive, { history, from, gaps, breaks }, options);
   // A listing takes a while: what is seen behind WAL that came too late for it is no hole.
   for (let look = 1; look < LOOKS_MAX && open === undefined && found.some(({ isRecorded }) => !isRecorded); look++) {
-    ({ all, found, open } = await lookOnce(archive, { history, from, gaps }, options));
+    ({ all, found, open } = await lookOnce(archive, { history, from, gaps, breaks }, options));
   }
   const items = open === undefined ? all : all.filter(({ segment }) => segmentStart(segment, segmentSize) < open);
   const barriers = open === undefined ? found : found.filter(({ fromLsn }) => fromLsn < open);
@@ -112,10 +117,15 @@ const LOOKS_MAX = 3;
 
 async function lookOnce(
   archive: Archive,
-  input: { readonly history: TimelineHistory; readonly from: SegmentNumber; readonly gaps: readonly Gap[] },
+  input: {
+    readonly history: TimelineHistory;
+    readonly from: SegmentNumber;
+    readonly gaps: readonly Gap[];
+    readonly breaks?: readonly Gap[] | undefined;
+  },
   options: RequestOptions,
 ): Promise<{ all: RouteItem[]; found: Barrier[]; open: Lsn | undefined }> {
-  const { history, from, gaps } = input;
+  const { history, from, gaps, breaks } = input;
   const { segmentSize } = archive.identity;
   const stored = new Map<TimelineId, TimelineItems>();
   for (const stretch of stretchesOf(history, segmentSize)) {
@@ -124,7 +134,7 @@ async function lookOnce(
   }
   const all = chooseItems(history, stored, segmentSize);
   const pieces = all.map(({ segment, ...item }) => ({ ...item, first: segment, last: segment }));
-  const found = findBarriers({ history, pieces, gaps, from, segmentSize });
+  const found = findBarriers({ history, pieces, gaps, breaks, from, segmentSize });
   return { all, found, open: await findOpenHole(archive, { history, pieces, barriers: found }, options) };
 }
 

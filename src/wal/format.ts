@@ -2,7 +2,7 @@
  * The layout of WAL pages and records, PostgreSQL 14 to 19: constants only.
  *
  * Source: PostgreSQL `src/include/access/xlog_internal.h`, `xlogrecord.h`, `rmgrlist.h`, `catalog/pg_control.h`,
- * `access/xact.h`. Integers are in the server's byte order; Seawall reads little-endian WAL.
+ * `access/xact.h`, `commands/tablespace.h`. Integers are in the server's byte order; Seawall reads little-endian WAL.
  */
 
 /** XLOG_BLCKSZ. A build option, 8 KiB in every distribution; the long page header is checked against it. */
@@ -63,6 +63,7 @@ export const XL_CRC_OFFSET = 20;
 
 export const RM_XLOG_ID = 0;
 export const RM_XACT_ID = 1;
+export const RM_TBLSPC_ID = 5;
 /** RM_MAX_BUILTIN_ID, the same from 14 to 19. */
 export const RM_MAX_BUILTIN_ID = 21;
 /** RM_MIN_CUSTOM_ID: extensions' resource managers, from 15 on. */
@@ -73,8 +74,13 @@ export const RMGR_INFO_MASK = 0xf0;
 
 // Operations of RM_XLOG_ID.
 export const XLOG_SWITCH = 0x40;
+export const XLOG_PARAMETER_CHANGE = 0x60;
 export const XLOG_RESTORE_POINT = 0x70;
 export const XLOG_OVERWRITE_CONTRECORD = 0xd0;
+
+// Operations of RM_TBLSPC_ID.
+export const XLOG_TBLSPC_CREATE = 0x00;
+export const XLOG_TBLSPC_DROP = 0x10;
 
 // Operations of RM_XACT_ID, after XLOG_XACT_OPMASK.
 export const XLOG_XACT_OPMASK = 0x70;

@@ -12,7 +12,7 @@ import {
   XL_RMID_OFFSET,
 } from "./format.ts";
 import type { CarriedRecord } from "./record-carry.ts";
-import { RECORD_PREFIX_SIZE, wordAt } from "./record-facts.ts";
+import { CARRIED_PREFIX_SIZE, RECORD_PREFIX_SIZE, wordAt } from "./record-facts.ts";
 
 export class PartialRecord {
   active = false;
@@ -31,6 +31,8 @@ export class PartialRecord {
   problem: string | undefined;
   /** The first bytes of the record, as far as they were seen. */
   readonly prefix = new Uint8Array(RECORD_PREFIX_SIZE);
+  /** How much of `prefix` is filled: less than was seen when a carry was resumed that holds less. */
+  prefixLength = 0;
   readonly #prefixWords = new Int32Array(this.prefix.buffer);
   #crc = CRC_START;
 
@@ -42,6 +44,7 @@ export class PartialRecord {
     this.got = 0;
     this.length = 0;
     this.paddingLeft = 0;
+    this.prefixLength = 0;
     this.#crc = CRC_START;
   }
 
@@ -64,6 +67,7 @@ export class PartialRecord {
     const end = Math.min(to, from + RECORD_HEADER_SIZE - this.got);
     this.prefix.set(bytes.subarray(from, end), this.got);
     this.got += end - from;
+    this.prefixLength = this.got;
     if (this.got >= 4) {
       this.length = wordAt(this.prefix, 0);
       if (this.length < RECORD_HEADER_SIZE) this.problem = lengthProblem(this.length);
@@ -78,8 +82,10 @@ export class PartialRecord {
   /** Takes data bytes after a complete header; returns where it stopped. */
   takeData(bytes: Uint8Array, from: number, to: number): number {
     const end = Math.min(to, from + this.outstanding);
-    if (this.got < RECORD_PREFIX_SIZE) {
-      this.prefix.set(bytes.subarray(from, Math.min(end, from + RECORD_PREFIX_SIZE - this.got)), this.got);
+    if (this.prefixLength === this.got && this.got < RECORD_PREFIX_SIZE) {
+      const kept = Math.min(end - from, RECORD_PREFIX_SIZE - this.got);
+      this.prefix.set(bytes.subarray(from, from + kept), this.got);
+      this.prefixLength += kept;
     }
     if (!this.isHead) this.#crc = crcUpdate(this.#crc, bytes, from, end);
     this.got += end - from;
@@ -92,14 +98,10 @@ export class PartialRecord {
     return ~crcOfHeader(this.#crc, this.#prefixWords, 0) === this.#prefixWords[XL_CRC_OFFSET / 4];
   }
 
-  /** How much of `prefix` is filled. */
-  get prefixLength(): number {
-    return Math.min(this.got, RECORD_PREFIX_SIZE);
-  }
-
   /** The state as JSON; `start` is the record's LSN as text. */
   carry(start: string): CarriedRecord {
-    const prefix = Buffer.from(this.prefix.subarray(0, this.prefixLength)).toString("base64");
+    const carried = Math.min(this.prefixLength, CARRIED_PREFIX_SIZE);
+    const prefix = Buffer.from(this.prefix.subarray(0, carried)).toString("base64");
     return { start, got: this.got, crc: this.#crc, prefix };
   }
 
@@ -108,9 +110,10 @@ export class PartialRecord {
     const prefix = Buffer.from(carried.prefix, "base64");
     this.begin(startHigh, startLow);
     this.got = carried.got;
-    if (!Number.isInteger(this.got) || prefix.length !== this.prefixLength || prefix.length < RECORD_ALIGNMENT)
-      return false;
+    const expected = Math.min(this.got, CARRIED_PREFIX_SIZE);
+    if (!Number.isInteger(this.got) || prefix.length !== expected || prefix.length < RECORD_ALIGNMENT) return false;
     this.prefix.set(prefix);
+    this.prefixLength = prefix.length;
     this.length = wordAt(this.prefix, 0);
     this.#crc = carried.crc | 0;
     return this.got < this.length;

@@ -37,10 +37,13 @@ export interface VerifiedRecord {
 }
 
 /**
- * So many first bytes of a record hold everything read here: the header, an origin (3) and a top-level xid (5), the main
- * data's own header (5), and at most a restore point (72).
+ * So many first bytes of a record hold everything that is read out of records: the header, an origin (3) and a top-level xid
+ * (5), the main data's own header (5), and at most a tablespace's OID and path (4 + MAXPGPATH; wal-changes.ts).
  */
-export const RECORD_PREFIX_SIZE = 112;
+export const RECORD_PREFIX_SIZE = 1088;
+
+/** So many of them are carried over a segment's border: as much as a restore point takes (72). */
+export const CARRIED_PREFIX_SIZE = 112;
 
 const RESTORE_POINT_NAME_SIZE = 64; // MAXFNAMELEN
 

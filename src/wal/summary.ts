@@ -6,6 +6,7 @@ import { invariant } from "../errors.ts";
 import * as f from "./format.ts";
 import { addBytes, type Lsn, type SegmentNumber, segmentOf, type TimelineId } from "./lsn.ts";
 import { leadingTime, type PgTime, restorePointName } from "./record-facts.ts";
+import { changeOf, type ParametersChanged, type WalChange } from "./wal-changes.ts";
 
 export interface RestorePoint {
   readonly name: string;
@@ -32,10 +33,15 @@ export interface SegmentSummary {
   readonly lastRecordEnd: Lsn;
   /** Named restore points, at most RESTORE_POINTS_MAX of them. */
   readonly restorePoints: readonly RestorePoint[];
+  /** Tablespaces and settings, in WAL order; undefined when there are more than CHANGES_MAX, or one may be missing. */
+  readonly changes: readonly WalChange[] | undefined;
 }
 
 /** A segment of nothing but restore points would hold thousands; nobody names that many on purpose. */
 export const RESTORE_POINTS_MAX = 64;
+
+/** A segment with more of them is read again by those who ask for them. */
+export const CHANGES_MAX = 64;
 
 /** Finished segments that nobody took: the caller takes them after each push. */
 const SUMMARIES_MAX = 65_536;
@@ -59,6 +65,10 @@ export class WalAccount {
   #firstTime: PgTime | undefined;
   #lastTime: PgTime | undefined;
   #restorePoints: RestorePoint[] = [];
+  #changes: WalChange[] = [];
+  #changeCount = 0;
+  /** Since they were taken: of any segment. */
+  #minimal: ParametersChanged[] = [];
 
   constructor(base: Lsn, segmentSize: number, timeline: TimelineId) {
     this.#base = base;
@@ -93,6 +103,20 @@ export class WalAccount {
     this.#restorePoints.push({ name, time, lsn: addBytes(this.#base, end) });
   }
 
+  /** Notes a tablespace's creation or end, or a change of settings; `lsn` is the record's first byte. */
+  noteChange(bytes: Uint8Array, at: number, to: number, place: { readonly lsn: Lsn; readonly end: number }): void {
+    const change = changeOf(bytes, at, to, { lsn: place.lsn, end: addBytes(this.#base, place.end) });
+    if (change === undefined) return;
+    this.#changeCount++;
+    if (change.kind === "parameters" && change.walLevel === "minimal") this.#minimal.push(change);
+    if (this.#changes.length < CHANGES_MAX) this.#changes.push(change);
+  }
+
+  /** A record ends here that was not seen whole: it may have been a change. */
+  noteUnseen(): void {
+    this.#changeCount = Infinity;
+  }
+
   /** The open segment so far. */
   openSummary(lastRecordEnd: Lsn): SegmentSummary {
     const lastCommitLsn = this.#commits > 0 ? this.lastCommitLsn : undefined;
@@ -107,6 +131,7 @@ export class WalAccount {
       ...(lastCommitLsn === undefined ? {} : { lastCommitLsn }),
       lastRecordEnd,
       restorePoints: [...this.#restorePoints],
+      changes: this.#changeCount > CHANGES_MAX ? undefined : [...this.#changes],
     };
   }
 
@@ -119,6 +144,14 @@ export class WalAccount {
     this.recordCount = this.#commits = this.#aborts = 0;
     this.#firstTime = this.#lastTime = undefined;
     this.#restorePoints = [];
+    this.#changes = [];
+    this.#changeCount = 0;
+  }
+
+  takeMinimal(): readonly ParametersChanged[] {
+    const taken = this.#minimal;
+    if (taken.length > 0) this.#minimal = [];
+    return taken;
   }
 
   takeSummaries(): SegmentSummary[] {

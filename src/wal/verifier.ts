@@ -22,6 +22,7 @@ import type { RecordCarry } from "./record-carry.ts";
 import { overwrittenLsn, type PgTime, recordAt, type VerifiedRecord, wordAt } from "./record-facts.ts";
 import { type SegmentSummary, WalAccount } from "./summary.ts";
 import type { TimelineHistory } from "./timeline.ts";
+import { isChange, type ParametersChanged } from "./wal-changes.ts";
 
 export type { PgTime, RecordCarry, SegmentSummary, VerifiedRecord };
 
@@ -129,6 +130,11 @@ export class WalVerifier {
   /** Segments finished since the last call, in order. To be taken after each push. */
   takeSummaries(): SegmentSummary[] {
     return this.#account.takeSummaries();
+  }
+
+  /** Records since the last call that say wal_level=minimal. */
+  takeMinimal(): readonly ParametersChanged[] {
+    return this.#account.takeMinimal();
   }
 
   /** The open segment so far. */
@@ -250,7 +256,8 @@ export class WalVerifier {
       if (~crcOfHeader(crc, words, w) !== words[w + 5]) this.#failAt(p + shift, CRC_PROBLEM);
       prev.follow(this.#baseHigh, startLow);
       count++;
-      if (rmid <= f.RM_XACT_ID || this.#overwrite.due) this.#note(bytes, p, p + length, next + shift);
+      if (rmid <= f.RM_XACT_ID || rmid === f.RM_TBLSPC_ID || this.#overwrite.due)
+        this.#note(bytes, p, p + length, next + shift);
       this.#verified = next + shift;
       if (this.#onRecord !== undefined) this.#report(bytes, p);
       p = next;
@@ -292,7 +299,7 @@ export class WalVerifier {
       this.#prev.follow(startHigh, startLow);
       this.#account.recordCount++;
       this.#note(prefix, 0, prefixLength, end);
-    }
+    } else this.#account.noteUnseen();
     this.#partial.active = false;
     this.#verified = end;
     if (!isHead && this.#onRecord !== undefined) this.#report(prefix, 0);
@@ -346,6 +353,7 @@ export class WalVerifier {
     const rmid = bytes[at + f.XL_RMID_OFFSET];
     if (rmid === f.RM_XACT_ID) this.#account.noteTransaction(bytes, at, to, end);
     const info = bytes[at + f.XL_INFO_OFFSET] as number; // a whole header is there
+    if (isChange(rmid as number, info)) this.#account.noteChange(bytes, at, to, { lsn: this.#prev.lsn, end });
     const operation = rmid === f.RM_XLOG_ID ? info & f.RMGR_INFO_MASK : undefined;
     if (operation === f.XLOG_SWITCH) this.#zeros = end !== this.#segmentSize;
     if (operation === f.XLOG_RESTORE_POINT) this.#account.noteRestorePoint(bytes, at, to, end);

@@ -94,7 +94,7 @@ export async function putSegments(archive: Archive, timeline: number, first: num
     const [startLsn, endLsn] = [segmentStart(segment, segmentSize), segmentEnd(segment, segmentSize)];
     const time = ((Date.UTC(2026, 0, 1) + number * 60_000) * 1000) as PgTime;
     const commits = { firstCommitTime: time, lastCommitTime: time, lastCommitLsn: endLsn, commitCount: 1 };
-    const counts = { recordCount: 1, abortCount: 0, restorePoints: [], lastRecordEnd: endLsn };
+    const counts = { recordCount: 1, abortCount: 0, restorePoints: [], changes: [], lastRecordEnd: endLsn };
     const summary = { segment, timeline: place.timeline, ...counts, ...commits };
     await putSegment(
       archive,

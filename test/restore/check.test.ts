@@ -29,6 +29,8 @@ const evidence: RestoreEvidence = {
       restoredAt: "",
       target: { kind: "latest" },
       standby: false,
+      tablespaces: [],
+      otherTablespaces: undefined,
     },
     ...{ action: "promote", timeline: one, lsn: lsn("0/500"), commitTime: null },
   },

@@ -9,6 +9,7 @@ describe("a path of the backup is written to", () => {
       [16400, "/fast"],
       [164, "/slow"],
     ],
+    created: [],
   });
 
   test.each([

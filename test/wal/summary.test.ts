@@ -42,6 +42,7 @@ describe("commits are counted and dated", () => {
       lastCommitLsn: last.end,
       lastRecordEnd: last.end,
       restorePoints: [],
+      changes: [],
     });
   });
 
@@ -68,6 +69,7 @@ describe("commits are counted and dated", () => {
       abortCount: 0,
       lastRecordEnd: writer.records.at(-3)?.end,
       restorePoints: [],
+      changes: [],
     });
     expect(rest).toEqual([]);
     expect(verifier.openSummary()).toMatchObject({ commitCount: 2, firstCommitTime: at(1), lastCommitTime: at(2) });
@@ -146,7 +148,7 @@ describe("an account", () => {
     const summary = newAccount().openSummary(0x100028n as Lsn);
     expect(summary).toStrictEqual({
       ...{ segment: 1, timeline: 1, recordCount: 0, commitCount: 0, abortCount: 0 },
-      ...{ lastRecordEnd: 0x100028n, restorePoints: [] },
+      ...{ lastRecordEnd: 0x100028n, restorePoints: [], changes: [] },
     });
     expect(newAccount().lastCommitLsn).toBeUndefined();
   });
