@@ -1,4 +1,5 @@
 /** What a receiver is told; the command line's table (config/options.ts) gives the defaults. */
+import type { Archive } from "../archive/archive.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
@@ -26,8 +27,8 @@ export interface ReceiverOptions {
   readonly chunksInFlightMax: number;
   /** The store is a spool: it does not hold what another store has been given, so that a segment may well be missing. */
   readonly isSpool?: boolean | undefined;
-  /** With a spool: the store behind it, which says where the archive's line is. */
-  readonly lineStore?: Store | undefined;
+  /** With a spool: opens the store's archive, which says where the line is. */
+  readonly openBehind?: ((spooled: Archive, signal: AbortSignal) => Promise<Archive>) | undefined;
   /** Claim the archive's line, once, for a server that would be refused otherwise. */
   readonly takeOver?: boolean | undefined;
   /** Write the first claim into an archive that has none; the default. */

@@ -110,7 +110,7 @@ export class Relay {
     const local = await openArchive(spool, cluster, { signal }).catch(absentIsUndefined);
     if (local === undefined) return;
     this.#refuseSmallSpool(local.identity.segmentSize);
-    const remote = await this.#openRemote(local, signal);
+    const remote = await this.openStore(local, signal);
     await this.#copyPlain(local, remote, signal);
     const spooled = await listSpooled(local, signal);
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
@@ -130,7 +130,7 @@ export class Relay {
    * Opens the store's archive, or creates it for a spool that was never uploaded. A store without the archive that this spool
    * was uploaded to is a bare mount point or another bucket: WAL that went there would leave the spool.
    */
-  async #openRemote(local: Archive, signal: AbortSignal): Promise<Archive> {
+  async openStore(local: Archive, signal: AbortSignal): Promise<Archive> {
     const { spool, store, cluster } = this.#options;
     const key = uploadedKey(cluster);
     const isKnown = this.#isOpened || (await spool.head(key, { signal })) !== undefined;
@@ -272,7 +272,7 @@ export class Relay {
 }
 
 /** The store cannot be reached, or is not there: a directory that is not mounted. What the spool holds waits for it. */
-export function isOutage(error: unknown): boolean {
+export function isOutage(error: unknown): error is SeawallError {
   return error instanceof SeawallError && (error.retryable || error.code === "store-missing");
 }
 

@@ -77,7 +77,8 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
         bufferSegments: Math.max(2, options.bufferSegments - 2),
         bufferBytesMax: options.bufferBytesMax / 2,
       };
-      const onSpool = { isSpool: true, store: bounded, lineStore: store, kill: receiverKill.signal };
+      const openBehind: ReceiverOptions["openBehind"] = (spooled, signal) => relay.openStore(spooled, signal);
+      const onSpool = { isSpool: true, store: bounded, openBehind, kill: receiverKill.signal };
       await runReceiver({ ...options, ...limits, ...onSpool });
     } catch (error) {
       throw relayFailure ?? error;

@@ -19,6 +19,7 @@ import { recordGap } from "./gap.ts";
 import { type JoinOptions, joinLine, storeHistories } from "./line-claim.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
+import { isOutage } from "./relay.ts";
 import { Retirement } from "./retirement.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
 import { type ServerFacts, ensureSlot, readServerFacts, readServerHistory } from "./server-facts.ts";
@@ -191,11 +192,11 @@ async function join(
   options: ReceiverOptions,
   { run, takeOver, signal }: Joining & { readonly run: Run },
 ): Promise<void> {
-  const { log, state, shipIntervalMs, lineStore } = options;
+  const { log, state, shipIntervalMs, openBehind } = options;
   const claimsFirst = options.claimsFirst ?? true;
   const nowMs = (): number => state.nowMs();
   const joining = { server, takeOver, claimsFirst, shipIntervalMs, nowMs, log };
-  if (lineStore === undefined) {
+  if (openBehind === undefined) {
     const { tookOver } = await joinLine(archive, { ...joining, signal });
     if (tookOver) run.takeOver = false;
     return;
@@ -206,11 +207,11 @@ async function join(
   using limit = isOnTimeline ? deadline(LINE_ANSWER_MS, signal) : joinSignals(signal);
   const patient = limit.signal;
   try {
-    const behind = await openArchiveFor(lineStore, archive.cluster, archive.identity, { signal: patient });
+    const behind = await openBehind(archive, patient);
     const { tookOver } = await joinLine(behind, { ...joining, signal: patient });
     if (tookOver) run.takeOver = false;
   } catch (error) {
-    const isAway = error instanceof SeawallError && error.retryable && error.exit === EXIT.store;
+    const isAway = isOutage(error) && error.exit === EXIT.store;
     if (signal.aborted || !isOnTimeline || !(isAway || limit.isOverdue)) throw error;
     log.warn("the store does not say where the archive's line is: going on with the spool's timeline", { error });
   }
