@@ -76,8 +76,8 @@ describe("a header is right", () => {
 
 describe("a header is wrong", () => {
   test.each<{ name: string; fields: Fields; problem: string }>([
-    { name: "by its magic", fields: { magic: 0xd119 }, problem: "page magic D119 is none of PostgreSQL 14 to 18" },
-    { name: "by a magic of zeros", fields: { magic: 0 }, problem: "page magic 0000 is none of PostgreSQL 14 to 18" },
+    { name: "by its magic", fields: { magic: 0xd119 }, problem: "page magic D119 is none of PostgreSQL 14 to 19" },
+    { name: "by a magic of zeros", fields: { magic: 0 }, problem: "page magic 0000 is none of PostgreSQL 14 to 19" },
     { name: "by a flag that does not exist", fields: { info: 0x0016 }, problem: "page info bits 0016 are not legal" },
     { name: "by the highest flag", fields: { info: 0x8006 }, problem: "page info bits 8006 are not legal" },
     {
