@@ -9,7 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { serverAccount } from "./account.ts";
 import type { PostgresServer, Settings } from "./postgres.ts";
 import { giveToServer } from "./postgres-template.ts";
@@ -68,6 +68,12 @@ function copyFolder(from: string, to: string, wanted: (path: string) => boolean)
   const own = (path: string) => {
     if (account !== undefined) chownSync(path, account.uid, account.gid);
   };
+  // Two servers never share a tablespace: the copy gets its own beside its data directory.
+  const copyTablespace = (path: string): string => {
+    const place = join(dirname(to), `tablespace-${basename(path)}`);
+    copyFolder(readlinkSync(join(from, path)), place, () => true);
+    return place;
+  };
   const walk = (folder: string) => {
     mkdirSync(join(to, folder), { mode: 0o700 });
     own(join(to, folder));
@@ -75,6 +81,7 @@ function copyFolder(from: string, to: string, wanted: (path: string) => boolean)
       const path = folder === "" ? entry.name : `${folder}/${entry.name}`;
       if (LEFT_OUT.test(path) || !wanted(path)) continue;
       if (entry.isDirectory()) walk(path);
+      else if (entry.isSymbolicLink() && folder === "pg_tblspc") symlinkSync(copyTablespace(path), join(to, path));
       else if (entry.isSymbolicLink()) symlinkSync(readlinkSync(join(from, path)), join(to, path));
       else if (entry.isFile()) {
         try {
