@@ -193,8 +193,12 @@ export class Production implements AsyncDisposable {
     return rows.map((row) => String(row["name"]));
   }
 
-  /** A server restored from this archive by the command line, started, still recovering perhaps. */
-  async restored(args: readonly string[], settings: Settings = {}): Promise<PostgresServer> {
+  /** A server restored from this archive by the command line; unless told otherwise started, still recovering perhaps. */
+  async restored(
+    args: readonly string[],
+    settings: Settings = {},
+    options: { readonly start?: boolean } = {},
+  ): Promise<PostgresServer> {
     const command = serverRestoreCommand(["--store", this.url, "--store-retry-for", "5s"]);
     const mappings: string[] = [];
     return this.#first.fromDataDir(
@@ -204,7 +208,7 @@ export class Production implements AsyncDisposable {
         }
         await this.ask(["restore", "--target-dir", dataDir, "--restore-command", command, ...mappings, ...args]);
       },
-      { settings: { synchronous_standby_names: "", ...settings } },
+      { settings: { synchronous_standby_names: "", ...settings }, ...options },
     );
   }
 

@@ -11,6 +11,7 @@ import { findTip } from "../../src/archive/tip.ts";
 import { decodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
+import { pageFlagsOf } from "../../src/wal/format.ts";
 import { type Lsn, formatLsn, lsnOf, parseLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory } from "../../src/wal/timeline.ts";
 import { type VerifiedRecord, WalVerifier } from "../../src/wal/verifier.ts";
@@ -124,6 +125,8 @@ describe.each(versionsUnderTest())("PostgreSQL %i: one flipped bit", (version) =
       for (let round = 0; round < count; round++) {
         const { offset, record } = pickBit(wal, part, random);
         const bit = random.between(0, 7);
+        // Nothing in the WAL tells a flip of XLP_BKP_REMOVABLE (wal/page-header.ts).
+        if (offset % PAGE === 2 && 1 << bit === pageFlagsOf(version).backupRemovable) continue;
         const where = `bit ${bit} of ${formatLsn(lsnOf(wal.startLsn + BigInt(offset)))}, record ${formatLsn(record.lsn)}`;
         await using sender = await serve(wal, offset, bit);
         const store = new MemoryStore();
