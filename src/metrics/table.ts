@@ -173,4 +173,6 @@ export const UNITS: readonly string[] = [
   "state",
   "info",
   "successful",
+  "stalled",
+  "stopping",
 ];

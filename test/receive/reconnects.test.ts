@@ -26,7 +26,7 @@ test.runIf(process.platform === "linux")(
     await using sender = await ScriptedWalsender.start({
       systemIdentifier: SYSTEM_ID,
       timeline: 1,
-      xlogpos: writer.start,
+      xlogpos: position,
       settings: { wal_segment_size: "1MB", in_hot_standby: "off", wal_sender_timeout: "1min" },
       stream: async (stream) => {
         await stream.sendWal(stream.startLsn, bytes);

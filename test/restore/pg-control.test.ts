@@ -3,22 +3,39 @@ import { crc32c } from "@node-rs/crc32";
 import { describe, expect, test } from "vitest";
 import { parseControlFile } from "../../src/restore/pg-control.ts";
 
-/** A control file whose CRC-32C stands at `crcAt`; every byte that is not set is 0x11. */
-function control(changes: { state?: number; crcAt?: number; length?: number } = {}): Buffer {
-  const { state = 5, crcAt = 292, length = 8192 } = changes;
+interface Changes {
+  readonly version?: number;
+  readonly state?: number;
+  readonly crcAt?: number;
+  readonly length?: number;
+}
+
+/** Where CRC-32C, minRecoveryPoint and MaxConnections stand, by pg_control_version. */
+const PLACES: Readonly<Record<number, readonly [number, number, number]>> = {
+  1300: [288, 136, 180],
+  1800: [292, 136, 180],
+  1905: [308, 144, 188],
+};
+
+/** A control file of PostgreSQL 18 unless told otherwise; every byte that is not set is 0x11. */
+function control(changes: Changes = {}): Buffer {
+  const { version = 1800, state = 5, length = 8192 } = changes;
+  const [crcAt, minRecoveryAt, settingsAt] = PLACES[version] ?? [292, 136, 180];
+  const at = changes.crcAt ?? crcAt;
   const bytes = Buffer.alloc(length, 0x11);
   bytes.writeBigUInt64LE(7_412_345_678_901_234_567n, 0);
+  bytes.writeUInt32LE(version, 8);
   bytes.writeUInt32LE(state, 16);
   bytes.writeBigUInt64LE(0x16b3740n, 40);
   bytes.writeUInt32LE(3, 48);
-  bytes.writeBigUInt64LE(0x9000000180000000n, 136);
-  [100, 8, 10, 2, 64].forEach((setting, index) => bytes.writeInt32LE(setting, 180 + index * 4));
-  if (crcAt + 4 <= length) bytes.writeUInt32LE(crc32c(bytes.subarray(0, crcAt)), crcAt);
+  bytes.writeBigUInt64LE(0x9000000180000000n, minRecoveryAt);
+  [100, 8, 10, 2, 64].forEach((setting, index) => bytes.writeInt32LE(setting, settingsAt + index * 4));
+  if (at + 4 <= length) bytes.writeUInt32LE(crc32c(bytes.subarray(0, at)), at);
   return bytes;
 }
 
-test("is read to the field", () => {
-  expect(parseControlFile(control())).toEqual({
+test.each([1300, 1800, 1905])("version %i is read to the field", (version) => {
+  expect(parseControlFile(control({ version }))).toEqual({
     systemIdentifier: 7_412_345_678_901_234_567n,
     state: "in archive recovery",
     timeline: 3,
@@ -51,11 +68,13 @@ test.each([
   expect(parseControlFile(control({ state })).state).toBe(name);
 });
 
-test.each([
-  ["right behind the fields", 200],
-  ["at the end of the sector", 508],
-])("its CRC-32C may stand %s", (_, crcAt) => {
-  expect(parseControlFile(control({ crcAt })).timeline).toBe(3);
+test("a version that is not known is refused by its number when its bytes are whole", () => {
+  expect(() => parseControlFile(control({ version: 2001 }))).toThrowError(
+    expect.objectContaining({
+      code: "server-version",
+      message: "global/pg_control has version 2001, which Seawall does not know",
+    }) as Error,
+  );
 });
 
 test("512 bytes of it are enough", () => {
@@ -65,13 +84,14 @@ test("512 bytes of it are enough", () => {
 describe("is damaged", () => {
   const flipped = control();
   flipped[100] = 0;
+  const strange = control({ version: 2001 });
+  strange[100] = 0;
   test.each<[string, Buffer, RegExp]>([
-    ["with one byte changed", flipped, /no CRC-32C in it is right/],
-    ["when it is cut short", control({ length: 511 }), /no CRC-32C in it is right/],
-    ["when it is empty", Buffer.alloc(0), /no CRC-32C in it is right/],
-    ["with a CRC-32C inside the fields", control({ crcAt: 196 }), /no CRC-32C in it is right/],
-    ["with a CRC-32C behind the sector", control({ crcAt: 512 }), /no CRC-32C in it is right/],
-    ["with a CRC-32C where none can stand", control({ crcAt: 294 }), /no CRC-32C in it is right/],
+    ["with one byte changed", flipped, /its CRC-32C is wrong/],
+    ["when it is cut short", control({ length: 511 }), /it is 511 bytes long/],
+    ["when it is empty", Buffer.alloc(0), /it is 0 bytes long/],
+    ["with the CRC-32C of another version's place", control({ crcAt: 288 }), /its CRC-32C is wrong/],
+    ["with an unknown version and one byte changed", strange, /it claims version 2001, and no CRC-32C in it is right/],
     ["with a state that does not exist", control({ state: 7 }), /holds an unknown state/],
   ])("%s", (_, bytes, message) => {
     expect(() => parseControlFile(bytes)).toThrowError(
