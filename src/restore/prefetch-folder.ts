@@ -36,6 +36,9 @@ const OPENING_MS = [2, 5, 10, 20, 50, 100];
 /** Linux finds page cache for pieces up to this size quickly; see store/file.ts. */
 const WRITE_BYTES = 1 << 20;
 
+/** How often the folder is made again while an ending prefetcher removes it. */
+const ATTEMPTS_MAX = 5;
+
 export class PrefetchFolder {
   readonly #path: string;
 
@@ -76,12 +79,19 @@ export class PrefetchFolder {
     return touched !== undefined && Math.abs(Date.now() - touched) < SILENT_MS_MAX;
   }
 
-  /** Tells the prefetcher where recovery is. */
+  /** Tells the prefetcher where recovery is. An ending prefetcher may remove the folder meanwhile: it is made again. */
   async noteAsked(name: string): Promise<void> {
     const aside = join(this.#path, `target-${process.pid}`);
-    await mkdir(this.#path, { recursive: true, mode: 0o700 });
-    await writeFile(aside, name);
-    await rename(aside, join(this.#path, "asked"));
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await mkdir(this.#path, { recursive: true, mode: 0o700 });
+        await writeFile(aside, name);
+        await rename(aside, join(this.#path, "asked"));
+        return;
+      } catch (error) {
+        if (attempt === ATTEMPTS_MAX || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      }
+    }
   }
 
   /**

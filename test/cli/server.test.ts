@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusDocument } from "../../src/daemon/status-document.ts";
 import { parseLsn } from "../../src/wal/lsn.ts";
+import { until } from "../campaigns/campaign.ts";
 import { startPostgres, type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
 import { type CliProcess, runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -310,6 +311,8 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     it("SIGTERM stores the tail, frees the slot and exits 0; then status looks at server and store itself", async () => {
       await server.sql("INSERT INTO t VALUES (0, 'the last one')");
       const [row] = await server.sql("SELECT pg_current_wal_flush_lsn()::text AS lsn");
+      const isSent = `SELECT coalesce(bool_or(sent_lsn >= '${String(row?.["lsn"])}'), false)::text FROM pg_stat_replication`;
+      await until("it to be sent", async () => (await server.value(isSent)) === "true");
       expect(await receiver.end("SIGTERM")).toEqual({ code: 0, signal: null });
       expect(receiver.stderr.trimEnd().split("\n").at(-1)).toContain('"msg":"stopped"');
       const args = ["status", "--listen", address, "--dsn", server.dsn, "--store", url];

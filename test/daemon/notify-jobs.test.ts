@@ -9,6 +9,7 @@ import { until } from "../campaigns/campaign.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
+import { run as runProgram } from "../harness/run.ts";
 import { addressOf, Hooked, statusOf, streaming } from "./hooked.ts";
 
 let hooked: Hooked;
@@ -50,6 +51,8 @@ test("jobs: a failure once, damage, its repair, a failed drill, and what was mis
   const part = join(folder, cluster, "backups", id ?? "", "parts", "00001.tar.zst");
   const whole = readFileSync(part);
   truncateSync(part, whole.byteLength - 1000);
+  // The account that runs a drill's server reads the archive, too.
+  await runProgram("chmod", ["-R", "a+rX", join(folder, cluster)]);
   const config = join(hooked.dir, "jobs.yaml");
   const lines = [
     ...[

@@ -122,8 +122,8 @@ test("SIGKILL for prefetchers and for the whole server, again and again: every r
     const prefetchers = prefetchersOf(place.url);
     // Nothing of the server's: not its log, nor files whose space would not come back.
     const open = prefetchers.flatMap(filesOpenIn).filter((path) => path.startsWith(dirname(copy.dataDir)));
-    // postmaster.pid is looked at for a moment, again and again.
-    expect(open.filter((path) => !/\/pg_wal\/\.seawall\/|\/postmaster\.pid$/.test(path))).toEqual([]);
+    // postmaster.pid and pg_control are looked at for a moment, again and again.
+    expect(open.filter((path) => !/\/pg_wal\/\.seawall\/|\/(postmaster\.pid|pg_control)$/.test(path))).toEqual([]);
     if (random.chance(0.5)) prefetchers.forEach(kill);
     await sleep(random.between(0, 200));
     await copy.kill9();
