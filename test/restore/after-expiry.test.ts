@@ -91,13 +91,16 @@ describe("an expiry that is killed", () => {
   test(
     "leaves backups that are whole, and the next one finishes it",
     async () => {
+      // The receiver goes on: every copy is one of the same moment.
+      const moment = join(archived.folder, "moment");
+      cpSync(storeFolder(), moment, { recursive: true });
       const reference = join(archived.folder, "reference");
-      cpSync(storeFolder(), reference, { recursive: true });
+      cpSync(moment, reference, { recursive: true });
       await expire(reference, "--keep-full", "2");
       const wanted = namesBelow(reference);
       for (let round = 0; round < 3; round++) {
         const folder = join(archived.folder, `killed-${round}`);
-        cpSync(storeFolder(), folder, { recursive: true });
+        cpSync(moment, folder, { recursive: true });
         await using child = startCli(["expire", "--keep-full", "2", "--store", `file://${folder}`]);
         // Wherever it is by then: anything from the first mark to the end.
         while (child.running && !existsSync(join(folder, "main", "expiring"))) await new Promise(setImmediate);
