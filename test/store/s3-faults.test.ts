@@ -171,6 +171,7 @@ describe("a server that refuses", () => {
     { status: 500, body: xml("InternalError"), code: "store-unavailable", hint: "Check http" },
     { status: 429, body: "too many", code: "store-unavailable", hint: "Check http" },
     { status: 409, body: xml("ConditionalRequestConflict"), code: "store-unavailable", hint: "Check http" },
+    { status: 409, body: xml("ExistingObjectIsDirectory"), code: "store-unavailable", hint: "Check http" },
     { status: 404, body: "<html>no such page</html>", code: "store-unavailable", hint: "Check http" },
     { status: 404, body: xml("NoSuchBucket"), code: "store-missing", hint: "Create the bucket bucket at http" },
     { status: 403, body: xml("AccessDenied"), code: "store-denied", hint: "s3:PutObject" },

@@ -2,17 +2,23 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeEach, describe } from "vitest";
 import { openStore } from "../../src/store/open.ts";
+import { withRetry } from "../../src/store/retry.ts";
+import type { Store } from "../../src/store/store.ts";
 import { startS3 } from "../harness/s3.ts";
 import { type StoreUnderTest, describeStoreContract } from "./contract.ts";
 import { describeBodies } from "./contract-bodies.ts";
 
+/**
+ * `folders`: the server keeps objects as files in folders. versitygw answers 409 ExistingObjectIsDirectory when a
+ * folder is removed, with its last object, while a PUT makes it; every command repeats such a PUT, so the suite does too.
+ */
 const SERVERS = [
-  { kind: "versitygw", query: "", others: ["&checksum=md5", "&checksum=sha256"] },
+  { kind: "versitygw", folders: true, query: "", others: ["&checksum=md5", "&checksum=sha256"] },
   // moto 5 gives the CRC-32C of the parts' CRC-32Cs and calls it that of the whole object, which reads refuse.
-  { kind: "moto", query: "&checksum=md5", others: ["&checksum=sha256"] },
+  { kind: "moto", folders: false, query: "&checksum=md5", others: ["&checksum=sha256"] },
 ] as const;
 
-for (const { kind, query: usual, others } of SERVERS) {
+for (const { kind, folders, query: usual, others } of SERVERS) {
   const s3 = await startS3(kind);
   describe.skipIf(!s3.available)(kind, () => {
     const bucket = s3.available ? s3.bucket() : undefined;
@@ -22,8 +28,11 @@ for (const { kind, query: usual, others } of SERVERS) {
     });
     const openAt = async (query: string): Promise<StoreUnderTest> => {
       const url = ((await bucket)?.urlFor(`some/${randomBytes(6).toString("hex")}`) ?? "") + query;
-      const store = openStore(url, { env: s3.env });
-      const other = openStore(url, { env: s3.env });
+      const open = (): Store => {
+        const store = openStore(url, { env: s3.env });
+        return folders ? withRetry(store) : store;
+      };
+      const [store, other] = [open(), open()];
       const dispose = async (): Promise<void> => {
         await store.close();
         await other.close();

@@ -47,6 +47,8 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   ConditionalRequestConflict: "store-unavailable",
   OperationAborted: "store-unavailable",
   ConcurrentModification: "store-unavailable",
+  // versitygw: a PUT that meets the removal of its folder; another try makes the folder again.
+  ExistingObjectIsDirectory: "store-unavailable",
   TemporaryRedirect: "store-unavailable",
   SlowDown: "store-unavailable",
   InvalidObjectState: "store-denied",
