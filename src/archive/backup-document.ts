@@ -3,7 +3,7 @@
  * And the lines of its file index. Shapes: docs/archive-format.md.
  */
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../codec/checksum.ts";
-import { type Lsn, type TimelineId, formatLsn, isValidSegmentSize, timelineOf } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, formatLsn, isValidSegmentSize } from "../wal/lsn.ts";
 import type { TarEntryType } from "../codec/tar.ts";
 import { type Fields, decodeDocument, encodeDocument, parseFields } from "./json-document.ts";
 import { BACKUP_FILES, BACKUP_MANIFEST, isBackupId } from "./keys.ts";
@@ -119,8 +119,6 @@ export function decodeBackup(bytes: Uint8Array, key: string): BackupDocument {
   if (!isValidSegmentSize(segmentSize)) throw fields.wrong("segmentSize");
   const [startLsn, stopLsn] = [fields.lsn("startLsn"), fields.lsn("stopLsn")];
   if (stopLsn < startLsn) throw fields.wrong("stopLsn");
-  const timeline = fields.count("timeline");
-  if (timeline === 0) throw fields.wrong("timeline");
   const tablespaces = fields.list("tablespaces").map(decodeTablespace);
   return {
     id,
@@ -131,7 +129,7 @@ export function decodeBackup(bytes: Uint8Array, key: string): BackupDocument {
     pgVersion: fields.text("pgVersion"),
     pgMajor: fields.count("pgMajor"),
     segmentSize,
-    timeline: timelineOf(timeline),
+    timeline: fields.timeline("timeline"),
     startLsn,
     stopLsn,
     startedAt: fields.time("startedAt"),

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../codec/checksum.ts";
 import { pathFromBytes, unsafePath } from "../codec/tar.ts";
 import { SeawallError } from "../errors.ts";
-import { type Lsn, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId } from "../wal/lsn.ts";
 import { type Fields, parseFields } from "./json-document.ts";
 
 export interface ManifestFile {
@@ -198,7 +198,5 @@ export class ManifestReader {
 }
 
 function walRangeOf(fields: Fields): ManifestWalRange {
-  const timeline = fields.count("Timeline");
-  if (timeline === 0) throw fields.wrong("Timeline");
-  return { timeline: timelineOf(timeline), startLsn: fields.lsn("Start-LSN"), endLsn: fields.lsn("End-LSN") };
+  return { timeline: fields.timeline("Timeline"), startLsn: fields.lsn("Start-LSN"), endLsn: fields.lsn("End-LSN") };
 }

@@ -1,7 +1,7 @@
 /**
  * The archive's small JSON documents: read strictly, versioned, written once. Shapes: docs/archive-format.md.
  */
-import { type Lsn, type TimelineId, formatLsn, isValidSegmentSize, timelineOf } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, formatLsn, isValidSegmentSize } from "../wal/lsn.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 
 /** Whose archive this is: `cluster.json`. */
@@ -57,7 +57,7 @@ export function encodeGap(gap: Gap): Uint8Array {
 export function decodeGap(bytes: Uint8Array, key: string): Gap {
   const fields = decodeDocument(bytes, key);
   return {
-    timeline: timelineOf(fields.number("timeline")),
+    timeline: fields.timeline("timeline"),
     fromLsn: fields.lsn("fromLsn"),
     toLsn: fields.lsn("toLsn"),
     detectedAt: fields.text("detectedAt"),

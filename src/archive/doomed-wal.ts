@@ -47,9 +47,11 @@ async function* segmentsIn(
   const startAfter = `${prefix}${firstName.slice(8, 16)}/${firstName.slice(0, 23)}`;
   for await (const { key, bytes } of store.list(prefix, { ...options, startAfter })) {
     const file = key.slice(key.lastIndexOf("/") + 1);
-    const name = parseWalFileName(file.endsWith(".zst") ? file.slice(0, -4) : file, segmentSize);
+    const isCompressed = file.endsWith(".zst");
+    const name = parseWalFileName(isCompressed ? file.slice(0, -4) : file, segmentSize);
     if (name === undefined || name.kind === "history" || name.timeline !== timeline) continue;
-    const isHistory = name.kind === "backup-history" && key === backupHistoryKey(cluster, file);
+    // A backup history file is stored as it came: a compressed one is not ours.
+    const isHistory = name.kind === "backup-history" && !isCompressed && key === backupHistoryKey(cluster, file);
     if (!isHistory && parseWalKey(key, segmentSize) === undefined) continue;
     if (name.segment > last) return;
     if (name.segment >= first && name.kind !== "partial") yield { key, bytes };

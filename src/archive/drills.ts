@@ -4,7 +4,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { type Lsn, type TimelineId, formatLsn, timelineOf } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
 import { startOf } from "./backups.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
@@ -114,7 +114,7 @@ function decodeDrill(bytes: Uint8Array, key: string): Drill {
     finishedAt: fields.time("finishedAt"),
     ok: fields.boolean("ok"),
     backup: unless("backup", (name) => fields.text(name)),
-    timeline: unless("timeline", (name) => timelineOf(fields.number(name))),
+    timeline: unless("timeline", (name) => fields.timeline(name)),
     promisedLsn: unless("promisedLsn", (name) => fields.lsn(name)),
     reachedLsn: unless("reachedLsn", (name) => fields.lsn(name)),
     lastCommitAt: unless("lastCommitAt", (name) => fields.text(name)),

@@ -1,7 +1,7 @@
 /** The archive's JSON documents, written and read: versioned, each field of its type or an error that names it. */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
-import { type Lsn, parseLsn } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, parseLsn, timelineOf } from "../wal/lsn.ts";
 
 const VERSION = 1;
 
@@ -107,6 +107,13 @@ export class Fields {
     const value = this.number(name);
     if (!Number.isSafeInteger(value) || value < 0) throw this.wrong(name);
     return value;
+  }
+
+  /** A timeline ID: 1 to 2^32-1. */
+  timeline(name: string): TimelineId {
+    const number = this.count(name);
+    if (number < 1 || number > 0xffffffff) throw this.wrong(name);
+    return timelineOf(number);
   }
 
   boolean(name: string): boolean {

@@ -5,7 +5,7 @@
  * The tip, the catalog, restore's `latest`, retention, `status` and `check` ask here (docs/timelines.md).
  */
 import type { RequestOptions } from "../store/store.ts";
-import { type Lsn, type TimelineId, formatLsn, timelineOf } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../wal/timeline.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
@@ -139,7 +139,7 @@ export function decodeClaim(
   if (restoredFrom !== null && typeof restoredFrom !== "string") throw fields.wrong("restoredFrom");
   return {
     number,
-    timeline: timelineIn(fields),
+    timeline: fields.timeline("timeline"),
     parent: pointIn(fields, "parent"),
     claimedAt: fields.time("claimedAt"),
     why: fields.oneOf("why", CLAIM_REASONS),
@@ -152,13 +152,7 @@ export function decodeClaim(
 function pointIn(fields: Fields, name: string): TimelinePoint | undefined {
   if (fields.raw(name) === null) return undefined;
   const point = fields.object(name);
-  return { timeline: timelineIn(point), lsn: point.lsn("lsn") };
-}
-
-function timelineIn(fields: Fields): TimelineId {
-  const number = fields.count("timeline");
-  if (number < 1 || number > 0xffffffff) throw fields.wrong("timeline");
-  return timelineOf(number);
+  return { timeline: point.timeline("timeline"), lsn: point.lsn("lsn") };
 }
 
 /** The timeline that owned the last byte before the fork, and the fork. */

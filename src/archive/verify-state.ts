@@ -129,7 +129,7 @@ function encodeRecord({ wal, backups, ...facts }: VerifyRecord): Uint8Array {
   });
 }
 
-const WAL_LINE = /^([0-9A-F]{8}) ([0-9A-F]{8}) (envelope|content) (\d{1,15}) (\d{1,15}) ([0-9a-f]{32})$/;
+const WAL_LINE = /^(?!0{8})([0-9A-F]{8}) ([0-9A-F]{8}) (envelope|content) (\d{1,15}) (\d{1,15}) ([0-9a-f]{32})$/;
 const BACKUP_LINE = /^(\S{1,40}) (envelope|content) ([0-9a-f]{32})$/;
 
 function decodeRecord(bytes: Uint8Array, key: string): VerifyRecord {

@@ -106,6 +106,7 @@ async function planOn(archive: Archive, input: OnTimeline, options: RequestOptio
     const fromLsn = candidates.map(({ startLsn }) => startLsn).reduce((a, b) => (a < b ? a : b));
     const route = await readRoute(archive, { history, fromLsn, gaps, breaks }, options);
     if (route === undefined) {
+      if (attempt < attempts.length - 1) continue;
       throw unreachable(
         `the archive holds no WAL of timeline ${timeline} behind backup ${newest.id}`,
         "Run seawall receive.",

@@ -83,7 +83,7 @@ export function segmentOffset(lsn: Lsn, segmentSize: number): number {
 
 /** `wal_segment_size`: a power of two from 1 MiB to 1 GiB (PostgreSQL: IsValidWalSegSize). */
 export function isValidSegmentSize(bytes: number): boolean {
-  return bytes >= 1 << 20 && bytes <= 1 << 30 && (bytes & (bytes - 1)) === 0;
+  return Number.isInteger(bytes) && bytes >= 1 << 20 && bytes <= 1 << 30 && (bytes & (bytes - 1)) === 0;
 }
 
 /** The low 32 bits as an int32: how WAL holds an LSN, word by word, for comparisons without a bigint. */

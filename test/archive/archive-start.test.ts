@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { openArchiveFor } from "../../src/archive/archive.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 
 const SERVER = { systemIdentifier: 7n, segmentSize: 2 ** 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };

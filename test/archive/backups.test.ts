@@ -96,6 +96,7 @@ describe("a document that does not hold together is refused, and the field named
     ["a stop before the start", { stopLsn: "2/0" }, 'stopLsn is "2/0"'],
     ["an LSN that is none", { startLsn: "x" }, 'startLsn is "x"'],
     ["timeline 0", { timeline: 0 }, "timeline is 0"],
+    ["a timeline of more than 32 bits", { timeline: 4_294_967_296 }, "timeline is 4294967296"],
     ["a negative size", { bytes: -1 }, "bytes is -1"],
     ["a time that is none", { startedAt: "yesterday" }, 'startedAt is "yesterday"'],
     ["an impossible segment size", { segmentSize: 5 }, "segmentSize is 5"],

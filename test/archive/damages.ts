@@ -13,7 +13,7 @@ import {
 } from "../../src/archive/keys.ts";
 import type { Store } from "../../src/store/store.ts";
 import { formatLsn, type SegmentNumber, segmentEnd, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { flipped, type RealArchive, reencoded, replace } from "./damaged.ts";
 
 const MIB = 1 << 20;

@@ -38,6 +38,7 @@ describe("a member", () => {
     pattern: (fields) => fields.text("m", /^a+$/),
     number: (fields) => fields.number("m"),
     count: (fields) => fields.count("m"),
+    timeline: (fields) => fields.timeline("m"),
     boolean: (fields) => fields.boolean("m"),
     oneOf: (fields) => fields.oneOf("m", ["a", "b"]),
     lsn: (fields) => fields.lsn("m"),
@@ -50,6 +51,8 @@ describe("a member", () => {
     ["number", -1.5, -1.5],
     ["count", 0, 0],
     ["count", 2 ** 53 - 1, 2 ** 53 - 1],
+    ["timeline", 1, 1],
+    ["timeline", 4_294_967_295, 4_294_967_295],
     ["boolean", false, false],
     ["oneOf", "b", "b"],
     ["lsn", "1/8", 0x100000008n],
@@ -68,6 +71,10 @@ describe("a member", () => {
     ["count", 1.5],
     ["count", 2 ** 53],
     ["count", "1"],
+    ["timeline", 0],
+    ["timeline", 4_294_967_296],
+    ["timeline", 1.5],
+    ["timeline", "1"],
     ["boolean", 0],
     ["oneOf", "c"],
     ["oneOf", 1],
@@ -116,6 +123,7 @@ test("the identity of a cluster is read and written to the byte", () => {
 
 test.each<[changes: object, message: string]>([
   [{ segmentSize: 1000 }, "k: segmentSize is 1000"],
+  [{ segmentSize: 1_048_576.5 }, "k: segmentSize is 1048576.5"],
   [{ segmentSize: "16777216" }, 'k: segmentSize is "16777216"'],
   [{ systemIdentifier: 7 }, "k: systemIdentifier is 7"],
   [{ systemIdentifier: "-7" }, 'k: systemIdentifier is "-7"'],
@@ -141,6 +149,7 @@ test.each<[changes: object, message: string]>([
   [{ fromLsn: "x" }, 'k: fromLsn is "x"'],
   [{ toLsn: undefined }, "k: toLsn is missing"],
   [{ timeline: "3" }, 'k: timeline is "3"'],
+  [{ timeline: 0 }, "k: timeline is 0"],
   [{ reason: 1 }, "k: reason is 1"],
 ])("a gap with %j is refused", (changes, message) => {
   expect(() => decodeGap(bytes({ ...GAP, ...changes }), "k")).toThrowError(wrong("object-corrupt", message));

@@ -15,7 +15,7 @@ import { planDeletion, planRetention } from "../../src/archive/retention.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { announcedRandom, type Random } from "../harness/random.ts";
 import { emptyArchive, MIB, putSegments, putWholeBackup } from "./retained.ts";

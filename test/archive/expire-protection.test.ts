@@ -7,7 +7,7 @@ import { putPin } from "../../src/archive/pins.ts";
 import { planRetention } from "../../src/archive/retention.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { ListOptions, ObjectInfo, RequestOptions } from "../../src/store/store.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { emptyArchive, putSegments, putWholeBackup } from "./retained.ts";
 
 const OLD = "20260201T000000Z-ffffffff";

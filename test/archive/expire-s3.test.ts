@@ -13,7 +13,7 @@ import { type Decide, planExpiry } from "../../src/archive/expiry-plan.ts";
 import { planRetention } from "../../src/archive/retention.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { startS3 } from "../harness/s3.ts";
 import { emptyArchive, putSegments, putWholeBackup } from "./retained.ts";
 

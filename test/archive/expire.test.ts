@@ -9,7 +9,7 @@ import { listPins, putPin } from "../../src/archive/pins.ts";
 import { planDeletion, planRetention, type RetentionPolicy } from "../../src/archive/retention.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { emptyArchive, MIB, putSegments, putWholeBackup } from "./retained.ts";
 

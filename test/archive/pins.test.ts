@@ -4,7 +4,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { backupDocumentKey, parsePinKey, pinKey } from "../../src/archive/keys.ts";
 import { isInForce, listPins, type Pin, putPin, removePin } from "../../src/archive/pins.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { emptyArchive, putBackupDocument } from "./retained.ts";
 

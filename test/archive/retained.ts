@@ -15,6 +15,7 @@ import { encodeObject } from "../../src/codec/object.ts";
 import type { Store } from "../../src/store/store.ts";
 import { parseLsn, type SegmentNumber, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
+import type { WalChange } from "../../src/wal/wal-changes.ts";
 
 export const SYSTEM_IDENTIFIER = 7_412_345_678_901_234_567n;
 export const MIB = 2 ** 20;
@@ -84,17 +85,24 @@ export async function putWholeBackup(archive: Archive, wish: BackupWish): Promis
 
 const encoder = { encode: async (raw: Uint8Array, meta: EnvelopeMeta) => encodeObject(raw, meta, 1) };
 
-/** Sealed segments `first` to `last`, with a commit in each. */
-export async function putSegments(archive: Archive, timeline: number, first: number, last: number): Promise<void> {
+/** Sealed segments `first` to `last`, with a commit in each, and with `changes` in the segments where they lie. */
+export async function putSegments(
+  archive: Archive,
+  timeline: number,
+  first: number,
+  last: number,
+  changes: readonly WalChange[] = [],
+): Promise<void> {
   const { segmentSize } = archive.identity;
   const raw = new Uint8Array(segmentSize);
   for (let number = first; number <= last; number++) {
     const segment = number as SegmentNumber;
     const place = { timeline: timelineOf(timeline), segment, segmentSize };
     const [startLsn, endLsn] = [segmentStart(segment, segmentSize), segmentEnd(segment, segmentSize)];
+    const inside = changes.filter(({ lsn }) => lsn >= startLsn && lsn < endLsn);
     const time = ((Date.UTC(2026, 0, 1) + number * 60_000) * 1000) as PgTime;
     const commits = { firstCommitTime: time, lastCommitTime: time, lastCommitLsn: endLsn, commitCount: 1 };
-    const counts = { recordCount: 1, abortCount: 0, restorePoints: [], changes: [], lastRecordEnd: endLsn };
+    const counts = { recordCount: 1, abortCount: 0, restorePoints: [], changes: inside, lastRecordEnd: endLsn };
     const summary = { segment, timeline: place.timeline, ...counts, ...commits };
     await putSegment(
       archive,

@@ -5,6 +5,8 @@ import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
 import {
   carryInto,
+  findEnd,
+  findLine,
   findTip,
   highestSegment,
   historyOf,
@@ -94,6 +96,21 @@ describe("the tip", () => {
       text: "1:4094 1:4095 1:4097",
       tip: "1:4096 4096.0 anchored",
     },
+    {
+      name: "is looked for in the newest two folders only",
+      text: "1:100 1:4097 1:8193",
+      tip: "1:4098 4098.0 anchored",
+    },
+    {
+      name: "lies at the end of a gap that is all that is known of the newest timeline",
+      text: "1:4 1:5 2:6-9",
+      tip: "2:9 9.0",
+    },
+    {
+      name: "is not on a timeline whose folder holds no WAL",
+      text: "1:5 =wal/00000003/00000000/x",
+      tip: "1:6 6.0 anchored",
+    },
     { name: "is on the newest timeline with WAL", text: "1:5 1:6 2:6 2:7+100", tip: "2:7 7.100 anchored" },
     { name: "is on one with only a tail", text: "1:5 1:6 2:7+100", tip: "2:7 7.100" },
     {
@@ -135,6 +152,33 @@ describe("the tip", () => {
     });
     expect(await locateTip(await archiveOf(""))).toBeUndefined();
   });
+});
+
+describe("the line of an archive without claims", () => {
+  test.each<[text: string, timeline: number, path: number[]]>([
+    ["1:5", 1, [1]],
+    ["1:5 2:6 3:7+9", 3, [3, 2, 1]],
+    // A folder without WAL, newer than all WAL or between it.
+    ["1:5 2:6 =wal/00000003/00000000/x", 2, [2, 1]],
+    ["1:5 3:6 =wal/00000002/00000000/x", 3, [3, 2, 1]],
+    ["1:5 2:6-9", 2, [2, 1]],
+  ])("of %j is timeline %i, and its WAL is looked for on %j", async (text, timeline, path) => {
+    expect(await findLine(await archiveOf(text))).toEqual({ timeline, path, claims: [] });
+  });
+
+  test("is none where no WAL is stored", async () => {
+    expect(await findLine(await archiveOf("=wal/00000003/00000000/x 2.history"))).toBeUndefined();
+  });
+});
+
+test.each<[text: string, timeline: number, end: string | undefined]>([
+  ["1:5 1:6+100 2:6 2:7", 1, "6.100"],
+  ["1:5 1:6+100 2:6 2:7", 2, "8.0"],
+  ["1:5 2:7+9", 2, "7.9"],
+  ["1:5", 2, undefined],
+])("of %j the WAL of timeline %i ends at %s", async (text, timeline, end) => {
+  const found = await findEnd(await archiveOf(text), timelineOf(timeline));
+  expect(found && `${found.lsn / BigInt(SIZE)}.${found.lsn % BigInt(SIZE)}`).toBe(end);
 });
 
 test.each<[text: string, timeline: number, highest: number | undefined]>([

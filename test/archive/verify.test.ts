@@ -14,7 +14,7 @@ import { verifyArchive, type VerifyOptions, type VerifyReport } from "../../src/
 import { readVerifyRecord } from "../../src/archive/verify-state.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { segmentEnd, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { copyOf, type RealArchive, realArchive, replace } from "./damaged.ts";
 import { damagesOf, placesOf } from "./damages.ts";

@@ -23,12 +23,12 @@ import {
   backupOptions,
   expectIntact,
   extractBackup,
-  keysBelow,
   readIndex,
   readManifest,
   readObject,
   startRestored,
 } from "./taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 
 const s3 = await startS3();
 

@@ -9,7 +9,8 @@ import { type CliProcess, runCli, startCli } from "../harness/process.ts";
 import { FULL } from "../campaigns/campaign.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { expectEqualsServer, receive } from "../receive/receiving.ts";
-import { archiveOf, expectExtractable, keysBelow } from "./taking.ts";
+import { archiveOf, expectExtractable } from "./taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 
 interface Result {
   readonly id: string;

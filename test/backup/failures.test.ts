@@ -17,7 +17,8 @@ import { giveToServer } from "../harness/postgres-template.ts";
 import { announcedRandom } from "../harness/random.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { receive } from "../receive/receiving.ts";
-import { archiveOf, backupOptions, keysBelow, readIndex, readManifest } from "./taking.ts";
+import { archiveOf, backupOptions, readIndex, readManifest } from "./taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 
 /** The error that a backup ends with; and that it has left nothing behind. */
 async function failureOf(options: BackupOptions): Promise<SeawallError> {

@@ -8,7 +8,8 @@ import { MemoryStore } from "../../src/store/memory.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
-import { archiveOf, backupOptions, keysBelow } from "./taking.ts";
+import { archiveOf, backupOptions } from "./taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 
 const inTwoDays = (): Date => new Date(Date.now() + 2 * 86_400_000);
 const decide: Decide = (facts) => planRetention(facts, { keepFull: 1 }, inTwoDays());

@@ -59,12 +59,6 @@ export function backupOptions(
   };
 }
 
-export async function keysBelow(store: Store, prefix: string): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of store.list(prefix)) keys.push(key);
-  return keys;
-}
-
 export async function readManifest(store: Store, backup: BackupDocument): Promise<Map<string, ManifestFile>> {
   const found = await store.get(backupManifestKey("main", backup.id));
   const files = new Map<string, ManifestFile>();

@@ -5,7 +5,7 @@ import { listPins } from "../../src/archive/pins.ts";
 import { parseUntil } from "../../src/cli/pin.ts";
 import { openStore } from "../../src/store/open.ts";
 import { emptyArchive, putBackupDocument, putSegments, putWholeBackup } from "../archive/retained.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { inProcess } from "./cli.ts";
 

@@ -201,6 +201,29 @@ describe("the start position", () => {
       start: { timeline: 1, segment: 5, finish: undefined },
     },
     {
+      name: "the old timeline from where it is stored, with WAL before it",
+      change: { tip: tip(1, 5 * MIB + 50), server: server(2, 9 * MIB), history: history(2, [1, 6 * MIB + 100]) },
+      start: { timeline: 1, segment: 5, storedLsn: 5n * BigInt(MIB) + 50n, unanchored: false },
+    },
+    {
+      name: "the old timeline of which nothing leads up to the tip",
+      change: {
+        tip: { ...tip(1, 5 * MIB + 50), anchored: false },
+        ...{ server: server(2, 9 * MIB), history: history(2, [1, 6 * MIB + 100]) },
+      },
+      start: { timeline: 1, segment: 5, unanchored: true },
+    },
+    {
+      name: "the tip of a server that has nothing more than the archive",
+      change: { tip: tip(1, 9 * MIB + 5) },
+      start: { timeline: 1, segment: 9, storedLsn: 9n * BigInt(MIB) + 5n, from: "archive" },
+    },
+    {
+      name: "a tip that nothing leads up to",
+      change: { tip: { ...tip(1, 7 * MIB + 9), anchored: false } },
+      start: { timeline: 1, segment: 7, unanchored: true, finish: undefined },
+    },
+    {
       name: "the next timeline in the segment of the switch point, once the old one is stored to its end",
       change: { tip: tip(1, 6 * MIB + 100), server: server(2, 9 * MIB), history: history(2, [1, 6 * MIB + 100]) },
       start: {
@@ -240,6 +263,7 @@ describe("the start position", () => {
     { name: "none when it is the tip's own", change: { slotRestartLsn: lsn(7 * MIB + 1) }, segment: undefined },
     { name: "none past the tip", change: { slotRestartLsn: lsn(8 * MIB) }, segment: undefined },
     { name: "none without a slot", change: {}, segment: undefined },
+    { name: "none of an empty archive", change: { tip: undefined, slotRestartLsn: lsn(5 * MIB) }, segment: undefined },
     {
       name: "none on another timeline than the tip's",
       change: { history: history(2, [1, 6 * MIB]), slotRestartLsn: lsn(5 * MIB) },
@@ -287,6 +311,45 @@ describe("merging the tail", () => {
     expect(levels.take()).toMatchObject({ start: 0, end: FANOUT });
   });
 
+  test("chunks are in their order, in whatever order their PUTs ended", () => {
+    const levels = new TailLevels();
+    for (let i = FANOUT - 1; i >= 0; i--) levels.add(0, chunk(i));
+    expect(levels.take()).toEqual({
+      ...{ level: 0, start: 0, end: 32 },
+      replaces: Array.from({ length: 32 }, (_, i) => chunk(i)),
+    });
+  });
+
+  test("a merge that failed is put back, and due again with its chunks", () => {
+    const levels = new TailLevels();
+    for (let i = 0; i < FANOUT + 1; i++) levels.add(0, chunk(i));
+    const merge = levels.take();
+    if (merge === undefined) throw new Error("no merge was due");
+    levels.putBack(merge);
+    expect(levels.take()).toEqual(merge);
+    // The chunk behind the run is still there: it begins the next one.
+    for (let i = FANOUT + 1; i < 2 * FANOUT; i++) levels.add(0, chunk(i));
+    expect(levels.take()).toMatchObject({ start: 32, end: 64 });
+  });
+
+  test("merged chunks are merged again on their own level, while level 0 waits behind a hole", () => {
+    const levels = new TailLevels();
+    for (let i = 0; i < FANOUT; i++) levels.add(1, { key: `m${i}`, start: i * FANOUT, end: (i + 1) * FANOUT });
+    for (let i = 0; i <= FANOUT; i++) if (i !== 3) levels.add(0, chunk(i));
+    expect(levels.take()).toMatchObject({ level: 1, start: 0, end: 1024 });
+    expect(levels.take()).toBeUndefined();
+  });
+
+  test("a hole before the last chunk of a run holds the run up, and one behind it does not", () => {
+    const levels = new TailLevels();
+    for (let i = 0; i < FANOUT - 1; i++) levels.add(0, chunk(i));
+    levels.add(0, chunk(FANOUT));
+    expect(levels.take()).toBeUndefined();
+    levels.add(0, chunk(FANOUT - 1));
+    levels.add(0, chunk(FANOUT + 5));
+    expect(levels.take()).toMatchObject({ start: 0, end: FANOUT });
+  });
+
   test("a hundred thousand chunks leave less than a hundred objects", () => {
     const levels = new TailLevels();
     const standing = new Set<string>();
@@ -317,6 +380,57 @@ describe("the age of the oldest commit that is not stored", () => {
     expect(ages.oldestMs(9000)).toBe(7000);
     ages.stored(lsn(20));
     expect(ages.oldestMs(9000)).toBe(0);
+  });
+
+  test("of which some arrived in the same millisecond counts from the first of them", () => {
+    const ages = new CommitAges();
+    ages.arrived(lsn(10), 1000);
+    ages.arrived(lsn(20), 1000.5);
+    ages.arrived(lsn(30), 1001);
+    ages.stored(lsn(10));
+    expect(ages.oldestMs(1500)).toBe(500);
+    ages.stored(lsn(20));
+    expect(ages.oldestMs(1500)).toBe(499);
+    ages.stored(lsn(29));
+    expect(ages.oldestMs(1500)).toBe(499);
+    ages.stored(lsn(30));
+    expect(ages.oldestMs(1500)).toBe(0);
+  });
+
+  test("that arrives again is no new one, even up to the same LSN", () => {
+    const ages = new CommitAges();
+    ages.arrived(lsn(20), 1000);
+    ages.arrived(lsn(20), 2000);
+    ages.arrived(lsn(15), 3000);
+    ages.stored(lsn(19));
+    expect(ages.oldestMs(3000)).toBe(2000);
+    ages.stored(lsn(20));
+    expect(ages.oldestMs(3000)).toBe(0);
+  });
+
+  test("that arrives again in the same millisecond does not hide what came before it", () => {
+    const ages = new CommitAges();
+    ages.arrived(lsn(20), 1000);
+    ages.arrived(lsn(15), 1000.5);
+    ages.stored(lsn(17));
+    expect(ages.oldestMs(1500)).toBe(500);
+  });
+
+  test("is never below nothing, when the clock is asked for an earlier moment", () => {
+    const ages = new CommitAges();
+    ages.arrived(lsn(20), 1000);
+    expect(ages.oldestMs(900)).toBe(0);
+  });
+
+  test("keeps 4096 arrivals apart; the next ones share the last entry", () => {
+    const ages = new CommitAges();
+    for (let i = 1; i <= 4100; i++) ages.arrived(lsn(i), i * 10);
+    ages.stored(lsn(4095));
+    expect(ages.oldestMs(50_000)).toBe(50_000 - 40_960);
+    ages.stored(lsn(4099));
+    expect(ages.oldestMs(50_000)).toBe(50_000 - 40_960);
+    ages.stored(lsn(4100));
+    expect(ages.oldestMs(50_000)).toBe(0);
   });
 
   test("is overstated rather than understated when arrivals must share an entry", () => {

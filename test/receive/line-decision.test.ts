@@ -1,7 +1,7 @@
 /** Who may write to an archive: the decision about the line, as a table. */
 import { describe, expect, test } from "vitest";
 import type { LineClaim } from "../../src/archive/line.ts";
-import { decideLine, type LineDecision, type LineFacts } from "../../src/receive/line-decision.ts";
+import { contested, decideLine, type LineDecision, type LineFacts } from "../../src/receive/line-decision.ts";
 import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
 import type { TimelineHistory } from "../../src/wal/timeline.ts";
 
@@ -104,6 +104,39 @@ describe("the decision about the line", () => {
       decision: claims("failover", true),
     },
     {
+      name: "a promoted standby of a line without WAL of its own is a failover",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 80]), lineEnd: undefined },
+        server: server(history(3, [1, 80], [2, 80])),
+      },
+      decision: claims("failover"),
+    },
+    {
+      name: "a failover of which the line's own history file is missing is one",
+      change: { line: timelineOf(2), lineHistory: undefined, server: server(history(3, [1, 80], [2, 100])) },
+      decision: claims("failover"),
+    },
+    {
+      name: "a backup with its own WAL claims after a failover where there are claims",
+      change: { claimsFirst: false, server: server(history(2, [1, 100])) },
+      decision: claims("failover"),
+    },
+    {
+      name: "a standby of a timeline that took over a second time is a failover",
+      change: {
+        ...{ line: timelineOf(4), lineHistory: history(4, [1, 60], [3, 90]), lineEnd: lsn(200) },
+        claims: [
+          ...[claim(1, 1), claim(2, 2, [1, 70]), { ...claim(3, 3, [2, 80]), why: "take-over" as const }],
+          ...[
+            { ...claim(4, 2, [3, 85]), why: "kept" as const },
+            { ...claim(5, 4, [2, 95]), why: "take-over" as const },
+          ],
+        ],
+        server: server(history(5, [1, 60], [3, 90], [4, 200])),
+      },
+      decision: claims("failover"),
+    },
+    {
       name: "two failovers at once are one",
       change: { server: server(history(3, [1, 100], [2, 110])) },
       decision: claims("failover"),
@@ -177,6 +210,14 @@ describe("the decision about the line", () => {
       decision: claims("kept"),
     },
     {
+      name: "production keeps the line also when the history file of the copy's line is missing",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: undefined, streamedEnd: lsn(120) },
+        claims: [claim(1, 1), claim(2, 2, [1, 100])],
+      },
+      decision: claims("kept"),
+    },
+    {
       name: "a sibling that was streamed on through the claim keeps the line",
       change: {
         ...{ line: timelineOf(3), lineHistory: history(3, [1, 60]), streamedEnd: lsn(170) },
@@ -226,6 +267,34 @@ describe("the decision about the line", () => {
       code: "line-contested",
     },
     {
+      name: "a clone whose claim was taken back, as later that of another clone",
+      change: {
+        claims: [
+          ...[claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" as const }],
+          ...[claim(4, 7, [1, 120]), { ...claim(5, 1, [7, 130]), why: "kept" as const }],
+        ],
+        server: server(history(2, [1, 90])),
+      },
+      code: "line-contested",
+    },
+    {
+      name: "a clone of a promoted server whose claim was taken back",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 80]) },
+        claims: [claim(1, 1), claim(2, 2, [1, 80]), claim(3, 3, [2, 90]), { ...claim(4, 2, [3, 110]), why: "kept" }],
+        server: server(history(3, [1, 80], [2, 90])),
+      },
+      code: "line-contested",
+    },
+    {
+      name: "a clone whose claim was taken back, while the line's history file is missing",
+      change: {
+        claims: [claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" }],
+        ...{ lineHistory: undefined, server: server(history(2, [1, 90])) },
+      },
+      code: "line-contested",
+    },
+    {
       name: "a standby of a clone whose claim was taken back",
       change: {
         claims: [claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" }],
@@ -258,6 +327,32 @@ describe("the decision about the line", () => {
       code: "timeline-behind",
     },
     {
+      name: "an old primary two failovers ago, whose last WAL the new one brought",
+      change: {
+        ...{ line: timelineOf(3), lineHistory: history(3, [1, 80], [2, 90]), streamedEnd: lsn(75) },
+        claims: [claim(1, 1), claim(2, 2, [1, 70]), claim(3, 3, [2, 90])],
+      },
+      code: "timeline-behind",
+    },
+    {
+      name: "an old primary whose WAL ends before the claim over it, and behind a later claim's place",
+      change: {
+        ...{ line: timelineOf(3), lineHistory: history(3, [1, 80], [2, 90]), streamedEnd: lsn(120) },
+        claims: [claim(1, 1), claim(2, 2, [1, 130]), claim(3, 3, [2, 90])],
+      },
+      code: "timeline-behind",
+    },
+    {
+      name: "an old primary that was streamed in an archive without claims",
+      change: { claims: [], line: timelineOf(2), lineHistory: history(2, [1, 100]), streamedEnd: lsn(120) },
+      code: "timeline-behind",
+    },
+    {
+      name: "a server of another timeline, while the line's history file is missing",
+      change: { line: timelineOf(2), lineHistory: undefined },
+      code: "timeline-unrelated",
+    },
+    {
       name: "an old primary in an archive without claims",
       change: { claims: [], line: timelineOf(2), lineHistory: history(2, [1, 100]) },
       code: "timeline-behind",
@@ -275,4 +370,16 @@ describe("the decision about the line", () => {
   ])("$name is refused", ({ change, code }) => {
     expect(() => decideLine({ ...calm, ...change })).toThrowError(expect.objectContaining({ code }));
   });
+});
+
+test("a line that is still written is contested: the message says how far it is stored, and past which switch", () => {
+  const two = timelineOf(2);
+  const error = contested(two, lsn(0x500), lsn(0x600));
+  expect(error).toMatchObject({ code: "line-contested", retryable: true });
+  expect(error.message).toBe(
+    "timeline 2 is still being written: its stored WAL has reached 0/600, past the switch at 0/500",
+  );
+  expect(contested(two, undefined, lsn(0x600)).message).toBe(
+    "timeline 2 is still being written: its stored WAL has reached 0/600",
+  );
 });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BackupDocument } from "../../src/archive/backup-document.ts";
 import { readBackup } from "../../src/archive/backups.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 import { type CliResult, runCli, startCli } from "../harness/process.ts";
 import { flushLsn } from "../receive/receiving.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { segmentKey, walPrefix } from "../../src/archive/keys.ts";
 import { formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
-import { keysBelow } from "../backup/taking.ts";
+import { keysBelow } from "../store/keys-below.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
 import { flushLsn } from "../receive/receiving.ts";

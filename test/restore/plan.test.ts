@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { type Barrier, findBarriers, stretchesOf } from "../../src/archive/wal-path.ts";
 import { backupsOn } from "../../src/archive/windows.ts";
 import type { Landing } from "../../src/restore/landing.ts";
-import { planRestore, windowsOf } from "../../src/restore/plan.ts";
+import { describeLanding, planRestore, windowsOf } from "../../src/restore/plan.ts";
 import { parseTarget } from "../../src/restore/target.ts";
 import { chooseItems, type RouteItem, type WalRoute } from "../../src/restore/wal-route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
@@ -114,9 +114,44 @@ describe("the backup", () => {
     expect(at("2026-11-22T01:30:00Z")).toBe("A");
     expect(at("2026-11-22T01:30:00Z", "0/590000")).toBe("BB");
     expect(at("2026-11-22T01:30:00Z", "0/400000")).toBe("A");
+    expect(at("2026-11-22T02:00:00Z")).toBe("BB");
+    expect(at("2026-11-22T01:59:59Z")).toBe("A");
+    // The commit at the backup's start is in the backup, and not replayed.
+    expect(at("2026-11-22T01:30:00Z", "0/500028")).toBe("A");
+    expect(at("2026-11-22T01:30:00Z", "0/500029")).toBe("BB");
     const { message, hint } = refusal(() => at("2020-01-01T00:00:00Z"));
     expect(message).toMatch(/^time 2020-01-01T00:00:00.000000Z lies before the end of every backup/);
     expect(hint).toMatch(/: after it 0\/180000, the end of backup A at/);
+  });
+
+  test("for its own end is the newest one, though another backup ended while it was taken", () => {
+    const found = ["0/180000", "0/540000", "0/580000"].map((at) => ({
+      ...{ lsn: lsn(at), point: { kind: "immediate" } as const, inclusive: true },
+    }));
+    const between = backup("CCC", "0/200028", "0/540000");
+    const input = { target: parseTarget({ target: "immediate" }, 0), backups: [B, between, A], route: route() };
+    const planned = planRestore({ ...input, landings: { found, missing: "" } });
+    expect([planned.backup.id, formatLsn(planned.landing.lsn)]).toEqual(["BB", "0/580000"]);
+    const [first] = found;
+    const earlier = planRestore({ ...input, landings: { found: first === undefined ? [] : [first], missing: "" } });
+    expect(earlier.backup.id).toBe("A");
+  });
+
+  test("does not stop at a point that lies exactly where it began", () => {
+    expect(plan(["0/500028", "0/700000"])).toMatchObject({ backup: { id: "BB" }, landing: { lsn: lsn("0/700000") } });
+  });
+
+  test("brings WAL of two timelines, each segment under the timeline that has it", () => {
+    const history = parseHistory(two, "1\t0/600000\tno reason\n");
+    const both = route({ history, items: [...items(1, 5), ...items(6, 9, two)] });
+    const input = { target, backups: [B], landings: { found: [landing("0/780000")], missing: "" } };
+    expect(planRestore({ ...input, route: both }).wal).toMatchObject({
+      ...{ from: "000000010000000000000005", to: "000000020000000000000007", segments: 3, storedBytes: 30 },
+    });
+    // Segments that the route lacks are named for the backup's timeline.
+    expect(planRestore({ ...input, route: route({ history, items: [] }) }).wal).toMatchObject({
+      ...{ from: "000000010000000000000005", to: "000000010000000000000007", segments: 0 },
+    });
   });
 
   test("lies on the way to the timeline", () => {
@@ -231,4 +266,18 @@ describe("the route", () => {
     ]);
     expect(bars([...items(2, 2), tail])).toEqual([]);
   });
+});
+
+test("WAL that PostgreSQL does not recover past is no gap: the refusal says where it lies", () => {
+  const barrier = { ...gap("0/700000", "0/700040"), isStored: true, reason: "the server went on" };
+  expect(refusal(() => plan(["0/800000"], { barriers: [barrier] })).message).toMatch(
+    /lies behind WAL that PostgreSQL does not recover past: at 0\/700000 the server went on, and backup BB ends before it$/,
+  );
+});
+
+test("a landing is described by its LSN, and by its last commit where that is known", () => {
+  const at = landing("0/780000");
+  expect(describeLanding(at)).toBe("0/780000");
+  const commitTime = (Date.UTC(2026, 10, 22, 1, 2, 3) * 1000) as PgTime;
+  expect(describeLanding({ ...at, commitTime })).toBe("0/780000, last commit at 2026-11-22T01:02:03.000000Z");
 });

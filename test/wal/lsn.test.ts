@@ -89,6 +89,8 @@ describe("segments are found from LSNs", () => {
     [3 * MIB, false],
     [2048 * MIB, false],
     [0, false],
+    [1.5 * MIB, false],
+    [MIB + 0.5, false],
     [Number.NaN, false],
   ])("%d bytes: valid is %s", (size, valid) => {
     expect(isValidSegmentSize(size)).toBe(valid);
