@@ -20,6 +20,8 @@ export interface BackupOptions extends BaseBackupOptions {
   readonly log: Log;
   /** Aborted: what was written is removed, and nothing is left that looks like a backup. */
   readonly signal: AbortSignal;
+  /** How long the removal may take after the abort; what it leaves is recognised and expired later. */
+  readonly shutdownTimeoutMs: number;
   readonly now: () => Date;
   /** 32 random bits. */
   readonly randomBits: () => number;

@@ -37,7 +37,7 @@ import { waitForWal } from "./wal-wait.ts";
 
 /** Frames on their way beyond those being compressed: being filled, waiting for the store, held by open parts. */
 const SLOTS_BESIDE_THREADS = 8;
-/** Removing what a failed backup wrote may not take for ever; what it leaves is recognised and expired later. */
+/** How long a backup that failed by itself may remove what it wrote; the rest is recognised and expired later. */
 const DISCARD_MS = 60_000;
 /** An archive that is further behind the server than so many segments has nobody who keeps it up. */
 const SEGMENTS_BEHIND_MAX = 64;
@@ -51,7 +51,12 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   const startedAt = options.now();
   const id = backupIdOf(startedAt, options.randomBits());
   const broken = sharedController();
-  const onAbort = (): void => broken.abort(cancelled(signal));
+  const overdue = sharedController();
+  let overtime: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    broken.abort(cancelled(signal));
+    overtime = setTimeout(() => overdue.abort(), options.shutdownTimeoutMs);
+  };
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   const uploads = new Uploads(store, broken);
@@ -90,7 +95,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
     return document;
   } catch (error) {
     if (!broken.signal.aborted) broken.abort(error);
-    using limit = deadline(DISCARD_MS);
+    using limit = deadline(DISCARD_MS, overdue.signal);
     await uploads.discard(limit.signal).catch((cause: unknown) => {
       log.warn("could not remove all that the failed backup had stored; expiry will", { backup: id, error: cause });
     });
@@ -98,6 +103,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
     throw broken.signal.reason;
   } finally {
     signal.removeEventListener("abort", onAbort);
+    clearTimeout(overtime);
     await codec.close();
   }
 }

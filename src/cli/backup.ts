@@ -58,6 +58,7 @@ function backupOptions(
     walTimeoutMs: settings.walTimeoutMs,
     log: log.child("backup"),
     signal: signals.stop,
+    shutdownTimeoutMs: settings.shutdownTimeoutMs,
     now: () => new Date(),
     randomBits: () => randomBytes(4).readUInt32LE(),
   };

@@ -28,6 +28,10 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
   const { backup } = options;
   const { store, cluster, signal } = backup;
   const [stop, failed] = [new AbortController(), new AbortController()];
+  // Told to stop, the receiver and the backup use the same time to end, not one after the other.
+  const onAbort = (): void => stop.abort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
   const state = new ReceiverState({ cluster, synchronous: false, durability: "store", nowMs: Date.now });
   const slot = `seawall_backup_${(backup.randomBits() >>> 0).toString(16).padStart(8, "0")}`;
   const receiving = runReceiver({
@@ -49,12 +53,13 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
     using either = joinSignals(signal, failed.signal);
     return await takeBackup({ ...backup, signal: either.signal });
   } catch (error) {
-    // What ended the receiver ended the backup; but for the user's own wish to stop, it is what to tell.
-    if (failed.signal.aborted && error instanceof SeawallError && error.code === "aborted") {
+    // The receiver's failure ended the backup, so report it; an abort that the caller asked for is reported as such.
+    if (failed.signal.aborted && !signal.aborted && error instanceof SeawallError && error.code === "aborted") {
       throw failed.signal.reason;
     }
     throw error;
   } finally {
+    signal.removeEventListener("abort", onAbort);
     stop.abort();
     await receiving;
   }

@@ -271,6 +271,20 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     expect((await failing).code).toBe("aborted");
   });
 
+  test("cancelled while the store has stopped answering: it ends, and what it could not remove is seen as a leftover", async () => {
+    const controller = new AbortController();
+    const store = new FaultyStore(new MemoryStore());
+    const silent = store.failpoint({ operation: "delete", fault: "stall", times: Number.POSITIVE_INFINITY });
+    const options = backupOptions(server, store, { signal: controller.signal, shutdownTimeoutMs: 100 });
+    const failing = takeBackup(options);
+    while (!options.news.some(({ kind }) => kind === "wal-wait")) await new Promise((next) => setTimeout(next, 10));
+    controller.abort(new Error("enough"));
+    await silent.reached;
+    await expect(failing).rejects.toMatchObject({ code: "aborted" });
+    silent.remove();
+    expect(await listBackups(await archiveOf(store))).toMatchObject({ backups: [], leftovers: [{}] });
+  }, 50_000);
+
   test("cancelled before it begins", async () => {
     const error = await failureOf(backupOptions(server, new MemoryStore(), { signal: AbortSignal.abort() }));
     expect(error.code).toBe("aborted");

@@ -51,6 +51,7 @@ export function backupOptions(
     walTimeoutMs: 30_000,
     log: silentLog,
     signal: new AbortController().signal,
+    shutdownTimeoutMs: 30_000,
     now: () => new Date(),
     randomBits: () => Math.trunc(Math.random() * 2 ** 32),
     progress: new BackupProgress((told) => news.push(told)),

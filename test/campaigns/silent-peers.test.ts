@@ -13,13 +13,15 @@ import { startS3 } from "../harness/s3.ts";
 import { type SilentPeer, silentAfterAnswers, silentAfterPieces } from "../harness/silent-peer.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived } from "../restore/restored.ts";
+import { FULL, minutes } from "./campaign.ts";
 
 /** A command that waits for longer than this after SIGTERM has a wait without a signal. */
 const ENDS_WITHIN_MS = 45_000;
-const isFull = process.env["SEAWALL_TEST_FULL"] === "1";
 /** Steps that are tried: a stream has no last one. */
-const STEPS_MAX = isFull ? 24 : 7;
+const STEPS_MAX = FULL ? 24 : 7;
 const AT_ONCE = 3;
+/** In a full run each of eight batches may use up the shutdown timeout. */
+const TIMEOUT_MS = minutes(15);
 
 interface Row {
   readonly command: string;
@@ -182,21 +184,23 @@ describe("a peer that accepts and says nothing is no reason to stay when SIGTERM
     removeTree(folder);
   });
 
-  test.each(SERVER_ROWS)("$command, and PostgreSQL", async (row) => {
+  const besideServer = async (row: Row): Promise<void> => {
     const dsn = (port: number): string =>
       `host=127.0.0.1 port=${port} user=postgres dbname=postgres connect_timeout=600`;
     const peer = async (step: number): Promise<SilentPeer> => silentAfterPieces(server.port, step);
     await tryEveryStep(row, (port) => ({ ...place, dsn: dsn(port) }), { peer, env: {} });
-  });
+  };
+  test.each(SERVER_ROWS)("$command, and PostgreSQL", besideServer, TIMEOUT_MS);
 
   describe.skipIf(!s3.available)("in an S3 store", () => {
-    test.each(STORE_ROWS)("$command, and the store", async (row) => {
+    const besideStore = async (row: Row): Promise<void> => {
       const endpoint = (port: number): string =>
         archived.url.replace(encodeURIComponent(s3.endpoint), encodeURIComponent(`http://127.0.0.1:${port}`));
       expect(endpoint(1)).not.toBe(archived.url);
       const peer = async (step: number): Promise<SilentPeer> => silentAfterAnswers(s3.endpoint, step);
       await tryEveryStep(row, (port) => ({ ...place, store: endpoint(port) }), { peer, env: s3.env });
-    });
+    };
+    test.each(STORE_ROWS)("$command, and the store", besideStore, TIMEOUT_MS);
   });
 
   test("notify-test, and a webhook", async () => {
