@@ -64,11 +64,7 @@ export class Production implements AsyncDisposable {
     }
     if (options.pushes) {
       const archive_command = serverCommand(["wal-push", "%p", "--store", production.url]);
-      server.writeConfiguration({ archive_mode: true, archive_command }, [
-        "local all all trust",
-        "host all all 127.0.0.1/32 trust",
-        "host replication all 127.0.0.1/32 trust",
-      ]);
+      server.writeConfiguration({ archive_mode: true, archive_command });
       await server.restart();
     }
     await server.sql(

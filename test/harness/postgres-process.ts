@@ -121,8 +121,13 @@ export class PostgresProcess {
     await releaseSharedMemory(this.#options.dataDir);
   }
 
+  /** The end of the log, without the lines that our own probes of a starting server leave there. */
   #tail(): string {
-    return this.log().slice(-3000);
+    const lines = this.log().split("\n");
+    return lines
+      .filter((line) => !/FATAL: {2}the database system is (starting up|not (yet )?accepting connections)/.test(line))
+      .join("\n")
+      .slice(-3000);
   }
 }
 

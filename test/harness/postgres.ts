@@ -9,6 +9,7 @@
 import { appendFileSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { type Lsn, parseLsn } from "../../src/wal/lsn.ts";
 import { type CloneOptions, copyDataDir } from "./postgres-clone.ts";
@@ -202,7 +203,7 @@ export class PostgresServer implements AsyncDisposable {
 
   /** Changes settings and, where given, pg_hba.conf, and reloads; settings that need a restart want one from the caller. */
   async configure(settings: Settings, hba?: readonly string[]): Promise<void> {
-    this.writeConfiguration(settings, hba ?? this.#hba);
+    this.writeConfiguration(settings, hba);
     if (this.running) await this.sql("SELECT pg_reload_conf()");
   }
 
@@ -264,7 +265,13 @@ export class PostgresServer implements AsyncDisposable {
 
   /** Ends recovery and waits until the new timeline takes writes; its number. */
   async promote(): Promise<number> {
-    await this.sql("SELECT pg_promote(true, 60)");
+    // With `wait`, the statement would keep its snapshot, and replay of a VACUUM would wait for it until it is cancelled.
+    await this.sql("SELECT pg_promote(false)");
+    const deadline = Date.now() + 60_000;
+    while ((await this.value("SELECT pg_is_in_recovery()::text")) === "true") {
+      if (Date.now() > deadline) throw new Error(`the standby was not promoted:\n${this.log().slice(-3000)}`);
+      await sleep(20);
+    }
     const name = await this.value("SELECT pg_walfile_name(pg_current_wal_insert_lsn())");
     return Number.parseInt(name.slice(0, 8), 16);
   }
@@ -316,8 +323,8 @@ export class PostgresServer implements AsyncDisposable {
     }
   }
 
-  /** Adds to the settings and replaces the lines of pg_hba.conf, on disk only. */
-  writeConfiguration(settings: Settings, hba: readonly string[]): void {
+  /** Adds to the settings and, where given, replaces the lines of pg_hba.conf; on disk only. */
+  writeConfiguration(settings: Settings, hba: readonly string[] = this.#hba): void {
     this.#settings = { ...this.#settings, ...settings };
     this.#hba = hba;
     this.#writeFiles();

@@ -119,12 +119,7 @@ export async function recovered(server: PostgresServer, timeoutMs = 60_000): Pro
 
 /** Configures the copy's recovery through this command. */
 export function recoverThrough(copy: PostgresServer, command: string, settings: Settings = {}): void {
-  const everybody = [
-    "local all all trust",
-    "host all all 127.0.0.1/32 trust",
-    "host replication all 127.0.0.1/32 trust",
-  ];
-  copy.writeConfiguration({ restore_command: command, ...settings }, everybody);
+  copy.writeConfiguration({ restore_command: command, ...settings });
 }
 
 export class CountedCommand implements Disposable {
