@@ -1,13 +1,15 @@
 /**
- * Which WAL nobody needs once a plan's backups are all there are. Pure. What stays of a timeline is everything from one
- * segment on: expiry never makes a hole.
+ * Decides which WAL can be deleted when only a plan's backups remain. Pure. Recovery reads the segments that `stretchesOf`
+ * names (wal-path.ts); deletion keeps by the same function. Of each timeline everything from one segment on stays, so
+ * expiry never makes a hole.
  */
-import { type Lsn, type SegmentNumber, segmentOf, type TimelineId } from "../wal/lsn.ts";
-import { contains, rootHistory, switchPointOf, type TimelineHistory } from "../wal/timeline.ts";
+import { type SegmentNumber, segmentOf, type TimelineId } from "../wal/lsn.ts";
+import { contains, rootHistory } from "../wal/timeline.ts";
 import type { Gap } from "./documents.ts";
 import type { Kept, RetentionCatalog } from "./retention.ts";
 import { timelinesOf } from "./retention-keep.ts";
 import type { WalRun, WalSpot } from "./wal-inventory.ts";
+import { stretchesOf } from "./wal-path.ts";
 
 /** As the inventory has it. */
 export interface WalFacts {
@@ -71,7 +73,7 @@ function reasonToKeepAll(
   return undefined;
 }
 
-/** Of each timeline, the first segment that recovery from one of these backups, or the receiver, reads. */
+/** Finds, for each timeline, the first segment that recovery from one of these backups, or the receiver, reads. */
 function firstNeeded(catalog: RetentionCatalog, keeps: readonly Kept[]): Map<TimelineId, number> {
   const { segmentSize, histories, tip } = catalog;
   const needed = new Map<TimelineId, number>();
@@ -94,25 +96,4 @@ function firstNeeded(catalog: RetentionCatalog, keeps: readonly Kept[]): Map<Tim
     }
   }
   return needed;
-}
-
-/** The segments of each timeline that recovery along a history may read, oldest timeline first. */
-interface Stretch {
-  readonly timeline: TimelineId;
-  readonly first: number;
-  readonly last: number;
-}
-
-/** A segment that holds a switch point belongs to both timelines; a timeline of which no byte is read is left out. */
-function stretchesOf(history: TimelineHistory, segmentSize: number): Stretch[] {
-  const stretches: Stretch[] = [];
-  let begin = 0n;
-  for (const timeline of [...history.entries.map((entry) => entry.timeline), history.timeline]) {
-    const end = switchPointOf(history, timeline);
-    if (end !== undefined && end <= begin) continue;
-    const last = end === undefined ? Number.POSITIVE_INFINITY : segmentOf((end - 1n) as Lsn, segmentSize);
-    stretches.push({ timeline, first: segmentOf(begin as Lsn, segmentSize), last });
-    begin = end ?? begin;
-  }
-  return stretches;
 }

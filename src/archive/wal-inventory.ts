@@ -13,7 +13,7 @@ import type { Gap } from "./documents.ts";
 import { readGaps } from "./gaps.ts";
 import { historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "./keys.ts";
 import { type ListedTail, listTailsBelow, measureTail } from "./tail.ts";
-import { type WalFolder, type WalkOptions, walkWal } from "./wal-folders.ts";
+import { type ListedWal, type WalFolder, type WalkOptions, walkWal } from "./wal-folders.ts";
 import { readHistory } from "./wal-objects.ts";
 
 /** Sealed segments `first` to `last` of a timeline, none missing. */
@@ -114,7 +114,11 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
 }
 
 /** Segments next to one another become a run. Pure. */
-export function runsOf({ timeline, segments }: Pick<WalFolder, "timeline" | "segments">): WalRun[] {
+export function runsOf(listed: {
+  readonly timeline: TimelineId;
+  readonly segments: readonly Pick<ListedWal, "segment" | "bytes">[];
+}): WalRun[] {
+  const { timeline, segments } = listed;
   const runs: { -readonly [K in keyof WalRun]: WalRun[K] }[] = [];
   for (const { segment, bytes } of segments) {
     const before = runs.at(-1);

@@ -1,6 +1,6 @@
 /**
  * The path of a recovery along one timeline's history: which stored objects it reads, in runs, and where it cannot pass.
- * Pure; the inventory says what is stored. A restore (restore/wal-route.ts) follows the same rules segment by segment.
+ * Pure; the inventory, or a restore's own listing (restore/wal-route.ts), says what is stored.
  *
  * Source: PostgreSQL `xlogrecovery.c` (XLogFileReadAnyTLI: newest timeline first, never back to an older one).
  */
@@ -8,6 +8,7 @@ import {
   addBytes,
   type Lsn,
   maxLsn,
+  minLsn,
   type SegmentNumber,
   segmentEnd,
   segmentOf,
@@ -96,16 +97,21 @@ export interface Stretch {
 
 const LAST_SEGMENT = Number.MAX_SAFE_INTEGER as SegmentNumber;
 
-/** Each timeline's segments, oldest timeline first: a segment that holds a switch point belongs to both. */
+/**
+ * Lists the segments that recovery along a history may read of each timeline, oldest timeline first. A segment that holds a
+ * switch point belongs to both timelines. A timeline that was left where it began, or before, has no byte on the way and is
+ * left out. Restore, catalog and verification read by this rule, and expiry keeps by it (retention-wal.ts).
+ */
 export function stretchesOf(history: TimelineHistory, segmentSize: number): Stretch[] {
   const stretches: Stretch[] = [];
-  let first = 0 as SegmentNumber;
+  let begin = 0n as Lsn;
   for (const timeline of [...history.entries.map((entry) => entry.timeline), history.timeline]) {
     const end = switchPointOf(history, timeline);
+    if (end !== undefined && end <= begin) continue;
     // A timeline that ends at a segment's border holds nothing of the segment behind it.
-    const last = end === undefined ? LAST_SEGMENT : segmentOf((end > 0n ? end - 1n : end) as Lsn, segmentSize);
-    if (last >= first) stretches.push({ timeline, first, last });
-    if (end !== undefined) first = segmentOf(end, segmentSize);
+    const last = end === undefined ? LAST_SEGMENT : segmentOf((end - 1n) as Lsn, segmentSize);
+    stretches.push({ timeline, first: segmentOf(begin, segmentSize), last });
+    begin = end ?? begin;
   }
   return stretches;
 }
@@ -165,9 +171,12 @@ export function findBarriers(input: {
     const end = isOurs ? switchPointOf(history, timeline) : undefined;
     return isOurs && (end === undefined || fromLsn < end);
   };
-  const recorded = input.gaps.filter(onWay).map(({ timeline, fromLsn, toLsn, reason }) => ({
-    ...{ timeline, fromLsn, toLsn, reason: `recorded as lost: ${reason}`, isRecorded: true },
-  }));
+  const recorded = input.gaps.filter(onWay).flatMap((gap) => {
+    const { timeline, fromLsn } = gap;
+    const toLsn = readableFrom(gap, { history, pieces, segmentSize });
+    const reason = `recorded as lost: ${gap.reason}`;
+    return toLsn > fromLsn ? [{ timeline, fromLsn, toLsn, reason, isRecorded: true }] : [];
+  });
   const breaks = (input.breaks ?? []).filter(onWay).map(breakBarrier);
   const holes: PathBarrier[] = [];
   let expected = segmentStart(input.from, segmentSize);
@@ -191,6 +200,24 @@ export function findBarriers(input: {
   return [...recorded, ...breaks, ...holes].sort((a, b) =>
     a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0,
   );
+}
+
+/**
+ * Ends a gap where recovery reads a later timeline: a gap is recorded to the end of the segment in which its timeline ends,
+ * and the next timeline's file of that segment holds all of it, what came before the switch point too.
+ */
+function readableFrom(
+  gap: Gap,
+  input: {
+    readonly history: TimelineHistory;
+    readonly pieces: readonly WalPiece[];
+    readonly segmentSize: number;
+  },
+): Lsn {
+  const { history, pieces, segmentSize } = input;
+  if (gap.timeline === history.timeline) return gap.toLsn;
+  const later = pieces.find(({ timeline }) => timeline > gap.timeline);
+  return later === undefined ? gap.toLsn : minLsn(gap.toLsn, segmentStart(later.first, segmentSize));
 }
 
 /** As a barrier: the WAL is there, and recovery ends with an error. */

@@ -1,8 +1,6 @@
 /**
- * The way of a recovery through the archive: for each segment the object that wal-fetch will give, along one timeline's
- * history, and where the way is interrupted. Listing only: no WAL is read.
- *
- * Source: PostgreSQL `xlogrecovery.c` (XLogFileReadAnyTLI: newest timeline first, never back to an older one).
+ * Lists the WAL that one recovery reads: for each segment the object that wal-fetch gives, and where recovery cannot pass.
+ * Only the timelines of one history are listed, and no WAL is read. archive/wal-path.ts chooses among the listed objects.
  */
 import type { Archive } from "../archive/archive.ts";
 import type { Gap } from "../archive/documents.ts";
@@ -11,12 +9,15 @@ import { damageOf } from "../archive/catalog.ts";
 import { findOpenHole } from "../archive/hole.ts";
 import { listTailsBelow, measureTail } from "../archive/tail.ts";
 import { verifiedEnd } from "../archive/wal-ends.ts";
-import { type Barrier, findBarriers, type Stretch, stretchesOf } from "../archive/wal-path.ts";
+import type { ListedWal } from "../archive/wal-folders.ts";
+import { runsOf, type WalSpot, type WalTail } from "../archive/wal-inventory.ts";
+import { type Barrier, type Stretch, stretchesOf, walPath, type WalPath } from "../archive/wal-path.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import {
   type Lsn,
   maxLsn,
+  nextSegment,
   type SegmentNumber,
   segmentEnd,
   segmentOf,
@@ -50,9 +51,6 @@ export interface WalRoute {
   /** Of what is stored behind `endLsn` and cannot be read; a barrier, too. */
   readonly damage?: SeawallError | undefined;
 }
-
-/** What is stored of one timeline. */
-export type TimelineItems = ReadonlyMap<SegmentNumber, RouteItem>;
 
 /** The route from `fromLsn` to the end of `history`'s timeline; undefined when nothing of it is stored. */
 export async function readRoute(
@@ -124,77 +122,85 @@ async function lookOnce(
     readonly breaks?: readonly Gap[] | undefined;
   },
   options: RequestOptions,
-): Promise<{ all: RouteItem[]; found: Barrier[]; open: Lsn | undefined }> {
+): Promise<{ all: RouteItem[]; found: readonly Barrier[]; open: Lsn | undefined }> {
   const { history, from, gaps, breaks } = input;
   const { segmentSize } = archive.identity;
-  const stored = new Map<TimelineId, TimelineItems>();
+  const listed: ListedTimeline[] = [];
   for (const stretch of stretchesOf(history, segmentSize)) {
     if (stretch.last < from) continue;
-    stored.set(stretch.timeline, await listTimeline(archive, stretch, from, options));
+    const first = Math.max(stretch.first, from) as SegmentNumber;
+    listed.push(await listTimeline(archive, { ...stretch, first }, options));
   }
-  const all = chooseItems(history, stored, segmentSize);
-  const pieces = all.map(({ segment, ...item }) => ({ ...item, first: segment, last: segment }));
-  const found = findBarriers({ history, pieces, gaps, breaks, from, segmentSize });
-  return { all, found, open: await findOpenHole(archive, { history, pieces, barriers: found }, options) };
+  const stored = {
+    runs: listed.flatMap(({ timeline, segments }) => runsOf({ timeline, segments })),
+    partials: listed.flatMap(({ partials }) => partials),
+    tails: listed.flatMap(({ tails }) => tails),
+  };
+  const path = walPath(
+    { ...stored, gaps, ...(breaks === undefined ? {} : { breaks }) },
+    { history, from, segmentSize },
+  );
+  const open = await findOpenHole(archive, path, options);
+  return { all: itemsOf(path, listed), found: path.barriers, open };
 }
 
-async function listTimeline(
-  archive: Archive,
-  stretch: Stretch,
-  from: SegmentNumber,
-  options: RequestOptions,
-): Promise<TimelineItems> {
+type ListedSegment = Pick<ListedWal, "segment" | "bytes">;
+
+/** Objects of one timeline, each kind by segment. */
+interface ListedTimeline {
+  readonly timeline: TimelineId;
+  readonly segments: readonly ListedSegment[];
+  readonly partials: readonly (WalSpot & { readonly storedBytes: number })[];
+  readonly tails: readonly WalTail[];
+}
+
+async function listTimeline(archive: Archive, stretch: Stretch, options: RequestOptions): Promise<ListedTimeline> {
   const { cluster, store } = archive;
   const { segmentSize } = archive.identity;
-  const { timeline, last } = stretch;
-  const first = Math.max(stretch.first, from) as SegmentNumber;
-  const items = new Map<SegmentNumber, RouteItem>();
+  const { timeline, first, last } = stretch;
   // Tails are listed first: a chunk is retired only after what replaces it is stored, so one of the two is seen.
-  const listed = await listTailsBelow(archive, `${tailsPrefix(cluster)}${timelineText(timeline)}`, options);
-  const partials: RouteItem[] = [];
-  const sealed: RouteItem[] = [];
+  const chunks = await listTailsBelow(archive, `${tailsPrefix(cluster)}${timelineText(timeline)}`, options);
+  const segments: ListedSegment[] = [];
+  const partials: (WalSpot & { storedBytes: number })[] = [];
   const firstName = segmentFileName(timeline, first, segmentSize);
   const startAfter = `${walPrefix(cluster)}${timelineText(timeline)}/${firstName.slice(8, 16)}/`;
   for await (const { key, bytes } of store.list(timelinePrefix(cluster, timeline), { ...options, startAfter })) {
     const found = parseWalKey(key, segmentSize);
     if (found === undefined || found.kind === "history" || found.segment < first) continue;
-    if (found.segment > last) break;
-    const item = { segment: found.segment, timeline, kind: found.kind, storedBytes: bytes, length: segmentSize };
-    (found.kind === "segment" ? sealed : partials).push(item);
+    const { segment, kind } = found;
+    if (segment > last) break;
+    if (kind === "segment") segments.push({ segment, bytes });
+    else partials.push({ timeline, segment, storedBytes: bytes });
   }
-  // Best last: a sealed segment alone, then chunks and partial together, then a partial without chunks.
-  for (const item of partials) items.set(item.segment, item);
-  for (const tail of listed) {
+  const tails: WalTail[] = [];
+  for (const tail of chunks) {
     const { segment } = tail;
     if (segment < first || segment > last) continue;
     const isStored = partials.some((partial) => partial.segment === segment);
     const { length, storedBytes } = await measureTail(archive, tail, { isStored }, options);
-    if (length > 0) items.set(segment, { segment, timeline, kind: "tail", storedBytes, length });
+    if (length > 0) tails.push({ timeline, segment, length, storedBytes });
   }
-  for (const item of sealed) items.set(item.segment, item);
-  return items;
+  return { timeline, segments, partials, tails };
 }
 
-/** For each segment the newest timeline's object, and once on a timeline never back to an older one. Pure. */
-export function chooseItems(
-  history: TimelineHistory,
-  stored: ReadonlyMap<TimelineId, TimelineItems>,
-  segmentSize: number,
-): RouteItem[] {
-  const stretches = stretchesOf(history, segmentSize);
-  const segments = [...new Set([...stored.values()].flatMap((items) => [...items.keys()]))].sort((a, b) => a - b);
-  const chosen: RouteItem[] = [];
-  let oldest = 0;
-  for (const segment of segments) {
-    for (let index = stretches.length - 1; index >= oldest; index--) {
-      const stretch = stretches[index];
-      if (stretch === undefined || segment < stretch.first || segment > stretch.last) continue;
-      const item = stored.get(stretch.timeline)?.get(segment);
-      if (item === undefined) continue;
-      chosen.push(item);
-      oldest = index;
-      break;
+/** The objects of a path, one a segment. */
+function itemsOf(path: WalPath, listed: readonly ListedTimeline[]): RouteItem[] {
+  const sizes = new Map(
+    listed.map(({ timeline, segments, partials, tails }) => [
+      timeline,
+      {
+        segment: new Map(segments.map(({ segment, bytes }) => [segment, bytes])),
+        partial: new Map(partials.map(({ segment, storedBytes }) => [segment, storedBytes])),
+        tail: new Map(tails.map(({ segment, storedBytes }) => [segment, storedBytes])),
+      },
+    ]),
+  );
+  const items: RouteItem[] = [];
+  for (const { timeline, kind, first, last, length } of path.pieces) {
+    for (let segment = first; segment <= last; segment = nextSegment(segment)) {
+      const storedBytes = sizes.get(timeline)?.[kind].get(segment) ?? 0;
+      items.push({ segment, timeline, kind, storedBytes, length });
     }
   }
-  return chosen;
+  return items;
 }

@@ -8,7 +8,9 @@ import {
 } from "../../src/archive/retention.ts";
 import type { BackupFacts } from "../../src/archive/retention-keep.ts";
 import { mergeRuns } from "../../src/archive/wal-inventory.ts";
-import type { SegmentNumber } from "../../src/wal/lsn.ts";
+import { type WalPath, walPath } from "../../src/archive/wal-path.ts";
+import { type SegmentNumber, segmentOf } from "../../src/wal/lsn.ts";
+import { contains } from "../../src/wal/timeline.ts";
 import { announcedRandom, type Random } from "../harness/random.ts";
 import { randomWorld, type World } from "./random-catalog.ts";
 import {
@@ -136,4 +138,31 @@ function applied(catalog: RetentionCatalog, plan: RetentionPlan, happened: () =>
       tails: kept(tails, plan.wal.tails),
     },
   };
+}
+
+test("every surviving backup's path along every timeline is the same after the expiry", () => {
+  let compared = 0;
+  eachWorld("paths after an expiry", ({ catalog }, plan) => {
+    const after = applied(catalog, plan, () => true);
+    for (const { backup } of plan.keeps) {
+      for (const history of catalog.histories.values()) {
+        if (!contains(history, backup.timeline, backup.stopLsn)) continue;
+        const { segmentSize } = catalog;
+        const input = { history, from: segmentOf(backup.startLsn, segmentSize), segmentSize };
+        const ahead = ({ pieces, barriers }: WalPath) => ({
+          ...{ pieces, barriers: barriers.filter(({ toLsn }) => toLsn > backup.startLsn) },
+        });
+        const before = walPath(stored(catalog), input);
+        expect(ahead(walPath(stored(after), input))).toEqual(ahead(before));
+        if (before.pieces.length > 0 && plan.wal.goes.length > 0) compared++;
+      }
+    }
+  });
+  expect(compared).toBeGreaterThan(WORLDS / 20);
+});
+
+/** What a catalog lists, as a path reads it. Where a tail ends does not matter here: expiry takes whole segments. */
+function stored({ wal, gaps }: RetentionCatalog): Parameters<typeof walPath>[0] {
+  const { runs, partials } = wal;
+  return { runs, partials, gaps, tails: wal.tails.map((spot) => ({ ...spot, length: 1, storedBytes: 1 })) };
 }

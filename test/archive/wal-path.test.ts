@@ -152,10 +152,28 @@ describe("recovery cannot pass", () => {
       barriers: "",
     },
     {
-      name: "one that begins a byte before the switch point",
-      text: "1:2-4 2:4-6 1:4.99-6.0",
+      name: "a gap that begins a byte before the switch point, where the newer timeline has no such segment",
+      text: "1:2-4 2:6-6 1:4.99-6.0",
       history: two,
       barriers: "4.99-6.0 lost",
+    },
+    {
+      name: "a gap of its parent only up to the segment that the newer timeline has whole",
+      text: "1:2-2 2:4-6 1:3.0-5.0",
+      history: two,
+      barriers: "3.0-4.0 lost",
+    },
+    {
+      name: "no gap of its parent inside a segment that the newer timeline has whole",
+      text: "1:2-3 2:4-6 1:4.99-5.0",
+      history: two,
+      barriers: "",
+    },
+    {
+      name: "a gap of its parent to its end, where the newer timeline begins behind it",
+      text: "1:2-2 2:5-6 1:3.0-5.0",
+      history: two,
+      barriers: "3.0-5.0 lost",
     },
     { name: "nowhere, from one timeline to the next", text: "1:2-3 2:4-6 3:7-8", history: three, barriers: "" },
     { name: "a hole between two timelines", text: "1:2-3 2:5-6 3:7-8", history: three, barriers: "4.0-5.0" },
@@ -181,7 +199,12 @@ describe("a timeline's segments", () => {
     ["and its parent's share the one with the switch point", two, "1:0-4 2:4-"],
     ["begin behind a border at which the parent ends", three, "1:0-4 2:4-6 3:7-"],
     ["that was left where it began are none", { ...three, entries: [left(1, at(5)), left(2, at(4))] }, "1:0-3 3:4-"],
-    ["of a parent that ends at the very beginning are its first", { ...two, entries: [left(1, at(0))] }, "1:0-0 2:0-"],
+    [
+      "that was left in the segment where it began are none",
+      { ...three, entries: [left(1, at(4, 9)), left(2, at(4, 9))] },
+      "1:0-4 3:4-",
+    ],
+    ["of a parent that ends at the very beginning are none", { ...two, entries: [left(1, at(0))] }, "2:0-"],
   ])("%s", (_, history, stretches) => {
     expect(shown(history)).toBe(stretches);
   });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { Gap } from "../../src/archive/documents.ts";
 import { mergeRuns, type WalInventory } from "../../src/archive/wal-inventory.ts";
-import { findBarriers, itemsBack, type WalItem, walPath } from "../../src/archive/wal-path.ts";
+import { itemsBack, type WalItem, walPath } from "../../src/archive/wal-path.ts";
 import {
   backupsOn,
   type BackupSpan,
@@ -16,7 +16,7 @@ import {
 } from "../../src/archive/windows.ts";
 import { planRestore } from "../../src/restore/plan.ts";
 import { parseTarget } from "../../src/restore/target.ts";
-import { chooseItems, type RouteItem } from "../../src/restore/wal-route.ts";
+import type { RouteItem } from "../../src/restore/wal-route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory, switchPointOf, type TimelineHistory } from "../../src/wal/timeline.ts";
 import { announcedRandom, type Random, randomFrom } from "../harness/random.ts";
@@ -121,11 +121,7 @@ function objectFor(world: World, history: TimelineHistory, segment: number): Ite
     const index = timelines.indexOf(timeline);
     const before = timelines[index - 1];
     const begin = before === undefined ? 0n : (switchPointOf(history, before) ?? 0n);
-    if (
-      at(segment + 1) <= begin ||
-      (end !== undefined && (at(segment) >= end || end <= begin - (begin % BigInt(SIZE))))
-    )
-      continue;
+    if (at(segment + 1) <= begin || (end !== undefined && (at(segment) >= end || end <= begin))) continue;
     for (const kind of ["segment", "tail", "partial"]) {
       const found = world.items.find((i) => i.timeline === timeline && i.segment === segment && i.kind === kind);
       if (found !== undefined) return found;
@@ -154,12 +150,22 @@ function isEndBeforeGap(world: World, history: TimelineHistory, { timeline, segm
   return next !== undefined && at(next) <= reached;
 }
 
+/** Where the first object of a timeline begins that is newer than the gap's; the gap's end without one before it. */
+function readAgainFrom(world: World, history: TimelineHistory, { timeline, toLsn }: Gap): Lsn {
+  if (timeline === history.timeline) return toLsn;
+  const newer = Array.from({ length: SEGMENTS_MAX }, (_, segment) => segment).find(
+    (segment) => (objectFor(world, history, segment)?.timeline ?? 0) > timeline,
+  );
+  return newer === undefined || at(newer) > toLsn ? toLsn : at(newer);
+}
+
 function slowReach(world: World, history: TimelineHistory, backup: BackupSpan): Lsn | undefined {
   let limit = at(SEGMENTS_MAX);
   for (const gap of world.gaps) {
     const isOn = gap.timeline === history.timeline || history.entries.some(({ timeline }) => timeline === gap.timeline);
     const end = isOn ? switchPointOf(history, gap.timeline) : 0n;
-    const isMet = isOn && (end === undefined || gap.fromLsn < end) && gap.toLsn > backup.startLsn;
+    const toLsn = readAgainFrom(world, history, gap);
+    const isMet = isOn && (end === undefined || gap.fromLsn < end) && toLsn > gap.fromLsn && toLsn > backup.startLsn;
     if (isMet && gap.fromLsn < limit) limit = gap.fromLsn;
   }
   let reached: Lsn | undefined;
@@ -246,21 +252,17 @@ function restoreAccepts(world: World, history: TimelineHistory, lsn: Lsn): boole
   const backups = backupsOn(world.backups, history);
   const from = number(Math.min(...backups.map(({ startLsn }) => Number(startLsn / BigInt(SIZE)))));
   if (backups.length === 0) return false;
-  const stored = new Map<TimelineId, Map<SegmentNumber, RouteItem>>();
-  for (const kind of ["partial", "tail", "segment"]) {
-    for (const item of world.items.filter((i) => i.kind === kind && i.segment >= from)) {
-      const own = stored.get(item.timeline) ?? new Map<SegmentNumber, RouteItem>();
-      stored.set(item.timeline, own.set(item.segment, { ...item, storedBytes: 1 }));
-    }
-  }
-  const items = chooseItems(history, stored, SIZE);
+  const { pieces, barriers } = walPath(inventoryOf(world), { history, from, segmentSize: SIZE });
+  const items = pieces.flatMap((piece) =>
+    Array.from({ length: piece.last - piece.first + 1 }, (_, i) => ({
+      ...{ ...piece, segment: number(piece.first + i), storedBytes: 1 },
+    })),
+  );
   const last = items.at(-1);
   if (last === undefined || !items.some(({ timeline }) => timeline === history.timeline)) return undefined;
   const item = items.find(({ segment }) => segment === Number((lsn - 1n) / BigInt(SIZE)));
   const verified = (of: RouteItem): Lsn => world.items.find((i) => itemKey(i) === itemKey(of))?.verified ?? (0n as Lsn);
   if (item === undefined || lsn > verified(item)) return undefined;
-  const pieces = items.map((i) => ({ ...i, first: i.segment, last: i.segment }));
-  const barriers = findBarriers({ history, pieces, gaps: world.gaps, from, segmentSize: SIZE });
   const route = { history, segmentSize: SIZE, items, barriers, endLsn: verified(last) };
   const target = parseTarget({ lsn }, 0);
   const landing = { lsn, point: { kind: "lsn", lsn } as const, inclusive: true };

@@ -5,7 +5,7 @@ import { backupsOn } from "../../src/archive/windows.ts";
 import type { Landing } from "../../src/restore/landing.ts";
 import { describeLanding, planRestore, windowsOf } from "../../src/restore/plan.ts";
 import { parseTarget } from "../../src/restore/target.ts";
-import { chooseItems, type RouteItem, type WalRoute } from "../../src/restore/wal-route.ts";
+import type { RouteItem, WalRoute } from "../../src/restore/wal-route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
 import { parseHistory, rootHistory } from "../../src/wal/timeline.ts";
@@ -226,16 +226,6 @@ describe("the route", () => {
       { timeline: two, first: 2, last: 3 },
       { timeline: three, first: 4, last: Number.MAX_SAFE_INTEGER },
     ]);
-  });
-
-  test("takes the newest timeline's file, and never goes back to an older one", () => {
-    const stored = new Map([
-      [one, new Map(items(1, 2, one).map((item) => [item.segment, item]))],
-      [two, new Map(items(2, 3, two).map((item) => [item.segment, item]))],
-      [three, new Map(items(4, 5, three).map((item) => [item.segment, item]))],
-    ]);
-    const names = chooseItems(history, stored, MIB).map((item) => `${item.timeline}:${item.segment}`);
-    expect(names).toEqual(["1:1", "2:2", "2:3", "3:4", "3:5"]);
   });
 
   test("is barred by recorded gaps, by holes, and behind a tail", () => {
