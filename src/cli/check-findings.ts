@@ -1,7 +1,9 @@
 /** What `check` reports, and the judgements on a server's facts: a table of rules, each a pure function. */
+import { SeawallError } from "../errors.ts";
 import { type MemoryLimits, memoryNeeded } from "../receive/memory.ts";
 import type { SlotStatus } from "../receive/status.ts";
 import { humanBytes, humanSeconds, versionText } from "../daemon/human.ts";
+import { knownMajor } from "../replication/server-version.ts";
 
 export type Verdict = "ok" | "warn" | "fail" | "skip";
 
@@ -60,8 +62,6 @@ const fail = (message: string, remedy: string): Judgement => ({ verdict: "fail",
 const alter = (setting: string, value: string, then: "reload" | "restart"): string =>
   `ALTER SYSTEM SET ${setting} = ${value}; then ${then === "reload" ? "SELECT pg_reload_conf();" : "restart the server."}`;
 
-const VERSION_MIN = 14;
-const VERSION_MAX = 18;
 const CLOCK_SKEW_WARN_SECONDS = 2;
 
 const RULES: readonly Rule[] = [
@@ -202,11 +202,13 @@ export function judgeServer(facts: ServerFacts, wishes: Wishes): Finding[] {
 }
 
 function judgeVersion(serverVersion: number): Judgement {
-  const major = Math.floor(serverVersion / 10_000);
-  const text = `PostgreSQL ${versionText(serverVersion)}`;
-  if (major < VERSION_MIN) return fail(`${text} is too old`, `Upgrade the server to ${VERSION_MIN} or later.`);
-  if (major > VERSION_MAX) return fail(`${text} is newer than this Seawall knows`, "Upgrade Seawall.");
-  return ok(text);
+  try {
+    knownMajor(serverVersion);
+  } catch (error) {
+    if (!(error instanceof SeawallError)) throw error;
+    return fail(error.message, error.hint);
+  }
+  return ok(`PostgreSQL ${versionText(serverVersion)}`);
 }
 
 /** One free is what the receiver takes; none left for a base backup or a reconnect beside a dead connection is worth a word. */
