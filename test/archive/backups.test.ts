@@ -20,6 +20,7 @@ import {
   isBackupId,
 } from "../../src/archive/keys.ts";
 import { pathFromBytes } from "../../src/codec/tar.ts";
+import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 
@@ -189,6 +190,31 @@ describe("in an archive", () => {
       Object.fromEntries([third, second, first].map((one) => [backupDocumentKey("main", one.id), encodeBackup(one)])),
     );
     expect((await listBackups(archive)).backups.map(({ id }) => id)).toEqual([first.id, second.id, third.id]);
+  });
+
+  test("two that began at the same moment are in the order of their WAL, whatever their names end in", async () => {
+    const first = { ...BACKUP, id: "20260203T040506Z-00000005" };
+    const second = { ...BACKUP, id: "20260203T040506Z-00000003", startLsn: parseLsn("2/30") };
+    const third = { ...BACKUP, id: "20260203T040506Z-00000004", startLsn: parseLsn("2/38") };
+    for (const order of [
+      [first, second, third],
+      [third, second, first],
+    ]) {
+      const archive = await make(
+        Object.fromEntries(order.map((one) => [backupDocumentKey("main", one.id), encodeBackup(one)])),
+      );
+      expect((await listBackups(archive)).backups.map(({ id }) => id)).toEqual([first.id, second.id, third.id]);
+    }
+  });
+
+  test.each<[string, Error]>([
+    ["a store that is away", new SeawallError("store-unavailable", "away")],
+    ["an abort", new SeawallError("aborted", "stopped")],
+    ["an error that is not ours", new TypeError("a fault of the code")],
+  ])("%s is no damaged backup: the listing fails", async (_, error) => {
+    const archive = await make({ [backupDocumentKey("main", ID)]: encodeBackup(BACKUP) });
+    archive.store.get = () => Promise.reject(error);
+    await expect(listBackups(archive)).rejects.toBe(error);
   });
 
   test("one is read by its id", async () => {

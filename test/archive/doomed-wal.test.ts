@@ -159,6 +159,12 @@ describe("what goes is measured", () => {
     expect(listed).toEqual(["00000001000000000000012"]);
   });
 
+  test("by what goes, however far from the first segment the run lies", async () => {
+    await seal(1, 3_000, 3_005, 10);
+    const goes = [range(1, 3_000, 3_001)];
+    expect(await measure([run(1, 3_000, 3_005, 900)], { goes })).toEqual({ segments: 2, storedBytes: 20 });
+  });
+
   test("in the middle, by the part that stays", async () => {
     await seal(1, 3, 7, 10);
     expect(await measure([run(1, 3, 7, 900)], { goes: [range(1, 3, 5)] })).toEqual({ segments: 3, storedBytes: 880 });

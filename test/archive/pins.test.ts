@@ -1,7 +1,8 @@
 /** Pins: written, replaced, removed; never for a moment absent; what cannot be read counts. */
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { backupDocumentKey, parsePinKey, pinKey } from "../../src/archive/keys.ts";
+import { putMark } from "../../src/archive/expiry-marks.ts";
+import { backupDocumentKey, expiringKey, parsePinKey, pinKey } from "../../src/archive/keys.ts";
 import { isInForce, listPins, type Pin, putPin, removePin } from "../../src/archive/pins.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { keysBelow } from "../store/keys-below.ts";
@@ -113,5 +114,89 @@ describe("a pin that cannot be read counts as one without end", () => {
     await store.put(pinKey("main", ID, 1), Buffer.from(text));
     const [pin] = await listPins(archive);
     expect(pin).toMatchObject({ backup: ID, expiresAt: null, note: expect.stringMatching(note) as string });
+  });
+});
+
+describe("of several generations of a pin", () => {
+  const put = (generation: number, note: string): Promise<unknown> =>
+    store.put(pinKey("main", ID, generation), Buffer.from(JSON.stringify({ version: 1, ...pinOf({ note }) })));
+
+  test("the highest counts, though the tenth is listed before the ninth", async () => {
+    await put(9, "ninth");
+    await put(10, "tenth");
+    expect(await listPins(archive)).toEqual([pinOf({ note: "tenth" })]);
+    await putPin(archive, pinOf({ note: "again" }));
+    expect(await keysBelow(store, "main/pins/")).toEqual([pinKey("main", ID, 11)]);
+  });
+
+  test("the next is read where the one that was listed is gone", async () => {
+    await put(1, "first");
+    const point = store.failpoint({ operation: "get", key: "main/pins/", fault: "stall" });
+    const listing = listPins(archive);
+    await point.reached;
+    await put(2, "second");
+    await store.delete([pinKey("main", ID, 1)]);
+    point.release();
+    expect(await listing).toEqual([pinOf({ note: "second" })]);
+  });
+
+  test("none counts where it was removed since it was listed", async () => {
+    await put(1, "first");
+    const point = store.failpoint({ operation: "get", key: "main/pins/", fault: "stall" });
+    const listing = listPins(archive);
+    await point.reached;
+    await store.delete([pinKey("main", ID, 1)]);
+    point.release();
+    expect(await listing).toEqual([]);
+  });
+});
+
+test("the pin of one backup is listed without those of others", async () => {
+  await putBackupDocument(archive, { id: OTHER });
+  await putPin(archive, pinOf());
+  await putPin(archive, pinOf({ backup: OTHER }));
+  expect(await listPins(archive, { backup: OTHER })).toEqual([pinOf({ backup: OTHER })]);
+  await removePin(archive, OTHER);
+  expect(await listPins(archive)).toEqual([pinOf()]);
+});
+
+test("a store that does not answer is no pin that cannot be read: the listing fails", async () => {
+  await putPin(archive, pinOf());
+  store.failpoint({ operation: "get", key: "main/pins/", fault: "fail-before" });
+  await expect(listPins(archive)).rejects.toMatchObject({ code: "store-unavailable" });
+});
+
+describe("a backup that an expiry has marked", () => {
+  beforeEach(() => putMark(archive, ID, new Date()));
+
+  test("is pinned once the expiry takes its mark back", async () => {
+    const pinning = putPin(archive, pinOf());
+    await vi.waitFor(async () => expect(await keysBelow(store, "main/pins/")).toHaveLength(1));
+    await store.delete([expiringKey("main", ID)]);
+    await pinning;
+    expect(await listPins(archive)).toEqual([pinOf()]);
+  });
+
+  test("is not pinned when the expiry goes on: the pin goes, and the caller is told", async () => {
+    const pinning = putPin(archive, pinOf());
+    const refused = expect(pinning).rejects.toMatchObject({ code: "backup-absent" });
+    await vi.waitFor(async () => expect(await keysBelow(store, "main/pins/")).toHaveLength(1));
+    await store.delete([backupDocumentKey("main", ID)]);
+    await refused;
+    expect(await keysBelow(store, "main/pins/")).toEqual([]);
+  });
+
+  test("may be gone soon when the expiry does not decide in time: the pin stays for it to see", async () => {
+    await expect(putPin(archive, pinOf(), { waitMs: 0 })).rejects.toMatchObject({ code: "backup-removed" });
+    expect(await listPins(archive)).toEqual([pinOf()]);
+  });
+
+  test("is waited for until the caller stops", async () => {
+    const stop = new AbortController();
+    const pinning = putPin(archive, pinOf(), { signal: stop.signal });
+    const refused = expect(pinning).rejects.toMatchObject({ code: "aborted" });
+    await vi.waitFor(async () => expect(await keysBelow(store, "main/pins/")).toHaveLength(1));
+    stop.abort();
+    await refused;
   });
 });
