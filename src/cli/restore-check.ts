@@ -4,9 +4,10 @@ import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import {
   gatherEvidence,
+  isServerOf,
   judgeRestore,
   parseServerAnswer,
-  runningServer,
+  readPostmaster,
   SERVER_QUERY,
   type ServerAnswer,
 } from "../restore/check.ts";
@@ -30,24 +31,44 @@ export async function checkRestored(context: CommandContext, dataDir: string): P
   return ok ? EXIT.done : EXIT.no;
 }
 
-/** By --dsn, whose failure is an error; else by the socket in postmaster.pid, where the files have to do if nobody answers. */
+/**
+ * Asks the server that holds the directory: at the socket in its postmaster.pid, or at --dsn where that reaches the same
+ * server. Undefined when no server runs there or none answers; then the files decide.
+ */
 async function askServer(context: CommandContext, dataDir: string): Promise<ServerAnswer | undefined> {
-  const { settings, env, signals, log } = context;
-  const running = await runningServer(dataDir);
-  if (settings.dsn === undefined && running === undefined) return undefined;
+  const { settings, env, log } = context;
+  const postmaster = await readPostmaster(dataDir);
+  if (postmaster === undefined) return undefined;
+  const { socketDir, port } = postmaster;
+  const user = env["PGUSER"] === undefined ? " user=postgres" : "";
+  const places = [
+    ...(postmaster.isAlive ? [`host='${socketDir}' port=${port} dbname=postgres${user}`] : []),
+    ...(settings.dsn === undefined ? [] : [settings.dsn]),
+  ];
+  for (const dsn of places) {
+    const isOurs = dsn !== settings.dsn;
+    try {
+      const answer = await ask(context, dsn);
+      if (isServerOf(postmaster, answer)) return answer;
+      log.debug("another server answers there: it is not asked about this directory", { port: answer.port });
+    } catch (error) {
+      if (!(error instanceof SeawallError) || error.code === "aborted") throw error;
+      log[isOurs ? "debug" : "warn"]("the server could not be asked: judging by its files", { error });
+    }
+  }
+  return undefined;
+}
+
+async function ask({ env, signals }: CommandContext, dsn: string): Promise<ServerAnswer> {
   const { parseConninfo } = await import("../replication/conninfo.ts");
   const { processConninfoSources } = await import("../replication/conninfo-files.ts");
   const { SqlConnection } = await import("../replication/connection.ts");
-  const local = `host='${running?.socketDir ?? ""}' port=${running?.port ?? 0} dbname=postgres`;
-  const dsn = settings.dsn ?? `${local}${env["PGUSER"] === undefined ? " user=postgres" : ""}`;
+  const connection = parseConninfo(processConninfoSources(dsn, env));
+  const server = await SqlConnection.connect(connection, { signal: signals.stop });
   try {
-    const connection = parseConninfo(processConninfoSources(dsn, env));
-    await using server = await SqlConnection.connect(connection, { signal: signals.stop });
     const { rows } = await server.query<Record<string, string | null>>(SERVER_QUERY, [], { signal: signals.stop });
     return parseServerAnswer(Object.values(rows[0] ?? {}));
-  } catch (error) {
-    if (settings.dsn !== undefined || !(error instanceof SeawallError) || error.code === "aborted") throw error;
-    log.debug("the server could not be asked: judging by its files", { error });
-    return undefined;
+  } finally {
+    await server[Symbol.asyncDispose]();
   }
 }

@@ -23,6 +23,9 @@ export interface ServerAnswer {
   /** While in recovery. */
   readonly replayLsn: Lsn | undefined;
   readonly isPaused: boolean;
+  /** pg_postmaster_start_time(), in seconds since 1970. */
+  readonly startedAtSeconds: number;
+  readonly port: number;
 }
 
 export interface RestoreEvidence {
@@ -68,7 +71,7 @@ export async function gatherEvidence(dataDir: string, server: ServerAnswer | und
     promise,
     control: parseControlFile(await readFile(join(dataDir, CONTROL_FILE))),
     server,
-    isRunning: (await runningServer(dataDir)) !== undefined,
+    isRunning: (await readPostmaster(dataDir))?.isAlive === true,
     hasBackupLabel: (await readIfThere(join(dataDir, "backup_label"))) !== undefined,
     younger: await youngerHistories(dataDir, promise.timeline),
   };
@@ -86,18 +89,36 @@ async function youngerHistories(dataDir: string, timeline: TimelineId): Promise<
   return histories;
 }
 
-/** Where a running server can be asked: what its postmaster.pid says. */
-export interface RunningServer {
+/** A server's postmaster.pid. */
+export interface Postmaster {
   readonly pid: number;
+  /** Seconds since 1970. */
+  readonly startedAtSeconds: number;
   readonly port: number;
   readonly socketDir: string;
+  /** False for a server that has ended, and for one that runs in another container. */
+  readonly isAlive: boolean;
 }
 
-export async function runningServer(dataDir: string): Promise<RunningServer | undefined> {
+/** Undefined when no server holds the directory. */
+export async function readPostmaster(dataDir: string): Promise<Postmaster | undefined> {
   const lines = (await readIfThere(join(dataDir, "postmaster.pid")))?.toString("utf8").split("\n") ?? [];
   const pid = Number(lines[0]);
-  if (!Number.isInteger(pid) || pid <= 0 || !isAlive(pid)) return undefined;
-  return { pid, port: Number(lines[3] ?? 0), socketDir: lines[4] ?? "" };
+  if (!Number.isInteger(pid) || pid <= 0) return undefined;
+  const [startedAtSeconds, port, socketDir] = [Number(lines[2]), Number(lines[3] ?? 0), lines[4] ?? ""];
+  return { pid, startedAtSeconds, port, socketDir, isAlive: isAlive(pid) };
+}
+
+/** The time is written when the server begins to start, and taken for the query once it has: shared memory lies in between. */
+const START_SECONDS_MAX = 120;
+
+/**
+ * True when the answer comes from the server that holds the directory. `--dsn` usually names production: it has the same
+ * system identifier, and its answer says nothing about the restored copy.
+ */
+export function isServerOf(postmaster: Postmaster, answer: ServerAnswer): boolean {
+  const apart = Math.abs(answer.startedAtSeconds - postmaster.startedAtSeconds);
+  return answer.port === postmaster.port && apart <= START_SECONDS_MAX;
 }
 
 /** Pure. */
@@ -144,14 +165,17 @@ function recoveryEnd({ younger, promise }: RestoreEvidence): Lsn | undefined {
 /** One query, on PostgreSQL 14 and later. */
 export const SERVER_QUERY =
   "SELECT (SELECT system_identifier FROM pg_control_system())::text, pg_is_in_recovery()::text, " +
-  "pg_last_wal_replay_lsn()::text, CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
+  "pg_last_wal_replay_lsn()::text, CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END, " +
+  "floor(extract(epoch FROM pg_postmaster_start_time()))::text, current_setting('port')";
 
 export function parseServerAnswer(row: readonly (string | null)[]): ServerAnswer {
-  const [systemIdentifier, inRecovery, replayLsn, pauseState] = row;
+  const [systemIdentifier, inRecovery, replayLsn, pauseState, startedAt, port] = row;
   return {
     systemIdentifier: BigInt(systemIdentifier ?? 0),
     inRecovery: inRecovery === "true",
     replayLsn: replayLsn === null || replayLsn === undefined ? undefined : parseLsn(replayLsn),
     isPaused: pauseState === "paused",
+    startedAtSeconds: Number(startedAt),
+    port: Number(port),
   };
 }

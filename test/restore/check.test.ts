@@ -1,6 +1,6 @@
 /** The verdict on a restored server as a function of what is known of it. */
 import { expect, test } from "vitest";
-import { judgeRestore, type RestoreEvidence } from "../../src/restore/check.ts";
+import { isServerOf, judgeRestore, type RestoreEvidence } from "../../src/restore/check.ts";
 import type { ControlFile } from "../../src/restore/pg-control.ts";
 import { type Lsn, parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 import { parseHistory } from "../../src/wal/timeline.ts";
@@ -36,7 +36,10 @@ const evidence: RestoreEvidence = {
   },
   ...{ control, server: undefined, isRunning: false, hasBackupLabel: false, younger: [] },
 };
-const server = { systemIdentifier: 7n, inRecovery: true, replayLsn: lsn("0/400"), isPaused: false };
+const server = {
+  ...{ systemIdentifier: 7n, inRecovery: true, replayLsn: lsn("0/400"), isPaused: false },
+  ...{ startedAtSeconds: 1000, port: 5432 },
+};
 const left = (at: string): RestoreEvidence["younger"] => [
   parseHistory(timelineOf(2), `1\t${at}\tno recovery target\n`),
 ];
@@ -73,4 +76,15 @@ const cases: readonly (readonly [
 
 test.each(cases)("%s", (_title, changes, expected) => {
   expect(judgeRestore({ ...evidence, ...changes })).toMatchObject(expected);
+});
+
+test.each<[what: string, startedAtSeconds: number, port: number, isOurs: boolean]>([
+  ["that holds the directory", 1000, 5432, true],
+  ["that took a while to start", 1120, 5432, true],
+  ["that was started earlier, such as production", 700, 5432, false],
+  ["that was started later, in another place", 1121, 5432, false],
+  ["at another port, such as production", 1000, 5433, false],
+])("--dsn leads to a server %s", (_what, startedAtSeconds, port, isOurs) => {
+  const postmaster = { pid: 1, startedAtSeconds: 1000, port: 5432, socketDir: "", isAlive: false };
+  expect(isServerOf(postmaster, { ...server, startedAtSeconds, port })).toBe(isOurs);
 });
