@@ -10,8 +10,9 @@ import type { Archive } from "./archive.ts";
 import { listBackups } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
 import { minimalIn } from "./breaks.ts";
+import { isRefusal } from "./bulk-delete.ts";
 import { type Catalog, readCatalog } from "./catalog.ts";
-import { segmentKey, tailPrefix } from "./keys.ts";
+import { segmentKey, tailPrefix, verifyPrefix } from "./keys.ts";
 import { verifyBackup } from "./verify-backups.ts";
 import { VerifyCrew } from "./verify-crew.ts";
 import { affectedBackups, breakMessage, type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
@@ -82,7 +83,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   const { from, folders } = survey;
   let { catalog } = survey;
 
-  const proofs = new Proofs(archive, options, before?.last ?? null, folders);
+  const proofs = new Proofs(archive, options, { last: before?.last ?? null, folders, findings });
   const pending = [...folders.values()].flatMap((folder) => folder.pending ?? []);
   const backupBytes = deep ? catalog.backups.reduce((sum, { storedBytes }) => sum + storedBytes, 0) : 0;
   progress.begin(pending.reduce((sum, { bytes }) => sum + bytes, backupBytes));
@@ -120,20 +121,27 @@ class Proofs {
   readonly #archive: Archive;
   readonly #options: VerifyOptions;
   readonly #last: VerifyOutcome | null;
+  readonly #findings: Findings;
   readonly #wal: Map<string, readonly ProvenWal[]>;
   readonly #backups: ProvenBackup[] = [];
   #savedMs: number;
   #saves = 0;
+  #isRefused = false;
 
   constructor(
     archive: Archive,
     options: VerifyOptions,
-    last: VerifyOutcome | null,
-    folders: ReadonlyMap<string, FolderSurvey>,
+    input: {
+      readonly last: VerifyOutcome | null;
+      readonly folders: ReadonlyMap<string, FolderSurvey>;
+      readonly findings: Findings;
+    },
   ) {
+    const { last, folders, findings } = input;
     this.#archive = archive;
     this.#options = options;
     this.#last = last;
+    this.#findings = findings;
     this.#wal = new Map([...folders].map(([prefix, { known }]) => [prefix, known]));
     this.#savedMs = options.now().getTime();
   }
@@ -148,8 +156,20 @@ class Proofs {
     await this.#saveSometimes();
   }
 
-  /** Each time under another name: nothing is overwritten. */
+  /** Each time under another name: nothing is overwritten. An account that may only read verifies all the same. */
   async save(options: RequestOptions & { readonly last?: VerifyOutcome }): Promise<void> {
+    if (this.#isRefused) return;
+    try {
+      await this.#put(options);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      this.#isRefused = true;
+      const message = `the result is not recorded, and the next run reads everything again: ${error.message}`;
+      this.#findings.note({ kind: "verify-state", object: verifyPrefix(this.#archive.cluster), message });
+    }
+  }
+
+  async #put(options: RequestOptions & { readonly last?: VerifyOutcome }): Promise<void> {
     const now = this.#options.now();
     this.#savedMs = now.getTime();
     const wal = [...this.#wal.values()].flat();

@@ -3,12 +3,11 @@ import { randomBytes } from "node:crypto";
 import { availableParallelism, tmpdir } from "node:os";
 import { resolve } from "node:path";
 import { openArchive } from "../archive/archive.ts";
-import type { Drill } from "../archive/drills.ts";
 import { backupIdOf } from "../archive/keys.ts";
 import { humanSeconds } from "../daemon/human.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
-import { drill } from "../restore/drill.ts";
+import { drill, type Drilled } from "../restore/drill.ts";
 import type { Owner } from "../restore/part-writer.ts";
 import { parseOwner } from "../restore/target-dir.ts";
 import { formatLsn } from "../wal/lsn.ts";
@@ -26,7 +25,7 @@ export async function run(context: CommandContext): Promise<number> {
   const progress = new Progress({ io, json: settings.json, verb: "drilling", nowMs: () => Date.now() });
   try {
     const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
-    const { drill: result, folder } = await drill({
+    const drilled = await drill({
       ...{ archive, target, owner, progress, log, env },
       backupId: settings.backup,
       id: backupIdOf(startedAt, randomBytes(4).readUInt32LE()),
@@ -41,8 +40,8 @@ export async function run(context: CommandContext): Promise<number> {
       signal: signals.stop,
     });
     progress.end();
-    await printResult(context, resultJson(result, folder), resultText(result, folder, io.colours));
-    return result.ok ? EXIT.done : EXIT.no;
+    await printResult(context, resultJson(drilled), resultText(drilled, io.colours));
+    return drilled.drill.ok ? EXIT.done : EXIT.no;
   } finally {
     progress.end();
     await store.close();
@@ -63,19 +62,20 @@ async function serverOwner(asked: string | undefined): Promise<Owner | undefined
   }
 }
 
-function resultJson(drilled: Drill, folder: string | undefined): Record<string, unknown> {
-  const { promisedLsn, reachedLsn, lastCommitAt, ...rest } = drilled;
+function resultJson({ drill, folder, unrecorded }: Drilled): Record<string, unknown> {
+  const { promisedLsn, reachedLsn, lastCommitAt, ...rest } = drill;
   return {
     ...rest,
     promisedLsn: promisedLsn === undefined ? null : formatLsn(promisedLsn),
     reachedLsn: reachedLsn === undefined ? null : formatLsn(reachedLsn),
     lastCommitAt: lastCommitAt ?? null,
     folder: folder ?? null,
+    unrecorded: unrecorded?.message ?? null,
   };
 }
 
-function resultText(drilled: Drill, folder: string | undefined, colours: boolean): string {
-  const { id, ok, backup, timeline, promisedLsn, reachedLsn, lastCommitAt, restoreSeconds, recoverySeconds } = drilled;
+function resultText({ drill, folder, unrecorded }: Drilled, colours: boolean): string {
+  const { id, ok, backup, timeline, promisedLsn, reachedLsn, lastCommitAt, restoreSeconds, recoverySeconds } = drill;
   const at = (lsn: typeof promisedLsn): string => (lsn === undefined ? "unknown" : formatLsn(lsn));
   const commit = lastCommitAt === undefined ? "" : `, last commit at ${lastCommitAt}`;
   const took = (seconds: number | undefined): string => (seconds === undefined ? "did not end" : humanSeconds(seconds));
@@ -84,11 +84,14 @@ function resultText(drilled: Drill, folder: string | undefined, colours: boolean
     [painted(ok ? "passed" : "failed", ok ? "green" : "red", colours), `drill ${id} of backup ${backup ?? "none"}`],
     ["recovery point", `${at(reachedLsn)} of ${at(promisedLsn)} on timeline ${timeline ?? "unknown"}${commit}`],
     ["recovery time", `restore ${took(restoreSeconds)}, recovery ${took(recoverySeconds)}`],
-    ...drilled.checks.map(({ name, outcome, message }) => [
+    ...drill.checks.map(({ name, outcome, message }) => [
       painted(outcome, colour[outcome], colours),
       `${name}: ${message}`,
     ]),
     ...(folder === undefined ? [] : [["kept", `${folder}/data`]]),
+    ...(unrecorded === undefined
+      ? []
+      : [[painted("not recorded", "yellow", colours), `${unrecorded.message}. ${unrecorded.hint}`]]),
   ];
   return columns(rows).join("\n");
 }

@@ -57,7 +57,9 @@ export function expiredJson(expired: Expired | undefined): Record<string, unknow
     objectsHidden: hidden,
     refused: {
       objects: refused,
-      first: refusals.slice(0, REFUSALS_SHOWN).map(({ key, error }) => ({ key, message: error.message })),
+      first: refusals
+        .slice(0, REFUSALS_SHOWN)
+        .map(({ key, error }) => ({ key, message: error.message, hint: error.hint })),
     },
     walStaysBecause: walStaysBecause ?? null,
   };
@@ -123,6 +125,7 @@ export function expiredText(expired: Expired | undefined, planned?: PlannedExpir
   if (expired === undefined) return [];
   const { objects, bytes, hidden, refused, refusals, spared, walStaysBecause } = expired;
   const shown = refusals.slice(0, REFUSALS_SHOWN).map(({ error }) => `  ${error.message}`);
+  const hint = refusals.slice(0, 1).map(({ error }) => `  ${error.hint}`);
   const more = refused > shown.length ? [`  and ${refused - shown.length} more`] : [];
   return [
     "",
@@ -130,7 +133,7 @@ export function expiredText(expired: Expired | undefined, planned?: PlannedExpir
     ...(walStaysBecause === undefined || walStaysBecause === planned?.plan.wal.staysBecause
       ? []
       : [`WAL was left alone: ${walStaysBecause}`]),
-    ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more]),
+    ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more, ...hint]),
     `${objects} objects deleted, ${humanBytes(bytes)} freed.`,
     ...(hidden === 0
       ? []

@@ -1,6 +1,6 @@
 /**
  * The reference pages that are made from tables in code: docs/configuration.md, docs/errors.md, docs/metrics.md,
- * docs/notifications.md.
+ * docs/notifications.md, docs/s3-rights.md.
  * `npm run docs` writes them; a test compares them, so that they are never stale.
  */
 import { writeFileSync } from "node:fs";
@@ -8,6 +8,7 @@ import { defaultText, envName, isNegatable, OPTION_ROWS, type OptionSpec } from 
 import { ERROR_KINDS, type ErrorKind, EXIT } from "../error-kinds.ts";
 import { METRICS, type MetricSpec } from "../metrics/table.ts";
 import { notificationsPage } from "./notifications-page.ts";
+import { s3RightsPage } from "./s3-rights-page.ts";
 
 export interface ReferencePage {
   /** Relative to the root of the project. */
@@ -21,6 +22,7 @@ export function referencePages(): ReferencePage[] {
     { path: "docs/errors.md", content: errorsPage() },
     { path: "docs/metrics.md", content: metricsPage() },
     { path: "docs/notifications.md", content: `${made("src/config/notify-events.ts")}${notificationsPage()}` },
+    { path: "docs/s3-rights.md", content: `${made("src/cli/s3-rights.ts")}${s3RightsPage()}` },
   ];
 }
 

@@ -7,10 +7,12 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backup-document.ts";
+import { isRefusal } from "../archive/bulk-delete.ts";
 import { type Drill, type DrillCheck, putDrill } from "../archive/drills.ts";
 import { ERROR_KINDS, type ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, parseLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { gatherEvidence, judgeRestore } from "./check.ts";
@@ -64,6 +66,8 @@ export interface Drilled {
   readonly drill: Drill;
   /** With `keep`. */
   readonly folder: string | undefined;
+  /** The store's refusal to keep the result: an account that may only read drills all the same. */
+  readonly unrecorded: SeawallError | undefined;
 }
 
 /** What these say, they say of the archive. */
@@ -98,8 +102,18 @@ export async function drill(options: DrillOptions): Promise<Drilled> {
   }
   facts.ok = facts.checks.length > 0 && facts.checks.every(({ outcome }) => outcome !== "failed");
   facts.finishedAt = now().toISOString();
-  await putDrill(archive, facts, { signal });
-  return { drill: facts, folder };
+  return { drill: facts, folder, unrecorded: await record(archive, facts, { signal }) };
+}
+
+/** Returns the store's refusal; throws its other errors. */
+async function record(archive: Archive, facts: Facts, options: RequestOptions): Promise<SeawallError | undefined> {
+  try {
+    await putDrill(archive, facts, options);
+    return undefined;
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    return error;
+  }
 }
 
 /** Returns the folder's path when it is to be kept. */

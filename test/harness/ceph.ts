@@ -18,10 +18,14 @@ const OBJECT_BYTES_MAX = 8 * 2 ** 30;
 export const CEPH_PROGRAMS = ["ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin"];
 export const CEPH_PACKAGES = ["ceph-common", "ceph-mon", "ceph-osd", "radosgw"];
 
+/** An access key and its secret. */
+type Keys = readonly [string, string];
+
 export interface CephGateway {
   readonly endpoint: string;
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
+  readonly keys: Keys;
+  /** A user without buckets, for bucket policies. */
+  readonly limited: { readonly principal: string; readonly keys: Keys };
   stop(): Promise<void>;
 }
 
@@ -55,8 +59,8 @@ async function startOnce(): Promise<CephGateway> {
   try {
     const fsid = randomUUID();
     const osdUuid = randomUUID();
-    const accessKeyId = randomBytes(10).toString("hex");
-    const secretAccessKey = randomBytes(20).toString("hex");
+    const newKeys = (): Keys => [randomBytes(10).toString("hex"), randomBytes(20).toString("hex")];
+    const [keys, limitedKeys] = [newKeys(), newKeys()];
     const [monPort, gatewayPort] = [await freePort(), await freePort()];
     const conf = join(folder, "ceph.conf");
     writeFileSync(conf, configuration({ folder, fsid, monPort, gatewayPort }));
@@ -89,14 +93,18 @@ async function startOnce(): Promise<CephGateway> {
     await command("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osdUuid, "--no-mon-config");
     await command("ceph", "osd", "crush", "add", "osd.0", "1.0", "host=seawall", "root=default");
     daemon("ceph-osd", "-i", "0");
-    const user = ["--uid=seawall", "--display-name=seawall", "--max-buckets=0"];
-    const keys = [`--access-key=${accessKeyId}`, `--secret-key=${secretAccessKey}`];
-    await command("radosgw-admin", "user", "create", ...user, ...keys);
+    const createUser = async (name: string, [access, secret]: Keys, ...more: string[]): Promise<void> => {
+      const user = [`--uid=${name}`, `--display-name=${name}`, `--access-key=${access}`, `--secret-key=${secret}`];
+      await command("radosgw-admin", "user", "create", ...user, ...more);
+    };
+    await createUser("seawall", keys, "--max-buckets=0");
+    await createUser("limited", limitedKeys);
     daemon("radosgw", "-n", "client.rgw.a");
 
     const endpoint = `http://127.0.0.1:${gatewayPort}`;
     await Promise.race([waitForAnswer(endpoint), ...daemons.map(async (daemon) => daemon.failure)]);
-    return { endpoint, accessKeyId, secretAccessKey, stop };
+    const limited = { principal: "arn:aws:iam:::user/limited", keys: limitedKeys };
+    return { endpoint, keys, limited, stop };
   } catch (error) {
     const logs = daemons.map((daemon) => daemon.tail()).join("\n");
     await stop();

@@ -8,17 +8,22 @@ import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "./postgres-process.ts";
 import { run } from "./run.ts";
-import type { S3Access } from "./s3-provider.ts";
+import { type LimitedAccount, type S3Access, keysEnv } from "./s3-provider.ts";
 import { ServerProcess, waitForAnswer } from "./server-process.ts";
 import { cacheDir, makeTempDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
 export type OtherS3 = "versitygw" | "moto";
 
+/** An access key and its secret. */
+type Keys = readonly [string, string];
+
 interface Kind {
   /** What has to be on the machine, and how to get it. */
   readonly remedy: string;
   install(folder: string): Promise<void>;
-  command(folder: string, options: { port: number; data: string; keys: readonly [string, string] }): string[];
+  command(folder: string, options: { port: number; data: string; keys: Keys }): string[];
+  /** Makes an account without rights. Absent where the server enforces no policies. */
+  createLimited?(folder: string, options: { endpoint: string; keys: Keys; limited: Keys }): Promise<LimitedAccount>;
   /** Of `GET /` without credentials, when the server is up. */
   readonly statuses: readonly number[];
 }
@@ -36,9 +41,16 @@ const KINDS: Readonly<Record<OtherS3, Kind>> = {
     command: (folder, { port, data, keys: [access, secret] }) => [
       join(folder, "versitygw"),
       ...["--quiet", "--access", access, "--secret", secret, "--port", `127.0.0.1:${port}`],
+      ...["--iam-dir", join(data, "accounts")],
       // File attributes in a folder of their own: not every temporary folder has extended attributes.
       ...["posix", "--sidecar", join(data, "sidecar"), join(data, "buckets")],
     ],
+    createLimited: async (folder, { endpoint, keys: [access, secret], limited }) => {
+      const admin = ["admin", "--endpoint-url", endpoint, "--access", access, "--secret", secret];
+      const user = ["--access", limited[0], "--secret", limited[1], "--role", "user"];
+      await run(join(folder, "versitygw"), [...admin, "create-user", ...user], { timeoutMs: 60_000 });
+      return { principal: limited[0], env: keysEnv(limited) };
+    },
     statuses: [200, 403],
   },
   moto: {
@@ -94,8 +106,9 @@ async function installed(kind: OtherS3): Promise<string> {
 async function start(kind: OtherS3, folder: string): Promise<{ access: S3Access; stop: () => Promise<void> }> {
   const scratch = makeTempDir(kind);
   const data = join(scratch, "data");
-  for (const name of ["buckets", "sidecar"]) mkdirSync(join(data, name), { recursive: true });
-  const keys = [randomBytes(10).toString("hex"), randomBytes(20).toString("hex")] as const;
+  for (const name of ["buckets", "sidecar", "accounts"]) mkdirSync(join(data, name), { recursive: true });
+  const newKeys = (): Keys => [randomBytes(10).toString("hex"), randomBytes(20).toString("hex")];
+  const keys = newKeys();
   const port = await freePort();
   const [file = "", ...args] = KINDS[kind].command(folder, { port, data, keys });
   const server = new ServerProcess(file, args, { folder: scratch, env: process.env, name: kind });
@@ -104,13 +117,15 @@ async function start(kind: OtherS3, folder: string): Promise<{ access: S3Access;
     removeTree(scratch);
   };
   const endpoint = `http://127.0.0.1:${port}`;
+  let limited: LimitedAccount | undefined;
   try {
     await Promise.race([waitForAnswer(endpoint, KINDS[kind].statuses), server.failure]);
+    limited = await KINDS[kind].createLimited?.(folder, { endpoint, keys, limited: newKeys() });
   } catch (error) {
     const log = server.tail();
     await stop();
     throw new Error(`${kind} did not start: ${String(error)}\n${log}`, { cause: error });
   }
-  const env = { AWS_ACCESS_KEY_ID: keys[0], AWS_SECRET_ACCESS_KEY: keys[1] };
-  return { access: { endpoint, env }, stop };
+  const access = { endpoint, env: keysEnv(keys), ...(limited === undefined ? {} : { limited }) };
+  return { access, stop };
 }

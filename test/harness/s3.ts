@@ -15,17 +15,26 @@ import {
   DeleteBucketCommand,
   DeleteObjectsCommand,
   ListObjectsV2Command,
+  PutBucketPolicyCommand,
   S3Client,
 } from "@aws-sdk/client-s3";
 import { askRunServices } from "./run-services.ts";
 import { type OtherS3, provideOtherS3 } from "./s3-others.ts";
-import { type S3Access, provideS3 } from "./s3-provider.ts";
+import { type LimitedAccount, type S3Access, provideS3 } from "./s3-provider.ts";
 
 export interface S3Bucket extends AsyncDisposable {
   readonly name: string;
   /** `s3://bucket/?endpoint=…&region=…&pathStyle=true`; `prefix` goes before the question mark. */
   readonly url: string;
   urlFor(prefix: string): string;
+}
+
+/** A statement of a policy, without its principal. */
+export interface PolicyStatement {
+  readonly Effect: "Allow" | "Deny";
+  readonly Action: readonly string[];
+  readonly Resource: readonly string[];
+  readonly Condition?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
 }
 
 export class S3Server implements AsyncDisposable {
@@ -36,6 +45,7 @@ export class S3Server implements AsyncDisposable {
   readonly region = "us-east-1";
   /** Credentials and region under the names the AWS SDK reads; pass it to `openStore` or to a child process. */
   readonly env: Readonly<Record<string, string>>;
+  readonly #limited: LimitedAccount | undefined;
   readonly #stop: () => Promise<void>;
   readonly #buckets = new Set<S3Bucket>();
   #client: S3Client | undefined;
@@ -45,7 +55,23 @@ export class S3Server implements AsyncDisposable {
     this.reason = "unavailable" in access ? access.unavailable : "";
     this.endpoint = "endpoint" in access ? access.endpoint : "";
     this.env = "env" in access ? { AWS_REGION: this.region, ...access.env } : {};
+    this.#limited = "limited" in access ? access.limited : undefined;
     this.#stop = stop;
+  }
+
+  /** Whether the server has an account for `allow`. */
+  get enforcesPolicies(): boolean {
+    return this.#limited !== undefined;
+  }
+
+  /** Lets the limited account do this in the bucket, and nothing else; returns its environment. */
+  async allow(bucket: S3Bucket, statements: readonly PolicyStatement[]): Promise<Readonly<Record<string, string>>> {
+    if (this.#limited === undefined) throw new Error("this S3 server has no limited account");
+    const { principal, env } = this.#limited;
+    const Statement = statements.map((statement) => ({ ...statement, Principal: { AWS: [principal] } }));
+    const Policy = JSON.stringify({ Version: "2012-10-17", Statement });
+    await this.client.send(new PutBucketPolicyCommand({ Bucket: bucket.name, Policy }));
+    return { AWS_REGION: this.region, ...env };
   }
 
   /** A plain client, for a test that looks at the store from outside. */

@@ -294,6 +294,39 @@ describe("a server that refuses", () => {
     });
   });
 
+  const listing = (keys: readonly string[]): string => {
+    const contents = keys.map(
+      (key) => `<Contents><Key>${key}</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`,
+    );
+    return `<ListBucketResult><KeyCount>${keys.length}</KeyCount><IsTruncated>false</IsTruncated>${contents.join("")}</ListBucketResult>`;
+  };
+  test.each([
+    { what: "the listing lacks it: absent", listed: [], head: 403, then: "absent" },
+    { what: "a longer key alone: absent", listed: ["p/k2"], head: 403, then: "absent" },
+    { what: "listed and still refused: a right is missing", listed: ["p/k"], head: 403, then: "s3:GetObject" },
+    { what: "listed and readable now: it appeared meanwhile", listed: ["p/k"], head: 200, then: "absent" },
+    { what: "listing is refused as well", listed: undefined, head: 403, then: "s3:ListBucket" },
+  ])("403 to a get, where S3 tells absent from refused only by a listing: $what", async ({ listed, head, then }) => {
+    await using server = await startAnswering(({ method, url }) => {
+      if (method === "HEAD") return { status: head };
+      if (url?.includes("list-type") === true && listed !== undefined) return { status: 200, body: listing(listed) };
+      return { status: 403, body: xml("AccessDenied") };
+    });
+    const found = server.store().get("k");
+    if (then === "absent") expect(await found).toBeUndefined();
+    else await expect(found).rejects.toMatchObject({ code: "store-denied", details: { right: then } });
+  });
+
+  test("403 to a get, and a listing that fails for a while: tried again, never absent", async () => {
+    let outages = 1;
+    await using server = await startAnswering(({ url }) => {
+      if (url?.includes("list-type") !== true) return { status: 403, body: xml("AccessDenied") };
+      return (outages -= 1) < 0 ? { status: 200, body: listing([]) } : { status: 503, body: xml("SlowDown") };
+    });
+    await expect(oneTry(server.endpoint).get("k")).rejects.toMatchObject({ code: "store-unavailable" });
+    expect(await oneTry(server.endpoint).get("k")).toBeUndefined();
+  });
+
   test("412 to a put is `exists`, and the condition was sent and signed", async () => {
     let seen: Record<string, unknown> = {};
     await using server = await startAnswering(({ headers }) => {

@@ -4,6 +4,7 @@ import { SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
 import { errnoOf } from "../file-errors.ts";
 import { RETRY_AFTER_MS } from "../retry.ts";
+import type { S3Right } from "./right.ts";
 import { type ErrorDocument, parseError } from "./xml.ts";
 
 /** For messages: where the request went. */
@@ -57,24 +58,31 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   MethodNotAllowed: "store-unsupported",
 };
 
-/** `what` is a phrase such as `put wal/x`; `code` stands in for the answer's own. */
-export function responseError(
-  what: string,
-  response: FailedResponse,
-  { place, now, code: given }: { readonly place: S3Place; readonly now: Date; readonly code?: ErrorCode | undefined },
-): SeawallError {
+export interface FailedRequest {
+  readonly place: S3Place;
+  readonly now: Date;
+  /** Stands in for the answer's own. */
+  readonly code?: ErrorCode | undefined;
+  /** What the request needs, as far as that is known. */
+  readonly right: S3Right;
+}
+
+/** `what` is a phrase such as `put wal/x`. */
+export function responseError(what: string, response: FailedResponse, request: FailedRequest): SeawallError {
+  const { place, now, code: given, right } = request;
   const document = parseError(response.body);
   const isForeign = document === undefined && response.body !== "";
   // A page of a proxy says nothing about the store: one such answer must not end an archiving for good.
   const code = given ?? (isForeign ? "store-unavailable" : (codeOf(document) ?? codeOfStatus(response.status)));
   const said = saidBy(document, response.status);
-  const hint = isForeign ? foreignHint(place) : hintFor(code, document, response, place, now);
+  const hint = isForeign ? foreignHint(place) : hintFor(code, document, response, request);
   const retryAfterMs = retryAfterOf(response, now);
   return new SeawallError(code, `${what}: ${said} from ${place.bucket} at ${place.endpoint}`, {
     hint,
     details: {
       status: response.status,
       s3Code: document?.code ?? "",
+      ...(code === "store-denied" ? { right: right.action } : {}),
       s3Message: redactSecrets(document?.message.slice(0, 500) ?? ""),
       ...(retryAfterMs === undefined ? {} : { [RETRY_AFTER_MS]: retryAfterMs }),
     },
@@ -150,16 +158,16 @@ function hintFor(
   code: ErrorCode,
   document: ErrorDocument | undefined,
   response: FailedResponse,
-  place: S3Place,
-  now: Date,
+  { place, now, right }: FailedRequest,
 ): string {
   const region = regionOf(document, response);
   if (region !== undefined) {
     return `The bucket ${place.bucket} is in region ${region}: add region=${region} to the store's URL.`;
   }
   const name = document?.code.startsWith("KMS.") === true ? "KMS" : (document?.code ?? "");
-  const hint = HINTS[name] ?? HINTS[code] ?? HINTS["store-unavailable"];
-  return hint?.(place, skewText(response, now)) ?? "";
+  const hint = HINTS[name] ?? (code === "store-denied" ? undefined : (HINTS[code] ?? HINTS["store-unavailable"]));
+  if (hint === undefined) return rightHint(place, right);
+  return hint(place, skewText(response, now));
 }
 
 /** By S3's code where that says more than ours. */
@@ -180,9 +188,6 @@ const HINTS: Readonly<Record<string, (place: S3Place, skew: string) => string>> 
   InvalidRequest: ({ endpoint }) =>
     `${endpoint} does not take the request as it is; a bucket with Object Lock wants checksum=crc32c or checksum=md5.`,
   SlowDown: ({ endpoint }) => `${endpoint} asks for fewer requests: a longer ship interval makes fewer.`,
-  "store-denied": ({ bucket, endpoint }) =>
-    `Allow these credentials s3:PutObject, GetObject, DeleteObject and ListBucket on ${bucket} at ${endpoint}; ` +
-    "without ListBucket S3 answers 403 where it should say that an object is absent.",
   "store-missing": ({ bucket, endpoint }) =>
     `Create the bucket ${bucket} at ${endpoint} first, or correct the store's URL (bucket, endpoint, pathStyle).`,
   "store-full": ({ bucket, endpoint }) =>
@@ -194,6 +199,18 @@ const HINTS: Readonly<Record<string, (place: S3Place, skew: string) => string>> 
   "store-unavailable": ({ endpoint }) =>
     `Check ${endpoint} and the network to it; Seawall keeps trying within its limits.`,
 };
+
+function rightHint({ bucket }: S3Place, { action, key }: S3Right): string {
+  const policies = "docs/s3-rights.md has the rights of each command as ready-made policies.";
+  if (action !== "s3:ListBucket") {
+    const place = key === "" ? `the archive's objects in ${bucket}` : `arn:aws:s3:::${bucket}/${key}`;
+    return `Allow these credentials ${action} on ${place}; ${policies}`;
+  }
+  return (
+    `Allow these credentials s3:ListBucket on arn:aws:s3:::${bucket} for keys that begin with "${key}". ` +
+    `Without it S3 answers 403 where it should say that an object is absent; ${policies}`
+  );
+}
 
 function clockHint({ endpoint }: S3Place, skew: string): string {
   return `This machine's clock and that of ${endpoint} differ${skew}: set the clock, for example with chrony.`;

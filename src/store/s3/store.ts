@@ -73,7 +73,7 @@ export class S3Store implements Store {
     const connection = await this.#enter(options.signal);
     const crc = options.crc32c ?? crc32cOf(body);
     const guard = await bodyGuard(body, crc, this.#settings.checksum, connection.isTls);
-    const response = await connection.send({
+    const request: WireRequest = {
       what: `put ${key}`,
       method: "PUT",
       key: this.#settings.prefix + key,
@@ -81,11 +81,12 @@ export class S3Store implements Store {
       body,
       payloadHash: guard.payloadHash,
       signal: options.signal,
-    });
+    };
+    const response = await connection.send(request);
     if (isThereAlready(response)) return "exists";
-    if (response.status !== 200) throw connection.failure(`put ${key}`, response);
-    checkStored(`put ${key}`, response);
-    checkEcho(`put ${key}`, response, crc);
+    if (response.status !== 200) throw connection.failure(request, response);
+    checkStored(request.what, response);
+    checkEcho(request.what, response, crc);
     return "created";
   }
 
@@ -114,32 +115,30 @@ export class S3Store implements Store {
       return info === undefined ? undefined : { body: new Uint8Array(0), objectBytes: info.bytes };
     }
     const connection = await this.#enter(signal);
-    const response = await connection.send(
-      {
-        what: `get ${key}`,
-        method: "GET",
-        key: this.#settings.prefix + key,
-        headers: this.#readHeaders(range),
-        signal,
-      },
-      GET_BYTES_MAX,
-    );
+    const request: WireRequest = {
+      what: `get ${key}`,
+      method: "GET",
+      key: this.#settings.prefix + key,
+      headers: this.#readHeaders(range),
+      signal,
+    };
+    const response = await connection.send(request, GET_BYTES_MAX);
     if (range !== undefined && response.status === 416) {
       // The offset lies past the end; not every server says where that is.
       const info = await this.head(key, { signal });
       return info === undefined ? undefined : { body: new Uint8Array(0), objectBytes: info.bytes };
     }
-    if (isNoObject(response)) throw connection.failure(`get ${key}`, response);
+    if (isNoObject(response)) throw connection.failure(request, response);
     if (response.status === 200) {
       const isAnnounced = response.headers["x-amz-checksum-crc32c"] !== undefined;
-      if (range === undefined && isAnnounced) checkEcho(`get ${key}`, response, crc32cOf(response.body));
+      if (range === undefined && isAnnounced) checkEcho(request.what, response, crc32cOf(response.body));
       if (response.headers["content-length"] === undefined) await this.#confirmSize(key, response.body.length, signal);
       const body =
         range === undefined ? response.body : response.body.subarray(range.offset, range.offset + range.length);
       return { body, objectBytes: response.body.length };
     }
-    if (response.status !== 206) return connection.absentOrFailure(`get ${key}`, response);
-    return { body: response.body, objectBytes: rangedSize(`get ${key}`, response, options.range) };
+    if (response.status !== 206) return connection.absentOrFailure(request, response);
+    return { body: response.body, objectBytes: rangedSize(request.what, response, options.range) };
   }
 
   async getStream(key: string, options: RequestOptions = {}): Promise<GetStreamResult | undefined> {
@@ -156,7 +155,7 @@ export class S3Store implements Store {
     if (status !== 200 || isNoObject({ status, headers })) {
       const parts: Buffer[] = [];
       for await (const chunk of body) parts.push(chunk);
-      return connection.absentOrFailure(request.what, { status, headers, body: Buffer.concat(parts) });
+      return connection.absentOrFailure(request, { status, headers, body: Buffer.concat(parts) });
     }
     const announced = headers["content-length"];
     if (announced !== undefined) {
@@ -185,11 +184,12 @@ export class S3Store implements Store {
       return infoOf(key, response.headers, response.headers["content-length"]);
     }
     // A HEAD's answer has no document: only a GET tells an absent key from an absent bucket or a refusal.
-    const explained = await connection.send({ ...request, method: "GET", headers: { range: "bytes=0-0" } });
-    if (isNoObject(explained)) throw connection.failure(request.what, explained);
+    const asking: WireRequest = { ...request, method: "GET", headers: { range: "bytes=0-0" } };
+    const explained = await connection.send(asking);
+    if (isNoObject(explained)) throw connection.failure(asking, explained);
     if (explained.status === 206) return infoOf(key, explained.headers, String(rangedSize(request.what, explained)));
     if (explained.status === 200) return infoOf(key, explained.headers, String(explained.body.length));
-    return connection.absentOrFailure(request.what, explained);
+    return connection.absentOrFailure(asking, explained);
   }
 
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
@@ -227,7 +227,7 @@ export class S3Store implements Store {
     for (let at = 0; at < keys.length; at += BATCH_KEYS) {
       const batch = [...new Set(keys.slice(at, at + BATCH_KEYS))].map((key) => this.#settings.prefix + key);
       const body = Buffer.from(formatDelete(batch));
-      const response = await connection.send({
+      const request: WireRequest = {
         what: "delete",
         method: "POST",
         key: "",
@@ -236,10 +236,11 @@ export class S3Store implements Store {
         body,
         payloadHash: sha256Hex(body),
         signal: options.signal,
-      });
+      };
+      const response = await connection.send(request);
       const answer = response.status === 200 ? parseDelete(response.body.toString()) : undefined;
       if (answer === undefined) {
-        const error = connection.failure("delete", response);
+        const error = connection.failure(request, response);
         if (!SINGLE_DELETES.includes(error.code)) throw error;
         await this.#deleteSingly(connection, batch, options);
         continue;
@@ -249,7 +250,8 @@ export class S3Store implements Store {
       if (failure !== undefined) {
         const document = `<Error><Code>${failure.code}</Code></Error>`;
         const failed = { ...response, status: 500, body: Buffer.from(document) };
-        throw connection.failure(`delete ${this.#own(failure.key)}`, failed);
+        const { key } = failure;
+        throw connection.failure({ what: `delete ${this.#own(key)}`, method: "DELETE", key }, failed);
       }
       const named = new Set([...answer.deleted, ...answer.failures.map(({ key }) => key)]);
       // Deleted or not, the answer does not say: each is asked for again, by itself.
@@ -266,10 +268,12 @@ export class S3Store implements Store {
     for (let at = 0; at < keys.length; at += DELETES_IN_FLIGHT) {
       await Promise.all(
         keys.slice(at, at + DELETES_IN_FLIGHT).map(async (key) => {
-          const what = `delete ${this.#own(key)}`;
-          const response = await connection.send({ what, method: "DELETE", key, signal: options.signal });
-          if (response.status !== 204 && response.status !== 200) return connection.absentOrFailure(what, response);
-          if (response.body.length > 0) throw connection.failure(what, response);
+          const request: WireRequest = {
+            ...{ what: `delete ${this.#own(key)}`, method: "DELETE", key, signal: options.signal },
+          };
+          const response = await connection.send(request);
+          if (response.status !== 204 && response.status !== 200) return connection.absentOrFailure(request, response);
+          if (response.body.length > 0) throw connection.failure(request, response);
           if (response.headers["x-amz-delete-marker"] === "true") options.onHidden?.(1);
           return undefined;
         }),
@@ -301,7 +305,7 @@ export class S3Store implements Store {
     let continuation: string | undefined;
     do {
       const connection = await this.#enter(signal);
-      const response = await connection.send({
+      const request: WireRequest = {
         what,
         method: "GET",
         key: "",
@@ -313,10 +317,11 @@ export class S3Store implements Store {
           ...(continuation === undefined ? {} : { "continuation-token": continuation }),
         },
         signal,
-      });
+      };
+      const response = await connection.send(request);
       const page = response.status === 200 ? parseListPage(response.body.toString()) : undefined;
       if (page?.objects.some((object) => !object.key.startsWith(this.#settings.prefix + prefix)) !== false)
-        throw connection.failure(what, response);
+        throw connection.failure(request, response);
       yield page;
       continuation = page.continuation;
     } while (continuation !== undefined);

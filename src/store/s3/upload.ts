@@ -158,7 +158,7 @@ class Upload {
   }
 
   async #begin(signal: AbortSignal): Promise<string> {
-    const { settings, connection } = this.#target;
+    const { settings } = this.#target;
     const checksum: Record<string, string> =
       settings.checksum === "crc32c"
         ? { "x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "FULL_OBJECT" }
@@ -166,7 +166,7 @@ class Upload {
     const headers = { ...createHeaders(settings), ...checksum };
     const response = await this.#send("POST", { uploads: "" }, headers, undefined, signal);
     const id = response.status === 200 ? parseUploadId(response.body.toString()) : undefined;
-    if (id === undefined) throw connection.failure(this.#what, response);
+    if (id === undefined) throw this.#failed("POST", {}, response);
     return id;
   }
 
@@ -185,7 +185,7 @@ class Upload {
       const etag = await this.#retry(part.bytes.length, async (signal) => {
         const query = { partNumber: String(number), uploadId: this.#id };
         const response = await this.#send("PUT", query, guard.headers, { ...guard, body: part.bytes }, signal);
-        if (response.status !== 200) throw connection.failure(`${this.#what} part ${number}`, response);
+        if (response.status !== 200) throw this.#failed("PUT", query, response);
         checkStored(`${this.#what} part ${number}`, response);
         checkEcho(`${this.#what} part ${number}`, response, crc);
         return response.headers.etag ?? "";
@@ -208,7 +208,7 @@ class Upload {
   }
 
   async #join(signal: AbortSignal): Promise<PutResult> {
-    const { settings, connection } = this.#target;
+    const { settings } = this.#target;
     const checksum: Record<string, string> =
       settings.checksum === "crc32c"
         ? { "x-amz-checksum-crc32c": crc32cBase64(this.#crc), "x-amz-checksum-type": "FULL_OBJECT" }
@@ -221,7 +221,7 @@ class Upload {
     if (isThereAlready(response)) return "exists";
     // S3 answers 200 before it has joined the parts; a failure to do so is in the document.
     if (response.status !== 200 || !isCompletion(response.body.toString())) {
-      throw connection.failure(this.#what, response);
+      throw this.#failed("POST", {}, response);
     }
     return "created";
   }
@@ -252,19 +252,21 @@ class Upload {
         const headers = { "if-none-match": "*", ...guard.headers };
         const response = await this.#sendTo(name, "PUT", {}, headers, { ...guard, body }, signal);
         if (isThereAlready(response)) return "exists";
-        if (response.status !== 200) throw connection.failure(this.#what, response);
+        if (response.status !== 200) throw this.#failed("PUT", {}, response, name);
         checkStored(this.#what, response);
         return "created";
       },
       readClaim: async (name) => {
         const response = await this.#sendTo(name, "GET", {}, {}, undefined, signal);
-        return response.status === 200 ? response.body.toString() : connection.absentOrFailure(this.#what, response);
+        if (response.status === 200) return response.body.toString();
+        const key = this.#target.settings.prefix + name;
+        return connection.absentOrFailure({ what: this.#what, method: "GET", key, signal }, response);
       },
       objectExists: () => this.#isThere(signal),
       endUpload: async (uploadId) => {
         const response = await this.#send("DELETE", { uploadId }, {}, undefined, signal);
         // 404: it is over, by completion or by another writer.
-        if (![200, 204, 404].includes(response.status)) throw connection.failure(this.#what, response);
+        if (![200, 204, 404].includes(response.status)) throw this.#failed("DELETE", { uploadId }, response);
       },
     };
   }
@@ -280,6 +282,16 @@ class Upload {
   async #discard(): Promise<void> {
     using limit = deadline(CLEANUP_TIMEOUT_MS);
     await this.#send("DELETE", { uploadId: this.#id }, {}, undefined, limit.signal).catch(() => undefined);
+  }
+
+  #failed(
+    method: "GET" | "PUT" | "POST" | "DELETE",
+    query: Readonly<Record<string, string>>,
+    response: WireResponse,
+    key = this.#target.key,
+  ): SeawallError {
+    const { settings, connection } = this.#target;
+    return connection.failure({ what: this.#what, method, key: settings.prefix + key, query }, response);
   }
 
   #send(
