@@ -9,7 +9,9 @@ import type { Archive } from "./archive.ts";
 import { decodeGap, encodeGap, type Gap } from "./documents.ts";
 import { breakKey, breaksPrefix, parseBreakKey } from "./keys.ts";
 import { createOrCompare } from "./put-once.ts";
-import { MINIMAL_REASON } from "./wal-path.ts";
+
+/** A record that says wal_level=minimal ends every recovery that comes to it (xlogrecovery.c, CheckRequiredParameterValues). */
+export const MINIMAL_REASON = "the server went on with wal_level=minimal, which does not log all changes";
 
 /** A record that says wal_level=minimal: nothing behind it can be recovered from a backup before it. */
 export interface MinimalRecord {

@@ -1,11 +1,11 @@
 /** The objects of the WAL that a plan lets go of: listed when they are needed, never all at once. */
+import type { WalPlan, WalRange } from "./retention-model.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { SegmentNumber } from "../wal/lsn.ts";
 import { parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
 import type { Archive } from "./archive.ts";
 import type { DoomedObject } from "./bulk-delete.ts";
 import { backupHistoryKey, parseChunkKey, partialKey, tailPrefix, walPrefix, parseWalKey } from "./keys.ts";
-import type { WalPlan, WalRange } from "./retention-wal.ts";
 import type { WalRun } from "./wal-inventory.ts";
 
 /** Oldest first within a timeline, so that what an interruption leaves has no hole. */

@@ -1,4 +1,5 @@
 /** What an expiry needs to know, read from the store, and what it would do: the plan, its size, and the windows afterwards. */
+import type { RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./retention-model.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { TimelineId } from "../wal/lsn.ts";
 import type { Archive } from "./archive.ts";
@@ -8,7 +9,6 @@ import { type Catalog, readCatalog } from "./catalog.ts";
 import { measureWal, runsAfter, type WalMeasure } from "./doomed-wal.ts";
 import { listMarks, missingObject } from "./expiry-marks.ts";
 import { backupPrefix, isBackupObject, partialKey, segmentKey } from "./keys.ts";
-import type { RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./retention.ts";
 import { listChunks } from "./tail.ts";
 import { backupsOn, pathsOf, reachOf, type RecoveryWindow, windowsOf } from "./windows.ts";
 

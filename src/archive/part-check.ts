@@ -9,16 +9,10 @@ import { ZstdDecoder } from "../codec/unzstd.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
-import { type BackupFile, type BackupPart, pathOfEntry } from "./backup-document.ts";
+import { type BackupFile, pathOfEntry } from "./backup-document.ts";
 import { readObject } from "./backup-index.ts";
 import type { VerifyLane } from "./verify-crew.ts";
-
-export interface PartToCheck {
-  readonly key: string;
-  readonly part: BackupPart;
-  /** What the index says must be in it. */
-  readonly entries: readonly BackupFile[];
-}
+import type { PartToCheck } from "./verify-questions.ts";
 
 /** Resolves with the number of files. Throws `backup-corrupt` naming part and file, and what the store throws. */
 export async function checkPart(

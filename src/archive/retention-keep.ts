@@ -1,40 +1,8 @@
 /** Which backups stay, and why: every rule's reasons, side by side. Pure. */
-import type { Lsn, TimelineId } from "../wal/lsn.ts";
+import type { TimelineId } from "../wal/lsn.ts";
 import { contains, rootHistory, type TimelineHistory } from "../wal/timeline.ts";
 import { isInForce } from "./pins.ts";
-import type { RetentionCatalog, RetentionPolicy } from "./retention.ts";
-
-/** What retention asks of a backup. */
-export interface BackupFacts {
-  readonly id: string;
-  /** The backup this one is an increment of. */
-  readonly parent: string | null;
-  readonly timeline: TimelineId;
-  readonly startLsn: Lsn;
-  readonly stopLsn: Lsn;
-  /** ISO 8601, UTC. */
-  readonly startedAt: string;
-  readonly finishedAt: string;
-  readonly storedBytes: number;
-}
-
-export interface KeepReason {
-  readonly kind:
-    | "pinned"
-    | "last-good"
-    | "keep-full"
-    | "recovery-window"
-    | "keep-daily"
-    | "keep-weekly"
-    | "keep-monthly"
-    | "keep-yearly"
-    | "future"
-    | "needed"
-    | "held"
-    | "untouched";
-  /** For people: a phrase that goes on after "stays: ". */
-  readonly text: string;
-}
+import type { BackupFacts, KeepReason, RetentionCatalog, RetentionPolicy } from "./retention-model.ts";
 
 interface Rules {
   readonly catalog: RetentionCatalog;

@@ -5,37 +5,10 @@
  */
 import { type SegmentNumber, segmentOf, type TimelineId } from "../wal/lsn.ts";
 import { contains, rootHistory } from "../wal/timeline.ts";
-import type { Gap } from "./documents.ts";
-import type { Kept, RetentionCatalog } from "./retention.ts";
 import { timelinesOf } from "./retention-keep.ts";
-import type { WalRun, WalSpot } from "./wal-inventory.ts";
+import type { Kept, RetentionCatalog, WalPlan } from "./retention-model.ts";
+import type { WalSpot } from "./wal-inventory.ts";
 import { stretchesOf } from "./wal-path.ts";
-
-/** As the inventory has it. */
-export interface WalFacts {
-  readonly runs: readonly WalRun[];
-  readonly partials: readonly WalSpot[];
-  readonly tails: readonly WalSpot[];
-}
-
-/** Sealed segments, all of which are there. */
-export interface WalRange {
-  readonly timeline: TimelineId;
-  readonly first: SegmentNumber;
-  readonly last: SegmentNumber;
-}
-
-export interface WalPlan {
-  /** By timeline, then segment. */
-  readonly goes: readonly WalRange[];
-  readonly partials: readonly WalSpot[];
-  /** Segments whose chunks go. */
-  readonly tails: readonly WalSpot[];
-  /** Recorded gaps beyond which nothing is left. */
-  readonly gaps: readonly Gap[];
-  /** Why no WAL goes although some may not be needed; undefined when that is decided segment by segment. */
-  readonly staysBecause: string | undefined;
-}
 
 /** `running`: ids of backups that may still be taken. */
 export function planWal(catalog: RetentionCatalog, keeps: readonly Kept[], running: readonly string[]): WalPlan {

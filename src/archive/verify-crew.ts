@@ -1,7 +1,7 @@
 /** The threads of a deep verification: as many as there are jobs, started when they are needed. */
 import { invariant } from "../errors.ts";
 import { WorkerThread } from "../worker-thread.ts";
-import type { VerifyAnswer, VerifyQuestion } from "./verify-worker.ts";
+import type { VerifyAnswer, VerifyQuestion } from "./verify-questions.ts";
 
 export type VerifyLane = WorkerThread<VerifyQuestion, VerifyAnswer>;
 

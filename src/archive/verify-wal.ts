@@ -10,7 +10,7 @@ import type { RecordCarry } from "../wal/verifier.ts";
 import type { WalChange } from "../wal/wal-changes.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
-import { type MinimalRecord, minimalIn } from "./breaks.ts";
+import { MINIMAL_REASON, type MinimalRecord, minimalIn } from "./breaks.ts";
 import { parseChanges } from "./change-json.ts";
 import type { Gap } from "./documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "./keys.ts";
@@ -20,9 +20,8 @@ import { checkFacts } from "./verify-facts.ts";
 import { breakMessage, type Findings } from "./verify-report.ts";
 import { digestOfSegments, type ProofLevel, type ProvenWal } from "./verify-state.ts";
 import { type ListedWal, listFolder, type WalFolder } from "./wal-folders.ts";
-import type { VerifyQuestion } from "./verify-worker.ts";
+import type { VerifyQuestion } from "./verify-questions.ts";
 import { peekObject } from "./wal-objects.ts";
-import { MINIMAL_REASON } from "./wal-path.ts";
 import { type WalkedRecord, walkSegment } from "./wal-walk.ts";
 
 /** A folder with something to look at. */

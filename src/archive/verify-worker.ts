@@ -1,42 +1,11 @@
 /** The thread of a deep verification: decodes segments and verifies their records, takes parts of backups apart. */
 import { assertNever, invariant } from "../errors.ts";
-import type { Lsn } from "../wal/lsn.ts";
-import type { TimelineHistory } from "../wal/timeline.ts";
-import { type RecordCarry, WalVerifier } from "../wal/verifier.ts";
+import { WalVerifier } from "../wal/verifier.ts";
 import { answerQuestions } from "../worker-thread.ts";
-import type { MinimalRecord } from "./breaks.ts";
-import type { SegmentPlace } from "./keys.ts";
-import { PartContents, type PartToCheck } from "./part-check.ts";
+import { PartContents } from "./part-check.ts";
 import { checkFacts } from "./verify-facts.ts";
+import type { VerifyAnswer, VerifyQuestion } from "./verify-questions.ts";
 import { decodeWal } from "./wal-objects.ts";
-
-export type VerifyQuestion =
-  /** The segments that follow, one after the other; ends with the first one that is damaged. */
-  | {
-      readonly kind: "chain";
-      readonly systemIdentifier: bigint;
-      readonly segmentSize: number;
-      readonly history: TimelineHistory;
-      readonly carry: RecordCarry | undefined;
-      readonly startLsn: Lsn;
-    }
-  | {
-      readonly kind: "segment";
-      readonly key: string;
-      readonly place: SegmentPlace;
-      readonly stored: Uint8Array<ArrayBuffer>;
-    }
-  /** What follows is stored bytes of this part. */
-  | { readonly kind: "part"; readonly input: PartToCheck }
-  | { readonly kind: "data"; readonly bytes: Uint8Array<ArrayBuffer> }
-  | { readonly kind: "end" };
-
-export interface VerifyAnswer {
-  /** Records of a segment; files of a part, at its end. */
-  readonly count: number;
-  /** Of a segment: records that no recovery passes. */
-  readonly minimal?: readonly MinimalRecord[];
-}
 
 const NOTHING: VerifyAnswer = { count: 0 };
 

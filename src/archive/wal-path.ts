@@ -47,9 +47,6 @@ export interface Barrier {
   readonly isStored?: boolean | undefined;
 }
 
-/** A record that says wal_level=minimal ends every recovery that comes to it (xlogrecovery.c, CheckRequiredParameterValues). */
-export const MINIMAL_REASON = "the server went on with wal_level=minimal, which does not log all changes";
-
 export interface PathBarrier extends Barrier {
   readonly timeline: TimelineId;
 }

@@ -1,8 +1,9 @@
 /** `seawall expire`: what the policy does not keep goes; the plan is printed, and with --dry-run nothing else happens. */
+import type { RetentionPolicy } from "../archive/retention-model.ts";
 import { openArchive } from "../archive/archive.ts";
 import { expire, type Expired } from "../archive/expire.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../archive/expiry-plan.ts";
-import { isPolicy, planRetention, type RetentionPolicy } from "../archive/retention.ts";
+import { isPolicy, planRetention } from "../archive/retention.ts";
 import type { Settings } from "../config/options.ts";
 import { formatDuration } from "../config/types.ts";
 import { EXIT } from "../error-kinds.ts";

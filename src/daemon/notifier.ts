@@ -14,8 +14,8 @@ import type { Store } from "../store/store.ts";
 import { bodyOf, isWanted, type Notice } from "./notice.ts";
 import { failureNotice, noticesOfRun, type EndedRun } from "./notice-run.ts";
 import { beginWatch, decideNotices, type Watch, type WatchOptions } from "./notice-watch.ts";
-import type { Channel, ChannelView } from "./notify-channel.ts";
-import type { StatusDocument } from "./status-document.ts";
+import type { Channel } from "./notify-channel.ts";
+import type { NotificationsView, StatusDocument } from "./status-document.ts";
 import { Told } from "./told.ts";
 
 /** What a reload may change. */
@@ -36,13 +36,6 @@ export interface NotifierOptions {
   readonly nowMs: () => number;
   /** What earlier lives of the cluster in this process have told, and later ones are to know: the store may be what fails. */
   readonly memory?: ToldNotice[] | undefined;
-}
-
-/** For the status. */
-export interface NotificationsView {
-  readonly channels: readonly ChannelView[];
-  /** Not told, because there was too much to tell. */
-  readonly omitted: number;
 }
 
 /** Messages an hour. */

@@ -3,9 +3,16 @@
  * only; a value that is not known is null.
  */
 import type { LastEvents } from "../archive/last-events.ts";
-import type { NotificationsView } from "./notifier.ts";
+import type { ChannelView } from "./notify-channel.ts";
 import type { JobView } from "./scheduler.ts";
 import type { ReceiverPhase, ReceiverStatus } from "../receive/status.ts";
+
+/** For the status. */
+export interface NotificationsView {
+  readonly channels: readonly ChannelView[];
+  /** Not told, because there was too much to tell. */
+  readonly omitted: number;
+}
 
 /** `unreachable`: no receiver answered, and `status` looked at the server and the store itself. */
 export type StatusState = ReceiverPhase | "unreachable";

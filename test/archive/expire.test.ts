@@ -1,4 +1,5 @@
 /** Expiries carried out: in which order things go, what an interruption leaves, and who may be in the way. */
+import type { RetentionPolicy } from "../../src/archive/retention-model.ts";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { expire, type Expired, type ExpireOptions } from "../../src/archive/expire.ts";
@@ -6,7 +7,7 @@ import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/e
 import { putMark, refuseRemoved } from "../../src/archive/expiry-marks.ts";
 import { backupDocumentKey, backupPartKey, expiringKey, pinKey, segmentKey } from "../../src/archive/keys.ts";
 import { listPins, putPin } from "../../src/archive/pins.ts";
-import { planDeletion, planRetention, type RetentionPolicy } from "../../src/archive/retention.ts";
+import { planDeletion, planRetention } from "../../src/archive/retention.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";

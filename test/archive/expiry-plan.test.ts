@@ -1,4 +1,5 @@
 /** What an expiry reads from the archive before it decides: one fact at a time, since each of them protects data. */
+import type { WalPlan } from "../../src/archive/retention-model.ts";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
@@ -6,7 +7,6 @@ import { type ExpiryFacts, type ExpiryPlan, lookAtUnfinished, planExpiry } from 
 import { putMark } from "../../src/archive/expiry-marks.ts";
 import { backupManifestKey, backupPartKey, gapKey, historyKey, lineKey, segmentKey } from "../../src/archive/keys.ts";
 import { planRetention } from "../../src/archive/retention.ts";
-import type { WalPlan } from "../../src/archive/retention-wal.ts";
 import { putChunk, putPartial } from "../../src/archive/wal-objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

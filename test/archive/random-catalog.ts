@@ -2,10 +2,14 @@
  * The life of a cluster, by chance: WAL, backups, failovers, recoveries to earlier points, clocks that are wrong. What
  * happened is remembered beside what the archive shows of it, for a checker that knows nothing of history files.
  */
+import type {
+  RetentionCatalog,
+  RetentionPolicy,
+  UnfinishedBackup,
+  BackupFacts,
+} from "../../src/archive/retention-model.ts";
 import type { Gap } from "../../src/archive/documents.ts";
 import type { Pin } from "../../src/archive/pins.ts";
-import type { RetentionCatalog, RetentionPolicy, UnfinishedBackup } from "../../src/archive/retention.ts";
-import type { BackupFacts } from "../../src/archive/retention-keep.ts";
 import { type WalSpot, mergeRuns } from "../../src/archive/wal-inventory.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 import type { TimelineHistory, TimelineSwitch } from "../../src/wal/timeline.ts";

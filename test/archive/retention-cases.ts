@@ -1,11 +1,11 @@
 /** Catalogs written down in a line or two, for tests of what expires. */
-import {
-  planRetention,
-  type RetentionCatalog,
-  type RetentionPlan,
-  type RetentionPolicy,
-} from "../../src/archive/retention.ts";
-import type { BackupFacts } from "../../src/archive/retention-keep.ts";
+import type {
+  RetentionCatalog,
+  RetentionPlan,
+  RetentionPolicy,
+  BackupFacts,
+} from "../../src/archive/retention-model.ts";
+import { planRetention } from "../../src/archive/retention.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 import type { TimelineHistory } from "../../src/wal/timeline.ts";
 

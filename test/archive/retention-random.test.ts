@@ -1,12 +1,12 @@
 /** Plans for thousands of clusters' lives: nothing that is promised is ever broken, and what is not needed goes. */
+import type {
+  RetentionCatalog,
+  RetentionPlan,
+  RetentionPolicy,
+  BackupFacts,
+} from "../../src/archive/retention-model.ts";
 import { expect, test } from "vitest";
-import {
-  planRetention,
-  type RetentionCatalog,
-  type RetentionPlan,
-  type RetentionPolicy,
-} from "../../src/archive/retention.ts";
-import type { BackupFacts } from "../../src/archive/retention-keep.ts";
+import { planRetention } from "../../src/archive/retention.ts";
 import { mergeRuns } from "../../src/archive/wal-inventory.ts";
 import { type WalPath, walPath } from "../../src/archive/wal-path.ts";
 import { type SegmentNumber, segmentOf } from "../../src/wal/lsn.ts";

@@ -1,6 +1,6 @@
 /** Which backups stay, rule by rule. */
+import type { RetentionPolicy } from "../../src/archive/retention-model.ts";
 import { describe, expect, test } from "vitest";
-import type { RetentionPolicy } from "../../src/archive/retention.ts";
 import { DAILY, DAY, left, pin, plan, stays, why, type World } from "./retention-cases.ts";
 
 describe("which backups stay", () => {

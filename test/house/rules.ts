@@ -69,7 +69,46 @@ export function checkHouse(files: Files, entryPoints: readonly string[]): Violat
       report("skipped test", "skips, focuses or postpones a test");
     if (path.startsWith("src/")) checkSource(path, parse(path, text), report);
   }
-  return [...found, ...deadFiles(files, entryPoints)];
+  return [...found, ...deadFiles(files, entryPoints), ...importCircles(files)];
+}
+
+/**
+ * Groups of files of src that import one another, types included, one violation a group: each file of a group can only be
+ * understood together with the others. Tarjan's algorithm for strongly connected components.
+ */
+function importCircles(files: Files): Violation[] {
+  const imports = new Map<string, string[]>();
+  for (const [path, text] of files) {
+    if (!path.startsWith("src/") || !path.endsWith(".ts")) continue;
+    const targets = importsOf(parse(path, text)).filter((specifier) => specifier.startsWith("."));
+    imports.set(
+      path,
+      targets.map((specifier) => resolveFrom(path, specifier)).filter((target) => files.has(target)),
+    );
+  }
+  const found: Violation[] = [];
+  const order = new Map<string, number>();
+  const open: string[] = [];
+  const look = (path: string): number => {
+    const number = order.size;
+    order.set(path, number);
+    let low = number;
+    open.push(path);
+    for (const target of imports.get(path) ?? []) {
+      if (!order.has(target)) low = Math.min(low, look(target));
+      else if (open.includes(target)) low = Math.min(low, order.get(target) ?? low);
+    }
+    if (low === number) {
+      const group = open.splice(open.indexOf(path));
+      if (group.length > 1) {
+        const message = `files import one another: ${[...group].sort().join(", ")}`;
+        found.push({ rule: "import circle", path: [...group].sort()[0] ?? path, message });
+      }
+    }
+    return low;
+  };
+  for (const path of imports.keys()) if (!order.has(path)) look(path);
+  return found;
 }
 
 /** Files that are longer than usual: a reviewer asks of each whether it is one thing. */

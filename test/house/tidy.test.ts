@@ -149,6 +149,22 @@ describe("each rule can fail", () => {
     expect(rulesBroken(checkHouse(new Map(), ["src/cli/main.ts"]))).toEqual(["dead file"]);
   });
 
+  test("files that import one another, by types or late, however long the way", () => {
+    const files = new Map([
+      ["src/wal/a.ts", `${fine}import type { B } from "./b.ts";\nexport type A = B;`],
+      ["src/wal/b.ts", `${fine}export const b = () => import("./c.ts");`],
+      ["src/wal/c.ts", `${fine}export { a } from "./a.ts";\nimport "./d.ts";`],
+      ["src/wal/d.ts", `${fine}import "./e.ts";`],
+      ["src/wal/e.ts", fine],
+    ]);
+    expect(checkHouse(files, ["src/wal/a.ts"])).toEqual([
+      {
+        ...{ rule: "import circle", path: "src/wal/a.ts" },
+        message: "files import one another: src/wal/a.ts, src/wal/b.ts, src/wal/c.ts",
+      },
+    ]);
+  });
+
   test("a long file is a warning, not a broken rule", () => {
     const files = new Map([["test/a.ts", "//\n".repeat(401)]]);
     expect(checkHouse(files, [])).toEqual([]);

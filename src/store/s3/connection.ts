@@ -5,7 +5,8 @@ import { type Environment, type S3Account, resolveAccount } from "./account.ts";
 import { type FailedResponse, type S3Place, clockOffsetOf, isExpiry, responseError } from "./errors.ts";
 import { type S3Right, rightFor } from "./right.ts";
 import { type S3Settings } from "./url.ts";
-import { S3Wire, type WireRequest, type WireResponse, type WireStream } from "./wire.ts";
+import { S3Wire, type WireResponse, type WireStream } from "./wire.ts";
+import type { WireRequest } from "./exchange.ts";
 import { parseError, parseListPage } from "./xml.ts";
 
 /** A smaller difference is no reason to refuse a request. */

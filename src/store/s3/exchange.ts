@@ -7,13 +7,27 @@
 import { type ClientRequest, type IncomingMessage } from "node:http";
 import { SeawallError } from "../../errors.ts";
 import { errnoOf } from "../file-errors.ts";
-import { type WireRequest } from "./wire.ts";
 import { abortedError } from "../signal.ts";
 
 /** Written at once: each piece that leaves is progress for the idle deadline. */
 const WRITE_BYTES = 256 * 1024;
 const TOTAL_FACTOR = 4;
 const SLOWEST_BYTES_PER_MS = 64;
+
+export interface WireRequest {
+  /** For messages: `put wal/x`. */
+  readonly what: string;
+  readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
+  /** The whole key in the bucket, prefix included; empty for the bucket itself. */
+  readonly key: string;
+  readonly query?: Readonly<Record<string, string>>;
+  /** Lower-case names. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  /** Hexadecimal SHA-256 of the body or UNSIGNED_PAYLOAD; needed with a body. */
+  readonly payloadHash?: string;
+  readonly signal: AbortSignal | undefined;
+}
 
 export class Exchange {
   /** Why we ended it ourselves: the deadline or the caller. */

@@ -1,5 +1,5 @@
 /** The right that a request needs, in IAM's words: a refusal names it. Pure. */
-import type { WireRequest } from "./wire.ts";
+import type { WireRequest } from "./exchange.ts";
 
 export interface S3Right {
   readonly action: "s3:AbortMultipartUpload" | "s3:DeleteObject" | "s3:GetObject" | "s3:ListBucket" | "s3:PutObject";

@@ -7,7 +7,7 @@ import { SeawallError } from "../../errors.ts";
 import { sharedController } from "../../signals.ts";
 import { type S3Account } from "./account.ts";
 import { type S3Place, networkError } from "./errors.ts";
-import { Exchange } from "./exchange.ts";
+import { Exchange, type WireRequest } from "./exchange.ts";
 import { EMPTY_PAYLOAD_HASH, type S3Credentials, encodePath, encodeQuery, signRequest } from "./sign.ts";
 import { abortedError, throwIfAborted, waitFor } from "../signal.ts";
 
@@ -19,21 +19,6 @@ const IDLE_CONNECTIONS_MAX = 16;
 export const CREDENTIALS_FACTOR = 2;
 /** Errors, listings and other documents are never larger. */
 const DOCUMENT_BYTES_MAX = 8 * 1024 * 1024;
-
-export interface WireRequest {
-  /** For messages: `put wal/x`. */
-  readonly what: string;
-  readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
-  /** The whole key in the bucket, prefix included; empty for the bucket itself. */
-  readonly key: string;
-  readonly query?: Readonly<Record<string, string>>;
-  /** Lower-case names. */
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array;
-  /** Hexadecimal SHA-256 of the body or UNSIGNED_PAYLOAD; needed with a body. */
-  readonly payloadHash?: string;
-  readonly signal: AbortSignal | undefined;
-}
 
 export interface WireResponse {
   readonly status: number;
