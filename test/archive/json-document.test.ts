@@ -55,3 +55,19 @@ test("brackets inside of strings are no depth, escaped quotes do not end them", 
   const bytes = encodeDocument({ name, list: [{ inner: { more: [1] } }] });
   expect(decodeDocument(bytes, "the/key").text("name")).toBe(name);
 });
+
+describe("nesting is counted as depth, not as a number of brackets", () => {
+  test.each(["{}", "[]", '{"more":[1]}'])("a document with a thousand of %s in a list is read", (item) => {
+    const bytes = documentOf(`[${Array.from({ length: 1_000 }, () => item).join(",")}]`);
+    expect(decodeDocument(bytes, "the/key").raw("name")).toHaveLength(1_000);
+  });
+
+  test.each([
+    ["lists", (depth: number) => nested(depth)],
+    ["objects", (depth: number) => '{"a":'.repeat(depth) + "1" + "}".repeat(depth)],
+  ])("%s sixteen deep are read, the document's own object counted, and seventeen are refused", (_, deep) => {
+    decodeDocument(documentOf(deep(15)), "the/key");
+    const error = refusal(() => decodeDocument(documentOf(deep(16)), "the/key"));
+    expect(error.message).toBe("the/key is nested deeper than a document may be");
+  });
+});

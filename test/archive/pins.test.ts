@@ -200,3 +200,33 @@ describe("a backup that an expiry has marked", () => {
     await refused;
   });
 });
+
+describe("a pin under whose key something is stored already", () => {
+  test("is that pin, when an earlier try of it stored the same: no second generation is made", async () => {
+    const put = store.put.bind(store);
+    let puts = 0;
+    store.put = async (key, body, options) => {
+      const result = await put(key, body, options);
+      return key.startsWith("main/pins/") && ++puts === 1 ? "exists" : result;
+    };
+    await putPin(archive, pinOf());
+    expect(await keysBelow(store, "main/pins/")).toEqual([pinKey("main", ID, 1)]);
+    expect(puts).toBe(1);
+  });
+
+  test("takes the next generation, when that vanished meanwhile", async () => {
+    const put = store.put.bind(store);
+    let puts = 0;
+    store.put = (key, body, options) =>
+      key.startsWith("main/pins/") && ++puts === 1 ? Promise.resolve("exists") : put(key, body, options);
+    await putPin(archive, pinOf());
+    expect(await keysBelow(store, "main/pins/")).toEqual([pinKey("main", ID, 2)]);
+  });
+
+  test("is given up after nine tries, when others pin the backup each time", async () => {
+    let puts = 0;
+    store.put = () => (puts++, Promise.resolve("exists"));
+    await expect(putPin(archive, pinOf())).rejects.toMatchObject({ code: "store-unavailable" });
+    expect(puts).toBe(9);
+  });
+});

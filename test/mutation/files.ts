@@ -15,8 +15,8 @@ export interface MutationRoom {
 
 export type RoomName = "wal" | "codec" | "archive" | "receive" | "restore" | "store";
 
-const EXPIRY = ["expire", "expire-protection", "protection"];
-const VERIFIER = ["verifier", "carry", "discontinuity", "page-header", "summary"];
+const EXPIRY = ["expire", "expire-marks", "expire-protection"];
+const VERIFIER = ["verifier", "verifier-refusals", "carry", "discontinuity", "page-header", "summary"];
 
 export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   wal: {
@@ -146,7 +146,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     },
   },
   store: {
-    mutated: { retry: ["retry"] },
+    mutated: { retry: ["retry", "retry-decorator"] },
     leftOut: "drivers",
   },
 };

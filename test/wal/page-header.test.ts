@@ -1,5 +1,6 @@
 /** Page headers, field by field, whole and in pieces: everything in them is checked that the WAL determines. */
 import { describe, expect, test } from "vitest";
+import { PAGE_MAGIC } from "../../src/wal/format.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import { PageHeaderReader } from "../../src/wal/page-header.ts";
 
@@ -237,3 +238,21 @@ describe("the timeline of a page is the owner of its first byte", () => {
     expect(read(reader, { address: BASE - BigInt(SIZE), timeline: 1 })).toBeUndefined();
   });
 });
+
+test.each([
+  // PostgreSQL 19 has moved a bit: 0x0004 said before that backup blocks may be removed.
+  [0xd118, 18, 0x0006, false],
+  [0xd118, 18, 0x000a, true],
+  [0xd10d, 14, 0x0006, false],
+  [0xd10d, 14, 0x000a, true],
+  [0xd122, 19, 0x0006, true],
+  [0xd122, 19, 0x0002, false],
+])(
+  "with magic %i known beforehand (PostgreSQL %i), info %i says that a record is overwritten: %s",
+  (magic, major, info, overwrites) => {
+    expect(PAGE_MAGIC[major]).toBe(magic);
+    const reader = newReader({ magic });
+    expect(read(reader, { magic, info })).toBeUndefined();
+    expect(reader.overwrites).toBe(overwrites);
+  },
+);
