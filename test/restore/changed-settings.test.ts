@@ -7,7 +7,6 @@ import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { runCli } from "../harness/process.ts";
-import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived, rowsOf } from "./restored.ts";
 
@@ -84,7 +83,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       await archived.follow(server);
       await archived.insert(3);
       await archived.stored();
-      await run("chmod", ["-R", "a+rX", archived.folder]);
+      await archived.share();
 
       const target = ["--target-dir", join(archived.folder, "x"), "--dry-run"];
       const refused = await archived.run(target);

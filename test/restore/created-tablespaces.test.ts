@@ -11,7 +11,6 @@ import { serverAccount } from "../harness/account.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
 import { embeddedBinaries, type PostgresVersion } from "../harness/postgres-binaries.ts";
 import { type CliResult, runCli, startCli } from "../harness/process.ts";
-import { run } from "../harness/run.ts";
 import { makeTablespaceFolder } from "../harness/tablespace-folder.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived, promoted, rowsOf } from "./restored.ts";
@@ -73,13 +72,9 @@ class Scene implements AsyncDisposable {
     return join(this.places, "late");
   }
 
-  async openStore(): Promise<void> {
-    await run("chmod", ["-R", "a+rX", this.archived.folder]);
-  }
-
   async drill(flags: readonly string[]): Promise<CliResult> {
     const { archived, places } = this;
-    await this.openStore();
+    await archived.share();
     const { binDir } = await embeddedBinaries(archived.server.version as PostgresVersion);
     const account = serverAccount();
     const args = ["drill", "--store", archived.url, "--scratch-dir", join(places, "scratch"), "--log-level", "warn"];
@@ -191,7 +186,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i, beside the living primary", (
       const oid = await archived.server.value("SELECT oid::text FROM pg_tablespace WHERE spcname = 'late'");
       await archived.server.sql("CREATE TABLE kept TABLESPACE late AS SELECT 1 AS i; CHECKPOINT");
       await archived.stored();
-      await run("chmod", ["-R", "a+rX", archived.folder]);
+      await archived.share();
       const before = contents(live);
       await restored.start({ wait: false });
       expect(await restored.exited()).not.toBe(0);
@@ -229,7 +224,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i, beside the living primary", (
       );
       await archived.insert(2);
       await archived.stored();
-      await run("chmod", ["-R", "a+rX", archived.folder]);
+      await archived.share();
       const before = contents(live);
       await standby.start({ wait: false });
       // On the primary's machine its directory is occupied: the standby's server ends and has touched nothing.
@@ -254,7 +249,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i, beside the living primary", (
       await archived.server.stop();
       removeTree(path);
       makeTablespaceFolder(path);
-      await run("chmod", ["-R", "a+rX", archived.folder]);
+      await archived.share();
       await standby.start();
       await until("the standby has the new table", async () => (await numbersIn(standby)).includes(7));
       expect(

@@ -20,7 +20,7 @@ interface Outcome {
 }
 
 async function drill(place: Archived, scratch: string, flags: readonly string[]): Promise<CliResult> {
-  await run("chmod", ["-R", "a+rX", place.folder]);
+  await place.share();
   const account = serverAccount();
   const args = [
     ...["drill", "--store", place.url, "--scratch-dir", scratch, "--log-level", "warn", "--json"],

@@ -10,7 +10,6 @@ import { until } from "../campaigns/campaign.ts";
 import { serverAccount } from "../harness/account.ts";
 import { embeddedBinaries, systemBinaries } from "../harness/postgres-binaries.ts";
 import { type CliResult, runCli, startCli } from "../harness/process.ts";
-import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived } from "./restored.ts";
 
@@ -40,7 +39,7 @@ beforeAll(async () => {
   tip = await archived.stored();
   // From here on nothing is written to the store that the server's account would not be allowed to read.
   await archived.stopReceiving();
-  await openStore(archived);
+  await archived.share();
   scratch = makeTempDir("drill");
 }, 300_000);
 
@@ -57,11 +56,6 @@ function drillArgs(place: Archived, flags: readonly string[]): string[] {
     ...(account === undefined ? [] : ["--owner", account.name]),
     ...flags,
   ];
-}
-
-/** The server's account reads the archive, too. */
-async function openStore(place: Archived): Promise<void> {
-  await run("chmod", ["-R", "a+rX", place.folder]);
 }
 
 async function drill(flags: readonly string[] = [], place = archived): Promise<CliResult> {
@@ -148,7 +142,7 @@ test("what is wrong with the archive is the drill's result", async () => {
   await archive.store.delete([sealed]);
   const gap = await drill(["--json"]);
   await archive.store.put(sealed, segment.body);
-  await openStore(archived);
+  await archived.share();
   expect(gap.code, gap.stderr).toBe(1);
   expect(gap.stdout).toMatch(/behind a gap|is missing from the archive/);
   expect(leftIn(scratch)).toEqual([]);
@@ -216,7 +210,7 @@ test.skipIf(system === undefined)(
     await place.insert(1);
     await place.backup();
     await place.stopReceiving();
-    await openStore(place);
+    await place.share();
     const flags = ["--json", "--pg-bin", system?.binDir ?? ""];
     const good = await drill(flags, place);
     expect(good.code, good.stdout + good.stderr).toBe(0);
@@ -237,7 +231,7 @@ test.skipIf(system === undefined)(
     await place.follow(place.server);
     await place.backup(["--no-verify-checksums"]);
     await place.stopReceiving();
-    await openStore(place);
+    await place.share();
     const bad = await drill(flags, place);
     expect(bad.code, bad.stdout + bad.stderr).toBe(1);
     expect(outcomes(bad)).toMatchObject({ recovered: "passed", checksums: "failed" });

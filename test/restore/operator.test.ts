@@ -48,7 +48,7 @@ test(
     await using archived = await Archived.filled({ version: newest });
     // Its port and its socket are those of the restored one.
     await archived.server.kill9();
-    await run("chmod", ["-R", "a+rX", archived.folder]);
+    await archived.share();
 
     const home = makeTempDir("operator");
     giveToServer(home, 0o700);

@@ -25,7 +25,12 @@ export class Archived implements AsyncDisposable {
   readonly folder: string;
   /** Of the store, for commands. */
   readonly env: Readonly<Record<string, string>>;
+  /** The server that is received from. */
+  #source: PostgresServer;
   #receiving: Receiving;
+  /** The receiver has ended so that the server's account can read the archive; `stored` and `backup` start it again. */
+  #paused = false;
+  #stopped = false;
 
   private constructor(server: PostgresServer, folder: string, url: string, env: Readonly<Record<string, string>>) {
     this.server = server;
@@ -33,6 +38,7 @@ export class Archived implements AsyncDisposable {
     this.url = url;
     this.env = env;
     this.store = openStore(url, { env });
+    this.#source = server;
     this.#receiving = receive(server, this.store);
   }
 
@@ -67,6 +73,7 @@ export class Archived implements AsyncDisposable {
   /** By `seawall backup`, beside the receiver. Small parts, so that there are several. */
   async backup(flags: readonly string[] = []): Promise<BackupDocument> {
     const { server, url, env } = this;
+    this.#resume();
     const where = ["--dsn", server.dsn, "--store", url, "--checkpoint", "fast", "--log-level", "warn", "--json"];
     const { code, stdout, stderr } = await runCli(["backup", ...where, "--part-size", PART_SIZE, ...flags], { env });
     if (code !== 0) throw new Error(`backup exited with ${code}:\n${stderr}`);
@@ -83,6 +90,7 @@ export class Archived implements AsyncDisposable {
 
   /** Everything that is flushed is stored. */
   async stored(): Promise<Lsn> {
+    this.#resume();
     const lsn = await flushLsn(this.server);
     await this.#receiving.stored(lsn);
     return lsn;
@@ -91,19 +99,43 @@ export class Archived implements AsyncDisposable {
   /** The receiver ends, and goes on with another server. */
   async follow(server: PostgresServer): Promise<void> {
     await this.#receiving.stop();
-    this.#receiving = receive(server, this.store);
+    this.#receive(server);
     await this.#receiving.stored(await flushLsn(server));
   }
 
   async stopReceiving(): Promise<void> {
+    this.#stopped = true;
     await this.#receiving.stop();
   }
 
-  /** The command line; the store's files are opened to the server's account afterwards. */
-  async run(args: readonly string[]): Promise<CliResult> {
-    const result = await runCli(["restore", "--store", this.url, "--log-level", "warn", ...args], { env: this.env });
+  /**
+   * Lets the server's account read the archive. The receiver pauses first: each file that it stores later is private to
+   * its own account, and a server that recovers would be refused.
+   */
+  async share(): Promise<void> {
+    if (!this.#stopped) {
+      this.#paused = true;
+      await this.#receiving.stop();
+    }
     await run("chmod", ["-R", "a+rX", this.folder]);
-    return result;
+  }
+
+  #resume(): void {
+    if (this.#paused) this.#receive(this.#source);
+  }
+
+  #receive(server: PostgresServer): void {
+    this.#source = server;
+    this.#paused = false;
+    this.#stopped = false;
+    this.#receiving = receive(server, this.store);
+  }
+
+  /** The command line. A server that it restores may read the archive. */
+  async run(args: readonly string[]): Promise<CliResult> {
+    const flags = ["--log-level", "warn", ...args];
+    await this.share();
+    return runCli(["restore", "--store", this.url, ...flags], { env: this.env });
   }
 
   /** The restore_command as the server's account can run it. */

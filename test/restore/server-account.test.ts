@@ -8,7 +8,6 @@ import { filledIn } from "../../src/restore/server-account.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
-import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived } from "./restored.ts";
 
@@ -29,7 +28,7 @@ test.skipIf(account === undefined)(
       return runCli(["drill", ...where, ...command, "--log-level", "warn"], { timeoutMs: TIMEOUT_MS });
     };
     try {
-      await run("chmod", ["-R", "a+rX", archived.folder]);
+      await archived.share();
       const closed = join(scratch, "closed");
       mkdirSync(closed, { mode: 0o700 });
       const outside = await drill(closed);
