@@ -39,9 +39,8 @@ export type SharedBytes = Uint8Array<SharedArrayBuffer>;
 
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
-const SPARES_MAX = 4;
-/** Of all spares together; one alone may be larger. */
-const SPARE_BYTES_MAX = 70 << 20;
+/** Memory above this has room for the largest object so far: whole segments and large chunks take turns in it. */
+const LARGE_BYTES = 8 << 20;
 
 export interface CodecPoolOptions {
   /** Worker threads, started on first use. */
@@ -65,8 +64,9 @@ export function codecOf(shared: CodecPool | undefined, own: CodecPoolOptions): C
 export class CodecPool implements Codec {
   readonly #options: CodecPoolOptions;
   readonly #crew: ThreadCrew<CodecJob, CodecResult>;
-  /** Memory given back, the largest first, within both bounds. */
+  /** Memory given back, the largest first. */
   readonly #spares: SharedArrayBuffer[] = [];
+  #largestBytes = 0;
   #closed = false;
 
   constructor(options: CodecPoolOptions) {
@@ -125,22 +125,26 @@ export class CodecPool implements Codec {
     return this.#crew.ask(job);
   }
 
-  /** The smallest spare that is large enough, so that a chunk does not take a segment's. */
+  /**
+   * The smallest spare that is large enough, so that a chunk does not take a segment's. There are as many memories as were
+   * ever in use at once: V8 does not count shared memory, so what is dropped stays resident until a collection for other
+   * reasons. A new one therefore takes the place of a spare that is too small, and its size is one of few.
+   */
   #takeSpare(bytes: number): SharedArrayBuffer {
-    const fitting = this.#spares.filter(({ byteLength }) => byteLength >= bytes);
-    const best = fitting.sort((a, b) => a.byteLength - b.byteLength)[0];
-    if (best === undefined) return new SharedArrayBuffer(bytes);
-    this.#spares.splice(this.#spares.indexOf(best), 1);
-    return best;
+    const best = this.#spares.findLast(({ byteLength }) => byteLength >= bytes);
+    if (best !== undefined) {
+      this.#spares.splice(this.#spares.indexOf(best), 1);
+      return best;
+    }
+    this.#spares.pop();
+    this.#largestBytes = Math.max(this.#largestBytes, bytes);
+    // Pages that are never written take no memory.
+    return new SharedArrayBuffer(bytes > LARGE_BYTES ? this.#largestBytes : 2 ** Math.ceil(Math.log2(bytes)));
   }
 
   #giveBack(memory: SharedArrayBuffer): void {
     if (this.#closed || this.#spares.includes(memory)) return;
     this.#spares.push(memory);
     this.#spares.sort((a, b) => b.byteLength - a.byteLength);
-    const total = (): number => this.#spares.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    // The largest stays: it serves whatever comes.
-    while (this.#spares.length > SPARES_MAX || (this.#spares.length > 1 && total() > SPARE_BYTES_MAX))
-      this.#spares.pop();
   }
 }

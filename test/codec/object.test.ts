@@ -138,6 +138,27 @@ describe("the codec pool", () => {
     await pool.close();
   });
 
+  test("takes no new memory once it has as much as was ever in use at once, however the sizes change", async () => {
+    const pool = new CodecPool({ threads: 2, level: 1 });
+    const memories = new Set<ArrayBufferLike>();
+    // A segment, and chunks of it that are alone or beside one another.
+    const together = [[48], [11, 48], [0.2, 0.4], [30, 48], [2, 1], [46, 48], [0.1, 48], [48, 48]];
+    for (let round = 0; round < 4; round++) {
+      // The first round may still grow.
+      if (round === 1) memories.clear();
+      for (const sizes of together) {
+        const raws = sizes.map((mib) => new Uint8Array(new SharedArrayBuffer(mib * (1 << 20))));
+        const encoded = await Promise.all(raws.map(async (raw) => pool.encode(raw, {})));
+        for (const { stored, release } of encoded) {
+          memories.add(stored.buffer);
+          release?.();
+        }
+      }
+    }
+    expect(memories.size).toBeLessThanOrEqual(2);
+    await pool.close();
+  });
+
   test("that is closed while encoding rejects the jobs under way", async () => {
     const pool = new CodecPool({ threads: 1, level: 19 });
     const job = pool.encode(new Uint8Array(new SharedArrayBuffer(32 << 20)), {});
