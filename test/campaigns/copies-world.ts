@@ -27,6 +27,12 @@ export const SETTINGS = {
 /** Rows of copies are below zero, so that one in production's archive is seen. */
 export const COPY_ROW = -1;
 
+/** A moment of production: behind an acknowledged commit, with the tablespaces that exist by then. */
+export interface Point {
+  readonly lsn: string;
+  readonly tablespaces: readonly string[];
+}
+
 export class Production implements AsyncDisposable {
   readonly version: PostgresVersion;
   readonly storeDir: string;
@@ -157,6 +163,10 @@ export class Production implements AsyncDisposable {
     return this.server.value("SELECT pg_current_wal_flush_lsn()::text");
   }
 
+  async point(): Promise<Point> {
+    return { lsn: await this.flushLsn(), tablespaces: [...this.tablespaces.keys()] };
+  }
+
   /** A tablespace with a table that never changes again, on disk as a whole. */
   async makeTablespace(name: string, options: { readonly database: boolean }): Promise<void> {
     const folder = join(this.#folder, name);
@@ -193,18 +203,31 @@ export class Production implements AsyncDisposable {
   async restored(
     args: readonly string[],
     settings: Settings = {},
-    options: { readonly start?: boolean } = {},
+    options: { readonly start?: boolean; readonly point?: Point } = {},
   ): Promise<PostgresServer> {
+    const { start, point } = options;
+    const target = point === undefined ? [] : ["--target-lsn", point.lsn];
     const command = serverRestoreCommand(["--store", this.url, "--store-retry-for", "5s"]);
     const mappings: string[] = [];
     return this.#first.fromDataDir(
       async (dataDir) => {
         for (const [name, folder] of this.tablespaces) {
+          // A mapping of a tablespace that is created after the target is refused as unknown.
+          if (point?.tablespaces.includes(name) === false) continue;
           mappings.push("--tablespace-mapping", `${folder}=${join(dataDir, "..", `ts-${name}`)}`);
         }
-        await this.ask(["restore", "--target-dir", dataDir, "--restore-command", command, ...mappings, ...args]);
+        await this.ask([
+          "restore",
+          "--target-dir",
+          dataDir,
+          "--restore-command",
+          command,
+          ...mappings,
+          ...target,
+          ...args,
+        ]);
       },
-      { settings: { synchronous_standby_names: "", ...settings }, ...options },
+      { settings: { synchronous_standby_names: "", ...settings }, ...(start === undefined ? {} : { start }) },
     );
   }
 
