@@ -285,13 +285,12 @@ export const OPTIONS = {
     help: "give history files of timelines above the archive's line, too",
     more: "`restore` adds it to the `restore_command` of a server that recovers to one timeline: the server then takes a timeline number that no other server has. Without it a server that follows `latest` sees the line's timelines only ([timelines.md](timelines.md)).",
   }),
-  takeOver: option(boolean, {
+  takeOver: option(integer({ min: 0, max: 99_999_999 }), {
     name: "take-over",
     commands: ["receive", "backup", "wal-push"],
-    default: false,
     flagOnly: true,
-    help: "claim the archive's line, once, for a server that would be refused as a copy or for its timeline",
-    more: "For a restored server that replaces the original ([timelines.md](timelines.md)). With `backup` it needs `--with-wal`.",
+    help: "take the archive's line from the claim with this number, for a server that would be refused",
+    more: "For a restored server that replaces the original ([timelines.md](timelines.md)). The refusal and `seawall check` name the number. It works for this one claim: a flag that is left in a unit file takes nothing a second time. With `backup` it needs `--with-wal`.",
   }),
   noLoop: option(boolean, {
     name: "no-loop",

@@ -27,7 +27,8 @@ export interface JoinOptions {
     readonly restoredFrom: string | undefined;
     readonly inRecovery: boolean;
   };
-  readonly takeOver: boolean;
+  /** Number of the claim from which the line is to be taken. */
+  readonly takeOver: number | undefined;
   readonly claimsFirst: boolean;
   readonly shipIntervalMs: number;
   readonly nowMs: () => number;
@@ -45,10 +46,10 @@ const LOOK_MS = 500;
 
 /**
  * Resolves when the server may be archived: then its history files are stored and the line is claimed where that is needed.
- * True when the claim took the line over by `takeOver`. Throws `timeline-copy`, `timeline-behind`, `timeline-unrelated`, the
+ * Returns the number of the line's newest claim, 0 for an archive without claims. Throws `timeline-copy`, `timeline-behind`, `timeline-unrelated`, the
  * retryable `line-contested`, and what the store throws; nothing has been stored then.
  */
-export async function joinLine(archive: Archive, options: JoinOptions): Promise<{ readonly tookOver: boolean }> {
+export async function joinLine(archive: Archive, options: JoinOptions): Promise<number> {
   const { server, signal } = options;
   await refuseOtherHistories(archive, server.files, signal);
   for (let race = 0; race < RACES_MAX; race++) {
@@ -57,11 +58,11 @@ export async function joinLine(archive: Archive, options: JoinOptions): Promise<
     const decision = decideLine(facts);
     if (decision.watch && facts.line !== undefined) await watchLine(archive, facts, options);
     await storeHistories(archive, server.files, signal);
-    if (decision.claim === undefined) return { tookOver: false };
+    if (decision.claim === undefined) return facts.claims.at(-1)?.number ?? 0;
     const claim = claimOf(facts, decision.claim, options);
     if ((await putClaim(archive, claim, { signal })) === "exists") continue;
     tell(claim, options.log);
-    return { tookOver: claim.why === "take-over" };
+    return claim.number;
   }
   throw new SeawallError("line-contested", `other receivers claim the archive's line all the time`);
 }
@@ -109,7 +110,7 @@ async function watchLine(archive: Archive, facts: LineFacts, options: JoinOption
   while (performance.now() < until) {
     await sleep(LOOK_MS, undefined, { signal });
     const end = await findEnd(archive, line, { signal });
-    if (end !== undefined && end.lsn > lineEnd) throw contested(line, leftLineAt(facts, line), end.lsn);
+    if (end !== undefined && end.lsn > lineEnd) throw contested(line, leftLineAt(facts, line), end.lsn, facts);
   }
 }
 

@@ -29,8 +29,8 @@ export interface ReceiverOptions {
   readonly isSpool?: boolean | undefined;
   /** With a spool: opens the store's archive, which says where the line is. */
   readonly openBehind?: ((spooled: Archive, signal: AbortSignal) => Promise<Archive>) | undefined;
-  /** Claim the archive's line, once, for a server that would be refused otherwise. */
-  readonly takeOver?: boolean | undefined;
+  /** For a server that would be refused otherwise: number of the claim from which the line is taken. */
+  readonly takeOver?: number | undefined;
   /** Write the first claim into an archive that has none; the default. */
   readonly claimsFirst?: boolean | undefined;
   readonly bufferSegments: number;

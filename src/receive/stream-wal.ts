@@ -21,6 +21,7 @@ import { Assembler, type OpenSegment } from "./assembler.ts";
 import { keepEvidence } from "./evidence.ts";
 import { Feedback, type FeedbackLimits } from "./feedback.ts";
 import { Ledger } from "./ledger.ts";
+import { type JoinedLine, LineWatch } from "./line-watch.ts";
 import type { ReceiverOptions } from "./options.ts";
 import type { Retirement } from "./retirement.ts";
 import type { SegmentBufferPool } from "./segment-buffer.ts";
@@ -36,6 +37,7 @@ export interface StreamContext {
   readonly server: ServerFacts;
   /** The server's history. */
   readonly history: TimelineHistory;
+  readonly line: JoinedLine;
   readonly start: StartPosition;
   /** Segments with chunks from an earlier run, by timeline. */
   readonly tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>;
@@ -61,6 +63,8 @@ interface Stations {
   readonly shipper: Shipper;
   readonly ledger: Ledger;
   readonly feedback: Feedback;
+  /** Holds acknowledgements back, and ends the stream, when another receiver claims the line. */
+  readonly lineWatch: LineWatch;
   /** Aborted when the stream cannot go on: killed, the server silent, the shipper failed. */
   readonly broken: AbortController;
 }
@@ -107,6 +111,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     over.abort();
     await serverStop;
     stations?.feedback.end();
+    await stations?.lineWatch.end();
     if (stations !== undefined) {
       await storeTheRest(stations.shipper, options);
       const { verifiedLsn } = stations.verifier;
@@ -127,12 +132,13 @@ async function pull(
   options: ReceiverOptions,
   context: StreamContext,
 ): Promise<StreamOutcome> {
-  const { shipper, feedback, broken } = stations;
+  const { shipper, feedback, lineWatch, broken } = stations;
   const { state, stop } = options;
   for await (const event of walStream) {
     feedback.heard();
     switch (event.kind) {
       case "wal":
+        lineWatch.received();
         await takeWal(event, stations, options, context);
         state.heard(event.serverEnd);
         break;
@@ -282,17 +288,28 @@ async function buildStations(
     carry,
   });
   const continues = carry === undefined ? undefined : verifier.verifiedLsn;
-  const feedback = new Feedback({
+  const feedback: Feedback = new Feedback({
     limits: feedbackLimits(options, server),
     nowMs,
     storedLsn: start.storedLsn,
-    progress: () => ({ receivedLsn: assembler.position, storedLsn: ledger.storedLsn, paused: state.waitingForStore }),
+    progress: () => ({
+      receivedLsn: assembler.position,
+      storedLsn: lineWatch.acknowledgeable(ledger.storedLsn),
+      paused: state.waitingForStore,
+    }),
     send: (status) => {
       walStream.sendStatus({ ...status, clock: pgTimestamp(state.nowMs()) });
       state.reportedLsn = status.flush;
     },
     onDead: (silentMs) =>
       fail(new SeawallError("server-silent", `the server has been silent for ${Math.round(silentMs / 1000)} s`)),
+  });
+  const lineWatch = new LineWatch({
+    ...{ ...context.line, timeline: server.timeline, nowMs, log },
+    storedLsn: () => ledger.storedLsn,
+    reportedLsn: () => feedback.reportedLsn,
+    onRelease: () => feedback.update(),
+    onLost: fail,
   });
   const shipper = new Shipper({
     archive,
@@ -311,6 +328,7 @@ async function buildStations(
     observer: {
       stored: () => {
         state.stored(ledger.storedLsn);
+        lineWatch.stored(ledger.storedLsn);
         feedback.update();
       },
       sealed: (stored) => state.sealed(stored, segmentSize),
@@ -318,7 +336,7 @@ async function buildStations(
     },
   });
   shipper.failure.addEventListener("abort", () => fail(shipper.failure.reason), { once: true });
-  return { assembler, verifier, continues, shipper, ledger, feedback, broken };
+  return { assembler, verifier, continues, shipper, ledger, feedback, lineWatch, broken };
 }
 
 /** Often enough for the server's `wal_sender_timeout`, which may be shorter than our interval. */

@@ -29,6 +29,7 @@ import { PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
 import { type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
+import { takeOverHint } from "./line-decision.ts";
 
 export interface WalPushOptions extends RequestOptions {
   readonly store: Store;
@@ -37,8 +38,8 @@ export interface WalPushOptions extends RequestOptions {
   readonly path: string;
   readonly encoder: Encoder;
   readonly now: Date;
-  /** Claim the archive's line for the file's timeline, if that would be refused. */
-  readonly takeOver?: boolean | undefined;
+  /** For a file of a timeline that would be refused: number of the claim from which the line is taken. */
+  readonly takeOver?: number | undefined;
   /** For a claim: the server, as people know it. */
   readonly server: string;
 }
@@ -145,10 +146,13 @@ async function admit(
   const claims = await readClaims(archive, { signal });
   const line = claims.at(-1);
   if (line === undefined || (await readKnownTimelines(archive, claims, { signal })).has(timeline)) return undefined;
-  if (takeOver !== true) {
+  if (takeOver !== line.number) {
     throw new SeawallError(
       "line-unclaimed",
       `${file.fileName} is of timeline ${timeline}, but the archive's line is timeline ${line.timeline}`,
+      {
+        hint: `After a failover seawall receive claims the line, and the next try succeeds. For a server that replaces the original, ${takeOverHint(claims, takeOver)}`,
+      },
     );
   }
   const end = await findEnd(archive, line.timeline, { signal });

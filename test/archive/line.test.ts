@@ -102,13 +102,17 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   const path = join(folder, "00000004.history");
   await writeFile(path, "1\t0/580000\tbefore a time\n");
   const { store: inner, cluster } = archive;
-  const push = (takeOver: boolean): Promise<string> =>
+  const push = (takeOver?: number): Promise<string> =>
     walPush({ store: inner, cluster, path, encoder, now: new Date(0), server: "copy", takeOver });
   await putClaim(archive, claim(1, 2));
-  await expect(push(false)).rejects.toMatchObject({ code: "line-unclaimed", retryable: true });
+  await expect(push()).rejects.toMatchObject({
+    code: "line-unclaimed",
+    hint: expect.stringContaining("--take-over 1") as string,
+  });
+  await expect(push(0)).rejects.toMatchObject({ code: "line-unclaimed", retryable: true });
   expect(await inner.head("main/wal/00000004.history")).toBeUndefined();
-  await push(true);
-  await push(true);
+  await push(1);
+  await push(1);
   expect((await readClaims(archive)).map(({ timeline: of, why }) => [of, why])).toEqual([
     [2, "first"],
     [4, "take-over"],

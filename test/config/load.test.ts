@@ -73,7 +73,7 @@ describe("precedence", () => {
       prefetch: true,
       prefetchMaxBytes: 256 * 2 ** 20,
       anyTimeline: false,
-      takeOver: false,
+      takeOver: undefined,
       noLoop: false,
       ...{ label: "seawall", checkpoint: "spread", maxRateBytes: undefined, networkCompression: "none" },
       ...{ manifestChecksums: "CRC32C", verifyChecksums: true, fromStandby: undefined, withWal: false },

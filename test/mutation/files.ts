@@ -117,6 +117,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ assembler: "sockets", evidence: "store", gap: "store", options: "types", persist: "store", places: "store" },
       ...{ relay: "store", "segment-buffer": "threads", "server-facts": "server" },
       ...{ shipper: "store", spool: "store", status: "state", "stream-wal": "server", "wal-push": "files" },
+      ...{ "connect-line": "server", "line-watch": "timers" },
       ...{ "line-claim": "store", "server-stop": "server" },
       ...{ walreceiver: "server" },
     },

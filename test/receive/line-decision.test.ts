@@ -1,7 +1,13 @@
 /** Who may write to an archive: the decision about the line, as a table. */
 import { describe, expect, test } from "vitest";
 import type { LineClaim } from "../../src/archive/line.ts";
-import { contested, decideLine, type LineDecision, type LineFacts } from "../../src/receive/line-decision.ts";
+import {
+  contested,
+  decideLine,
+  judgeClaims,
+  type LineDecision,
+  type LineFacts,
+} from "../../src/receive/line-decision.ts";
 import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
 import type { TimelineHistory } from "../../src/wal/timeline.ts";
 
@@ -23,6 +29,11 @@ function claim(number: number, timeline: number, over?: [number, number], restor
   };
 }
 
+/** A claim by `--take-over`. */
+function ordered(number: number, timeline: number, over: [number, number], restoredFrom?: string): LineClaim {
+  return { ...claim(number, timeline, over, restoredFrom), why: "take-over" };
+}
+
 function server(own: TimelineHistory, restoredFrom?: string, inRecovery = false): LineFacts["server"] {
   return { timeline: own.timeline, history: own, restoredFrom, inRecovery };
 }
@@ -35,7 +46,7 @@ const calm: LineFacts = {
   claims: [claim(1, 1)],
   server: server(history(1)),
   streamedEnd: undefined,
-  takeOver: false,
+  takeOver: undefined,
   claimsFirst: true,
 };
 
@@ -47,7 +58,7 @@ describe("the decision about the line", () => {
     { name: "the line's own server goes on without a claim", change: {}, decision: goesOn },
     {
       name: "a second receiver of the line's server goes on without a claim, even with the flag",
-      change: { takeOver: true },
+      change: { takeOver: 1 },
       decision: goesOn,
     },
     {
@@ -153,12 +164,12 @@ describe("the decision about the line", () => {
     },
     {
       name: "a restored copy takes the line over with the flag",
-      change: { server: server(history(2, [1, 100]), "this restore"), takeOver: true },
+      change: { server: server(history(2, [1, 100]), "this restore"), takeOver: 1 },
       decision: claims("take-over"),
     },
     {
       name: "a copy with the flag does not wait for the line to end",
-      change: { server: server(history(2, [1, 90]), "this restore"), takeOver: true },
+      change: { server: server(history(2, [1, 90]), "this restore"), takeOver: 1 },
       decision: claims("take-over"),
     },
     {
@@ -182,7 +193,7 @@ describe("the decision about the line", () => {
       name: "a clone whose claim was taken back takes over with the flag",
       change: {
         claims: [claim(1, 1), claim(2, 2, [1, 90]), { ...claim(3, 1, [2, 110]), why: "kept" }],
-        ...{ server: server(history(2, [1, 90])), takeOver: true },
+        ...{ server: server(history(2, [1, 90])), takeOver: 3 },
       },
       decision: claims("take-over"),
     },
@@ -192,13 +203,18 @@ describe("the decision about the line", () => {
         line: timelineOf(2),
         lineHistory: history(2, [1, 80]),
         server: server(history(3, [1, 60])),
-        takeOver: true,
+        takeOver: 1,
       },
       decision: claims("take-over"),
     },
     {
       name: "an ancestor takes the line over with the flag",
-      change: { line: timelineOf(2), lineHistory: history(2, [1, 80]), takeOver: true },
+      change: { line: timelineOf(2), lineHistory: history(2, [1, 80]), takeOver: 1 },
+      decision: claims("take-over"),
+    },
+    {
+      name: "a copy takes over the line of an archive without claims",
+      change: { claims: [], server: server(history(2, [1, 100]), "this restore"), takeOver: 0 },
       decision: claims("take-over"),
     },
     {
@@ -278,6 +294,19 @@ describe("the decision about the line", () => {
       code: "line-contested",
     },
     {
+      name: "a copy with the order for an earlier claim",
+      change: { claims: [claim(1, 1), claim(2, 1)], server: server(history(2, [1, 100]), "this restore"), takeOver: 1 },
+      code: "timeline-copy",
+    },
+    {
+      name: "an accepted copy from which production took the line back by order, however quiet production is,",
+      change: {
+        claims: [claim(1, 1), ordered(2, 2, [1, 90], "this restore"), ordered(3, 1, [2, 110])],
+        ...{ server: server(history(2, [1, 90]), "this restore"), takeOver: 1 },
+      },
+      code: "line-contested",
+    },
+    {
       name: "a clone of a promoted server whose claim was taken back",
       change: {
         ...{ line: timelineOf(2), lineHistory: history(2, [1, 80]) },
@@ -293,6 +322,14 @@ describe("the decision about the line", () => {
         ...{ lineHistory: undefined, server: server(history(2, [1, 90])) },
       },
       code: "line-contested",
+    },
+    {
+      name: "production that was streamed on through a take-over that was ordered",
+      change: {
+        ...{ line: timelineOf(2), lineHistory: history(2, [1, 80]), streamedEnd: lsn(120) },
+        claims: [claim(1, 1), ordered(2, 2, [1, 100])],
+      },
+      code: "timeline-behind",
     },
     {
       name: "a standby of a clone whose claim was taken back",
@@ -382,4 +419,43 @@ test("a line that is still written is contested: the message says how far it is 
   expect(contested(two, undefined, lsn(0x600)).message).toBe(
     "timeline 2 is still being written: its stored WAL has reached 0/600",
   );
+});
+
+describe("a newer claim, seen while timeline 1 is streamed,", () => {
+  const fork = { timeline: timelineOf(1), lsn: lsn(120) };
+
+  test.each<{ name: string; newer: readonly LineClaim[]; verdict: object }>([
+    { name: "is none", newer: [], verdict: { kind: "ours" } },
+    { name: "is this timeline's", newer: [claim(2, 1)], verdict: { kind: "ours" } },
+    {
+      name: "was taken back meanwhile",
+      newer: [claim(2, 2, [1, 100]), { ...claim(3, 1, [2, 110]), why: "kept" }],
+      verdict: { kind: "ours" },
+    },
+    { name: "was ordered", newer: [ordered(2, 2, [1, 100])], verdict: { kind: "lost" } },
+    {
+      name: "follows on one that was ordered",
+      newer: [ordered(2, 2, [1, 100]), claim(3, 3, [2, 150])],
+      verdict: { kind: "lost" },
+    },
+    { name: "took the line back", newer: [{ ...claim(2, 2, [1, 100]), why: "kept" }], verdict: { kind: "lost" } },
+    { name: "took the line from another timeline", newer: [claim(3, 3, [2, 100])], verdict: { kind: "lost" } },
+    {
+      name: "was made by a failover: WAL up to what was stored then may be acknowledged",
+      newer: [claim(2, 2, [1, 100])],
+      verdict: { kind: "contested", limit: lsn(100) },
+    },
+    {
+      name: "was made by a failover: WAL up to the fork is the line's",
+      newer: [{ ...claim(2, 2, [1, 100]), parent: fork }],
+      verdict: { kind: "contested", limit: lsn(120) },
+    },
+    {
+      name: "was made by a failover, and one more failed over",
+      newer: [claim(2, 2, [1, 100]), claim(3, 3, [2, 150])],
+      verdict: { kind: "contested", limit: lsn(100) },
+    },
+  ])("$name", ({ newer, verdict }) => {
+    expect(judgeClaims(newer, timelineOf(1))).toMatchObject(verdict);
+  });
 });

@@ -5,14 +5,14 @@ import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { readClaims } from "../../src/archive/line.ts";
 import { findEnd, findTip } from "../../src/archive/tip.ts";
-import { readCatalog } from "../../src/archive/catalog.ts";
 import { readHistory } from "../../src/archive/wal-objects.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
+import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { TimelineId } from "../../src/wal/lsn.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
-import { flushLsn, receive } from "./receiving.ts";
+import { type Receiving, flushLsn, receive } from "./receiving.ts";
 
 const options = { segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } };
 const TWO = 2 as TimelineId;
@@ -40,8 +40,19 @@ async function slotsOf(server: PostgresServer): Promise<number> {
   return Number(row?.["n"]);
 }
 
+/** Writes one row a moment until the receiver fails with this code; resolves with the error. */
+async function writeUntilRefused(server: PostgresServer, receiver: Receiving, code: string): Promise<SeawallError> {
+  for (let i = 0; i < 600; i++) {
+    const error = receiver.state.lastError?.error;
+    if (error instanceof SeawallError && error.code === code) return error;
+    await server.sql(`INSERT INTO t VALUES (${i})`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`the receiver goes on: ${JSON.stringify(receiver.state.snapshot())}`);
+}
+
 test.each(versionsUnderTest())(
-  "PostgreSQL %i: a restored copy is refused, leaves nothing, and production goes on; taken over by flag, production keeps the line that it went on writing",
+  "PostgreSQL %i: a copy is refused and leaves nothing; when it is ordered to take over, production's receiver stops by itself, and an order works once",
   async (version) => {
     const store = new MemoryStore();
     await using primary = await startPostgres({ ...options, version });
@@ -52,38 +63,77 @@ test.each(versionsUnderTest())(
     await copy.sql("INSERT INTO t VALUES (-1)");
 
     const before = await keysOf(store);
-    await expect(receive(copy, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-copy" });
+    await expect(receive(copy, store, { once: true }).done).rejects.toMatchObject({
+      code: "timeline-copy",
+      hint: expect.stringContaining("--take-over 1") as string,
+    });
     expect(await keysOf(store)).toEqual(before);
     expect(await slotsOf(copy)).toBe(0);
 
-    // By mistake: the flag, while production lives.
-    await using copying = receive(copy, store, { takeOver: true });
+    await using copying = receive(copy, store, { takeOver: 1 });
     await copying.stored(await flushLsn(copy));
+    // Production is still written, and its receiver never reconnects by itself.
+    expect(await writeUntilRefused(primary, receiver, "timeline-behind")).toMatchObject({
+      message: expect.stringContaining("claim 2 of timeline 2") as string,
+      hint: expect.stringContaining("--take-over 2") as string,
+    });
     const archive = await openArchive(store, "main");
-    expect((await findTip(archive))?.timeline).toBe(2);
-    await primary.sql("INSERT INTO t VALUES (1)");
-    const acknowledged = await flushLsn(primary);
-    await receiver.stored(acknowledged);
-    await copying.stop();
-    await receiver.stop();
-    expect((await findEnd(archive, 1 as TimelineId))?.lsn).toBe(acknowledged);
+    await expect(receiver.done).rejects.toMatchObject({ code: "timeline-behind" });
+    // What was acknowledged is stored, beside the line.
+    const reported = receiver.state.reportedLsn ?? 0n;
+    expect((await findEnd(archive, 1 as TimelineId))?.lsn).toBeGreaterThanOrEqual(reported);
 
-    await using again = receive(primary, store);
-    await primary.sql("INSERT INTO t VALUES (2)");
+    // Production is ordered back. The copy's receiver stops, also when production is idle, and its old order has no effect.
+    await using again = receive(primary, store, { takeOver: 2 });
     await again.stored(await flushLsn(primary));
+    await writeUntilRefused(copy, copying, "line-contested");
+    for (const takeOver of [1, 2]) {
+      await expect(receive(copy, store, { takeOver, once: true }).done).rejects.toMatchObject({
+        code: "line-contested",
+      });
+    }
     await again.stop();
-    const lsn = await flushLsn(primary);
-    expect(await findTip(archive)).toMatchObject({ timeline: 1, lsn });
-    expect((await readCatalog(archive)).tip).toMatchObject({ timeline: 1, lsn });
+    expect(await findTip(archive)).toMatchObject({ timeline: 1, lsn: await flushLsn(primary) });
     expect((await readClaims(archive)).map(({ timeline, why }) => [timeline, why])).toEqual([
       [1, "first"],
       [2, "take-over"],
-      [1, "kept"],
+      [1, "take-over"],
     ]);
-    // The flag was a mistake that production has corrected: the copy's receiver, started without it, stays out.
-    await expect(receive(copy, store, { once: true }).done).rejects.toMatchObject({ code: "line-contested" });
   },
 );
+
+test("a clone claims the line while production is idle: production's receiver acknowledges no later commit before it has the line back", async () => {
+  const store = new MemoryStore();
+  await using primary = await startPostgres(options);
+  await primary.sql("CREATE TABLE t (i int)");
+  await using receiver = receive(primary, store);
+  await receiver.stored(await flushLsn(primary));
+  await using clone = await primary.cloneAsStandby();
+  await clone.promote();
+  await using cloning = receive(clone, store);
+  await cloning.stored(await flushLsn(clone));
+  const archive = await openArchive(store, "main");
+  expect((await findTip(archive))?.timeline).toBe(2);
+  const idleAt = await flushLsn(primary);
+
+  // Longer than the receiver trusts its last look at the line: the acknowledgement of the next commit waits for a look.
+  await new Promise((resolve) => setTimeout(resolve, 11_000));
+  await primary.sql("INSERT INTO t VALUES (1)");
+  const claims: number[] = [];
+  for (let i = 0; i < 600; i++) {
+    const acknowledged = (receiver.state.reportedLsn ?? 0n) > idleAt;
+    const timelines = (await readClaims(archive)).map(({ timeline }) => timeline);
+    if (acknowledged) claims.push(...timelines);
+    if (acknowledged) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  expect(claims).toEqual([1, 2, 1]);
+  expect((await readClaims(archive)).at(-1)?.why).toBe("kept");
+  await receiver.stored(await flushLsn(primary));
+  await receiver.stop();
+  await cloning.kill();
+  await expect(receive(clone, store, { once: true }).done).rejects.toMatchObject({ code: "line-contested" });
+});
 
 test("a clone that is no restored copy waits while production writes on, and follows once production has ended", async () => {
   const store = new MemoryStore();
@@ -146,7 +196,7 @@ test("two recoveries from one timeline are archived side by side, and the first 
   expect(await slotsOf(second)).toBe(0);
   const archive = await openArchive(store, "main");
   const endOfTwo = await findEnd(archive, TWO);
-  await using receiver = receive(second, store, { takeOver: true });
+  await using receiver = receive(second, store, { takeOver: 2 });
   const lsn = await flushLsn(second);
   await receiver.stored(lsn);
   await receiver.stop();

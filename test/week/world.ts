@@ -120,8 +120,13 @@ export class World implements AsyncDisposable {
       "--listen",
       "off",
       ...pace,
-      ...(takeOver ? ["--take-over"] : []),
+      ...(takeOver ? ["--take-over", String(this.#newestClaim())] : []),
     ]);
+  }
+
+  #newestClaim(): number {
+    const claims = readdirSync(join(this.storeDir, "main", "line"));
+    return Math.max(...claims.map((name) => Number.parseInt(name, 10)));
   }
 
   async killReceiver(): Promise<void> {
