@@ -16,6 +16,7 @@ import { type Decide, lookAtUnfinished, type PlannedExpiry } from "./expiry-plan
 import { backupDocumentKey, backupPrefix, backupsPrefix, gapKey, isBackupId, isBackupObject } from "./keys.ts";
 import { isInForce, listPins, removePin } from "./pins.ts";
 import { confirmProtection, type Protection } from "./protection.ts";
+import { settledMs } from "./retention-keep.ts";
 import { planWal } from "./retention-wal.ts";
 
 export interface ExpireOptions extends RequestOptions {
@@ -173,7 +174,10 @@ class Run {
     marks: ReadonlyMap<string, Date>,
     wanted: readonly string[],
   ): Promise<void> {
-    const nowMs = this.#options.now().getTime();
+    // Marks are dated by the store, and our own are new: where this machine's clock runs ahead, theirs counts.
+    const { newestWalMs } = this.#planned.facts;
+    const newestMs = newestWalMs === undefined ? undefined : Math.max(newestWalMs, ...[...marks.values()].map(Number));
+    const nowMs = settledMs({ newestWalMs: newestMs }, this.#options.now());
     for (const [id, markedAt] of marks) {
       if (wanted.includes(id) || nowMs - markedAt.getTime() < STALE_MARK_MS) continue;
       const isThere = leftovers.some((other) => other.id === id);

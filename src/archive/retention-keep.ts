@@ -106,7 +106,7 @@ function keepFull({ catalog, current, keep }: Rules, count: number | undefined):
  */
 function keepWindow({ catalog, now, current, keep }: Rules, windowMs: number | undefined): void {
   if (windowMs === undefined) return;
-  const fromMs = Math.min(now.getTime(), catalog.newestWalMs ?? Number.POSITIVE_INFINITY) - windowMs;
+  const fromMs = settledMs(catalog, now) - windowMs;
   const since = new Date(fromMs).toISOString();
   for (const backup of catalog.backups) {
     if (finishedMs(backup) > fromMs) keep(backup, "recovery-window", `recovery-window: it ended after ${since}`);
@@ -183,7 +183,7 @@ function mondayOf(at: Date): string {
 function keepPinned({ catalog, now, keep }: Rules): void {
   for (const pin of catalog.pins) {
     const backup = catalog.backups.find(({ id }) => id === pin.backup);
-    if (backup === undefined || !isInForce(pin, now)) continue;
+    if (backup === undefined || !isInForce(pin, new Date(settledMs(catalog, now)))) continue;
     const until = pin.expiresAt === null ? "" : ` until ${pin.expiresAt}`;
     keep(backup, "pinned", `it is pinned${until}${pin.note === "" ? "" : ` (${pin.note})`}`);
   }
@@ -203,6 +203,14 @@ function keepParents({ catalog, keep }: Rules, reasons: ReadonlyMap<string, read
       parent = found.parent;
     }
   }
+}
+
+/**
+ * The time that has certainly come: now, or when WAL was stored last by the store's clock when that is earlier. Deletion asks
+ * only this time. So a clock of this machine that runs ahead ends no window and no pin, and takes no running backup for dead.
+ */
+export function settledMs({ newestWalMs }: Pick<RetentionCatalog, "newestWalMs">, now: Date): number {
+  return Math.min(now.getTime(), newestWalMs ?? Number.POSITIVE_INFINITY);
 }
 
 function isFuture({ startedAt, finishedAt }: BackupFacts, now: Date): boolean {

@@ -3,7 +3,7 @@
  * surviving backup's WAL, the last good backup, a pin, or a promised window; backups are ordered by lineage (LSN) where they
  * share one and by time where they do not, never by name. docs/retention.md says it in words.
  */
-import { keepReasons } from "./retention-keep.ts";
+import { keepReasons, settledMs } from "./retention-keep.ts";
 import type {
   BackupFacts,
   Kept,
@@ -71,7 +71,7 @@ function planAround<B extends BackupFacts>(
     if (why.length === 0) goes.push(backup);
     else keeps.push({ backup, reasons: why });
   }
-  const leftovers = catalog.unfinished.filter((unfinished) => isAbandoned(unfinished, now));
+  const leftovers = catalog.unfinished.filter((unfinished) => isAbandoned(unfinished, settledMs(catalog, now)));
   const running = catalog.unfinished.filter(
     (unfinished) => !leftovers.includes(unfinished) && unfinished.newestObjectMs !== undefined,
   );
@@ -88,12 +88,12 @@ function planAround<B extends BackupFacts>(
   };
 }
 
-function isAbandoned(unfinished: UnfinishedBackup, now: Date): boolean {
+function isAbandoned(unfinished: UnfinishedBackup, nowMs: number): boolean {
   const { isMarked, newestObjectMs, startedAtMs } = unfinished;
   if (isMarked) return true;
   // Nothing in it is ours: nothing to remove.
   if (newestObjectMs === undefined) return false;
   // The store's clock counts where the id was dated ahead by a wrong one: otherwise its WAL would stay until that time.
-  const begunMs = startedAtMs > now.getTime() ? newestObjectMs : startedAtMs;
-  return now.getTime() - Math.max(begunMs, newestObjectMs) > LEFTOVER_AFTER_MS;
+  const begunMs = startedAtMs > nowMs ? newestObjectMs : startedAtMs;
+  return nowMs - Math.max(begunMs, newestObjectMs) > LEFTOVER_AFTER_MS;
 }

@@ -5,6 +5,7 @@ import { expire, type ExpireOptions, removeUnlisted } from "../archive/expire.ts
 import { type Decide, type PlannedExpiry, planExpiry } from "../archive/expiry-plan.ts";
 import { isInForce, listPins } from "../archive/pins.ts";
 import { planDeletion } from "../archive/retention.ts";
+import { settledMs } from "../archive/retention-keep.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { type CommandContext, openPatientStore, printResult, requiredStore } from "./context.ts";
@@ -27,7 +28,10 @@ export async function run(context: CommandContext): Promise<number> {
     const options = { ...request, decide, now: () => new Date(), withWal: false, onDeleted };
     const planned = await planExpiry(archive, decide, request);
     if (!planned.facts.backups.some((backup) => backup.id === id))
-      return await deleteUnlisted(context, archive, options);
+      return await deleteUnlisted(context, archive, {
+        ...options,
+        now: () => new Date(settledMs(planned.facts, new Date())),
+      });
     refuseProtected(planned, id);
     const unneeded = walLines(planned);
     const [target] = planned.plan.goes;

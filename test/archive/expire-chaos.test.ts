@@ -86,14 +86,22 @@ class Round {
   async #expire(): Promise<void> {
     const policy = { keepFull: this.#random.between(1, 3) };
     const decide: Decide = (facts) => planRetention(facts, policy, now());
-    await expire(this.#archive, await planExpiry(this.#archive, decide), { now, decide, withWal: true });
+    await expire(this.#archive, await planExpiry(this.#archive, decide, { ignoreStandstill: true }), {
+      now,
+      decide,
+      withWal: true,
+    });
   }
 
   async #deleteOne(): Promise<void> {
     const { backups } = await listBackups(this.#archive);
     const { id } = this.#random.pick(backups);
     const decide: Decide = (facts) => planDeletion(facts, { id, force: false }, now());
-    await expire(this.#archive, await planExpiry(this.#archive, decide), { now, decide, withWal: false });
+    await expire(this.#archive, await planExpiry(this.#archive, decide, { ignoreStandstill: true }), {
+      now,
+      decide,
+      withWal: false,
+    });
   }
 
   /** The receiver tries again until its WAL is stored. */

@@ -63,7 +63,7 @@ const optionsFor = (decide: Decide, changes: Partial<ExpireOptions> = {}): Expir
 
 async function expireBy(policy: RetentionPolicy, changes: Partial<ExpireOptions> = {}): Promise<Expired> {
   const decide = keeping(policy);
-  return expire(archive, await planExpiry(archive, decide), optionsFor(decide, changes));
+  return expire(archive, await planExpiry(archive, decide, { ignoreStandstill: true }), optionsFor(decide, changes));
 }
 
 const deletedKeys = (): string[] =>
@@ -72,7 +72,7 @@ const deletedKeys = (): string[] =>
 const EXPIRED_ALL = { keepFull: 1 };
 
 test("documents go before data, data before WAL, and WAL from its beginning", async () => {
-  const planned = await planExpiry(archive, keeping(EXPIRED_ALL));
+  const planned = await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true });
   expect(store.calls.filter(({ operation }) => operation === "put" || operation === "delete")).toEqual([]);
   expect(planned.wal.segments).toBe(19);
   const result = await expire(archive, planned, optionsFor(keeping(EXPIRED_ALL)));
@@ -102,9 +102,9 @@ test("documents go before data, data before WAL, and WAL from its beginning", as
 });
 
 test("what was promised for afterwards is so, and a second expiry has nothing to do", async () => {
-  const planned = await planExpiry(archive, keeping({ keepFull: 2 }));
+  const planned = await planExpiry(archive, keeping({ keepFull: 2 }), { ignoreStandstill: true });
   await expire(archive, planned, optionsFor(keeping({ keepFull: 2 })));
-  const again = await planExpiry(archive, keeping({ keepFull: 2 }));
+  const again = await planExpiry(archive, keeping({ keepFull: 2 }), { ignoreStandstill: true });
   expect(again.windowsBefore).toEqual(planned.windowsAfter);
   expect(again.plan).toMatchObject({ goes: [], leftovers: [], wal: { goes: [], partials: [], tails: [], gaps: [] } });
   expect(again.storedBytes).toBe(0);
@@ -158,7 +158,7 @@ describe("backups that are not finished", () => {
   test("one that may still be taken stays, and all WAL with it", async () => {
     await store.put(backupPartKey("main", RUNNING, "00001.tar.zst"), Buffer.alloc(10));
     const decide: Decide = (facts) => planRetention(facts, EXPIRED_ALL, new Date());
-    const planned = await planExpiry(archive, decide);
+    const planned = await planExpiry(archive, decide, { ignoreStandstill: true });
     expect(planned.plan.running.map(({ id }) => id)).toEqual([RUNNING]);
     const result = await expire(archive, planned, optionsFor(decide));
     expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
@@ -176,9 +176,24 @@ describe("backups that are not finished", () => {
     expect((await expireBy(EXPIRED_ALL)).leftovers).toEqual([]);
   });
 
+  test("one that is being taken stays when this machine's clock runs two days ahead of the store's", async () => {
+    await store.put(backupPartKey("main", RUNNING, "00001.tar.zst"), Buffer.alloc(10));
+    const planned = await planExpiry(archive, keeping(EXPIRED_ALL));
+    expect(planned.plan.running.map(({ id }) => id)).toEqual([RUNNING]);
+    const result = await expire(archive, planned, optionsFor(keeping(EXPIRED_ALL)));
+    expect(result.leftovers).toEqual([]);
+    expect(await keysBelow(store, `main/backups/${RUNNING}/`)).toHaveLength(1);
+  });
+
+  test("the mark of another expiry that is at it stays when this machine's clock runs two days ahead", async () => {
+    await putMark(archive, MIDDLE, new Date());
+    await expire(archive, await planExpiry(archive, keeping({ keepFull: 9 })), optionsFor(keeping({ keepFull: 9 })));
+    expect(await keysBelow(store, "main/expiring/")).toEqual([expiringKey("main", MIDDLE)]);
+  });
+
   test("one that ends after all while it is taken for dead is a backup, and stays", async () => {
     await store.put(backupPartKey("main", RUNNING, "00001.tar.zst"), Buffer.alloc(10));
-    const planned = await planExpiry(archive, keeping({ keepFull: 9 }));
+    const planned = await planExpiry(archive, keeping({ keepFull: 9 }), { ignoreStandstill: true });
     await putWholeBackup(archive, { id: RUNNING, startLsn: "0/1500028", stopLsn: "0/1500100" });
     const result = await expire(archive, planned, optionsFor(keeping({ keepFull: 9 })));
     expect(result.spared).toEqual([{ id: RUNNING, why: "it has been finished meanwhile" }]);
@@ -219,7 +234,7 @@ describe("backups that are not finished", () => {
 
 describe("somebody else at the same time", () => {
   test("a backup that is pinned after the plan was made stays", async () => {
-    const planned = await planExpiry(archive, keeping(EXPIRED_ALL));
+    const planned = await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true });
     await putPin(archive, pinOf(OLD));
     const result = await expire(archive, planned, optionsFor(keeping(EXPIRED_ALL)));
     expect(result.removed.map(({ id }) => id)).toEqual([MIDDLE]);
@@ -251,7 +266,10 @@ describe("somebody else at the same time", () => {
   test("two that would together take the last backup leave it", async () => {
     const deletion: Decide = (facts) => planDeletion(facts, { id: NEW, force: true }, now());
     const careful: Decide = (facts) => planDeletion(facts, { id: NEW, force: false }, now());
-    const [one, other] = [await planExpiry(archive, keeping(EXPIRED_ALL)), await planExpiry(archive, deletion)];
+    const [one, other] = [
+      await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true }),
+      await planExpiry(archive, deletion, { ignoreStandstill: true }),
+    ];
     // Both have marked before either looks again.
     const point = store.failpoint({ operation: "list", key: "main/pins/", times: 2, fault: "stall" });
     const first = expire(archive, one, optionsFor(keeping(EXPIRED_ALL)));
@@ -324,7 +342,7 @@ test("a backup document that nobody can read keeps all WAL, and itself", async (
 
 test("the plan says why all WAL stays where there is no backup", async () => {
   await store.delete([OLD, MIDDLE, NEW].map((id) => backupDocumentKey("main", id)));
-  const planned: PlannedExpiry = await planExpiry(archive, keeping(EXPIRED_ALL));
+  const planned: PlannedExpiry = await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true });
   expect(planned.plan.wal.staysBecause).toMatch(/there is no backup/);
 });
 
@@ -335,7 +353,7 @@ async function settled(condition: () => boolean): Promise<void> {
 
 test("a history that cannot be read keeps all WAL: nobody knows which timeline left which", async () => {
   await store.put("main/wal/00000002.history", Buffer.from("no history\n"));
-  expect((await planExpiry(archive, keeping(EXPIRED_ALL))).plan.wal).toMatchObject({
+  expect((await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true })).plan.wal).toMatchObject({
     goes: [],
     staysBecause: "main/wal/00000002.history cannot be read, so nobody knows which WAL is needed",
   });

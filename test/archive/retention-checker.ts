@@ -88,8 +88,9 @@ export function lostLastBackups({ catalog, current }: World, plan: RetentionPlan
 }
 
 export function brokenPins({ catalog, now }: World, plan: RetentionPlan): string[] {
+  const settledMs = Math.min(now.getTime(), catalog.newestWalMs ?? Number.POSITIVE_INFINITY);
   return catalog.pins
-    .filter(({ expiresAt }) => expiresAt === null || new Date(expiresAt) > now)
+    .filter(({ expiresAt }) => expiresAt === null || Date.parse(expiresAt) > settledMs)
     .filter(({ backup }) => !plan.keeps.some((kept) => kept.backup.id === backup))
     .map(({ backup }) => `${backup} was pinned`);
 }

@@ -127,6 +127,26 @@ describe("which backups stay", () => {
       "b c h",
     ],
     [
+      "a pin, when WAL was stored last before its end, although this machine's clock is years past it",
+      {
+        backups: DAILY,
+        changes: { pins: [pin("b", "2026-07-01")], newestWalMs: Date.parse("2026-06-30T12:00:00Z") },
+      },
+      { keepFull: 1 },
+      "b h",
+      "2031-01-01T00:00:00.000Z",
+    ],
+    [
+      "a pin no longer, when WAL was stored after its end",
+      {
+        backups: DAILY,
+        changes: { pins: [pin("b", "2026-07-01")], newestWalMs: Date.parse("2026-07-01T00:00:00Z") },
+      },
+      { keepFull: 1 },
+      "h",
+      "2031-01-01T00:00:00.000Z",
+    ],
+    [
       "what an increment builds on",
       {
         backups: [
