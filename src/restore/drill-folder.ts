@@ -1,19 +1,24 @@
 /**
  * The scratch of a drill: a folder of its own that goes with it. One that a killed drill has left is found by the next: its
  * server is stopped and it is removed.
+ *
+ * Root drills as another account. The folder itself stays root's, and the account owns only what its server writes: `data`,
+ * `socket` and tablespaces. So that account cannot put a link where root writes next.
  */
-import { chmod, chown, lstat, mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SeawallError } from "../errors.ts";
 import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
+import { setModeAndOwner, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import { isAlive, readIfThere } from "./target-dir.ts";
 
 const PREFIX = "seawall-drill-";
 /** Holds the process ID of the drill whose folder it is. */
 const OWNER_FILE = "drill.pid";
+const SOCKETS = "socket";
 /** Beside the backup's files: what recovery writes until its first restart point. */
 const SPARE_BYTES = 1 << 30;
 const STOP_MS_MAX = 10_000;
@@ -26,6 +31,8 @@ export interface DrillFolder {
   readonly logFile: string;
   readonly configDir: string;
   tablespace(oid: number): string;
+  /** For tablespaces that recovery creates: wal-fetch makes their directories, as the server's account. */
+  readonly createdTablespaces: string;
   remove(): Promise<void>;
 }
 
@@ -44,17 +51,24 @@ export async function makeDrillFolder(parent: string, bytes: number, owner: Owne
       );
     }
     const path = await ownFolder(parent, owner);
-    const short = Buffer.byteLength(path) <= SOCKET_DIR_BYTES_MAX ? path : await ownFolder(tmpdir(), owner);
-    await writeFile(join(path, OWNER_FILE), String(process.pid));
-    if (short !== path) await writeFile(join(short, OWNER_FILE), String(process.pid));
+    const fits = Buffer.byteLength(join(path, SOCKETS)) <= SOCKET_DIR_BYTES_MAX;
+    const short = fits ? path : await ownFolder(tmpdir(), owner);
+    const socketDir = join(short, SOCKETS);
+    const createdTablespaces = join(path, "tablespaces");
+    for (const own of [socketDir, createdTablespaces]) {
+      await mkdir(own, { mode: 0o700 });
+      await setModeAndOwner(own, { mode: 0o700, owner, isDirectory: true });
+    }
     const configDir = join(path, "config");
     await mkdir(configDir, { mode: 0o755 });
+    await setModeAndOwner(configDir, { mode: 0o755, owner: undefined, isDirectory: true });
     return {
       path,
       dataDir: join(path, "data"),
-      socketDir: short,
+      socketDir,
       logFile: join(path, "server.log"),
       configDir,
+      createdTablespaces,
       tablespace: (oid) => join(path, `tablespace-${oid}`),
       remove: async () => {
         for (const folder of new Set([path, short])) await removeAll(folder);
@@ -72,8 +86,11 @@ function mebibytes(bytes: number): number {
 
 async function ownFolder(parent: string, owner: Owner | undefined): Promise<string> {
   const path = await mkdtemp(join(parent, PREFIX));
-  await chmod(path, 0o700);
-  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+  // For another account: it may enter, by its group.
+  const mode = owner === undefined ? 0o700 : 0o750;
+  const own = owner === undefined ? undefined : { uid: process.getuid?.() ?? 0, gid: owner.gid };
+  await setModeAndOwner(path, { mode, owner: own, isDirectory: true });
+  await writeNewFile(join(path, OWNER_FILE), undefined, (file) => file.writeFile(String(process.pid)));
   return path;
 }
 

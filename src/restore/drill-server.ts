@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chown, open, readFile, writeFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { throwIfAborted } from "../store/signal.ts";
@@ -16,6 +16,7 @@ import type { DrillBinaries } from "./drill-binaries.ts";
 import type { DrillFolder } from "./drill-folder.ts";
 import { configurationFile, isolatedSettings, TAKEN_OVER } from "./isolation.ts";
 import type { Namespaces } from "./namespaces.ts";
+import { writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import { onlyOurs } from "./recovery-config.ts";
 import { effectiveSettings, readConfiguration } from "./standby-settings.ts";
@@ -182,10 +183,8 @@ async function writeConfig(options: DrillServerOptions): Promise<void> {
     [autoConf]: recovery,
   };
   for (const [path, content] of Object.entries(files)) {
-    await writeFile(path, content, { mode: 0o600 });
-    if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+    await writeNewFile(path, owner, (file) => file.writeFile(content));
   }
-  if (owner !== undefined) await chown(folder.configDir, owner.uid, owner.gid);
 }
 
 function settingsOf(options: DrillServerOptions, cluster: ReadonlyMap<string, string>): Map<string, string> {

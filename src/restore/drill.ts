@@ -176,7 +176,7 @@ async function restoreInto(
     targetDir: folder.dataDir,
     tablespaceMapping: new Map(backup.tablespaces.map(({ oid }) => [String(oid), folder.tablespace(oid)])),
     // What recovery creates, and what is archived while the drill runs, stays in its folder as well.
-    otherTablespaces: folder.path,
+    otherTablespaces: folder.createdTablespaces,
     delta: false,
     standby: undefined,
     now: now(),

@@ -3,11 +3,12 @@
  * another account that may not be let in everywhere root is.
  */
 import { execFile } from "node:child_process";
-import { chown, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { throwIfAborted } from "../store/signal.ts";
+import { setModeAndOwner } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 
 const run = promisify(execFile);
@@ -48,7 +49,7 @@ export async function fetchTrouble({
   const attempt = async (as: Owner | undefined): Promise<string | undefined> => {
     const folder = await mkdtemp(join(tmpdir(), "seawall-try-"));
     try {
-      if (as !== undefined) await chown(folder, as.uid, as.gid);
+      await setModeAndOwner(folder, { mode: 0o700, owner: as, isDirectory: true });
       const command = filledIn(restoreCommand, { file: segment, path: join(folder, "segment") });
       return await troubleOf(command, { args: [], cwd: folder, owner: as, env, signal });
     } finally {
