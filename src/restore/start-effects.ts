@@ -5,7 +5,9 @@
  * Source: PostgreSQL docs, Server Configuration; relmapper.c (global/pg_filenode.map), pg_subscription.h.
  */
 import { readFile, stat } from "node:fs/promises";
+import { hostname, networkInterfaces } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { parseConninfoText } from "../replication/conninfo-text.ts";
 import { readConfiguration } from "./standby-settings.ts";
 
 export interface StartFacts {
@@ -16,11 +18,15 @@ export interface StartFacts {
   /** The catalog of subscriptions was not empty when the backup was taken. */
   readonly subscriptions: boolean;
   readonly standby: boolean;
+  /** Where the primary runs from which it streams; undefined when it streams from none. */
+  readonly primary: "this-machine" | "elsewhere" | undefined;
 }
 
 export async function gatherStartFacts(dataDir: string, standby: boolean): Promise<StartFacts> {
+  const settings = await readConfiguration(dataDir);
   return {
-    settings: await readConfiguration(dataDir),
+    settings,
+    primary: standby ? primaryPlace(settings.get("primary_conninfo") ?? "") : undefined,
     configuredElsewhere: (await stat(join(dataDir, "postgresql.conf")).catch(() => undefined)) === undefined,
     subscriptions: await hasSubscriptions(dataDir),
     standby,
@@ -28,7 +34,8 @@ export async function gatherStartFacts(dataDir: string, standby: boolean): Promi
 }
 
 /** Sentences for the operator. Pure. */
-export function startEffects({ settings, configuredElsewhere, subscriptions, standby }: StartFacts): string[] {
+export function startEffects(facts: StartFacts): string[] {
+  const { settings, configuredElsewhere, subscriptions, standby, primary } = facts;
   const given = (name: string): string => settings.get(name) ?? "";
   const effects: string[] = [];
   const say = (...lines: readonly string[]): void => void effects.push(lines.join(" "));
@@ -39,6 +46,17 @@ export function startEffects({ settings, configuredElsewhere, subscriptions, sta
   if (!isOff(mode) && archiver !== "") {
     const when = mode === "always" || !standby ? "archives" : "archives, once it is promoted,";
     say(`It ${when} with ${archiver}.`);
+  }
+  if (primary === "this-machine") {
+    say(
+      "It streams from a primary on this machine. A tablespace that is created there later has the same path here: replay then",
+      "writes into the primary's files. Restore it without --primary-conninfo, or on another machine.",
+    );
+  } else if (primary === "elsewhere") {
+    say(
+      "It streams from its primary. Before a tablespace is created there, its directory must exist on this machine, empty and",
+      "used by no other server; --tablespace-mapping does not reach WAL that is streamed.",
+    );
   }
   // A standby is to take over the subscriptions with everything else.
   if (!standby && subscriptions && given("max_logical_replication_workers") !== "0") {
@@ -64,6 +82,27 @@ export function startEffects({ settings, configuredElsewhere, subscriptions, sta
     if (isAbsolute(given(name))) say(`It writes to ${name} = ${given(name)}, as the original does.`);
   }
   return effects;
+}
+
+/** Names are not looked up: one that leads back to this machine by another name counts as elsewhere. */
+function primaryPlace(conninfo: string): StartFacts["primary"] {
+  if (conninfo === "") return undefined;
+  const given = parsed(conninfo);
+  // PostgreSQL reports what it cannot parse; a service names its host in a file of the server's account.
+  if (given === undefined || given.has("service")) return "elsewhere";
+  const hosts = (given.get("hostaddr") ?? given.get("host") ?? "").split(",");
+  const own = Object.values(networkInterfaces()).flatMap((found) => (found ?? []).map(({ address }) => address));
+  const isHere = (host: string): boolean =>
+    /^($|[/@]|localhost$|127\.|::1$)/.test(host) || host === hostname() || own.includes(host);
+  return hosts.some(isHere) ? "this-machine" : "elsewhere";
+}
+
+function parsed(conninfo: string): ReturnType<typeof parseConninfoText> | undefined {
+  try {
+    return parseConninfoText(conninfo);
+  } catch {
+    return undefined;
+  }
 }
 
 function isOff(value: string): boolean {

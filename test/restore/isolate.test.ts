@@ -1,9 +1,9 @@
 /** `restore --isolate`, and what `restore` says that a copy will do on its start. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, test } from "vitest";
-import { mappedFile, startEffects, type StartFacts } from "../../src/restore/start-effects.ts";
+import { gatherStartFacts, mappedFile, startEffects, type StartFacts } from "../../src/restore/start-effects.ts";
 import { until } from "../campaigns/campaign.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
@@ -96,6 +96,7 @@ const QUIET: StartFacts = {
   configuredElsewhere: false,
   subscriptions: false,
   standby: false,
+  primary: undefined,
 };
 
 test.each<readonly [string, Partial<StartFacts>, readonly RegExp[]]>([
@@ -122,6 +123,16 @@ test.each<readonly [string, Partial<StartFacts>, readonly RegExp[]]>([
       ]),
     },
     [/^It archives with basic_archive/],
+  ],
+  [
+    "a standby streams from a primary on this machine",
+    { standby: true, primary: "this-machine" },
+    [/replay then writes into the primary's files/],
+  ],
+  [
+    "a standby streams from a primary elsewhere",
+    { standby: true, primary: "elsewhere" },
+    [/--tablespace-mapping does not reach WAL that is streamed/],
   ],
   [
     "archiving is off",
@@ -155,6 +166,28 @@ test.each<readonly [string, Partial<StartFacts>, readonly RegExp[]]>([
   const effects = startEffects({ ...QUIET, ...facts });
   expect(effects).toHaveLength(expected.length);
   for (const [at, pattern] of expected.entries()) expect(effects[at]).toMatch(pattern);
+});
+
+test.each<readonly [string, StartFacts["primary"]]>([
+  ["", undefined],
+  ["user=repl", "this-machine"],
+  ["host=/var/run/postgresql", "this-machine"],
+  ["postgres://repl@localhost:5433/", "this-machine"],
+  ["host=db1,127.0.0.1", "this-machine"],
+  ["host=db1 hostaddr=::1", "this-machine"],
+  ["service=primary", "elsewhere"],
+  ["host='cut", "elsewhere"],
+  ["host=db1.example.com password='a b'", "elsewhere"],
+])("a standby with primary_conninfo = %j streams from: %s", async (conninfo, primary) => {
+  const dataDir = makeTempDir("conninfo");
+  try {
+    const quoted = conninfo.replaceAll("'", "''");
+    writeFileSync(join(dataDir, "postgresql.auto.conf"), `primary_conninfo = '${quoted}'\n`);
+    expect((await gatherStartFacts(dataDir, true)).primary).toBe(primary);
+    expect((await gatherStartFacts(dataDir, false)).primary).toBeUndefined();
+  } finally {
+    removeTree(dataDir);
+  }
 });
 
 test("the map of catalogs names the file of one, and nothing when it is cut or foreign", () => {
