@@ -1,4 +1,4 @@
-/** Reads what `status` tells of an archive: the newest backup, verification and drill, and rivals of its line. */
+/** Reads what `status` tells of an archive: the newest backup, verification and drill. */
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
@@ -6,7 +6,6 @@ import { readBackup } from "./backups.ts";
 import { lastDrill } from "./drills.ts";
 import { backupDocumentKey, backupsPrefix, isBackupId } from "./keys.ts";
 import { oldestFirst } from "./records.ts";
-import { describeRivals } from "./rivals.ts";
 import { readVerifyRecord, type VerifyOutcome } from "./verify-state.ts";
 
 export interface LastEvents {
@@ -15,8 +14,6 @@ export interface LastEvents {
   /** Of those that came to their end. */
   readonly verify: VerifyOutcome | null;
   readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
-  /** Timelines beside the line that another server wrote: a sentence each. */
-  readonly rivals: readonly string[];
 }
 
 /**
@@ -24,17 +21,15 @@ export interface LastEvents {
  * only where there is no other. Throws what the store throws.
  */
 export async function readLastEvents(archive: Archive, now: Date, options: RequestOptions = {}): Promise<LastEvents> {
-  const [backup, verify, drill, rivals] = await Promise.all([
+  const [backup, verify, drill] = await Promise.all([
     newestBackup(archive, now, options),
     readVerifyRecord(archive, options),
     readable(lastDrill(archive, now, options)),
-    readable(describeRivals(archive, options)),
   ]);
   return {
     backup,
     verify: verify.record?.last ?? null,
     drill: drill === undefined ? null : { finishedAt: drill.finishedAt, ok: drill.ok },
-    rivals: rivals ?? [],
   };
 }
 

@@ -18,7 +18,12 @@ export interface Rival {
   readonly kind: "written" | "stray";
   /** End of its stored WAL; undefined for a stray of which only a history file exists. */
   readonly endLsn: Lsn | undefined;
+  /** Its newest WAL was stored within an hour of the line's, or later: its server still writes. */
+  readonly isActive: boolean;
 }
+
+/** By the store's clock, which dates both. */
+const ACTIVE_MS = 3_600_000;
 
 /** By timeline; none in an archive without claims. Throws what the store throws. */
 export async function findRivals(archive: Archive, options: RequestOptions = {}): Promise<Rival[]> {
@@ -29,24 +34,34 @@ export async function findRivals(archive: Archive, options: RequestOptions = {})
   const stored = [...(await listTimelines(archive, options)), ...(await listTails(archive, options)).keys()];
   const all = new Set([...stored, ...(await listHistoryFiles(archive, options))]);
   const claimedAt = (await archive.store.head(lineKey(archive.cluster, line.number), options))?.modifiedAt;
+  const lineAt = await lastStored(archive, line.timeline, options);
   const rivals: Rival[] = [];
   for (const timeline of [...all].sort((a, b) => a - b)) {
     if (timeline === line.timeline) continue;
     const endLsn = (await findEnd(archive, timeline, options))?.lsn;
-    if (!known.has(timeline)) rivals.push({ timeline, kind: "stray", endLsn });
-    else if (endLsn !== undefined && (await goesPastLine(archive, { line, timeline, endLsn }, options))) {
-      const newest = await lastStored(archive, timeline, options);
-      if (claimedAt !== undefined && newest > claimedAt) rivals.push({ timeline, kind: "written", endLsn });
-    }
+    const isStray = !known.has(timeline);
+    if (!isStray && (endLsn === undefined || !(await goesPastLine(archive, { line, timeline, endLsn }, options))))
+      continue;
+    const newest = await lastStored(archive, timeline, options);
+    const isActive = newest.getTime() >= lineAt.getTime() - ACTIVE_MS;
+    if (isStray) rivals.push({ timeline, kind: "stray", endLsn, isActive });
+    else if (claimedAt !== undefined && newest > claimedAt)
+      rivals.push({ timeline, kind: "written", endLsn, isActive });
   }
   return rivals;
 }
 
-/** A sentence for each rival. */
-export async function describeRivals(archive: Archive, options: RequestOptions = {}): Promise<string[]> {
+export interface DescribedRival extends Rival {
+  /** A sentence without its end. */
+  readonly text: string;
+}
+
+/** The same with a sentence for each. */
+export async function describeRivals(archive: Archive, options: RequestOptions = {}): Promise<DescribedRival[]> {
   const rivals = await findRivals(archive, options);
   const line = rivals.length === 0 ? undefined : (await readClaims(archive, options)).at(-1);
-  return line === undefined ? [] : rivals.map((rival) => describeRival(rival, line.timeline));
+  if (line === undefined) return [];
+  return rivals.map((rival) => ({ ...rival, text: describeRival(rival, line.timeline) }));
 }
 
 function describeRival({ timeline, kind, endLsn }: Rival, line: TimelineId): string {

@@ -1,9 +1,11 @@
 /** `check`, the server's side: asks for every fact over a replication connection and, where let in, an ordinary one. */
-import { parseMilliseconds } from "../receive/server-facts.ts";
+import type { JoinOptions } from "../receive/line-claim.ts";
+import { parseMilliseconds, readServerHistory } from "../receive/server-facts.ts";
 import { readSlotStatus } from "../daemon/slot-monitor.ts";
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { ReplicationConnection, SqlConnection } from "../replication/connection.ts";
+import { readRestoreMark } from "../replication/restore-mark.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import { type Finding, judgeServer, type ServerFacts, type SqlFacts, type Wishes } from "./check-findings.ts";
 
@@ -11,6 +13,8 @@ export interface ServerCheck {
   readonly findings: readonly Finding[];
   /** For comparison with the archive; undefined when the server could not be asked. */
   readonly identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined;
+  /** For the archive's line; undefined when the server could not be asked. */
+  readonly joining: JoinOptions["server"] | undefined;
 }
 
 /** Which check a refused connection belongs to. */
@@ -43,7 +47,7 @@ export async function checkServer(
 ): Promise<ServerCheck> {
   try {
     await using walsender = await ReplicationConnection.connect(settings, { signal });
-    const { systemIdentifier } = await walsender.identifySystem();
+    const { systemIdentifier, timeline } = await walsender.identifySystem();
     const segmentSize = await walsender.walSegmentSize();
     const shown = new Map<string, string>();
     for (const name of SETTINGS) shown.set(name, await walsender.show(name));
@@ -51,6 +55,11 @@ export async function checkServer(
     if (walsender.serverVersion >= 180000) {
       shown.set("idle_replication_slot_timeout", await walsender.show("idle_replication_slot_timeout"));
     }
+    const inRecovery = (await walsender.show("in_hot_standby")) === "on";
+    const joining = {
+      ...(await readServerHistory(walsender, timeline)),
+      ...{ address: walsender.server, restoredFrom: await readRestoreMark(walsender), inRecovery },
+    };
     const { sql, finding } = await askSql(settings, wishes.slot, signal);
     const facts: ServerFacts = {
       server: walsender.server,
@@ -58,18 +67,19 @@ export async function checkServer(
       applicationName: settings.values.applicationName,
       tls: walsender.encrypted,
       serverVersion: walsender.serverVersion,
-      inRecovery: (await walsender.show("in_hot_standby")) === "on",
+      inRecovery,
       segmentSize,
       settings: shown,
       sql,
     };
     const extra = finding === undefined ? [] : [finding];
-    return { findings: [...judgeServer(facts, wishes), ...extra], identity: { systemIdentifier, segmentSize } };
+    const identity = { systemIdentifier, segmentSize };
+    return { findings: [...judgeServer(facts, wishes), ...extra], identity, joining };
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code === "aborted" || error.code === "internal") throw error;
     const name = FAILED_CHECK[error.code] ?? "connection";
     const finding: Finding = { group: "server", name, verdict: "fail", message: error.message, remedy: error.hint };
-    return { findings: [finding], identity: undefined };
+    return { findings: [finding], identity: undefined, joining: undefined };
   }
 }
 

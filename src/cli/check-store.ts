@@ -6,9 +6,10 @@ import { randomBytes } from "node:crypto";
 import { type Archive, readIdentity } from "../archive/archive.ts";
 import { probeKey } from "../archive/keys.ts";
 import { describeRivals } from "../archive/rivals.ts";
-import { findLine } from "../archive/tip.ts";
 import { humanSeconds } from "../daemon/human.ts";
 import { SeawallError } from "../errors.ts";
+import { isRefusal } from "../receive/connect-line.ts";
+import { type JoinOptions, previewLine } from "../receive/line-claim.ts";
 import { deadline } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 import type { Finding } from "./check-findings.ts";
@@ -18,6 +19,7 @@ export interface StoreCheckOptions {
   readonly cluster: string;
   /** The server's; undefined when it could not be asked. */
   readonly identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined;
+  readonly joining: JoinOptions["server"] | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -30,7 +32,7 @@ export async function checkStore(options: StoreCheckOptions): Promise<Finding[]>
   return archive.some(({ name }) => name === "reach") ? archive : [...archive, ...(await checkAccess(options))];
 }
 
-async function checkArchive({ store, cluster, identity, signal }: StoreCheckOptions): Promise<Finding[]> {
+async function checkArchive({ store, cluster, identity, joining, signal }: StoreCheckOptions): Promise<Finding[]> {
   const found = await readIdentity(store, cluster, { signal });
   const name = "archive";
   if (found === undefined) {
@@ -46,21 +48,45 @@ async function checkArchive({ store, cluster, identity, signal }: StoreCheckOpti
     const message = `${whose} with segments of ${found.segmentSize} bytes, the server has ${identity.segmentSize}`;
     return [failed(name, message, "wal_segment_size was changed: archive the server under a new --cluster.")];
   }
+  const archive = { store, cluster, identity: found };
   return [
     ok(name, `${whose}, which is this server`),
-    ...(await checkRivals({ store, cluster, identity: found }, signal)),
+    ...(joining === undefined ? [] : [await checkLine(archive, joining, signal)]),
+    ...(await checkRivals(archive, signal)),
   ];
+}
+
+/** The decision that `receive` would make about this server. */
+async function checkLine(archive: Archive, server: JoinOptions["server"], signal: AbortSignal): Promise<Finding> {
+  const { timeline } = server.history;
+  try {
+    const { line, claim, watch } = await previewLine(archive, { server, signal });
+    if (line === undefined || line === timeline)
+      return ok("line", `this server is on the archive's line, timeline ${timeline}`);
+    const when = watch ? `, once timeline ${line} is no longer written` : "";
+    const then = claim === undefined ? "follows" : "claims the line for";
+    return ok(
+      "line",
+      `the archive's line is timeline ${line}: receive ${then} this server's timeline ${timeline}${when}`,
+    );
+  } catch (error) {
+    if (!(error instanceof SeawallError) || !isRefusal(error)) throw error;
+    return failed("line", `receive would refuse this server: ${error.message}`, error.hint);
+  }
 }
 
 /** Two servers that write into one archive: neither may be what the operator wants. */
 async function checkRivals(archive: Archive, signal: AbortSignal): Promise<Finding[]> {
-  const line = await findLine(archive, { signal });
-  if (line === undefined || line.claims.length === 0) return [];
   const rivals = await describeRivals(archive, { signal });
-  if (rivals.length === 0) return [ok("line", `the archive follows timeline ${line.timeline}`)];
   const remedy =
     "Stop the receiver or the archive_command of the other server, or give it a --cluster of its own (docs/timelines.md).";
-  return rivals.map((message): Finding => ({ group: "store", name: "line", verdict: "warn", message, remedy }));
+  return rivals.map(({ text: message }): Finding => ({
+    group: "store",
+    name: "rival",
+    verdict: "warn",
+    message,
+    remedy,
+  }));
 }
 
 /** The steps build on one another: the first that fails ends them. The probe is deleted whatever happens. */

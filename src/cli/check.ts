@@ -2,7 +2,7 @@
 import { totalmem } from "node:os";
 import { EXIT } from "../error-kinds.ts";
 import type { Finding, Verdict } from "./check-findings.ts";
-import { checkServer } from "./check-server.ts";
+import { checkServer, type ServerCheck } from "./check-server.ts";
 import { checkStore } from "./check-store.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "./context.ts";
 import { type Colour, columns, painted } from "./table.ts";
@@ -16,7 +16,7 @@ export async function run(context: CommandContext): Promise<number> {
     memoryLimitBytes: memoryLimit(),
   };
   const server = await checkServer(await connectionSettings(context), wishes, signals.stop);
-  const findings = [...server.findings, ...(await storeFindings(context, server.identity))];
+  const findings = [...server.findings, ...(await storeFindings(context, server))];
   const ok = findings.every(({ verdict }) => verdict !== "fail");
   await printResult(context, { ok, findings }, render(findings, context.io.colours));
   return ok ? EXIT.done : EXIT.no;
@@ -30,7 +30,7 @@ function memoryLimit(): number {
 
 async function storeFindings(
   context: CommandContext,
-  identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined,
+  { identity, joining }: Omit<ServerCheck, "findings">,
 ): Promise<Finding[]> {
   const { settings, signals } = context;
   if (settings.store === undefined) {
@@ -38,7 +38,7 @@ async function storeFindings(
   }
   const store = await openPatientStore(context, settings.store, { interactive: true });
   try {
-    return await checkStore({ store, cluster: settings.cluster, identity, signal: signals.stop });
+    return await checkStore({ store, cluster: settings.cluster, identity, joining, signal: signals.stop });
   } finally {
     await store.close();
   }

@@ -24,6 +24,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ["slot", slotText(status, colours)],
     ...spoolRow(status),
     ["gaps", gapsText(status, colours)],
+    ...(status.rivals ?? []).map(({ text, isActive }) => ["rival", painted(text, isActive ? "red" : "dim", colours)]),
     ...archiveRows(status, colours),
     ...counterRows(status),
     ...status.jobs.map((job) => [job.job, jobText(job, colours)]),
@@ -114,7 +115,6 @@ function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] 
   const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
   const problems = verify === null || verify.problems === 1 ? "1 problem" : `${verify.problems} problems`;
   return [
-    ...archive.rivals.map((rival) => ["rival", painted(rival, "red", colours)]),
     ["last backup", backup === null ? "none" : `${backup.finishedAt}, ${humanBytes(backup.bytes)}, ${backup.id}`],
     [
       "last verify",

@@ -73,6 +73,15 @@ export const NOTICE_EVENTS = {
       reason: "what the server said",
     },
   },
+  "rival-found": {
+    severity: "critical",
+    when: "Another server writes into this archive beside its line, for example a copy of the cluster. It is told again once a day. Stop its receiver or its `archive_command`, or give it a `cluster` of its own (timelines.md).",
+    details: {
+      timeline: "the other server's timeline",
+      kind: "`written`: after the line was claimed; `stray`: a timeline that was never the line",
+      endLsn: "end of its stored WAL, or null when only its history file is stored",
+    },
+  },
   "slot-endangered": {
     severity: "warning",
     when: "The server is about to give the replication slot up: its `wal_status` is `unreserved`, or less than a fifth of what it may keep is left.",

@@ -4,6 +4,7 @@
  */
 import { resolve } from "node:path";
 import type { Gap } from "../archive/documents.ts";
+import type { DescribedRival } from "../archive/rivals.ts";
 import { objectKind } from "../archive/keys.ts";
 import type { ToldNotice } from "../archive/notices.ts";
 import type { CodecPool } from "../codec/pool.ts";
@@ -22,6 +23,7 @@ import { openStore } from "../store/open.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, sparingly, withRetry } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
 import { watchGaps } from "./gap-watch.ts";
+import { watchRivals } from "./rival-watch.ts";
 import type { Journal } from "./journal.ts";
 import type { EndedRun } from "./notice-run.ts";
 import type { Notifier } from "./notifier.ts";
@@ -94,7 +96,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
     schedules,
   );
-  const parts: Parts = { store, state, scheduler, notifier, trend: new Trend(), ended, gaps: [] };
+  const parts: Parts = { store, state, scheduler, notifier, trend: new Trend(), ended, gaps: [], rivals: undefined };
   return {
     status: () => documentOf(options, parts),
     trend: () => parts.trend.samples(),
@@ -121,6 +123,7 @@ interface Parts {
   /** Aborted when the receiver has ended: what runs beside it ends, too. */
   readonly ended: AbortController;
   gaps: readonly Gap[];
+  rivals: readonly DescribedRival[] | undefined;
 }
 
 const LOOK_INTERVAL_MS = 1_000;
@@ -154,6 +157,10 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       onGaps: (found) => (parts.gaps = found),
       log: log.child("gaps"),
       signal: ended.signal,
+    }),
+    watchRivals({
+      ...{ store, cluster, state, log: log.child("line"), signal: ended.signal },
+      onRivals: (found) => (parts.rivals = found),
     }),
     scheduler.run(),
     foreseeDrill(options.routine, log.child("routine")),
@@ -315,9 +322,9 @@ function buildStore(options: ClusterOptions): Store {
 }
 
 function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
-  const { state, gaps, store, scheduler, notifier } = parts;
+  const { state, gaps, rivals, store, scheduler, notifier } = parts;
   return receiverDocument({
-    ...{ settings, version, journal, state, gaps, jobs: scheduler.views, notifications: notifier.view },
+    ...{ settings, version, journal, state, gaps, rivals, jobs: scheduler.views, notifications: notifier.view },
     store: store.description,
   });
 }

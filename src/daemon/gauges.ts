@@ -30,6 +30,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("rpo", status.rpoSeconds ?? undefined);
   metrics.set("timeline", status.timeline ?? undefined);
   metrics.set("gaps", status.gaps.length);
+  metrics.set("rivals", status.rivals?.filter(({ isActive }) => isActive).length);
   metrics.setState("state", "state", { current: status.state, all: RECEIVER_STATES });
   metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
   metrics.set("unstored", unstoredBytes(status));

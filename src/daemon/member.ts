@@ -104,7 +104,7 @@ export class Member {
       this.#cluster?.status() ??
       receiverDocument({
         ...{ settings: this.#plan.settings, version, journal: this.#journal, state: this.#unborn },
-        ...{ gaps: [], jobs: [], notifications: null, store: null },
+        ...{ gaps: [], rivals: undefined, jobs: [], notifications: null, store: null },
       });
     if (this.#failure === undefined) return status;
     const { error, atMs, failures } = this.#failure;

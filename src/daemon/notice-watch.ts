@@ -6,7 +6,7 @@ import { bytesBetween, parseLsn } from "../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "./human.ts";
 import type { Notice } from "./notice.ts";
 import type { JobView } from "./scheduler.ts";
-import type { GapDocument, StatusDocument } from "./status-document.ts";
+import type { GapDocument, RivalDocument, StatusDocument } from "./status-document.ts";
 
 export interface WatchOptions {
   readonly notifyAfterMs: number;
@@ -69,6 +69,7 @@ export function decideNotices(
     ...status.gaps
       .filter((gap) => Date.parse(gap.detectedAt) >= watch.startedMs - GAP_NEWS_MS)
       .map((gap) => gapNotice(gap)),
+    ...(status.rivals ?? []).filter(({ isActive }) => isActive).map((rival) => rivalNotice(rival, status)),
     ...status.jobs.flatMap((job) => missedNotice(job, watch, status)),
   ];
   return { watch, notices };
@@ -191,6 +192,18 @@ function gapNotice({ timeline, fromLsn, toLsn, detectedAt, reason }: GapDocument
     at: new Date(detectedAt),
     text: `WAL from ${fromLsn} to ${toLsn} on timeline ${timeline} was lost before it could be archived; take a base backup now`,
     details: { timeline, fromLsn, toLsn, detectedAt, reason },
+  };
+}
+
+function rivalNotice({ timeline, kind, endLsn, text }: RivalDocument, status: StatusDocument): Notice {
+  return {
+    event: "rival-found",
+    subject: `rival ${timeline}`,
+    kind: "state",
+    state: kind,
+    at: new Date(status.at),
+    text: `another server writes into this archive: ${text}`,
+    details: { timeline, kind, endLsn },
   };
 }
 

@@ -5,6 +5,7 @@
 import { openArchive } from "../archive/archive.ts";
 import { type LastEvents, readLastEvents } from "../archive/last-events.ts";
 import { listGaps } from "../archive/gaps.ts";
+import { describeRivals } from "../archive/rivals.ts";
 import { findTip } from "../archive/tip.ts";
 import { readSlotStatus } from "./slot-monitor.ts";
 import type { SlotStatus } from "../receive/status.ts";
@@ -13,7 +14,8 @@ import type { ConnectionSettings } from "../replication/settings.ts";
 import type { Store } from "../store/store.ts";
 import { bytesBetween, formatLsn, type Lsn } from "../wal/lsn.ts";
 import { Journal } from "./journal.ts";
-import type { GapDocument, StatusDocument } from "./status-document.ts";
+import { rivalDocument } from "./receiver-document.ts";
+import type { GapDocument, RivalDocument, StatusDocument } from "./status-document.ts";
 
 export interface OutsideViewOptions {
   readonly cluster: string;
@@ -49,6 +51,7 @@ interface ArchiveView {
   readonly tip: Lsn | undefined;
   readonly timeline: number | undefined;
   readonly gaps: readonly GapDocument[];
+  readonly rivals: readonly RivalDocument[];
   readonly last: LastEvents;
 }
 
@@ -106,6 +109,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     serverStoppingSince: null,
     counters: null,
     gaps: archive?.gaps ?? [],
+    rivals: archive?.rivals ?? null,
     archive: archive?.last ?? null,
     lastError: null,
     errors: journal.errors(),
@@ -134,9 +138,10 @@ async function lookAtServer(
 
 async function lookAtArchive(store: Store, cluster: string, nowMs: number, signal: AbortSignal): Promise<ArchiveView> {
   const archive = await openArchive(store, cluster, { signal });
-  const [tip, gaps, last] = await Promise.all([
+  const [tip, gaps, rivals, last] = await Promise.all([
     findTip(archive, { signal }),
     listGaps(archive, { signal }),
+    describeRivals(archive, { signal }),
     readLastEvents(archive, new Date(nowMs), { signal }),
   ]);
   return {
@@ -145,6 +150,7 @@ async function lookAtArchive(store: Store, cluster: string, nowMs: number, signa
     tip: tip?.lsn,
     timeline: tip?.timeline,
     last,
+    rivals: rivals.map(rivalDocument),
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
   };
 }

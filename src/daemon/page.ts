@@ -36,6 +36,7 @@ export function renderPage(status: StatusDocument, trend: readonly Sample[], opt
       storingBanner(status),
     ],
     gapBanner(status),
+    rivalBanner(status),
     ...[flow(status), tiles(status, trend), charts(trend), errorTable(status)],
   ];
   return htmlPage({
@@ -118,6 +119,12 @@ function gapBanner(status: StatusDocument): string {
   );
   if (items.length === 0) return "";
   return `<p class="banner"><strong class="bad">WAL is missing from the archive.</strong> Take a new base backup: nothing restores across a gap.${items.join("")}</p>`;
+}
+
+function rivalBanner(status: StatusDocument): string {
+  const items = (status.rivals ?? []).flatMap(({ isActive, text }) => (isActive ? [`<br>${escape(text)}`] : []));
+  if (items.length === 0) return "";
+  return `<p class="banner"><strong class="bad">Another server writes into this archive.</strong> Stop its receiver or its archive_command.${items.join("")}</p>`;
 }
 
 /** Server → received → verified → stored, each with its distance from the one before. */

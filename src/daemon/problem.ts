@@ -4,7 +4,7 @@ import type { StatusDocument } from "./status-document.ts";
 
 /** Undefined when all is well: whatever was tried again and went well is no problem any more. */
 export function problemOf(status: StatusDocument): string | undefined {
-  const { state, errors, gaps, slot, jobs } = status;
+  const { state, errors, gaps, rivals, slot, jobs } = status;
   const latest = errors[0]?.message;
   if (state === "failed") return status.lastError?.message ?? latest ?? "failed";
   // Server and store were looked at: each may have its own.
@@ -13,6 +13,8 @@ export function problemOf(status: StatusDocument): string | undefined {
   if (storing !== undefined) return storing;
   if (state !== "streaming" && state !== "starting" && latest !== undefined) return latest;
   if (gaps.length > 0) return gaps.length === 1 ? "WAL is missing: 1 gap" : `WAL is missing: ${gaps.length} gaps`;
+  const rival = rivals?.find(({ isActive }) => isActive);
+  if (rival !== undefined) return `another server writes into this archive: ${rival.text}`;
   if (slot !== null && !slot.exists) return `the slot ${slot.name} is missing`;
   if (slot !== null && (slot.walStatus === "lost" || slot.walStatus === "unreserved")) {
     return `the slot ${slot.name} is ${slot.walStatus}`;

@@ -1,11 +1,12 @@
 /** The status document of a receiver: its own state, and what the daemon around it knows. Pure but for the clock of `state`. */
 import type { Gap } from "../archive/documents.ts";
+import type { DescribedRival } from "../archive/rivals.ts";
 import type { Settings } from "../config/options.ts";
 import type { ReceiverState } from "../receive/status.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import type { Journal } from "./journal.ts";
 import type { JobView } from "./scheduler.ts";
-import type { StatusDocument } from "./status-document.ts";
+import type { RivalDocument, StatusDocument } from "./status-document.ts";
 
 export interface ReceiverFacts {
   readonly settings: Settings;
@@ -13,6 +14,8 @@ export interface ReceiverFacts {
   readonly journal: Journal;
   readonly state: ReceiverState;
   readonly gaps: readonly Gap[];
+  /** Undefined before the first look. */
+  readonly rivals: readonly DescribedRival[] | undefined;
   readonly jobs: readonly JobView[];
   readonly notifications: StatusDocument["notifications"];
   /** The store's URL without secrets. */
@@ -32,7 +35,7 @@ export function storePatienceMs(
 }
 
 export function receiverDocument(facts: ReceiverFacts): StatusDocument {
-  const { settings, version, journal, state, gaps, jobs, notifications, store } = facts;
+  const { settings, version, journal, state, gaps, rivals, jobs, notifications, store } = facts;
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
   const snapshot = state.snapshot();
@@ -44,6 +47,7 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
     archive: null,
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
+    rivals: rivals?.map(rivalDocument) ?? null,
     errors: journal.errors(),
     jobs,
     notifications,
@@ -53,4 +57,8 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     version,
     at: new Date(nowMs).toISOString(),
   };
+}
+
+export function rivalDocument({ timeline, kind, endLsn, isActive, text }: DescribedRival): RivalDocument {
+  return { timeline, kind, endLsn: endLsn === undefined ? null : formatLsn(endLsn), isActive, text };
 }

@@ -28,6 +28,8 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   /** Most that the spool may hold; null without one. */
   readonly spoolLimitBytes: number | null;
   readonly gaps: readonly GapDocument[];
+  /** Timelines beside the archive's line that another server has written; null where they are not known. */
+  readonly rivals: readonly RivalDocument[] | null;
   /** The newest backup, verification and drill in the archive; null where nobody looked. */
   readonly archive: LastEvents | null;
   /** The latest errors, newest first, those that were retried included. */
@@ -72,6 +74,17 @@ export interface GapDocument {
   readonly toLsn: string;
   readonly detectedAt: string;
   readonly reason: string;
+}
+
+export interface RivalDocument {
+  readonly timeline: number;
+  /** `written`: it was written after the line was claimed. `stray`: it was never the line. */
+  readonly kind: "written" | "stray";
+  /** End of its stored WAL; null when only its history file is stored. */
+  readonly endLsn: string | null;
+  /** Its newest WAL is not older than the line's by more than an hour. */
+  readonly isActive: boolean;
+  readonly text: string;
 }
 
 export interface ErrorDocument {

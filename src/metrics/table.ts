@@ -55,6 +55,11 @@ export const METRICS = {
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
   gaps: gauge("seawall_archive_gaps", "Ranges of WAL known to be missing from the archive."),
 
+  rivals: gauge(
+    "seawall_archive_rivals",
+    "Timelines beside the archive's line that another server writes; absent before the first look.",
+  ),
+
   // The receiver
   state: gauge("seawall_receiver_state", "1 for the state the receiver is in, 0 for the others.", ["state"]),
   progressAge: gauge("seawall_receiver_progress_age_seconds", "Time since the receive loop last turned over."),

@@ -83,7 +83,7 @@ async function connectToFit(options: ReceiverOptions, joining: Joining): Promise
 /** What a server is refused for because of its timeline. */
 const REFUSALS: readonly ErrorCode[] = ["timeline-behind", "timeline-unrelated", "timeline-copy", "line-contested"];
 
-function isRefusal(error: unknown): error is SeawallError {
+export function isRefusal(error: unknown): error is SeawallError {
   return error instanceof SeawallError && REFUSALS.includes(error.code);
 }
 

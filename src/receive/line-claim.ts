@@ -12,7 +12,7 @@ import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
-import { contested, decideLine, leftLineAt, type LineFacts } from "./line-decision.ts";
+import { contested, decideLine, leftLineAt, type LineDecision, type LineFacts } from "./line-decision.ts";
 
 /** The server's timeline, how it came there, and the files that say so. */
 export interface ServerHistory {
@@ -67,7 +67,23 @@ export async function joinLine(archive: Archive, options: JoinOptions): Promise<
   throw new SeawallError("line-contested", `other receivers claim the archive's line all the time`);
 }
 
-async function readFacts(archive: Archive, line: Line | undefined, options: JoinOptions): Promise<LineFacts> {
+/** What `receive` would decide about this server, without a word of it stored. Throws the refusal, as `joinLine` does. */
+export async function previewLine(
+  archive: Archive,
+  options: Pick<JoinOptions, "server" | "signal">,
+): Promise<LineDecision & { readonly line: TimelineId | undefined }> {
+  const { server, signal } = options;
+  await refuseOtherHistories(archive, server.files, signal);
+  const line = await findLine(archive, { signal });
+  const facts = await readFacts(archive, line, { server, takeOver: undefined, claimsFirst: true, signal });
+  return { ...decideLine(facts), line: facts.line };
+}
+
+async function readFacts(
+  archive: Archive,
+  line: Line | undefined,
+  options: Pick<JoinOptions, "server" | "takeOver" | "claimsFirst" | "signal">,
+): Promise<LineFacts> {
   const { server, takeOver, claimsFirst, signal } = options;
   const { history, restoredFrom, inRecovery } = server;
   const { timeline } = history;

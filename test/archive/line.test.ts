@@ -136,16 +136,18 @@ test("strays are named, and a timeline that is written on after the line was cla
   const archive = await forked();
   expect(await findRivals(archive)).toEqual([]);
   await putClaim(archive, claim(1, 1));
-  const strays = [2, 3].map((of) => ({ timeline: of, kind: "stray", endLsn: 0x700000n }));
+  const strays = [2, 3].map((of) => ({ timeline: of, kind: "stray", endLsn: 0x700000n, isActive: true }));
   expect(await findRivals(archive)).toEqual(strays);
   await putClaim(archive, claim(2, 2, 1));
   // Timeline 1 up to the fork belongs to the line.
   expect(await findRivals(archive)).toEqual([strays[1]]);
   await sleep(10);
   await store(archive, 1, 6);
-  expect(await findRivals(archive)).toEqual([{ timeline: 1, kind: "written", endLsn: 0x700000n }, strays[1]]);
+  const written = { timeline: 1, kind: "written", endLsn: 0x700000n, isActive: true };
+  expect(await findRivals(archive)).toEqual([written, strays[1]]);
   await putHistory(archive, timeline(9), Buffer.from("1\t0/500000\tx\n"));
-  expect((await describeRivals(archive)).at(-1)).toBe(
-    "timeline 9 was never the archive's line: only its history file is stored",
-  );
+  expect((await describeRivals(archive)).at(-1)).toMatchObject({
+    isActive: false,
+    text: "timeline 9 was never the archive's line: only its history file is stored",
+  });
 });

@@ -55,6 +55,7 @@ export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocu
       gaps: 0,
     },
     gaps: [],
+    rivals: null,
     archive: null,
     jobs: [],
     restart: null,

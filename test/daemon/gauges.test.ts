@@ -20,6 +20,14 @@ async function samples(status: StatusDocument): Promise<Record<string, number>> 
   return Object.fromEntries(found);
 }
 
+it("rivals that still write are counted, and absent while they are not known", async () => {
+  const rival = { timeline: 2, kind: "written", endLsn: "0/5000000", text: "timeline 2" } as const;
+  const rivals = [true, false].map((isActive) => ({ ...rival, isActive }));
+  expect(await samples(statusFixture({ rivals }))).toMatchObject({ seawall_archive_rivals: 1 });
+  expect(await samples(statusFixture({ rivals: [] }))).toMatchObject({ seawall_archive_rivals: 0 });
+  expect(await samples(statusFixture())).not.toHaveProperty("seawall_archive_rivals");
+});
+
 it("a streaming receiver", async () => {
   const all = await samples(statusFixture({ spoolBytes: 5, spoolLimitBytes: 10, uploadedLsn: "16/B3000000" }));
   expect(all).toMatchObject({

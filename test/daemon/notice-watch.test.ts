@@ -180,6 +180,25 @@ describe("gaps", () => {
   });
 });
 
+describe("rivals", () => {
+  test("one that still writes is told of until it has ended, one that ended long ago is not", () => {
+    const rival = { timeline: 2, kind: "written", endLsn: "0/5000000", text: "timeline 2 was written" } as const;
+    const rivals = [
+      { ...rival, isActive: true },
+      { ...rival, timeline: 3, isActive: false },
+    ];
+    const time = new Time().pass(1, () => ({ rivals }));
+    expect(time.latest.filter(({ event }) => event === "rival-found")).toHaveLength(1);
+    expect(time.notice("rival-found")).toMatchObject({
+      ...{ subject: "rival 2", kind: "state", state: "written" },
+      details: { timeline: 2, kind: "written", endLsn: "0/5000000" },
+      text: "another server writes into this archive: timeline 2 was written",
+    });
+    time.pass(1, () => ({ rivals: null }));
+    expect(time.latest).toEqual([]);
+  });
+});
+
 describe("a schedule", () => {
   const jobOf = (changes: Partial<JobView>): JobView => ({
     ...{

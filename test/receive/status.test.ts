@@ -88,6 +88,16 @@ describe("the wait for the store", () => {
   });
 });
 
+test("a rival that still writes is a problem, and the receiver stays ready", () => {
+  const rival = { timeline: 2, kind: "stray", endLsn: null, text: "timeline 2 was never the archive's line" } as const;
+  const isActive = (active: boolean) => statusFixture({ errors: [], rivals: [{ ...rival, isActive: active }] });
+  expect(problemOf(isActive(true))).toBe(
+    "another server writes into this archive: timeline 2 was never the archive's line",
+  );
+  expect(problemOf(isActive(false))).toBeUndefined();
+  expect(decideReadiness(isActive(true)).ok).toBe(true);
+});
+
 describe("a store that hangs for 40 s", () => {
   const status = statusFixture({ isStoreStalled: true, storeWaitSeconds: 40, errors: [] });
   const said = "the store has confirmed nothing for 40.0 s, 1.00 MiB of WAL wait for it";
