@@ -6,6 +6,8 @@ export interface ErrorKind {
   readonly retryable: boolean;
   /** Process exit status when this error ends a command: 1 the answer is no, 2 usage, 3 and up operational. */
   readonly exit: number;
+  /** The archive holds something damaged, contradictory or foreign; readers name it and go on. Not set for all other codes. */
+  readonly isDamage?: boolean;
   /** One sentence for docs/errors.md: when this is raised. */
   readonly when: string;
   /** One sentence for docs/errors.md and the default hint: what to do. */
@@ -18,6 +20,9 @@ export const kind = (exit: number, retryable: boolean, when: string, hint: strin
   when,
   hint,
 });
+
+/** Marks a code as damage of the archive. */
+export const damage = (one: ErrorKind): ErrorKind => ({ ...one, isDamage: true });
 
 /** Exit statuses, by what stands in the way. Documented in docs/errors.md. */
 export const EXIT = {

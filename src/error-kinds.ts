@@ -3,7 +3,7 @@
  * `docs/errors.md` is made from it; errors.ts makes errors of it. A code is stable: users match on it.
  */
 
-import { EXIT, kind, type ErrorKind } from "./error-kind.ts";
+import { EXIT, damage, kind, type ErrorKind } from "./error-kind.ts";
 
 export { EXIT, type ErrorKind } from "./error-kind.ts";
 
@@ -44,11 +44,13 @@ export const ERROR_KINDS = {
   ),
 
   // WAL content
-  "wal-corrupt": kind(
-    EXIT.damage,
-    false,
-    "WAL from the server or the archive does not verify: page header, record header or CRC-32C.",
-    "Compare the named LSN with pg_waldump on the server; nothing past it was acknowledged.",
+  "wal-corrupt": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "WAL from the server or the archive does not verify: page header, record header or CRC-32C.",
+      "Compare the named LSN with pg_waldump on the server; nothing past it was acknowledged.",
+    ),
   ),
   "wal-noncontiguous": kind(
     EXIT.damage,
@@ -64,23 +66,29 @@ export const ERROR_KINDS = {
   ),
 
   // Archive
-  "segment-conflict": kind(
-    EXIT.damage,
-    false,
-    "An object is already stored under this key with different content.",
-    "Two clusters may share this prefix: compare their system identifiers.",
+  "segment-conflict": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "An object is already stored under this key with different content.",
+      "Two clusters may share this prefix: compare their system identifiers.",
+    ),
   ),
-  "object-corrupt": kind(
-    EXIT.damage,
-    false,
-    "A stored object cannot be decoded or its checksum is wrong.",
-    "Look at who else writes to this prefix, and at the health of the store; a segment that the server still has is archived again once the object is removed.",
+  "object-corrupt": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "A stored object cannot be decoded or its checksum is wrong.",
+      "Look at who else writes to this prefix, and at the health of the store; a segment that the server still has is archived again once the object is removed.",
+    ),
   ),
-  "foreign-cluster": kind(
-    EXIT.damage,
-    false,
-    "The archive belongs to a cluster with another system identifier.",
-    "Choose another --cluster or --store for this server.",
+  "foreign-cluster": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "The archive belongs to a cluster with another system identifier.",
+      "Choose another --cluster or --store for this server.",
+    ),
   ),
   "archive-absent": kind(
     EXIT.no,
@@ -88,11 +96,13 @@ export const ERROR_KINDS = {
     "There is no archive under this store and cluster name.",
     "Check --store and --cluster, or start seawall receive to create it.",
   ),
-  "archive-version": kind(
-    EXIT.operational,
-    false,
-    "A document in the archive has a version this Seawall does not know.",
-    "Upgrade Seawall to at least the version that wrote it.",
+  "archive-version": damage(
+    kind(
+      EXIT.operational,
+      false,
+      "A document in the archive has a version this Seawall does not know.",
+      "Upgrade Seawall to at least the version that wrote it.",
+    ),
   ),
   "timeline-behind": kind(
     EXIT.damage,
@@ -100,11 +110,13 @@ export const ERROR_KINDS = {
     "The server is on a timeline that the archive's line has left.",
     "Connect to the current primary. To archive this server nevertheless, give --take-over with the number of the line's claim (docs/timelines.md).",
   ),
-  "timeline-unrelated": kind(
-    EXIT.damage,
-    false,
-    "The server's timeline does not descend from the archive's line.",
-    "The server was forked beside the line. To archive it as the new line, give --take-over with the number of the line's claim (docs/timelines.md), or use a new --cluster for it.",
+  "timeline-unrelated": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "The server's timeline does not descend from the archive's line.",
+      "The server was forked beside the line. To archive it as the new line, give --take-over with the number of the line's claim (docs/timelines.md), or use a new --cluster for it.",
+    ),
   ),
   "timeline-copy": kind(
     EXIT.damage,
@@ -130,11 +142,13 @@ export const ERROR_KINDS = {
     "archive_command hands over WAL of a timeline that is not part of the archive.",
     "After a failover seawall receive claims the line, and the next try succeeds. For a server that replaces the original, give wal-push --take-over with the number of the line's claim (docs/timelines.md).",
   ),
-  "timeline-history": kind(
-    EXIT.damage,
-    false,
-    "A timeline history file cannot be parsed, or contradicts itself.",
-    "Compare it with the file of the same name in the server's pg_wal.",
+  "timeline-history": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "A timeline history file cannot be parsed, or contradicts itself.",
+      "Compare it with the file of the same name in the server's pg_wal.",
+    ),
   ),
 
   // Server: reaching it
@@ -313,11 +327,13 @@ export const ERROR_KINDS = {
   ),
 
   // Base backups
-  "backup-corrupt": kind(
-    EXIT.damage,
-    false,
-    "A base backup's document, manifest, part or tar does not hold together, or a checksum in it is wrong.",
-    "Restore another backup (seawall restore --backup ID), and look at who else writes to this prefix.",
+  "backup-corrupt": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "A base backup's document, manifest, part or tar does not hold together, or a checksum in it is wrong.",
+      "Restore another backup (seawall restore --backup ID), and look at who else writes to this prefix.",
+    ),
   ),
   "backup-absent": kind(
     EXIT.no,
@@ -356,11 +372,13 @@ export const ERROR_KINDS = {
     "Choose another backup, or take a new one.",
   ),
 
-  "wal-gap": kind(
-    EXIT.damage,
-    false,
-    "A segment is missing from the archive although later WAL is there.",
-    "Recover to a point before the gap, or from a base backup taken after it; seawall restore --dry-run tells what can be reached.",
+  "wal-gap": damage(
+    kind(
+      EXIT.damage,
+      false,
+      "A segment is missing from the archive although later WAL is there.",
+      "Recover to a point before the gap, or from a base backup taken after it; seawall restore --dry-run tells what can be reached.",
+    ),
   ),
   "target-unreachable": kind(
     EXIT.no,

@@ -19,6 +19,8 @@ export class SeawallError extends Error {
   readonly hint: string;
   readonly retryable: boolean;
   readonly exit: number;
+  /** The archive holds something damaged, contradictory or foreign. */
+  readonly isDamage: boolean;
   readonly details: Readonly<Record<string, string | number | boolean>>;
 
   constructor(code: ErrorCode, message: string, options: SeawallErrorOptions = {}) {
@@ -28,6 +30,7 @@ export class SeawallError extends Error {
     this.hint = options.hint ?? entry.hint;
     this.retryable = entry.retryable;
     this.exit = entry.exit;
+    this.isDamage = entry.isDamage === true;
     this.details = options.details ?? {};
   }
 }

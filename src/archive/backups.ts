@@ -1,9 +1,10 @@
 /** The base backups of an archive: those that are finished, and what unfinished ones left behind. */
-import { SeawallError, isAbort } from "../errors.ts";
+import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 import { type BackupDocument, decodeBackup } from "./backup-document.ts";
 import { mapBounded } from "./bounded.ts";
+import { damageOf } from "./damage.ts";
 import { backupDocumentKey, backupsPrefix, isBackupId } from "./keys.ts";
 
 export interface BackupListing {
@@ -29,8 +30,7 @@ export async function listBackups(archive: Archive, options: RequestOptions = {}
     try {
       return { id, backup: await findBackup(archive, id, options) };
     } catch (error) {
-      if (!(error instanceof SeawallError) || isAbort(error) || !DAMAGE.includes(error.code)) throw error;
-      return { id, error };
+      return { id, error: damageOf(error) };
     }
   });
   for (const { id, backup, error } of found) {
@@ -47,9 +47,7 @@ function byAge(a: BackupDocument, b: BackupDocument): number {
   return startedMs || (a.startLsn < b.startLsn ? -1 : a.startLsn > b.startLsn ? 1 : 0);
 }
 
-const DAMAGE: readonly string[] = ["backup-corrupt", "archive-version", "foreign-cluster"];
-
-/** A finished backup. Throws `backup-absent`, `backup-corrupt`, `archive-version`, `foreign-cluster`. */
+/** Reads a finished backup. Throws `backup-absent`, `backup-corrupt`, `archive-version`, `foreign-cluster`. */
 export async function readBackup(archive: Archive, id: string, options: RequestOptions = {}): Promise<BackupDocument> {
   const backup = isBackupId(id) ? await findBackup(archive, id, options) : undefined;
   if (backup !== undefined) return backup;
@@ -59,7 +57,12 @@ export async function readBackup(archive: Archive, id: string, options: RequestO
   );
 }
 
-async function findBackup(archive: Archive, id: string, options: RequestOptions): Promise<BackupDocument | undefined> {
+/** Reads a backup; undefined when none of this id was finished. Throws `backup-corrupt`, `archive-version`, `foreign-cluster`. */
+export async function findBackup(
+  archive: Archive,
+  id: string,
+  options: RequestOptions,
+): Promise<BackupDocument | undefined> {
   const key = backupDocumentKey(archive.cluster, id);
   const found = await archive.store.get(key, options);
   if (found === undefined) return undefined;

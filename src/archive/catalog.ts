@@ -2,7 +2,6 @@
  * The catalog: what is in the archive and what it is good for, from the store alone. Backups are listed before WAL, so that
  * the WAL a finished backup needs is seen.
  */
-import { isAbort, SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { segmentOf } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
@@ -10,6 +9,7 @@ import type { Archive } from "./archive.ts";
 import type { BackupDocument } from "./backup-document.ts";
 import { type BackupListing, listBackups } from "./backups.ts";
 import { mapBounded } from "./bounded.ts";
+import { damageOf } from "./damage.ts";
 import { findOpenHole } from "./hole.ts";
 import { segmentKey } from "./keys.ts";
 import { type LineClaim, readClaims } from "./line.ts";
@@ -61,11 +61,6 @@ const DAMAGED_MAX = 8;
 /** Memory for segments that have to be read because they do not say when they were committed. */
 const READ_BYTES_MAX = 64 << 20;
 const ENDS_IN_FLIGHT = 8;
-/** What a damaged archive is, as opposed to a store that does not answer. */
-const DAMAGE: readonly string[] = [
-  ...["object-corrupt", "segment-conflict", "wal-corrupt", "foreign-cluster", "wal-gap"],
-  ...["archive-version", "timeline-history", "timeline-unrelated"],
-];
 
 /** Throws what the store throws. */
 export async function readCatalog(archive: Archive, options: InventoryOptions = {}): Promise<Catalog> {
@@ -198,10 +193,4 @@ function gapsOf(inventory: WalInventory, paths: readonly WalPath[]): PathBarrier
   );
   const unique = new Map(all.map((gap) => [`${gap.timeline} ${gap.fromLsn} ${gap.toLsn}`, gap]));
   return [...unique.values()].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
-}
-
-/** The damage that an object was found to have; throws whatever else went wrong. */
-export function damageOf(error: unknown): SeawallError {
-  if (error instanceof SeawallError && !isAbort(error) && DAMAGE.includes(error.code)) return error;
-  throw error;
 }

@@ -10,7 +10,8 @@ import { startOf } from "./backups.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { drillKey, drillsPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
-import { ifReadable, oldestFirst, recordIds } from "./records.ts";
+import { ifReadable } from "./damage.ts";
+import { oldestFirst, recordIds } from "./records.ts";
 
 export interface DrillCheck {
   /** `recovered`, `amcheck`, `checksums`, or the query. */

@@ -6,6 +6,7 @@ import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
+import { damageOf } from "./damage.ts";
 import { type Gap, decodeGap } from "./documents.ts";
 import { type GapKey, gapsPrefix, parseGapKey } from "./keys.ts";
 
@@ -16,7 +17,6 @@ export interface GapListing {
 }
 
 const READS_IN_FLIGHT = 8;
-const DAMAGE: readonly string[] = ["object-corrupt", "archive-version"];
 
 export async function readGaps(archive: Archive, options: RequestOptions = {}): Promise<GapListing> {
   const keys: GapKey[] = [];
@@ -51,8 +51,7 @@ export function gapOf(bytes: Uint8Array, key: string): Gap | SeawallError {
   try {
     return decodeGap(bytes, key);
   } catch (error) {
-    if (error instanceof SeawallError && DAMAGE.includes(error.code)) return error;
-    throw error;
+    return damageOf(error);
   }
 }
 

@@ -1,8 +1,8 @@
 /** Reads what `status` tells of an archive: the newest backup, verification and drill. */
-import { SeawallError } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
-import { readBackup } from "./backups.ts";
+import { findBackup } from "./backups.ts";
+import { ifReadable } from "./damage.ts";
 import { lastDrill } from "./drills.ts";
 import { backupDocumentKey, backupsPrefix, isBackupId } from "./keys.ts";
 import { oldestFirst } from "./records.ts";
@@ -24,7 +24,7 @@ export async function readLastEvents(archive: Archive, now: Date, options: Reque
   const [backup, verify, drill] = await Promise.all([
     newestBackup(archive, now, options),
     readVerifyRecord(archive, options),
-    readable(lastDrill(archive, now, options)),
+    ifReadable(lastDrill(archive, now, options)),
   ]);
   return {
     backup,
@@ -39,25 +39,8 @@ async function newestBackup(archive: Archive, now: Date, options: RequestOptions
   const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
   for (const id of oldestFirst(ids, now).reverse()) {
     if ((await archive.store.head(backupDocumentKey(archive.cluster, id), options)) === undefined) continue;
-    const found = await readable(readBackup(archive, id, options));
+    const found = await ifReadable(findBackup(archive, id, options));
     if (found !== undefined) return { id, finishedAt: found.finishedAt, bytes: found.bytes };
   }
   return null;
-}
-
-const DAMAGE: readonly string[] = [
-  "backup-corrupt",
-  "backup-absent",
-  "foreign-cluster",
-  "archive-version",
-  "object-corrupt",
-];
-
-async function readable<T>(reading: Promise<T>): Promise<T | undefined> {
-  try {
-    return await reading;
-  } catch (error) {
-    if (error instanceof SeawallError && DAMAGE.includes(error.code)) return undefined;
-    throw error;
-  }
 }

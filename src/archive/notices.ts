@@ -9,7 +9,8 @@ import { mapBounded } from "./bounded.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { noticeKey, noticesPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
-import { ifReadable, oldestFirst, recordIds } from "./records.ts";
+import { ifReadable } from "./damage.ts";
+import { oldestFirst, recordIds } from "./records.ts";
 
 export const NOTICE_KINDS = ["state", "end", "once"] as const;
 

@@ -8,7 +8,8 @@ import { startOf } from "./backups.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
 import { runKey, runsPrefix } from "./keys.ts";
 import { putPlainOnce } from "./put-once.ts";
-import { ifReadable, oldestFirst, recordIds } from "./records.ts";
+import { ifReadable } from "./damage.ts";
+import { oldestFirst, recordIds } from "./records.ts";
 
 export interface JobRun {
   /** Like a backup's id: when it began, and random digits. */

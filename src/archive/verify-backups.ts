@@ -5,6 +5,7 @@ import type { Archive } from "./archive.ts";
 import type { BackupDocument } from "./backup-document.ts";
 import { checkManifest, readIndex } from "./backup-index.ts";
 import { mapBounded } from "./bounded.ts";
+import { damageOf } from "./damage.ts";
 import { backupDocumentKey, backupFilesKey, backupManifestKey, backupPartKey, backupPrefix } from "./keys.ts";
 import { checkPart } from "./part-check.ts";
 import type { VerifyCrew } from "./verify-crew.ts";
@@ -133,13 +134,6 @@ async function readAll(archive: Archive, backup: BackupDocument, options: Verify
     problems.push({ key, error: damageOf(error) });
   }
   return problems;
-}
-
-const DAMAGE: readonly string[] = ["backup-corrupt", "foreign-cluster", "archive-version"];
-
-function damageOf(error: unknown): SeawallError {
-  if (error instanceof SeawallError && DAMAGE.includes(error.code)) return error;
-  throw error;
 }
 
 /** One finding an object: a part that has the wrong size need not be called damaged as well. */

@@ -12,6 +12,7 @@ import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { MINIMAL_REASON, type MinimalRecord, minimalIn } from "./breaks.ts";
 import { parseChanges } from "./change-json.ts";
+import { damageOf } from "./damage.ts";
 import type { Gap } from "./documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "./keys.ts";
 import { carryInto } from "./tip.ts";
@@ -51,17 +52,6 @@ export interface VerifyWalOptions extends RequestOptions {
 const PEEKS_IN_FLIGHT = 16;
 /** Segments that are read one after another with --deep: the state at their border comes from the envelope before. */
 const PIECE_SEGMENTS = 16;
-/** What makes an object a finding, as opposed to a store that does not answer. */
-const DAMAGE: readonly string[] = [
-  ...["object-corrupt", "archive-version", "foreign-cluster", "wal-corrupt", "wal-gap", "segment-conflict"],
-  ...["timeline-history", "timeline-unrelated"],
-];
-
-/** The damage that an error tells of; throws it when it tells of something else. */
-export function damageOf(error: unknown): SeawallError {
-  if (error instanceof SeawallError && DAMAGE.includes(error.code)) return error;
-  throw error;
-}
 
 export const folderName = (prefix: string): string => prefix.slice(-9, -1);
 

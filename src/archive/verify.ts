@@ -14,6 +14,7 @@ import { isRefusal } from "./bulk-delete.ts";
 import { type Catalog, readCatalog } from "./catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "./keys.ts";
 import { verifyBackup } from "./verify-backups.ts";
+import { damageOf } from "./damage.ts";
 import { VerifyCrew } from "./verify-crew.ts";
 import { affectedBackups, breakMessage, type Checked, Findings, type Note, type Problem } from "./verify-report.ts";
 import {
@@ -25,7 +26,6 @@ import {
   type VerifyRecord,
 } from "./verify-state.ts";
 import {
-  damageOf,
   folderName,
   type PendingFolder,
   pendingOf,

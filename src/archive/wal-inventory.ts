@@ -9,6 +9,7 @@ import { type TimelineHistory, parseHistory, rootHistory } from "../wal/timeline
 import type { Archive } from "./archive.ts";
 import { mapBounded } from "./bounded.ts";
 import { listBreaks } from "./breaks.ts";
+import { damageOf } from "./damage.ts";
 import type { Gap } from "./documents.ts";
 import { readGaps } from "./gaps.ts";
 import { historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "./keys.ts";
@@ -67,8 +68,6 @@ export interface InventoryOptions extends WalkOptions {
 }
 
 const READS_IN_FLIGHT = 8;
-/** What an unreadable document is, as opposed to a store that does not answer. */
-const DAMAGE: readonly string[] = ["object-corrupt", "archive-version", "timeline-history"];
 
 /**
  * Reads the inventory. Objects that come and go meanwhile may or may not be in it: what is sealed while it is read is seen
@@ -222,9 +221,4 @@ export async function listHistoryFiles(archive: Archive, options: RequestOptions
     // Behind every key of the folder: no part of a key holds a tilde.
     startAfter = `${folder}/~`;
   }
-}
-
-function damageOf(error: unknown): SeawallError {
-  if (error instanceof SeawallError && DAMAGE.includes(error.code)) return error;
-  throw error;
 }

@@ -6,7 +6,7 @@ import { openArchive } from "../archive/archive.ts";
 import { startOf } from "../archive/backups.ts";
 import { lastDrill } from "../archive/drills.ts";
 import { backupIdOf, backupsPrefix, isBackupId } from "../archive/keys.ts";
-import { ifReadable } from "../archive/records.ts";
+import { ifReadable } from "../archive/damage.ts";
 import { type JobRun, lastRun, putRun } from "../archive/runs.ts";
 import type { SettingKey, Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";

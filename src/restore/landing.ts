@@ -5,7 +5,7 @@
  * Source: PostgreSQL `xlogrecovery.c` (recoveryStopsBefore, recoveryStopsAfter).
  */
 import type { Archive } from "../archive/archive.ts";
-import { damageOf } from "../archive/catalog.ts";
+import { damageOf } from "../archive/damage.ts";
 import { mapBounded } from "../archive/bounded.ts";
 import { type CommitTimes, commitTimesIn, segmentSummary } from "../archive/wal-ends.ts";
 import type { SeawallError } from "../errors.ts";

@@ -7,7 +7,7 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import { mapBounded } from "../archive/bounded.ts";
-import { damageOf } from "../archive/catalog.ts";
+import { damageOf } from "../archive/damage.ts";
 import { changesIn } from "../archive/wal-changes.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, segmentOf } from "../wal/lsn.ts";

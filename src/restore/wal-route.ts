@@ -5,7 +5,7 @@
 import type { Archive } from "../archive/archive.ts";
 import type { Gap } from "../archive/documents.ts";
 import { parseWalKey, tailsPrefix, timelinePrefix, walPrefix } from "../archive/keys.ts";
-import { damageOf } from "../archive/catalog.ts";
+import { damageOf } from "../archive/damage.ts";
 import { findOpenHole } from "../archive/hole.ts";
 import { listTailsBelow, measureTail } from "../archive/tail.ts";
 import { verifiedEnd } from "../archive/wal-ends.ts";

@@ -91,6 +91,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         "verify-backups": "store",
         "verify-crew": "threads",
         "retention-model": "types",
+        damage: "a line",
         "verify-facts": "types",
         "verify-questions": "types",
         "verify-report": "texts",

@@ -1,0 +1,18 @@
+/** Tells damage in the archive from everything else that goes wrong. Which codes are damage: error-kinds.ts. */
+import { SeawallError } from "../errors.ts";
+
+/** Returns the error when it means damage; rethrows every other one, such as a store that does not answer. */
+export function damageOf(error: unknown): SeawallError {
+  if (error instanceof SeawallError && error.isDamage) return error;
+  throw error;
+}
+
+/** Resolves with undefined for a document that is damaged, or of a version that this Seawall does not know. */
+export async function ifReadable<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    damageOf(error);
+    return undefined;
+  }
+}
