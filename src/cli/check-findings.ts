@@ -45,6 +45,7 @@ export interface Wishes {
   readonly slot: string | undefined;
   readonly statusIntervalMs: number;
   readonly memory: MemoryLimits;
+  readonly hasSpool: boolean;
   /** What the operating system lets this process have. */
   readonly memoryLimitBytes: number;
 }
@@ -223,8 +224,8 @@ function judgeHeadroom(facts: ServerFacts, setting: string, used: number | undef
 }
 
 /** A receiver that is killed for its memory stops archiving. */
-function judgeMemory({ segmentSize }: ServerFacts, { memory, memoryLimitBytes: limit }: Wishes): Judgement {
-  const needed = memoryNeeded(segmentSize, memory);
+function judgeMemory({ segmentSize }: ServerFacts, { memory, hasSpool, memoryLimitBytes: limit }: Wishes): Judgement {
+  const needed = memoryNeeded(segmentSize, memory, { hasSpool });
   const text = `segments of ${humanBytes(segmentSize)}: receive takes up to ${humanBytes(needed)} of memory`;
   if (needed <= limit) return ok(text);
   return warn(

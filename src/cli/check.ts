@@ -13,6 +13,7 @@ export async function run(context: CommandContext): Promise<number> {
     slot: settings.noSlot ? undefined : settings.slot,
     statusIntervalMs: settings.statusIntervalMs,
     memory: { bufferBytesMax: settings.bufferMaxBytes, bufferSegments: settings.bufferSegments },
+    hasSpool: settings.durability === "spool",
     memoryLimitBytes: memoryLimit(),
   };
   const server = await checkServer(await connectionSettings(context), wishes, signals.stop);

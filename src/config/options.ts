@@ -160,7 +160,7 @@ export const OPTIONS = {
   }),
   durability: option(oneOf(["store", "spool"]), {
     name: "durability",
-    commands: RECEIVE,
+    commands: ["receive", "check"],
     default: "store",
     help: "what is reported as flushed: confirmed by the store, or fsynced to the spool",
     more: "With `spool` a commit waits for this machine's disk instead of the store, and an outage of the store does not hold up the server; losing server and spool together loses what was not uploaded. `ship-interval` is then how long new WAL may stay in the spool only.",
@@ -168,7 +168,7 @@ export const OPTIONS = {
   spoolDir: option(text("dir", "path"), {
     name: "spool-dir",
     scope: "own",
-    commands: RECEIVE,
+    commands: ["receive", "check"],
     help: "directory of the spool, for --durability spool",
     more: "It must exist, on a disk that survives a restart of this machine, and belong to this receiver alone.",
   }),

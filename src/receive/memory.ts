@@ -26,9 +26,17 @@ export function segmentCounts(segmentSize: number, { bufferBytesMax, bufferSegme
 /** Node.js, the code, the threads and the buffers of connections, as measured (test/campaigns/memory.test.ts). */
 const BASE_BYTES = 130 << 20;
 
+/** The relay of a spool holds the tail of a segment, room to encode it, and the object, each nearly as large as a segment. */
+const RELAY_SEGMENTS = 3;
+
 /** Resident memory at full rate, with WAL that does not compress: what a limit of the process must allow. */
-export function memoryNeeded(segmentSize: number, limits: MemoryLimits): number {
+export function memoryNeeded(
+  segmentSize: number,
+  limits: MemoryLimits,
+  { hasSpool }: { readonly hasSpool: boolean },
+): number {
   const { raw, encoded } = segmentCounts(segmentSize, limits);
   // One chunk of the open segment on its way may be nearly as large as the segment.
-  return BASE_BYTES + (raw + encoded + 1) * segmentSize;
+  const chunk = 1;
+  return BASE_BYTES + (raw + encoded + chunk + (hasSpool ? RELAY_SEGMENTS : 0)) * segmentSize;
 }

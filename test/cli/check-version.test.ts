@@ -15,7 +15,7 @@ test.each<[serverVersion: number, verdict: string, message: string]>([
     ...{ segmentSize: 1 << 24, settings: new Map<string, string>(), sql: undefined },
   };
   const memory = { bufferSegments: 3, bufferBytesMax: 1 << 28 };
-  const wishes = { slot: "seawall", statusIntervalMs: 10_000, memory, memoryLimitBytes: 1 << 30 };
+  const wishes = { slot: "seawall", statusIntervalMs: 10_000, memory, hasSpool: false, memoryLimitBytes: 1 << 30 };
   const found = judgeServer(facts, wishes).find(({ name }) => name === "version");
   expect([found?.verdict, found?.message]).toEqual([verdict, message]);
 });

@@ -27,12 +27,16 @@ describe("segments in memory", () => {
 
 describe("memory at full rate", () => {
   test.each([
-    // 130 MiB for the process, then the segments and one chunk as large as a segment
-    [16, 64, 4, 130 + (4 + 3 + 1) * 16],
-    [64, 64, 4, 130 + (1 + 1 + 1) * 64],
-    [1, 64, 4, 130 + (4 + 3 + 1) * 1],
-  ])("segments of %i MiB, room for %i MiB, at most %i segments: %i MiB", (size, room, most, needed) => {
-    const limits = { bufferBytesMax: room * MIB, bufferSegments: most };
-    expect(memoryNeeded(size * MIB, limits)).toBe(needed * MIB);
-  });
+    // 130 MiB for the process, then the segments and one chunk as large as a segment; with a spool its relay
+    [16, 64, 4, false, 130 + (4 + 3 + 1) * 16],
+    [64, 64, 4, false, 130 + (1 + 1 + 1) * 64],
+    [64, 64, 4, true, 130 + (1 + 1 + 1 + 3) * 64],
+    [1, 64, 4, false, 130 + (4 + 3 + 1) * 1],
+  ])(
+    "segments of %i MiB, room for %i MiB, at most %i segments, spool %s: %i MiB",
+    (size, room, most, hasSpool, needed) => {
+      const limits = { bufferBytesMax: room * MIB, bufferSegments: most };
+      expect(memoryNeeded(size * MIB, limits, { hasSpool })).toBe(needed * MIB);
+    },
+  );
 });
