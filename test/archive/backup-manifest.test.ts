@@ -62,6 +62,23 @@ test("a manifest without files, and one without checksums", () => {
   expect(read([manifestOf(`${head}${listOf(FILES.slice(2))}${RANGES}`)]).facts).toMatchObject({ algorithm: "NONE" });
 });
 
+test.each([
+  ["one escaped quote before a brace", '{ "Path": "a\\"{b", "Size": 7 }', 'a"{b'],
+  ["a backslash before the closing quote", '{ "Path": "a\\\\", "Size": 7 }', "a\\"],
+  ["closing brackets in its name", '{ "Path": "a]}]}", "Size": 7 }', "a]}]}"],
+])("a path with %s", (_, line, path) => {
+  const { files } = read([manifestOf(V2.replace(FILES[0] ?? "", line))]);
+  expect(files[0]).toEqual({ path, size: 7, algorithm: undefined, checksum: "" });
+  expect(files).toHaveLength(3);
+});
+
+test("a list that Seawall does not know is passed over", () => {
+  const more = `"Checksum-Notes": [\n{ "Timeline": "none" }\n],\n`;
+  const { files, facts } = read([manifestOf(V2.replace(RANGES, more + RANGES))]);
+  expect(files).toEqual(EXPECTED_FILES);
+  expect(facts.walRanges).toHaveLength(1);
+});
+
 describe("refused", () => {
   const manifest = manifestOf(V2);
   const files = (line: string): Buffer => manifestOf(V2.replace(FILES[0] ?? "", line));
@@ -78,6 +95,40 @@ describe("refused", () => {
     ["a negative size", files(`{ "Path": "x", "Size": -1 }`), "Size is -1"],
     ["an unknown checksum", files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "MD5", "Checksum": "00" }`), "MD5"],
     ["a file that is no object", files(`"x"`), 'something else than objects in "Files"'],
+    [
+      "a checksum with an odd number of digits",
+      files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "CRC32C", "Checksum": "abc" }`),
+      'Checksum is "abc"',
+    ],
+    [
+      "a checksum that begins with no digit",
+      files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "CRC32C", "Checksum": "-abcd" }`),
+      'Checksum is "-abcd"',
+    ],
+    [
+      "a checksum that ends with no digit",
+      files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "CRC32C", "Checksum": "abcd-" }`),
+      'Checksum is "abcd-"',
+    ],
+    ["an encoded path with an odd number of digits", files(`{ "Encoded-Path": "616", "Size": 0 }`), "Encoded-Path is"],
+    ["an encoded path that begins with no digit", files(`{ "Encoded-Path": "-6161", "Size": 0 }`), "Encoded-Path is"],
+    ["an encoded path that ends with no digit", files(`{ "Encoded-Path": "6161-", "Size": 0 }`), "Encoded-Path is"],
+    ["an entry of 70,000 letters", files(`{ "Path": "${"x".repeat(70_000)}", "Size": 0 }`), "entries far too long"],
+    [
+      "100,000 letters beside the lists",
+      Buffer.from(`{ "PostgreSQL-Backup-Manifest-Version": 1,\n${'"more": 12345,\n'.repeat(8_000)}`),
+      "too much beside its lists",
+    ],
+    [
+      "a manifest checksum with a digit more",
+      Buffer.from(manifest.toString().replace('"Manifest-Checksum": "', '"Manifest-Checksum": "0')),
+      "Manifest-Checksum is",
+    ],
+    [
+      "a manifest checksum with a digit more behind",
+      Buffer.from(manifest.toString().replace(/"\}\n$/, '0"}\n')),
+      "Manifest-Checksum is",
+    ],
     ["a line without end", Buffer.from(`{ "${"x".repeat(200_000)}`), "lines far too long"],
     ["what is no JSON at all", manifestOf("}"), "is no JSON object"],
   ])("%s", (_title, bytes, message) => {

@@ -241,6 +241,13 @@ describe("a tar", () => {
     expect(() => scanner.end()).toThrow(/ends in the middle of an entry/);
   });
 
+  test.each([1, 511, 513, 515])("that ends after %i bytes is cut off for the reader with handlers, too", (length) => {
+    const ignore = (): void => undefined;
+    const reader = new TarReader({ onEntry: ignore, onData: ignore, onEntryEnd: ignore });
+    reader.push(whole.subarray(0, length));
+    expect(() => reader.end()).toThrow(/ends in the middle of an entry/);
+  });
+
   test("that goes on behind its end is refused", () => {
     expect(() => scan([whole, Buffer.from("x")])).toThrow(/something other than zeros follows the end of the tar/);
   });

@@ -48,7 +48,7 @@ async function mutate(path: string): Promise<void> {
     ignorePatterns: ["/bench", "/build", "/coverage", "/deploy", "/dist", "/docs", "/test/fixtures/archive"],
     concurrency: 1,
     timeoutMS: 8_000,
-    timeoutFactor: 8,
+    timeoutFactor: 3,
     dryRunTimeoutMinutes: 20,
     reporters: ["progress-append-only"],
     allowEmpty: true,
