@@ -8,6 +8,7 @@ import { DatabaseError } from "pg-protocol";
 import { SeawallError } from "../errors.ts";
 import { type ErrorContext, fromServer, fromSocket } from "./errors.ts";
 import { type AuthenticationRequest, PgOpening } from "./pg-internals.ts";
+import { hasTwoForms } from "./scram-raw.ts";
 import { type ConnectionSettings, describeTarget, type FoundPassword, type HostTarget } from "./settings.ts";
 import { type Encryption, type TlsMaterial, tlsOptionsFor } from "./tls.ts";
 
@@ -33,19 +34,87 @@ export interface Opened {
 /** The longest delay a timer takes: as good as none. */
 const TIMER_MS_MAX = 0x7fffffff;
 
-/** Throws `server-…`, or `aborted`; no socket is left open then. */
-export async function openOne(
-  options: ConnectOptions,
-  target: HostTarget,
-  address: string,
-  encryption: Encryption,
-  material: TlsMaterial | undefined,
-): Promise<Opened> {
+export interface Way {
+  readonly target: HostTarget;
+  readonly address: string;
+  readonly encryption: Encryption;
+  readonly material: TlsMaterial | undefined;
+}
+
+/** How one attempt presents itself to the server. */
+interface Manner {
+  readonly isRawPassword: boolean;
+  /** Send SESSION_OPTIONS. */
+  readonly isOwnSession: boolean;
+}
+
+/** SQLSTATE invalid_password. */
+const INVALID_PASSWORD = "28P01";
+/** SQLSTATE protocol_violation: what PgBouncer says of a start-up parameter that it does not know. */
+const PROTOCOL_VIOLATION = "08P01";
+
+/**
+ * What ends sessions of a role, a database or a server ends none of ours: each question has a deadline of its own here, and
+ * a replication connection may wait for the store between two commands. Every role may set these; `options` of the connection
+ * string come later in the start-up packet and win. `lc_messages` is not among them: only a superuser may set it, and a
+ * server refuses the whole connection for a setting that the role may not set (docs/connecting.md).
+ */
+const SESSION_OPTIONS = [
+  "statement_timeout",
+  "lock_timeout",
+  "idle_session_timeout",
+  "idle_in_transaction_session_timeout",
+]
+  .map((name) => `-c ${name}=0`)
+  .join(" ");
+
+/**
+ * Opens a connection. A refused password that SASLprep may change is tried in its other form: PostgreSQL keeps a password
+ * unchanged where SASLprep refuses it. A pooler that refuses start-up parameters is asked again without ours. Throws
+ * `server-…`, or `aborted`; no socket is left open then.
+ */
+export async function openOne(options: ConnectOptions, way: Way): Promise<Opened> {
+  const { settings } = options;
+  let manner: Manner = { isRawPassword: settings.isRawPassword, isOwnSession: true };
+  for (;;) {
+    try {
+      const opened = await openAs(options, way, manner);
+      settings.isRawPassword = manner.isRawPassword;
+      return opened;
+    } catch (error) {
+      const other = error instanceof SeawallError ? otherManner(error, manner, { options, way }) : undefined;
+      if (other === undefined) throw error;
+      manner = other;
+    }
+  }
+}
+
+/** The manner to try after this refusal; undefined when each that could help has been tried. */
+function otherManner(
+  { details }: SeawallError,
+  manner: Manner,
+  { options, way }: { readonly options: ConnectOptions; readonly way: Way },
+): Manner | undefined {
+  const { settings } = options;
+  if (details["sqlstate"] === PROTOCOL_VIOLATION && manner.isOwnSession) return { ...manner, isOwnSession: false };
+  const isFirstForm = manner.isRawPassword === settings.isRawPassword;
+  if (details["sqlstate"] !== INVALID_PASSWORD || !isFirstForm) return undefined;
+  const { password = "" } = passwordFor(options, way.target);
+  return hasTwoForms(password) ? { ...manner, isRawPassword: !manner.isRawPassword } : undefined;
+}
+
+/** libpq's own receivers look passwords up under "replication"; a line for the named database is as good. */
+function passwordFor({ settings, replication }: ConnectOptions, target: HostTarget): FoundPassword {
+  const database = settings.values.database ?? "postgres";
+  return settings.passwordFor(target, replication ? ["replication", database] : [database]);
+}
+
+async function openAs(options: ConnectOptions, way: Way, { isRawPassword, isOwnSession }: Manner): Promise<Opened> {
+  const { target, address, encryption, material } = way;
   const { settings, signal, replication } = options;
   const { values } = settings;
   const database = values.database ?? "postgres";
-  // libpq's own receivers look passwords up under "replication"; a line for the named database is as good.
-  const found = settings.passwordFor(target, replication ? ["replication", database] : [database]);
+  const found = passwordFor(options, target);
   if (found.warning !== undefined) options.onWarning?.(found.warning);
   const context: ErrorContext = {
     ...contextFor(options, target),
@@ -54,6 +123,7 @@ export async function openOne(
   };
   const tls = encryption === "tls" && material !== undefined ? tlsOptionsFor(material, settings, target) : undefined;
   const guard = authenticationGuard(settings, tls !== undefined, context);
+  const sessionOptions = [isOwnSession ? SESSION_OPTIONS : "", values.options].filter((text) => text !== "").join(" ");
   const opening = new PgOpening(
     {
       address,
@@ -62,12 +132,13 @@ export async function openOne(
       direct: tls !== undefined && values.tls.negotiation === "direct",
       user: values.user,
       password: () => passwordOrThrow(found, context),
+      isRawPassword,
       startup: {
         user: values.user,
         database: replication ? "replication" : database,
         application_name: values.applicationName,
         ...(replication ? { replication: "true" } : {}),
-        ...(values.options === "" ? {} : { options: values.options }),
+        ...(sessionOptions === "" ? {} : { options: sessionOptions }),
       },
       channelBinding: tls !== undefined && values.channelBinding !== "disable",
       keepalives: values.keepalives,

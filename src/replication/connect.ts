@@ -91,7 +91,7 @@ async function tryAddress(
   const order = encryptionOrder(options.settings.values.tls.mode, target);
   for (const encryption of order) {
     try {
-      return await openOne(options, target, address, encryption, material);
+      return await openOne(options, { target, address, encryption, material });
     } catch (error) {
       const failure = error instanceof SeawallError ? error : fromSocket(error, contextFor(options, target));
       // A server without TLS is no failure where sslmode can do without.

@@ -5,8 +5,9 @@
  *
  * What is relied on, in pg 8: `config.stream` may be a factory for the socket; `client.connection` is an emitter of
  * protocol messages; `connection.stream` is the current socket (TLS or not); `connection.attachListeners(stream)` starts
- * parsing, and is replaced by `#parse`; `client.getStartupConf()` gives the startup parameters. test/replication/connection.test.ts fails when any of
- * these changes.
+ * parsing, and is replaced by `#parse`; `client.getStartupConf()` gives the startup parameters; `client.saslSession` holds what
+ * `connection.sendSCRAMClientFinalMessage()` sends, and what the server must prove. test/replication/connection.test.ts and
+ * passwords.test.ts fail when any of these changes.
  */
 import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Duplex } from "node:stream";
@@ -16,6 +17,7 @@ import type { BackendMessage } from "pg-protocol/dist/messages.js";
 import { Parser } from "pg-protocol/dist/parser.js";
 import { MessageFramer } from "./copy-both.ts";
 import { checkShape } from "./message-shape.ts";
+import { proveRaw, type ScramSession } from "./scram-raw.ts";
 
 export interface OpenOptions {
   /** An address, or the folder of a Unix socket. */
@@ -27,6 +29,8 @@ export interface OpenOptions {
   readonly user: string;
   /** Called only when the server asks; throws when there is none. */
   readonly password: () => string;
+  /** Authenticate by SCRAM with the password's own bytes, without SASLprep. */
+  readonly isRawPassword: boolean;
   readonly startup: Readonly<Record<string, string>>;
   readonly channelBinding: boolean;
   readonly keepalives: boolean;
@@ -52,11 +56,14 @@ export interface OpenSocket {
 interface PgConnection extends NodeJS.EventEmitter {
   stream: Duplex;
   attachListeners: (stream: Duplex) => void;
+  sendSCRAMClientFinalMessage: (response: string) => void;
 }
 
 interface PgClientInside {
   connection: PgConnection;
   getStartupConf: () => Record<string, string>;
+  /** While SCRAM is under way. */
+  readonly saslSession: ScramSession | null;
 }
 
 /** Servers report about fifteen. */
@@ -206,7 +213,27 @@ export class PgOpening {
     connection.on("notice", (message: BackendMessage) => {
       if (this.#notices.length < 100) this.#notices.push(message);
     });
+    if (options.isRawPassword) this.#proveRaw(options.password);
     connection.attachListeners = (stream) => this.#parse(stream);
+  }
+
+  /** Replaces pg's proof just before it is sent. */
+  #proveRaw(password: () => string): void {
+    const { connection } = this.#inside;
+    const send = connection.sendSCRAMClientFinalMessage.bind(connection);
+    let serverFirst = "";
+    connection.on("authenticationSASLContinue", (message: { data: string }) => (serverFirst = message.data));
+    connection.sendSCRAMClientFinalMessage = (response) => {
+      const session = this.#inside.saslSession;
+      if (session === null) {
+        send(response);
+        return;
+      }
+      proveRaw(session, password(), serverFirst).then(
+        () => send(session.response),
+        (error: unknown) => connection.emit("error", error),
+      );
+    };
   }
 
   /**

@@ -60,6 +60,8 @@ export interface SettingsSecrets {
   readonly sslPassword: string | undefined;
   readonly passfile: string | undefined;
   readonly files: FileReader;
+  /** Learnt while connecting, and shared by all settings made from these. */
+  isRawPassword?: boolean;
 }
 
 export interface FoundPassword {
@@ -100,6 +102,15 @@ export class ConnectionSettings {
       if (found !== undefined) return { password: found, file: passfile };
     }
     return {};
+  }
+
+  /** Whether the server was last found to have stored the password as it is, where SASLprep would change it. */
+  get isRawPassword(): boolean {
+    return this.#secrets.isRawPassword === true;
+  }
+
+  set isRawPassword(isRaw: boolean) {
+    this.#secrets.isRawPassword = isRaw;
   }
 
   /** The passphrase of the client key. */
