@@ -16,15 +16,16 @@ const errorOf = (call: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-const METHODS: readonly { what: string; call: (store: Store) => Promise<unknown> }[] = [
-  { what: "put", call: (store) => store.put("k", Buffer.from("x")) },
-  { what: "putStream", call: (store) => store.putStream("k", pieces([Buffer.from("x")])) },
-  { what: "get", call: (store) => store.get("k") },
-  { what: "getStream", call: async (store) => collect((await store.getStream("k"))?.body) },
-  { what: "head", call: (store) => store.head("k") },
-  { what: "list", call: (store) => all(store.list("")) },
-  { what: "listPrefixes", call: (store) => store.listPrefixes("") },
-  { what: "delete", call: (store) => store.delete(["k"]) },
+/** `right`: the one that is named when everything is refused. */
+const METHODS: readonly { what: string; right: string; call: (store: Store) => Promise<unknown> }[] = [
+  { what: "put", right: "s3:PutObject", call: (store) => store.put("k", Buffer.from("x")) },
+  { what: "putStream", right: "s3:PutObject", call: (store) => store.putStream("k", pieces([Buffer.from("x")])) },
+  { what: "get", right: "s3:ListBucket", call: (store) => store.get("k") },
+  { what: "getStream", right: "s3:ListBucket", call: async (store) => collect((await store.getStream("k"))?.body) },
+  { what: "head", right: "s3:ListBucket", call: (store) => store.head("k") },
+  { what: "list", right: "s3:ListBucket", call: (store) => all(store.list("")) },
+  { what: "listPrefixes", right: "s3:ListBucket", call: (store) => store.listPrefixes("") },
+  { what: "delete", right: "s3:DeleteObject", call: (store) => store.delete(["k"]) },
 ];
 /** putStream retries its parts by itself; here one try is enough. */
 const ONCE = { attemptsMax: 1, elapsedMsMax: 60_000, baseMs: 1, capMs: 1, attemptTimeoutMs: 60_000 };
@@ -174,9 +175,9 @@ describe("a server that refuses", () => {
     { status: 409, body: xml("ExistingObjectIsDirectory"), code: "store-unavailable", hint: "Check http" },
     { status: 404, body: "<html>no such page</html>", code: "store-unavailable", hint: "Check http" },
     { status: 404, body: xml("NoSuchBucket"), code: "store-missing", hint: "Create the bucket bucket at http" },
-    { status: 403, body: xml("AccessDenied"), code: "store-denied", hint: "s3:PutObject" },
-    { status: 403, body: "", code: "store-denied", hint: "s3:PutObject" },
-    { status: 401, body: "", code: "store-denied", hint: "s3:PutObject" },
+    { status: 403, body: xml("AccessDenied"), code: "store-denied", hint: "Allow these credentials s3:" },
+    { status: 403, body: "", code: "store-denied", hint: "Allow these credentials s3:" },
+    { status: 401, body: "", code: "store-denied", hint: "Allow these credentials s3:" },
     { status: 400, body: xml("ExpiredToken"), code: "store-denied", hint: "session token" },
     { status: 400, body: "<html>Bad request</html>", code: "store-unavailable", hint: "not an S3 server's" },
     { status: 403, body: "<html>Forbidden</html>", code: "store-unavailable", hint: "not an S3 server's" },
@@ -226,6 +227,13 @@ describe("a server that refuses", () => {
       expect(error).toMatchObject({ message: expect.stringContaining(server.endpoint) as string });
       expect(JSON.stringify(error)).not.toContain(TEST_ENV.AWS_SECRET_ACCESS_KEY);
     }
+  });
+
+  test.each(METHODS)("$what is refused with 403: the hint names $right", async ({ call, right }) => {
+    await using server = await startAnswering(() => ({ status: 403, body: xml("AccessDenied") }));
+    const error = await errorOf(call(oneTry(server.endpoint)));
+    const hint = expect.stringContaining(`${right} on arn:aws:s3:::bucket`) as string;
+    expect(error).toMatchObject({ code: "store-denied", details: { right }, hint });
   });
 
   test("our clock is off: the next request is dated by the server's, and a server that refuses that too is an error", async () => {
