@@ -18,6 +18,7 @@ import { type CommandResult, nextReply, readResult, unexpected } from "./command
 import type { Frame } from "./copy-both.ts";
 import { fromServer, lostConnection } from "./errors.ts";
 import type { Reply } from "./replies.ts";
+import { KeptWarnings } from "./notice-limit.ts";
 import type { WireSession } from "./wire-session.ts";
 
 export type BackupEvent =
@@ -39,8 +40,6 @@ export interface BackupStart {
 
 /** A server that says nothing for so long in the middle of the data is gone. Before the data a checkpoint may take its time. */
 const SILENCE_MS = 600_000;
-/** Warnings kept: a damaged cluster has one for each page, up to five a file, and one for each file. */
-const WARNINGS_MAX = 1_000;
 /** Archive name and tablespace location, or a progress count. */
 const SMALL_MESSAGE_BYTES_MAX = 16_384;
 const DOING = "BASE_BACKUP";
@@ -52,10 +51,10 @@ export async function startBaseBackup(
   context: { readonly serverVersion: number; readonly unwatch: () => void },
 ): Promise<BaseBackupStream> {
   const { serverVersion, unwatch } = context;
-  const warnings: string[] = [];
+  const { texts: warnings, keep } = new KeptWarnings();
   try {
     const text = baseBackupText(options, serverVersion);
-    session.commandNotices = (warning) => void (warnings.length < WARNINGS_MAX && warnings.push(warning));
+    session.commandNotices = keep;
     session.write(serialize.query(text));
     const position = parsePosition(await readTable(session));
     const tablespaces = parseTablespaces(await readTable(session));

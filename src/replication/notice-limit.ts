@@ -3,6 +3,22 @@
  * of a minute are passed on, the others are counted.
  */
 
+/** What a server says while it sends a base backup: so much of it is kept until the end. */
+export class KeptWarnings {
+  readonly texts: string[] = [];
+
+  readonly keep = (text: string): void => {
+    if (this.texts.length >= WARNINGS_MAX) return;
+    // Copied: a slice of a string keeps the whole string in memory.
+    this.texts.push(Buffer.from(text.slice(0, WARNING_CHARACTERS_MAX)).toString());
+  };
+}
+
+/** A damaged cluster has one for each page, up to five a file, and one for each file. */
+const WARNINGS_MAX = 1_000;
+/** Names a file and a page; a message may have 4 MiB. */
+const WARNING_CHARACTERS_MAX = 2_000;
+
 export interface NoticeLimitOptions {
   readonly tell: (text: string) => void;
   /** Milliseconds on a clock that never goes back. */

@@ -13,7 +13,6 @@ import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
-import type { BackendMessage } from "pg-protocol/dist/messages.js";
 import { Parser } from "pg-protocol/dist/parser.js";
 import { MessageFramer } from "./copy-both.ts";
 import { checkShape } from "./message-shape.ts";
@@ -120,7 +119,6 @@ export class PgOpening {
   readonly #reads = new ReusedReads();
   readonly #inside: PgClientInside;
   #backendPid = 0;
-  #notices: BackendMessage[] = [];
   #takeOver: boolean;
   #leftover: Uint8Array = new Uint8Array(0);
   #onData: ((chunk: Buffer) => void) | undefined;
@@ -159,10 +157,6 @@ export class PgOpening {
 
   get backendPid(): number {
     return this.#backendPid;
-  }
-
-  get notices(): readonly BackendMessage[] {
-    return this.#notices;
   }
 
   /** The socket in use, for closing it whatever state the Client is in. */
@@ -210,9 +204,6 @@ export class PgOpening {
       if (this.parameters.size < PARAMETERS_MAX) this.parameters.set(message.parameterName, message.parameterValue);
     });
     connection.on("backendKeyData", (message: { processID: number }) => (this.#backendPid = message.processID));
-    connection.on("notice", (message: BackendMessage) => {
-      if (this.#notices.length < 100) this.#notices.push(message);
-    });
     if (options.isRawPassword) this.#proveRaw(options.password);
     connection.attachListeners = (stream) => this.#parse(stream);
   }

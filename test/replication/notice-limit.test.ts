@@ -1,6 +1,6 @@
 /** A server that floods its clients with notices, and what of them reaches the log. */
 import { expect, test } from "vitest";
-import { NoticeLimit } from "../../src/replication/notice-limit.ts";
+import { KeptWarnings, NoticeLimit } from "../../src/replication/notice-limit.ts";
 
 test("a million notices of a megabyte in a minute are eleven short lines, and the next minute says how many were left out", () => {
   const told: string[] = [];
@@ -14,4 +14,11 @@ test("a million notices of a megabyte in a minute are eleven short lines, and th
   now = 60_000;
   limit.say("short");
   expect(told.slice(11)).toEqual(["999990 more notices of the server were left out", "short"]);
+});
+
+test("a server that sends a million notices of four megabytes during a base backup costs two million characters", () => {
+  const kept = new KeptWarnings();
+  const notice = "n".repeat(4 << 20);
+  for (let index = 0; index < 1_000_000; index += 1) kept.keep(notice);
+  expect(kept.texts.reduce((sum, { length }) => sum + length, 0)).toBe(2_000_000);
 });

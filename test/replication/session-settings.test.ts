@@ -67,7 +67,7 @@ it("a pooler that refuses settings at the start is asked again without them", as
       return { error: { severity: "FATAL", code: "08P01", message } };
     },
   });
-  await using connection = await ReplicationConnection.connect(settingsFor(`${pooler.dsn}?options=-c%20geqo%3Doff`));
+  await using connection = await ReplicationConnection.connect(settingsFor(`${pooler.dsn}&options=-c%20geqo%3Doff`));
   expect((await connection.identifySystem()).timeline).toBe(1);
   expect(seen).toEqual([expect.stringMatching(/^-c statement_timeout=0 .* -c geqo=off$/), "-c geqo=off"]);
 });
