@@ -14,7 +14,7 @@ import { type ResolvedPlan, resolvePlan } from "../restore/resolve.ts";
 import { restore, type Restored } from "../restore/restore.ts";
 import { shellWord } from "../restore/restore-command.ts";
 import { describePoint, type RecoveryTarget, targetJson } from "../restore/target.ts";
-import { placeTablespaces } from "../restore/tablespace-places.ts";
+import { placeTablespaces, refuseUnordered } from "../restore/tablespace-places.ts";
 import { parseOwner } from "../restore/target-dir.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
@@ -40,10 +40,12 @@ export async function run(context: CommandContext): Promise<number> {
     const wish = { backupId: settings.backup, target };
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
-      const places = await placeTablespaces({
+      const found = {
         ...{ targetDir: resolve(targetDir), backup: plan.backup, created: plan.changes.tablespaces },
-        ...{ mapping: tablespaceMapping, otherTablespaces: undefined },
-      });
+        ...{ mapping: tablespaceMapping, otherTablespaces: undefined, inPlace: settings.tablespacesInPlace },
+      };
+      const places = await placeTablespaces(found);
+      if (!settings.delta) refuseUnordered({ ...found, places, linked: new Set() });
       const placed = new Map([...places.restored, ...places.created]);
       const tablespaces = plan.backup.tablespaces.map((found) => ({ ...found, directory: placed.get(found.oid) }));
       const json = { ...planJson(plan, target), tablespaces, targetDir, dryRun: true };
@@ -52,6 +54,7 @@ export async function run(context: CommandContext): Promise<number> {
     }
     const restored = await restore({
       ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
+      tablespacesInPlace: settings.tablespacesInPlace,
       delta: settings.delta,
       restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context, { followsLine: settings.standby }),
       standby: settings.standby

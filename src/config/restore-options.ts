@@ -83,6 +83,14 @@ export const RESTORE_OPTIONS = {
     help: "put the tablespace that was at OLD (a path or an OID) at NEW; may be repeated",
     more: "An equals sign in a path is written `\\=`.",
   }),
+  tablespacesInPlace: option(boolean, {
+    name: "tablespaces-in-place",
+    commands: RESTORE,
+    default: false,
+    flagOnly: true,
+    help: "let tablespaces go to the paths that the backup and the WAL name, where they are not mapped",
+    more: "Without it a tablespace that is not mapped is refused. The directories must be empty.",
+  }),
   delta: option(boolean, {
     name: "delta",
     commands: RESTORE,

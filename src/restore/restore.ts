@@ -29,6 +29,8 @@ export interface RestoreOptions extends PlanWish {
   readonly targetDir: string;
   /** Old place or OID → new place. */
   readonly tablespaceMapping: ReadonlyMap<string, string>;
+  /** Let tablespaces that the mapping does not name go to the paths that the archive says. */
+  readonly tablespacesInPlace?: boolean | undefined;
   /** The folder for tablespaces that recovery creates and the mapping does not name; undefined: where they were created. */
   readonly otherTablespaces?: string | undefined;
   /** Reuse what is in the directory. */
@@ -121,7 +123,9 @@ async function carryOut(
   const { archive, log, signal, otherTablespaces, tablespaceMapping: mapping } = options;
   const { backup } = plan;
   const { tablespaces: created } = plan.changes;
-  const places = await inspectTablespaces(target, { backup, created, mapping, otherTablespaces });
+  const places = await inspectTablespaces(target, {
+    ...{ backup, created, mapping, otherTablespaces, inPlace: options.tablespacesInPlace === true },
+  });
   if (options.restoreCommand === undefined) refuseUnenforced(created, places);
   const owner = await ownerFor(target.path, options.owner);
   log.info("restoring", {

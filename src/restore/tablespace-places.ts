@@ -20,6 +20,8 @@ export interface PlaceOptions {
   readonly mapping: ReadonlyMap<string, string>;
   /** Where tablespaces go that recovery creates and the mapping does not name; undefined: where they were created. */
   readonly otherTablespaces: string | undefined;
+  /** `--tablespaces-in-place`: the operator lets those that the mapping does not name go to the paths that the archive says. */
+  readonly inPlace: boolean;
 }
 
 export interface TablespacePlaces {
@@ -31,7 +33,10 @@ export interface TablespacePlaces {
 
 type Place = readonly [oid: number, directory: string];
 
-/** The places, if what lies there may be touched. Throws `usage`, `target-occupied`, `tablespace-unmapped`. */
+/**
+ * The places, if what lies there may be touched. Throws `usage`, `target-occupied`, `tablespace-unmapped`. A data directory
+ * that is restored again keeps the places that its own links name.
+ */
 export async function inspectTablespaces(
   target: TargetDir,
   options: Omit<PlaceOptions, "targetDir">,
@@ -47,7 +52,57 @@ export async function inspectTablespaces(
     if (!seen.has(directory)) await refuseOccupied(target, { oid, path, directory });
     seen.add(directory);
   }
+  const linked = target.isEmpty
+    ? new Set<string>()
+    : await linksOf(target, [...options.backup.tablespaces, ...options.created]);
+  refuseUnordered({ ...options, places, linked });
   return places;
+}
+
+/**
+ * A path that only the archive names is not followed: who can write to the archive could have root give any empty directory
+ * away. The operator says it, by a mapping or for all. Throws `tablespace-unmapped`.
+ */
+export function refuseUnordered(found: {
+  readonly backup: BackupDocument;
+  readonly created: readonly CreatedTablespace[];
+  readonly mapping: ReadonlyMap<string, string>;
+  readonly otherTablespaces: string | undefined;
+  readonly inPlace: boolean;
+  readonly places: TablespacePlaces;
+  /** Directories to which links of the data directory lead already. */
+  readonly linked: ReadonlySet<string>;
+}): void {
+  const { backup, created, mapping, otherTablespaces, inPlace, places, linked } = found;
+  if (inPlace) return;
+  const isFree = (oid: number, path: string | undefined, directory: string): boolean =>
+    !mapping.has(String(oid)) && (path === undefined || !mapping.has(path)) && !linked.has(directory);
+  const unordered = [
+    ...places.restored.map(([oid, directory]) => ({
+      ...{ oid, directory, path: backup.tablespaces.find((one) => one.oid === oid)?.path },
+    })),
+    ...places.created.flatMap(([oid, directory]) => {
+      const path = created.find((one) => one.oid === oid)?.location;
+      return otherTablespaces === undefined ? [{ oid, directory, path }] : [];
+    }),
+  ].find(({ oid, path, directory }) => isFree(oid, path, directory));
+  if (unordered === undefined) return;
+  const { oid, directory } = unordered;
+  throw new SeawallError(
+    "tablespace-unmapped",
+    `tablespace ${oid} would go to ${directory}, which only the archive names`,
+    {
+      hint: `Give it a place: ${mappingOption(directory)}. --tablespaces-in-place lets every tablespace go where it was.`,
+    },
+  );
+}
+
+async function linksOf(target: TargetDir, tablespaces: readonly { readonly oid: number }[]): Promise<Set<string>> {
+  const links = tablespaces.map(async ({ oid }) => {
+    const link = await readlink(join(target.path, "pg_tblspc", String(oid))).catch(() => undefined);
+    return link === undefined ? [] : [await realpathOrSelf(link)];
+  });
+  return new Set([...(await Promise.all(links)).flat(), ...(target.marker?.tablespaces ?? [])]);
 }
 
 /** The same from the mapping alone, whatever is there. Throws `usage`, `tablespace-unmapped`. */

@@ -276,6 +276,11 @@ describe("at the target", () => {
       const plan = ["--target-dir", join(folder, "x"), "--dry-run"];
       const planned = await archived.run([...plan, ...flags]);
       expect(planned.stdout).toContain(`${oid} at ${folder}/new/odd=name, instead of ${folder}/two`);
+      const unordered = await archived.run(plan);
+      expect(unordered.code).toBe(3);
+      expect(unordered.stderr).toMatch(/would go to .*, which only the archive names/);
+      expect(unordered.stderr).toContain("--tablespaces-in-place");
+      expect((await archived.run([...plan, "--tablespaces-in-place"])).code).toBe(0);
       const unknown = await archived.run([...plan, "--tablespace-mapping", "/nowhere=/else"]);
       expect(unknown).toMatchObject({ code: 2, stdout: "" });
       expect(unknown.stderr).toContain("the backup has no tablespace at /nowhere");
