@@ -105,6 +105,18 @@ describe("a try's time", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  test("ends at once with the caller's stop, long before its deadline", async () => {
+    vi.useFakeTimers();
+    const stop = new AbortController();
+    const store = new MemoryStore();
+    store.head = (_key, options) => hang(options?.signal);
+    const head = withRetry(store, { policy: POLICY }).head("k", { signal: stop.signal });
+    const ended = expect(head).rejects.toMatchObject({ code: "aborted" });
+    stop.abort();
+    await ended;
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   test("that ends late with another error than the abort keeps that error", async () => {
     vi.useFakeTimers();
     const store = new MemoryStore();
@@ -220,7 +232,7 @@ describe("a listing", () => {
       begun.push(options?.startAfter);
       try {
         if (options?.startAfter === undefined) {
-          yield [info("a"), info("b")];
+          yield [info("a"), info("aa"), info("b")];
           yield [];
           throw away();
         }
@@ -231,7 +243,7 @@ describe("a listing", () => {
       }
     };
     const retried = withRetry(store, { policy: QUICK });
-    expect(await all(retried.list(""))).toEqual(["a", "b", "c", "d"]);
+    expect(await all(retried.list(""))).toEqual(["a", "aa", "b", "c", "d"]);
     expect(begun).toEqual([undefined, "b"]);
     expect(closed).toBe(2);
     for await (const { key } of retried.list("")) if (key === "a") break;
