@@ -22,5 +22,5 @@ export default tseslint.config(
       "no-console": "error",
     },
   },
-  { files: ["src/cli/**", "bench/**", "test/**"], rules: { "no-console": "off" } },
+  { files: ["src/cli/**", "bench/**", "test/**", "tools/**"], rules: { "no-console": "off" } },
 );

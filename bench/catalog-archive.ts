@@ -4,7 +4,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type BackupDocument, encodeBackup } from "../src/archive/backup-document.ts";
+import { type BackupDocument, encodeBackup } from "../src/archive/backups/document.ts";
 import { encodeIdentity } from "../src/archive/documents.ts";
 import {
   backupDocumentKey,

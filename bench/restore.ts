@@ -5,10 +5,10 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openArchive } from "../src/archive/archive.ts";
-import type { BackupDocument } from "../src/archive/backup-document.ts";
-import { readBackup } from "../src/archive/backups.ts";
+import type { BackupDocument } from "../src/archive/backups/document.ts";
+import { readBackup } from "../src/archive/backups/list.ts";
 import { backupPrefix } from "../src/archive/keys.ts";
-import { FileStore } from "../src/store/file.ts";
+import { FileStore } from "../src/store/file/store.ts";
 import { ROOT } from "../test/harness/build.ts";
 import type { PostgresServer } from "../test/harness/postgres.ts";
 import { run } from "../test/harness/run.ts";

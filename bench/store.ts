@@ -11,7 +11,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FileStore } from "../src/store/file.ts";
+import { FileStore } from "../src/store/file/store.ts";
 import { openStore } from "../src/store/open.ts";
 import { startS3 } from "../test/harness/s3.ts";
 import { describeMachine } from "./machine.ts";

@@ -2,8 +2,8 @@
  * Every file that arrives, once: its line in the file index, and its checksum kept until the server's manifest has been
  * held against it. A backup is good when both name exactly the same files with the same sizes and checksums.
  */
-import { type BackupFile, encodeBackupFile } from "../archive/backup-document.ts";
-import type { ManifestFile } from "../archive/backup-manifest.ts";
+import { type BackupFile, encodeBackupFile } from "../archive/backups/document.ts";
+import type { ManifestFile } from "../archive/backups/manifest.ts";
 import { type ChecksumAlgorithm, type FileChecksum, startChecksum } from "../codec/checksum.ts";
 import { type FrameOptions, FrameWriter } from "../codec/frames.ts";
 import type { TarHeader } from "../codec/tar.ts";

@@ -2,7 +2,7 @@
  * The data of a base backup, event by event, to where it belongs: archives are decompressed and parsed as tar, each entry
  * goes into a part and into the ledger of files; the manifest goes into the store and is held against that ledger.
  */
-import { type ManifestFacts, ManifestReader } from "../archive/backup-manifest.ts";
+import { type ManifestFacts, ManifestReader } from "../archive/backups/manifest.ts";
 import { type Inflater, startInflating } from "../codec/inflate.ts";
 import { type TarHeader } from "../codec/tar.ts";
 import { TarScanner } from "../codec/tar-reader.ts";

@@ -2,7 +2,7 @@
  * Repacking: entries of the server's tar go into parts of about `partBytes`, each a tar of its own that extracts alone.
  * Files stay whole; one as large as a part gets a part to itself, beside the part that goes on collecting small ones.
  */
-import type { BackupPart } from "../archive/backup-document.ts";
+import type { BackupPart } from "../archive/backups/document.ts";
 import type { Archive } from "../archive/archive.ts";
 import { backupPartKey, backupPartName } from "../archive/keys.ts";
 import { FrameWriter, type FrameOptions } from "../codec/frames.ts";

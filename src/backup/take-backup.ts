@@ -7,8 +7,8 @@
  *                └──► ledger of files ◄── manifest
  */
 import { type Archive, openArchiveFor } from "../archive/archive.ts";
-import { type BackupDocument, encodeBackup } from "../archive/backup-document.ts";
-import { refuseRemoved } from "../archive/expiry-marks.ts";
+import { type BackupDocument, encodeBackup } from "../archive/backups/document.ts";
+import { refuseRemoved } from "../archive/retention/marks.ts";
 import {
   BACKUP_FILES,
   BACKUP_MANIFEST,
@@ -17,7 +17,7 @@ import {
   backupIdOf,
   backupManifestKey,
 } from "../archive/keys.ts";
-import { findTip } from "../archive/tip.ts";
+import { findTip } from "../archive/wal/tip.ts";
 import { FrameSlots } from "../codec/frame-slots.ts";
 import { CodecPool } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";

@@ -28,7 +28,7 @@ export const CATALOG_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./list.ts"),
+    load: () => import("./commands/list.ts"),
   },
   show: {
     summary: "everything about one base backup",
@@ -53,7 +53,7 @@ export const CATALOG_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./show.ts"),
+    load: () => import("./commands/show.ts"),
   },
   verify: {
     summary: "is everything there, unbroken, unchanged",
@@ -79,6 +79,6 @@ export const CATALOG_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./verify.ts"),
+    load: () => import("./commands/verify.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;

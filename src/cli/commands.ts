@@ -43,7 +43,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     ],
     unexpectedExit: EXIT.operational,
     daemon: true,
-    load: () => import("./receive.ts"),
+    load: () => import("./commands/receive.ts"),
   },
   "slot create": {
     summary: "create the physical replication slot, reserving WAL at once",
@@ -58,7 +58,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     ],
     exits: [[EXIT.done, "the slot is there"], USAGE, OPERATIONAL, SERVER, INTERRUPTED],
     unexpectedExit: EXIT.operational,
-    load: () => import("./slot-create.ts"),
+    load: () => import("./commands/slot-create.ts"),
   },
   "slot drop": {
     summary: "drop the physical replication slot",
@@ -78,7 +78,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./slot-drop.ts"),
+    load: () => import("./commands/slot-drop.ts"),
   },
   check: {
     summary: "preflight: server, role, settings, slot, store; each finding with its remedy",
@@ -98,7 +98,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./check.ts"),
+    load: () => import("./commands/check.ts"),
   },
   status: {
     summary: "where every byte is: server, received, verified, stored; lag, slot",
@@ -121,7 +121,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./status.ts"),
+    load: () => import("./commands/status.ts"),
   },
   backup: {
     summary: "take a base backup into the store",
@@ -159,7 +159,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./backup.ts"),
+    load: () => import("./commands/backup.ts"),
   },
   restore: {
     summary: "a data directory from a base backup, ready to recover to any point of the archive",
@@ -207,7 +207,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./restore.ts"),
+    load: () => import("./commands/restore.ts"),
   },
   "wal-fetch": {
     summary: "restore_command: fetch one WAL file from the archive",
@@ -240,7 +240,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM, which PostgreSQL takes for its own shutdown"],
     ],
     unexpectedExit: EXIT.abortRecovery,
-    load: () => import("./wal-fetch.ts"),
+    load: () => import("./commands/wal-fetch.ts"),
   },
   "wal-prefetch": {
     summary: "started by wal-fetch: fetch the segments that follow, ahead of recovery",
@@ -263,7 +263,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       [EXIT.no, "it could not even be loaded"],
     ],
     unexpectedExit: EXIT.no,
-    load: () => import("./wal-prefetch.ts"),
+    load: () => import("./commands/wal-prefetch.ts"),
   },
   "wal-push": {
     summary: "archive_command: verify and store one WAL file",
@@ -280,7 +280,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     ],
     exits: [[EXIT.done, "the file is stored"], USAGE, OPERATIONAL, STORE, DAMAGE, INTERRUPTED],
     unexpectedExit: EXIT.operational,
-    load: () => import("./wal-push.ts"),
+    load: () => import("./commands/wal-push.ts"),
   },
   ...CATALOG_COMMANDS,
   ...DRILL_COMMANDS,

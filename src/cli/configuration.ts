@@ -3,7 +3,7 @@ import { jobEnvironment } from "../config/job-env.ts";
 import type { Loaded, Merged } from "../config/load.ts";
 import type { SettingKey } from "../config/options.ts";
 import type { ClusterPlan, Configuration } from "../daemon/plan.ts";
-import { schedulesOf } from "../daemon/routine.ts";
+import { schedulesOf } from "../daemon/jobs/routine.ts";
 import { SeawallError } from "../errors.ts";
 import { openStore } from "../store/open.ts";
 import { connectionSettings } from "./context.ts";

@@ -49,7 +49,7 @@ export async function openPatientStore(
 ): Promise<Store> {
   const { settings, origins, env, log } = context;
   const impatient = options.interactive === true && origins.get("storeRetryForMs") === "default";
-  const { openFileStore } = await import("../store/file-url.ts");
+  const { openFileStore } = await import("../store/file/url.ts");
   const { DEFAULT_RETRY_POLICY, sparingly, withRetry } = await import("../store/retry.ts");
   const patienceMs = impatient ? INTERACTIVE_RETRY_MS : settings.storeRetryForMs;
   const retry = {

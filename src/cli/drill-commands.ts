@@ -31,6 +31,6 @@ export const DRILL_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./drill.ts"),
+    load: () => import("./commands/drill.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;

@@ -10,7 +10,7 @@ import { createServer, type Server } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { errnoOf } from "../store/file-errors.ts";
+import { errnoOf } from "../store/file/errors.ts";
 import { ORPHAN_MS_MAX } from "./signals.ts";
 
 export interface JobTurn {

@@ -22,7 +22,7 @@ process.on("uncaughtException", fail);
 try {
   if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
     // The one answer that needs nothing loaded.
-    const { seawallVersion } = await import("./version.ts");
+    const { seawallVersion } = await import("./commands/version.ts");
     process.stdout.write(`seawall ${seawallVersion()}\n`);
     process.exit(0);
   }

@@ -25,6 +25,6 @@ export const NOTIFY_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./notify-test.ts"),
+    load: () => import("./commands/notify-test.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;

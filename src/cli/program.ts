@@ -24,7 +24,7 @@ import { describeFailure } from "./failure.ts";
 import { describeExits, helpTail } from "./help.ts";
 import type { Io } from "./io.ts";
 import type { Signals } from "./signals.ts";
-import { seawallVersion } from "./version.ts";
+import { seawallVersion } from "./commands/version.ts";
 
 export interface ProgramInput {
   readonly args: readonly string[];

@@ -1,7 +1,7 @@
 /** What the options of `restore` and `drill` say about recovery: where to, and by which restore_command. */
 import { defaultText, OPTION_ROWS } from "../config/options.ts";
 import { restoreCommand } from "../restore/restore-command.ts";
-import { parseTarget, type RecoveryTarget } from "../restore/target.ts";
+import { parseTarget, type RecoveryTarget } from "../restore/target/target.ts";
 import type { CommandContext } from "./context.ts";
 
 /** Throws `usage`. */

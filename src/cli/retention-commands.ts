@@ -31,7 +31,7 @@ export const RETENTION_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./expire.ts"),
+    load: () => import("./commands/expire.ts"),
   },
   delete: {
     summary: "delete one base backup",
@@ -52,7 +52,7 @@ export const RETENTION_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./delete.ts"),
+    load: () => import("./commands/delete.ts"),
   },
   pin: {
     summary: "keep a base backup from expiring",
@@ -72,7 +72,7 @@ export const RETENTION_COMMANDS = {
     ],
     exits: [[EXIT.done, "the backup is pinned"], NO_BACKUP, USAGE, OPERATIONAL, STORE, INTERRUPTED],
     unexpectedExit: EXIT.operational,
-    load: () => import("./pin.ts"),
+    load: () => import("./commands/pin.ts"),
   },
   unpin: {
     summary: "let a pinned base backup expire again",
@@ -88,6 +88,6 @@ export const RETENTION_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
-    load: () => import("./unpin.ts"),
+    load: () => import("./commands/unpin.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;

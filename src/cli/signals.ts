@@ -64,7 +64,7 @@ export function listenForSignals(io: Io, options: SignalOptions = {}): Signals {
 }
 
 /**
- * The daemon holds the other end of a channel to its jobs (daemon/job-process.ts). A process manager may do the same to the
+ * The daemon holds the other end of a channel to its jobs (daemon/jobs/process.ts). A process manager may do the same to the
  * daemon itself, which is not to end with it.
  */
 export function startedByDaemon(command: string | undefined): boolean {

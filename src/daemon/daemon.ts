@@ -7,13 +7,13 @@ import type { RootLog } from "../log.ts";
 import { mergeExpositions } from "../metrics/merge.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
 import { openCluster } from "./cluster.ts";
-import { Doors } from "./doors.ts";
+import { Doors } from "./http/listener.ts";
 import type { OpenCluster } from "./member.ts";
 import type { ClusterPlan, Configuration } from "./plan.ts";
 import { Reloads } from "./reload.ts";
-import type { Site } from "./site.ts";
+import type { Site } from "./http/site.ts";
 import { Supervisor } from "./supervisor.ts";
-import { Turns } from "./turns.ts";
+import { Turns } from "./jobs/queue.ts";
 
 export interface DaemonOptions {
   readonly configuration: Configuration;

@@ -3,19 +3,19 @@
  * opened again after a while. What it did and why it failed stays to be seen in between.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ToldNotice } from "../archive/notices.ts";
+import type { ToldNotice } from "../archive/records/notices.ts";
 import { isAbort, SeawallError } from "../errors.ts";
 import { type Log, redactSecrets } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
 import { ReceiverState } from "../receive/status.ts";
 import { joinSignals, sharedController } from "../signals.ts";
 import type { Cluster } from "./cluster.ts";
-import { copyStatus } from "./gauges.ts";
-import { Journal } from "./journal.ts";
+import { copyStatus } from "./status/gauges.ts";
+import { Journal } from "./status/journal.ts";
 import type { ClusterPlan } from "./plan.ts";
-import { receiverDocument } from "./receiver-document.ts";
-import type { ErrorDocument, StatusDocument } from "./status-document.ts";
-import type { Sample } from "./trend.ts";
+import { receiverDocument } from "./status/receiver-document.ts";
+import type { ErrorDocument, StatusDocument } from "./status/document.ts";
+import type { Sample } from "./status/trend.ts";
 
 /** What a life of a cluster is opened with, beside its plan. */
 export interface Equipment {

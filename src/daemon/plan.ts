@@ -4,7 +4,7 @@ import { OPTION_ROWS, type SettingKey, type Settings } from "../config/options.t
 import type { ListenAddress } from "../config/types.ts";
 import type { LogLevel } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
-import type { RoutinePlan } from "./routine.ts";
+import type { RoutinePlan } from "./jobs/routine.ts";
 
 export interface ClusterPlan extends RoutinePlan {
   readonly name: string;

@@ -4,9 +4,9 @@
  */
 import { SeawallError } from "../errors.ts";
 import { type RootLog, redactSecrets } from "../log.ts";
-import type { Doors } from "./doors.ts";
+import type { Doors } from "./http/listener.ts";
 import type { Configuration } from "./plan.ts";
-import type { ConfigurationView } from "./status-document.ts";
+import type { ConfigurationView } from "./status/document.ts";
 import type { Supervisor } from "./supervisor.ts";
 
 export interface ReloadOptions {

@@ -6,7 +6,7 @@ import type { Log } from "../log.ts";
 import { parseLsn } from "../wal/lsn.ts";
 import { Member, type MemberOptions } from "./member.ts";
 import { type Change, changeOf, type ClusterPlan, collide, jobsChange } from "./plan.ts";
-import type { StatusDocument } from "./status-document.ts";
+import type { StatusDocument } from "./status/document.ts";
 
 export interface SupervisorOptions extends Omit<MemberOptions, "plan"> {
   readonly stop: AbortSignal;

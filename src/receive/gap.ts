@@ -3,7 +3,7 @@
  * archive continue behind the gap, and tells every reader where WAL is missing.
  */
 import type { Archive } from "../archive/archive.ts";
-import { putGap } from "../archive/put-gap.ts";
+import { putGap } from "../archive/wal/put-gap.ts";
 import type { Log } from "../log.ts";
 import { type Lsn, type TimelineId, formatLsn, minLsn, segmentEnd, segmentOf, segmentStart } from "../wal/lsn.ts";
 

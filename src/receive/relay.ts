@@ -15,14 +15,14 @@ import {
   uploadedKey,
   walPrefix,
 } from "../archive/keys.ts";
-import { listBreaks, putBreak } from "../archive/breaks.ts";
+import { listBreaks, putBreak } from "../archive/wal/breaks.ts";
 import { encodeDocument } from "../archive/json-document.ts";
-import { putGap } from "../archive/put-gap.ts";
+import { putGap } from "../archive/wal/put-gap.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
-import { listChunks, readTail } from "../archive/tail.ts";
-import { listGaps } from "../archive/gaps.ts";
-import { type Tip, findTip } from "../archive/tip.ts";
-import { parseFacts, putChunk } from "../archive/wal-objects.ts";
+import { listChunks, readTail } from "../archive/wal/tail.ts";
+import { listGaps } from "../archive/wal/gaps.ts";
+import { type Tip, findTip } from "../archive/wal/tip.ts";
+import { parseFacts, putChunk } from "../archive/wal/objects.ts";
 import { decodeEnvelope } from "../codec/envelope.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { checkObject } from "../codec/object.ts";

@@ -9,7 +9,7 @@ import { knownMajor } from "../replication/server-version.ts";
 import { readRestoreMark } from "../replication/restore-mark.ts";
 import type { Lsn, TimelineId } from "../wal/lsn.ts";
 import { parseHistory, rootHistory } from "../wal/timeline.ts";
-import type { ServerHistory } from "./line-claim.ts";
+import type { ServerHistory } from "./line/claim.ts";
 
 export interface ServerFacts {
   readonly systemIdentifier: bigint;

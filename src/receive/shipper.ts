@@ -9,8 +9,8 @@
  */
 import type { Archive, Encoder } from "../archive/archive.ts";
 import { chunkKey } from "../archive/keys.ts";
-import { segmentsPastHoleMax } from "../archive/tip.ts";
-import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal-objects.ts";
+import { segmentsPastHoleMax } from "../archive/wal/tip.ts";
+import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal/objects.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { joinSignals, sharedController } from "../signals.ts";

@@ -8,11 +8,11 @@
  */
 import { type Archive, readIdentity } from "../archive/archive.ts";
 import { historyKey, identityKey, partialKey, segmentKey, uploadedKey } from "../archive/keys.ts";
-import { putGap } from "../archive/put-gap.ts";
+import { putGap } from "../archive/wal/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
-import { listChunks } from "../archive/tail.ts";
-import { listGaps } from "../archive/gaps.ts";
-import { type Tip, findTip, historyOf } from "../archive/tip.ts";
+import { listChunks } from "../archive/wal/tail.ts";
+import { listGaps } from "../archive/wal/gaps.ts";
+import { type Tip, findTip, historyOf } from "../archive/wal/tip.ts";
 import { codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";

@@ -1,11 +1,11 @@
 /**
  * Where to begin: the tip of the archive on the server's history, then the slot, then the server's own position. A server
  * whose WAL does not continue the archive's is refused; whether its timeline may be archived is decided before
- * (line-decision.ts). Pure.
+ * (line/decision.ts). Pure.
  *
  * Source: PostgreSQL streamutil.c / receivelog.c (FindStreamingStart) for the order; ours puts the archive first.
  */
-import type { Tip } from "../archive/tip.ts";
+import type { Tip } from "../archive/wal/tip.ts";
 import { SeawallError } from "../errors.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentOf, segmentStart } from "../wal/lsn.ts";
 import { type TimelineHistory, nextTimelineOf, ownerOf, switchPointOf } from "../wal/timeline.ts";

@@ -2,7 +2,7 @@
  * Where every byte is: the receiver's state as `status`, `/status.json` and the metrics show it. One mutable record, written
  * by the receiver, read by anybody at any time; nothing here decides anything.
  */
-import type { StoredWal } from "../archive/wal-objects.ts";
+import type { StoredWal } from "../archive/wal/objects.ts";
 import { SeawallError } from "../errors.ts";
 import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
 import { CommitAges } from "./commit-ages.ts";

@@ -4,9 +4,9 @@
  * acknowledged (feedback). What the stations do is in their files; the order is here.
  */
 import type { Archive } from "../archive/archive.ts";
-import { putBreak } from "../archive/breaks.ts";
-import { readTail } from "../archive/tail.ts";
-import { carryInto } from "../archive/tip.ts";
+import { putBreak } from "../archive/wal/breaks.ts";
+import { readTail } from "../archive/wal/tail.ts";
+import { carryInto } from "../archive/wal/tip.ts";
 import type { Codec } from "../codec/pool.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
@@ -21,7 +21,7 @@ import { Assembler, type OpenSegment } from "./assembler.ts";
 import { keepEvidence } from "./evidence.ts";
 import { Feedback, type FeedbackLimits } from "./feedback.ts";
 import { Ledger } from "./ledger.ts";
-import { type JoinedLine, LineWatch } from "./line-watch.ts";
+import { type JoinedLine, LineWatch } from "./line/watch.ts";
 import type { ReceiverOptions } from "./options.ts";
 import type { Retirement } from "./retirement.ts";
 import type { SegmentBufferPool } from "./segment-buffer.ts";

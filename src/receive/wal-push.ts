@@ -7,12 +7,12 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
-import { putBreak } from "../archive/breaks.ts";
+import { putBreak } from "../archive/wal/breaks.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
 import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
-import { type LineClaim, parentOf, putClaim, readClaims, readKnownTimelines } from "../archive/line.ts";
-import { carryInto, findEnd, historyOf } from "../archive/tip.ts";
-import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal-objects.ts";
+import { type LineClaim, parentOf, putClaim, readClaims, readKnownTimelines } from "../archive/line/claims.ts";
+import { carryInto, findEnd, historyOf } from "../archive/wal/tip.ts";
+import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal/objects.ts";
 import { SeawallError, isAbort } from "../errors.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
 import {
@@ -29,7 +29,7 @@ import { PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
 import { type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
-import { takeOverHint } from "./line-decision.ts";
+import { takeOverHint } from "./line/decision.ts";
 
 export interface WalPushOptions extends RequestOptions {
   readonly store: Store;

@@ -3,9 +3,9 @@
  * where to begin and puts the archive in order. The way of each byte from there on is `stream-wal.ts`.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { finishTimeline, staleChunks } from "../archive/finish-timeline.ts";
-import { peekWal } from "../archive/wal-objects.ts";
-import { type Tip, findTip, listTails } from "../archive/tip.ts";
+import { finishTimeline, staleChunks } from "../archive/wal/finish-timeline.ts";
+import { peekWal } from "../archive/wal/objects.ts";
+import { type Tip, findTip, listTails } from "../archive/wal/tip.ts";
 import { type Codec, codecOf } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
@@ -13,7 +13,7 @@ import { NoticeLimit } from "../replication/notice-limit.ts";
 import { joinSignals } from "../signals.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { switchPointOf } from "../wal/timeline.ts";
-import { connectToLine } from "./connect-line.ts";
+import { connectToLine } from "./line/connect.ts";
 import { recordGap } from "./gap.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";

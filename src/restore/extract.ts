@@ -5,7 +5,7 @@
 import { open } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
 import type { Archive } from "../archive/archive.ts";
-import type { BackupDocument, BackupFile, BackupPart } from "../archive/backup-document.ts";
+import type { BackupDocument, BackupFile, BackupPart } from "../archive/backups/document.ts";
 import { backupPartKey } from "../archive/keys.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";

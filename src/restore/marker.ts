@@ -4,7 +4,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn, type TimelineId, timelineOf } from "../wal/lsn.ts";
-import type { TargetAction, TargetJson } from "./target.ts";
+import type { TargetAction, TargetJson } from "./target/target.ts";
 
 /** In the data directory, until the restore is complete. */
 export const UNFINISHED_FILE = "seawall.restore.unfinished";

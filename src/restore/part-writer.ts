@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { crc32c } from "@node-rs/crc32";
-import { pathOfEntry } from "../archive/backup-document.ts";
+import { pathOfEntry } from "../archive/backups/document.ts";
 import { checksumFor, type FileChecksum } from "../codec/checksum.ts";
 import type { TarEntryType, TarHeader } from "../codec/tar.ts";
 import { TarReader } from "../codec/tar-reader.ts";

@@ -4,11 +4,11 @@
  */
 import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { BackupDocument, BackupFile } from "../archive/backup-document.ts";
+import type { BackupDocument, BackupFile } from "../archive/backups/document.ts";
 import { pathFromBytes } from "../codec/tar.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
-import type { BackupIndex } from "../archive/backup-index.ts";
+import type { BackupIndex } from "../archive/backups/index.ts";
 import type { ExtractCrew } from "./extract.ts";
 import { CONTROL_FILE, fsPath, Layout, type LayoutFacts } from "./layout.ts";
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";

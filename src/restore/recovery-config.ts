@@ -7,8 +7,8 @@
 import { MARK_SETTING } from "../replication/restore-mark.ts";
 import { formatLsn, type TimelineId } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
-import type { Landing } from "./landing.ts";
-import type { TargetAction } from "./target.ts";
+import type { Landing } from "./target/landing.ts";
+import type { TargetAction } from "./target/target.ts";
 
 export interface RecoverySettings {
   readonly restoreCommand: string;
@@ -28,7 +28,7 @@ export interface RecoverySettings {
   readonly mark?: string | undefined;
   /** Switch archiving off: a copy must not write into the archive of its original. */
   readonly withoutArchiving?: boolean;
-  /** Settings that keep the server from having effects elsewhere (isolation.ts). */
+  /** Settings that keep the server from having effects elsewhere (drill/isolation.ts). */
   readonly isolation?: ReadonlyMap<string, string> | undefined;
   /** Settings that recovery needs at least; only those that would be too low otherwise. */
   readonly minimums: Readonly<Record<string, number>>;

@@ -8,11 +8,11 @@
 import type { Archive } from "../archive/archive.ts";
 import { mapBounded } from "../archive/bounded.ts";
 import { damageOf } from "../archive/damage.ts";
-import { changesIn } from "../archive/wal-changes.ts";
+import { changesIn } from "../archive/wal/changes.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { type Lsn, segmentOf } from "../wal/lsn.ts";
 import { STANDBY_SETTINGS, type StandbySetting, type WalChange } from "../wal/wal-changes.ts";
-import type { RouteItem } from "./wal-route.ts";
+import type { RouteItem } from "./target/route.ts";
 
 /** A tablespace that replay makes: it links to `location` and writes there, whatever lies there. */
 export interface CreatedTablespace {

@@ -3,24 +3,24 @@
  * anything is touched; until the last step the directory cannot be started.
  */
 import type { Archive } from "../archive/archive.ts";
-import type { BackupDocument } from "../archive/backup-document.ts";
+import type { BackupDocument } from "../archive/backups/document.ts";
 import { backupDocumentKey } from "../archive/keys.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
-import { checkManifest, readIndex } from "../archive/backup-index.ts";
+import { checkManifest, readIndex } from "../archive/backups/index.ts";
 import { ExtractCrew, extractParts } from "./extract.ts";
 import { finishRestore } from "./finish.ts";
-import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
+import { SOCKET_DIR_BYTES_MAX } from "./drill/isolation.ts";
 import type { RestorePromise } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import type { CreatedTablespace } from "./replayed-changes.ts";
-import { describeLanding } from "./plan.ts";
+import { describeLanding } from "./target/plan.ts";
 import { prepareTarget } from "./prepare.ts";
-import { type PlanWish, type ResolvedPlan, resolvePlan } from "./resolve.ts";
+import { type PlanWish, type ResolvedPlan, resolvePlan } from "./target/resolve.ts";
 import { fetchTrouble } from "./server-account.ts";
 import { gatherStartFacts, startEffects } from "./start-effects.ts";
-import { targetJson } from "./target.ts";
+import { targetJson } from "./target/target.ts";
 import { inspectTablespaces, type TablespacePlaces } from "./tablespace-places.ts";
 import { inspectTargetDir, ownerFor } from "./target-dir.ts";
 

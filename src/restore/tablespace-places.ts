@@ -4,7 +4,7 @@
  */
 import { readlink } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
-import type { BackupDocument } from "../archive/backup-document.ts";
+import type { BackupDocument } from "../archive/backups/document.ts";
 import { SeawallError } from "../errors.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import type { CreatedTablespace } from "./replayed-changes.ts";

@@ -1,6 +1,6 @@
 /** From a store URL to a store. */
 import { SeawallError } from "../errors.ts";
-import { openFileStore, parseUrl, STORE_URL_HINT } from "./file-url.ts";
+import { openFileStore, parseUrl, STORE_URL_HINT } from "./file/url.ts";
 import { S3Store, type S3StoreOptions } from "./s3/store.ts";
 import { parseS3Url } from "./s3/url.ts";
 import type { Store } from "./store.ts";

@@ -1,7 +1,7 @@
 /** PostgreSQL's backup manifest: read in any split, damage refused. Real servers' manifests: test/backup. */
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { type ManifestFacts, type ManifestFile, ManifestReader } from "../../src/archive/backup-manifest.ts";
+import { type ManifestFacts, type ManifestFile, ManifestReader } from "../../src/archive/backups/manifest.ts";
 import { startChecksum } from "../../src/codec/checksum.ts";
 import { pathFromBytes } from "../../src/codec/tar.ts";
 

@@ -8,8 +8,8 @@ import {
   decodeBackupFile,
   encodeBackup,
   encodeBackupFile,
-} from "../../src/archive/backup-document.ts";
-import { listBackups, readBackup } from "../../src/archive/backups.ts";
+} from "../../src/archive/backups/document.ts";
+import { listBackups, readBackup } from "../../src/archive/backups/list.ts";
 import {
   backupDocumentKey,
   backupFilesKey,

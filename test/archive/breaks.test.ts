@@ -1,7 +1,7 @@
 /** Breaks: where the server went on with wal_level=minimal, and how the archive remembers it. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { MINIMAL_REASON, listBreaks, minimalIn, putBreak } from "../../src/archive/breaks.ts";
+import { MINIMAL_REASON, listBreaks, minimalIn, putBreak } from "../../src/archive/wal/breaks.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { breakKey } from "../../src/archive/keys.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

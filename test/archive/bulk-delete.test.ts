@@ -1,6 +1,6 @@
 /** Deleting many objects: batches, what is asked before each few of them, and objects that the store keeps. */
 import { describe, expect, test } from "vitest";
-import { BulkDelete, type DoomedObject, isRefusal } from "../../src/archive/bulk-delete.ts";
+import { BulkDelete, type DoomedObject, isRefusal } from "../../src/archive/retention/bulk-delete.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { DeleteOptions } from "../../src/store/store.ts";

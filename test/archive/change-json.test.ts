@@ -1,6 +1,6 @@
 /** Changes of tablespaces and settings in a segment's envelope: written, read back, and refused when they are anything else. */
 import { describe, expect, test } from "vitest";
-import { changesJson, parseChanges } from "../../src/archive/change-json.ts";
+import { changesJson, parseChanges } from "../../src/archive/wal/change-json.ts";
 import type { Lsn } from "../../src/wal/lsn.ts";
 import type { WalChange } from "../../src/wal/wal-changes.ts";
 

@@ -1,6 +1,6 @@
 /** Archives that were made by a real server, copied into memory, so that each test can damage its own. */
 import type { Archive } from "../../src/archive/archive.ts";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
+import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import { decodeEnvelope } from "../../src/codec/envelope.ts";
 import { decodeObject, encodeObject } from "../../src/codec/object.ts";

@@ -1,6 +1,6 @@
 /** What can happen to an archive, and what a verification is to say of it. */
 import { crc32c } from "@node-rs/crc32";
-import { type BackupDocument, encodeBackup } from "../../src/archive/backup-document.ts";
+import { type BackupDocument, encodeBackup } from "../../src/archive/backups/document.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import {
   backupDocumentKey,

@@ -1,8 +1,8 @@
 /** The WAL objects that a plan lets go of: exactly those, whatever lies beside them, and what they take. */
-import type { WalPlan } from "../../src/archive/retention-model.ts";
+import type { WalPlan } from "../../src/archive/retention/model.ts";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { doomedWal, measureWal, runsAfter } from "../../src/archive/doomed-wal.ts";
+import { doomedWal, measureWal, runsAfter } from "../../src/archive/retention/unneeded-wal.ts";
 import { chunkKey, partialKey, segmentKey } from "../../src/archive/keys.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";

@@ -1,6 +1,6 @@
 /** What is kept of drills. */
 import { expect, test } from "vitest";
-import { type Drill, lastDrill, putDrill } from "../../src/archive/drills.ts";
+import { type Drill, lastDrill, putDrill } from "../../src/archive/records/drills.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 

@@ -4,14 +4,14 @@
  */
 import { expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
-import { listBackups } from "../../src/archive/backups.ts";
-import { expire } from "../../src/archive/expire.ts";
-import { type Decide, planExpiry } from "../../src/archive/expiry-plan.ts";
-import { missingObject, refuseRemoved } from "../../src/archive/expiry-marks.ts";
+import type { BackupDocument } from "../../src/archive/backups/document.ts";
+import { listBackups } from "../../src/archive/backups/list.ts";
+import { expire } from "../../src/archive/retention/expire.ts";
+import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
+import { missingObject, refuseRemoved } from "../../src/archive/retention/marks.ts";
 import { backupDocumentKey, backupIdOf, backupPrefix, segmentKey } from "../../src/archive/keys.ts";
-import { putPin } from "../../src/archive/pins.ts";
-import { planDeletion, planRetention } from "../../src/archive/retention.ts";
+import { putPin } from "../../src/archive/backups/pins.ts";
+import { planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentOf, timelineOf } from "../../src/wal/lsn.ts";

@@ -2,8 +2,8 @@
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { putPin } from "../../src/archive/pins.ts";
-import { FileStore } from "../../src/store/file.ts";
+import { putPin } from "../../src/archive/backups/pins.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { openCalendar } from "../harness/calendar.ts";
 import { runCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";

@@ -1,9 +1,9 @@
 /** An expiry of a million segments holds a few batches of names at a time, and needs a request a thousand of them. */
 import { expect, test } from "vitest";
-import { expire } from "../../src/archive/expire.ts";
-import { type Decide, planExpiry } from "../../src/archive/expiry-plan.ts";
+import { expire } from "../../src/archive/retention/expire.ts";
+import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
 import { parseWalKey, segmentKey, timelinePrefix } from "../../src/archive/keys.ts";
-import { planRetention } from "../../src/archive/retention.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { ObjectInfo, RequestOptions } from "../../src/store/store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";

@@ -2,9 +2,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
-import { expire, type Expired, removeUnlisted } from "../../src/archive/expire.ts";
-import { listMarks, missingObject, putMark, refuseRemoved } from "../../src/archive/expiry-marks.ts";
-import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/expiry-plan.ts";
+import { expire, type Expired, removeUnlisted } from "../../src/archive/retention/expire.ts";
+import { listMarks, missingObject, putMark, refuseRemoved } from "../../src/archive/retention/marks.ts";
+import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
 import {
   backupDocumentKey,
   backupFilesKey,
@@ -15,8 +15,8 @@ import {
   pinKey,
   segmentKey,
 } from "../../src/archive/keys.ts";
-import { putPin } from "../../src/archive/pins.ts";
-import { planRetention } from "../../src/archive/retention.ts";
+import { putPin } from "../../src/archive/backups/pins.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

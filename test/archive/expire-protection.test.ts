@@ -1,10 +1,10 @@
 /** A store whose listings lack what protects data: nothing is deleted, whichever listing it is. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { expire, removeUnlisted } from "../../src/archive/expire.ts";
-import { type Decide, planExpiry } from "../../src/archive/expiry-plan.ts";
-import { putPin } from "../../src/archive/pins.ts";
-import { planRetention } from "../../src/archive/retention.ts";
+import { expire, removeUnlisted } from "../../src/archive/retention/expire.ts";
+import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
+import { putPin } from "../../src/archive/backups/pins.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { ListOptions, ObjectInfo, RequestOptions } from "../../src/store/store.ts";
 import { keysBelow } from "../store/keys-below.ts";

@@ -8,9 +8,9 @@ import {
   PutObjectLockConfigurationCommand,
 } from "@aws-sdk/client-s3";
 import { describe, expect, test } from "vitest";
-import { expire, type Expired } from "../../src/archive/expire.ts";
-import { type Decide, planExpiry } from "../../src/archive/expiry-plan.ts";
-import { planRetention } from "../../src/archive/retention.ts";
+import { expire, type Expired } from "../../src/archive/retention/expire.ts";
+import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { keysBelow } from "../store/keys-below.ts";

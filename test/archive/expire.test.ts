@@ -1,13 +1,13 @@
 /** Expiries carried out: in which order things go, what an interruption leaves, and who may be in the way. */
-import type { RetentionPolicy } from "../../src/archive/retention-model.ts";
+import type { RetentionPolicy } from "../../src/archive/retention/model.ts";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { expire, type Expired, type ExpireOptions } from "../../src/archive/expire.ts";
-import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/expiry-plan.ts";
-import { putMark, refuseRemoved } from "../../src/archive/expiry-marks.ts";
+import { expire, type Expired, type ExpireOptions } from "../../src/archive/retention/expire.ts";
+import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
+import { putMark, refuseRemoved } from "../../src/archive/retention/marks.ts";
 import { backupDocumentKey, backupPartKey, expiringKey, pinKey, segmentKey } from "../../src/archive/keys.ts";
-import { listPins, putPin } from "../../src/archive/pins.ts";
-import { planDeletion, planRetention } from "../../src/archive/retention.ts";
+import { listPins, putPin } from "../../src/archive/backups/pins.ts";
+import { planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";

@@ -1,13 +1,18 @@
 /** What an expiry reads from the archive before it decides: one fact at a time, since each of them protects data. */
-import type { WalPlan } from "../../src/archive/retention-model.ts";
+import type { WalPlan } from "../../src/archive/retention/model.ts";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
-import { type ExpiryFacts, type ExpiryPlan, lookAtUnfinished, planExpiry } from "../../src/archive/expiry-plan.ts";
-import { putMark } from "../../src/archive/expiry-marks.ts";
+import {
+  type ExpiryFacts,
+  type ExpiryPlan,
+  lookAtUnfinished,
+  planExpiry,
+} from "../../src/archive/retention/expiry-plan.ts";
+import { putMark } from "../../src/archive/retention/marks.ts";
 import { backupManifestKey, backupPartKey, gapKey, historyKey, lineKey, segmentKey } from "../../src/archive/keys.ts";
-import { planRetention } from "../../src/archive/retention.ts";
-import { putChunk, putPartial } from "../../src/archive/wal-objects.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
+import { putChunk, putPartial } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";

@@ -2,9 +2,9 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap, type Gap } from "../../src/archive/documents.ts";
-import { gapOf, listGaps, readGaps } from "../../src/archive/gaps.ts";
+import { gapOf, listGaps, readGaps } from "../../src/archive/wal/gaps.ts";
 import { gapKey } from "../../src/archive/keys.ts";
-import { putGap } from "../../src/archive/put-gap.ts";
+import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { ObjectInfo } from "../../src/store/store.ts";

@@ -1,9 +1,9 @@
 /** Holes: what the objects behind one say of it, and which of a path's barriers end the archive. */
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { type Behind, callWitnesses, findOpenHole, judgeHole } from "../../src/archive/hole.ts";
-import type { Barrier, WalPiece } from "../../src/archive/wal-path.ts";
-import { putChunk, putPartial, putSegment } from "../../src/archive/wal-objects.ts";
+import { type Behind, callWitnesses, findOpenHole, judgeHole } from "../../src/archive/wal/holes.ts";
+import type { Barrier, WalPiece } from "../../src/archive/wal/path.ts";
+import { putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";

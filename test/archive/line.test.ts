@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
-import { decodeClaim, encodeClaim, type LineClaim, putClaim, readClaims } from "../../src/archive/line.ts";
-import { describeRivals, findRivals } from "../../src/archive/rivals.ts";
-import { findLine, locateTip } from "../../src/archive/tip.ts";
-import { putHistory, putSegment } from "../../src/archive/wal-objects.ts";
+import { decodeClaim, encodeClaim, type LineClaim, putClaim, readClaims } from "../../src/archive/line/claims.ts";
+import { describeRivals, findRivals } from "../../src/archive/line/rivals.ts";
+import { findLine, locateTip } from "../../src/archive/wal/tip.ts";
+import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { walPush } from "../../src/receive/wal-push.ts";
-import { findWal } from "../../src/restore/wal-fetch.ts";
+import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { addBytes, type Lsn, type SegmentNumber, segmentStart, type TimelineId } from "../../src/wal/lsn.ts";
 

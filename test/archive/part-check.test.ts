@@ -1,7 +1,7 @@
 /** A part of a backup that is not what its document says, read by `verify`. */
 import binding from "zstd-napi/binding.js";
 import { expect, test } from "vitest";
-import { PartContents } from "../../src/archive/part-check.ts";
+import { PartContents } from "../../src/archive/verify/part.ts";
 
 test("a few kilobytes that expand to gigabytes of zeros are refused when they pass the size of the part", () => {
   const zeros = Buffer.alloc(16 << 20);

@@ -1,9 +1,9 @@
 /** Pins: written, replaced, removed; never for a moment absent; what cannot be read counts. */
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { putMark } from "../../src/archive/expiry-marks.ts";
+import { putMark } from "../../src/archive/retention/marks.ts";
 import { backupDocumentKey, expiringKey, parsePinKey, pinKey } from "../../src/archive/keys.ts";
-import { isInForce, listPins, type Pin, putPin, removePin } from "../../src/archive/pins.ts";
+import { isInForce, listPins, type Pin, putPin, removePin } from "../../src/archive/backups/pins.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

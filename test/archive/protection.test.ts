@@ -1,10 +1,10 @@
 /** What protects data is read twice before anything is deleted: which disagreements stop an expiry, and which are none. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
+import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { backupDocumentKey, backupPartKey } from "../../src/archive/keys.ts";
-import { putPin } from "../../src/archive/pins.ts";
-import { confirmProtection, type Protection } from "../../src/archive/protection.ts";
+import { putPin } from "../../src/archive/backups/pins.ts";
+import { confirmProtection, type Protection } from "../../src/archive/retention/protection.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { backupDocument, emptyArchive, putBackupDocument } from "./retained.ts";

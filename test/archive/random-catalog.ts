@@ -7,10 +7,10 @@ import type {
   RetentionPolicy,
   UnfinishedBackup,
   BackupFacts,
-} from "../../src/archive/retention-model.ts";
+} from "../../src/archive/retention/model.ts";
 import type { Gap } from "../../src/archive/documents.ts";
-import type { Pin } from "../../src/archive/pins.ts";
-import { type WalSpot, mergeRuns } from "../../src/archive/wal-inventory.ts";
+import type { Pin } from "../../src/archive/backups/pins.ts";
+import { type WalSpot, mergeRuns } from "../../src/archive/wal/inventory.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 import type { TimelineHistory, TimelineSwitch } from "../../src/wal/timeline.ts";
 import type { Random } from "../harness/random.ts";

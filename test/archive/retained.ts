@@ -1,6 +1,6 @@
 /** Archives made of documents and empty objects, for tests of what is kept and what goes. */
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
-import { type BackupDocument, encodeBackup } from "../../src/archive/backup-document.ts";
+import { type BackupDocument, encodeBackup } from "../../src/archive/backups/document.ts";
 import { encodeIdentity } from "../../src/archive/documents.ts";
 import {
   backupDocumentKey,
@@ -9,7 +9,7 @@ import {
   backupPartKey,
   identityKey,
 } from "../../src/archive/keys.ts";
-import { putSegment } from "../../src/archive/wal-objects.ts";
+import { putSegment } from "../../src/archive/wal/objects.ts";
 import type { EnvelopeMeta } from "../../src/codec/envelope.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import type { Store } from "../../src/store/store.ts";

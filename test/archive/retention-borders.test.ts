@@ -1,8 +1,8 @@
 /** Retention at its borders: ties, moments that are exactly the limit, catalogs that lack something, and the words of reasons. */
-import type { RetentionPolicy } from "../../src/archive/retention-model.ts";
+import type { RetentionPolicy } from "../../src/archive/retention/model.ts";
 import { describe, expect, test } from "vitest";
-import { isPolicy, planDeletion, planRetention } from "../../src/archive/retention.ts";
-import { keepReasons } from "../../src/archive/retention-keep.ts";
+import { isPolicy, planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
+import { keepReasons } from "../../src/archive/retention/keep.ts";
 import { timelineOf } from "../../src/wal/lsn.ts";
 import {
   backup,

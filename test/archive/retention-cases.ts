@@ -4,8 +4,8 @@ import type {
   RetentionPlan,
   RetentionPolicy,
   BackupFacts,
-} from "../../src/archive/retention-model.ts";
-import { planRetention } from "../../src/archive/retention.ts";
+} from "../../src/archive/retention/model.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 import type { TimelineHistory } from "../../src/wal/timeline.ts";
 

@@ -2,7 +2,7 @@
  * What no plan may break, said slowly: segment by segment and moment by moment, from what really happened to the cluster,
  * without history files and without the planner's own ideas. Each function returns what is wrong; nothing when all is well.
  */
-import type { RetentionPlan, BackupFacts } from "../../src/archive/retention-model.ts";
+import type { RetentionPlan, BackupFacts } from "../../src/archive/retention/model.ts";
 import { segmentAt, type TimelineLife, type World } from "./random-catalog.ts";
 
 /** Sealed segments, partials and open segments, as `kind:timeline:segment`. */

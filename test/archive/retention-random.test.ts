@@ -4,11 +4,11 @@ import type {
   RetentionPlan,
   RetentionPolicy,
   BackupFacts,
-} from "../../src/archive/retention-model.ts";
+} from "../../src/archive/retention/model.ts";
 import { expect, test } from "vitest";
-import { planRetention } from "../../src/archive/retention.ts";
-import { mergeRuns } from "../../src/archive/wal-inventory.ts";
-import { type WalPath, walPath } from "../../src/archive/wal-path.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
+import { mergeRuns } from "../../src/archive/wal/inventory.ts";
+import { type WalPath, walPath } from "../../src/archive/wal/path.ts";
 import { type SegmentNumber, segmentOf } from "../../src/wal/lsn.ts";
 import { contains } from "../../src/wal/timeline.ts";
 import { announcedRandom, type Random } from "../harness/random.ts";

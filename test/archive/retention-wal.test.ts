@@ -1,7 +1,7 @@
 /** Which WAL goes, what unfinished backups leave, and what deleting one backup means. */
-import type { RetentionCatalog, RetentionPlan } from "../../src/archive/retention-model.ts";
+import type { RetentionCatalog, RetentionPlan } from "../../src/archive/retention/model.ts";
 import { describe, expect, test } from "vitest";
-import { planDeletion } from "../../src/archive/retention.ts";
+import { planDeletion } from "../../src/archive/retention/plan.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import {
   backup,

@@ -1,5 +1,5 @@
 /** Which backups stay, rule by rule. */
-import type { RetentionPolicy } from "../../src/archive/retention-model.ts";
+import type { RetentionPolicy } from "../../src/archive/retention/model.ts";
 import { describe, expect, test } from "vitest";
 import { DAILY, DAY, left, pin, plan, stays, why, type World } from "./retention-cases.ts";
 

@@ -1,12 +1,12 @@
 /** The tail: which chunks are read, how they are put together, and what is refused. */
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { finishTimeline } from "../../src/archive/finish-timeline.ts";
+import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
-import { coverChunks, readTail } from "../../src/archive/tail.ts";
-import { verifiedEnd } from "../../src/archive/wal-ends.ts";
-import { readInventory } from "../../src/archive/wal-inventory.ts";
-import { putChunk, putPartial, readPartial } from "../../src/archive/wal-objects.ts";
+import { coverChunks, readTail } from "../../src/archive/wal/tail.ts";
+import { verifiedEnd } from "../../src/archive/wal/ends.ts";
+import { readInventory } from "../../src/archive/wal/inventory.ts";
+import { putChunk, putPartial, readPartial } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";

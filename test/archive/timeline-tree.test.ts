@@ -1,6 +1,6 @@
 /** The tree of timelines, from history files alone. */
 import { expect, test } from "vitest";
-import { timelineTree } from "../../src/archive/timeline-tree.ts";
+import { timelineTree } from "../../src/archive/catalog/timeline-tree.ts";
 import { formatLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { parseHistory, rootHistory } from "../../src/wal/timeline.ts";
 

@@ -13,8 +13,8 @@ import {
   listTails,
   listTimelines,
   locateTip,
-} from "../../src/archive/tip.ts";
-import { putChunk, putHistory, putPartial, putSegment } from "../../src/archive/wal-objects.ts";
+} from "../../src/archive/wal/tip.ts";
+import { putChunk, putHistory, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";

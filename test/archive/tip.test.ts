@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
-import { carryInto, resumeSegment, segmentsPastHoleMax } from "../../src/archive/tip.ts";
-import { putSegment } from "../../src/archive/wal-objects.ts";
+import { carryInto, resumeSegment, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
+import { putSegment } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";

@@ -1,8 +1,8 @@
 /** The catalog and a verification in a bucket say what they say of the same archive in memory. */
 import { describe, expect, test } from "vitest";
-import { readCatalog } from "../../src/archive/catalog.ts";
+import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
-import { verifyArchive, type VerifyReport } from "../../src/archive/verify.ts";
+import { verifyArchive, type VerifyReport } from "../../src/archive/verify/verify.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { openStore } from "../../src/store/open.ts";
 import { type SegmentNumber, segmentOf } from "../../src/wal/lsn.ts";

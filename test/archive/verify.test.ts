@@ -10,8 +10,8 @@ import {
   verifyPrefix,
   walPrefix,
 } from "../../src/archive/keys.ts";
-import { verifyArchive, type VerifyOptions, type VerifyReport } from "../../src/archive/verify.ts";
-import { readVerifyRecord } from "../../src/archive/verify-state.ts";
+import { verifyArchive, type VerifyOptions, type VerifyReport } from "../../src/archive/verify/verify.ts";
+import { readVerifyRecord } from "../../src/archive/verify/state.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { segmentEnd, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";

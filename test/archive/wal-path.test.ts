@@ -11,8 +11,8 @@ import {
   type WalItem,
   walPath,
   type WalPath,
-} from "../../src/archive/wal-path.ts";
-import type { WalInventory } from "../../src/archive/wal-inventory.ts";
+} from "../../src/archive/wal/path.ts";
+import type { WalInventory } from "../../src/archive/wal/inventory.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;

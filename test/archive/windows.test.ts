@@ -1,8 +1,8 @@
 /** Windows as a pure function: random archives against a recovery that goes segment by segment, and against what a restore plans. */
 import { describe, expect, test } from "vitest";
 import type { Gap } from "../../src/archive/documents.ts";
-import { mergeRuns, type WalInventory } from "../../src/archive/wal-inventory.ts";
-import { itemsBack, type WalItem, walPath } from "../../src/archive/wal-path.ts";
+import { mergeRuns, type WalInventory } from "../../src/archive/wal/inventory.ts";
+import { itemsBack, type WalItem, walPath } from "../../src/archive/wal/path.ts";
 import {
   backupsOn,
   type BackupSpan,
@@ -13,10 +13,10 @@ import {
   spansOf,
   type WalEnd,
   windowsOf,
-} from "../../src/archive/windows.ts";
-import { planRestore } from "../../src/restore/plan.ts";
-import { parseTarget } from "../../src/restore/target.ts";
-import type { RouteItem } from "../../src/restore/wal-route.ts";
+} from "../../src/archive/catalog/windows.ts";
+import { planRestore } from "../../src/restore/target/plan.ts";
+import { parseTarget } from "../../src/restore/target/target.ts";
+import type { RouteItem } from "../../src/restore/target/route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory, switchPointOf, type TimelineHistory } from "../../src/wal/timeline.ts";
 import { announcedRandom, type Random, randomFrom } from "../harness/random.ts";

@@ -2,12 +2,12 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { encodeBackup } from "../../src/archive/backup-document.ts";
-import { listBackups, readBackup } from "../../src/archive/backups.ts";
+import { encodeBackup } from "../../src/archive/backups/document.ts";
+import { listBackups, readBackup } from "../../src/archive/backups/list.ts";
 import { backupPrefix } from "../../src/archive/keys.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import { TarReader } from "../../src/codec/tar-reader.ts";
-import { FileStore } from "../../src/store/file.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type PostgresServer, startPostgres, toolOf, versionsUnderTest } from "../harness/postgres.ts";

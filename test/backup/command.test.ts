@@ -1,9 +1,9 @@
 /** `seawall backup` as people run it: with its own WAL, from a standby, when nobody archives, interrupted, killed. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { listBackups, readBackup } from "../../src/archive/backups.ts";
+import { listBackups, readBackup } from "../../src/archive/backups/list.ts";
 import { backupsPrefix } from "../../src/archive/keys.ts";
-import { storedFrom } from "../../src/archive/wal-coverage.ts";
-import { FileStore } from "../../src/store/file.ts";
+import { storedFrom } from "../../src/archive/wal/coverage.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { type PostgresServer, startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
 import { type CliProcess, runCli, startCli } from "../harness/process.ts";
 import { FULL } from "../campaigns/campaign.ts";

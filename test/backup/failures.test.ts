@@ -3,7 +3,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, wr
 import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { listBackups } from "../../src/archive/backups.ts";
+import { listBackups } from "../../src/archive/backups/list.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { backupsPrefix, gapKey } from "../../src/archive/keys.ts";
 import type { BackupOptions } from "../../src/backup/options.ts";

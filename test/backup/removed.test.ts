@@ -1,8 +1,8 @@
 /** A backup that was silent for so long that an expiry took it for dead, and that ends after all. */
 import { expect, test } from "vitest";
-import { expire } from "../../src/archive/expire.ts";
-import { type Decide, planExpiry } from "../../src/archive/expiry-plan.ts";
-import { planRetention } from "../../src/archive/retention.ts";
+import { expire } from "../../src/archive/retention/expire.ts";
+import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
+import { planRetention } from "../../src/archive/retention/plan.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -4,8 +4,8 @@
  */
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
-import { listBackups } from "../../src/archive/backups.ts";
-import { FileStore } from "../../src/store/file.ts";
+import { listBackups } from "../../src/archive/backups/list.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { archiveOf, expectIntact, extractBackup, readIndex } from "../backup/taking.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { startCli } from "../harness/process.ts";

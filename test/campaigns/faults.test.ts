@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { findTip } from "../../src/archive/tip.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

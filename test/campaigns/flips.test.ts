@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { findTip } from "../../src/archive/tip.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
 import { decodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

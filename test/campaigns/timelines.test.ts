@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { findTip, historyOf } from "../../src/archive/tip.ts";
+import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";

@@ -1,7 +1,7 @@
 /** What a backup says while it runs: sentences and a line for people, objects for machines. */
 import { expect, test, vi } from "vitest";
 import type { BackupNews } from "../../src/backup/options.ts";
-import { BackupDisplay, newsEvent, newsLine } from "../../src/cli/backup-progress.ts";
+import { BackupDisplay, newsEvent, newsLine } from "../../src/cli/views/backup-progress.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 
 const ID = "20260203T040506Z-0badcafe";

@@ -1,6 +1,6 @@
 /** `check` accepts the versions that `receive` accepts. */
 import { expect, test } from "vitest";
-import { judgeServer } from "../../src/cli/check-findings.ts";
+import { judgeServer } from "../../src/cli/check/findings.ts";
 import { MAJOR_MAX, MAJOR_MIN } from "../../src/wal/format.ts";
 
 test.each<[serverVersion: number, verdict: string, message: string]>([

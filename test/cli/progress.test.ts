@@ -1,7 +1,7 @@
 /** Progress: quiet for what takes a moment, a line now and then for what takes long. */
 import { expect, test } from "vitest";
 import type { Io } from "../../src/cli/io.ts";
-import { Progress } from "../../src/cli/progress.ts";
+import { Progress } from "../../src/cli/views/progress.ts";
 
 function shown(
   interactive: boolean,

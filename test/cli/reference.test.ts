@@ -1,7 +1,7 @@
 /** The reference pages in docs/ are what their tables say today. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { referencePages } from "../../src/cli/reference.ts";
+import { referencePages } from "../../tools/reference.ts";
 import { OPTION_ROWS } from "../../src/config/options.ts";
 import { ERROR_KINDS } from "../../src/error-kinds.ts";
 import { METRICS } from "../../src/metrics/table.ts";

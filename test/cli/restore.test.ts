@@ -1,7 +1,7 @@
 /** What `seawall restore` shows and takes on the command line, apart from restoring. */
 import { expect, test } from "vitest";
-import { Progress } from "../../src/cli/progress.ts";
-import { parseMapping } from "../../src/cli/restore.ts";
+import { Progress } from "../../src/cli/views/progress.ts";
+import { parseMapping } from "../../src/cli/commands/restore.ts";
 
 function shown(options: { interactive: boolean; json: boolean }): string {
   let text = "";

@@ -1,8 +1,8 @@
 /** The commands that keep and drop backups, on archives in a directory. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { listPins } from "../../src/archive/pins.ts";
-import { parseUntil } from "../../src/cli/pin.ts";
+import { listPins } from "../../src/archive/backups/pins.ts";
+import { parseUntil } from "../../src/cli/commands/pin.ts";
 import { openStore } from "../../src/store/open.ts";
 import { emptyArchive, putBackupDocument, putSegments, putWholeBackup } from "../archive/retained.ts";
 import { keysBelow } from "../store/keys-below.ts";

@@ -19,7 +19,7 @@ import {
   type S3Right,
   UNRECORDED,
   WITH_WAL,
-} from "../../src/cli/s3-rights.ts";
+} from "../../tools/s3-rights.ts";
 import { COMMAND_NAMES, type CommandName } from "../../src/config/option-spec.ts";
 import { openStore } from "../../src/store/open.ts";
 import { serverAccount } from "../harness/account.ts";

@@ -2,7 +2,7 @@
 import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { parseLsn } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";
 import { startPostgres, type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";

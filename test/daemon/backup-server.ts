@@ -1,7 +1,7 @@
 /** A backup server for two clusters: a file with both, a daemon that runs it, and everything a user would ask it. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { StatusDocument, StatusOverview } from "../../src/daemon/status-document.ts";
+import type { StatusDocument, StatusOverview } from "../../src/daemon/status/document.ts";
 import { until } from "../campaigns/campaign.ts";
 import { freePort } from "../harness/postgres-process.ts";
 import type { PostgresServer } from "../harness/postgres.ts";

@@ -5,7 +5,7 @@ import { afterAll, expect, it } from "vitest";
 import { CodecPool } from "../../src/codec/pool.ts";
 import { loadSettings } from "../../src/config/load.ts";
 import { openCluster } from "../../src/daemon/cluster.ts";
-import { Journal } from "../../src/daemon/journal.ts";
+import { Journal } from "../../src/daemon/status/journal.ts";
 import { silentLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";

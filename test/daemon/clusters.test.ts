@@ -5,10 +5,10 @@
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { StatusDocument, StatusOverview } from "../../src/daemon/status-document.ts";
+import type { StatusDocument, StatusOverview } from "../../src/daemon/status/document.ts";
 import { openArchive } from "../../src/archive/archive.ts";
-import { listBackups } from "../../src/archive/backups.ts";
-import { FileStore } from "../../src/store/file.ts";
+import { listBackups } from "../../src/archive/backups/list.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { BackupServer, type Place } from "./backup-server.ts";

@@ -1,8 +1,8 @@
 /** From one address to the next while the daemon runs. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { ListenAddress } from "../../src/config/types.ts";
-import { Doors } from "../../src/daemon/doors.ts";
-import type { Site } from "../../src/daemon/site.ts";
+import { Doors } from "../../src/daemon/http/listener.ts";
+import type { Site } from "../../src/daemon/http/site.ts";
 import { silentLog } from "../../src/log.ts";
 import { freePort } from "../harness/postgres-process.ts";
 

@@ -1,5 +1,5 @@
 /** A status to show: streaming, a little behind, one error in the past. */
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
 
 export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocument {
   return {

@@ -1,7 +1,7 @@
 /** The status as metrics: every number lands under its name, and what is not known has no sample. */
 import { expect, it } from "vitest";
-import { copyStatus } from "../../src/daemon/gauges.ts";
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import { copyStatus } from "../../src/daemon/status/gauges.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseExposition } from "../metrics/exposition.ts";
 import { statusFixture } from "./fixture.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type JobOutcome, runJob } from "../../src/daemon/job-process.ts";
+import { type JobOutcome, runJob } from "../../src/daemon/jobs/process.ts";
 import { type Log, silentLog } from "../../src/log.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -51,7 +51,7 @@ test("a job that cannot even be given its environment has failed, and nothing el
 
 test("a job that finds no file descriptor left has failed, and nothing else has", () => {
   const script = join(dir, "starved.mjs");
-  const built = new URL("../../dist/daemon/job-process.js", import.meta.url).href;
+  const built = new URL("../../dist/daemon/jobs/process.js", import.meta.url).href;
   writeFileSync(
     script,
     `import { openSync, closeSync } from "node:fs";

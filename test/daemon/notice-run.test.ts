@@ -1,9 +1,9 @@
 /** What there is to tell of a job that has ended; what of all that is news; and what a message looks like. */
 import { describe, expect, test } from "vitest";
 import { NOTICE_EVENTS } from "../../src/config/notify-events.ts";
-import { bodyOf, isWanted, type Notice, noticeId, scrubber } from "../../src/daemon/notice.ts";
-import { type EndedRun, failureNotice, noticesOfRun } from "../../src/daemon/notice-run.ts";
-import { Told } from "../../src/daemon/told.ts";
+import { bodyOf, isWanted, type Notice, noticeId, scrubber } from "../../src/daemon/notify/notice.ts";
+import { type EndedRun, failureNotice, noticesOfRun } from "../../src/daemon/notify/job-notices.ts";
+import { Told } from "../../src/daemon/notify/already-reported.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { redactSecrets } from "../../src/log.ts";
 

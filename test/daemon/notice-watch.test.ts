@@ -1,10 +1,10 @@
 /** What there is to tell of a status: when it begins, when it is over, and what is nobody's business. */
 import { describe, expect, test } from "vitest";
 import { NOTICE_EVENTS } from "../../src/config/notify-events.ts";
-import type { Notice } from "../../src/daemon/notice.ts";
-import { beginWatch, decideNotices, type Watch } from "../../src/daemon/notice-watch.ts";
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
-import type { JobView } from "../../src/daemon/scheduler.ts";
+import type { Notice } from "../../src/daemon/notify/notice.ts";
+import { beginWatch, decideNotices, type Watch } from "../../src/daemon/notify/status-notices.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
+import type { JobView } from "../../src/daemon/jobs/scheduler.ts";
 import { statusFixture } from "./fixture.ts";
 
 const STARTED = Date.parse("2026-11-20T09:00:00.000Z");

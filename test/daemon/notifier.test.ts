@@ -1,12 +1,12 @@
 /** The notifications of a cluster over its life and over those of its daemons: told once, remembered, never too much. */
 import { describe, expect, test } from "vitest";
 import { openArchiveFor } from "../../src/archive/archive.ts";
-import { listNotices } from "../../src/archive/notices.ts";
-import type { NoticeBody } from "../../src/daemon/notice.ts";
-import { Notifier } from "../../src/daemon/notifier.ts";
-import type { Attempt } from "../../src/daemon/notify-attempt.ts";
-import { Channel } from "../../src/daemon/notify-channel.ts";
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import { listNotices } from "../../src/archive/records/notices.ts";
+import type { NoticeBody } from "../../src/daemon/notify/notice.ts";
+import { Notifier } from "../../src/daemon/notify/notifier.ts";
+import type { Attempt } from "../../src/daemon/notify/attempt.ts";
+import { Channel } from "../../src/daemon/notify/channel.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

@@ -4,12 +4,12 @@ import { createServer as createHttpServer, type IncomingMessage, type RequestLis
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { Attempt, Message } from "../../src/daemon/notify-attempt.ts";
-import { Channel, TRIES_MAX, TRY_FOR_MS, WAITING_MAX } from "../../src/daemon/notify-channel.ts";
-import { commandHook } from "../../src/daemon/notify-command.ts";
-import { webhook } from "../../src/daemon/notify-webhook.ts";
+import type { Attempt, Message } from "../../src/daemon/notify/attempt.ts";
+import { Channel, TRIES_MAX, TRY_FOR_MS, WAITING_MAX } from "../../src/daemon/notify/channel.ts";
+import { commandHook } from "../../src/daemon/notify/command.ts";
+import { webhook } from "../../src/daemon/notify/webhook.ts";
 import { createLog, silentLog } from "../../src/log.ts";
-import { foreseeHook } from "../../src/daemon/notify.ts";
+import { foreseeHook } from "../../src/daemon/notify/notify.ts";
 import { load } from "../config/given.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 

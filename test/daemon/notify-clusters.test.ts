@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { StatusOverview } from "../../src/daemon/status-document.ts";
+import type { StatusOverview } from "../../src/daemon/status/document.ts";
 import { until } from "../campaigns/campaign.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { startCli } from "../harness/process.ts";

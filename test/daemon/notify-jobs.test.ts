@@ -3,8 +3,8 @@ import { readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { putRun } from "../../src/archive/runs.ts";
-import { FileStore } from "../../src/store/file.ts";
+import { putRun } from "../../src/archive/records/runs.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { startPostgres } from "../harness/postgres.ts";

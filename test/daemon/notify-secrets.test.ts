@@ -1,7 +1,7 @@
 /** A hook that repeats what it was sent: no part of its address or header that lets in reaches the log or the status. */
 import { expect, test } from "vitest";
-import { secretsScrubber } from "../../src/daemon/notify.ts";
-import { shownAnswer } from "../../src/daemon/notify-attempt.ts";
+import { secretsScrubber } from "../../src/daemon/notify/notify.ts";
+import { shownAnswer } from "../../src/daemon/notify/attempt.ts";
 import { load } from "../config/given.ts";
 
 const TOKEN = "XyZ0123456789abcdef";

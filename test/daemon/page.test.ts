@@ -1,11 +1,11 @@
 /** The status page: self-contained, nothing unescaped, its hashes right, and every trouble visible. */
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { humanBytes, humanSeconds } from "../../src/daemon/human.ts";
-import { CONTENT_SECURITY_POLICY } from "../../src/daemon/page-assets.ts";
-import { renderPage } from "../../src/daemon/page.ts";
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
-import { rates, type Sample, SAMPLES_MAX, Trend } from "../../src/daemon/trend.ts";
+import { humanBytes, humanSeconds } from "../../src/daemon/status/human.ts";
+import { CONTENT_SECURITY_POLICY } from "../../src/daemon/http/page-assets.ts";
+import { renderPage } from "../../src/daemon/http/page.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
+import { rates, type Sample, SAMPLES_MAX, Trend } from "../../src/daemon/status/trend.ts";
 import { statusFixture } from "./fixture.ts";
 
 const page = (changes: Partial<StatusDocument> = {}): string => renderPage(statusFixture(changes), []);

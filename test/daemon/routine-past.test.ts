@@ -2,9 +2,9 @@
 import { expect, test } from "vitest";
 import { openArchiveFor } from "../../src/archive/archive.ts";
 import { backupIdOf } from "../../src/archive/keys.ts";
-import { lastRun, putRun } from "../../src/archive/runs.ts";
+import { lastRun, putRun } from "../../src/archive/records/runs.ts";
 import { loadSettings } from "../../src/config/load.ts";
-import { buildScheduler, schedulesOf } from "../../src/daemon/routine.ts";
+import { buildScheduler, schedulesOf } from "../../src/daemon/jobs/routine.ts";
 import { silentLog } from "../../src/log.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { until } from "../campaigns/campaign.ts";

@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
-import type { JobOutcome } from "../../src/daemon/job-process.ts";
-import { type JobName, type JobPast, dueAt, lastStart, parseSchedule } from "../../src/daemon/schedule.ts";
-import { type LastRun, Scheduler } from "../../src/daemon/scheduler.ts";
+import type { JobOutcome } from "../../src/daemon/jobs/process.ts";
+import { type JobName, type JobPast, dueAt, lastStart, parseSchedule } from "../../src/daemon/jobs/schedule.ts";
+import { type LastRun, Scheduler } from "../../src/daemon/jobs/scheduler.ts";
 
 const at = (text: string): Date => new Date(text);
 

@@ -4,7 +4,7 @@ import { loadSettings, type Merged } from "../../src/config/load.ts";
 import type { Cluster } from "../../src/daemon/cluster.ts";
 import { type Equipment, type OpenCluster, restartDelay } from "../../src/daemon/member.ts";
 import { changeOf, type ClusterPlan } from "../../src/daemon/plan.ts";
-import type { StatusDocument } from "../../src/daemon/status-document.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { Supervisor } from "../../src/daemon/supervisor.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";

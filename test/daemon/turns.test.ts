@@ -1,6 +1,6 @@
 /** Turns among jobs: never more than so many, in the order in which they asked. */
 import { expect, test } from "vitest";
-import { Turns } from "../../src/daemon/turns.ts";
+import { Turns } from "../../src/daemon/jobs/queue.ts";
 
 const never = new AbortController().signal;
 

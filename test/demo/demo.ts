@@ -6,7 +6,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { FileStore } from "../../src/store/file.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { bytesBetween, formatLsn, type Lsn, maxLsn, parseLsn, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "../harness/temp.ts";

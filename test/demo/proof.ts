@@ -8,8 +8,8 @@ import { decompress } from "zstd-napi";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import { parseWalKey, segmentName, walPrefix } from "../../src/archive/keys.ts";
 import { firstDifference } from "../../src/archive/put-once.ts";
-import { readTail } from "../../src/archive/tail.ts";
-import { findTip } from "../../src/archive/tip.ts";
+import { readTail } from "../../src/archive/wal/tail.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
 import type { Store } from "../../src/store/store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 

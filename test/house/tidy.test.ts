@@ -10,6 +10,7 @@ const NOT_OURS = [".git", "node_modules", "dist", "build", "coverage", ".cache",
 
 const RULES = [
   "import direction",
+  "import circle",
   "purity",
   "command line only",
   "leaking signal",

@@ -11,7 +11,9 @@ const SLOW = /from "(node:child_process|[./]*harness\/(postgres|process|s3|craft
 
 describe.each(ROOM_NAMES)("of src/%s", (room) => {
   const { mutated, leftOut } = MUTATION_ROOMS[room];
-  const files = readdirSync(join(ROOT, "src", room)).map((name) => name.replace(/\.ts$/, ""));
+  const files = readdirSync(join(ROOT, "src", room), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => name.replace(/\.ts$/, ""));
 
   test("every file is mutated, or is left out in test/mutation/files.ts with the reason", () => {
     const listed = (name: string): boolean =>

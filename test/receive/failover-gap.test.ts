@@ -4,13 +4,13 @@
  */
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { readCatalog } from "../../src/archive/catalog.ts";
+import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { type Gap, encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
-import { putGap } from "../../src/archive/put-gap.ts";
-import { listGaps } from "../../src/archive/gaps.ts";
-import { findTip, historyOf } from "../../src/archive/tip.ts";
-import { walPath } from "../../src/archive/wal-path.ts";
+import { putGap } from "../../src/archive/wal/put-gap.ts";
+import { listGaps } from "../../src/archive/wal/gaps.ts";
+import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
+import { walPath } from "../../src/archive/wal/path.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, type TimelineId, parseLsn, segmentEnd, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
-import { findTip } from "../../src/archive/tip.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, parseLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { startPostgres } from "../harness/postgres.ts";

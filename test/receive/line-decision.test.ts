@@ -1,13 +1,13 @@
 /** Who may write to an archive: the decision about the line, as a table. */
 import { describe, expect, test } from "vitest";
-import type { LineClaim } from "../../src/archive/line.ts";
+import type { LineClaim } from "../../src/archive/line/claims.ts";
 import {
   contested,
   decideLine,
   judgeClaims,
   type LineDecision,
   type LineFacts,
-} from "../../src/receive/line-decision.ts";
+} from "../../src/receive/line/decision.ts";
 import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
 import type { TimelineHistory } from "../../src/wal/timeline.ts";
 

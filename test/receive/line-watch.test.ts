@@ -1,10 +1,10 @@
 /** What a receiver that streams makes of claims that come later, and of a store that does not say. */
 import { expect, test } from "vitest";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
-import { type LineClaim, putClaim } from "../../src/archive/line.ts";
+import { type LineClaim, putClaim } from "../../src/archive/line/claims.ts";
 import type { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
-import { LineWatch } from "../../src/receive/line-watch.ts";
+import { LineWatch } from "../../src/receive/line/watch.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -1,8 +1,8 @@
 /** WAL that the server removed before it could be archived, on a real server: written down, and nothing else is lost. */
 import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { readTail } from "../../src/archive/tail.ts";
-import { listGaps } from "../../src/archive/gaps.ts";
+import { readTail } from "../../src/archive/wal/tail.ts";
+import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { segmentOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { findTip, segmentsPastHoleMax } from "../../src/archive/tip.ts";
+import { findTip, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

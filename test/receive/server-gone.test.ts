@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { listGaps } from "../../src/archive/gaps.ts";
+import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { EXIT } from "../../src/error-kinds.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";

@@ -1,8 +1,8 @@
 /** What the receiver's state says of WAL that waits to be stored: the recovery point, and for how long the store takes nothing. */
 import { describe, expect, test } from "vitest";
-import { storePatienceMs } from "../../src/daemon/receiver-document.ts";
-import { problemOf } from "../../src/daemon/problem.ts";
-import { decideReadiness } from "../../src/daemon/health.ts";
+import { storePatienceMs } from "../../src/daemon/status/receiver-document.ts";
+import { problemOf } from "../../src/daemon/status/problem.ts";
+import { decideReadiness } from "../../src/daemon/status/health.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { statusFixture } from "../daemon/fixture.ts";

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { FileStore } from "../../src/store/file.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import type { PutResult } from "../../src/store/store.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";

@@ -1,7 +1,7 @@
 /** A server that speaks German: every error has the code that the same error has in English, and lost WAL is recorded. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
-import { listGaps } from "../../src/archive/gaps.ts";
+import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

@@ -5,8 +5,8 @@
 import { cpSync, existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
-import { readBackup } from "../../src/archive/backups.ts";
+import type { BackupDocument } from "../../src/archive/backups/document.ts";
+import { readBackup } from "../../src/archive/backups/list.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 import { type CliResult, runCli, startCli } from "../harness/process.ts";

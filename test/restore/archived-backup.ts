@@ -14,7 +14,7 @@ import {
   type BackupPart,
   encodeBackup,
   encodeBackupFile,
-} from "../../src/archive/backup-document.ts";
+} from "../../src/archive/backups/document.ts";
 import {
   backupDocumentKey,
   backupFilesKey,

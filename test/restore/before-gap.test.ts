@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { listGaps } from "../../src/archive/gaps.ts";
+import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { hasRecoveryTarget } from "../../src/restore/recovery-config.ts";
 import { until } from "../campaigns/campaign.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";

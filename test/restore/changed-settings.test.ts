@@ -1,7 +1,7 @@
 /** Settings that the primary changed after the backup: a restored server needs them, and wal_level=minimal ends every recovery. */
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { listBreaks } from "../../src/archive/breaks.ts";
+import { listBreaks } from "../../src/archive/wal/breaks.ts";
 import { breakKey } from "../../src/archive/keys.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { makeDrillFolder } from "../../src/restore/drill-folder.ts";
+import { makeDrillFolder } from "../../src/restore/drill/folder.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
 test("it is removed while a prefetcher, which has not noticed yet that its server is gone, still writes there", async () => {

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
-import { lastDrill } from "../../src/archive/drills.ts";
+import type { BackupDocument } from "../../src/archive/backups/document.ts";
+import { lastDrill } from "../../src/archive/records/drills.ts";
 import { backupPartKey, segmentKey, walPrefix } from "../../src/archive/keys.ts";
 import { type Lsn, formatLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";

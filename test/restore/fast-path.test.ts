@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { PrefetchFolder, type ReadySegments, type Session } from "../../src/restore/prefetch-folder.ts";
+import { PrefetchFolder, type ReadySegments, type Session } from "../../src/restore/fetch/prefetch-folder.ts";
 import { restoreCommand } from "../../src/restore/restore-command.ts";
 import type { ServerRun } from "../../src/restore/server-run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";

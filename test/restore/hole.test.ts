@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive, Encoder } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
-import { type WalFacts, putChunk, putSegment } from "../../src/archive/wal-objects.ts";
+import { type WalFacts, putChunk, putSegment } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
-import { walFetch } from "../../src/restore/wal-fetch.ts";
+import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import type { GetOptions, RequestOptions } from "../../src/store/store.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import {

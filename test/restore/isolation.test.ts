@@ -1,6 +1,6 @@
 /** The settings of a server that has no effect outside its folder, version by version. */
 import { describe, expect, test } from "vitest";
-import { configurationFile, isolatedSettings, plainSessionOptions } from "../../src/restore/isolation.ts";
+import { configurationFile, isolatedSettings, plainSessionOptions } from "../../src/restore/drill/isolation.ts";
 
 const places = { socketDir: "/drill/socket", hbaFile: "/drill/hba", identFile: "/drill/ident" };
 

@@ -1,11 +1,11 @@
 /** The plan as a pure function: which backup leads to a target, and what is said when none does. */
 import { describe, expect, test } from "vitest";
-import { type Barrier, findBarriers, stretchesOf } from "../../src/archive/wal-path.ts";
-import { backupsOn } from "../../src/archive/windows.ts";
-import type { Landing } from "../../src/restore/landing.ts";
-import { describeLanding, planRestore, windowsOf } from "../../src/restore/plan.ts";
-import { parseTarget } from "../../src/restore/target.ts";
-import type { RouteItem, WalRoute } from "../../src/restore/wal-route.ts";
+import { type Barrier, findBarriers, stretchesOf } from "../../src/archive/wal/path.ts";
+import { backupsOn } from "../../src/archive/catalog/windows.ts";
+import type { Landing } from "../../src/restore/target/landing.ts";
+import { describeLanding, planRestore, windowsOf } from "../../src/restore/target/plan.ts";
+import { parseTarget } from "../../src/restore/target/target.ts";
+import type { RouteItem, WalRoute } from "../../src/restore/target/route.ts";
 import { formatLsn, type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
 import { parseHistory, rootHistory } from "../../src/wal/timeline.ts";

@@ -1,6 +1,6 @@
 /** What is fetched ahead of recovery, and what is thrown away, as a table. */
 import { describe, expect, test } from "vitest";
-import { fetchesAtOnce, planPrefetch, positionAfter, segmentsWithin } from "../../src/restore/prefetch-plan.ts";
+import { fetchesAtOnce, planPrefetch, positionAfter, segmentsWithin } from "../../src/restore/fetch/prefetch-plan.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const MIB = 1 << 20;

@@ -2,7 +2,7 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
-import { putSegment } from "../../src/archive/wal-objects.ts";
+import { putSegment } from "../../src/archive/wal/objects.ts";
 import { encodeObject } from "../../src/codec/object.ts";
 import { findServerRun, type ServerRun } from "../../src/restore/server-run.ts";
 import type { Store } from "../../src/store/store.ts";

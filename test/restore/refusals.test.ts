@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type BackupDocument } from "../../src/archive/backup-document.ts";
+import { type BackupDocument } from "../../src/archive/backups/document.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey, segmentKey } from "../../src/archive/keys.ts";
 import { addBytes, formatLsn, type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore } from "../../src/restore/restore.ts";
-import { parseTarget } from "../../src/restore/target.ts";
+import { parseTarget } from "../../src/restore/target/target.ts";
 import { openStore } from "../../src/store/open.ts";
 import { inProcess } from "../cli/cli.ts";
 import { layOut, NEWER, OLDER } from "../fixtures/damaged-archive.ts";

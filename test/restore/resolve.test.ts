@@ -1,7 +1,7 @@
 /** From a wish to a plan: which timelines and backups are tried, and that the archive is not read twice for one answer. */
 import { describe, expect, test } from "vitest";
-import { resolvePlan } from "../../src/restore/resolve.ts";
-import { parseTarget, type TargetTexts } from "../../src/restore/target.ts";
+import { resolvePlan } from "../../src/restore/target/resolve.ts";
+import { parseTarget, type TargetTexts } from "../../src/restore/target/target.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";

@@ -2,8 +2,8 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
-import type { BackupDocument } from "../../src/archive/backup-document.ts";
-import { readBackup } from "../../src/archive/backups.ts";
+import type { BackupDocument } from "../../src/archive/backups/document.ts";
+import { readBackup } from "../../src/archive/backups/list.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";

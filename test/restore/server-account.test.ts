@@ -2,8 +2,8 @@
 import { chmodSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { lastDrill } from "../../src/archive/drills.ts";
-import { parseQuery } from "../../src/restore/drill-checks.ts";
+import { lastDrill } from "../../src/archive/records/drills.ts";
+import { parseQuery } from "../../src/restore/drill/checks.ts";
 import { filledIn } from "../../src/restore/server-account.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";

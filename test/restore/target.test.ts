@@ -1,6 +1,6 @@
 /** Recovery targets as people write them: understood, or refused with what to write instead. */
 import { describe, expect, test } from "vitest";
-import { describePoint, parseTarget, parseTargetTime, targetJson } from "../../src/restore/target.ts";
+import { describePoint, parseTarget, parseTargetTime, targetJson } from "../../src/restore/target/target.ts";
 import { parseLsn } from "../../src/wal/lsn.ts";
 import { formatPgTime } from "../../src/wal/record-facts.ts";
 

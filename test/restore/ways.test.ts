@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { readIndex } from "../../src/archive/backup-index.ts";
+import { readIndex } from "../../src/archive/backups/index.ts";
 import { FULL, until } from "../campaigns/campaign.ts";
 import { serverAccount } from "../harness/account.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";

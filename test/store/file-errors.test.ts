@@ -1,8 +1,8 @@
 /** Every errno that means something to us, and the rest; and what networks call their errors. */
 import { describe, expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
-import { Directories } from "../../src/store/directories.ts";
-import { fileError } from "../../src/store/file-errors.ts";
+import { Directories } from "../../src/store/file/directories.ts";
+import { fileError } from "../../src/store/file/errors.ts";
 import { networkError } from "../../src/store/s3/errors.ts";
 
 const systemError = (code: string, syscall = "open"): Error =>

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FileStore } from "../../src/store/file.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { serverAccount } from "../harness/account.ts";
 import { canMount, inOwnMount, runProgram } from "../harness/own-mount.ts";
 import { all, collect, pieces } from "./contract-bodies.ts";

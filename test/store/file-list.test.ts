@@ -5,8 +5,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { ListThreads } from "../../src/store/file-list-threads.ts";
-import { eventLoopReader, type FolderReader, listFiles, listFolders } from "../../src/store/file-list.ts";
+import { ListThreads } from "../../src/store/file/list-threads.ts";
+import { eventLoopReader, type FolderReader, listFiles, listFolders } from "../../src/store/file/list.ts";
 import { objectsOf } from "../../src/store/pages.ts";
 
 let root = "";

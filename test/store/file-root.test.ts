@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FileStore } from "../../src/store/file.ts";
-import { unmountedAbove } from "../../src/store/mount-table.ts";
+import { FileStore } from "../../src/store/file/store.ts";
+import { unmountedAbove } from "../../src/store/file/mount-table.ts";
 import { canMount, inOwnMount } from "../harness/own-mount.ts";
 import { all, pieces } from "./contract-bodies.ts";
 

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FileStore } from "../../src/store/file.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { describeStoreContract } from "./contract.ts";
 
 for (const { name, options } of [

@@ -1,6 +1,6 @@
 /** Store URLs: what they mean, and each way to get one wrong. */
 import { describe, expect, test } from "vitest";
-import { FileStore } from "../../src/store/file.ts";
+import { FileStore } from "../../src/store/file/store.ts";
 import { openStore } from "../../src/store/open.ts";
 import { S3Store } from "../../src/store/s3/store.ts";
 import { type S3Settings, parseS3Url } from "../../src/store/s3/url.ts";

@@ -2,7 +2,7 @@
 import type { ErrorCode } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
-import { errnoOf } from "../file-errors.ts";
+import { errnoOf } from "../file/errors.ts";
 import { RETRY_AFTER_MS } from "../retry.ts";
 import type { S3Right } from "./right.ts";
 import { type ErrorDocument, parseError } from "./xml.ts";

@@ -6,7 +6,7 @@
  */
 import { type ClientRequest, type IncomingMessage } from "node:http";
 import { SeawallError } from "../../errors.ts";
-import { errnoOf } from "../file-errors.ts";
+import { errnoOf } from "../file/errors.ts";
 import { abortedError } from "../signal.ts";
 
 /** Written at once: each piece that leaves is progress for the idle deadline. */

@@ -1,0 +1,196 @@
+/**
+ * The catalog: what is in the archive and what it is good for, from the store alone. Backups are listed before WAL, so that
+ * the WAL a finished backup needs is seen.
+ */
+import type { RequestOptions } from "../../store/store.ts";
+import { segmentOf } from "../../wal/lsn.ts";
+import { formatPgTime } from "../../wal/record-facts.ts";
+import type { Archive } from "../archive.ts";
+import type { BackupDocument } from "../backups/document.ts";
+import { type BackupListing, listBackups } from "../backups/list.ts";
+import { mapBounded } from "../bounded.ts";
+import { damageOf } from "../damage.ts";
+import { findOpenHole } from "../wal/holes.ts";
+import { segmentKey } from "../keys.ts";
+import { type LineClaim, readClaims } from "../line/claims.ts";
+import { listPins, type Pin } from "../backups/pins.ts";
+import { findTip, type Tip } from "../wal/tip.ts";
+import { commitTimesIn, verifiedEnd } from "../wal/ends.ts";
+import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
+import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
+import {
+  type BorderItem,
+  borderItems,
+  itemKey,
+  pathsOf,
+  type RecoveryWindow,
+  type WalEnd,
+  windowsOf,
+} from "./windows.ts";
+
+export interface Catalog {
+  /** Oldest first. */
+  readonly backups: readonly BackupDocument[];
+  readonly leftovers: BackupListing["leftovers"];
+  readonly damagedBackups: BackupListing["damaged"];
+  /** Those that have run out included. */
+  readonly pins: readonly Pin[];
+  readonly inventory: WalInventory;
+  /** To the end of each timeline that has WAL. */
+  readonly paths: readonly WalPath[];
+  /** What is known of the items that windows end with. */
+  readonly ends: ReadonlyMap<string, WalEnd>;
+  readonly windows: readonly RecoveryWindow[];
+  /** Recorded gaps and breaks, and holes that no document names; each once, by LSN. */
+  readonly gaps: readonly PathBarrier[];
+  /** The newest claim of the line; undefined for an archive without claims, and when they cannot be read. */
+  readonly claim: LineClaim | undefined;
+  /** Undefined for an archive without WAL, and when what leads to it is damaged. */
+  readonly tip: Tip | undefined;
+  /** Documents and WAL that the catalog had to read and could not. */
+  readonly damaged: WalInventory["damaged"];
+}
+
+/** So many segments without a commit are passed on the way back to one. */
+const LOOK_BACK_MAX = 64;
+/** The last ones, where WAL comes in. */
+const HOLES_LOOKED_AT = 64;
+const LISTINGS_MAX = 3;
+/** So many damaged items are passed on the way back to one that can be read. */
+const DAMAGED_MAX = 8;
+/** Memory for segments that have to be read because they do not say when they were committed. */
+const READ_BYTES_MAX = 64 << 20;
+const ENDS_IN_FLIGHT = 8;
+
+/** Throws what the store throws. */
+export async function readCatalog(archive: Archive, options: InventoryOptions = {}): Promise<Catalog> {
+  const request = { signal: options.signal };
+  const { backups, leftovers, damaged: damagedBackups } = await listBackups(archive, request);
+  const pins = await listPins(archive, request);
+  const { inventory, complete } = await readSettled(archive, backups, options);
+  const damaged = [...inventory.damaged];
+  const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
+  const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
+  const ends = await readEnds(archive, { paths, backups, note }, request);
+  let claim: LineClaim | undefined;
+  let tip: Tip | undefined;
+  try {
+    claim = (await readClaims(archive, request)).at(-1);
+    tip = await findTip(archive, request);
+  } catch (error) {
+    note("the tip", error);
+  }
+  return {
+    ...{ backups, leftovers, damagedBackups, pins, inventory, paths, ends, claim, tip },
+    windows: windowsOf(paths, backups, ends),
+    gaps: gapsOf(inventory, paths),
+    damaged,
+  };
+}
+
+/** A listing takes a while, and segments are sealed meanwhile: what is seen behind one that came too late is no hole. */
+async function readSettled(
+  archive: Archive,
+  backups: readonly BackupDocument[],
+  options: InventoryOptions,
+): Promise<{ readonly inventory: WalInventory; readonly complete: readonly WalPath[] }> {
+  const { segmentSize } = archive.identity;
+  for (let listing = 1; ; listing++) {
+    const inventory = await readInventory(archive, options);
+    const complete = pathsOf(inventory, backups, segmentSize);
+    const holes = gapsOf(inventory, complete).filter(({ isRecorded }) => !isRecorded);
+    const appeared = await mapBounded(holes.slice(-HOLES_LOOKED_AT), ENDS_IN_FLIGHT, async ({ timeline, fromLsn }) => {
+      const place = { timeline, segment: segmentOf(fromLsn, segmentSize), segmentSize };
+      const found = await archive.store.head(segmentKey(archive.cluster, place), { signal: options.signal });
+      return found !== undefined;
+    });
+    if (!appeared.includes(true) || listing === LISTINGS_MAX) return { inventory, complete };
+  }
+}
+
+/** What lies behind WAL that was on its way when the receiver ended was never acknowledged: the path ends before it. */
+async function endAtOpenHole(archive: Archive, path: WalPath, note: Note, options: RequestOptions): Promise<WalPath> {
+  try {
+    const hole = await findOpenHole(archive, path, options);
+    return hole === undefined ? path : cutPath(path, hole);
+  } catch (error) {
+    note(`timeline ${path.history.timeline}`, error);
+    return path;
+  }
+}
+
+type Note = (key: string, error: unknown) => void;
+
+async function readEnds(
+  archive: Archive,
+  input: { readonly paths: readonly WalPath[]; readonly backups: readonly BackupDocument[]; readonly note: Note },
+  options: RequestOptions,
+): Promise<Map<string, WalEnd>> {
+  const { paths, backups, note } = input;
+  const inFlight = Math.min(ENDS_IN_FLIGHT, Math.max(1, Math.floor(READ_BYTES_MAX / archive.identity.segmentSize)));
+  const wanted = new Map<string, { readonly path: WalPath; readonly item: BorderItem }>();
+  for (const path of paths) for (const item of borderItems(path, backups)) wanted.set(itemKey(item), { path, item });
+  const read = await mapBounded([...wanted], inFlight, async ([key, { path, item }]) => {
+    const end = await readEnd(archive, { path, item, note }, options);
+    return end === undefined ? [] : [[key, end] as const];
+  });
+  return new Map(read.flat());
+}
+
+/** The end of what can be read up to `item`: one that is damaged counts as not there. */
+async function readEnd(
+  archive: Archive,
+  { path, item, note }: { readonly path: WalPath; readonly item: BorderItem; readonly note: Note },
+  options: RequestOptions,
+): Promise<WalEnd | undefined> {
+  const back = itemsBack(path, item);
+  let last = next(back);
+  for (let damaged = 0; last !== undefined && damaged < DAMAGED_MAX; damaged++) {
+    const before = next(back);
+    try {
+      const verifiedLsn = await verifiedEnd(archive, last, before, options);
+      const limited = last.segment === item.segment ? { ...last, limit: item.limit } : last;
+      return { verifiedLsn, lastCommitAt: await lastCommitAt(archive, path, limited, options) };
+    } catch (error) {
+      note(`the end of ${itemKey(last)}`, error);
+      last = before;
+    }
+  }
+  return undefined;
+}
+
+function next(items: Generator<WalItem>): WalItem | undefined {
+  const step = items.next();
+  return step.done === true ? undefined : step.value;
+}
+
+async function lastCommitAt(
+  archive: Archive,
+  path: WalPath,
+  item: BorderItem,
+  options: RequestOptions,
+): Promise<string | undefined> {
+  let looked = 0;
+  for (const at of itemsBack(path, item)) {
+    if (looked++ === LOOK_BACK_MAX) return undefined;
+    const times = await commitTimesIn(archive, at, { ...options, limit: looked === 1 ? item.limit : undefined });
+    if (times !== undefined) return formatPgTime(times.last);
+  }
+  return undefined;
+}
+
+function gapsOf(inventory: WalInventory, paths: readonly WalPath[]): PathBarrier[] {
+  const recorded = [
+    ...inventory.gaps.map((gap) => ({ ...gap, isRecorded: true })),
+    ...inventory.breaks.map(breakBarrier),
+  ];
+  const holes = paths.flatMap(({ barriers }) => barriers.filter((barrier) => !barrier.isRecorded));
+  const all: PathBarrier[] = [...recorded, ...holes].map(
+    ({ timeline, fromLsn, toLsn, reason, isRecorded, ...rest }) => ({
+      ...{ timeline, fromLsn, toLsn, reason, isRecorded },
+      ...("isStored" in rest && rest.isStored === true ? { isStored: true } : {}),
+    }),
+  );
+  const unique = new Map(all.map((gap) => [`${gap.timeline} ${gap.fromLsn} ${gap.toLsn}`, gap]));
+  return [...unique.values()].sort((a, b) => (a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0));
+}

@@ -1,0 +1,48 @@
+/** The timelines of an archive as a tree: who was forked from whom, where and why, and what is stored of each. Pure. */
+import type { Lsn, TimelineId } from "../../wal/lsn.ts";
+import { ownerOf, type TimelineHistory } from "../../wal/timeline.ts";
+import type { WalInventory } from "../wal/inventory.ts";
+
+export interface TimelineNode {
+  readonly timeline: TimelineId;
+  /** Undefined for the first one, and for one whose history file is missing. */
+  readonly parent: TimelineId | undefined;
+  /** Where it left its parent. */
+  readonly forkLsn: Lsn | undefined;
+  /** From the history file. */
+  readonly reason: string | undefined;
+  /** Sealed ones that carry its name. */
+  readonly segments: number;
+  readonly storedBytes: number;
+  /** How many ancestors are shown above it. */
+  readonly depth: number;
+}
+
+/** Children behind their parents, in the order of their numbers. */
+export function timelineTree(inventory: Pick<WalInventory, "histories" | "runs">): TimelineNode[] {
+  const nodes = [...inventory.histories.values()].map((history) => {
+    const runs = inventory.runs.filter(({ timeline }) => timeline === history.timeline);
+    return {
+      ...originOf(history),
+      timeline: history.timeline,
+      segments: runs.reduce((sum, { first, last }) => sum + last - first + 1, 0),
+      storedBytes: runs.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+    };
+  });
+  const known = new Set(nodes.map(({ timeline }) => timeline));
+  const below = (parent: TimelineId | undefined, depth: number): TimelineNode[] =>
+    nodes
+      .filter((node) => (node.parent !== undefined && known.has(node.parent) ? node.parent : undefined) === parent)
+      .sort((a, b) => a.timeline - b.timeline)
+      .flatMap((node) => [{ ...node, depth }, ...below(node.timeline, depth + 1)]);
+  return below(undefined, 0);
+}
+
+/** The parent is whoever owned the last byte before the fork: the one that the history names last may have ended earlier. */
+function originOf(history: TimelineHistory): Pick<TimelineNode, "parent" | "forkLsn" | "reason"> {
+  const last = history.entries.at(-1);
+  if (last === undefined) return { parent: undefined, forkLsn: undefined, reason: undefined };
+  const forkLsn = last.switchLsn;
+  const parent = forkLsn === 0n ? last.timeline : ownerOf(history, (forkLsn - 1n) as Lsn);
+  return { parent, forkLsn, reason: last.reason };
+}

@@ -1,0 +1,130 @@
+/**
+ * Drills: what came of restores that were done to see whether they work. One small document each, never changed; the newest
+ * stay, and so does the last one that passed.
+ */
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
+import type { Archive } from "../archive.ts";
+import { startOf } from "../backups/list.ts";
+import { decodeDocument, encodeDocument } from "../json-document.ts";
+import { drillKey, drillsPrefix } from "../keys.ts";
+import { putPlainOnce } from "../put-once.ts";
+import { ifReadable } from "../damage.ts";
+import { oldestFirst, recordIds } from "./records.ts";
+
+export interface DrillCheck {
+  /** `recovered`, `amcheck`, `checksums`, or the query. */
+  readonly name: string;
+  readonly outcome: "passed" | "failed" | "skipped";
+  /** What was found, or why it was skipped. */
+  readonly message: string;
+}
+
+export interface Drill {
+  /** Like a backup's id: when it began, and random digits. */
+  readonly id: string;
+  /** ISO 8601, UTC, like every time here. */
+  readonly startedAt: string;
+  readonly finishedAt: string;
+  readonly ok: boolean;
+  /** Undefined when no backup could be chosen. */
+  readonly backup: string | undefined;
+  readonly timeline: TimelineId | undefined;
+  /** Where the restore promised to get, and where the server got. */
+  readonly promisedLsn: Lsn | undefined;
+  readonly reachedLsn: Lsn | undefined;
+  /** Of the last commit before the promised point; with microseconds. */
+  readonly lastCommitAt: string | undefined;
+  /** From the beginning to the files in place, and from the server's start to its first answer. */
+  readonly restoreSeconds: number | undefined;
+  readonly recoverySeconds: number | undefined;
+  readonly checks: readonly DrillCheck[];
+}
+
+/** Drills that are kept. */
+const DRILLS_KEPT = 50;
+
+/** Stores the document, and lets go of the oldest. Throws what the store throws. */
+export async function putDrill(archive: Archive, drill: Drill, options: RequestOptions = {}): Promise<void> {
+  const { promisedLsn, reachedLsn, backup, timeline, lastCommitAt, restoreSeconds, recoverySeconds, ...rest } = drill;
+  const lsn = (value: Lsn | undefined): string | null => (value === undefined ? null : formatLsn(value));
+  const document = encodeDocument({
+    ...rest,
+    ...{ backup: backup ?? null, timeline: timeline ?? null, lastCommitAt: lastCommitAt ?? null },
+    ...{ promisedLsn: lsn(promisedLsn), reachedLsn: lsn(reachedLsn) },
+    ...{ restoreSeconds: restoreSeconds ?? null, recoverySeconds: recoverySeconds ?? null },
+  });
+  await putPlainOnce(archive.store, drillKey(archive.cluster, drill.id), document, options);
+  try {
+    await removeOld(archive, startOf(drill.id), options);
+  } catch (error) {
+    // The result is stored; whoever may not delete, or not now, keeps more of them.
+    if (!(error instanceof SeawallError)) throw error;
+  }
+}
+
+async function removeOld(archive: Archive, now: Date, options: RequestOptions): Promise<void> {
+  const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now);
+  const kept = ids.slice(-DRILLS_KEPT);
+  const old = ids.slice(0, -DRILLS_KEPT);
+  if (old.length === 0) return;
+  const passed = (await lastPassed(archive, kept, options)) ?? (await lastPassed(archive, old, options));
+  const gone = old.filter((id) => id !== passed).map((id) => drillKey(archive.cluster, id));
+  if (gone.length > 0) await archive.store.delete(gone, options);
+}
+
+/** The newest of these that passed. One that cannot be read did not. */
+async function lastPassed(
+  archive: Archive,
+  ids: readonly string[],
+  options: RequestOptions,
+): Promise<string | undefined> {
+  for (const id of [...ids].reverse()) {
+    if ((await ifReadable(readDrill(archive, id, options)))?.ok === true) return id;
+  }
+  return undefined;
+}
+
+/**
+ * The newest drill that can be read; undefined without one. One dated ahead of `now` only when there is no other. Throws what
+ * the store throws.
+ */
+export async function lastDrill(archive: Archive, now: Date, options: RequestOptions = {}): Promise<Drill | undefined> {
+  const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now);
+  for (const id of ids.reverse()) {
+    const drill = await ifReadable(readDrill(archive, id, options));
+    if (drill !== undefined) return drill;
+  }
+  return undefined;
+}
+
+async function readDrill(archive: Archive, id: string, options: RequestOptions): Promise<Drill | undefined> {
+  const key = drillKey(archive.cluster, id);
+  const found = await archive.store.get(key, options);
+  return found === undefined ? undefined : decodeDrill(found.body, key);
+}
+
+function decodeDrill(bytes: Uint8Array, key: string): Drill {
+  const fields = decodeDocument(bytes, key);
+  const unless = <T>(name: string, read: (name: string) => T): T | undefined =>
+    fields.raw(name) === null ? undefined : read(name);
+  return {
+    id: fields.text("id"),
+    startedAt: fields.time("startedAt"),
+    finishedAt: fields.time("finishedAt"),
+    ok: fields.boolean("ok"),
+    backup: unless("backup", (name) => fields.text(name)),
+    timeline: unless("timeline", (name) => fields.timeline(name)),
+    promisedLsn: unless("promisedLsn", (name) => fields.lsn(name)),
+    reachedLsn: unless("reachedLsn", (name) => fields.lsn(name)),
+    lastCommitAt: unless("lastCommitAt", (name) => fields.text(name)),
+    restoreSeconds: unless("restoreSeconds", (name) => fields.number(name)),
+    recoverySeconds: unless("recoverySeconds", (name) => fields.number(name)),
+    checks: fields.list("checks").map((check) => ({
+      name: check.text("name"),
+      outcome: check.oneOf("outcome", ["passed", "failed", "skipped"]),
+      message: check.text("message"),
+    })),
+  };
+}

@@ -1,0 +1,46 @@
+/** Reads what `status` tells of an archive: the newest backup, verification and drill. */
+import type { RequestOptions } from "../../store/store.ts";
+import type { Archive } from "../archive.ts";
+import { findBackup } from "../backups/list.ts";
+import { ifReadable } from "../damage.ts";
+import { lastDrill } from "./drills.ts";
+import { backupDocumentKey, backupsPrefix, isBackupId } from "../keys.ts";
+import { oldestFirst } from "./records.ts";
+import { readVerifyRecord, type VerifyOutcome } from "../verify/state.ts";
+
+export interface LastEvents {
+  /** The newest finished one. Null, like the others, when there is none. */
+  readonly backup: { readonly id: string; readonly finishedAt: string; readonly bytes: number } | null;
+  /** Of those that came to their end. */
+  readonly verify: VerifyOutcome | null;
+  readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
+}
+
+/**
+ * Takes some lists and three small reads; a document that cannot be read is passed over, and one dated ahead of `now` counts
+ * only where there is no other. Throws what the store throws.
+ */
+export async function readLastEvents(archive: Archive, now: Date, options: RequestOptions = {}): Promise<LastEvents> {
+  const [backup, verify, drill] = await Promise.all([
+    newestBackup(archive, now, options),
+    readVerifyRecord(archive, options),
+    ifReadable(lastDrill(archive, now, options)),
+  ]);
+  return {
+    backup,
+    verify: verify.record?.last ?? null,
+    drill: drill === undefined ? null : { finishedAt: drill.finishedAt, ok: drill.ok },
+  };
+}
+
+async function newestBackup(archive: Archive, now: Date, options: RequestOptions): Promise<LastEvents["backup"]> {
+  const prefix = backupsPrefix(archive.cluster);
+  const folders = await archive.store.listPrefixes(prefix, options);
+  const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
+  for (const id of oldestFirst(ids, now).reverse()) {
+    if ((await archive.store.head(backupDocumentKey(archive.cluster, id), options)) === undefined) continue;
+    const found = await ifReadable(findBackup(archive, id, options));
+    if (found !== undefined) return { id, finishedAt: found.finishedAt, bytes: found.bytes };
+  }
+  return null;
+}

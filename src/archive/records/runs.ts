@@ -1,0 +1,71 @@
+/**
+ * Runs of the routine: what the daemon did by its schedules, and what came of it. Kept in the store, so that a daemon that
+ * starts on an empty machine knows what it has missed. One small document each, never changed; the newest of each job stay.
+ */
+import type { RequestOptions } from "../../store/store.ts";
+import type { Archive } from "../archive.ts";
+import { startOf } from "../backups/list.ts";
+import { decodeDocument, encodeDocument } from "../json-document.ts";
+import { runKey, runsPrefix } from "../keys.ts";
+import { putPlainOnce } from "../put-once.ts";
+import { ifReadable } from "../damage.ts";
+import { oldestFirst, recordIds } from "./records.ts";
+
+export interface JobRun {
+  /** Like a backup's id: when it began, and random digits. */
+  readonly id: string;
+  readonly job: string;
+  /** ISO 8601, UTC. */
+  readonly startedAt: string;
+  readonly finishedAt: string;
+  readonly ok: boolean;
+  /** Exit status of the command; null when a signal ended it. */
+  readonly exit: number | null;
+  /** In a line. */
+  readonly message: string;
+}
+
+/** Runs of each job that are kept. */
+const RUNS_KEPT = 50;
+
+/** Stores the run, and lets go of the oldest. Throws what the store throws. */
+export async function putRun(archive: Archive, run: JobRun, options: RequestOptions = {}): Promise<void> {
+  const { store, cluster } = archive;
+  await putPlainOnce(store, runKey(cluster, run.job, run.id), encodeDocument({ ...run }), options);
+  const ids = oldestFirst(await recordIds(archive, runsPrefix(cluster, run.job), options), startOf(run.id));
+  const old = ids.slice(0, Math.max(0, ids.length - RUNS_KEPT)).map((id) => runKey(cluster, run.job, id));
+  if (old.length > 0) await store.delete(old, options);
+}
+
+/**
+ * The newest run of a job that can be read; undefined without one. One dated ahead of `now` only when there is no other.
+ * Throws what the store throws.
+ */
+export async function lastRun(
+  archive: Archive,
+  job: string,
+  now: Date,
+  options: RequestOptions = {},
+): Promise<JobRun | undefined> {
+  const ids = oldestFirst(await recordIds(archive, runsPrefix(archive.cluster, job), options), now);
+  for (const id of ids.reverse()) {
+    const run = await ifReadable(readRun(archive, runKey(archive.cluster, job, id), options));
+    if (run !== undefined) return run;
+  }
+  return undefined;
+}
+
+async function readRun(archive: Archive, key: string, options: RequestOptions): Promise<JobRun | undefined> {
+  const found = await archive.store.get(key, options);
+  if (found === undefined) return undefined;
+  const fields = decodeDocument(found.body, key);
+  return {
+    id: fields.text("id"),
+    job: fields.text("job"),
+    startedAt: fields.time("startedAt"),
+    finishedAt: fields.time("finishedAt"),
+    ok: fields.boolean("ok"),
+    exit: fields.raw("exit") === null ? null : fields.count("exit"),
+    message: fields.text("message"),
+  };
+}

@@ -1,0 +1,116 @@
+/** Deleting many objects: in batches, several at a time, and past those that the store refuses to let go of. */
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions, Store } from "../../store/store.ts";
+import { mapBounded } from "../bounded.ts";
+
+export interface Refusal {
+  readonly key: string;
+  readonly error: SeawallError;
+}
+
+export interface BulkDeleteOptions extends RequestOptions {
+  /** Told of each batch that is gone: how many objects, and their bytes. */
+  readonly onDeleted?: ((objects: number, bytes: number) => void) | undefined;
+}
+
+export interface DoomedObject {
+  readonly key: string;
+  readonly bytes: number;
+}
+
+const BATCH_KEYS = 1_000;
+const BATCHES_IN_FLIGHT = 4;
+/** Refusals that are remembered one by one; beyond them only their number counts. */
+const REFUSALS_KEPT = 100;
+/** When so many are refused before a single one has been deleted, nothing is going to be. */
+const REFUSALS_AT_FIRST_MAX = 50;
+/** What a store says of an object that it keeps: Object Lock, a legal hold, an immutable file. */
+const REFUSED: readonly string[] = ["store-denied", "store-unsupported"];
+
+/** Whether a store said that it will not delete, as opposed to that it cannot now. */
+export function isRefusal(error: unknown): error is SeawallError {
+  return error instanceof SeawallError && REFUSED.includes(error.code);
+}
+
+export class BulkDelete {
+  readonly #store: Store;
+  readonly #options: BulkDeleteOptions;
+  readonly #refusals: Refusal[] = [];
+  objects = 0;
+  bytes = 0;
+  refused = 0;
+  /** Of the deleted ones, those that the store keeps as old versions. */
+  hidden = 0;
+
+  constructor(store: Store, options: BulkDeleteOptions = {}) {
+    this.#store = store;
+    this.#options = options;
+  }
+
+  /** The first of them. */
+  get refusals(): readonly Refusal[] {
+    return this.#refusals;
+  }
+
+  /** One object; false when the store refuses. */
+  async one(object: DoomedObject): Promise<boolean> {
+    const before = this.refused;
+    await this.#batch([object]);
+    return this.refused === before;
+  }
+
+  /**
+   * All of them, in the order in which they come, several batches at the same time; `before` is asked before each few
+   * batches and may put an end to it. Returns whether it came to its end. An abort, or an error of the store other than a
+   * refusal, leaves the rest where it is.
+   */
+  async all(
+    objects: AsyncIterable<DoomedObject>,
+    before: () => Promise<boolean> = () => Promise.resolve(true),
+  ): Promise<boolean> {
+    let batches: DoomedObject[][] = [];
+    const flush = async (): Promise<boolean> => {
+      if (batches.length === 0) return true;
+      if (!(await before())) return false;
+      await mapBounded(batches, BATCHES_IN_FLIGHT, (batch) => this.#batch(batch));
+      batches = [];
+      return true;
+    };
+    for await (const object of objects) {
+      let last = batches.at(-1);
+      if (last === undefined || last.length === BATCH_KEYS) {
+        if (batches.length === BATCHES_IN_FLIGHT && !(await flush())) return false;
+        batches.push((last = []));
+      }
+      last.push(object);
+    }
+    return flush();
+  }
+
+  /** A store refuses a batch as a whole, having deleted what it could: halves find out which it was about. */
+  async #batch(objects: readonly DoomedObject[]): Promise<void> {
+    try {
+      await this.#store.delete(
+        objects.map(({ key }) => key),
+        { signal: this.#options.signal, onHidden: (objects) => (this.hidden += objects) },
+      );
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      const [only] = objects;
+      if (objects.length === 1 && only !== undefined) return this.#refuse(only.key, error);
+      const middle = objects.length >> 1;
+      await this.#batch(objects.slice(0, middle));
+      return this.#batch(objects.slice(middle));
+    }
+    const bytes = objects.reduce((sum, object) => sum + object.bytes, 0);
+    this.objects += objects.length;
+    this.bytes += bytes;
+    this.#options.onDeleted?.(objects.length, bytes);
+  }
+
+  #refuse(key: string, error: SeawallError): void {
+    this.refused++;
+    if (this.#refusals.length < REFUSALS_KEPT) this.#refusals.push({ key, error });
+    if (this.objects === 0 && this.refused >= REFUSALS_AT_FIRST_MAX) throw error;
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * An expiry, carried out: documents before data, so that nothing half removed ever looks like a backup, and WAL last, oldest
+ * first. It may be interrupted anywhere: what is left is found and finished by the next one. It may run beside a receiver,
+ * backups, restores and another expiry; what each of them does first and looks at afterwards is said where it is done.
+ */
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import type { Archive } from "../archive.ts";
+import { type BackupDocument, decodeBackup } from "../backups/document.ts";
+import { type BackupListing, listBackups } from "../backups/list.ts";
+import { mapBounded } from "../bounded.ts";
+import { BulkDelete, type DoomedObject, isRefusal, type Refusal } from "./bulk-delete.ts";
+import { doomedWal } from "./unneeded-wal.ts";
+import { listMarks, missingObject, putMark, removeMark } from "./marks.ts";
+import { type Decide, lookAtUnfinished, type PlannedExpiry } from "./expiry-plan.ts";
+import { backupDocumentKey, backupPrefix, backupsPrefix, gapKey, isBackupId, isBackupObject } from "../keys.ts";
+import { isInForce, listPins, removePin } from "../backups/pins.ts";
+import { confirmProtection, type Protection } from "./protection.ts";
+import { settledMs } from "./keep.ts";
+import { planWal } from "./wal.ts";
+
+export interface ExpireOptions extends RequestOptions {
+  readonly now: () => Date;
+  readonly decide: Decide;
+  /** False: backups only (`seawall delete`). */
+  readonly withWal: boolean;
+  readonly onDeleted?: ((objects: number, bytes: number) => void) | undefined;
+}
+
+export interface Expired {
+  /** Backups that are gone. */
+  readonly removed: readonly BackupDocument[];
+  /** Ids of leftovers of failed backups that are gone. */
+  readonly leftovers: readonly string[];
+  /** Planned to go, and there after all, and why. */
+  readonly spared: readonly { readonly id: string; readonly why: string }[];
+  readonly objects: number;
+  readonly bytes: number;
+  /** Of them, objects that the store keeps as old versions (versioning, Object Lock): what they take is not free yet. */
+  readonly hidden: number;
+  /** Objects that the store would not delete: how many, and the first of them. */
+  readonly refused: number;
+  readonly refusals: readonly Refusal[];
+  /** Why WAL that nobody needs is still there; undefined when none is. */
+  readonly walStaysBecause: string | undefined;
+}
+
+const REQUESTS_IN_FLIGHT = 8;
+/** A mark of this age belongs to nobody who is still at it. */
+const STALE_MARK_MS = 3_600_000;
+
+/** Throws what the store throws, refusals to delete a single object aside; then, as after an abort, run it again. */
+export async function expire(archive: Archive, planned: PlannedExpiry, options: ExpireOptions): Promise<Expired> {
+  const { signal } = options;
+  const run = new Run(archive, planned, options);
+  const { goes, listing } = await run.claim();
+  const removed: BackupDocument[] = [];
+  for (const backup of goes) if (await run.removeDocument(backup)) removed.push(backup);
+  const leftovers: string[] = [];
+  for (const { id } of planned.plan.leftovers) if (await run.isStillLeftover(id)) leftovers.push(id);
+  for (const id of [...leftovers, ...removed.map((backup) => backup.id)])
+    await removeContents(archive, id, run, { signal });
+  await run.tidy(listing, removed);
+  const walStaysBecause = options.withWal ? await run.removeWal(listing, removed) : undefined;
+  const { objects, bytes, hidden, refused, refusals } = run.bulk;
+  // Not a single object, not even a mark of our own: that is no lock but a permission that is missing.
+  if (refusals[0] !== undefined && objects === 0 && run.marks.objects === 0) throw refusals[0].error;
+  return { removed, leftovers, spared: run.spared, objects, bytes, hidden, refused, refusals, walStaysBecause };
+}
+
+/**
+ * Removes what lies below a backup's id although no catalog knows it as a backup: one whose document cannot be read, or an
+ * unfinished one, which fails if it should still be running.
+ */
+export async function removeUnlisted(archive: Archive, id: string, options: ExpireOptions): Promise<BulkDelete> {
+  const { signal, now } = options;
+  const bulk = new BulkDelete(archive.store, { signal, onDeleted: options.onDeleted });
+  await putMark(archive, id, now(), { signal });
+  if ((await listPins(archive, { signal, backup: id })).some((pin) => isInForce(pin, now()))) {
+    await removeMark(archive, id, new BulkDelete(archive.store, { signal }));
+    throw new SeawallError("backup-protected", `backup ${id} must stay: it is pinned`);
+  }
+  if (await bulk.one({ key: backupDocumentKey(archive.cluster, id), bytes: 0 })) {
+    await removeContents(archive, id, { bulk, marks: new BulkDelete(archive.store, { signal }) }, { signal });
+    await removePin(archive, id, { signal });
+  }
+  return bulk;
+}
+
+/** Everything of a backup without a document; the mark goes when nothing of it is left. */
+async function removeContents(
+  archive: Archive,
+  id: string,
+  { bulk, marks }: { readonly bulk: BulkDelete; readonly marks: BulkDelete },
+  options: RequestOptions,
+): Promise<void> {
+  const refused = bulk.refused;
+  await bulk.all(contentsOf(archive, id, options));
+  if (bulk.refused > refused) return;
+  // One that was not dead may have stored more since it was listed.
+  const rest = await lookAtUnfinished(archive, { id, startedAtMs: 0, isMarked: true }, options);
+  if (rest.newestObjectMs === undefined) await removeMark(archive, id, marks);
+}
+
+async function* contentsOf(archive: Archive, id: string, options: RequestOptions): AsyncGenerator<DoomedObject> {
+  const { store, cluster } = archive;
+  for await (const { key, bytes } of store.list(backupPrefix(cluster, id), options)) {
+    if (isBackupObject(cluster, id, key)) yield { key, bytes };
+  }
+}
+
+class Run {
+  readonly #archive: Archive;
+  readonly #planned: PlannedExpiry;
+  readonly #options: ExpireOptions;
+  readonly #request: RequestOptions;
+  readonly bulk: BulkDelete;
+  /** Marks, which nobody wants to read about: a store that keeps them does no harm. */
+  readonly marks: BulkDelete;
+  readonly spared: { id: string; why: string }[] = [];
+
+  constructor(archive: Archive, planned: PlannedExpiry, options: ExpireOptions) {
+    this.#archive = archive;
+    this.#planned = planned;
+    this.#options = options;
+    this.#request = { signal: options.signal };
+    this.bulk = new BulkDelete(archive.store, { signal: options.signal, onDeleted: options.onDeleted });
+    this.marks = new BulkDelete(archive.store, { signal: options.signal });
+  }
+
+  /**
+   * Marks what goes, and then decides again: whoever pinned a backup before it was marked is seen now, whoever does so
+   * afterwards sees the mark; and of two expiries that would together take what neither would alone, each sees the other's
+   * marks, and leaves what would be the last.
+   */
+  async claim(): Promise<{ goes: readonly BackupDocument[]; listing: BackupListing }> {
+    const { plan, facts, marks: marksBefore } = this.#planned;
+    const wanted = [...plan.goes, ...plan.leftovers].map(({ id }) => id);
+    const { now, decide } = this.#options;
+    await mapBounded(wanted, REQUESTS_IN_FLIGHT, (id) => putMark(this.#archive, id, now(), this.#request));
+    const pins = await listPins(this.#archive, this.#request);
+    const marks = await listMarks(this.#archive, this.#request);
+    const listing = await listBackups(this.#archive, this.#request);
+    await this.#confirm({ before: facts, now: listing, pins, going: wanted }, marksBefore);
+    const held = new Map(
+      [...marks.keys()].filter((id) => !wanted.includes(id)).map((id) => [id, "somebody else is removing it"]),
+    );
+    const again = decide({ ...facts, pins, held, backups: listing.backups });
+    const goes = listing.backups.filter(({ id }) => wanted.includes(id) && again.goes.some((other) => other.id === id));
+    for (const { id } of plan.goes) {
+      const kept = again.keeps.find(({ backup }) => backup.id === id);
+      if (kept === undefined) continue;
+      this.spared.push({ id, why: kept.reasons.map(({ text }) => text).join("; ") });
+      if (!marksBefore.has(id)) await this.#unmark(id);
+    }
+    await this.#removeStaleMarks(listing, marks, wanted);
+    return { goes, listing };
+  }
+
+  /** Where the readings of what protects disagree, nothing goes, and our marks are taken back. */
+  async #confirm(protection: Protection, marksBefore: ReadonlyMap<string, Date>): Promise<void> {
+    try {
+      await confirmProtection(this.#archive, protection, this.#request);
+    } catch (error) {
+      if (error instanceof SeawallError && error.code === "store-lied")
+        for (const id of protection.going) if (!marksBefore.has(id)) await this.#unmark(id);
+      throw error;
+    }
+  }
+
+  /** Marks of backups that stay, left behind by an expiry that was interrupted; and of those of which nothing is left. */
+  async #removeStaleMarks(
+    { backups, leftovers }: BackupListing,
+    marks: ReadonlyMap<string, Date>,
+    wanted: readonly string[],
+  ): Promise<void> {
+    // Marks are dated by the store, and our own are new: where this machine's clock runs ahead, theirs counts.
+    const { newestWalMs } = this.#planned.facts;
+    const newestMs = newestWalMs === undefined ? undefined : Math.max(newestWalMs, ...[...marks.values()].map(Number));
+    const nowMs = settledMs({ newestWalMs: newestMs }, this.#options.now());
+    for (const [id, markedAt] of marks) {
+      if (wanted.includes(id) || nowMs - markedAt.getTime() < STALE_MARK_MS) continue;
+      const isThere = leftovers.some((other) => other.id === id);
+      if (backups.some((other) => other.id === id) || !isThere) await this.#unmark(id);
+    }
+  }
+
+  async #unmark(id: string): Promise<void> {
+    await removeMark(this.#archive, id, this.marks);
+  }
+
+  /** False when the store keeps it: then it is a backup as before. */
+  async removeDocument({ id }: BackupDocument): Promise<boolean> {
+    if (await this.bulk.one({ key: backupDocumentKey(this.#archive.cluster, id), bytes: 0 })) return true;
+    this.spared.push({ id, why: "the store refuses to delete it" });
+    await this.#unmark(id);
+    return false;
+  }
+
+  /**
+   * A backup that was taken for dead may just have ended: it has seen our mark, or we see its document. One that speaks of
+   * what is gone comes from a backup that died of it, and goes first.
+   */
+  async isStillLeftover(id: string): Promise<boolean> {
+    const { store, cluster } = this.#archive;
+    const found = await store.get(backupDocumentKey(cluster, id), this.#request);
+    if (found === undefined) return true;
+    const document = decodeBackup(found.body, id);
+    if ((await missingObject(this.#archive, document, this.#request)) !== undefined) {
+      return this.bulk.one({ key: backupDocumentKey(cluster, id), bytes: 0 });
+    }
+    this.spared.push({ id, why: "it has been finished meanwhile" });
+    await this.#unmark(id);
+    return false;
+  }
+
+  /** Pins of what is gone. */
+  async tidy(listing: BackupListing, removed: readonly BackupDocument[]): Promise<void> {
+    const gone = new Set(removed.map(({ id }) => id));
+    const there = new Set([...listing.backups, ...listing.leftovers, ...listing.damaged].map(({ id }) => id));
+    for (const { backup } of await listPins(this.#archive, this.#request)) {
+      if (!gone.has(backup) && there.has(backup)) continue;
+      await removePin(this.#archive, backup, this.#request).catch((error: unknown) => {
+        // Locked as well: a pin of nothing does no harm.
+        if (!isRefusal(error)) throw error;
+      });
+    }
+  }
+
+  /**
+   * What no backup that is there needs: decided from what is there now, whatever was planned. Returns why it stays. A backup
+   * that begins meanwhile may need WAL from before the cut (from a standby that lags behind), and puts an end to it.
+   */
+  async removeWal(listing: BackupListing, removed: readonly BackupDocument[]): Promise<string | undefined> {
+    const { facts, plan } = this.#planned;
+    const dead = new Set([...plan.leftovers, ...removed].map(({ id }) => id));
+    const harmless = facts.unfinished.filter(({ id }) => !plan.running.some((other) => other.id === id));
+    const isRunning = ({ id }: { readonly id: string }): boolean =>
+      !dead.has(id) && !harmless.some((other) => other.id === id);
+    const backups = listing.backups.filter(({ id }) => !dead.has(id));
+    const running = listing.leftovers.filter(isRunning).map(({ id }) => id);
+    const keeps = backups.map((backup) => ({ backup, reasons: [] }));
+    const damaged = [...facts.damaged, ...listing.damaged.map(({ id }) => `the document of backup ${id}`)];
+    const wal = planWal({ ...facts, backups, damaged }, keeps, running);
+    if (wal.staysBecause !== undefined) return wal.staysBecause;
+    const known = new Set([...listing.backups, ...listing.leftovers, ...listing.damaged].map(({ id }) => id));
+    const done = await this.bulk.all(doomedWal(this.#archive, wal, this.#request), () => this.#isAllKnown(known));
+    if (!done) return "a backup has begun meanwhile; the next expiry goes on";
+    for (const { timeline, fromLsn, toLsn } of wal.gaps) {
+      await this.bulk.one({ key: gapKey(this.#archive.cluster, timeline, fromLsn, toLsn), bytes: 0 });
+    }
+    return undefined;
+  }
+
+  async #isAllKnown(known: ReadonlySet<string>): Promise<boolean> {
+    const prefix = backupsPrefix(this.#archive.cluster);
+    const folders = await this.#archive.store.listPrefixes(prefix, this.#request);
+    return folders.map((folder) => folder.slice(prefix.length, -1)).every((id) => !isBackupId(id) || known.has(id));
+  }
+}

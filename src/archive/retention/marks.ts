@@ -1,0 +1,75 @@
+/**
+ * Marks of backups that are being removed. A mark is written before a backup's document is deleted and goes when nothing of
+ * the backup is left; so what an interrupted expiry leaves is known for what it is, and those who might disagree, a pin, a
+ * second expiry, a backup that was taken for dead and is not, see the mark or are seen by the one who wrote it: each writes
+ * first and looks afterwards.
+ */
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import type { Archive } from "../archive.ts";
+import { backupDocumentKey, backupPrefix, expiringKey, expiringPrefix, parseExpiringKey } from "../keys.ts";
+import { encodeDocument } from "../json-document.ts";
+import type { BackupDocument } from "../backups/document.ts";
+import type { BulkDelete } from "./bulk-delete.ts";
+
+/** Ids of marked backups, with the time of the mark by the store's clock. */
+export async function listMarks(archive: Archive, options: RequestOptions = {}): Promise<Map<string, Date>> {
+  const marks = new Map<string, Date>();
+  for await (const { key, modifiedAt } of archive.store.list(expiringPrefix(archive.cluster), options)) {
+    const backup = parseExpiringKey(key);
+    if (backup !== undefined) marks.set(backup, modifiedAt);
+  }
+  return marks;
+}
+
+export async function putMark(
+  archive: Archive,
+  backup: string,
+  now: Date,
+  options: RequestOptions = {},
+): Promise<void> {
+  const document = encodeDocument({ backup, markedAt: now.toISOString() });
+  await archive.store.put(expiringKey(archive.cluster, backup), document, options);
+}
+
+export async function removeMark(archive: Archive, backup: string, bulk: BulkDelete): Promise<void> {
+  await bulk.one({ key: expiringKey(archive.cluster, backup), bytes: 0 });
+}
+
+export async function isMarked(archive: Archive, backup: string, options: RequestOptions = {}): Promise<boolean> {
+  return (await archive.store.head(expiringKey(archive.cluster, backup), options)) !== undefined;
+}
+
+/**
+ * For a backup that has just written its document: an expiry may have taken it for one that failed long ago. Either that
+ * expiry sees the document and leaves the backup alone, or the mark, or what is missing, is seen here. Throws `backup-removed`.
+ */
+export async function refuseRemoved(
+  archive: Archive,
+  backup: BackupDocument,
+  options: RequestOptions = {},
+): Promise<void> {
+  const removed = (what: string): SeawallError =>
+    new SeawallError("backup-removed", `an expiry took backup ${backup.id} for one that had failed: ${what}`);
+  if (await isMarked(archive, backup.id, options)) throw removed("it has been marked for removal");
+  const missing = await missingObject(archive, backup, options);
+  if (missing !== undefined) throw removed(`${missing} is gone`);
+  const document = await archive.store.head(backupDocumentKey(archive.cluster, backup.id), options);
+  if (document === undefined) throw removed("its document is gone");
+}
+
+/** The first object that a backup's document speaks of and that is not there; listed, not read. */
+export async function missingObject(
+  archive: Archive,
+  backup: BackupDocument,
+  options: RequestOptions = {},
+): Promise<string | undefined> {
+  const missing = new Set([
+    ...backup.parts.map(({ name }) => `parts/${name}`),
+    backup.files.name,
+    ...(backup.manifest === null ? [] : [backup.manifest.name]),
+  ]);
+  const prefix = backupPrefix(archive.cluster, backup.id);
+  for await (const { key } of archive.store.list(prefix, options)) missing.delete(key.slice(prefix.length));
+  return [...missing][0];
+}

@@ -1,0 +1,144 @@
+/** Verifying base backups: that everything they consist of is stored at its size, and with `deep` every file in it. */
+import { SeawallError } from "../../errors.ts";
+import type { ObjectInfo, RequestOptions } from "../../store/store.ts";
+import type { Archive } from "../archive.ts";
+import type { BackupDocument } from "../backups/document.ts";
+import { checkManifest, readIndex } from "../backups/index.ts";
+import { mapBounded } from "../bounded.ts";
+import { damageOf } from "../damage.ts";
+import { backupDocumentKey, backupFilesKey, backupManifestKey, backupPartKey, backupPrefix } from "../keys.ts";
+import { checkPart } from "./part.ts";
+import type { VerifyCrew } from "./threads.ts";
+import type { Findings } from "./report.ts";
+import { digestOf, type ProofLevel, type ProvenBackup } from "./state.ts";
+
+export interface VerifyBackupOptions extends RequestOptions {
+  readonly deep: boolean;
+  readonly jobs: number;
+  readonly crew: VerifyCrew;
+  readonly findings: Findings;
+  readonly proven: readonly ProvenBackup[];
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** Undefined: it is not good, or it expired meanwhile. Throws what the store throws. */
+export async function verifyBackup(
+  archive: Archive,
+  backup: BackupDocument,
+  options: VerifyBackupOptions,
+): Promise<ProvenBackup | undefined> {
+  const { deep, findings, proven, signal } = options;
+  const { id } = backup;
+  const objects = await listObjects(archive, backup, { signal });
+  const digest = digestOf(
+    [...objects.values()].map(({ key, bytes, modifiedAt }) => ({
+      name: key,
+      bytes,
+      modifiedAtMs: modifiedAt.getTime(),
+    })),
+  );
+  const known = proven.find((proof) => proof.id === id && proof.digest === digest);
+  const level: ProofLevel = deep ? "content" : "envelope";
+  if (known !== undefined && (known.level === "content" || level === "envelope")) {
+    findings.checked.unchangedBackups++;
+    return known;
+  }
+  const problems = checkListing(archive, backup, objects, findings);
+  findings.checked.backups++;
+  findings.checked.parts += backup.parts.length;
+  if (deep) problems.push(...(await readAll(archive, backup, options)));
+  if (problems.length === 0) return { id, level, digest };
+  // What an expiry removes while we look is not damaged.
+  const document = await archive.store.head(backupDocumentKey(archive.cluster, id), { signal });
+  if (document === undefined) return undefined;
+  for (const { key, error } of unique(problems)) {
+    const kind = error.code === "foreign-cluster" ? "foreign-backup" : "damaged-backup";
+    findings.report({ kind, object: key, message: `${error.message}: backup ${id} cannot be restored` });
+  }
+  return undefined;
+}
+
+interface Damage {
+  readonly key: string;
+  readonly error: SeawallError;
+}
+
+async function listObjects(
+  archive: Archive,
+  backup: BackupDocument,
+  options: RequestOptions,
+): Promise<Map<string, ObjectInfo>> {
+  const objects = new Map<string, ObjectInfo>();
+  for await (const object of archive.store.list(backupPrefix(archive.cluster, backup.id), options)) {
+    objects.set(object.key, object);
+  }
+  return objects;
+}
+
+/** Bytes of everything a backup consists of, by key. */
+function partsOf({ cluster }: Archive, backup: BackupDocument): Map<string, number> {
+  const { id, parts, files, manifest } = backup;
+  return new Map([
+    ...parts.map(({ name, storedBytes }) => [backupPartKey(cluster, id, name), storedBytes] as const),
+    [backupFilesKey(cluster, id), files.storedBytes],
+    ...(manifest === null ? [] : [[backupManifestKey(cluster, id), manifest.bytes] as const]),
+  ]);
+}
+
+function checkListing(
+  archive: Archive,
+  backup: BackupDocument,
+  objects: ReadonlyMap<string, ObjectInfo>,
+  findings: Findings,
+): Damage[] {
+  const expected = partsOf(archive, backup);
+  const problems: Damage[] = [];
+  for (const [key, bytes] of expected) {
+    const found = objects.get(key);
+    if (found === undefined) problems.push(damage(key, `${key} is missing`));
+    else if (found.bytes !== bytes) problems.push(damage(key, `${key} has ${found.bytes} bytes, ${bytes} were stored`));
+  }
+  for (const key of objects.keys()) {
+    if (expected.has(key) || key === backupDocumentKey(archive.cluster, backup.id)) continue;
+    findings.note({ kind: "unknown-object", object: key, message: `backup ${backup.id} does not know it` });
+  }
+  return problems;
+}
+
+function damage(key: string, message: string): Damage {
+  return { key, error: new SeawallError("backup-corrupt", message) };
+}
+
+async function readAll(archive: Archive, backup: BackupDocument, options: VerifyBackupOptions): Promise<Damage[]> {
+  const { crew, jobs, findings, onBytes, signal } = options;
+  const { cluster } = archive;
+  const problems: Damage[] = [];
+  let key = backupFilesKey(cluster, backup.id);
+  try {
+    const index = await readIndex(archive, backup, { signal });
+    key = backupManifestKey(cluster, backup.id);
+    await checkManifest(archive, backup, index, { signal });
+    await mapBounded(backup.parts, jobs, async (part) => {
+      const partKey = backupPartKey(cluster, backup.id, part.name);
+      try {
+        const entries = index.byPart.get(part.name) ?? [];
+        const input = { key: partKey, part, entries, onBytes };
+        const files = await crew.lend((lane) => checkPart(archive, { ...input, lane }, { signal }));
+        findings.checked.files += files;
+        findings.checked.readBytes += part.storedBytes;
+      } catch (error) {
+        problems.push({ key: partKey, error: damageOf(error) });
+      }
+    });
+  } catch (error) {
+    problems.push({ key, error: damageOf(error) });
+  }
+  return problems;
+}
+
+/** One finding an object: a part that has the wrong size need not be called damaged as well. */
+function unique(problems: readonly Damage[]): Damage[] {
+  const byKey = new Map<string, Damage>();
+  for (const problem of problems) if (!byKey.has(problem.key)) byKey.set(problem.key, problem);
+  return [...byKey.values()];
+}

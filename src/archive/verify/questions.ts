@@ -1,0 +1,42 @@
+/** What a deep verification asks of its threads, and what they answer. */
+import type { BackupFile, BackupPart } from "../backups/document.ts";
+import type { Lsn } from "../../wal/lsn.ts";
+import type { TimelineHistory } from "../../wal/timeline.ts";
+import type { RecordCarry } from "../../wal/verifier.ts";
+import type { MinimalRecord } from "../wal/breaks.ts";
+import type { SegmentPlace } from "../keys.ts";
+
+export interface PartToCheck {
+  readonly key: string;
+  readonly part: BackupPart;
+  /** What the index says must be in it. */
+  readonly entries: readonly BackupFile[];
+}
+
+export type VerifyQuestion =
+  /** The segments that follow, one after the other; ends with the first one that is damaged. */
+  | {
+      readonly kind: "chain";
+      readonly systemIdentifier: bigint;
+      readonly segmentSize: number;
+      readonly history: TimelineHistory;
+      readonly carry: RecordCarry | undefined;
+      readonly startLsn: Lsn;
+    }
+  | {
+      readonly kind: "segment";
+      readonly key: string;
+      readonly place: SegmentPlace;
+      readonly stored: Uint8Array<ArrayBuffer>;
+    }
+  /** What follows is stored bytes of this part. */
+  | { readonly kind: "part"; readonly input: PartToCheck }
+  | { readonly kind: "data"; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly kind: "end" };
+
+export interface VerifyAnswer {
+  /** Records of a segment; files of a part, at its end. */
+  readonly count: number;
+  /** Of a segment: records that no recovery passes. */
+  readonly minimal?: readonly MinimalRecord[];
+}

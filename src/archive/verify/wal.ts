@@ -1,0 +1,299 @@
+/**
+ * Verifying sealed segments and partials, folder by folder: what they say of themselves against where and how they are
+ * stored, and with `deep` every record in them.
+ */
+import { SeawallError } from "../../errors.ts";
+import type { GetResult, RequestOptions } from "../../store/store.ts";
+import { type SegmentNumber, segmentStart, type TimelineId } from "../../wal/lsn.ts";
+import type { TimelineHistory } from "../../wal/timeline.ts";
+import type { RecordCarry } from "../../wal/verifier.ts";
+import type { WalChange } from "../../wal/wal-changes.ts";
+import type { Archive } from "../archive.ts";
+import { mapBounded } from "../bounded.ts";
+import { MINIMAL_REASON, type MinimalRecord, minimalIn } from "../wal/breaks.ts";
+import { parseChanges } from "../wal/change-json.ts";
+import { damageOf } from "../damage.ts";
+import type { Gap } from "../documents.ts";
+import { partialKey, type SegmentPlace, segmentKey, segmentName } from "../keys.ts";
+import { carryInto } from "../wal/tip.ts";
+import type { VerifyCrew, VerifyLane } from "./threads.ts";
+import { checkFacts } from "./facts.ts";
+import { breakMessage, type Findings } from "./report.ts";
+import { digestOfSegments, type ProofLevel, type ProvenWal } from "./state.ts";
+import { type ListedWal, listFolder, type WalFolder } from "../wal/folders.ts";
+import type { VerifyQuestion } from "./questions.ts";
+import { peekObject } from "../wal/objects.ts";
+import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
+
+/** A folder with something to look at. */
+export interface PendingFolder {
+  readonly timeline: TimelineId;
+  readonly prefix: string;
+  /** What is known of it and still holds. */
+  readonly known: readonly ProvenWal[];
+  /** As stored, of what is to be looked at. */
+  readonly bytes: number;
+}
+
+export interface VerifyWalOptions extends RequestOptions {
+  readonly deep: boolean;
+  /** Pieces of WAL read at the same time, each by a thread of the crew. */
+  readonly jobs: number;
+  readonly crew: VerifyCrew;
+  readonly findings: Findings;
+  readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
+  /** That are recorded; told from the catalog. */
+  readonly breaks: readonly Gap[];
+  /** Segments before this one serve no backup. */
+  readonly from: SegmentNumber;
+  readonly onBytes: (bytes: number) => void;
+}
+
+const PEEKS_IN_FLIGHT = 16;
+/** Segments that are read one after another with --deep: the state at their border comes from the envelope before. */
+const PIECE_SEGMENTS = 16;
+
+export const folderName = (prefix: string): string => prefix.slice(-9, -1);
+
+/** What of a folder has to be looked at: what nobody has proven at this level, or what has changed since. Pure. */
+export function pendingOf(
+  folder: WalFolder,
+  proven: readonly ProvenWal[],
+  options: { readonly from: SegmentNumber; readonly deep: boolean },
+): { readonly pending: PendingFolder | undefined; readonly known: readonly ProvenWal[]; readonly unchanged: number } {
+  const { timeline, prefix } = folder;
+  const segments = folder.segments.filter(({ segment }) => segment >= options.from);
+  const known = proven.filter(
+    ({ first, last, digest }) => first >= options.from && digestOfSegments(segments, first, last) === digest,
+  );
+  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, options.deep));
+  const partials = folder.partials.filter(({ segment }) => segment >= options.from);
+  const bytes = [...wanted, ...partials].reduce((sum, listed) => sum + listed.bytes, 0);
+  const isDone = wanted.length === 0 && partials.length === 0;
+  return {
+    pending: isDone ? undefined : { timeline, prefix, known, bytes },
+    known,
+    unchanged: segments.length - wanted.length,
+  };
+}
+
+function isKnown(known: readonly ProvenWal[], segment: SegmentNumber, deep: boolean): boolean {
+  return known.some(({ first, last, level }) => first <= segment && segment <= last && (!deep || level === "content"));
+}
+
+/** Looks at a folder; resolves with what is proven of it now. Throws what the store throws. */
+export async function verifyFolder(
+  archive: Archive,
+  pending: PendingFolder,
+  options: VerifyWalOptions,
+): Promise<ProvenWal[]> {
+  const { deep, from, findings, signal } = options;
+  const { timeline, known } = pending;
+  const folder = await listFolder(archive, pending, { signal });
+  const segments = folder.segments.filter(({ segment }) => segment >= from);
+  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, deep));
+  const good = new Set(segments.filter(({ segment }) => isKnown(known, segment, deep)).map(({ segment }) => segment));
+  const check = deep ? readPieces : peekSegments;
+  for (const segment of await check(archive, timeline, wanted, options)) good.add(segment);
+  const partials = folder.partials.filter(({ segment }) => segment >= from);
+  for (const partial of partials) await verifyPartial(archive, timeline, partial, options);
+  findings.checked.segments += wanted.length;
+  findings.checked.partials += partials.length;
+  const level: ProofLevel = deep ? "content" : "envelope";
+  const kept = known.filter((proof) => proof.level === "content" && level === "envelope");
+  return [...kept, ...proofOf(folder, segments, { good, level })];
+}
+
+/** The first ones in a row that are good. */
+function proofOf(
+  { timeline, prefix }: WalFolder,
+  segments: readonly ListedWal[],
+  { good, level }: { readonly good: ReadonlySet<SegmentNumber>; readonly level: ProofLevel },
+): ProvenWal[] {
+  const bad = segments.findIndex(({ segment }) => !good.has(segment));
+  const [first] = segments;
+  const last = bad < 0 ? segments.at(-1) : segments[bad - 1];
+  if (first === undefined || last === undefined) return [];
+  const digest = digestOfSegments(segments, first.segment, last.segment);
+  return [{ timeline, folder: folderName(prefix), level, first: first.segment, last: last.segment, digest }];
+}
+
+/** Resolves with the good ones. */
+async function peekSegments(
+  archive: Archive,
+  timeline: TimelineId,
+  wanted: readonly ListedWal[],
+  options: VerifyWalOptions,
+): Promise<SegmentNumber[]> {
+  const { findings, onBytes, signal } = options;
+  const { segmentSize } = archive.identity;
+  const found = await mapBounded(wanted, PEEKS_IN_FLIGHT, async (listed) => {
+    const place = { timeline, segment: listed.segment, segmentSize };
+    const key = segmentKey(archive.cluster, place);
+    try {
+      const facts = await peekObject(archive, key, place, { signal });
+      if (facts === undefined) throw vanished(place);
+      checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "segment" });
+      const minimal = minimalIn(parseChanges(facts.envelope.meta["changes"]) ?? []);
+      return reportBreaks(minimal, key, place, options) ? [] : [listed.segment];
+    } catch (error) {
+      findings.reportWal(key, damageOf(error), place);
+      return [];
+    } finally {
+      onBytes(listed.bytes);
+    }
+  });
+  return found.flat();
+}
+
+/**
+ * Reports records that no recovery passes and no document names: an earlier Seawall archived them. True when there are some:
+ * the segment is then looked at again the next time.
+ */
+export function reportBreaks(
+  minimal: readonly MinimalRecord[],
+  key: string,
+  { timeline }: SegmentPlace,
+  { breaks, findings }: Pick<VerifyWalOptions, "breaks" | "findings">,
+): boolean {
+  const unknown = minimal.filter(({ lsn }) => !breaks.some(({ fromLsn }) => fromLsn === lsn));
+  for (const { lsn, end } of unknown) {
+    const lost = { timeline, fromLsn: lsn, toLsn: end };
+    findings.report({ kind: "gap", object: key, message: breakMessage(lsn, MINIMAL_REASON) }, lost);
+  }
+  return unknown.length > 0;
+}
+
+function vanished(place: SegmentPlace): SeawallError {
+  return new SeawallError("wal-gap", `${segmentName(place)} vanished while it was verified`);
+}
+
+async function verifyPartial(
+  archive: Archive,
+  timeline: TimelineId,
+  listed: ListedWal,
+  options: VerifyWalOptions,
+): Promise<void> {
+  const { deep, findings, onBytes, signal } = options;
+  const place = { timeline, segment: listed.segment, segmentSize: archive.identity.segmentSize };
+  const key = partialKey(archive.cluster, place);
+  try {
+    const facts = await peekObject(archive, key, place, { signal });
+    if (facts === undefined) throw vanished(place);
+    checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "partial" });
+    if (!deep) return;
+    const changes: WalChange[] = [];
+    const visit = ({ change }: WalkedRecord): void => {
+      findings.checked.records++;
+      if (change !== undefined) changes.push(change);
+    };
+    await walkSegment(archive, { ...place, kind: "partial" }, visit, { signal });
+    reportBreaks(minimalIn(changes), key, place, options);
+    findings.checked.readBytes += listed.bytes;
+  } catch (error) {
+    findings.reportWal(key, damageOf(error), place);
+  } finally {
+    onBytes(listed.bytes);
+  }
+}
+
+/** Reads every record; resolves with the good ones. */
+async function readPieces(
+  archive: Archive,
+  timeline: TimelineId,
+  wanted: readonly ListedWal[],
+  options: VerifyWalOptions,
+): Promise<SegmentNumber[]> {
+  const pieces: ListedWal[][] = [];
+  for (const listed of wanted) {
+    const piece = pieces.at(-1);
+    const before = piece?.at(-1);
+    if (piece !== undefined && piece.length < PIECE_SEGMENTS && before?.segment === listed.segment - 1)
+      piece.push(listed);
+    else pieces.push([listed]);
+  }
+  const { crew, jobs } = options;
+  const good = await mapBounded(pieces, jobs, (piece) =>
+    crew.lend((lane) => readPiece(archive, { timeline, piece, lane }, options)),
+  );
+  return good.flat();
+}
+
+async function readPiece(
+  archive: Archive,
+  input: { readonly timeline: TimelineId; readonly piece: readonly ListedWal[]; readonly lane: VerifyLane },
+  options: VerifyWalOptions,
+): Promise<SegmentNumber[]> {
+  const { timeline, piece, lane } = input;
+  const { findings, onBytes, signal } = options;
+  const good: SegmentNumber[] = [];
+  const found = piece.map(({ segment, bytes }) => {
+    const place = { timeline, segment, segmentSize: archive.identity.segmentSize };
+    return { place, bytes, key: segmentKey(archive.cluster, place) };
+  });
+  // The one being verified and the one on its way.
+  const read = (index: number): Promise<Outcome> | undefined => {
+    const key = found[index]?.key;
+    return key === undefined ? undefined : settled(archive.store.get(key, { signal }));
+  };
+  let next = read(0);
+  let isChained = false;
+  for (const [index, { place, bytes, key }] of found.entries()) {
+    const outcome = await next;
+    next = read(index + 1);
+    try {
+      if (outcome?.error !== undefined) throw outcome.error;
+      const body = outcome?.body;
+      if (body === undefined) throw vanished(place);
+      if (body.byteLength !== bytes) throw resized(key, body.byteLength, bytes);
+      if (!isChained) await lane.ask(await startOfChain(archive, place, options));
+      // A copy of its own, which the thread is given: the store's memory may be somebody else's too.
+      const stored = new Uint8Array(body);
+      const { count, minimal = [] } = await lane.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
+      isChained = true;
+      findings.checked.records += count;
+      if (!reportBreaks(minimal, key, place, options)) good.push(place.segment);
+    } catch (error) {
+      isChained = false;
+      findings.reportWal(key, damageOf(error), place);
+    }
+    findings.checked.readBytes += bytes;
+    onBytes(bytes);
+  }
+  return good;
+}
+
+function resized(key: string, bytes: number, listed: number): SeawallError {
+  return new SeawallError("object-corrupt", `${key}: has ${bytes} bytes, ${listed} were listed`);
+}
+
+interface Outcome {
+  readonly body?: Uint8Array | undefined;
+  readonly error?: Error;
+}
+
+/** Read ahead: an error is reported in its turn. */
+async function settled(reading: Promise<GetResult | undefined>): Promise<Outcome> {
+  try {
+    return { body: (await reading)?.body };
+  } catch (error) {
+    return { error: error instanceof Error ? error : new SeawallError("internal", String(error)) };
+  }
+}
+
+async function startOfChain(
+  archive: Archive,
+  { timeline, segment, segmentSize }: SegmentPlace,
+  { histories, signal }: VerifyWalOptions,
+): Promise<VerifyQuestion> {
+  const { systemIdentifier } = archive.identity;
+  const history = histories.get(timeline) ?? { timeline, entries: [] };
+  let carry: RecordCarry | undefined;
+  try {
+    carry = await carryInto(archive, history, segment, { signal });
+  } catch (error) {
+    // The segment before is damaged: that is its own finding, and a record that crosses the border is skipped.
+    damageOf(error);
+  }
+  return { kind: "chain", systemIdentifier, segmentSize, history, carry, startLsn: segmentStart(segment, segmentSize) };
+}

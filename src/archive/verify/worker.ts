@@ -1,0 +1,50 @@
+/** The thread of a deep verification: decodes segments and verifies their records, takes parts of backups apart. */
+import { assertNever, invariant } from "../../errors.ts";
+import { WalVerifier } from "../../wal/verifier.ts";
+import { answerQuestions } from "../../worker-thread.ts";
+import { PartContents } from "./part.ts";
+import { checkFacts } from "./facts.ts";
+import type { VerifyAnswer, VerifyQuestion } from "./questions.ts";
+import { decodeWal } from "../wal/objects.ts";
+
+const NOTHING: VerifyAnswer = { count: 0 };
+
+let chain: { readonly verifier: WalVerifier; readonly systemIdentifier: bigint } | undefined;
+let part: PartContents | undefined;
+/** A segment's content: memory that was used before is quicker than fresh memory. */
+let memory = new Uint8Array(0);
+
+answerQuestions<VerifyQuestion, VerifyAnswer>((question) => {
+  switch (question.kind) {
+    case "chain": {
+      const { systemIdentifier } = question;
+      chain = { verifier: new WalVerifier(question), systemIdentifier };
+      return NOTHING;
+    }
+    case "segment":
+      return checkSegment(question);
+    case "part":
+      part = new PartContents(question.input);
+      return NOTHING;
+    case "data":
+      part?.push(question.bytes);
+      return NOTHING;
+    case "end":
+      return { count: part?.end() ?? 0 };
+    default:
+      return assertNever(question);
+  }
+});
+
+function checkSegment({ key, place, stored }: VerifyQuestion & { readonly kind: "segment" }): VerifyAnswer {
+  const current = chain;
+  chain = undefined;
+  invariant(current !== undefined, "a segment without a chain");
+  if (memory.byteLength < place.segmentSize) memory = new Uint8Array(place.segmentSize);
+  const found = decodeWal(current, stored, { key, place, into: memory });
+  checkFacts(key, { place, storedBytes: stored.byteLength, facts: found, kind: "segment" });
+  current.verifier.push(found.raw);
+  chain = current;
+  const count = current.verifier.takeSummaries().reduce((sum, { recordCount }) => sum + recordCount, 0);
+  return { count, minimal: current.verifier.takeMinimal().map(({ lsn, end }) => ({ lsn, end })) };
+}

@@ -1,0 +1,43 @@
+/**
+ * What the records of a stored segment change outside of the data files (wal/wal-changes.ts): from what the segment says of
+ * itself, and from its records where it does not say (tails, partials, archives of an earlier Seawall).
+ */
+import type { RequestOptions } from "../../store/store.ts";
+import type { WalChange } from "../../wal/wal-changes.ts";
+import type { Archive } from "../archive.ts";
+import { parseChanges } from "./change-json.ts";
+import { segmentSummary } from "./ends.ts";
+import type { WalItem } from "./path.ts";
+import { walkBytes, type WalkedRecord, walkSegment } from "./walk.ts";
+
+/** In WAL order: of the records that end in the item. Throws what damaged WAL throws. */
+export async function changesIn(
+  archive: Archive,
+  item: WalItem,
+  options: RequestOptions = {},
+): Promise<readonly WalChange[]> {
+  const told = parseChanges((await segmentSummary(archive, item, options))?.["changes"]);
+  if (told !== undefined) return told;
+  const { changes, visit } = collector();
+  await walkSegment(archive, item, visit, options);
+  return changes;
+}
+
+/** The same for bytes that were read already: WAL from the segment's start on, without what pads it. */
+export async function changesInBytes(
+  archive: Archive,
+  item: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },
+  options: RequestOptions = {},
+): Promise<readonly WalChange[]> {
+  const { changes, visit } = collector();
+  await walkBytes(archive, item, visit, options);
+  return changes;
+}
+
+function collector(): { readonly changes: WalChange[]; readonly visit: (record: WalkedRecord) => void } {
+  const changes: WalChange[] = [];
+  const visit = ({ change }: WalkedRecord): void => {
+    if (change !== undefined) changes.push(change);
+  };
+  return { changes, visit };
+}

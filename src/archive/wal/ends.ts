@@ -1,0 +1,75 @@
+/** How far WAL reaches and when it was committed: from what objects say of themselves, and from records where they do not. */
+import type { RequestOptions } from "../../store/store.ts";
+import { type Lsn, maxLsn, segmentStart } from "../../wal/lsn.ts";
+import { parsePgTime, type PgTime } from "../../wal/record-facts.ts";
+import type { Archive } from "../archive.ts";
+import { readTail } from "./tail.ts";
+import { peekWal } from "./objects.ts";
+import type { WalItem } from "./path.ts";
+import { type WalkedRecord, walkSegment } from "./walk.ts";
+
+/** The end of the last complete record up to and including `last`; `before` is what recovery reads before it. */
+export async function verifiedEnd(
+  archive: Archive,
+  last: WalItem,
+  before: WalItem | undefined,
+  options: RequestOptions = {},
+): Promise<Lsn> {
+  const { segmentSize } = archive.identity;
+  const place = { ...last, segmentSize };
+  let end = segmentStart(last.segment, segmentSize);
+  if (before?.kind === "segment" && before.segment === last.segment - 1) {
+    // A segment that ends inside a record: only what precedes that record can be replayed without the next one.
+    end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
+  }
+  if (last.kind !== "segment") {
+    const tail = await readTail(archive, place, options);
+    if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
+  }
+  // A tail that is gone has been sealed since.
+  const facts = await peekWal(archive, "segment", place, options);
+  return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
+}
+
+/** Of the first and the last commit in WAL order. */
+export interface CommitTimes {
+  readonly first: PgTime;
+  readonly last: PgTime;
+}
+
+/**
+ * Undefined for WAL without a commit, or without one that ends at or before `limit`. Tails, partials, and items with a limit
+ * inside are read whole: they do not say it of themselves.
+ */
+export async function commitTimesIn(
+  archive: Archive,
+  item: WalItem,
+  options: RequestOptions & { readonly limit?: Lsn | undefined } = {},
+): Promise<CommitTimes | undefined> {
+  const { limit } = options;
+  const meta = limit === undefined ? await segmentSummary(archive, item, options) : undefined;
+  if (meta !== undefined) {
+    const { firstCommitAt, lastCommitAt } = meta;
+    if (typeof firstCommitAt !== "string" || typeof lastCommitAt !== "string") return undefined;
+    return { first: parsePgTime(firstCommitAt), last: parsePgTime(lastCommitAt) };
+  }
+  let times: CommitTimes | undefined;
+  const visit = ({ kind, time, end }: WalkedRecord): void => {
+    if (limit !== undefined && end > limit) return;
+    if (kind === "commit" && time !== undefined) times = { first: times?.first ?? time, last: time };
+  };
+  await walkSegment(archive, item, visit, options);
+  return times;
+}
+
+/** What a sealed segment says of its records; undefined for what says nothing (tails, partials). */
+export async function segmentSummary(
+  archive: Archive,
+  item: WalItem,
+  options: RequestOptions = {},
+): Promise<Readonly<Record<string, unknown>> | undefined> {
+  if (item.kind !== "segment") return undefined;
+  const place = { ...item, segmentSize: archive.identity.segmentSize };
+  const facts = await peekWal(archive, "segment", place, options);
+  return typeof facts?.envelope.meta["commits"] === "number" ? facts.envelope.meta : undefined;
+}

@@ -1,0 +1,79 @@
+/**
+ * Ending a timeline in the archive: what its last segment holds becomes `<segment>.partial`, as PostgreSQL itself names it,
+ * and the chunks are retired. Works from the store alone, so a crash at any point is finished by the next start.
+ *
+ * Source: PostgreSQL docs, "WAL file archiving with multiple timelines"; xlog.c, CleanupAfterArchiveRecovery.
+ */
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, bytesBetween, segmentStart } from "../../wal/lsn.ts";
+import type { Archive, Encoder } from "../archive.ts";
+import { partialKey, segmentKey } from "../keys.ts";
+import { listChunks, readTail } from "./tail.ts";
+import { putPartial } from "./objects.ts";
+
+export interface FinishedTimeline {
+  /** Undefined when the timeline ended at a segment border: there is nothing to finish. */
+  readonly partial: { readonly key: string; readonly endLsn: Lsn } | undefined;
+  /** Chunks that are superfluous now. */
+  readonly retired: readonly string[];
+}
+
+/**
+ * Stores the tail of `segment` as its `.partial`, zero-padded. Safe to repeat, and harmless to a timeline that is written
+ * on: a partial never hides chunks that reach further, and only chunks that it covers are retired. Throws
+ * `segment-conflict` when an earlier partial contradicts the chunks, and what the store throws.
+ */
+export async function finishTimeline(
+  archive: Archive,
+  timeline: TimelineId,
+  segment: SegmentNumber,
+  options: RequestOptions & { readonly encoder: Encoder },
+): Promise<FinishedTimeline> {
+  const { segmentSize } = archive.identity;
+  const { signal } = options;
+  const place = { timeline, segment, segmentSize };
+  const startLsn = segmentStart(segment, segmentSize);
+  let tail = await readTail(archive, place, { signal });
+  if (tail === undefined) return { partial: undefined, retired: [] };
+  if (tail.partialEndLsn === undefined) {
+    const raw = Buffer.alloc(segmentSize);
+    tail.bytes.copy(raw);
+    const { endLsn, verifiedLsn } = tail;
+    try {
+      await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn }, { ...options, confirm: true });
+    } catch (error) {
+      if (!(error instanceof SeawallError) || error.code !== "segment-conflict") throw error;
+      // Another process has stored one meanwhile, shorter or longer: reading both compares them.
+      const joined = await readTail(archive, place, { signal });
+      if (joined?.partialEndLsn === undefined) throw error;
+      tail = joined;
+    }
+  }
+  const endLsn = tail.partialEndLsn ?? tail.endLsn;
+  const length = bytesBetween(startLsn, endLsn);
+  const retired = tail.chunks.filter(({ end }) => end <= length).map(({ key }) => key);
+  return { partial: { key: partialKey(archive.cluster, place), endLsn }, retired };
+}
+
+/**
+ * Chunks that nothing needs: their segment lies before the one that is resumed on its timeline, and is sealed. One that is
+ * not lies before a gap: its chunks are all there is of the last WAL that was acknowledged.
+ */
+export async function staleChunks(
+  archive: Archive,
+  tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>,
+  resume: { readonly timeline: TimelineId; readonly segment: SegmentNumber },
+  options: RequestOptions = {},
+): Promise<string[]> {
+  const { segmentSize } = archive.identity;
+  const keys: string[] = [];
+  for (const segment of tails.get(resume.timeline) ?? []) {
+    if (segment >= resume.segment) continue;
+    const place = { timeline: resume.timeline, segment, segmentSize };
+    if ((await archive.store.head(segmentKey(archive.cluster, place), options)) === undefined) continue;
+    const chunks = await listChunks(archive, place, options);
+    keys.push(...chunks.map((chunk) => chunk.key));
+  }
+  return keys;
+}

@@ -1,0 +1,162 @@
+/**
+ * A hole: WAL that is not in the archive although later WAL of its timeline is. Either it was lost after it had been stored,
+ * or it never was: PUTs go on in parallel, and what lies behind one under way, or behind the one in which the receiver was
+ * stopped, has not been acknowledged. Every object tells how far WAL was durable without a hole when it was made
+ * (`contiguous` in its envelope), so the objects behind a hole tell the two apart.
+ */
+import type { RequestOptions } from "../../store/store.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  addBytes,
+  nextSegment,
+  segmentEnd,
+  segmentOf,
+  segmentStart,
+} from "../../wal/lsn.ts";
+import type { Archive } from "../archive.ts";
+import { mapBounded } from "../bounded.ts";
+import { type ChunkPlace, type SegmentPlace, segmentKey } from "../keys.ts";
+import { listChunks } from "./tail.ts";
+import { listNewest, listTails, segmentsPastHoleMax } from "./tip.ts";
+import { peekObject } from "./objects.ts";
+import type { Barrier, WalPath } from "./path.ts";
+
+/** What of a timeline is stored behind an LSN at which WAL is missing. */
+export type Behind =
+  /** The archive of the timeline ends there. */
+  | "nothing"
+  /** Only what was stored while that WAL was missing already: nothing that was ever durable is lost. */
+  | "unacknowledged"
+  /** The missing WAL had been stored. Or nobody can tell: what `archive_command` stores says nothing of the kind. */
+  | "acknowledged";
+
+const READS_IN_FLIGHT = 8;
+
+/** What one object says of the WAL before it. */
+export interface Witness {
+  /** End of what it holds. */
+  readonly endLsn: Lsn;
+  /** Undefined where it does not say, or cannot be asked any more. */
+  readonly contiguousLsn: Lsn | undefined;
+}
+
+export interface Witnesses {
+  readonly said: readonly Witness[];
+  /** The archive goes on further than a receiver ever runs ahead of what it has not stored. */
+  readonly isFar: boolean;
+}
+
+/**
+ * What all that is stored from a segment on says. To be called before the segment itself is read: while WAL arrives, objects
+ * that come later speak of WAL that came later too. Throws `object-corrupt`, `foreign-cluster` and what the store throws.
+ */
+export async function callWitnesses(
+  archive: Archive,
+  place: { readonly timeline: TimelineId; readonly segment: SegmentNumber },
+  options: RequestOptions = {},
+): Promise<Witnesses> {
+  const { segmentSize } = archive.identity;
+  const { timeline, segment: first } = place;
+  const known = (await listTails(archive, options)).get(timeline) ?? [];
+  const listing = await listNewest(archive, timeline, known, options);
+  const sealed = listing.sealed.filter((segment) => segment >= first);
+  const tails = listing.tails.filter((segment) => segment >= first);
+  // The end of a timeline is stored after all before it.
+  const partials = listing.partials.filter((segment) => segment > first);
+  const highest = Math.max(first, ...sealed, ...tails, ...partials);
+  if (highest - first > segmentsPastHoleMax(segmentSize)) return { said: [], isFar: true };
+  const objects = sealed.map((segment) => sealedObject(archive, timeline, segment));
+  for (const segment of tails) {
+    const chunks = await listChunks(archive, { timeline, segment, segmentSize }, options);
+    objects.push(...lastChunks(chunks, segmentSize));
+  }
+  const ends = partials.map((segment) => ({ endLsn: segmentEnd(segment, segmentSize), contiguousLsn: undefined }));
+  return { said: [...(await askAll(archive, objects, options)), ...ends], isFar: false };
+}
+
+/** What the witnesses say of WAL that is missing from `lsn` on. Pure. */
+export function judgeHole({ said, isFar }: Witnesses, lsn: Lsn): Behind {
+  if (isFar) return "acknowledged";
+  const behind = said.filter(({ endLsn }) => endLsn > lsn);
+  if (behind.length === 0) return "nothing";
+  const wasMissing = behind.every(({ contiguousLsn }) => contiguousLsn !== undefined && contiguousLsn <= lsn);
+  return wasMissing ? "unacknowledged" : "acknowledged";
+}
+
+/**
+ * Where the archive of a path's timeline ends before what is stored of it: at the first hole behind which nothing was ever
+ * acknowledged. Undefined when there is no such hole. Only what the path itself knows of is asked, since it was listed when
+ * the hole was. Throws like `callWitnesses`.
+ */
+export async function findOpenHole(
+  archive: Archive,
+  path: Pick<WalPath, "history" | "pieces"> & { readonly barriers: readonly Barrier[] },
+  options: RequestOptions = {},
+): Promise<Lsn | undefined> {
+  const { timeline } = path.history;
+  const { segmentSize } = archive.identity;
+  const highest = path.pieces.at(-1)?.last ?? 0;
+  for (const { fromLsn: lsn, isRecorded } of path.barriers) {
+    // Later timelines begin only when all WAL of the older one has been stored.
+    const next = path.pieces.find(({ first }) => segmentStart(first, segmentSize) >= lsn);
+    const isOld = highest - segmentOf(lsn, segmentSize) > segmentsPastHoleMax(segmentSize);
+    if (isRecorded || isOld || next?.timeline !== timeline) continue;
+    const behind = path.pieces.filter(({ first }) => segmentStart(first, segmentSize) >= lsn);
+    const said = await askPieces(archive, behind, options);
+    if (judgeHole({ said, isFar: false }, lsn) === "unacknowledged") return lsn;
+  }
+  return undefined;
+}
+
+async function askPieces(archive: Archive, pieces: WalPath["pieces"], options: RequestOptions): Promise<Witness[]> {
+  const { segmentSize } = archive.identity;
+  const said: Witness[] = [];
+  const objects: StoredObject[] = [];
+  for (const { timeline, kind, first, last, length } of pieces) {
+    if (kind === "partial") said.push({ endLsn: segmentEnd(last, segmentSize), contiguousLsn: undefined });
+    if (kind === "tail") {
+      const chunks = await listChunks(archive, { timeline, segment: last, segmentSize }, options);
+      const asked = lastChunks(
+        chunks.filter(({ end }) => end <= length),
+        segmentSize,
+      );
+      // Sealed since, and its chunks retired: whoever listed it has to look again.
+      if (asked.length === 0) said.push({ endLsn: segmentEnd(last, segmentSize), contiguousLsn: undefined });
+      objects.push(...asked);
+    }
+    if (kind !== "segment") continue;
+    for (let segment = first; segment <= last; segment = nextSegment(segment)) {
+      objects.push(sealedObject(archive, timeline, segment));
+    }
+  }
+  return [...said, ...(await askAll(archive, objects, options))];
+}
+
+interface StoredObject {
+  readonly key: string;
+  readonly place: SegmentPlace;
+  readonly endLsn: Lsn;
+}
+
+function sealedObject(archive: Archive, timeline: TimelineId, segment: SegmentNumber): StoredObject {
+  const { segmentSize } = archive.identity;
+  const place = { timeline, segment, segmentSize };
+  return { key: segmentKey(archive.cluster, place), place, endLsn: segmentEnd(segment, segmentSize) };
+}
+
+/** Each chunk of a segment says as much as those before it, or more: the last say it all. */
+function lastChunks(chunks: readonly ChunkPlace[], segmentSize: number): StoredObject[] {
+  const last = Math.max(0, ...chunks.map(({ end }) => end));
+  return chunks
+    .filter(({ end }) => end === last)
+    .map((place) => ({ key: place.key, place, endLsn: addBytes(segmentStart(place.segment, segmentSize), last) }));
+}
+
+async function askAll(archive: Archive, objects: readonly StoredObject[], options: RequestOptions): Promise<Witness[]> {
+  return mapBounded(objects, READS_IN_FLIGHT, async ({ key, place, endLsn }) => {
+    const facts = await peekObject(archive, key, place, options);
+    return { endLsn, contiguousLsn: facts?.contiguousLsn };
+  });
+}

@@ -1,0 +1,224 @@
+/**
+ * What WAL is there, from listing alone: the catalog's and verify's view of an archive of any size. Folders are listed in
+ * parallel; what is kept of a million segments is a handful of runs.
+ */
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import type { SegmentNumber, TimelineId } from "../../wal/lsn.ts";
+import { type TimelineHistory, parseHistory, rootHistory } from "../../wal/timeline.ts";
+import type { Archive } from "../archive.ts";
+import { mapBounded } from "../bounded.ts";
+import { listBreaks } from "./breaks.ts";
+import { damageOf } from "../damage.ts";
+import type { Gap } from "../documents.ts";
+import { readGaps } from "./gaps.ts";
+import { historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "../keys.ts";
+import { type ListedTail, listTailsBelow, measureTail } from "./tail.ts";
+import { type ListedWal, type WalFolder, type WalkOptions, walkWal } from "./folders.ts";
+import { readHistory } from "./objects.ts";
+
+/** Sealed segments `first` to `last` of a timeline, none missing. */
+export interface WalRun {
+  readonly timeline: TimelineId;
+  readonly first: SegmentNumber;
+  readonly last: SegmentNumber;
+  /** Of all of them. */
+  readonly storedBytes: number;
+}
+
+export interface WalSpot {
+  readonly timeline: TimelineId;
+  readonly segment: SegmentNumber;
+}
+
+/** Chunks of an unsealed segment, as far as they and its partial reach from its start without a hole. */
+export interface WalTail extends WalSpot {
+  /** Bytes of the segment. */
+  readonly length: number;
+  /** Of the chunks that are needed. */
+  readonly storedBytes: number;
+}
+
+export interface WalInventory {
+  /** By timeline, then segment; never adjacent to one another. */
+  readonly runs: readonly WalRun[];
+  /** By timeline, then segment. */
+  readonly partials: readonly WalSpot[];
+  /** By timeline, then segment. */
+  readonly tails: readonly WalTail[];
+  /** Of every timeline that has WAL or a history file; of one without a readable file, a history without ancestors. */
+  readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
+  /** By timeline, then LSN. */
+  readonly gaps: readonly Gap[];
+  /** WAL that no recovery can pass (breaks.ts); by timeline, then LSN. */
+  readonly breaks: readonly Gap[];
+  /** Sealed ones. */
+  readonly segments: number;
+  /** Of sealed segments and partials. */
+  readonly storedBytes: number;
+  /** Histories and gap documents that cannot be read. */
+  readonly damaged: readonly { readonly key: string; readonly error: SeawallError }[];
+}
+
+export interface InventoryOptions extends WalkOptions {
+  /** Called with every folder as it is listed, in no order. */
+  readonly onFolder?: ((folder: WalFolder) => void) | undefined;
+  /** Told how many segments have been seen, as often as there is news. */
+  readonly onSegments?: ((segments: number) => void) | undefined;
+}
+
+const READS_IN_FLIGHT = 8;
+
+/**
+ * Reads the inventory. Objects that come and go meanwhile may or may not be in it: what is sealed while it is read is seen
+ * as its chunks, as a segment, or as both. Throws what the store throws.
+ */
+export async function readInventory(archive: Archive, options: InventoryOptions = {}): Promise<WalInventory> {
+  // Tails first: a chunk is retired only after its segment is sealed, so one of the two is seen.
+  const listed = await listTailsBelow(archive, tailsPrefix(archive.cluster), { signal: options.signal });
+  const runs: WalRun[] = [];
+  const partials: WalSpot[] = [];
+  let segments = 0;
+  let storedBytes = 0;
+  const timelines = await walkWal(
+    archive,
+    (folder) => {
+      const { timeline } = folder;
+      options.onFolder?.(folder);
+      runs.push(...runsOf(folder));
+      partials.push(...folder.partials.map(({ segment }) => ({ timeline, segment })));
+      segments += folder.segments.length;
+      options.onSegments?.(segments);
+      for (const { bytes } of folder.segments) storedBytes += bytes;
+      for (const { bytes } of folder.partials) storedBytes += bytes;
+    },
+    options,
+  );
+  const { tails, damaged } = await measureTails(archive, { listed, partials }, options);
+  const known = [...timelines, ...tails.map(({ timeline }) => timeline)];
+  const histories = await readHistories(archive, known, options);
+  const gaps = await readGaps(archive, options);
+  const breaks = await listBreaks(archive, { signal: options.signal });
+  return {
+    runs: mergeRuns(runs),
+    partials: partials.sort(bySpot),
+    tails,
+    histories: histories.histories,
+    gaps: gaps.gaps,
+    breaks,
+    segments,
+    storedBytes,
+    damaged: [...damaged, ...histories.damaged, ...gaps.damaged],
+  };
+}
+
+/** Segments next to one another become a run. Pure. */
+export function runsOf(listed: {
+  readonly timeline: TimelineId;
+  readonly segments: readonly Pick<ListedWal, "segment" | "bytes">[];
+}): WalRun[] {
+  const { timeline, segments } = listed;
+  const runs: { -readonly [K in keyof WalRun]: WalRun[K] }[] = [];
+  for (const { segment, bytes } of segments) {
+    const before = runs.at(-1);
+    if (before?.last === segment - 1) {
+      before.last = segment;
+      before.storedBytes += bytes;
+    } else runs.push({ timeline, first: segment, last: segment, storedBytes: bytes });
+  }
+  return runs;
+}
+
+/** Sorted, and those next to one another made one. Runs of one timeline must not overlap. Pure. */
+export function mergeRuns(runs: readonly WalRun[]): WalRun[] {
+  const sorted = [...runs].sort((a, b) => a.timeline - b.timeline || a.first - b.first);
+  const merged: WalRun[] = [];
+  for (const run of sorted) {
+    const before = merged.at(-1);
+    if (before?.timeline === run.timeline && before.last + 1 === run.first) {
+      merged[merged.length - 1] = { ...before, last: run.last, storedBytes: before.storedBytes + run.storedBytes };
+    } else merged.push(run);
+  }
+  return merged;
+}
+
+/** Chunks of a segment that lead nowhere from its start, or from its partial's end, are none. */
+async function measureTails(
+  archive: Archive,
+  found: { readonly listed: readonly ListedTail[]; readonly partials: readonly WalSpot[] },
+  options: RequestOptions,
+): Promise<{ readonly tails: WalTail[]; readonly damaged: Damaged[] }> {
+  const { segmentSize } = archive.identity;
+  const { signal } = options;
+  const damaged: Damaged[] = [];
+  const measured = await mapBounded(found.listed, READS_IN_FLIGHT, async (tail) => {
+    const { timeline, segment } = tail;
+    const isStored = found.partials.some((at) => at.timeline === timeline && at.segment === segment);
+    try {
+      const { length, storedBytes } = await measureTail(archive, tail, { isStored }, { signal });
+      return length === 0 ? [] : [{ timeline, segment, length, storedBytes }];
+    } catch (error) {
+      const key = partialKey(archive.cluster, { timeline, segment, segmentSize });
+      damaged.push({ key, error: damageOf(error) });
+      return [];
+    }
+  });
+  return { tails: measured.flat().sort(bySpot), damaged };
+}
+
+function bySpot(a: WalSpot, b: WalSpot): number {
+  return a.timeline - b.timeline || a.segment - b.segment;
+}
+
+type Damaged = WalInventory["damaged"][number];
+
+/** Of the timelines `known` by their WAL, and of those that have only a history file. */
+async function readHistories(
+  archive: Archive,
+  known: readonly TimelineId[],
+  options: RequestOptions,
+): Promise<{ histories: Map<TimelineId, TimelineHistory>; damaged: Damaged[] }> {
+  const { signal } = options;
+  const announced = await listHistoryFiles(archive, { signal });
+  const timelines = [...new Set([...known, ...announced])].sort((a, b) => a - b);
+  const damaged: Damaged[] = [];
+  const read = await mapBounded(timelines, READS_IN_FLIGHT, async (timeline) => {
+    const content = await readHistory(archive, timeline, { signal });
+    // A receiver that follows a promotion stores the history file before the first WAL.
+    if (content === undefined && known.some((older) => older < timeline)) {
+      const message = `the history file of timeline ${timeline} is missing: nobody can tell what leads there`;
+      damaged.push({
+        key: historyKey(archive.cluster, timeline),
+        error: new SeawallError("timeline-history", message),
+      });
+    }
+    try {
+      return content === undefined ? rootHistory(timeline) : parseHistory(timeline, content);
+    } catch (error) {
+      damaged.push({ key: historyKey(archive.cluster, timeline), error: damageOf(error) });
+      return rootHistory(timeline);
+    }
+  });
+  return { histories: new Map(read.map((history) => [history.timeline, history])), damaged };
+}
+
+/** Byte order puts `<TLI>.history` before `<TLI>/`: history files stand between the folders, so each folder is jumped over. */
+export async function listHistoryFiles(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
+  const prefix = walPrefix(archive.cluster);
+  const timelines: TimelineId[] = [];
+  let startAfter: string | undefined;
+  for (;;) {
+    let folder: string | undefined;
+    const position = startAfter === undefined ? options : { ...options, startAfter };
+    for await (const { key } of archive.store.list(prefix, position)) {
+      const slash = key.indexOf("/", prefix.length);
+      folder = slash < 0 ? undefined : key.slice(0, slash);
+      if (folder !== undefined) break;
+      const found = parseWalKey(key, archive.identity.segmentSize);
+      if (found?.kind === "history") timelines.push(found.timeline);
+    }
+    if (folder === undefined) return timelines;
+    // Behind every key of the folder: no part of a key holds a tilde.
+    startAfter = `${folder}/~`;
+  }
+}

@@ -1,0 +1,300 @@
+/**
+ * WAL as it lies in the archive: sealed segments, partials, chunks and timeline histories; written once, read checked.
+ */
+import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "../../codec/envelope.ts";
+import { type EncodedObject, decodeObject } from "../../codec/object.ts";
+import { SeawallError } from "../../errors.ts";
+import type { PutResult, RequestOptions } from "../../store/store.ts";
+import { type Lsn, type TimelineId, formatLsn, parseLsn } from "../../wal/lsn.ts";
+import { type PgTime, formatPgTime } from "../../wal/record-facts.ts";
+import type { SegmentSummary } from "../../wal/summary.ts";
+import type { RecordCarry } from "../../wal/verifier.ts";
+import type { Archive, Encoder } from "../archive.ts";
+import { changesJson } from "./change-json.ts";
+import type { ClusterIdentity } from "../documents.ts";
+import { type SegmentPlace, chunkKey, historyKey, partialKey, segmentKey, segmentName } from "../keys.ts";
+import { putOnce, putPlainOnce } from "../put-once.ts";
+
+/** What is known of a run of WAL when it is stored. */
+export interface WalFacts {
+  readonly startLsn: Lsn;
+  /** End of the stored bytes that are WAL; a partial's zeros after it are padding. */
+  readonly endLsn: Lsn;
+  /** End of the last complete, valid record at or before `endLsn`; may lie before `startLsn` inside a long record. */
+  readonly verifiedLsn: Lsn;
+  /** Segments and partials: what the verifier counted in them. */
+  readonly summary?: SegmentSummary | undefined;
+  /** Segments that end inside a record: what is needed to go on verifying it. */
+  readonly carry?: RecordCarry | undefined;
+  /** When this was encoded, all of the timeline's WAL before this was durable; tells a hole from a loss (holes.ts). */
+  readonly contiguousLsn?: Lsn | undefined;
+}
+
+export interface StoreWalOptions extends RequestOptions {
+  readonly encoder: Encoder;
+  /** Ask the store once more whether the object is there at its full size, before believing it. */
+  readonly confirm: boolean;
+}
+
+/** Stores a complete segment. Throws `segment-conflict` and what the store throws. */
+export async function putSegment(
+  archive: Archive,
+  place: SegmentPlace,
+  raw: Uint8Array,
+  facts: WalFacts,
+  options: StoreWalOptions,
+): Promise<StoredWal> {
+  return putWal(archive, "segment", segmentKey(archive.cluster, place), place, raw, facts, options);
+}
+
+/** Stores the last segment of a finished timeline, `raw` zero-padded to segment size by the caller. */
+export async function putPartial(
+  archive: Archive,
+  place: SegmentPlace,
+  raw: Uint8Array,
+  facts: WalFacts,
+  options: StoreWalOptions,
+): Promise<StoredWal> {
+  return putWal(archive, "partial", partialKey(archive.cluster, place), place, raw, facts, options);
+}
+
+/** Stores bytes `start` to `start + raw.byteLength` of the open segment. */
+export async function putChunk(
+  archive: Archive,
+  place: SegmentPlace,
+  start: number,
+  raw: Uint8Array,
+  facts: WalFacts,
+  options: StoreWalOptions,
+): Promise<StoredWal> {
+  const key = chunkKey(archive.cluster, place, start, start + raw.byteLength);
+  return putWal(archive, "chunk", key, place, raw, facts, options);
+}
+
+/** An object ready to be stored. Whoever encoded it stores it, or leaves it to the garbage collector. */
+export interface EncodedWal {
+  readonly key: string;
+  readonly encoded: EncodedObject;
+}
+
+/** The first half of `putSegment`: once it resolves, `raw` is read no more. */
+export async function encodeSegment(
+  archive: Archive,
+  place: SegmentPlace,
+  raw: Uint8Array,
+  facts: WalFacts,
+  encoder: Encoder,
+): Promise<EncodedWal> {
+  const encoded = await encoder.encode(raw, walMeta(archive, "segment", place, facts));
+  return { key: segmentKey(archive.cluster, place), encoded };
+}
+
+export interface StoredWal {
+  readonly key: string;
+  readonly storedBytes: number;
+  readonly result: PutResult;
+}
+
+async function putWal(
+  archive: Archive,
+  kind: "segment" | "partial" | "chunk",
+  key: string,
+  place: SegmentPlace,
+  raw: Uint8Array,
+  facts: WalFacts,
+  options: StoreWalOptions,
+): Promise<StoredWal> {
+  const encoded = await options.encoder.encode(raw, walMeta(archive, kind, place, facts));
+  return storeEncoded(archive, { key, encoded }, options);
+}
+
+/** The second half: may be tried again after an error. Throws `segment-conflict` and what the store throws. */
+export async function storeEncoded(
+  archive: Archive,
+  { key, encoded }: EncodedWal,
+  options: Omit<StoreWalOptions, "encoder">,
+): Promise<StoredWal> {
+  const { signal } = options;
+  const result = await putOnce(archive.store, key, encoded, { signal });
+  const storedBytes = encoded.stored.byteLength;
+  if (options.confirm && result === "created") {
+    const seen = await archive.store.head(key, { signal });
+    if (seen?.bytes !== storedBytes) {
+      throw new SeawallError(
+        "store-lied",
+        `${archive.store.description} confirmed ${key} with ${storedBytes} bytes but has ${seen?.bytes ?? "none"}`,
+      );
+    }
+  }
+  // Only now: after an error a request that was given up may still be reading it.
+  encoded.release?.();
+  return { key, storedBytes, result };
+}
+
+function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: WalFacts): EnvelopeMeta {
+  const { summary, carry, contiguousLsn } = facts;
+  return {
+    kind,
+    systemIdentifier: archive.identity.systemIdentifier.toString(),
+    timeline: place.timeline,
+    segment: segmentName(place),
+    start: formatLsn(facts.startLsn),
+    end: formatLsn(facts.endLsn),
+    verified: formatLsn(facts.verifiedLsn),
+    ...(summary === undefined
+      ? {}
+      : {
+          records: summary.recordCount,
+          commits: summary.commitCount,
+          aborts: summary.abortCount,
+          firstCommitAt: timeText(summary.firstCommitTime),
+          lastCommitAt: timeText(summary.lastCommitTime),
+          restorePoints: summary.restorePoints.map(({ name, time, lsn }) => ({
+            name,
+            at: timeText(time),
+            lsn: formatLsn(lsn),
+          })),
+          changes: changesJson(summary.changes),
+        }),
+    ...(carry === undefined ? {} : { carry }),
+    ...(contiguousLsn === undefined ? {} : { contiguous: formatLsn(contiguousLsn) }),
+  };
+}
+
+function timeText(time: PgTime | undefined): string | undefined {
+  return time === undefined ? undefined : formatPgTime(time);
+}
+
+/** What an envelope says of the WAL behind it, parsed and checked against where it was found. */
+export interface StoredFacts {
+  readonly startLsn: Lsn;
+  readonly endLsn: Lsn;
+  readonly verifiedLsn: Lsn;
+  readonly carry: RecordCarry | undefined;
+  /** Undefined where whoever stored it did not say. */
+  readonly contiguousLsn: Lsn | undefined;
+  readonly envelope: Envelope;
+}
+
+/** Throws `object-corrupt`, or `foreign-cluster` when the object was written for another system identifier. */
+export function parseFacts(
+  identity: Pick<ClusterIdentity, "systemIdentifier">,
+  envelope: Envelope,
+  key: string,
+  place: SegmentPlace,
+): StoredFacts {
+  const { meta } = envelope;
+  const text = (name: string): string => {
+    const value = meta[name];
+    if (typeof value !== "string") throw new SeawallError("object-corrupt", `${key}: its envelope lacks "${name}"`);
+    return value;
+  };
+  if (text("systemIdentifier") !== identity.systemIdentifier.toString()) {
+    throw new SeawallError("foreign-cluster", `${key} holds WAL of system identifier ${text("systemIdentifier")}`);
+  }
+  if (text("segment") !== segmentName(place)) {
+    throw new SeawallError("object-corrupt", `${key} holds segment ${text("segment")}`);
+  }
+  return {
+    startLsn: parseLsn(text("start")),
+    endLsn: parseLsn(text("end")),
+    verifiedLsn: parseLsn(text("verified")),
+    // The envelope's own CRC-32C vouches that this is the document the verifier gave us.
+    carry: meta["carry"] as RecordCarry | undefined,
+    contiguousLsn: meta["contiguous"] === undefined ? undefined : parseLsn(text("contiguous")),
+    envelope,
+  };
+}
+
+export interface ReadWal extends StoredFacts {
+  readonly raw: Buffer;
+}
+
+export interface ReadWalOptions extends RequestOptions {
+  /** Memory to decode into, if it is large enough; `raw` is then a view of it. */
+  readonly into?: Uint8Array<ArrayBuffer> | undefined;
+}
+
+/** A sealed segment, decoded and checked; undefined when the healthy store has none. */
+export async function readSegment(
+  archive: Archive,
+  place: SegmentPlace,
+  options: ReadWalOptions = {},
+): Promise<ReadWal | undefined> {
+  return readWal(archive, segmentKey(archive.cluster, place), place, options);
+}
+
+export async function readPartial(
+  archive: Archive,
+  place: SegmentPlace,
+  options: RequestOptions = {},
+): Promise<ReadWal | undefined> {
+  return readWal(archive, partialKey(archive.cluster, place), place, options);
+}
+
+/** Any WAL object by its key; `segment` and `partial` must hold exactly one segment's size. */
+export async function readWal(
+  archive: Archive,
+  key: string,
+  place: SegmentPlace,
+  options: ReadWalOptions = {},
+): Promise<ReadWal | undefined> {
+  const { into, signal } = options;
+  const found = await archive.store.get(key, { signal });
+  if (found === undefined) return undefined;
+  return decodeWal(archive.identity, found.body, { key, place, into });
+}
+
+/** What `readWal` does with what it has read. Throws `object-corrupt` and `foreign-cluster`. */
+export function decodeWal(
+  identity: Pick<ClusterIdentity, "systemIdentifier">,
+  stored: Uint8Array,
+  { key, place, into }: { readonly key: string; readonly place: SegmentPlace; readonly into?: ReadWalOptions["into"] },
+): ReadWal {
+  const { envelope, raw } = decodeObject(stored, key, place.segmentSize, into);
+  const facts = parseFacts(identity, envelope, key, place);
+  if (envelope.meta["kind"] !== "chunk" && raw.byteLength !== place.segmentSize) {
+    throw new SeawallError("object-corrupt", `${key} holds ${raw.byteLength} bytes, a segment ${place.segmentSize}`);
+  }
+  return { ...facts, raw };
+}
+
+/** Only what a stored segment or partial says of itself: one small ranged read. */
+export async function peekWal(
+  archive: Archive,
+  kind: "segment" | "partial",
+  place: SegmentPlace,
+  options: RequestOptions = {},
+): Promise<StoredFacts | undefined> {
+  const key = kind === "segment" ? segmentKey(archive.cluster, place) : partialKey(archive.cluster, place);
+  return peekObject(archive, key, place, options);
+}
+
+/** The same for any WAL object. */
+export async function peekObject(
+  archive: Archive,
+  key: string,
+  place: SegmentPlace,
+  options: RequestOptions = {},
+): Promise<StoredFacts | undefined> {
+  const found = await archive.store.get(key, { ...options, range: { offset: 0, length: ENVELOPE_BYTES_MAX } });
+  return found === undefined ? undefined : parseFacts(archive.identity, decodeEnvelope(found.body, key), key, place);
+}
+
+/** A timeline history file is stored as it is: small text that people read. Throws `segment-conflict`. */
+export async function putHistory(
+  archive: Archive,
+  timeline: TimelineId,
+  content: Uint8Array,
+  options: RequestOptions = {},
+): Promise<PutResult> {
+  return putPlainOnce(archive.store, historyKey(archive.cluster, timeline), content, options);
+}
+
+export async function readHistory(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<Uint8Array | undefined> {
+  return (await archive.store.get(historyKey(archive.cluster, timeline), options))?.body;
+}

@@ -1,0 +1,259 @@
+/**
+ * The tip: the highest LSN restorable from the archive, found from the store alone (promise 3), and the segment a receiver
+ * resumes in. Reads the newest folders only: a handful of LISTs however large the archive is.
+ */
+import type { RequestOptions } from "../../store/store.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  maxLsn,
+  nextSegment,
+  segmentOf,
+  segmentStart,
+} from "../../wal/lsn.ts";
+import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../../wal/timeline.ts";
+import type { RecordCarry } from "../../wal/verifier.ts";
+import type { Archive } from "../archive.ts";
+import { listGaps } from "./gaps.ts";
+import type { Gap } from "../documents.ts";
+import { type LineClaim, readClaims, readLinePath } from "../line/claims.ts";
+import {
+  parseChunkKey,
+  parseWalKey,
+  tailsPrefix,
+  timelinePrefix,
+  walPrefix,
+  timelineFolders,
+  walFolderNames,
+} from "../keys.ts";
+import { readTail } from "./tail.ts";
+import { peekWal, readHistory } from "./objects.ts";
+
+export interface Tip {
+  readonly timeline: TimelineId;
+  /** End of the last complete record that is stored without a hole before it. */
+  readonly lsn: Lsn;
+  /** The segment that holds the tip: the first one of `timeline` that is not sealed. */
+  readonly segment: SegmentNumber;
+  /** A sealed segment or a recorded gap leads up to `segment`: what comes after it may be stored before it. */
+  readonly anchored: boolean;
+}
+
+/** What the newest folders of one timeline hold. */
+export interface TimelineListing {
+  /** Sealed segments, ascending; from a folder border on, complete. */
+  readonly sealed: readonly SegmentNumber[];
+  readonly partials: readonly SegmentNumber[];
+  /** Segments with chunks, ascending. */
+  readonly tails: readonly SegmentNumber[];
+}
+
+/**
+ * The first segment that is not sealed, walking up from the lowest listed one and over gaps. The shipper stores the first
+ * segment of an archive or a timeline before anything later, so the lowest one stored is no accident of parallel writes.
+ * A timeline of which a gap is all that is known goes on behind its last gap. Undefined when nothing is known. Pure.
+ */
+export function resumeSegment(
+  listing: TimelineListing,
+  gaps: readonly Gap[],
+  segmentSize: number,
+): SegmentNumber | undefined {
+  const lowest = listing.sealed[0] ?? listing.tails[0] ?? listing.partials[0];
+  if (lowest === undefined) {
+    const ends = gaps.map(({ toLsn }) => segmentOf(toLsn, segmentSize));
+    return ends.length === 0 ? undefined : (Math.max(...ends) as SegmentNumber);
+  }
+  let segment = lowest;
+  const sealed = new Set(listing.sealed);
+  for (;;) {
+    const over = gaps.find((gap) => covers(gap, segment, segmentSize));
+    if (over !== undefined) segment = segmentOf(over.toLsn, segmentSize);
+    else if (sealed.has(segment)) segment = nextSegment(segment);
+    else return segment;
+  }
+}
+
+function covers(gap: Gap, segment: SegmentNumber, segmentSize: number): boolean {
+  return segmentOf(gap.fromLsn, segmentSize) <= segment && segmentStart(segment, segmentSize) < gap.toLsn;
+}
+
+/** The line's timeline, and the timelines on which its WAL is looked for. */
+export interface Line {
+  readonly timeline: TimelineId;
+  /** Newest first; the tip lies on the first one of which WAL is stored. */
+  readonly path: readonly TimelineId[];
+  /** Oldest first; none in an archive that only follows its newest WAL. */
+  readonly claims: readonly LineClaim[];
+}
+
+/** The timeline that the archive follows (../line/claims.ts); undefined for an archive that holds neither claims nor WAL. */
+export async function findLine(archive: Archive, options: RequestOptions = {}): Promise<Line | undefined> {
+  const claims = await readClaims(archive, options);
+  const claim = claims.at(-1);
+  if (claim !== undefined) {
+    return { timeline: claim.timeline, path: await readLinePath(archive, claims, options), claims };
+  }
+  const tails = await listTails(archive, options);
+  const withFolder = await listTimelines(archive, options);
+  const gapped = (await listGaps(archive, options)).map(({ timeline }) => timeline);
+  const known = [...new Set([...withFolder, ...tails.keys(), ...gapped])].sort((a, b) => b - a);
+  for (const [index, timeline] of known.entries()) {
+    const isStored = (await locateOn(archive, timeline, tails.get(timeline) ?? [], options)) !== undefined;
+    if (isStored) return { timeline, path: known.slice(index), claims };
+  }
+  return undefined;
+}
+
+/** Finds the tip, on the line; undefined for an archive that holds no WAL of it. */
+export async function findTip(archive: Archive, options: RequestOptions = {}): Promise<Tip | undefined> {
+  const place = await locateTip(archive, options);
+  return place === undefined ? undefined : withLsn(archive, place, options);
+}
+
+/** The tip but for its LSN: no WAL is read. */
+export async function locateTip(archive: Archive, options: RequestOptions = {}): Promise<Omit<Tip, "lsn"> | undefined> {
+  const tails = await listTails(archive, options);
+  const line = await findLine(archive, options);
+  for (const timeline of line?.path ?? []) {
+    const place = await locateOn(archive, timeline, tails.get(timeline) ?? [], options);
+    if (place !== undefined) return place;
+  }
+  return undefined;
+}
+
+/** Where the stored WAL of one timeline ends, on the line or beside it; undefined when none is stored. */
+export async function findEnd(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<Tip | undefined> {
+  const tails = (await listTails(archive, options)).get(timeline) ?? [];
+  const place = await locateOn(archive, timeline, tails, options);
+  return place === undefined ? undefined : withLsn(archive, place, options);
+}
+
+async function withLsn(archive: Archive, place: Omit<Tip, "lsn">, options: RequestOptions): Promise<Tip> {
+  return { ...place, lsn: await tipIn(archive, place.timeline, place.segment, options) };
+}
+
+async function locateOn(
+  archive: Archive,
+  timeline: TimelineId,
+  tails: readonly SegmentNumber[],
+  options: RequestOptions,
+): Promise<Omit<Tip, "lsn"> | undefined> {
+  const listing = await listNewest(archive, timeline, tails, options);
+  const gaps = (await listGaps(archive, options)).filter((gap) => gap.timeline === timeline);
+  const segment = resumeSegment(listing, gaps, archive.identity.segmentSize);
+  if (segment === undefined) return undefined;
+  return { timeline, segment, anchored: (listing.sealed[0] ?? segment) < segment };
+}
+
+async function tipIn(
+  archive: Archive,
+  timeline: TimelineId,
+  segment: SegmentNumber,
+  options: RequestOptions,
+): Promise<Lsn> {
+  const { segmentSize } = archive.identity;
+  const place = { timeline, segment, segmentSize };
+  let lsn = segmentStart(segment, segmentSize);
+  const before = await peekWal(archive, "segment", { ...place, segment: (segment - 1) as SegmentNumber }, options);
+  // A segment that ends inside a record is stored whole, but only what precedes that record can be replayed.
+  if (before !== undefined) lsn = before.verifiedLsn;
+  const tail = await readTail(archive, place, options);
+  return tail === undefined ? lsn : maxLsn(lsn, tail.verifiedLsn);
+}
+
+/** The highest segment of a timeline of which anything is stored; undefined when nothing is. */
+export async function highestSegment(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<SegmentNumber | undefined> {
+  const tails = (await listTails(archive, options)).get(timeline) ?? [];
+  const listing = await listNewest(archive, timeline, tails, options);
+  const highest = Math.max(...[listing.sealed, listing.partials, listing.tails].map((found) => found.at(-1) ?? -1));
+  return highest < 0 ? undefined : (highest as SegmentNumber);
+}
+
+/** The stored history of a timeline; a timeline without a file has no ancestors. */
+export async function historyOf(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions = {},
+): Promise<TimelineHistory> {
+  const content = await readHistory(archive, timeline, options);
+  return content === undefined ? rootHistory(timeline) : parseHistory(timeline, content);
+}
+
+/** What the verifier must know to begin at `segment`: the state of a record that crosses into it, if one does. */
+export async function carryInto(
+  archive: Archive,
+  history: TimelineHistory,
+  segment: SegmentNumber,
+  options: RequestOptions = {},
+): Promise<RecordCarry | undefined> {
+  if (segment === 0) return undefined;
+  const { segmentSize } = archive.identity;
+  const before = (segment - 1) as SegmentNumber;
+  const lastByte = (segmentStart(segment, segmentSize) - 1n) as Lsn;
+  const place = { timeline: ownerOf(history, lastByte), segment: before, segmentSize };
+  return (await peekWal(archive, "segment", place, options))?.carry;
+}
+
+/** Segments with chunks, by timeline, ascending. */
+export async function listTails(
+  archive: Archive,
+  options: RequestOptions = {},
+): Promise<Map<TimelineId, SegmentNumber[]>> {
+  const { segmentSize } = archive.identity;
+  const tails = new Map<TimelineId, SegmentNumber[]>();
+  for (const folder of await archive.store.listPrefixes(tailsPrefix(archive.cluster), options)) {
+    const chunk = parseChunkKey(`${folder}00000000-00000001.zst`, segmentSize);
+    if (chunk === undefined) continue;
+    const segments = tails.get(chunk.timeline);
+    if (segments === undefined) tails.set(chunk.timeline, [chunk.segment]);
+    else segments.push(chunk.segment);
+  }
+  return tails;
+}
+
+/** Timelines with a folder of segments, ascending. */
+export async function listTimelines(archive: Archive, options: RequestOptions = {}): Promise<TimelineId[]> {
+  const prefix = walPrefix(archive.cluster);
+  return timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
+}
+
+/** WAL in a folder of segments, whatever their size (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
+const FOLDER_BYTES = 2 ** 32;
+
+/**
+ * How many segments may be stored past one that is not: the tip is looked for in the newest two folders, so a hole, and
+ * the segment before it, must not lie deeper. Far fewer than a folder holds, but for the largest segments.
+ */
+export function segmentsPastHoleMax(segmentSize: number): number {
+  return Math.min(64, FOLDER_BYTES / segmentSize - 1);
+}
+
+/** The newest two folders of a timeline: two, so that a hole left by parallel seals at a folder border is seen. */
+export async function listNewest(
+  archive: Archive,
+  timeline: TimelineId,
+  tails: readonly SegmentNumber[],
+  options: RequestOptions,
+): Promise<TimelineListing> {
+  const prefix = timelinePrefix(archive.cluster, timeline);
+  const folders = walFolderNames(prefix, await archive.store.listPrefixes(prefix, options));
+  const sealed: SegmentNumber[] = [];
+  const partials: SegmentNumber[] = [];
+  for (const folder of folders.slice(-2)) {
+    for await (const { key } of archive.store.list(`${prefix}${folder}/`, options)) {
+      const found = parseWalKey(key, archive.identity.segmentSize);
+      if (found?.kind === "segment") sealed.push(found.segment);
+      if (found?.kind === "partial") partials.push(found.segment);
+    }
+  }
+  return { sealed, partials, tails };
+}

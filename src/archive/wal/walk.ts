@@ -1,0 +1,220 @@
+/**
+ * Walks the records of one stored segment, verified again, for what a recovery target asks: where transactions end and when,
+ * where named restore points lie, which tablespaces and settings change.
+ *
+ * Source: PostgreSQL `xlogrecovery.c` (getRecordTimestamp, recoveryStopsBefore, recoveryStopsAfter), `xact.c`
+ * (ParseCommitRecord, ParseAbortRecord).
+ */
+import type { Archive } from "../archive.ts";
+import { readTail } from "./tail.ts";
+import { carryInto, historyOf } from "./tip.ts";
+import { readSegment } from "./objects.ts";
+import { SeawallError } from "../../errors.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import * as f from "../../wal/format.ts";
+import { bytesBetween, type Lsn, parseLsn, segmentStart } from "../../wal/lsn.ts";
+import { segmentFileName } from "../../wal/names.ts";
+import { leadingTime, mainDataAt, type PgTime, restorePointName, wordAt } from "../../wal/record-facts.ts";
+import { changeOf, isChange, type WalChange } from "../../wal/wal-changes.ts";
+import { type RecordCarry, type VerifiedRecord, WalVerifier } from "../../wal/verifier.ts";
+import type { WalItem } from "./path.ts";
+
+export interface WalkedRecord {
+  readonly lsn: Lsn;
+  readonly end: Lsn;
+  /** End of the record before: where recovery stands when it stops short of this one. */
+  readonly previousEnd: Lsn;
+  readonly kind: "commit" | "abort" | "restore-point" | "running" | "other";
+  /** Of the transaction that ended; for other records the one that wrote them, 0 for none. */
+  readonly xid: number;
+  /** When it ended; when the restore point was made. */
+  readonly time?: PgTime | undefined;
+  /** Of a restore point. */
+  readonly name?: string | undefined;
+  /** `running`: every transaction below this one has ended. */
+  readonly oldestRunningXid?: number | undefined;
+  /** A tablespace's creation or end, or other settings. */
+  readonly change?: WalChange | undefined;
+}
+
+/** So much of a record holds a restore point, or a transaction's end with some thousands of invalidations. */
+const RECORD_BYTES_MAX = 1 << 20;
+
+/**
+ * Calls `visit` with each record that ends in the segment. Throws `wal-corrupt` and `object-corrupt` for WAL that is
+ * damaged, `wal-gap` when the object has vanished.
+ */
+export async function walkSegment(
+  archive: Archive,
+  item: WalItem,
+  visit: (record: WalkedRecord) => void,
+  options: RequestOptions = {},
+): Promise<void> {
+  const bytes = await readItem(archive, item, options);
+  await walkBytes(archive, { ...item, bytes }, visit, options);
+}
+
+/** The same for bytes that were read already: WAL from the segment's start on, without what pads it. */
+export async function walkBytes(
+  archive: Archive,
+  item: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },
+  visit: (record: WalkedRecord) => void,
+  options: RequestOptions = {},
+): Promise<void> {
+  const { segmentSize, systemIdentifier } = archive.identity;
+  const { bytes } = item;
+  const startLsn = segmentStart(item.segment, segmentSize);
+  const history = await historyOf(archive, item.timeline, options);
+  const carry = await carryInto(archive, history, item.segment, options);
+  const reader = new RecordReader(bytes, startLsn, carry);
+  let previousEnd = carry === undefined ? startLsn : parseLsn(carry.verifiedLsn);
+  const verifier = new WalVerifier({
+    systemIdentifier,
+    segmentSize,
+    startLsn,
+    history,
+    carry,
+    onRecord: (record) => {
+      visit({ lsn: record.lsn, end: record.end, previousEnd, ...factsOf(record, reader) });
+      previousEnd = record.end;
+    },
+  });
+  verifier.push(bytes);
+}
+
+/** The stored WAL of the segment. */
+async function readItem(archive: Archive, item: WalItem, options: RequestOptions): Promise<Buffer> {
+  const { segmentSize } = archive.identity;
+  const place = { timeline: item.timeline, segment: item.segment, segmentSize };
+  if (item.kind !== "segment") {
+    const tail = await readTail(archive, place, options);
+    if (tail !== undefined) return tail.bytes;
+  }
+  const sealed = await readSegment(archive, place, options);
+  if (sealed !== undefined) return sealed.raw;
+  const name = segmentFileName(item.timeline, item.segment, segmentSize);
+  throw new SeawallError("wal-gap", `${name} vanished from the archive while it was read`);
+}
+
+type Facts = Omit<WalkedRecord, "lsn" | "end" | "previousEnd">;
+
+// PostgreSQL: rmgrlist.h, standbydefs.h (xl_running_xacts).
+const RM_STANDBY_ID = 8;
+const XLOG_RUNNING_XACTS = 0x10;
+const OLDEST_RUNNING_OFFSET = 16;
+
+function factsOf(record: VerifiedRecord, reader: RecordReader): Facts {
+  const { rmid, info, xid } = record;
+  if (rmid === f.RM_XLOG_ID && (info & f.RMGR_INFO_MASK) === f.XLOG_RESTORE_POINT) {
+    const bytes = reader.read(record);
+    return {
+      kind: "restore-point",
+      xid,
+      time: leadingTime(bytes, 0, bytes.length),
+      name: restorePointName(bytes, 0, bytes.length),
+    };
+  }
+  if (rmid === RM_STANDBY_ID && (info & f.RMGR_INFO_MASK) === XLOG_RUNNING_XACTS) {
+    const bytes = reader.read(record);
+    const at = mainDataAt(bytes, 0, bytes.length) + OLDEST_RUNNING_OFFSET;
+    const isWhole = at >= OLDEST_RUNNING_OFFSET && at + 4 <= bytes.length;
+    return { kind: "running", xid, oldestRunningXid: isWhole ? wordAt(bytes, at) : undefined };
+  }
+  if (isChange(rmid, info)) {
+    const bytes = reader.read(record);
+    return { kind: "other", xid, change: changeOf(bytes, 0, bytes.length, record) };
+  }
+  if (rmid !== f.RM_XACT_ID) return { kind: "other", xid };
+  switch (info & f.XLOG_XACT_OPMASK) {
+    case f.XLOG_XACT_COMMIT:
+    case f.XLOG_XACT_ABORT: {
+      const bytes = reader.read(record);
+      const kind = (info & f.XLOG_XACT_OPMASK) === f.XLOG_XACT_COMMIT ? "commit" : "abort";
+      return { kind, xid, time: leadingTime(bytes, 0, bytes.length) };
+    }
+    case f.XLOG_XACT_COMMIT_PREPARED:
+    case f.XLOG_XACT_ABORT_PREPARED: {
+      const bytes = reader.read(record);
+      const isCommit = (info & f.XLOG_XACT_OPMASK) === f.XLOG_XACT_COMMIT_PREPARED;
+      // Its own transaction ID stands in the record: whoever ends it is somebody else.
+      const prepared = preparedXid(bytes, info, isCommit);
+      return { kind: isCommit ? "commit" : "abort", xid: prepared ?? xid, time: leadingTime(bytes, 0, bytes.length) };
+    }
+    default:
+      return { kind: "other", xid };
+  }
+}
+
+// Parts of a transaction's end, in this order, each with a count in front but the first and the last (xact.h).
+const XLOG_XACT_HAS_INFO = 0x80;
+const HAS_DBINFO = 1 << 0;
+const HAS_SUBXACTS = 1 << 1;
+const HAS_RELFILES = 1 << 2;
+const HAS_INVALS = 1 << 3;
+const HAS_TWOPHASE = 1 << 4;
+/** From 15 on. */
+const HAS_DROPPED_STATS = 1 << 8;
+
+/**
+ * twophase_xid. A dropped statistics item grew from 12 to 16 bytes in 18: which it is shows in whether the record then
+ * holds what it says; the shorter one is tried first.
+ */
+function preparedXid(bytes: Buffer, info: number, isCommit: boolean): number | undefined {
+  if ((info & XLOG_XACT_HAS_INFO) === 0) return undefined;
+  const data = mainDataAt(bytes, 0, bytes.length);
+  if (data < 0 || data + 12 > bytes.length) return undefined;
+  const xinfo = wordAt(bytes, data + 8);
+  if ((xinfo & HAS_TWOPHASE) === 0) return undefined;
+  for (const statsSize of [12, 16]) {
+    let at = data + 12 + ((xinfo & HAS_DBINFO) === 0 ? 0 : 8);
+    const items: readonly (readonly [number, number])[] = [
+      [HAS_SUBXACTS, 4],
+      [HAS_RELFILES, 12],
+      [HAS_DROPPED_STATS, statsSize],
+      ...(isCommit ? ([[HAS_INVALS, 16]] as const) : []),
+    ];
+    for (const [flag, size] of items) {
+      if ((xinfo & flag) !== 0 && at + 4 <= bytes.length) at += 4 + wordAt(bytes, at) * size;
+    }
+    const xid = at + 4 <= bytes.length ? wordAt(bytes, at) : 0;
+    if (xid >= 3 && ((xinfo & HAS_DROPPED_STATS) === 0 || bytes.length - at < 256)) return xid;
+  }
+  return undefined;
+}
+
+/** The contiguous bytes of records, page headers left out. */
+class RecordReader {
+  readonly #bytes: Buffer;
+  readonly #startLsn: Lsn;
+  readonly #head: Buffer;
+  readonly #headGot: number;
+
+  constructor(bytes: Buffer, startLsn: Lsn, carry: RecordCarry | undefined) {
+    this.#bytes = bytes;
+    this.#startLsn = startLsn;
+    this.#head = Buffer.from(carry?.record?.prefix ?? "", "base64");
+    this.#headGot = carry?.record?.got ?? 0;
+  }
+
+  /** As much of the record as is at hand: of one that began in an earlier segment only its first bytes may be. */
+  read(record: VerifiedRecord): Buffer {
+    const length = Math.min(record.length, RECORD_BYTES_MAX);
+    const target = Buffer.alloc(length);
+    let filled = 0;
+    let at = bytesBetween(this.#startLsn, record.lsn);
+    if (at < 0) {
+      filled = this.#head.copy(target);
+      if (filled < this.#headGot) return target.subarray(0, filled);
+      at = 0;
+    }
+    while (filled < length && at < this.#bytes.length) {
+      const inPage = at % f.PAGE_SIZE;
+      if (inPage === 0) at += at === 0 ? f.LONG_HEADER_SIZE : f.SHORT_HEADER_SIZE;
+      const pageEnd = at - (at % f.PAGE_SIZE) + f.PAGE_SIZE;
+      const copied = this.#bytes.copy(target, filled, at, Math.min(pageEnd, at + length - filled));
+      filled += copied;
+      at += copied;
+    }
+    return target.subarray(0, filled);
+  }
+}

@@ -1,0 +1,118 @@
+/** `seawall backup`: one base backup, shown while it is taken. */
+import { randomBytes } from "node:crypto";
+import type { BackupDocument } from "../../archive/backups/document.ts";
+import type { BackupOptions } from "../../backup/options.ts";
+import { takeBackup } from "../../backup/take-backup.ts";
+import { backupWithWal } from "../../daemon/jobs/backup-with-wal.ts";
+import { EXIT } from "../../error-kinds.ts";
+import type { ConnectionSettings } from "../../replication/settings.ts";
+import { formatLsn } from "../../wal/lsn.ts";
+import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
+import { BackupDisplay } from "../views/backup-progress.ts";
+import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, io } = context;
+  const primary = await connectionSettings(context);
+  const store = await openPatientStore(context, requiredStore(context));
+  const display = new BackupDisplay(io, settings.json);
+  try {
+    const source = settings.fromStandby === undefined ? primary : await standbySettings(context, settings.fromStandby);
+    const options = backupOptions(context, { source, store, progress: display.progress });
+    const document = await (settings.withWal ? withWal(context, options, primary) : takeBackup(options));
+    display.end();
+    await printResult(context, summary(document), sentence(document));
+    return EXIT.done;
+  } finally {
+    display.end();
+    await store.close();
+  }
+}
+
+/** Any host will do that is a standby, unless the string says otherwise itself. */
+async function standbySettings(context: CommandContext, conninfo: string): Promise<ConnectionSettings> {
+  const settings = await connectionSettings(context, conninfo);
+  if (settings.values.targetSessionAttrs !== "any") return settings;
+  return settings.with({ targetSessionAttrs: "standby" });
+}
+
+function backupOptions(
+  { settings, log, signals }: CommandContext,
+  given: Pick<BackupOptions, "store" | "progress"> & { readonly source: ConnectionSettings },
+): BackupOptions {
+  return {
+    settings: given.source,
+    store: given.store,
+    progress: given.progress,
+    cluster: settings.cluster,
+    label: settings.label,
+    checkpoint: settings.checkpoint,
+    maxRateBytes: settings.maxRateBytes ?? 0,
+    manifestChecksums: settings.manifestChecksums,
+    verifyChecksums: settings.verifyChecksums,
+    compression: ({ none: "none", "server-zstd": "zstd", "server-gzip": "gzip" } as const)[settings.networkCompression],
+    compressLevel: settings.compressLevel,
+    codecThreads: settings.compressThreads,
+    partBytes: settings.partSizeBytes,
+    bringsWal: settings.withWal,
+    walTimeoutMs: settings.walTimeoutMs,
+    log: log.child("backup"),
+    signal: signals.stop,
+    shutdownTimeoutMs: settings.shutdownTimeoutMs,
+    now: () => new Date(),
+    randomBits: () => randomBytes(4).readUInt32LE(),
+  };
+}
+
+/** The receiver's own options are at their defaults: `backup` does not take them. */
+function withWal(
+  { settings, log }: CommandContext,
+  backup: BackupOptions,
+  primary: ConnectionSettings,
+): Promise<BackupDocument> {
+  return backupWithWal({
+    backup,
+    receiver: {
+      settings: primary,
+      takeOver: settings.takeOver,
+      // Somebody waits for the last of it.
+      shipIntervalMs: Math.min(settings.shipIntervalMs, 100),
+      statusIntervalMs: settings.statusIntervalMs,
+      receiverTimeoutMs: settings.receiverTimeoutMs,
+      compressLevel: settings.compressLevel,
+      codecThreads: 1,
+      chunksInFlightMax: settings.chunksInFlight,
+      bufferSegments: settings.bufferSegments,
+      bufferBytesMax: settings.bufferMaxBytes,
+      reconnectDelayMaxMs: settings.reconnectMaxDelayMs,
+      confirmChunks: settings.confirmChunks,
+      shutdownTimeoutMs: settings.shutdownTimeoutMs,
+      serverStopTimeoutMs: settings.serverStopTimeoutMs,
+      log: log.child("receive"),
+      random: Math.random,
+    },
+  });
+}
+
+/** The shape that listings use as well. */
+function summary(document: BackupDocument): Record<string, unknown> {
+  const { id, type, parent, label, timeline, startedAt, finishedAt, bytes, storedBytes, pgVersion } = document;
+  const lsns = { startLsn: formatLsn(document.startLsn), stopLsn: formatLsn(document.stopLsn) };
+  const { fromStandby, parts, files } = document;
+  const counts = {
+    parts: parts.length,
+    files: parts.reduce((sum, part) => sum + part.files, 0),
+    entries: files.entries,
+  };
+  const facts = { timeline, ...lsns, startedAt, finishedAt, bytes, storedBytes, pgVersion, fromStandby };
+  return { id, type, parent, label, ...facts, ...counts };
+}
+
+function sentence(document: BackupDocument): string {
+  const seconds = (Date.parse(document.finishedAt) - Date.parse(document.startedAt)) / 1000;
+  return (
+    `backup ${document.id} is complete: ${humanBytes(document.bytes)} in ${humanBytes(document.storedBytes)}, ` +
+    `${document.parts.length} part${document.parts.length === 1 ? "" : "s"}, ` +
+    `WAL ${formatLsn(document.startLsn)} to ${formatLsn(document.stopLsn)}, ${humanSeconds(seconds)}`
+  );
+}

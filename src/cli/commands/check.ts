@@ -1,0 +1,62 @@
+/** `seawall check`: everything `receive` needs, one line each, with its remedy. */
+import { totalmem } from "node:os";
+import { EXIT } from "../../error-kinds.ts";
+import type { Finding, Verdict } from "../check/findings.ts";
+import { checkServer, type ServerCheck } from "../check/server.ts";
+import { checkStore } from "../check/store.ts";
+import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
+import { type Colour, columns, painted } from "../views/table.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals } = context;
+  const wishes = {
+    slot: settings.noSlot ? undefined : settings.slot,
+    statusIntervalMs: settings.statusIntervalMs,
+    memory: { bufferBytesMax: settings.bufferMaxBytes, bufferSegments: settings.bufferSegments },
+    hasSpool: settings.durability === "spool",
+    memoryLimitBytes: memoryLimit(),
+  };
+  const server = await checkServer(await connectionSettings(context), wishes, signals.stop);
+  const findings = [...server.findings, ...(await storeFindings(context, server))];
+  const ok = findings.every(({ verdict }) => verdict !== "fail");
+  await printResult(context, { ok, findings }, render(findings, context.io.colours));
+  return ok ? EXIT.done : EXIT.no;
+}
+
+/** Of the control group that this process runs in; without one, what the machine has. */
+function memoryLimit(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
+}
+
+async function storeFindings(
+  context: CommandContext,
+  { identity, joining }: Omit<ServerCheck, "findings">,
+): Promise<Finding[]> {
+  const { settings, signals } = context;
+  if (settings.store === undefined) {
+    return [{ group: "store", name: "store", verdict: "skip", message: "not checked", remedy: "Give --store." }];
+  }
+  const store = await openPatientStore(context, settings.store, { interactive: true });
+  try {
+    return await checkStore({ store, cluster: settings.cluster, identity, joining, signal: signals.stop });
+  } finally {
+    await store.close();
+  }
+}
+
+const TONE: Readonly<Record<Verdict, Colour>> = { ok: "green", warn: "yellow", fail: "red", skip: "dim" };
+
+function render(findings: readonly Finding[], colours: boolean): string {
+  const rows = findings.map(({ verdict, name, message }) => [painted(verdict, TONE[verdict], colours), name, message]);
+  const lines = columns(rows).flatMap((line, i) => {
+    const finding = findings[i];
+    if (finding === undefined) return [];
+    const heading = findings[i - 1]?.group === finding.group ? [] : [`${i === 0 ? "" : "\n"}${finding.group}`];
+    const remedy = finding.remedy === null ? [] : [`        → ${finding.remedy}`];
+    return [...heading, `  ${line}`, ...remedy];
+  });
+  const count = (verdict: Verdict): number => findings.filter((finding) => finding.verdict === verdict).length;
+  lines.push("", `${count("fail")} failed, ${count("warn")} warnings, ${count("ok")} ok`);
+  return lines.join("\n");
+}

@@ -1,0 +1,112 @@
+/** `seawall delete`: one backup, unless it must stay; and which WAL nobody needs without it. */
+import { type Archive, openArchive } from "../../archive/archive.ts";
+import { listBackups } from "../../archive/backups/list.ts";
+import { expire, type ExpireOptions, removeUnlisted } from "../../archive/retention/expire.ts";
+import { type Decide, type PlannedExpiry, planExpiry } from "../../archive/retention/expiry-plan.ts";
+import { isInForce, listPins } from "../../archive/backups/pins.ts";
+import { planDeletion } from "../../archive/retention/plan.ts";
+import { settledMs } from "../../archive/retention/keep.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { expiredJson, expiredText, planJson, walLines } from "../views/expiry.ts";
+import { backupIdArgument } from "./pin.ts";
+import { Progress } from "../views/progress.ts";
+import { humanBytes } from "../../daemon/status/human.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, args, io } = context;
+  const id = backupIdArgument(args[0]);
+  const now = new Date();
+  const decide: Decide = (facts) => planDeletion(facts, { id, force: settings.force }, now);
+  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
+  const progress = new Progress({ io, json: settings.json, verb: "deleting", nowMs: () => Date.now() });
+  try {
+    const request = { signal: signals.stop };
+    const archive = await openArchive(store, settings.cluster, request);
+    const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
+    const options = { ...request, decide, now: () => new Date(), withWal: false, onDeleted };
+    const planned = await planExpiry(archive, decide, request);
+    if (!planned.facts.backups.some((backup) => backup.id === id))
+      return await deleteUnlisted(context, archive, {
+        ...options,
+        now: () => new Date(settledMs(planned.facts, new Date())),
+      });
+    refuseProtected(planned, id);
+    const unneeded = walLines(planned);
+    const [target] = planned.plan.goes;
+    const size = humanBytes(target?.storedBytes ?? 0);
+    if (settings.dryRun) {
+      const text = [`Backup ${id} would go, ${size}.`, "", "WAL without it:", ...unneeded.map((line) => `  ${line}`)];
+      await printResult(context, { dryRun: true, ...planJson(planned) }, text.join("\n"));
+      return EXIT.done;
+    }
+    progress.begin(target?.storedBytes);
+    const expired = await expire(archive, planned, options).finally(() => progress.end());
+    const isGone = expired.removed.length > 0;
+    const text = [
+      isGone ? `Backup ${id} is gone.` : `Backup ${id} is still there.`,
+      ...(isGone ? ["WAL without it; the next expiry removes what no backup needs:"] : []),
+      ...(isGone ? unneeded.map((line) => `  ${line}`) : []),
+      ...expiredText(expired),
+    ];
+    await printResult(context, { dryRun: false, ...planJson(planned), ...expiredJson(expired) }, text.join("\n"));
+    return isGone ? EXIT.done : EXIT.no;
+  } finally {
+    await store.close();
+  }
+}
+
+function refuseProtected({ plan }: PlannedExpiry, id: string): void {
+  const kept = plan.keeps.find(({ backup }) => backup.id === id);
+  if (kept === undefined) return;
+  const kinds = kept.reasons.map(({ kind }) => kind);
+  throw new SeawallError(
+    "backup-protected",
+    `backup ${id} must stay: ${kept.reasons.map(({ text }) => text).join("; ")}`,
+    {
+      hint: kinds.includes("pinned")
+        ? `Unpin it first: seawall unpin ${id}.`
+        : kinds.includes("last-good")
+          ? "Take another backup first; --force deletes it all the same."
+          : "Delete what builds on it first.",
+    },
+  );
+}
+
+/** A backup whose document cannot be read, or one that was never finished: with --force. */
+async function deleteUnlisted(context: CommandContext, archive: Archive, options: ExpireOptions): Promise<number> {
+  const { settings, args } = context;
+  const id = backupIdArgument(args[0]);
+  const request = { signal: options.signal };
+  const { leftovers, damaged } = await listBackups(archive, request);
+  const broken = damaged.find((other) => other.id === id);
+  if (broken === undefined && !leftovers.some((other) => other.id === id)) {
+    throw new SeawallError("backup-absent", `there is no backup ${id} of "${archive.cluster}"`);
+  }
+  const what = broken === undefined ? "is not finished, and may still be taken" : `cannot be read`;
+  const pin = (await listPins(archive, request)).find(({ backup }) => backup === id);
+  if (pin !== undefined && isInForce(pin, options.now())) {
+    throw new SeawallError("backup-protected", `backup ${id} must stay: it is pinned`);
+  }
+  if (!settings.force && !settings.dryRun) {
+    throw new SeawallError("backup-protected", `backup ${id} ${what}`, {
+      cause: broken?.error,
+      hint:
+        broken === undefined
+          ? "An expiry removes it when nothing has been added to it for a day; --force does so now."
+          : "--force deletes it.",
+    });
+  }
+  if (settings.dryRun) {
+    await printResult(context, { dryRun: true, goes: [{ id }] }, `Backup ${id} would go: it ${what}.`);
+    return EXIT.done;
+  }
+  const { objects, bytes, hidden, refused, refusals } = await removeUnlisted(archive, id, options);
+  const result = { removed: [], leftovers: [id], spared: [], walStaysBecause: undefined };
+  const expired = { ...result, objects, bytes, hidden, refused, refusals };
+  const isGone = refused === 0;
+  const text = [isGone ? `Backup ${id} is gone.` : `Some of backup ${id} is still there.`, ...expiredText(expired)];
+  await printResult(context, { dryRun: false, ...expiredJson(expired) }, text.join("\n"));
+  return isGone ? EXIT.done : EXIT.no;
+}

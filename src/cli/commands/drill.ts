@@ -1,0 +1,97 @@
+/** `seawall drill`: restore for real, start, recover, check; say what came of it, and store that. */
+import { randomBytes } from "node:crypto";
+import { availableParallelism, tmpdir } from "node:os";
+import { resolve } from "node:path";
+import { openArchive } from "../../archive/archive.ts";
+import { backupIdOf } from "../../archive/keys.ts";
+import { humanSeconds } from "../../daemon/status/human.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { drill, type Drilled } from "../../restore/drill/drill.ts";
+import type { Owner } from "../../restore/part-writer.ts";
+import { parseOwner } from "../../restore/target-dir.ts";
+import { formatLsn } from "../../wal/lsn.ts";
+import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { Progress } from "../views/progress.ts";
+import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
+import { columns, painted } from "../views/table.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, log, io, env } = context;
+  const startedAt = new Date();
+  const target = recoveryTarget(context, startedAt);
+  const owner = await serverOwner(settings.owner);
+  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
+  const progress = new Progress({ io, json: settings.json, verb: "drilling", nowMs: () => Date.now() });
+  try {
+    const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
+    const drilled = await drill({
+      ...{ archive, target, owner, progress, log, env },
+      backupId: settings.backup,
+      id: backupIdOf(startedAt, randomBytes(4).readUInt32LE()),
+      binDir: settings.pgBin === undefined ? undefined : resolve(settings.pgBin),
+      scratchDir: resolve(settings.scratchDir ?? tmpdir()),
+      ...{ superuser: settings.superuser, preload: settings.preload ?? "", keep: settings.keep },
+      ...{ structures: settings.amcheck, pages: settings.checksums },
+      restoreCommand: fetchCommand(context, { followsLine: false }),
+      queries: (settings.sql ?? "").split("\n").filter((line) => line.trim() !== ""),
+      jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
+      now: () => new Date(),
+      signal: signals.stop,
+    });
+    progress.end();
+    await printResult(context, resultJson(drilled), resultText(drilled, io.colours));
+    return drilled.drill.ok ? EXIT.done : EXIT.no;
+  } finally {
+    progress.end();
+    await store.close();
+  }
+}
+
+/** PostgreSQL refuses to run as root. Throws `usage`. */
+async function serverOwner(asked: string | undefined): Promise<Owner | undefined> {
+  if (asked !== undefined) return parseOwner(asked);
+  if (process.getuid?.() !== 0) return undefined;
+  try {
+    return await parseOwner("postgres");
+  } catch (cause) {
+    throw new SeawallError("usage", "PostgreSQL does not run as root, and there is no account postgres here", {
+      hint: "Name another account with --owner, or run the drill as one.",
+      cause,
+    });
+  }
+}
+
+function resultJson({ drill, folder, unrecorded }: Drilled): Record<string, unknown> {
+  const { promisedLsn, reachedLsn, lastCommitAt, ...rest } = drill;
+  return {
+    ...rest,
+    promisedLsn: promisedLsn === undefined ? null : formatLsn(promisedLsn),
+    reachedLsn: reachedLsn === undefined ? null : formatLsn(reachedLsn),
+    lastCommitAt: lastCommitAt ?? null,
+    folder: folder ?? null,
+    unrecorded: unrecorded?.message ?? null,
+  };
+}
+
+function resultText({ drill, folder, unrecorded }: Drilled, colours: boolean): string {
+  const { id, ok, backup, timeline, promisedLsn, reachedLsn, lastCommitAt, restoreSeconds, recoverySeconds } = drill;
+  const at = (lsn: typeof promisedLsn): string => (lsn === undefined ? "unknown" : formatLsn(lsn));
+  const commit = lastCommitAt === undefined ? "" : `, last commit at ${lastCommitAt}`;
+  const took = (seconds: number | undefined): string => (seconds === undefined ? "did not end" : humanSeconds(seconds));
+  const colour = { passed: "green", failed: "red", skipped: "yellow" } as const;
+  const rows = [
+    [painted(ok ? "passed" : "failed", ok ? "green" : "red", colours), `drill ${id} of backup ${backup ?? "none"}`],
+    ["recovery point", `${at(reachedLsn)} of ${at(promisedLsn)} on timeline ${timeline ?? "unknown"}${commit}`],
+    ["recovery time", `restore ${took(restoreSeconds)}, recovery ${took(recoverySeconds)}`],
+    ...drill.checks.map(({ name, outcome, message }) => [
+      painted(outcome, colour[outcome], colours),
+      `${name}: ${message}`,
+    ]),
+    ...(folder === undefined ? [] : [["kept", `${folder}/data`]]),
+    ...(unrecorded === undefined
+      ? []
+      : [[painted("not recorded", "yellow", colours), `${unrecorded.message}. ${unrecorded.hint}`]]),
+  ];
+  return columns(rows).join("\n");
+}

@@ -1,0 +1,119 @@
+/** `seawall list`: the base backups, the windows, the gaps and the timelines of an archive. */
+import type { BackupDocument } from "../../archive/backups/document.ts";
+import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
+import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { formatLsn } from "../../wal/lsn.ts";
+import {
+  type CatalogView,
+  damagesOf,
+  isPinned,
+  listJson,
+  reachesOf,
+  secondsOf,
+  timelineEnd,
+  walNeeded,
+  withCatalog,
+} from "../views/catalog.ts";
+import { type CommandContext, printResult } from "../context.ts";
+import { columns, painted } from "../views/table.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  return withCatalog(context, async (view) => {
+    await printResult(context, listJson(view), listText(view, context.io.colours));
+    return EXIT.done;
+  });
+}
+
+function listText(view: CatalogView, colours: boolean): string {
+  const { archive, catalog } = view;
+  const { inventory, tip } = catalog;
+  const head = [
+    ["cluster", `${archive.cluster}, system identifier ${archive.identity.systemIdentifier}`],
+    ["store", archive.store.description],
+    ["tip", tip === undefined ? "–" : `${formatLsn(tip.lsn)} on timeline ${tip.timeline}`],
+    ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
+  ];
+  const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason }) => [
+    painted(`${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`, "red", colours),
+    `timeline ${timeline}`,
+    reason,
+  ]);
+  const leftovers = catalog.leftovers.map(({ id }) => [id, "begun and not finished: still running, or failed"]);
+  const damaged = damagesOf(catalog).map(({ object, message }) => [painted(object, "red", colours), message]);
+  return [
+    ...columns(head),
+    ...section("Backups", backupRows(view, colours), "none: take one with seawall backup"),
+    ...section("Windows: what can be restored", windowRows(view), "none: a backup and its WAL make one"),
+    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps, "")),
+    ...section("Timelines", timelineRows(view), "none"),
+    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers, "")),
+    ...(damaged.length === 0 ? [] : section("Damaged", damaged, "")),
+  ].join("\n");
+}
+
+function section(title: string, rows: readonly (readonly string[])[], none: string): string[] {
+  return ["", title, ...columns(rows.length === 0 ? [[none]] : rows).map((line) => `  ${line}`)];
+}
+
+function backupRows(view: CatalogView, colours: boolean): string[][] {
+  const { catalog, now } = view;
+  if (catalog.backups.length === 0) return [];
+  const rows = catalog.backups.map((backup) => [
+    backup.id,
+    shortTime(backup.finishedAt),
+    humanSeconds(secondsOf(backup)),
+    backup.type,
+    String(backup.timeline),
+    `${humanBytes(backup.bytes)} as ${humanBytes(backup.storedBytes)}`,
+    neededText(backup),
+    reachText(view, backup, colours),
+    ...(isPinned(catalog, backup.id, now) ? ["pinned"] : []),
+  ]);
+  return [["id", "finished", "took", "type", "timeline", "size, stored", "needs WAL", "reaches"], ...rows];
+}
+
+function neededText(backup: BackupDocument): string {
+  const { from, segments } = walNeeded(backup);
+  return segments === 1 ? from : `${from} +${segments - 1}`;
+}
+
+function reachText({ catalog }: CatalogView, backup: BackupDocument, colours: boolean): string {
+  const [newest] = reachesOf(catalog, backup);
+  if (newest === undefined) return painted("nothing: its WAL is not there", "red", colours);
+  return `${formatLsn(newest.toLsn)} on timeline ${newest.timeline}`;
+}
+
+function windowRows({ catalog }: CatalogView): string[][] {
+  if (catalog.windows.length === 0) return [];
+  const rows = catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
+    String(timeline),
+    ...[shortTime(fromTime), toTime === null ? "–" : shortTime(toTime)],
+    ...[formatLsn(fromLsn), formatLsn(toLsn), backup],
+  ]);
+  return [["timeline", "from", "to the commit of", "from LSN", "to LSN", "with backup"], ...rows];
+}
+
+function timelineRows({ catalog }: CatalogView): string[][] {
+  return timelineTree(catalog.inventory).map((node) => {
+    const end = timelineEnd(catalog, node.timeline);
+    const indent = node.depth === 0 ? "" : `${"   ".repeat(node.depth - 1)}└─ `;
+    return [
+      `${indent}${node.timeline}`,
+      originText(node),
+      end === undefined ? "" : `to ${formatLsn(end)}`,
+      `${node.segments} segments, ${humanBytes(node.storedBytes)}`,
+      ...(node.timeline === catalog.claim?.timeline ? ["the line"] : []),
+    ];
+  });
+}
+
+function originText({ parent, forkLsn, reason }: TimelineNode): string {
+  if (parent === undefined || forkLsn === undefined) return "";
+  return `from ${parent} at ${formatLsn(forkLsn)}${reason === undefined || reason === "" ? "" : ` (${reason})`}`;
+}
+
+/** To the second, which is what people ask for; always UTC. */
+export function shortTime(iso: string): string {
+  return iso.replace("T", " ").replace(/(\.\d+)?Z$/, "Z");
+}

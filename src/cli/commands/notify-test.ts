@@ -1,0 +1,46 @@
+/** `seawall notify-test`: one message, marked as a test, over every channel that is configured; what came back. */
+import { hostname } from "node:os";
+import { bodyOf, type Notice } from "../../daemon/notify/notice.ts";
+import { shownAnswer } from "../../daemon/notify/attempt.ts";
+import { configuredChannels, secretsScrubber } from "../../daemon/notify/notify.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { type CommandContext, printResult } from "../context.ts";
+import { columns, painted } from "../views/table.ts";
+import { seawallVersion } from "./version.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, env, signals, io } = context;
+  const source = { settings, env, version: seawallVersion() };
+  const channels = configuredChannels(source);
+  if (channels.length === 0) {
+    throw new SeawallError("usage", "there is nobody to notify", {
+      hint: "Give --notify-url, --notify-command or both, or name the daemon's file with --config.",
+    });
+  }
+  const scrub = secretsScrubber(source);
+  const { cluster } = settings;
+  const body = bodyOf(testNotice(new Date()), { cluster, systemIdentifier: null, host: hostname(), scrub });
+  const { event, severity } = body;
+  const message = { event, cluster, severity, body: `${JSON.stringify(body)}\n` };
+  const results = await Promise.all(
+    channels.map(async ([channel, deliver]) => {
+      const { outcome, detail } = await deliver(message, signals.stop);
+      return { channel, ok: outcome === "accepted", answer: shownAnswer(detail, scrub) };
+    }),
+  );
+  if (signals.stop.aborted) throw new SeawallError("aborted", "the test was cancelled", { cause: signals.stop.reason });
+  const ok = results.every((result) => result.ok);
+  const rows = results.map(({ channel, ok: accepted, answer }) => [
+    painted(accepted ? "accepted" : "failed", accepted ? "green" : "red", io.colours),
+    channel,
+    answer,
+  ]);
+  await printResult(context, { ok, body, results }, columns(rows).join("\n"));
+  return ok ? EXIT.done : EXIT.no;
+}
+
+function testNotice(at: Date): Notice {
+  const text = "this is a test of the notifications; nothing is wrong";
+  return { event: "test", subject: "test", kind: "state", state: "test", at, text, details: {} };
+}

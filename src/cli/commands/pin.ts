@@ -1,0 +1,63 @@
+/** `seawall pin`: keep a base backup, for how long and why. */
+import { openArchive } from "../../archive/archive.ts";
+import { isBackupId } from "../../archive/keys.ts";
+import { putPin } from "../../archive/backups/pins.ts";
+import { duration } from "../../config/types.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { parseTargetTime } from "../../restore/target/target.ts";
+import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+
+const DAY_MS = 86_400_000;
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, args } = context;
+  const now = new Date();
+  const id = backupIdArgument(args[0]);
+  const until = settings.until === undefined ? null : parseUntil(settings.until, now);
+  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
+  try {
+    const options = { signal: signals.stop };
+    const archive = await openArchive(store, settings.cluster, options);
+    const expiresAt = until?.toISOString() ?? null;
+    const pin = { backup: id, pinnedAt: now.toISOString(), expiresAt, note: settings.note ?? "" };
+    await putPin(archive, pin, options);
+    await printResult(context, pin, `Backup ${id} is pinned${expiresAt === null ? "" : ` until ${expiresAt}`}.`);
+    return EXIT.done;
+  } finally {
+    await store.close();
+  }
+}
+
+/** Throws `usage` for what cannot be the id of a backup. */
+export function backupIdArgument(text: string | undefined): string {
+  if (text !== undefined && isBackupId(text)) return text;
+  throw new SeawallError("usage", `"${text ?? ""}" is not the id of a backup`, {
+    hint: "An id looks like 20260203T040506Z-0badcafe: seawall backup prints it.",
+  });
+}
+
+const longest = duration({ min: 1, max: 100 * 365 * DAY_MS });
+
+/** A date (its end, UTC), a moment with its zone, or a duration from now. Throws `usage`. */
+export function parseUntil(text: string, now: Date): Date {
+  const trimmed = text.trim();
+  const until = /^\d+(\.\d+)? ?[a-z]+$/.test(trimmed)
+    ? new Date(now.getTime() + durationOf(trimmed))
+    : /^\d{4}-\d\d-\d\d$/.test(trimmed)
+      ? new Date(Math.trunc(Number(parseTargetTime(`${trimmed}T00:00:00Z`, now.getTime())) / 1000) + DAY_MS)
+      : new Date(Math.trunc(Number(parseTargetTime(trimmed, now.getTime())) / 1000));
+  if (until.getTime() > now.getTime()) return until;
+  throw new SeawallError("usage", `--until ${text} lies in the past`, {
+    hint: "Give a moment to come, or a duration.",
+  });
+}
+
+function durationOf(text: string): number {
+  try {
+    return longest.parse(text);
+  } catch (cause) {
+    const hint = "Write a duration such as 36h or 14d, a date such as 2027-12-31, or a moment with its zone.";
+    throw new SeawallError("usage", `--until: ${(cause as Error).message}`, { hint });
+  }
+}

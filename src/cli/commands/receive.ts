@@ -1,0 +1,46 @@
+/** `seawall receive`: the daemon, until a signal. */
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { runDaemon } from "../../daemon/daemon.ts";
+import { sharedController } from "../../signals.ts";
+import { configurationOf } from "../configuration.ts";
+import type { CommandContext } from "../context.ts";
+import { endWithin } from "../last-resort.ts";
+import { seawallVersion } from "./version.ts";
+
+/** Beside the store's time: for what retires chunks, notifies, and ends jobs. */
+const GRACE_MS = 10_000;
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, env, log, signals, io, load } = context;
+  const configuration = await configurationOf(context, env);
+  const plans = configuration.clusters;
+  endWithin({
+    stop: signals.stop,
+    withinMs: Math.max(...plans.map((plan) => plan.settings.shutdownTimeoutMs)) + GRACE_MS,
+    log,
+    usesFiles: plans.some((plan) => plan.storeUrl.startsWith("file:") || plan.settings.spoolDir !== undefined),
+  });
+  try {
+    await runDaemon({
+      configuration,
+      reload: async () => configurationOf(await load(), env),
+      onReload: signals.onHangup,
+      env,
+      version: seawallVersion(),
+      program: process.argv[1] ?? "",
+      log,
+      stop: signals.stop,
+      // A second signal ends the process (signals.ts): nothing acknowledged is lost by that, so nothing is left to do.
+      kill: sharedController().signal,
+    });
+  } catch (error) {
+    // Nothing has begun: said like any other usage error.
+    if (error instanceof SeawallError && error.code === "usage") throw error;
+    // The log is where a daemon's end is looked for; people at a terminal get the error in words as well.
+    log.error("stopped by an error", { error });
+    if (io.interactive || settings.json || !(error instanceof SeawallError)) throw error;
+    return error.exit;
+  }
+  return EXIT.done;
+}

@@ -1,0 +1,74 @@
+/** `seawall restore --check D`: exit 0 when the restored server has reached what was promised, 1 when it has not. */
+import { resolve } from "node:path";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import {
+  gatherEvidence,
+  isServerOf,
+  judgeRestore,
+  parseServerAnswer,
+  readPostmaster,
+  SERVER_QUERY,
+  type ServerAnswer,
+} from "../../restore/check.ts";
+import { type CommandContext, printResult } from "../context.ts";
+import { columns, painted } from "../views/table.ts";
+
+export async function checkRestored(context: CommandContext, dataDir: string): Promise<number> {
+  const path = resolve(dataDir);
+  const verdict = judgeRestore(await gatherEvidence(path, await askServer(context, path)));
+  const { ok, state, message, promised, reachedLsn } = verdict;
+  const rows = [
+    [painted(ok ? "reached" : "not reached", ok ? "green" : "red", context.io.colours), message],
+    ["state", state],
+    [
+      "promised",
+      `${promised.lsn} on timeline ${promised.timeline}${promised.commitTime === null ? "" : `, last commit at ${promised.commitTime}`}`,
+    ],
+    ["reached", reachedLsn ?? "unknown"],
+  ];
+  await printResult(context, { ...verdict, reachedLsn: reachedLsn ?? null, dataDir: path }, columns(rows).join("\n"));
+  return ok ? EXIT.done : EXIT.no;
+}
+
+/**
+ * Asks the server that holds the directory: at the socket in its postmaster.pid, or at --dsn where that reaches the same
+ * server. Undefined when no server runs there or none answers; then the files decide.
+ */
+async function askServer(context: CommandContext, dataDir: string): Promise<ServerAnswer | undefined> {
+  const { settings, env, log } = context;
+  const postmaster = await readPostmaster(dataDir);
+  if (postmaster === undefined) return undefined;
+  const { socketDir, port } = postmaster;
+  const user = env["PGUSER"] === undefined ? " user=postgres" : "";
+  const places = [
+    ...(postmaster.isAlive ? [`host='${socketDir}' port=${port} dbname=postgres${user}`] : []),
+    ...(settings.dsn === undefined ? [] : [settings.dsn]),
+  ];
+  for (const dsn of places) {
+    const isOurs = dsn !== settings.dsn;
+    try {
+      const answer = await ask(context, dsn);
+      if (isServerOf(postmaster, answer)) return answer;
+      log.debug("another server answers there: it is not asked about this directory", { port: answer.port });
+    } catch (error) {
+      if (!(error instanceof SeawallError) || error.code === "aborted") throw error;
+      log[isOurs ? "debug" : "warn"]("the server could not be asked: judging by its files", { error });
+    }
+  }
+  return undefined;
+}
+
+async function ask({ env, signals }: CommandContext, dsn: string): Promise<ServerAnswer> {
+  const { parseConninfo } = await import("../../replication/conninfo.ts");
+  const { processConninfoSources } = await import("../../replication/conninfo-files.ts");
+  const { SqlConnection } = await import("../../replication/connection.ts");
+  const connection = parseConninfo(processConninfoSources(dsn, env));
+  const server = await SqlConnection.connect(connection, { signal: signals.stop });
+  try {
+    const { rows } = await server.query<Record<string, string | null>>(SERVER_QUERY, [], { signal: signals.stop });
+    return parseServerAnswer(Object.values(rows[0] ?? {}));
+  } finally {
+    await server[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,258 @@
+/** `seawall restore`: plan, print or do it, and say what was done; with --check, whether the server got where it should. */
+import { existsSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openArchive } from "../../archive/archive.ts";
+import type { BackupDocument } from "../../archive/backups/document.ts";
+import { humanBytes } from "../../daemon/status/human.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { ISOLATED_DIR } from "../../restore/drill/isolation.ts";
+import { describeLanding, type RestorePlan } from "../../restore/target/plan.ts";
+import { type ResolvedPlan, resolvePlan } from "../../restore/target/resolve.ts";
+import { restore, type Restored } from "../../restore/restore.ts";
+import { shellWord } from "../../restore/restore-command.ts";
+import { describePoint, type RecoveryTarget, targetJson } from "../../restore/target/target.ts";
+import { placeTablespaces, refuseUnordered } from "../../restore/tablespace-places.ts";
+import { parseOwner } from "../../restore/target-dir.ts";
+import { formatLsn } from "../../wal/lsn.ts";
+import { formatPgTime } from "../../wal/record-facts.ts";
+import { type CommandContext, openPatientStore, printResult } from "../context.ts";
+import { Progress } from "../views/progress.ts";
+import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
+import { checkRestored } from "./restore-check.ts";
+import { columns } from "../views/table.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, log, io, env } = context;
+  if (settings.check !== undefined) return checkRestored(context, settings.check);
+  const startedAt = new Date();
+  const target = targetOf(context, startedAt);
+  const tablespaceMapping = parseMapping(settings.tablespaceMapping);
+  const owner = settings.owner === undefined ? undefined : await parseOwner(settings.owner);
+  const { targetDir, store: url } = settings;
+  if (targetDir === undefined || url === undefined) throw new SeawallError("internal", "no target or store");
+  const store = await openPatientStore(context, url, { interactive: true });
+  const progress = new Progress({ io, json: settings.json, verb: "restoring", nowMs: () => Date.now() });
+  try {
+    const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
+    const wish = { backupId: settings.backup, target };
+    if (settings.dryRun) {
+      const plan = await resolvePlan(archive, wish, { signal: signals.stop });
+      const found = {
+        ...{ targetDir: resolve(targetDir), backup: plan.backup, created: plan.changes.tablespaces },
+        ...{ mapping: tablespaceMapping, otherTablespaces: undefined, inPlace: settings.tablespacesInPlace },
+      };
+      const places = await placeTablespaces(found);
+      if (!settings.delta) refuseUnordered({ ...found, places, linked: new Set() });
+      const placed = new Map([...places.restored, ...places.created]);
+      const tablespaces = plan.backup.tablespaces.map((found) => ({ ...found, directory: placed.get(found.oid) }));
+      const json = { ...planJson(plan, target), tablespaces, targetDir, dryRun: true };
+      await printResult(context, json, planText(plan, { target, placed }));
+      return EXIT.done;
+    }
+    const restored = await restore({
+      ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
+      tablespacesInPlace: settings.tablespacesInPlace,
+      delta: settings.delta,
+      restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context, { followsLine: settings.standby }),
+      standby: settings.standby
+        ? { primaryConninfo: settings.primaryConninfo, primarySlot: settings.primarySlot }
+        : undefined,
+      ...{ keepArchiving: settings.keepArchiving, isolate: settings.isolate },
+      jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
+      now: startedAt,
+      env,
+      signal: signals.stop,
+    });
+    progress.end();
+    const seconds = (Date.now() - startedAt.getTime()) / 1000;
+    const notes = notesOf(context, restored);
+    const result = { ...resultJson(restored, target), standby: settings.standby, seconds, notes, dryRun: false };
+    await printResult(context, result, resultText(restored, { target, seconds, notes }));
+    return EXIT.done;
+  } finally {
+    progress.end();
+    await store.close();
+  }
+}
+
+/** Throws `usage`. */
+function targetOf(context: CommandContext, now: Date): RecoveryTarget {
+  const { settings } = context;
+  const wrong = (message: string, hint: string): SeawallError => new SeawallError("usage", message, { hint });
+  const target = recoveryTarget(context, now);
+  if (settings.standby && (target.point.kind !== "latest" || target.timeline !== "latest")) {
+    throw wrong(
+      "--standby and a recovery target exclude each other",
+      "A standby follows the primary: leave the target out.",
+    );
+  }
+  if (!settings.standby && (settings.primaryConninfo ?? settings.primarySlot) !== undefined) {
+    throw wrong("--primary-conninfo and --primary-slot go with --standby", "Add --standby, or leave them out.");
+  }
+  if (settings.standby && settings.noRecoveryConfig) {
+    throw wrong("--standby and --no-recovery-config exclude each other", "Leave one of them out.");
+  }
+  if (settings.isolate && (settings.standby || settings.noRecoveryConfig || settings.keepArchiving)) {
+    throw wrong(
+      "--isolate excludes --standby, --no-recovery-config and --keep-archiving",
+      "Restore a copy with --isolate alone, or leave it out.",
+    );
+  }
+  return target;
+}
+
+/** As pg_basebackup takes it: OLD=NEW, an equals sign in a path behind a backslash. Throws `usage`. */
+export function parseMapping(texts: string | undefined): Map<string, string> {
+  const mapping = new Map<string, string>();
+  for (const text of texts?.split("\n") ?? []) {
+    const parts = text.split(/(?<!\\)=/).map((part) => part.replaceAll("\\=", "="));
+    const [from, to] = parts;
+    if (parts.length !== 2 || !from || !to) {
+      throw new SeawallError("usage", `--tablespace-mapping: "${text}" is not OLD=NEW`, {
+        hint: "Write the tablespace's old directory or OID, an equals sign, and its new directory.",
+      });
+    }
+    mapping.set(from.replace(/(.)\/+$/, "$1"), to);
+  }
+  return mapping;
+}
+
+function notesOf({ settings, env }: CommandContext, restored: Restored): string[] {
+  const secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+  const others = ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
+  const used = [...secrets, ...others].filter((name) => env[name] !== undefined && env[name] !== "");
+  const notes: string[] = [];
+  if (settings.store?.startsWith("s3:") === true && used.length > 0 && !settings.noRecoveryConfig) {
+    notes.push(
+      `Start the server with ${used.join(", ")} in its environment: wal-fetch needs them, and they are not written down.`,
+    );
+  }
+  if (process.getuid?.() === 0 && restored.owner === undefined) {
+    notes.push(
+      "The files belong to root, whom PostgreSQL does not run as: give them to the server's account, or use --owner.",
+    );
+  }
+  if (restored.fetchTrouble !== undefined) {
+    notes.push(
+      `The server's account (uid ${restored.owner?.uid ?? "?"}) cannot fetch WAL from the archive, so the server will not start: ` +
+        `${restored.fetchTrouble}. Let that account read the archive before you start it.`,
+    );
+  }
+  const closed = process.getuid?.() === 0 && restored.owner !== undefined ? closedPath(process.execPath) : undefined;
+  if (closed !== undefined && settings.restoreCommand === undefined && !settings.noRecoveryConfig) {
+    notes.push(
+      `Only root may enter ${closed}, where the restore_command leads: give the server another one (--restore-command).`,
+    );
+  }
+  if (settings.isolate) {
+    const dir = restored.targetDir;
+    notes.push(
+      `The server is isolated: connect with psql -h ${shellWord(dir)}. To lift that: ` +
+        `mv ${shellWord(`${dir}/${ISOLATED_DIR}/postgresql.auto.conf`)} ${shellWord(`${dir}/postgresql.auto.conf`)}, and restart.`,
+    );
+  }
+  notes.push(...restored.startEffects.map((effect) => `When the server starts: ${effect}`));
+  if (!settings.standby && !settings.keepArchiving && !settings.noRecoveryConfig) {
+    notes.push(
+      "Archiving is off (archive_mode = off), so that this copy does not write into the archive of its original. " +
+        "Once archive_command leads elsewhere: ALTER SYSTEM SET archive_mode = on, and restart.",
+    );
+  }
+  if (restored.plan.backup.manifest === null)
+    notes.push("The backup has no manifest: files were checked against its index.");
+  return notes;
+}
+
+/** The first folder on the way to us, or to Node.js, that is not open to all. */
+function closedPath(node: string): string | undefined {
+  for (const path of [node, fileURLToPath(import.meta.url)]) {
+    for (let folder = dirname(path); folder !== dirname(folder); folder = dirname(folder)) {
+      if ((statSync(folder).mode & 0o001) === 0) return folder;
+    }
+  }
+  return undefined;
+}
+
+function planJson(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): Record<string, unknown> {
+  const { backup, landing, wal, timeline } = plan;
+  return {
+    backup: backup.id,
+    timeline,
+    target: targetJson(target),
+    landing: {
+      lsn: formatLsn(landing.lsn),
+      commitTime: landing.commitTime === undefined ? null : formatPgTime(landing.commitTime),
+    },
+    wal,
+    bytes: backup.bytes,
+    storedBytes: backup.storedBytes,
+    tablespaces: backup.tablespaces,
+  };
+}
+
+function planRows(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): string[][] {
+  const { backup, landing, wal, timeline } = plan;
+  const span = wal.from === wal.to ? wal.from : `${wal.from} to ${wal.to}`;
+  return [
+    ["backup", `${backup.id}, taken ${backup.startedAt} to ${backup.finishedAt}, PostgreSQL ${backup.pgVersion}`],
+    ["", `${humanBytes(backup.bytes)}, stored as ${humanBytes(backup.storedBytes)} in ${backup.parts.length} parts`],
+    [
+      "WAL",
+      `${span}: ${wal.segments} segments, ${humanBytes(wal.bytes)} to replay, ${humanBytes(wal.storedBytes)} stored`,
+    ],
+    ["target", `${describePoint(target.point)}${target.inclusive ? "" : ", exclusive"}, on timeline ${timeline}`],
+    ["reaches", describeLanding(landing)],
+  ];
+}
+
+function planText(
+  plan: ResolvedPlan,
+  { target, placed }: { readonly target: RecoveryTarget; readonly placed: ReadonlyMap<number, string> },
+): string {
+  const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => {
+    const directory = placed.get(oid) ?? path;
+    return ["tablespace", `${oid} at ${directory}${directory === path ? "" : `, instead of ${path}`}`];
+  });
+  const known = new Set(plan.backup.tablespaces.map(({ oid }) => oid));
+  const created = plan.changes.tablespaces
+    .filter(({ oid }) => placed.has(oid) && !known.has(oid))
+    .map(({ oid, lsn }) => [
+      "tablespace",
+      `${oid} at ${placed.get(oid) ?? ""}, which WAL creates at ${formatLsn(lsn)}`,
+    ]);
+  return columns([...planRows(plan, target), ...tablespaces, ...created]).join("\n");
+}
+
+function resultJson(restored: Restored, target: RecoveryTarget): Record<string, unknown> {
+  const { plan, targetDir, tablespaces, files, filesWritten, bytesWritten, filesUnchanged, entriesRemoved } = restored;
+  return {
+    ...planJson(plan, target),
+    targetDir,
+    tablespaces: tablespaces.map(([oid, path]) => ({ oid, path })),
+    ...{ files, filesWritten, bytesWritten, filesUnchanged, entriesRemoved },
+  };
+}
+
+function resultText(
+  restored: Restored,
+  facts: { readonly target: RecoveryTarget; readonly seconds: number; readonly notes: readonly string[] },
+): string {
+  const { plan, targetDir, tablespaces, filesWritten, bytesWritten, filesUnchanged, entriesRemoved } = restored;
+  const rate = facts.seconds > 0 ? `, ${humanBytes(bytesWritten / facts.seconds)}/s` : "";
+  const kept =
+    filesUnchanged === 0 && entriesRemoved === 0 ? "" : `; ${filesUnchanged} unchanged, ${entriesRemoved} removed`;
+  const rows = [
+    ["restored", targetDir],
+    ["", `${filesWritten} files, ${humanBytes(bytesWritten)} in ${facts.seconds.toFixed(1)} s${rate}${kept}`],
+    ...tablespaces.map(([oid, path]) => ["tablespace", `${oid} at ${path}`]),
+    ...planRows(plan, facts.target),
+  ];
+  const dir = shellWord(targetDir);
+  // Without it pg_ctl finds no configuration there.
+  const config = existsSync(join(targetDir, "postgresql.conf")) ? "" : ' -o "-c config_file=PATH/postgresql.conf"';
+  const next = `Start the server: pg_ctl start -D ${dir}${config}; then: seawall restore --check ${dir}`;
+  return [...columns(rows), "", ...facts.notes, next].join("\n");
+}

@@ -1,0 +1,137 @@
+/** `seawall show ID`: one base backup, what it needs and how far it leads. */
+import type { Archive } from "../../archive/archive.ts";
+import type { BackupDocument } from "../../archive/backups/document.ts";
+import { readBackup } from "../../archive/backups/list.ts";
+import type { Catalog } from "../../archive/catalog/catalog.ts";
+import { parseWalKey, segmentName, timelinePrefix } from "../../archive/keys.ts";
+import type { Pin } from "../../archive/backups/pins.ts";
+import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
+import { EXIT } from "../../error-kinds.ts";
+import type { RequestOptions } from "../../store/store.ts";
+import { formatLsn, type Lsn, type SegmentNumber, segmentOf } from "../../wal/lsn.ts";
+import { backupJson, type CatalogView, reachesOf, secondsOf, walNeeded, withCatalog } from "../views/catalog.ts";
+import { type CommandContext, printResult } from "../context.ts";
+import { shortTime } from "./list.ts";
+import { backupIdArgument } from "./pin.ts";
+import { columns, painted } from "../views/table.ts";
+
+/** Of the WAL between a backup's start and its stop. */
+interface NeededWal {
+  readonly from: string;
+  readonly to: string;
+  readonly segments: number;
+  readonly storedBytes: number;
+  /** Segments of which nothing is stored. */
+  readonly missing: readonly string[];
+}
+
+interface Shown extends CatalogView {
+  readonly backup: BackupDocument;
+  readonly wal: NeededWal;
+  readonly pin: Pin | undefined;
+}
+
+export async function run(context: CommandContext): Promise<number> {
+  const { args, signals, io } = context;
+  const id = backupIdArgument(args[0]);
+  return withCatalog(context, async (view) => {
+    const { archive, catalog } = view;
+    const options = { signal: signals.stop };
+    const backup = catalog.backups.find((known) => known.id === id) ?? (await readBackup(archive, id, options));
+    const wal = await readNeeded(archive, catalog, backup, options);
+    const pin = catalog.pins.find((known) => known.backup === id);
+    const shown = { ...view, backup, wal, pin };
+    await printResult(context, showJson(shown), showText(shown, io.colours));
+    return EXIT.done;
+  });
+}
+
+async function readNeeded(
+  { store, cluster }: Archive,
+  { paths, inventory }: Catalog,
+  backup: BackupDocument,
+  options: RequestOptions,
+): Promise<NeededWal> {
+  const { timeline, segmentSize } = backup;
+  const needed = walNeeded(backup);
+  const first = segmentOf(backup.startLsn, segmentSize);
+  const last = segmentOf((backup.stopLsn - 1n) as Lsn, segmentSize);
+  let storedBytes = 0;
+  const startAfter = `${timelinePrefix(cluster, timeline)}${needed.from.slice(8, 16)}/`;
+  for await (const { key, bytes } of store.list(timelinePrefix(cluster, timeline), { ...options, startAfter })) {
+    const found = parseWalKey(key, segmentSize);
+    if (found === undefined || found.kind === "history") continue;
+    if (found.segment > last) break;
+    if (found.kind === "segment" && found.segment >= first) storedBytes += bytes;
+  }
+  for (const tail of inventory.tails) {
+    if (tail.timeline === timeline && tail.segment >= first && tail.segment <= last) storedBytes += tail.storedBytes;
+  }
+  const pieces = paths.find(({ history }) => history.timeline === timeline)?.pieces ?? [];
+  const missing: string[] = [];
+  for (let segment = first; segment <= last; segment = (segment + 1) as SegmentNumber) {
+    if (pieces.some((piece) => piece.first <= segment && segment <= piece.last)) continue;
+    missing.push(segmentName({ timeline, segment, segmentSize }));
+  }
+  return { ...needed, storedBytes, missing };
+}
+
+function showJson(shown: Shown): Record<string, unknown> {
+  const { backup, wal, pin } = shown;
+  const { fromStandby, dataChecksums, compression, tablespaces, parts, files, manifest } = backup;
+  return {
+    ...backupJson(shown, backup),
+    ...{ wal, pin: pin ?? null, fromStandby, dataChecksums, compression, tablespaces },
+    parts: parts.map(({ name, tablespace, bytes, storedBytes, files: count }) => ({
+      ...{ name, tablespace, bytes, storedBytes, files: count },
+    })),
+    files: parts.reduce((sum, part) => sum + part.files, 0),
+    entries: files.entries,
+    manifest: manifest === null ? null : { bytes: manifest.bytes, algorithm: manifest.algorithm },
+  };
+}
+
+function showText(shown: Shown, colours: boolean): string {
+  const { catalog, backup, wal, pin, now } = shown;
+  const { fromStandby, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
+  const files = parts.reduce((sum, part) => sum + part.files, 0);
+  const span = wal.segments === 1 ? wal.from : `${wal.from} to ${wal.to}`;
+  const reaches = reachesOf(catalog, backup).map(({ timeline, toLsn, toTime }) => [
+    "reaches",
+    `${formatLsn(toLsn)} on timeline ${timeline}${toTime === null ? "" : `, last commit ${shortTime(toTime)}`}`,
+  ]);
+  return columns([
+    ["backup", `${backup.id}, ${backup.type}, labelled "${backup.label}"`],
+    ["taken", `${shortTime(backup.startedAt)} to ${shortTime(backup.finishedAt)}, ${humanSeconds(secondsOf(backup))}`],
+    ["from", `a ${fromStandby ? "standby" : "primary"}, PostgreSQL ${pgVersion}, timeline ${backup.timeline}`],
+    ["size", `${humanBytes(backup.bytes)} in ${files} files`],
+    [
+      "stored",
+      `${humanBytes(backup.storedBytes)} in ${countOf(parts.length, "part")}, zstd level ${compression.level}`,
+    ],
+    ["checksums", `${manifest?.algorithm ?? "no manifest"}; data checksums ${dataChecksums ? "on" : "off"}`],
+    ...tablespaces.map(({ oid, path, bytes }) => ["tablespace", `${oid} at ${path}, ${humanBytes(bytes)}`]),
+    ["from LSN", `${formatLsn(backup.startLsn)}, consistent at ${formatLsn(backup.stopLsn)}`],
+    ["needs WAL", `${span}: ${countOf(wal.segments, "segment")}, ${humanBytes(wal.storedBytes)} stored`],
+    ...(wal.missing.length === 0 ? [] : [["", painted(missingText(wal.missing), "red", colours)]]),
+    ...(reaches.length === 0 ? [["reaches", painted("nothing: it cannot be restored", "red", colours)]] : reaches),
+    ["pinned", pinText(pin, now)],
+  ]).join("\n");
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+function missingText(missing: readonly string[]): string {
+  const shown = missing.slice(0, 3).join(", ");
+  return `not in the archive: ${shown}${missing.length > 3 ? ` and ${missing.length - 3} more` : ""}`;
+}
+
+function pinText(pin: Pin | undefined, now: Date): string {
+  if (pin === undefined) return "no";
+  const note = pin.note === "" ? "" : `: ${pin.note}`;
+  if (pin.expiresAt === null) return `since ${shortTime(pin.pinnedAt)}${note}`;
+  const isOver = Date.parse(pin.expiresAt) <= now.getTime();
+  return `${isOver ? "no more, ran out" : "until"} ${shortTime(pin.expiresAt)}${note}`;
+}

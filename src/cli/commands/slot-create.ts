@@ -1,0 +1,41 @@
+/** `seawall slot create`: the slot is there when this ends well, whoever made it. */
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { ReplicationConnection } from "../../replication/connection.ts";
+import { NoticeLimit } from "../../replication/notice-limit.ts";
+import { formatLsn } from "../../wal/lsn.ts";
+import { type CommandContext, connectionSettings, printResult } from "../context.ts";
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, log } = context;
+  const name = settings.slot;
+  await using connection = await ReplicationConnection.connect(await connectionSettings(context), {
+    signal: signals.stop,
+    onWarning: new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() }).say,
+  });
+  const before = await connection.readSlot(name);
+  const created = before === undefined && (await create(connection, name));
+  const restartLsn = (before ?? (await connection.readSlot(name)))?.restartLsn;
+  if (restartLsn === undefined) {
+    throw new SeawallError("slot-invalidated", `the replication slot "${name}" is there but keeps no WAL`, {
+      hint: "It was made without reserving WAL and never used, or the server gave it up: drop it and create it again.",
+    });
+  }
+  const lsn = formatLsn(restartLsn);
+  const text = created
+    ? `created physical replication slot "${name}" on ${connection.server}: WAL is kept from ${lsn} on`
+    : `physical replication slot "${name}" is already there on ${connection.server}: WAL is kept from ${lsn} on`;
+  await printResult(context, { slot: { name, created, restartLsn: lsn } }, text);
+  return EXIT.done;
+}
+
+/** False when somebody else was quicker. */
+async function create(connection: ReplicationConnection, name: string): Promise<boolean> {
+  try {
+    await connection.createPhysicalSlot(name, { reserveWal: true });
+    return true;
+  } catch (error) {
+    if (error instanceof SeawallError && error.code === "slot-exists") return false;
+    throw error;
+  }
+}

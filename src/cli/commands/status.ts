@@ -1,0 +1,167 @@
+/** `seawall status`: where every byte is, from the running receiver, or from the server and the store without one. */
+import { mapBounded } from "../../archive/bounded.ts";
+import type { Merged } from "../../config/load.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { askReceiver, type StatusAnswer } from "../../daemon/status/client.ts";
+import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
+import { deadline } from "../../signals.ts";
+import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
+import { renderOverview } from "../views/status-overview.ts";
+import { renderStatus } from "../views/status.ts";
+import { seawallVersion } from "./version.ts";
+
+const ASK_TIMEOUT_MS = 2_000;
+const LOOK_TIMEOUT_MS = 30_000;
+/** Clusters that are looked at at the same time. */
+const LOOKS_MAX = 8;
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, clusters } = context;
+  const { listen } = settings;
+  const answer: StatusAnswer =
+    listen.kind === "off"
+      ? { kind: "no-answer", reason: "--listen is off" }
+      : await askReceiver(listen, ASK_TIMEOUT_MS);
+  if (clusters !== undefined && clusters.length > 1) await showAll(context, clusters, answer);
+  else if (answer.kind === "answered-for-several" && !isNamed(context)) await showAll(context, [], answer);
+  else await showOne(context, answer);
+  return EXIT.done;
+}
+
+/** Somebody has said which cluster is meant, be it by a file that has only one. */
+function isNamed({ origins }: CommandContext): boolean {
+  return origins.get("cluster") !== "default";
+}
+
+async function showOne(context: CommandContext, answer: StatusAnswer): Promise<void> {
+  const { settings } = context;
+  const found = answerFor(settings.cluster, answer, isNamed(context));
+  if (typeof found !== "string") {
+    const status = { ...found, archive: await lookAtArchive(context, found.cluster) };
+    await printResult(context, status, renderStatus(status, context.io.colours));
+    return;
+  }
+  const { status, failures, wanted } = await lookWithoutReceiver(context, found);
+  if (failures.length === wanted) throw failures[0];
+  const note = `No receiver answers (${found}): this is what server and store say themselves.\n\n`;
+  await printResult(context, status, note + renderStatus(status, context.io.colours));
+}
+
+/** What the receiver said of this cluster, or why it said nothing of it. */
+function answerFor(cluster: string, answer: StatusAnswer, isAsked: boolean): StatusDocument | string {
+  switch (answer.kind) {
+    case "no-answer":
+      return answer.reason;
+    case "answered":
+      if (!isAsked || answer.status.cluster === cluster) return answer.status;
+      return `the receiver there serves cluster "${answer.status.cluster}"`;
+    case "answered-for-several": {
+      const { clusters } = answer.overview;
+      const names = clusters.map((status) => status.cluster);
+      return clusters.find((status) => status.cluster === cluster) ?? `the receiver there serves ${names.join(", ")}`;
+    }
+  }
+}
+
+/** Those of the file, and those that the receiver serves beside them; each by itself, so that none hides another. */
+async function showAll(context: CommandContext, clusters: readonly Merged[], answer: StatusAnswer): Promise<void> {
+  const served = answer.kind === "answered-for-several" ? answer.overview : undefined;
+  const others = served?.clusters.filter((one) => !clusters.some(({ settings }) => settings.cluster === one.cluster));
+  let failures = 0;
+  let failure: unknown;
+  const own = await mapBounded(clusters, LOOKS_MAX, async (merged): Promise<StatusDocument> => {
+    const one = { ...context, ...merged };
+    const found = answerFor(merged.settings.cluster, answer, true);
+    if (typeof found !== "string") return { ...found, archive: await lookAtArchive(one, found.cluster) };
+    const looked = await lookWithoutReceiver(one, found).catch(async (error: unknown) => notLookedAt(one, error));
+    if (looked.failures.length === looked.wanted) {
+      failures++;
+      failure ??= looked.failures[0];
+    }
+    return looked.status;
+  });
+  if (failures > 0 && failures === clusters.length) throw failure;
+  const overview: StatusOverview = {
+    clusters: [...own, ...(others ?? [])],
+    configuration: served?.configuration ?? null,
+    version: served?.version ?? seawallVersion(),
+    at: new Date().toISOString(),
+  };
+  const why = answer.kind === "no-answer" ? answer.reason : "it serves another cluster";
+  const note =
+    served === undefined ? `No receiver answers (${why}): this is what servers and stores say themselves.\n\n` : "";
+  await printResult(context, overview, note + renderOverview(overview, context.io.colours));
+}
+
+/** The receiver does not look for what others did with its archive; we do, where we know the store. */
+async function lookAtArchive(context: CommandContext, cluster: string): Promise<StatusDocument["archive"]> {
+  const { settings, signals, log } = context;
+  if (settings.store === undefined) return null;
+  const { openArchive } = await import("../../archive/archive.ts");
+  const { readLastEvents } = await import("../../archive/records/last-events.ts");
+  const store = await openPatientStore(context, settings.store, { interactive: true });
+  // Not `using`: beside it TypeScript 5.9 leaves a dynamic import's extension as it is.
+  const limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
+  const { signal } = limit;
+  try {
+    return await readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
+  } catch (error) {
+    log.warn("cannot look at the archive", { cluster, error });
+    return null;
+  } finally {
+    limit[Symbol.dispose]();
+    await store.close();
+  }
+}
+
+/** A name that cannot even be looked at has its line all the same. */
+async function notLookedAt({ settings, signals }: CommandContext, error: unknown): Promise<Looked> {
+  const { lookFromOutside } = await import("../../daemon/status/outside-view.ts");
+  const { status, failures } = await lookFromOutside({
+    ...{ cluster: settings.cluster, slot: undefined, connection: undefined, store: undefined, troubles: [error] },
+    ...{ version: seawallVersion(), nowMs: () => Date.now(), signal: signals.stop },
+  });
+  return { status, failures, wanted: 1 };
+}
+
+interface Looked {
+  readonly status: StatusDocument;
+  readonly failures: readonly unknown[];
+  /** How many of server and store were asked. */
+  readonly wanted: number;
+}
+
+async function lookWithoutReceiver(context: CommandContext, reason: string): Promise<Looked> {
+  const { settings, origins, env, signals } = context;
+  // An explicit wish to connect; libpq's defaults alone would ask some local server that nobody meant.
+  const wantsServer = settings.dsn !== undefined || ["PGHOST", "PGHOSTADDR", "PGSERVICE"].some((name) => env[name]);
+  if (!wantsServer && settings.store === undefined) {
+    const configured = origins.get("listen") !== "default";
+    throw new SeawallError("receiver-unreachable", `no receiver answers: ${reason}`, {
+      hint: configured
+        ? "Start it, or give --dsn and --store to look at the server and the archive without it."
+        : "Give its --listen address, or --dsn and --store to look at the server and the archive without it.",
+    });
+  }
+  const { lookFromOutside } = await import("../../daemon/status/outside-view.ts");
+  const connection = wantsServer ? await connectionSettings(context) : undefined;
+  const store =
+    settings.store === undefined ? undefined : await openPatientStore(context, settings.store, { interactive: true });
+  const limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
+  try {
+    const { status, failures } = await lookFromOutside({
+      cluster: settings.cluster,
+      slot: settings.noSlot ? undefined : settings.slot,
+      connection,
+      store,
+      version: seawallVersion(),
+      nowMs: () => Date.now(),
+      signal: limit.signal,
+    });
+    return { status, failures, wanted: (connection === undefined ? 0 : 1) + (store === undefined ? 0 : 1) };
+  } finally {
+    limit[Symbol.dispose]();
+    await store?.close();
+  }
+}

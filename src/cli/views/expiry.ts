@@ -1,0 +1,149 @@
+/** An expiry's plan and outcome, as people and `--json` see them. */
+import type { BackupDocument } from "../../archive/backups/document.ts";
+import type { Expired } from "../../archive/retention/expire.ts";
+import type { PlannedExpiry } from "../../archive/retention/expiry-plan.ts";
+import type { RecoveryWindow } from "../../archive/catalog/windows.ts";
+import { humanBytes } from "../../daemon/status/human.ts";
+import { formatLsn, type SegmentNumber, type TimelineId } from "../../wal/lsn.ts";
+import { segmentFileName } from "../../wal/names.ts";
+import { columns } from "./table.ts";
+
+/** Of many refused objects so many are shown. */
+const REFUSALS_SHOWN = 5;
+
+export function planJson(planned: PlannedExpiry): Record<string, unknown> {
+  const { plan, facts, wal, windowsAfter } = planned;
+  const name = nameIn(facts.segmentSize);
+  return {
+    goes: plan.goes.map(backupJson),
+    stays: plan.keeps.map(({ backup, reasons }) => ({ ...backupJson(backup), reasons })),
+    leftovers: plan.leftovers.map(({ id, storedBytes }) => ({ id, storedBytes })),
+    unfinished: plan.running.map(({ id }) => id),
+    wal: {
+      ranges: plan.wal.goes.map(({ timeline, first, last }) => ({
+        timeline,
+        first: name(timeline, first),
+        last: name(timeline, last),
+        segments: last - first + 1,
+      })),
+      segments: wal.segments,
+      storedBytes: wal.storedBytes,
+      staysBecause: plan.wal.staysBecause ?? null,
+    },
+    bytesToFree: planned.storedBytes,
+    windows: windowsAfter.map(windowJson),
+  };
+}
+
+function backupJson(backup: BackupDocument): Record<string, unknown> {
+  const { id, timeline, startLsn, stopLsn, startedAt, finishedAt, storedBytes } = backup;
+  const [start, stop] = [formatLsn(startLsn), formatLsn(stopLsn)];
+  return { id, timeline, startLsn: start, stopLsn: stop, startedAt, finishedAt, storedBytes };
+}
+
+function windowJson({ timeline, fromLsn, toLsn, fromTime, toTime, backup }: RecoveryWindow): Record<string, unknown> {
+  return { timeline, fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn), fromTime, toTime, backup };
+}
+
+export function expiredJson(expired: Expired | undefined): Record<string, unknown> {
+  if (expired === undefined) return {};
+  const { removed, leftovers, spared, objects, bytes, hidden, refused, refusals, walStaysBecause } = expired;
+  return {
+    removed: removed.map(({ id }) => id),
+    leftoversRemoved: leftovers,
+    spared,
+    objectsDeleted: objects,
+    bytesFreed: bytes,
+    objectsHidden: hidden,
+    refused: {
+      objects: refused,
+      first: refusals
+        .slice(0, REFUSALS_SHOWN)
+        .map(({ key, error }) => ({ key, message: error.message, hint: error.hint })),
+    },
+    walStaysBecause: walStaysBecause ?? null,
+  };
+}
+
+export function planText(planned: PlannedExpiry): string {
+  const { plan, windowsAfter, storedBytes } = planned;
+  const rows = [
+    ...plan.goes.map((backup) => ["goes", ...backupCells(backup), ""]),
+    ...plan.leftovers.map(({ id, storedBytes: bytes }) => ["goes", id, "", "", humanBytes(bytes), "never finished"]),
+    ...plan.keeps.map(({ backup, reasons }) => [
+      "stays",
+      ...backupCells(backup),
+      reasons.map(({ text }) => text).join("; "),
+    ]),
+    ...plan.running.map(({ id, storedBytes: bytes }) => [
+      "stays",
+      id,
+      "",
+      "",
+      humanBytes(bytes),
+      "it is being taken, or failed less than a day ago",
+    ]),
+  ];
+  const windows = windowsAfter.map((window) => ["", windowText(window)]);
+  const facts = [
+    ["WAL", ...walLines(planned).slice(0, 1)],
+    ...walLines(planned)
+      .slice(1)
+      .map((line) => ["", line]),
+    ["to free", humanBytes(storedBytes)],
+    ["afterwards", windows.length === 0 ? "nothing can be recovered" : "the cluster can be recovered to any point of"],
+    ...windows,
+  ];
+  return [...columns(rows), ...(rows.length === 0 ? [] : [""]), ...columns(facts)].join("\n");
+}
+
+function backupCells({ id, timeline, startedAt, storedBytes }: BackupDocument): string[] {
+  return [id, `${startedAt.slice(0, 16).replace("T", " ")}Z`, `timeline ${timeline}`, humanBytes(storedBytes)];
+}
+
+/** What goes of the WAL; at least one line. */
+export function walLines({ plan, facts, wal }: PlannedExpiry): string[] {
+  if (plan.wal.staysBecause !== undefined) return [`all of it stays: ${plan.wal.staysBecause}`];
+  const ends = plan.wal.partials.length + plan.wal.tails.length;
+  if (plan.wal.goes.length === 0 && ends === 0) return ["all of it is needed"];
+  const name = nameIn(facts.segmentSize);
+  const ranges = plan.wal.goes.map(({ timeline, first, last }) => {
+    const span = first === last ? "" : ` to ${name(timeline, last)}`;
+    return `${name(timeline, first)}${span} goes`;
+  });
+  const unsealed = ends === 0 ? "" : `, and ${ends} that were never full`;
+  return [`${wal.segments} segments${unsealed}, ${humanBytes(wal.storedBytes)}, which no backup needs`, ...ranges];
+}
+
+export function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: RecoveryWindow): string {
+  const times = `${fromTime} to ${toTime ?? "the end"}`;
+  return `timeline ${timeline}, ${formatLsn(fromLsn)} to ${formatLsn(toLsn)}, ${times}`;
+}
+
+/** Lines behind the plan's, without what that has said already; none when nothing has been done yet. */
+export function expiredText(expired: Expired | undefined, planned?: PlannedExpiry): string[] {
+  if (expired === undefined) return [];
+  const { objects, bytes, hidden, refused, refusals, spared, walStaysBecause } = expired;
+  const shown = refusals.slice(0, REFUSALS_SHOWN).map(({ error }) => `  ${error.message}`);
+  const hint = refusals.slice(0, 1).map(({ error }) => `  ${error.hint}`);
+  const more = refused > shown.length ? [`  and ${refused - shown.length} more`] : [];
+  return [
+    "",
+    ...spared.map(({ id, why }) => `${id} is still there: ${why}`),
+    ...(walStaysBecause === undefined || walStaysBecause === planned?.plan.wal.staysBecause
+      ? []
+      : [`WAL was left alone: ${walStaysBecause}`]),
+    ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more, ...hint]),
+    `${objects} objects deleted, ${humanBytes(bytes)} freed.`,
+    ...(hidden === 0
+      ? []
+      : [
+          `The bucket keeps ${hidden} of them as old versions (versioning, Object Lock), which take up room until its lifecycle ` +
+            "rules remove them.",
+        ]),
+  ];
+}
+
+function nameIn(segmentSize: number): (timeline: TimelineId, segment: SegmentNumber) => string {
+  return (timeline, segment) => segmentFileName(timeline, segment, segmentSize);
+}

@@ -1,0 +1,43 @@
+/** The status of several clusters, for people: a line for each. Pure. */
+import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
+import { problemOf } from "../../daemon/status/problem.ts";
+import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
+import { toneOf } from "./status.ts";
+import { columns, painted } from "./table.ts";
+
+export function renderOverview({ clusters, configuration }: StatusOverview, colours: boolean): string {
+  const head = ["CLUSTER", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "BACKUP", "DRILL", "PROBLEM"];
+  const lines = columns([head, ...clusters.map((status) => rowOf(status, colours))]);
+  const error = configuration?.error ?? null;
+  const loaded = configuration?.loadedAt ?? "";
+  const failed = `The configuration could not be reloaded at ${error?.at ?? ""}: ${error?.message ?? ""}; that of ${loaded} goes on.`;
+  return [...lines, ...(error === null ? [] : ["", painted(failed, "red", colours)])].join("\n");
+}
+
+function rowOf(status: StatusDocument, colours: boolean): string[] {
+  const { cluster, state, timeline, storedLsn, lagBytes, rpoSeconds, slot, archive } = status;
+  const problem = problemOf(status);
+  return [
+    cluster,
+    painted(state, toneOf(state), colours),
+    timeline === null ? "–" : String(timeline),
+    storedLsn ?? "–",
+    lagBytes === null ? "–" : humanBytes(lagBytes),
+    rpoSeconds === null ? "–" : humanSeconds(rpoSeconds),
+    slot === null ? "–" : slot.exists ? (slot.walStatus ?? "–") : "missing",
+    day(archive?.backup?.finishedAt),
+    drillText(status, colours),
+    problem === undefined ? "" : painted(problem, "red", colours),
+  ];
+}
+
+function drillText({ archive }: StatusDocument, colours: boolean): string {
+  const drill = archive?.drill ?? null;
+  if (drill === null) return "–";
+  return drill.ok ? day(drill.finishedAt) : painted(`failed ${day(drill.finishedAt)}`, "red", colours);
+}
+
+/** To the minute: who wants the seconds looks at one cluster. */
+function day(at: string | undefined): string {
+  return at === undefined ? "–" : `${at.slice(0, 16)}Z`;
+}

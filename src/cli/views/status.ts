@@ -1,0 +1,155 @@
+/** The status of one cluster, for people. Pure. */
+import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
+import { storingProblemOf } from "../../daemon/status/problem.ts";
+import type { JobView } from "../../daemon/jobs/scheduler.ts";
+import type { StatusDocument } from "../../daemon/status/document.ts";
+import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
+import { type Colour, columns, painted } from "./table.ts";
+
+export function renderStatus(status: StatusDocument, colours: boolean): string {
+  const rows: string[][] = [
+    ["cluster", [status.cluster, identity(status)].filter(Boolean).join(", ")],
+    ["state", painted(status.state, toneOf(status.state), colours) + since(status) + again(status)],
+    ...storingRow(status, colours),
+    ["server", serverText(status)],
+    ["store", status.store ?? "–"],
+    ["", ""],
+    ["written", status.serverLsn ?? "–", "by the server"],
+    ["received", status.receivedLsn ?? "–", behind(status.serverLsn, status.receivedLsn)],
+    ["verified", status.verifiedLsn ?? "–", behind(status.receivedLsn, status.verifiedLsn)],
+    ["stored", status.storedLsn ?? "–", behind(status.verifiedLsn ?? status.serverLsn, status.storedLsn)],
+    ["", ""],
+    ["lag", status.lagBytes === null ? "–" : humanBytes(status.lagBytes)],
+    ["recovery point", recoveryPoint(status)],
+    ["slot", slotText(status, colours)],
+    ...spoolRow(status),
+    ["gaps", gapsText(status, colours)],
+    ...(status.rivals ?? []).map(({ text, isActive }) => ["rival", painted(text, isActive ? "red" : "dim", colours)]),
+    ...archiveRows(status, colours),
+    ...counterRows(status),
+    ...status.jobs.map((job) => [job.job, jobText(job, colours)]),
+    ...notificationRows(status, colours),
+    ...configurationRow(status, colours),
+    ...status.errors.slice(0, 1).map((error) => ["last error", `${error.at} ${error.message} [${error.code}]`]),
+  ];
+  return columns(rows).join("\n");
+}
+
+function identity(status: StatusDocument): string {
+  const parts = [
+    status.systemIdentifier === null ? "" : `system identifier ${status.systemIdentifier}`,
+    status.timeline === null ? "" : `timeline ${status.timeline}`,
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
+function storingRow(status: StatusDocument, colours: boolean): string[][] {
+  const problem = storingProblemOf(status);
+  return problem === undefined ? [] : [["not stored", painted(problem, "red", colours)]];
+}
+
+export function toneOf(state: StatusDocument["state"]): Colour {
+  if (state === "streaming") return "green";
+  return state === "failed" || state === "stopped" || state === "unreachable" ? "red" : "yellow";
+}
+
+function since(status: StatusDocument): string {
+  return status.state === "streaming" && status.streamingSince !== null ? ` since ${status.streamingSince}` : "";
+}
+
+function again({ restart }: StatusDocument): string {
+  if (restart === null) return "";
+  return `, started again at ${restart.at} (failed ${restart.failures === 1 ? "once" : `${restart.failures} times`})`;
+}
+
+function configurationRow({ configuration }: StatusDocument, colours: boolean): string[][] {
+  if (configuration === null || configuration.error === null) return [];
+  const { at, message } = configuration.error;
+  const text = `not reloaded at ${at}: ${message}`;
+  return [["configuration", `${painted(text, "red", colours)}; that of ${configuration.loadedAt} goes on`]];
+}
+
+function serverText(status: StatusDocument): string {
+  if (status.server === null) return "–";
+  return status.serverVersion === null
+    ? status.server
+    : `${status.server}, PostgreSQL ${versionText(status.serverVersion)}`;
+}
+
+function behind(before: string | null, lsn: string | null): string {
+  if (before === null || lsn === null) return "";
+  const bytes = bytesBetween(parseLsn(lsn), parseLsn(before));
+  return bytes <= 0 ? "up to date" : `${humanBytes(bytes)} behind`;
+}
+
+function recoveryPoint(status: StatusDocument): string {
+  return status.rpoSeconds === null ? "–" : `${humanSeconds(status.rpoSeconds)} (age of the oldest commit not stored)`;
+}
+
+function slotText({ slot }: StatusDocument, colours: boolean): string {
+  if (slot === null) return "–";
+  if (!slot.exists) return painted(`${slot.name}: missing on the server`, "red", colours);
+  const kept = slot.retainedBytes === null ? "" : `, ${humanBytes(slot.retainedBytes)} of WAL kept`;
+  const room = slot.safeBytes === null ? "" : `, ${humanBytes(Math.max(0, slot.safeBytes))} until it is given up`;
+  const text = `${slot.name}: ${slot.walStatus ?? "keeps no WAL"}${kept}${room}`;
+  return slot.walStatus === "lost" || slot.walStatus === "unreserved" ? painted(text, "red", colours) : text;
+}
+
+function spoolRow({ spoolBytes, spoolLimitBytes, uploadedLsn }: StatusDocument): string[][] {
+  if (spoolBytes === null || spoolLimitBytes === null) return [];
+  const uploaded = `the store has all before ${uploadedLsn ?? "–"}`;
+  return [["spool", `${humanBytes(spoolBytes)} of ${humanBytes(spoolLimitBytes)}; ${uploaded}`]];
+}
+
+function gapsText({ gaps }: StatusDocument, colours: boolean): string {
+  if (gaps.length === 0) return "none";
+  const text = gaps
+    .map((gap) => `${gap.fromLsn} to ${gap.toLsn} on timeline ${gap.timeline} (${gap.reason})`)
+    .join("; ");
+  return painted(text, "red", colours);
+}
+
+function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {
+  if (archive === null) return [];
+  const { backup, verify, drill } = archive;
+  const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
+  const problems = verify === null || verify.problems === 1 ? "1 problem" : `${verify.problems} problems`;
+  return [
+    ["last backup", backup === null ? "none" : `${backup.finishedAt}, ${humanBytes(backup.bytes)}, ${backup.id}`],
+    [
+      "last verify",
+      verify === null
+        ? "none"
+        : `${verify.finishedAt}${verify.deep ? ", deep" : ""}: ${outcome(verify.ok, verify.ok ? "ok" : problems)}`,
+    ],
+    ["last drill", drill === null ? "none" : `${drill.finishedAt}: ${outcome(drill.ok, drill.ok ? "ok" : "failed")}`],
+  ];
+}
+
+function counterRows({ counters }: StatusDocument): string[][] {
+  if (counters === null) return [];
+  const { receivedBytes, segmentsSealed, chunksStored, reconnects } = counters;
+  return [
+    [
+      "since start",
+      `${humanBytes(receivedBytes)} received, ${segmentsSealed} segments sealed, ${chunksStored} chunks stored, ${reconnects} reconnects`,
+    ],
+  ];
+}
+
+function notificationRows({ notifications }: StatusDocument, colours: boolean): string[][] {
+  return (notifications?.channels ?? []).map(({ channel, delivered, failed, dropped, waiting, lastFailure }) => {
+    const lost = painted(`${failed + dropped} lost`, failed + dropped > 0 ? "red" : "dim", colours);
+    const failure = lastFailure === null ? "" : `; last failure ${lastFailure.at}: ${lastFailure.reason}`;
+    return [channel, `${delivered} delivered, ${waiting} waiting, ${lost}${failure}`];
+  });
+}
+
+function jobText(job: JobView, colours: boolean): string {
+  const { schedule, timeZone, runningSince, waitingSince, nextAt, last } = job;
+  const waiting = waitingSince === null ? `next ${nextAt ?? "never"}` : `waiting for other jobs since ${waitingSince}`;
+  const when = runningSince === null ? waiting : `running since ${runningSince}`;
+  const outcome = last === null ? "" : painted(last.ok ? "ok" : "failed", last.ok ? "green" : "red", colours);
+  const before = last === null ? "not run yet" : `last ${last.finishedAt}: ${outcome}, ${last.message}`;
+  return `${schedule} (${timeZone}); ${when}; ${before}`;
+}

@@ -1,0 +1,57 @@
+/** What the HTTP server shows, and what it answers for one cluster or for all of them. Pure but for what `Site` is asked. */
+import { decideHealth, decideReadiness, type Verdict } from "../status/health.ts";
+import type { ConfigurationView, StatusDocument, StatusOverview } from "../status/document.ts";
+import type { Sample } from "../status/trend.ts";
+
+export interface ShownCluster {
+  readonly name: string;
+  readonly status: () => StatusDocument;
+  readonly trend: () => readonly Sample[];
+  /** How old the receive loop's last turn may be before /healthz says 503. */
+  readonly progressMaxSeconds: number;
+}
+
+export interface Site {
+  /** The file has `clusters:`: without a name in the address, all of them are shown. */
+  readonly several: boolean;
+  readonly clusters: () => readonly ShownCluster[];
+  /** Names under which the server may be asked, beside its own (`listen-names`). */
+  readonly names: () => readonly string[];
+  readonly configuration: () => ConfigurationView | null;
+  readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
+  readonly version: string;
+}
+
+export function overviewOf(site: Site, now: Date): StatusOverview {
+  return {
+    clusters: site.clusters().map(({ status }) => status()),
+    configuration: site.configuration(),
+    version: site.version,
+    at: now.toISOString(),
+  };
+}
+
+export function healthOf({ status, progressMaxSeconds }: ShownCluster): Verdict {
+  return decideHealth(status(), progressMaxSeconds);
+}
+
+/** Alive as long as one of them is: a restart for the sake of one would disturb the others. */
+export function healthOfAll(clusters: readonly ShownCluster[]): Verdict {
+  const verdicts = clusters.map((shown) => ({ name: shown.name, ...healthOf(shown) }));
+  const ill = verdicts.filter(({ ok }) => !ok);
+  if (ill.length === 0) return { ok: true, reason: counted(clusters.length, "alive") };
+  const reason = ill.map(({ name, reason: why }) => `${name}: ${why}`).join("\n");
+  return { ok: ill.length < verdicts.length, reason };
+}
+
+/** Ready when all are; those that are not are named. */
+export function readinessOfAll(clusters: readonly ShownCluster[]): Verdict {
+  const verdicts = clusters.map(({ name, status }) => ({ name, ...decideReadiness(status()) }));
+  const waiting = verdicts.filter(({ ok }) => !ok);
+  if (waiting.length === 0) return { ok: true, reason: counted(clusters.length, "streaming") };
+  return { ok: false, reason: waiting.map(({ name, reason }) => `${name}: ${reason}`).join("\n") };
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${count === 1 ? "cluster" : "clusters"} ${what}`;
+}

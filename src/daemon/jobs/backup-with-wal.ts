@@ -1,0 +1,66 @@
+/**
+ * A base backup that brings its own WAL: a receiver runs beside it, through a temporary slot, into the archive's ordinary
+ * layout. It follows the same rules as any receiver, so one that runs already does no harm, and neither does this one.
+ */
+import type { BackupDocument } from "../../archive/backups/document.ts";
+import type { BackupOptions } from "../../backup/options.ts";
+import { takeBackup } from "../../backup/take-backup.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { SeawallError } from "../../errors.ts";
+import type { ReceiverOptions } from "../../receive/options.ts";
+import { ReceiverState } from "../../receive/status.ts";
+import { runReceiver } from "../../receive/walreceiver.ts";
+import { joinSignals } from "../../signals.ts";
+
+export interface BackupWithWalOptions {
+  readonly backup: BackupOptions;
+  /** For the receiver: everything but what this function decides. */
+  readonly receiver: Omit<
+    ReceiverOptions,
+    "slot" | "createSlot" | "temporarySlot" | "once" | "claimsFirst" | "state" | "stop" | "kill" | "store" | "cluster"
+  >;
+}
+
+const LOOK_MS = 50;
+
+/** WAL flows before the backup begins, and until it is complete. Throws what either of the two throws. */
+export async function backupWithWal(options: BackupWithWalOptions): Promise<BackupDocument> {
+  const { backup } = options;
+  const { store, cluster, signal } = backup;
+  const [stop, failed] = [new AbortController(), new AbortController()];
+  // Told to stop, the receiver and the backup use the same time to end, not one after the other.
+  const onAbort = (): void => stop.abort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  const state = new ReceiverState({ cluster, synchronous: false, durability: "store", nowMs: Date.now });
+  const slot = `seawall_backup_${(backup.randomBits() >>> 0).toString(16).padStart(8, "0")}`;
+  const receiving = runReceiver({
+    ...options.receiver,
+    store,
+    cluster,
+    slot,
+    createSlot: true,
+    temporarySlot: true,
+    // A temporary slot goes with its connection, and the WAL it kept may go with it.
+    once: true,
+    claimsFirst: false,
+    state,
+    stop: stop.signal,
+    kill: new AbortController().signal,
+  }).catch((error: unknown) => failed.abort(error));
+  try {
+    while (state.phase !== "streaming" && !failed.signal.aborted && !signal.aborted) await sleep(LOOK_MS);
+    using either = joinSignals(signal, failed.signal);
+    return await takeBackup({ ...backup, signal: either.signal });
+  } catch (error) {
+    // The receiver's failure ended the backup, so report it; an abort that the caller asked for is reported as such.
+    if (failed.signal.aborted && !signal.aborted && error instanceof SeawallError && error.code === "aborted") {
+      throw failed.signal.reason;
+    }
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    stop.abort();
+    await receiving;
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * A job of the routine, in a process of its own: `seawall backup` and the like, as an operator would run it. What it holds
+ * in memory, and how it may fail, are none of the receiver's business.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import { formatDuration } from "../../config/types.ts";
+import type { Log, LogLevel } from "../../log.ts";
+import { humanBytes } from "../status/human.ts";
+import type { JobName } from "./schedule.ts";
+
+export interface JobProcessOptions {
+  readonly job: JobName;
+  /** `dist/cli/main.js`. */
+  readonly program: string;
+  /** Options, the store and the server's address among them: nothing of it shows in the process list. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Log;
+  /** It is told to stop when it takes longer. */
+  readonly timeoutMs: number;
+  /** Aborted: it is told to stop, and waited for. */
+  readonly signal: AbortSignal;
+}
+
+export interface JobOutcome {
+  readonly ok: boolean;
+  readonly exit: number | null;
+  readonly message: string;
+  /** What it printed, where that was one JSON object. */
+  readonly result?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** Of the result, which is a line of JSON. */
+const RESULT_CHARACTERS_MAX = 1 << 20;
+const MESSAGE_CHARACTERS_MAX = 500;
+/** One that does not leave when it is told to. */
+const LEAVE_MS_MAX = 30_000;
+const LAST_WORDS_MS_MAX = 5_000;
+
+/** Resolves when the process has ended; never rejects. */
+export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
+  const { job, program, env } = options;
+  const args = [program, job, "--json", "--log-format", "json"];
+  try {
+    // The channel carries nothing: its end tells the job that we are gone, however we went (cli/signals.ts).
+    const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe", "ipc"] });
+    return await outcomeOf(child, options);
+  } catch (error) {
+    // Node.js throws some of the reasons (no memory, too long an environment) and tells of the others by an event.
+    return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
+  }
+}
+
+/** Rejects when the process could not be started. */
+async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promise<JobOutcome> {
+  const { job, log, signal, timeoutMs } = options;
+  let result = "";
+  let failure: string | undefined;
+  let overdue: string | undefined;
+  const exited = once(child, "exit");
+  const closed = once(child, "close").catch(() => undefined);
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+    if (result.length < RESULT_CHARACTERS_MAX) result += text;
+  });
+  // None of them is there when no file can be opened any more, whatever the types say.
+  const stderr = child.stderr as ChildProcess["stderr"] | undefined;
+  if (stderr !== null && stderr !== undefined) {
+    createInterface({ input: stderr }).on("line", (line) => {
+      failure = retell(line, log) ?? failure;
+    });
+  }
+  let late: NodeJS.Timeout | undefined;
+  const leave = (): void => {
+    child.kill("SIGTERM");
+    late ??= setTimeout(() => child.kill("SIGKILL"), LEAVE_MS_MAX);
+  };
+  const timer = setTimeout(() => {
+    overdue = `it was stopped because it took longer than ${formatDuration(timeoutMs)} (job-timeout)`;
+    leave();
+  }, timeoutMs);
+  signal.addEventListener("abort", leave, { once: true });
+  if (signal.aborted) leave();
+  try {
+    const [exit] = (await exited) as [number | null];
+    // Its last words are here soon. What it left running when it was killed may hold its output open for ever.
+    await Promise.race([closed, sleep(LAST_WORDS_MS_MAX, undefined, { ref: false })]);
+    const found = parseResult(result);
+    const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, found);
+    return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX), result: found };
+  } finally {
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+    clearTimeout(timer);
+    clearTimeout(late);
+    signal.removeEventListener("abort", leave);
+  }
+}
+
+/** Its log lines become ours; of its error the message is returned. Progress is for terminals. */
+function retell(line: string, log: Log): string | undefined {
+  let said: Record<string, unknown>;
+  try {
+    said = JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    if (line.trim() !== "") log.debug(line);
+    return undefined;
+  }
+  const { error, event, level, msg } = said;
+  if (event === "progress") return undefined;
+  if (typeof error === "object" && error !== null && msg === undefined) {
+    const { message, code } = error as { message?: unknown; code?: unknown };
+    return `${String(message)} [${String(code)}]`;
+  }
+  const known = (["debug", "info", "warn", "error"] as const).find((one: LogLevel) => one === level) ?? "info";
+  // Ours has these already.
+  const fields = Object.entries(said).filter(([name]) => !["level", "msg", "time", "pid", "hostname"].includes(name));
+  // What a command tells of its progress has an event and no message.
+  const text = [msg, event].find((said) => typeof said === "string") ?? line;
+  log[known](text, Object.fromEntries(fields));
+  return undefined;
+}
+
+function parseResult(text: string): JobOutcome["result"] {
+  try {
+    const found: unknown = JSON.parse(text.trim().split("\n").at(-1) ?? "");
+    // A cast: it is an object, of whatever members.
+    return typeof found === "object" && found !== null ? (found as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What the status says of a run that has ended with a result. */
+function summaryOf(job: JobName, exit: number | null, found: JobOutcome["result"]): string {
+  if (found === undefined && job === "verify" && exit === 1) return "damage was found, more than fits into a result";
+  if (found === undefined) return exit === 0 ? "done" : `it exited with ${exit ?? "a signal"}`;
+  switch (job) {
+    case "backup":
+      return `backup ${String(found["id"])}`;
+    case "drill":
+      return `drill ${String(found["id"])} of backup ${String(found["backup"])}${firstOf(found["checks"], "failed")}`;
+    case "verify":
+      return exit === 0 ? "nothing is wrong" : `damage was found${firstOf(found["problems"])}`;
+    case "expire":
+      return exit === 0 ? expirySummary(found) : `it exited with ${exit ?? "a signal"}`;
+  }
+}
+
+function expirySummary(found: NonNullable<JobOutcome["result"]>): string {
+  const { removed, bytesFreed, refused, walStaysBecause } = found;
+  const count = Array.isArray(removed) ? removed.length : 0;
+  const locked = Number((refused as { objects?: unknown } | undefined)?.objects ?? 0);
+  return [
+    `${count} backup${count === 1 ? "" : "s"} removed, ${humanBytes(Number(bytesFreed))} freed`,
+    ...(locked === 0 ? [] : [`the store refused to delete ${locked} objects`]),
+    ...(typeof walStaysBecause === "string" ? [`WAL was left alone: ${walStaysBecause}`] : []),
+  ].join("; ");
+}
+
+/** The message of the first of the checks that failed, or of the problems. */
+function firstOf(list: unknown, outcome?: string): string {
+  if (!Array.isArray(list)) return "";
+  const items = list as readonly Record<string, unknown>[];
+  const first = items.find((item) => outcome === undefined || item["outcome"] === outcome);
+  return first === undefined ? "" : `: ${String(first["message"])}`;
+}

@@ -1,0 +1,97 @@
+/** A notice: one thing that is worth telling, before anybody was told. And the body in which it is sent. Pure. */
+import { createHash } from "node:crypto";
+import { isNoticeEvent, NOTICE_EVENTS, type NoticeEventName, type Severity } from "../../config/notify-events.ts";
+
+export interface Notice {
+  readonly event: NoticeEventName;
+  /** What it is about: `receiver`, `slot`, `job verify`. Of each subject one state is remembered. */
+  readonly subject: string;
+  /**
+   * What is told of the subject. The same state again is no news, until it has lasted for a day; an `end` is news only after
+   * a state; what happens `once` is news once.
+   */
+  readonly kind: "state" | "end" | "once";
+  readonly state: string;
+  /** When it happened. */
+  readonly at: Date;
+  /** One sentence, without the name of the cluster. */
+  readonly text: string;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+export interface Sender {
+  readonly cluster: string;
+  readonly systemIdentifier: string | null;
+  readonly host: string;
+  /** Takes secrets out of a text. */
+  readonly scrub: (text: string) => string;
+}
+
+/** The JSON shape: stable, extended only (docs/notifications.md). */
+export interface NoticeBody {
+  readonly version: 1;
+  /** The same over retries, and for the same matter told twice. */
+  readonly id: string;
+  readonly event: NoticeEventName;
+  readonly severity: Severity;
+  readonly cluster: string;
+  readonly systemIdentifier: string | null;
+  /** ISO 8601, UTC. */
+  readonly at: string;
+  readonly host: string;
+  readonly text: string;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+const TEXT_CHARACTERS_MAX = 1000;
+
+export function bodyOf(notice: Notice, sender: Sender): NoticeBody {
+  const { event, at, text, details } = notice;
+  const { cluster, systemIdentifier, host, scrub } = sender;
+  return {
+    version: 1,
+    id: noticeId(notice, cluster, host),
+    event,
+    severity: NOTICE_EVENTS[event].severity,
+    cluster,
+    systemIdentifier,
+    at: at.toISOString(),
+    host,
+    text: scrub(`Seawall ${cluster}: ${text}`).slice(0, TEXT_CHARACTERS_MAX),
+    // A cast: what goes in as an object comes out as one.
+    details: scrubbed(details, scrub) as Readonly<Record<string, unknown>>,
+  };
+}
+
+/** Of what happens once the id follows from the matter; a state may come again, so its time and place count. */
+export function noticeId({ event, subject, state, kind, at }: Notice, cluster: string, host: string): string {
+  const parts = [cluster, event, subject, state, ...(kind === "once" ? [] : [host, at.toISOString()])];
+  const digest = createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+  return `${event}-${digest.slice(0, 20)}`;
+}
+
+function scrubbed(value: unknown, scrub: (text: string) => string): unknown {
+  if (typeof value === "string") return scrub(value);
+  if (Array.isArray(value)) return value.map((item) => scrubbed(item, scrub));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, scrubbed(inner, scrub)]));
+}
+
+/** Whether `notify-events` wants it. */
+export function isWanted(event: NoticeEventName, events: string): boolean {
+  if (events === "all" || event === "test") return true;
+  const names = events.split(",");
+  const isExcluding = names[0]?.startsWith("-") === true;
+  const named = names.map((name) => name.replace(/^-/, "")).filter(isNoticeEvent);
+  return named.includes(event) !== isExcluding;
+}
+
+/** Takes known secrets out, and what looks like one. Those of a few characters would take half the text with them. */
+export function scrubber(secrets: readonly (string | undefined)[], shapes: (text: string) => string): Sender["scrub"] {
+  const known = secrets
+    .filter((secret): secret is string => secret !== undefined && secret.length >= SECRET_LENGTH_MIN)
+    .sort((a, b) => b.length - a.length);
+  return (text) => known.reduce((rest, secret) => rest.replaceAll(secret, "[redacted]"), shapes(text));
+}
+
+const SECRET_LENGTH_MIN = 6;

@@ -1,0 +1,97 @@
+/**
+ * What /status.json and `seawall status` show: the receiver's own status and what the daemon around it knows. Extended
+ * only; a value that is not known is null.
+ */
+import type { LastEvents } from "../../archive/records/last-events.ts";
+import type { ChannelView } from "../notify/channel.ts";
+import type { JobView } from "../jobs/scheduler.ts";
+import type { ReceiverPhase, ReceiverStatus } from "../../receive/status.ts";
+
+/** For the status. */
+export interface NotificationsView {
+  readonly channels: readonly ChannelView[];
+  /** Not told, because there was too much to tell. */
+  readonly omitted: number;
+}
+
+/** `unreachable`: no receiver answered, and `status` looked at the server and the store itself. */
+export type StatusState = ReceiverPhase | "unreachable";
+
+export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedAt" | "counters"> {
+  readonly state: StatusState;
+  readonly startedAt: string | null;
+  readonly counters: ReceiverStatus["counters"] | null;
+  /** Who says so: a running receiver, or (`status` without one) the server and the store. */
+  readonly source: "receiver" | "server-and-store";
+  /** The store's URL without secrets. */
+  readonly store: string | null;
+  /** Most that the spool may hold; null without one. */
+  readonly spoolLimitBytes: number | null;
+  readonly gaps: readonly GapDocument[];
+  /** Timelines beside the archive's line that another server has written; null where they are not known. */
+  readonly rivals: readonly RivalDocument[] | null;
+  /** The newest backup, verification and drill in the archive; null where nobody looked. */
+  readonly archive: LastEvents | null;
+  /** The latest errors, newest first, those that were retried included. */
+  readonly errors: readonly ErrorDocument[];
+  /** The daemon's routine: what is scheduled, and how it went; empty without schedules. */
+  readonly jobs: readonly JobView[];
+  /** Of several clusters, one that has failed: when it is started again, and how often in a row it has failed. */
+  readonly restart: { readonly at: string; readonly failures: number } | null;
+  /** The daemon's configuration; null without a daemon. */
+  readonly configuration: ConfigurationView | null;
+  /** What was notified of; null without a webhook or a command. */
+  readonly notifications: NotificationsView | null;
+  /** The store has confirmed nothing for longer than it usually takes, and WAL waits for it. */
+  readonly isStoreStalled: boolean;
+  /** Since the receive loop last gave a sign of life; null without a receiver. */
+  readonly progressAgeSeconds: number | null;
+  readonly version: string;
+  /** When this was written. */
+  readonly at: string;
+}
+
+/** What /status.json shows where the file has `clusters:`. */
+export interface StatusOverview {
+  readonly clusters: readonly StatusDocument[];
+  readonly configuration: ConfigurationView | null;
+  readonly version: string;
+  readonly at: string;
+}
+
+export interface ConfigurationView {
+  /** Null without one. */
+  readonly file: string | null;
+  readonly loadedAt: string;
+  /** Why it could not be loaded when it was last read (SIGHUP): what was loaded before goes on. Null when it could. */
+  readonly error: Omit<ErrorDocument, "times"> | null;
+}
+
+/** A range of WAL that is missing from the archive. */
+export interface GapDocument {
+  readonly timeline: number;
+  readonly fromLsn: string;
+  readonly toLsn: string;
+  readonly detectedAt: string;
+  readonly reason: string;
+}
+
+export interface RivalDocument {
+  readonly timeline: number;
+  /** `written`: it was written after the line was claimed. `stray`: it was never the line. */
+  readonly kind: "written" | "stray";
+  /** End of its stored WAL; null when only its history file is stored. */
+  readonly endLsn: string | null;
+  /** Its newest WAL is not older than the line's by more than an hour. */
+  readonly isActive: boolean;
+  readonly text: string;
+}
+
+export interface ErrorDocument {
+  readonly at: string;
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+  /** How often it came in a row. */
+  readonly times: number;
+}

@@ -1,0 +1,101 @@
+/**
+ * What the server says of our slot: how much WAL it keeps for us and how near the slot is to being given up. Asked every so
+ * often over an ordinary connection, beside the stream; when it cannot be asked the answer is unknown, never stale.
+ *
+ * Source: PostgreSQL docs, pg_replication_slots (wal_status, safe_wal_size).
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Log } from "../../log.ts";
+import { SqlConnection } from "../../replication/connection.ts";
+import type { ConnectionSettings } from "../../replication/settings.ts";
+import type { SlotStatus } from "../../receive/status.ts";
+
+export const SLOT_INTERVAL_MS = 15_000;
+
+const QUERY = `
+SELECT s.active, s.restart_lsn::text AS restart_lsn, s.wal_status, s.safe_wal_size::text AS safe_bytes,
+       pg_catalog.pg_wal_lsn_diff(
+         CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+              ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::text AS retained_bytes
+  FROM pg_catalog.pg_replication_slots s
+ WHERE s.slot_name = $1`;
+
+interface SlotRow {
+  readonly active: boolean;
+  readonly restart_lsn: string | null;
+  readonly wal_status: string | null;
+  readonly safe_bytes: string | null;
+  readonly retained_bytes: string | null;
+}
+
+/** One look at the slot. Throws what connecting and asking throw. */
+export async function readSlotStatus(
+  settings: ConnectionSettings,
+  name: string,
+  signal: AbortSignal,
+): Promise<SlotStatus> {
+  await using sql = await SqlConnection.connect(settings, { signal });
+  const { rows } = await sql.query<SlotRow>(QUERY, [name]);
+  const row = rows[0];
+  if (row === undefined) {
+    return {
+      name,
+      exists: false,
+      active: null,
+      restartLsn: null,
+      walStatus: null,
+      retainedBytes: null,
+      safeBytes: null,
+    };
+  }
+  return {
+    name,
+    exists: true,
+    active: row.active,
+    restartLsn: row.restart_lsn,
+    walStatus: row.wal_status,
+    retainedBytes: numberOf(row.retained_bytes),
+    safeBytes: numberOf(row.safe_bytes),
+  };
+}
+
+function numberOf(text: string | null): number | null {
+  return text === null ? null : Number(text);
+}
+
+/** A slot that is not there is looked for again sooner. */
+const MISSING_INTERVAL_MS = 1_000;
+
+export interface SlotMonitorOptions {
+  readonly settings: ConnectionSettings;
+  readonly slot: string;
+  readonly log: Log;
+  readonly intervalMs: number;
+  /** While the receiver has no connection either, its own error is enough: ours goes to the debug level. */
+  readonly connected: () => boolean;
+  /** Undefined: the server cannot be asked. */
+  readonly onStatus: (status: SlotStatus | undefined) => void;
+}
+
+/** Looks until `stop`; never rejects. A server that cannot be asked is one line in the log, not one a round. */
+export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal): Promise<void> {
+  const { settings, slot, log, intervalMs, onStatus, connected } = options;
+  let complained = false;
+  while (!stop.aborted) {
+    let waitMs = intervalMs;
+    try {
+      const status = await readSlotStatus(settings, slot, stop);
+      onStatus(status);
+      // The receiver makes it at its first connection, which may be under way.
+      if (!status.exists) waitMs = Math.min(intervalMs, MISSING_INTERVAL_MS);
+      complained = false;
+    } catch (error) {
+      onStatus(undefined);
+      if (stop.aborted) return;
+      const news: boolean = connected() && !complained;
+      log[news ? "warn" : "debug"]("cannot ask the server about the slot", { error });
+      complained ||= news;
+    }
+    await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Watches the archive's line while a timeline is streamed. A receiver joins the line once, before it streams
+ * (claim.ts). Another receiver may claim the line afterwards: this one must then stop acknowledging.
+ *
+ * A look is one HEAD for the claim that would come next. It starts with received WAL and runs beside the PUT of that WAL, so
+ * an idle cluster sends no request. What a newer claim means is `judgeClaims` in decision.ts.
+ */
+import type { Archive } from "../../archive/archive.ts";
+import { type LineClaim, readClaims } from "../../archive/line/claims.ts";
+import { lineKey } from "../../archive/keys.ts";
+import { SeawallError, isAbort } from "../../errors.ts";
+import type { Log } from "../../log.ts";
+import { deadline } from "../../signals.ts";
+import { type Lsn, type TimelineId, formatLsn, minLsn } from "../../wal/lsn.ts";
+import { type ClaimVerdict, claimText, judgeClaims } from "./decision.ts";
+
+/** The line as the receiver joined it. */
+export interface JoinedLine {
+  /** Opens the archive with the claims; with a spool it is the archive behind it. */
+  readonly openArchive: (signal: AbortSignal) => Promise<Archive>;
+  /** Number of the newest claim; undefined when a spool joined while its store was away. */
+  readonly claim: number | undefined;
+}
+
+export interface LineWatchOptions extends JoinedLine {
+  /** The server's timeline. */
+  readonly timeline: TimelineId;
+  readonly storedLsn: () => Lsn;
+  readonly reportedLsn: () => Lsn;
+  readonly nowMs: () => number;
+  readonly log: Log;
+  /** Called when held WAL may be acknowledged. */
+  readonly onRelease: () => void;
+  /** Called once, when the stream must end so that the receiver decides anew. */
+  readonly onLost: (error: SeawallError) => void;
+}
+
+/** Time between two looks while WAL arrives. */
+const LOOK_EVERY_MS = 5_000;
+/** Time that one look may take. */
+const ANSWER_MS = 5_000;
+
+export class LineWatch {
+  readonly #options: LineWatchOptions;
+  readonly #over = new AbortController();
+  #claim: number | undefined;
+  #lookedAtMs: number;
+  #looking: Promise<void> | undefined;
+  /** Nothing past this is acknowledged. */
+  #ceiling: Lsn | undefined;
+  #verdict: ClaimVerdict = { kind: "ours" };
+  #hasFailed = false;
+
+  constructor(options: LineWatchOptions) {
+    this.#options = options;
+    this.#claim = options.claim;
+    this.#lookedAtMs = options.claim === undefined ? -Infinity : options.nowMs();
+  }
+
+  /** WAL arrived: looks when the last look is too old. Cheap. */
+  received(): void {
+    const sinceMs = this.#options.nowMs() - this.#lookedAtMs;
+    if (sinceMs < LOOK_EVERY_MS || this.#looking !== undefined || this.#verdict.kind === "lost") return;
+    this.#lookedAtMs = this.#options.nowMs();
+    // A look that follows the last one closely holds nothing up; after a pause the acknowledgement waits for it.
+    if (sinceMs >= 2 * LOOK_EVERY_MS) this.#ceiling ??= this.#options.reportedLsn();
+    this.#looking = this.#look().finally(() => (this.#looking = undefined));
+  }
+
+  /** WAL was stored: past a contested claim that shows that this server is still written, so the receiver decides anew. */
+  stored(storedLsn: Lsn): void {
+    const verdict = this.#verdict;
+    if (verdict.kind === "contested" && storedLsn > verdict.limit) this.#lose(verdict.claim);
+  }
+
+  /** How far of `storedLsn` may be acknowledged. */
+  acknowledgeable(storedLsn: Lsn): Lsn {
+    return this.#ceiling === undefined ? storedLsn : minLsn(storedLsn, this.#ceiling);
+  }
+
+  /** Ends a running look, and waits for that. */
+  async end(): Promise<void> {
+    this.#over.abort();
+    await this.#looking;
+  }
+
+  async #look(): Promise<void> {
+    const { timeline, log } = this.#options;
+    using limit = deadline(ANSWER_MS, this.#over.signal);
+    try {
+      this.#judge(judgeClaims(await this.#newerClaims(limit.signal), timeline));
+      if (this.#hasFailed) log.info("the archive's line can be read again");
+      this.#hasFailed = false;
+    } catch (error) {
+      if (this.#over.signal.aborted) return;
+      if (!isAbort(error) && !(error instanceof SeawallError)) throw error;
+      // What is stored stays safe, whatever the line is. A store that is away must not hang the server's commits.
+      if (!this.#hasFailed) log.warn("cannot read whether the archive's line is still this server's", { error });
+      this.#hasFailed = true;
+      if (this.#verdict.kind === "ours") this.#release();
+    }
+  }
+
+  async #newerClaims(signal: AbortSignal): Promise<LineClaim[]> {
+    const archive = await this.#options.openArchive(signal);
+    const known = this.#claim;
+    if (known !== undefined) {
+      const next = await archive.store.head(lineKey(archive.cluster, known + 1), { signal });
+      if (next === undefined) return [];
+    }
+    return (await readClaims(archive, { signal })).filter(({ number }) => number > (known ?? 0));
+  }
+
+  #judge(verdict: ClaimVerdict): void {
+    const { timeline, log } = this.#options;
+    const isNews = verdict.kind !== this.#verdict.kind;
+    this.#verdict = verdict;
+    switch (verdict.kind) {
+      case "ours":
+        return this.#release();
+      case "lost":
+        return this.#lose(verdict.claim);
+      case "contested":
+        this.#ceiling = verdict.limit;
+        if (isNews) {
+          log.warn(`${claimText(verdict.claim)} took the archive's line from this server without an order`, {
+            ...{ timeline, limit: formatLsn(verdict.limit) },
+          });
+        }
+        this.#options.onRelease();
+        this.stored(this.#options.storedLsn());
+    }
+  }
+
+  #lose(claim: LineClaim): void {
+    this.#ceiling = minLsn(this.#options.reportedLsn(), this.#ceiling ?? this.#options.reportedLsn());
+    this.#verdict = { kind: "lost", claim };
+    this.#options.onLost(
+      new SeawallError(
+        "line-taken",
+        `${claimText(claim)} took the archive's line from timeline ${this.#options.timeline}`,
+      ),
+    );
+  }
+
+  #release(): void {
+    this.#ceiling = undefined;
+    this.#options.onRelease();
+  }
+}

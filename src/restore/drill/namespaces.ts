@@ -1,0 +1,156 @@
+/**
+ * Namespaces for a drill's server, where the machine has them: no network, and of the machine's files only its programs (read
+ * only) and the drill's folder. It answers queries that may call anything; the settings alone cannot stop a function that
+ * connects to another server. A network namespace does not cover Unix sockets, so the folders that hold them are hidden too.
+ *
+ * There is no namespace for processes: the server is watched and stopped by its process ID.
+ * Source: man unshare(1), mount(8), mount_namespaces(7), network_namespaces(7), user_namespaces(7).
+ */
+import { execFile } from "node:child_process";
+import { lstat, readdir } from "node:fs/promises";
+import { promisify } from "node:util";
+import { isAbort } from "../../errors.ts";
+import type { Owner } from "../part-writer.ts";
+import { isInside } from "../target-dir.ts";
+
+const run = promisify(execFile);
+const PROBE_MS_MAX = 20_000;
+
+export interface Program {
+  readonly file: string;
+  readonly args: readonly string[];
+  /** As whom it is started; undefined: as ourselves. */
+  readonly owner: Owner | undefined;
+}
+
+export interface Namespaces {
+  /** The server's network and files are its own, or its network, or neither. */
+  readonly kind: "files" | "network" | "none";
+  /** The reason when they are not of the first kind. */
+  readonly reason: string | undefined;
+  enter(program: Program): Program;
+}
+
+export interface NamespaceOptions {
+  /** What the server may change. */
+  readonly folders: readonly string[];
+  /** What it must see beside the usual folders of programs: where PostgreSQL is installed. */
+  readonly programs: string;
+  /** Run to see whether the namespaces work. */
+  readonly probe: Program;
+  readonly env: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+/** Top folders of the machine that hold programs and what they need. All others are hidden. */
+const PROGRAM_FOLDERS = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "gnu"];
+/** Of the kernel. */
+const KERNEL_FOLDERS = ["dev", "proc", "sys"];
+/** A place of the kernel that PostgreSQL does not need; what stays visible is held there meanwhile. */
+const STAGE = "/sys";
+
+/** The closest namespaces that the probe runs in. Throws `aborted`. */
+export async function findNamespaces(options: NamespaceOptions): Promise<Namespaces> {
+  const reasons: string[] = [];
+  const script = await hidingScript(options);
+  const candidates: readonly (readonly ["files" | "network", (program: Program) => Program])[] = [
+    ["files", (program) => inOwnFiles(program, script)],
+    ["network", inOwnNetwork],
+  ];
+  for (const [kind, enter] of candidates) {
+    const trouble = await troubleOf(enter(options.probe), options);
+    if (trouble === undefined) return { kind, reason: reasons[0], enter };
+    reasons.push(trouble);
+  }
+  return { kind: "none", reason: reasons.at(-1), enter: (program) => program };
+}
+
+/** Root makes the namespaces itself and then becomes the account. Other accounts need a user namespace to make them. */
+function inOwnFiles({ file, args, owner }: Program, script: string): Program {
+  const account = accountOf(owner);
+  const root = process.getuid?.() === 0;
+  const outer = ["--mount", "--net", "--ipc", ...(root ? [] : ["--user", "--map-root-user"])];
+  const inner = root ? account.become : account.map;
+  const last = [...inner, "--", file, ...args];
+  return {
+    file: "unshare",
+    args: [...outer, "--", "/bin/sh", "-ec", script, "sh", "unshare", ...last],
+    owner: undefined,
+  };
+}
+
+function inOwnNetwork({ file, args, owner }: Program): Program {
+  const account = accountOf(owner);
+  if (process.getuid?.() !== 0) {
+    return { file: "unshare", args: [...account.map, "--net", "--ipc", "--", file, ...args], owner: undefined };
+  }
+  const inner = ["unshare", ...account.become, "--", file, ...args];
+  return { file: "unshare", args: ["--net", "--ipc", "--", ...inner], owner: undefined };
+}
+
+function accountOf(owner: Owner | undefined): { readonly become: string[]; readonly map: string[] } {
+  const uid = owner?.uid ?? process.getuid?.() ?? 0;
+  const gid = owner?.gid ?? process.getgid?.() ?? 0;
+  return {
+    become: ["--setgid", String(gid), "--setuid", String(uid)],
+    map: ["--user", `--map-user=${uid}`, `--map-group=${gid}`],
+  };
+}
+
+/** Lines for sh. `"$@"` is started at their end. */
+async function hidingScript({ folders, programs }: NamespaceOptions): Promise<string> {
+  const kept = isUsual(programs) ? [] : [programs];
+  const staged = [...kept, ...folders];
+  const tops = await topFolders();
+  const hidden = tops.filter((name) => ![...PROGRAM_FOLDERS, ...KERNEL_FOLDERS].includes(name));
+  const tmpfs = (path: string): string => `mount -t tmpfs -o mode=0755 none ${word(path)}`;
+  // A remount sets all flags anew. In a user namespace those that were set must stay.
+  const readOnly = (path: string): string[] => [
+    `mount --bind ${word(path)} ${word(path)}`,
+    "flags=$(tail -n 1 /proc/self/mountinfo | cut -d ' ' -f 6)",
+    `mount -o "remount,bind,ro,\${flags#r?,}" ${word(path)}`,
+  ];
+  return [
+    "cd /",
+    tmpfs(STAGE),
+    ...staged.flatMap((path, at) => [`mkdir ${STAGE}/${at}`, `mount --rbind ${word(path)} ${STAGE}/${at}`]),
+    ...tops.filter((name) => PROGRAM_FOLDERS.includes(name)).flatMap((name) => readOnly(`/${name}`)),
+    ...hidden.map((name) => tmpfs(`/${name}`)),
+    ...staged.flatMap((path, at) => [
+      `mkdir -p ${word(path)}`,
+      `mount --rbind ${STAGE}/${at} ${word(path)}`,
+      ...(kept.includes(path) ? readOnly(path) : []),
+    ]),
+    tmpfs(STAGE),
+    'exec "$@"',
+  ].join("\n");
+}
+
+function isUsual(path: string): boolean {
+  return PROGRAM_FOLDERS.some((name) => isInside(path, `/${name}`));
+}
+
+/** Links lead into one of the others. */
+async function topFolders(): Promise<string[]> {
+  const names: string[] = [];
+  for (const name of await readdir("/")) {
+    if ((await lstat(`/${name}`).catch(() => undefined))?.isDirectory() === true) names.push(name);
+  }
+  return names;
+}
+
+function word(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** Why the program does not run; undefined when it does. */
+async function troubleOf({ file, args }: Program, { env, signal }: NamespaceOptions): Promise<string | undefined> {
+  try {
+    await run(file, [...args], { env, cwd: "/", signal, timeout: PROBE_MS_MAX });
+    return undefined;
+  } catch (error) {
+    if (signal.aborted || isAbort(error)) throw error;
+    const { stderr = "", message } = error as { readonly stderr?: string; readonly message: string };
+    return (stderr.trim().split("\n").at(-1) ?? "") || message;
+  }
+}

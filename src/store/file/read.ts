@@ -1,0 +1,82 @@
+/** Reading stored files: whole or in ranges into memory, or as a stream. */
+import { close, constants, createReadStream, fstat, open, read, type Stats } from "node:fs";
+import { promisify } from "node:util";
+import { SeawallError } from "../../errors.ts";
+import { isGone } from "./errors.ts";
+import { throwIfAborted } from "../signal.ts";
+
+/** One write(2) or read(2) at most: an abort is noticed between two. */
+export const IO_BYTES = 8 * 1024 * 1024;
+const STREAM_BYTES = 256 * 1024;
+/** A streamed read that nobody has begun after so long is given up, and its file closed. */
+const UNREAD_MS = 60_000;
+
+const fs = {
+  open: promisify(open),
+  read: promisify(read),
+  close: promisify(close),
+  fstat: promisify(fstat) as (fd: number) => Promise<Stats>,
+};
+
+/** Whoever opened it gives it to readRange or streamFile, which close it. */
+export interface OpenFile {
+  readonly fd: number;
+  readonly bytes: number;
+}
+
+/** Undefined when there is no such file, or something that is no file. Rejects with the system's own errors. */
+export async function openFile(path: string): Promise<OpenFile | undefined> {
+  let fd: number;
+  try {
+    // Not blocking, or a pipe that somebody left there would hold us until it has a writer.
+    fd = await fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+  const stats = await fs.fstat(fd);
+  if (stats.isFile()) return { fd, bytes: stats.size };
+  await fs.close(fd);
+  return undefined;
+}
+
+/** The part of the range that the file has. */
+export async function readRange(
+  file: OpenFile,
+  offset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  try {
+    const body = Buffer.allocUnsafeSlow(Math.max(0, Math.min(length, file.bytes - offset)));
+    for (let at = 0; at < body.length;) {
+      throwIfAborted(signal);
+      const { bytesRead } = await fs.read(file.fd, body, at, Math.min(IO_BYTES, body.length - at), offset + at);
+      if (bytesRead === 0) throw new SeawallError("object-corrupt", "a stored file shrank while it was read");
+      at += bytesRead;
+    }
+    return body;
+  } finally {
+    await fs.close(file.fd);
+  }
+}
+
+export function streamFile(file: OpenFile, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  let isGivenUp = false;
+  const unread = setTimeout(() => {
+    isGivenUp = true;
+    fs.close(file.fd).catch(() => undefined);
+  }, UNREAD_MS);
+  unread.unref();
+  return (async function* () {
+    clearTimeout(unread);
+    if (isGivenUp) throw new SeawallError("store-unavailable", "a read was begun too late: its file is closed");
+    // It closes the file however the iteration ends.
+    const pieces = createReadStream("", { fd: file.fd, highWaterMark: STREAM_BYTES });
+    for await (const piece of pieces) {
+      throwIfAborted(signal);
+      // A stream without an encoding yields Buffers.
+      yield piece as Buffer;
+    }
+  })();
+}
