@@ -1,6 +1,6 @@
-/** What an error code says beside its name, and how commands exit. The table of codes: error-kinds.ts. */
+/** An error code's properties, and how commands exit. The table of codes: error-kinds.ts. */
 
-/** What the table says about one code. */
+/** A row of the table of error codes. */
 export interface ErrorKind {
   /** Whether trying the same thing again later can succeed without anybody acting. */
   readonly retryable: boolean;

@@ -38,7 +38,7 @@ export interface LogOptions {
 export interface RootLog extends Log {
   /** Writes out what is buffered, synchronously. */
   flush(): void;
-  /** From now on, for its children as well. */
+  /** Sets the level from now on, for its children as well. */
   setLevel(level: LogLevel | "silent"): void;
 }
 
@@ -187,7 +187,7 @@ export function causesOf(error: Error): Error[] {
   return causes;
 }
 
-/** What the command line itself sends to a terminal: its colours, and how a line of progress is drawn over. */
+/** Control sequences that the command line itself sends to a terminal: colours, and drawing over a line of progress. */
 const OUR_CONTROLS = /(^\r|\u001b\[(?:0|2|31|32|33)m|\u001b\[K$)/;
 /** C0 but tab and newline, DEL, C1, and what turns the direction of text around. */
 const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;

@@ -8,7 +8,7 @@ import { SeawallError } from "./errors.ts";
 
 interface Failure {
   readonly message: string;
-  /** Of a SeawallError, or the operating system's. */
+  /** The code of a SeawallError, or the operating system's. */
   readonly code: string | undefined;
   readonly hint: string | undefined;
   readonly cause: string | undefined;
@@ -27,7 +27,7 @@ interface Waiting<Answer> {
 const YOUNG_GENERATION_MIB = 4;
 
 export interface WorkerThreadOptions {
-  /** Of whoever starts it: `import.meta.url`. */
+  /** The starting file's `import.meta.url`. */
   readonly from: string;
   /** The thread's file as it is once built, beside that one: `./worker.js`. */
   readonly file: string;
@@ -127,12 +127,12 @@ export class ThreadCrew<Question, Answer> {
     return this.#threads.some(({ asked }) => asked > 0);
   }
 
-  /** From now on at most so many, for more are wanted; those that are there stay. */
+  /** Raises the number of threads; running ones stay. */
   widen(threads: number): void {
     this.#threadsMax = Math.max(this.#threadsMax, threads);
   }
 
-  /** As a thread's `ask`. One that has ended by itself is replaced. */
+  /** Asks a thread, as its own `ask` does. A thread that has ended by itself is replaced. */
   async ask(question: Question, transfer?: readonly Transferable[]): Promise<Answer> {
     return this.#leastBusy().ask(question, transfer);
   }

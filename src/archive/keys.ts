@@ -200,7 +200,7 @@ export function breakKey(cluster: string, timeline: TimelineId, from: Lsn, to: L
   return `${breaksPrefix(cluster)}${timelineText(timeline)}-${hex16(from)}-${hex16(to)}.json`;
 }
 
-/** What the receiver kept of WAL that did not verify: raw bytes of the segment as received. */
+/** Names the evidence of WAL that did not verify: raw bytes of the segment as received. */
 export function evidenceKey(cluster: string, place: SegmentPlace, atMs: number): string {
   return `${cluster}/evidence/${segmentName(place)}-${atMs}.zst`;
 }
@@ -212,7 +212,7 @@ export function probeKey(cluster: string, id: string): string {
 
 export type ObjectKind = "segment" | "partial" | "history" | "chunk" | "backup" | "document";
 
-/** What a key names, for metrics. */
+/** Sorts a key into a kind, for metrics. */
 export function objectKind(key: string): ObjectKind {
   const [, room] = key.split("/", 2);
   if (room === "tail") return "chunk";
@@ -238,7 +238,7 @@ export function backupIdOf(at: Date, random: number): string {
   return `${stamp}-${(random >>> 0).toString(16).padStart(8, "0")}`;
 }
 
-/** What an earlier verification found; `name` sorts by time. */
+/** Names the result of a verification; `name` sorts by time. */
 export function verifyKey(cluster: string, name: string): string {
   return `${verifyPrefix(cluster)}${name}.json`;
 }
@@ -349,7 +349,7 @@ export function noticesPrefix(cluster: string): string {
   return `${cluster}/notices/`;
 }
 
-/** What the daemon has notified of. */
+/** Names a notice that the daemon has sent. */
 export function noticeKey(cluster: string, id: string): string {
   return `${noticesPrefix(cluster)}${id}.json`;
 }

@@ -1,4 +1,7 @@
-/** From somebody who writes to somebody who iterates, with a ceiling between them: how the manifest gets into the store. */
+/**
+ * Passes bytes from a writer to a reader that iterates, with a ceiling between them: the manifest gets into the store this
+ * way.
+ */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
 

@@ -11,7 +11,7 @@ import { SeawallError, invariant } from "../errors.ts";
 import { ReceivedFiles } from "./received-files.ts";
 
 export interface FileLedgerOptions extends FrameOptions {
-  /** Of the manifest that the server will send; without one the index gets CRC-32Cs all the same. */
+  /** The algorithm of the manifest that the server will send; without one the index gets CRC-32Cs. */
   readonly algorithm: ChecksumAlgorithm | "NONE";
 }
 
@@ -64,7 +64,7 @@ export class FileLedger {
     await this.index.write(Buffer.from(encodeBackupFile({ ...file, checksum: `${this.#algorithm}:${hex}` })));
   }
 
-  /** What the manifest says of one file, held against what came. */
+  /** Compares the manifest's line on one file with what came. */
   compare(listed: ManifestFile): void {
     const received = this.#received.take(listed.path);
     const name = shown(listed.path);

@@ -1,4 +1,4 @@
-/** What a base backup is told, and what it tells while it runs; the command line's table gives the defaults. */
+/** Options of a base backup, and its reports while it runs; the command line's table gives the defaults. */
 import type { BaseBackupOptions } from "../replication/base-backup-command.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import type { Log } from "../log.ts";

@@ -127,7 +127,7 @@ export class Parts {
     part.writer.end();
   }
 
-  /** From the top down, so that each is there before what is in it, with its own mode. */
+  /** Writes folders from the top down, so that each is there before its content, with its own mode. */
   async #writeAncestors(part: OpenPart, path: string): Promise<void> {
     for (let at = path.indexOf("/"); at > 0; at = path.indexOf("/", at + 1)) {
       const ancestor = path.slice(0, at);

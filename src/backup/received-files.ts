@@ -17,7 +17,9 @@ export interface ReceivedFile {
 const BLOCK_BYTES = 1 << 20;
 /** Places count in these, so that 32 bits reach 32 GiB far. */
 const ALIGNMENT = 8;
-/** Of a record: hash, size, length of the path, length of the checksum, whether it was taken; then path and checksum. */
+/**
+ * Offsets in a record: hash, size, length of the path, length of the checksum, whether it was taken; then path and checksum.
+ */
 const [HASH, SIZE, PATH_BYTES, CHECKSUM_BYTES, TAKEN, HEADER_BYTES] = [0, 4, 12, 14, 15, 16];
 /** Entries of the table at first; it doubles before it is three quarters full. */
 const SLOTS_MIN = 1 << 12;
@@ -49,7 +51,7 @@ export class ReceivedFiles {
     return true;
   }
 
-  /** What came under this path; each is given once. */
+  /** Takes the file that came under this path; each is given once. */
   take(path: string): ReceivedFile | undefined {
     const name = pathToBytes(path);
     const record = this.#find(name, crc32c(name));

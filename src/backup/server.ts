@@ -1,11 +1,11 @@
-/** What a base backup must know of the server before it begins. */
+/** Reads what a base backup must know about the server before it begins. */
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { knownMajor } from "../replication/server-version.ts";
 import type { Lsn } from "../wal/lsn.ts";
 
 export interface BackupServer {
   readonly systemIdentifier: bigint;
-  /** As the server says it: `17.2`. */
+  /** The version that the server reports: `17.2`. */
   readonly pgVersion: string;
   readonly pgMajor: number;
   readonly segmentSize: number;

@@ -1,4 +1,4 @@
-/** What a command says of itself: the shape of a row in the table (commands.ts), and the exit statuses that many share. */
+/** A command's description: the shape of a row in the table (commands.ts), and the exit statuses that many share. */
 import { EXIT } from "../error-kinds.ts";
 import type { Command } from "./context.ts";
 

@@ -1,4 +1,4 @@
-/** From loaded settings to what the daemon runs: everything that can be wrong before anything begins is found here. */
+/** Makes the daemon's configuration from loaded settings, and finds what is wrong with it before anything begins. */
 import { jobEnvironment } from "../config/job-env.ts";
 import type { Loaded, Merged } from "../config/load.ts";
 import type { SettingKey } from "../config/options.ts";
@@ -34,7 +34,7 @@ async function planOf(merged: Merged, env: Environment): Promise<ClusterPlan> {
   return { name: settings.cluster, settings, storeUrl, jobEnv: jobEnvironment(merged, env), connect };
 }
 
-/** What is wrong with a value that the file gave says where it stands. */
+/** Adds the place in the file to an error about a value that the file gave. */
 async function at(merged: Merged, key: SettingKey, check: () => Promise<unknown>): Promise<void> {
   try {
     await check();

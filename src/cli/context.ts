@@ -1,4 +1,4 @@
-/** What a command is given. A command reads it from top to bottom, prints its result, and returns its exit status. */
+/** A command's context. A command reads it from top to bottom, prints its result, and returns its exit status. */
 import type { Loaded } from "../config/load.ts";
 import type { SettingKey, Settings } from "../config/options.ts";
 import type { RootLog } from "../log.ts";

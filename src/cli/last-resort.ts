@@ -8,7 +8,7 @@ import type { RootLog } from "../log.ts";
 export interface LastResortOptions {
   /** Told to stop. */
   readonly stop: AbortSignal;
-  /** From then on. */
+  /** Counted from that moment. */
   readonly withinMs: number;
   readonly log: RootLog;
   /** A local directory is written: one of its calls may hang where even `process.exit` waits for it. */

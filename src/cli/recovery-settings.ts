@@ -1,4 +1,4 @@
-/** What the options of `restore` and `drill` say about recovery: where to, and by which restore_command. */
+/** Reads the recovery target and the restore_command from the options of `restore` and `drill`. */
 import { defaultText, OPTION_ROWS } from "../config/options.ts";
 import { restoreCommand } from "../restore/restore-command.ts";
 import { parseTarget, type RecoveryTarget } from "../restore/target/target.ts";

@@ -18,12 +18,12 @@ export interface Signals {
 
 const STATUS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
 
-/** Who has lost its daemon and is not gone by then is ended. */
+/** A job that has lost its daemon is ended after this time. */
 export const ORPHAN_MS_MAX = 30_000;
 
 export interface SignalOptions {
   readonly hangupReloads?: boolean;
-  /** Of the daemon's routine (startedByDaemon). */
+  /** The process is a job of the daemon's routine (startedByDaemon). */
   readonly isJob?: boolean;
 }
 

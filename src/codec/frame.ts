@@ -86,7 +86,7 @@ function headerBytes(frame: Uint8Array): number {
   return HEADER_START_BYTES + (isSingleSegment ? 0 : 1) + dictionaryIdBytes + contentSizeBytes;
 }
 
-/** What a whole frame says its content's size is. Throws `backup-corrupt` when it does not say, or says too much. */
+/** Reads the size that a whole frame gives for its content. Throws `backup-corrupt` when it does not say, or says too much. */
 export function frameContentBytes(frame: Uint8Array): number {
   const bytes = binding.getFrameContentSize(frame);
   if (bytes === null) throw corruptFrame("does not say how large its content is");

@@ -38,12 +38,12 @@ export class FrameWriter {
     this.#options = options;
   }
 
-  /** Of what was written. */
+  /** Bytes written so far. */
   get rawBytes(): number {
     return this.#rawBytes;
   }
 
-  /** Of what has left through `body`: the whole object's once that has ended. */
+  /** Bytes that have left through `body`; the whole object's once that has ended. */
   get storedBytes(): number {
     return this.#storedBytes;
   }

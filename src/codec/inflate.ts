@@ -6,7 +6,7 @@ import binding from "zstd-napi/binding.js";
 import { SeawallError } from "../errors.ts";
 
 export interface Inflater {
-  /** What these bytes give; each view is valid until the next, and `bytes` is borrowed until the iteration has ended. */
+  /** Decompresses these bytes; each view is valid until the next, and `bytes` is borrowed until the iteration has ended. */
   push(bytes: Uint8Array): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
   /** The last of it; throws `server-protocol` when the stream is cut off. */
   end(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;

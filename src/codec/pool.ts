@@ -29,7 +29,7 @@ export type CodecJob = JobMemory &
 export interface CodecResult {
   /** At the front of the job's target. */
   readonly bytes: number;
-  /** Of "encode" only. */
+  /** Set for "encode" only. */
   readonly storedCrc32c: number;
   readonly rawCrc32c: number;
 }
@@ -55,7 +55,7 @@ export interface Codec {
   close(): Promise<void>;
 }
 
-/** What a shared pool does at the level of `own`, which lets the pool live when it is closed; or a pool of one's own. */
+/** Gives a codec of the shared pool at the level of `own`, whose close leaves the pool open; or a pool of its own. */
 export function codecOf(shared: CodecPool | undefined, own: CodecPoolOptions): Codec {
   if (shared === undefined) return new CodecPool(own);
   return { encode: async (raw, meta) => shared.encode(raw, meta, own.level), close: async () => undefined };
@@ -75,7 +75,7 @@ export class CodecPool implements Codec {
     this.#crew = new ThreadCrew(thread, options.threads);
   }
 
-  /** From now on at most so many threads, for more are wanted; those that are there stay. */
+  /** Raises the number of threads; running ones stay. */
   widen(threads: number): void {
     this.#crew.widen(threads);
   }

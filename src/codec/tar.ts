@@ -23,7 +23,7 @@ export interface TarHeader {
   readonly gid: number;
   /** Whole seconds since 1970 UTC. */
   readonly mtime: number;
-  /** Of a symlink, as stored: absolute for tablespaces. */
+  /** The target of a symlink as stored: absolute for tablespaces. */
   readonly linkTarget?: string | undefined;
 }
 

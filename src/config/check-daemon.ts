@@ -1,4 +1,4 @@
-/** What the routine or the notifications would certainly fail for, each time: said at the start instead. Pure. */
+/** Finds what would make the routine or the notifications fail each time, and says it at the start instead. Pure. */
 import { SeawallError } from "../errors.ts";
 import type { SettingKey, Settings } from "./options.ts";
 

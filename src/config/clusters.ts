@@ -13,7 +13,7 @@ export interface Given {
   readonly value: unknown;
 }
 
-/** What one source of options says. */
+/** The values that one source of options gives. */
 export type Layer = ReadonlyMap<SettingKey, Given>;
 
 /** The part of the file that belongs to one cluster. */
@@ -69,7 +69,7 @@ export function processWide({ key, keyPlace }: FileEntry, cluster: string): Seaw
   });
 }
 
-/** What at the top of the file has no meaning beside `clusters:`. */
+/** Refuses options at the top of the file that have no meaning beside `clusters:`. */
 export function refuseOnlyForOne(top: Layer): void {
   const cluster = top.get("cluster");
   if (cluster !== undefined) {

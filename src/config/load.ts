@@ -32,14 +32,14 @@ import { BadValue } from "./types.ts";
 
 export interface LoadInput {
   readonly command: CommandName;
-  /** What the command line gave, by option name: the text, or a boolean for switches. */
+  /** The command line's values by option name: the text, or a boolean for switches. */
   readonly flags: ReadonlyMap<string, string | boolean>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Reads a text file; rejects with Node's own error. */
   readonly readFile: (path: string) => Promise<string>;
 }
 
-/** What a command runs with for a cluster. */
+/** The settings that a command runs with for a cluster. */
 export interface Merged {
   readonly settings: Settings;
   /** Where each value came from: `--store`, `SEAWALL_STORE`, `seawall.yaml:3:8`, or `default`. */

@@ -19,7 +19,7 @@ const webhookUrl: ValueType<string> = {
   },
 };
 
-/** What the request says of itself is not for others to set. */
+/** Headers that the request sets itself; options may not set them. */
 const OWN_HEADERS = /^(host|connection|content-.*|transfer-encoding|expect|upgrade|te|trailer)$/i;
 
 const header: ValueType<string> = {

@@ -1,4 +1,4 @@
-/** What an option is: the shape of a row in the table (options.ts), and the helper that makes one. */
+/** An option: the shape of a row in the table (options.ts), and the helper that makes one. */
 import { nameMatching, type ValueType } from "./types.ts";
 
 export const COMMAND_NAMES = [
@@ -45,7 +45,7 @@ export interface OptionSpec<T> extends ValueType<T> {
    * `own`: never the same for two of them, so a flag or a variable cannot give it to all.
    */
   readonly scope?: "process" | "own";
-  /** Of the routine beside the receiver: a reload of the file changes it without touching the stream. */
+  /** The option belongs to the routine beside the receiver: a reload changes it without touching the stream. */
   readonly routine?: true;
 }
 

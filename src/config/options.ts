@@ -42,11 +42,14 @@ const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop"
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
 const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test"];
 const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));
-/** Of these, `check` and `status` tell what they can without one, and `restore --check` asks the server. */
+/**
+ * All commands that take a store need one, but for three: `check` and `status` do what they can, `restore --check` asks the
+ * server.
+ */
 const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "status" && name !== "restore");
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
-/** What a cluster may be called: it is a part of every key. */
+/** A cluster's name: it is a part of every key. */
 export const clusterName = nameMatching(
   /^[a-z0-9][a-z0-9._-]{0,62}$/,
   "lower-case letters, digits, dots, underscores and dashes, starting with a letter or digit, at most 63",

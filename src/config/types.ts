@@ -31,7 +31,7 @@ export class BadValue extends Error {
 /** How one type reads: the word for the help, and the parser from text to value. */
 export interface ValueType<T> {
   readonly type: TypeName;
-  /** What stands behind the flag in the help: `--ship-interval <duration>`. */
+  /** The placeholder behind the flag in the help: `--ship-interval <duration>`. */
   readonly placeholder: string;
   /** The range or the choices, for the help and docs/configuration.md. */
   readonly accepts: string;

@@ -52,7 +52,7 @@ export interface ClusterOptions {
   /** This cluster's own. */
   readonly metrics: Metrics;
   readonly journal: Journal;
-  /** What earlier lives of this cluster have notified of. */
+  /** Notices of earlier lives of this cluster. */
   readonly told?: ToldNotice[];
   readonly log: Log;
   /** Aborted: store what has arrived, report it, end. */

@@ -70,7 +70,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   }
 }
 
-/** What each life of a cluster is made of. */
+/** Makes the function that opens a life of a cluster. */
 function opener(options: DaemonOptions, turns: Turns, codecPool: CodecPool): OpenCluster {
   const { env, version, program, kill } = options;
   return async (plan: ClusterPlan, equipment) =>
@@ -89,7 +89,7 @@ function threadsOf({ clusters }: Configuration): number {
 interface SiteParts {
   readonly supervisor: Supervisor;
   readonly several: boolean;
-  /** Of the process. */
+  /** The process's own metrics. */
   readonly metrics: Metrics;
   readonly reloads: Reloads;
   readonly version: string;

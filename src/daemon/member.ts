@@ -17,7 +17,7 @@ import { receiverDocument } from "./status/receiver-document.ts";
 import type { ErrorDocument, StatusDocument } from "./status/document.ts";
 import type { Sample } from "./status/trend.ts";
 
-/** What a life of a cluster is opened with, beside its plan. */
+/** What a life of a cluster needs beside its plan. */
 export interface Equipment {
   readonly metrics: Metrics;
   readonly journal: Journal;
@@ -41,7 +41,7 @@ export interface MemberOptions {
 
 const DELAY_FIRST_MS = 10_000;
 const DELAY_MAX_MS = 300_000;
-/** Who ran for so long has recovered: the next failure is a first one. */
+/** A cluster that ran this long has recovered: its next failure counts as the first. */
 const CALM_MS = 600_000;
 
 /** The pause after so many failures in a row: from 10 seconds, doubled each time, to 5 minutes. Pure. */
@@ -66,7 +66,7 @@ export class Member {
   #cluster: Cluster | undefined;
   #failure: Failure | undefined;
   #hurry = new AbortController();
-  /** What a status is made of before the first life. */
+  /** The state shown before the first life. */
   readonly #unborn: ReceiverState;
   /** Resolves after an orderly stop; rejects with what ended it, or with what it could not store when it was stopped. */
   readonly ended: Promise<void>;

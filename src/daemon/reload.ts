@@ -13,7 +13,7 @@ export interface ReloadOptions {
   readonly configuration: Configuration;
   /** Throws `usage`. */
   readonly load: () => Promise<Configuration>;
-  /** What the process shares is set to what was loaded. */
+  /** Applies what was loaded to what the process shares. */
   readonly onLoaded: (configuration: Configuration) => void;
   readonly supervisor: Pick<Supervisor, "change">;
   readonly doors: Pick<Doors, "change">;

@@ -12,7 +12,7 @@ export interface SupervisorOptions extends Omit<MemberOptions, "plan"> {
   readonly stop: AbortSignal;
 }
 
-/** What a reload did, by the names of the clusters. */
+/** The changes of a reload, by the names of the clusters. */
 export interface Changes {
   readonly started: readonly string[];
   readonly stopped: readonly string[];
@@ -60,7 +60,7 @@ export class Supervisor {
     if (failed !== undefined) throw failed.reason;
   }
 
-  /** What the next configuration would do, and then does; resolves when all of it is done. Rejects never. */
+  /** Says what the next configuration changes, and does it; resolves when all of it is done. Never rejects. */
   change(plans: readonly ClusterPlan[]): { readonly changes: Changes; readonly done: Promise<void> } {
     const before = this.#members;
     const changed = new Map<string, Change>();

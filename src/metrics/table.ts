@@ -12,7 +12,7 @@ export interface MetricSpec {
   readonly type: MetricType;
   readonly help: string;
   readonly labels: readonly string[];
-  /** Of the whole process: without `cluster` where there are several of them. */
+  /** The metric is the whole process's: it has no label `cluster` where there are several clusters. */
   readonly scope?: "process";
   /** Upper bounds of a histogram's buckets. */
   readonly buckets?: readonly number[];

@@ -116,7 +116,7 @@ export interface AssemblerOptions {
   readonly segmentSize: number;
   /** Where the stream begins: the start of a segment. */
   readonly startLsn: Lsn;
-  /** What the store already holds of a segment that is about to be filled. */
+  /** Reads what the store already holds of a segment that is about to be filled. */
   readonly storedPrefix: (place: SegmentPlace) => Promise<StoredPrefix | undefined>;
 }
 

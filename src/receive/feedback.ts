@@ -6,7 +6,7 @@
  */
 import type { Lsn } from "../wal/lsn.ts";
 
-/** What the server is told. Apply equals flush: an archive applies nothing, and 0 would hang `remote_apply`. */
+/** The positions reported to the server. Apply equals flush: an archive applies nothing, and 0 would hang `remote_apply`. */
 export interface StandbyStatus {
   readonly write: Lsn;
   readonly flush: Lsn;
@@ -46,7 +46,7 @@ export type FeedbackDecision =
 
 const REPLY_PAUSE_MS = 100;
 
-/** What to do now. Pure: a function of the state, which includes the clock. */
+/** Decides what to do now. Pure: a function of the state, which includes the clock. */
 export function decideFeedback(state: FeedbackState, limits: FeedbackLimits): FeedbackDecision {
   const { nowMs, lastHeardMs, askedMs, paused } = state;
   const silentMs = nowMs - lastHeardMs;

@@ -58,7 +58,7 @@ export class Ledger {
     }
     return this.#stored > before;
   }
-  /** What continues a waiting stretch becomes part of it: behind one hole a tail may grow for hours. */
+  /** Joins a stretch that continues a waiting one to it: behind one hole a tail may grow for hours. */
   #wait(stretch: Stretch): void {
     const at = this.#waiting.findIndex(({ to }) => to === stretch.from);
     const before = this.#waiting[at];

@@ -1,4 +1,4 @@
-/** What a receiver is told; the command line's table (config/options.ts) gives the defaults. */
+/** A receiver's options; the command line's table (config/options.ts) gives the defaults. */
 import type { Archive } from "../archive/archive.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";

@@ -74,7 +74,7 @@ export class Relay {
   readonly #options: RelayOptions;
   /** Keys the store has confirmed in this run. */
   readonly #stored = new Set<string>();
-  /** What the store has of the open segment's tail. */
+  /** The part of the open segment's tail that the store has. */
   #tail: { readonly key: string; readonly levels: TailLevels; uploaded: number } | undefined;
 
   /** The store's archive was opened in this run. */

@@ -59,7 +59,7 @@ export interface ShipperObserver {
 /** Content of all chunks in flight together, when there are several. */
 const CHUNK_BYTES_IN_FLIGHT_MAX = 8 << 20;
 
-/** What the verifier knows of a complete segment. */
+/** The verifier's facts on a complete segment. */
 type SealFacts = Omit<WalFacts, "startLsn" | "endLsn" | "contiguousLsn">;
 
 /** The open segment's shipping: which bytes are on their way, and what is stored. */

@@ -9,7 +9,7 @@ import { CommitAges } from "./commit-ages.ts";
 
 export type ReceiverPhase = "starting" | "connecting" | "streaming" | "waiting" | "stopping" | "stopped" | "failed";
 
-/** What the server says of our slot; asked every so often over an ordinary connection. Null: not known, or no limit. */
+/** The server's facts on our slot, asked now and then over an ordinary connection. Null: not known, or no limit. */
 export interface SlotStatus {
   readonly name: string;
   /** False: the server has no such slot. */

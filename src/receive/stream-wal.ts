@@ -213,7 +213,7 @@ async function takeWal(
   }
 }
 
-/** From here on only a base backup that is taken later leads on. */
+/** Records WAL that no recovery can pass; only a base backup taken later leads on. */
 async function recordBreak(
   record: ParametersChanged,
   { log, state, kill }: ReceiverOptions,

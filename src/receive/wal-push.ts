@@ -92,7 +92,10 @@ async function readWalFile(path: string): Promise<Buffer> {
   }
 }
 
-/** From the long page header at the front of a segment (PostgreSQL: xlog_internal.h, XLogLongPageHeaderData). */
+/**
+ * Reads the cluster's identity from the long page header at the front of a segment (PostgreSQL: xlog_internal.h,
+ * XLogLongPageHeaderData).
+ */
 function readIdentity(content: Buffer, fileName: string, now: Date): Parameters<typeof openArchiveFor>[2] {
   const wrong = (why: string): SeawallError => new SeawallError("wal-corrupt", `${fileName}: ${why}`);
   if (content.byteLength < 40 || content.byteLength > FILE_BYTES_MAX)

@@ -78,17 +78,20 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
 /** A stream that ends in order but brings nothing is retried at once only so often; then with the reconnect delay. */
 const OUTCOMES_WITHOUT_PROGRESS_MAX = 3;
 
-/** What outlives a connection. */
+/** State that outlives a connection. */
 interface Run {
   readonly codec: Codec;
   readonly pools: SegmentBufferPools;
-  /** Of all connections together: a server may flood each of them. */
+  /** Limits the notices of all connections together: a server may flood each of them. */
   readonly notices: NoticeLimit;
   /** Timelines streamed to their end. */
   readonly ended: ReadonlySet<TimelineId>;
 }
 
-/** Somebody else may be archiving this server: a tip that was read after its position may lie past that, so it is asked again. */
+/**
+ * Somebody else may be archiving this server: a tip that was read after its position may lie past that, so it is asked
+ * again.
+ */
 async function flushLsnBeside(
   connection: ReplicationConnection,
   server: ServerFacts,

@@ -81,7 +81,7 @@ interface StreamFacts {
 
 export class BaseBackupStream {
   readonly start: BackupStart;
-  /** What the server warned of so far, in its own words: pages with wrong checksums among it. */
+  /** The server's warnings so far, in its own words: pages with wrong checksums among them. */
   readonly warnings: readonly string[];
   readonly #session: WireSession;
   readonly #facts: StreamFacts;

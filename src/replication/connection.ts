@@ -112,7 +112,7 @@ export class ReplicationConnection implements AsyncDisposable {
     return new ReplicationConnection(session, { target: opened.target, settings }, options);
   }
 
-  /** As libpq's PQserverVersion: 180004 for 18.4. */
+  /** The version as libpq's PQserverVersion gives it: 180004 for 18.4. */
   get serverVersion(): number {
     return serverVersionNumber(this.#session.parameters.get("server_version"));
   }

@@ -11,7 +11,7 @@ import { KEYWORDS } from "./conninfo-keywords.ts";
 import type { ConninfoValues } from "./conninfo-text.ts";
 import { unknownKeyword } from "./conninfo-text.ts";
 
-/** What is known of one file: enough to decide whether its secrets may be used. */
+/** Facts of one file that decide whether its secrets may be used. */
 export interface FileFacts {
   readonly text: string;
   /** Permission bits, as in `stat.st_mode & 0o777`. */

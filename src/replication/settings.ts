@@ -37,7 +37,7 @@ export interface TlsSettings {
 export interface SettingsValues {
   readonly hosts: readonly HostTarget[];
   readonly user: string;
-  /** What the string or the environment names; undefined where nobody named one. */
+  /** The database that the string or the environment names; undefined without one. */
   readonly database: string | undefined;
   readonly applicationName: string;
   readonly options: string;

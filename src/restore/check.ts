@@ -16,7 +16,7 @@ import { parsePromise, PROMISE_FILE, type RestorePromise } from "./marker.ts";
 import { type ControlFile, parseControlFile } from "./pg-control.ts";
 import { isAlive, readIfThere, readMarker } from "./target-dir.ts";
 
-/** What a server says of itself. */
+/** A server's answer about itself. */
 export interface ServerAnswer {
   readonly systemIdentifier: bigint;
   readonly inRecovery: boolean;
@@ -36,7 +36,7 @@ export interface RestoreEvidence {
   readonly isRunning: boolean;
   /** Recovery has not begun: the backup's label is still there. */
   readonly hasBackupLabel: boolean;
-  /** Of timelines younger than the promised one, oldest first. */
+  /** Histories of timelines younger than the promised one, oldest first. */
   readonly younger: readonly TimelineHistory[];
 }
 

@@ -37,7 +37,7 @@ export interface FinishOptions {
   /** Keep the server from having effects elsewhere. */
   readonly isolate: boolean;
   readonly standby: boolean;
-  /** What the WAL on the way needs at least, beside what the control file says. */
+  /** The settings that the WAL on the way needs at least, beside those of the control file. */
   readonly minimums: ReplayedChanges["minimums"];
   readonly promise: RestorePromise;
   readonly signal: AbortSignal;
@@ -151,7 +151,7 @@ async function write({ layout, owner }: FinishOptions, name: string, content: st
   await writeNewFile(join(layout.targetDir, name), owner, (file) => file.writeFile(content));
 }
 
-/** What was extracted is durable already; now the names, and files that an earlier run may have left in memory only. */
+/** Makes names durable, and files that an earlier run may have left in memory only; extracted files are durable already. */
 async function syncAll({ index, layout: facts, unchanged }: FinishOptions): Promise<void> {
   const layout = new Layout(facts);
   const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");

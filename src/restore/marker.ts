@@ -34,7 +34,7 @@ export interface RestorePromise {
   readonly timeline: TimelineId;
   /** WAL up to here will have been replayed. */
   readonly lsn: Lsn;
-  /** Of the last commit before it, ISO 8601, where it is known. */
+  /** Time of the last commit before it, ISO 8601, where it is known. */
   readonly commitTime: string | null;
   /** Where tablespaces lie, those that WAL creates on the way included: wal-fetch sees to it (tablespace-gate.ts). */
   readonly tablespaces: readonly PlacedTablespace[];

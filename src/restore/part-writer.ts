@@ -12,9 +12,9 @@ import { ZstdDecoder } from "../codec/unzstd.ts";
 import { SeawallError } from "../errors.ts";
 import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
 
-/** What the index says must be in the part. */
+/** An entry that the index lists for the part. */
 export interface PartEntry {
-  /** As in the data directory. */
+  /** The path as in the data directory. */
   readonly path: string;
   readonly type: TarEntryType;
   readonly size: number;
@@ -33,7 +33,7 @@ export interface PartJob {
   readonly entries: readonly PartEntry[];
   readonly layout: LayoutFacts;
   readonly owner: Owner | undefined;
-  /** Of the process: modes with bits in it need a chmod. */
+  /** The process's umask: modes with bits in it need a chmod. */
   readonly umask: number;
   /** Old files may be in the way: they are replaced, never written into. */
   readonly replace: boolean;

@@ -20,12 +20,12 @@ export type ClusterState =
 export interface ControlFile {
   readonly systemIdentifier: bigint;
   readonly state: ClusterState;
-  /** Of the latest checkpoint. */
+  /** The timeline of the latest checkpoint. */
   readonly timeline: TimelineId;
   readonly redoLsn: Lsn;
   /** How far recovery must get before the files are consistent; 0 outside of archive recovery. */
   readonly minRecoveryLsn: Lsn;
-  /** What a server needs at least to stay a hot standby of this cluster. */
+  /** The settings that a server needs at least to stay a hot standby of this cluster. */
   readonly settings: Readonly<Record<StandbySetting, number>>;
 }
 

@@ -17,7 +17,7 @@ import type { RouteItem } from "./target/route.ts";
 /** A tablespace that replay makes: it links to `location` and writes there, whatever lies there. */
 export interface CreatedTablespace {
   readonly oid: number;
-  /** As on the primary; empty for one inside the data directory, undefined when it cannot be read. */
+  /** The location on the primary; empty inside the data directory, undefined when it cannot be read. */
   readonly location: string | undefined;
   readonly lsn: Lsn;
   /** The record begins in one segment and ends in the next: wal-fetch cannot change it. */
@@ -35,7 +35,7 @@ export interface ReplayedChanges {
   readonly minimal: { readonly lsn: Lsn; readonly end: Lsn } | undefined;
 }
 
-/** From where a recovery replays, and where it ends. */
+/** Where a recovery's replay begins, and where it ends. */
 export interface ReplaySpan {
   readonly fromLsn: Lsn;
   readonly toLsn: Lsn;

@@ -47,7 +47,7 @@ export interface RestoreOptions extends PlanWish {
   readonly isolate?: boolean;
   /** Parts at a time. */
   readonly jobs: number;
-  /** Of the server to be, as far as it is known: to try its restore_command as its account. */
+  /** The future server's environment, as far as it is known: to try its restore_command as its account. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly progress: RestoreProgress;
   readonly log: Log;
@@ -74,7 +74,7 @@ export interface Restored {
   readonly entriesRemoved: number;
   /** Why the account of the files cannot fetch WAL from the archive, although we can. */
   readonly fetchTrouble: string | undefined;
-  /** What the server will do on its start beside recovering, as sentences. */
+  /** Effects of the server's start beside recovery, as sentences. */
   readonly startEffects: readonly string[];
 }
 
@@ -103,7 +103,7 @@ function refuseLongSocket(path: string): void {
   });
 }
 
-/** What is missing of a backup that was removed meanwhile is no damage. */
+/** Replaces an error about a missing object when the backup was removed meanwhile: that is no damage. */
 async function unlessRemoved(options: RestoreOptions, backup: BackupDocument, error: unknown): Promise<unknown> {
   const { archive, signal } = options;
   if (!(error instanceof SeawallError) || error.code !== "backup-corrupt") return error;

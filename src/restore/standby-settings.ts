@@ -21,7 +21,7 @@ const DEFAULTS: Readonly<Record<StandbySetting, number>> = {
 const INCLUDES_MAX = 100;
 const FILE_BYTES_MAX = 1 << 20;
 
-/** What a server with this configuration has; 0 for what is no number. Pure. */
+/** Reads the settings that a server with this configuration has; 0 for what is no number. Pure. */
 export function effectiveSettings(configuration: ReadonlyMap<string, string>): Record<StandbySetting, number> {
   const pairs = STANDBY_SETTINGS.map((name) => {
     const given = Number(configuration.get(name) ?? DEFAULTS[name]);

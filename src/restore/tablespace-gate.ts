@@ -16,7 +16,7 @@ import type { TablespaceCreated, WalChange } from "../wal/wal-changes.ts";
 import { parsePromise, PROMISE_FILE, type RestorePromise } from "./marker.ts";
 import { readIfThere } from "./target-dir.ts";
 
-/** What decides about a record that creates a tablespace. */
+/** The facts that decide about a record that creates a tablespace. */
 export interface GateFacts {
   /** The directory that the restore gave it; in a drill also for one that the restore did not know. */
   readonly place: string | undefined;
@@ -26,7 +26,7 @@ export interface GateFacts {
   readonly isBeyondTarget: boolean;
   /** A standby, or a server that no restore made: its operator has prepared the directory, as PostgreSQL demands. */
   readonly isPrepared: boolean;
-  /** Of the directory that the record names. */
+  /** True when the directory that the record names exists and is empty. */
   readonly isEmptyDirectory: boolean;
 }
 

@@ -25,7 +25,7 @@ export interface PlaceOptions {
 }
 
 export interface TablespacePlaces {
-  /** Of the backup. */
+  /** The backup's tablespaces. */
   readonly restored: readonly Place[];
   /** That recovery creates; empty directories when it starts. */
   readonly created: readonly Place[];

@@ -14,7 +14,7 @@ export interface TargetDir {
   /** Absolute, symlinks resolved. */
   readonly path: string;
   readonly isEmpty: boolean;
-  /** Of an earlier restore that did not get to its end. */
+  /** The marker of an earlier restore that did not get to its end. */
   readonly marker: RestoreMarker | undefined;
 }
 
@@ -66,7 +66,7 @@ async function refuseWalLink(path: string): Promise<void> {
   );
 }
 
-/** Who shall own the files: asked for, or who owns the directory; undefined when that is simply us. */
+/** Finds the future owner of the files: the one asked for, or the directory's; undefined when that is our own account. */
 export async function ownerFor(path: string, asked: Owner | undefined): Promise<Owner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   if (asked !== undefined) return asked;

@@ -23,13 +23,13 @@ export type StoreOperation = "put" | "putStream" | "get" | "getStream" | "head" 
 
 export interface StoreObservation {
   readonly operation: StoreOperation;
-  /** What `classify` made of the key or prefix; for `delete` of the first key. */
+  /** The result of `classify` for the key or prefix; for `delete` that of the first key. */
   readonly keyClass: string;
-  /** Of the body, in whichever direction; 0 where there is none. A stream that broke off counts what it moved. */
+  /** Bytes of the body, in either direction; 0 without one. A stream that broke off counts what it moved. */
   readonly bytes: number;
   /** Objects or prefixes listed, keys deleted; 1 for the others. */
   readonly count: number;
-  /** Of a stream: until its last byte, the reader's or writer's own time included. */
+  /** For a stream the time until its last byte, the reader's or writer's own time included. */
   readonly durationMs: number;
   /** `ok` also for a reader that left early; `failed` for an error that is not the store's, as of a putStream's body. */
   readonly outcome: PutResult | "ok" | "absent" | ErrorCode | "failed";
@@ -38,7 +38,7 @@ export interface StoreObservation {
 export interface ObserveOptions {
   /** Must not throw. */
   readonly observe: (observation: StoreObservation) => void;
-  /** From a key or prefix to one of a few names: labels of a metric, so their number must be bounded. */
+  /** Maps a key or prefix to one of a few names: they are labels of a metric, so their number must be bounded. */
   readonly classify: (key: string) => string;
   /** Milliseconds on a clock that never goes back; for tests. */
   readonly nowMs?: () => number;

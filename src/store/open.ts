@@ -1,4 +1,4 @@
-/** From a store URL to a store. */
+/** Opens the store that a URL names. */
 import { SeawallError } from "../errors.ts";
 import { openFileStore, parseUrl, STORE_URL_HINT } from "./file/url.ts";
 import { S3Store, type S3StoreOptions } from "./s3/store.ts";

@@ -55,7 +55,7 @@ export interface RetryEvent {
 export interface RetryOptions {
   readonly policy?: RetryPolicy;
   readonly onRetry?: ((event: RetryEvent) => void) | undefined;
-  /** From 0 to 1, evenly; for tests. */
+  /** Gives numbers from 0 to 1, evenly; for tests. */
   readonly random?: () => number;
   /** Milliseconds on a clock that never goes back; for tests. */
   readonly nowMs?: () => number;
@@ -119,7 +119,7 @@ const RETRY_AFTER_MS_MAX = 60_000;
 
 export interface Attempt {
   readonly what: string;
-  /** Of the request's body or the expected answer: lengthens the deadline. */
+  /** Size of the request's body or the expected answer: lengthens the deadline. */
   readonly bytes?: number;
   readonly signal: AbortSignal | undefined;
 }

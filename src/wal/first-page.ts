@@ -14,7 +14,7 @@ export interface SegmentIdentity {
   readonly segmentSize: number;
 }
 
-/** What is wrong with the first page of `content`; undefined when it begins the segment it should. */
+/** Finds what is wrong with the first page of `content`; undefined when it begins the segment it should. */
 export function firstPageProblem(content: Uint8Array, expected: SegmentIdentity): string | undefined {
   if (content.byteLength < LONG_HEADER_SIZE) return `it has only ${content.byteLength} bytes`;
   const page = new DataView(content.buffer, content.byteOffset, LONG_HEADER_SIZE);

@@ -33,7 +33,7 @@ export class PageHeaderReader {
   /** Set when a header is wrong. */
   problem: string | undefined;
 
-  /** As the stream's version has them; those of the newest while no page has told which that is. */
+  /** The bits of the stream's version; those of the newest version until a page has told it. */
   #flags: f.PageFlags;
   readonly #systemIdLow: number;
   readonly #systemIdHigh: number;

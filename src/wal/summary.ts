@@ -24,7 +24,7 @@ export interface SegmentSummary {
   readonly commitCount: number;
   /** ABORT and ABORT PREPARED records, which recovery targets can stop at too. */
   readonly abortCount: number;
-  /** Of the first and last commit in WAL order; times of concurrent commits are not strictly ordered. */
+  /** Time of the first commit in WAL order; times of concurrent commits are not strictly ordered. */
   readonly firstCommitTime?: PgTime;
   readonly lastCommitTime?: PgTime;
   /** End of the last commit record: what must be flushed for it to be durable. */

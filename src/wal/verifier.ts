@@ -32,11 +32,11 @@ export interface WalVerifierOptions {
   readonly segmentSize: number;
   /** A segment boundary. */
   readonly startLsn: Lsn;
-  /** Of the timeline the bytes come from, itself included. */
+  /** The history of the timeline that the bytes come from, itself included. */
   readonly history: TimelineHistory;
   /** The server's major version where it is known: pins the page magic from the first page on. */
   readonly majorVersion?: number | undefined;
-  /** What `carry()` gave at `startLsn`; without it a record that crosses `startLsn` cannot be verified, only skipped. */
+  /** The result of `carry()` at `startLsn`; without it a record that crosses `startLsn` cannot be verified, only skipped. */
   readonly carry?: RecordCarry | undefined;
   /** Called for each record once it is verified. Costs an allocation per record. */
   readonly onRecord?: ((record: VerifiedRecord) => void) | undefined;

@@ -21,7 +21,7 @@ export interface BackupPart {
   readonly name: string;
   /** Whose files it holds: a tablespace's OID, or null for the data directory. */
   readonly tablespace: number | null;
-  /** Of the tar. */
+  /** Size of the tar. */
   readonly bytes: number;
   readonly storedBytes: number;
   /** CRC-32C of the stored object. */
@@ -36,7 +36,7 @@ export interface BackupDocument {
   readonly parent: null;
   readonly label: string;
   readonly systemIdentifier: bigint;
-  /** As the server says it: `17.2`. */
+  /** The version that the server reports: `17.2`. */
   readonly pgVersion: string;
   readonly pgMajor: number;
   readonly segmentSize: number;
@@ -49,7 +49,7 @@ export interface BackupDocument {
   readonly finishedAt: string;
   /** Sum of all files' sizes. */
   readonly bytes: number;
-  /** Of all its objects but this document. */
+  /** Bytes of all its objects but this document. */
   readonly storedBytes: number;
   readonly fromStandby: boolean;
   readonly dataChecksums: boolean;
@@ -66,14 +66,17 @@ export interface BackupDocument {
     readonly name: string;
     readonly bytes: number;
     readonly crc32c: number;
-    /** Of the checksums in it; `NONE` when it has none. */
+    /** The algorithm of the checksums in it; `NONE` when it has none. */
     readonly algorithm: ChecksumAlgorithm | "NONE";
   } | null;
 }
 
 /** One line of the file index. */
 export interface BackupFile {
-  /** As in the data directory: files of a tablespace below `pg_tblspc/<oid>/`. Odd names: codec/tar.ts, pathFromBytes. */
+  /**
+   * The path as in the data directory: files of a tablespace below `pg_tblspc/<oid>/`. Odd names: codec/tar.ts,
+   * pathFromBytes.
+   */
   readonly path: string;
   /** The part it is in; a directory is repeated in other parts that have files below it. */
   readonly part: string;
@@ -83,7 +86,7 @@ export interface BackupFile {
   /** Whole seconds since 1970 UTC. */
   readonly mtime: number;
   readonly linkTarget?: string | undefined;
-  /** Of files: `<algorithm>:<hex digits>`. */
+  /** For files: `<algorithm>:<hex digits>`. */
   readonly checksum?: string | undefined;
 }
 

@@ -18,7 +18,7 @@ export interface BackupListing {
 
 const READS_IN_FLIGHT = 8;
 
-/** What is not ours below `backups/` is passed over. Throws what the store throws. */
+/** Lists backups; foreign objects below `backups/` are passed over. Throws what the store throws. */
 export async function listBackups(archive: Archive, options: RequestOptions = {}): Promise<BackupListing> {
   const prefix = backupsPrefix(archive.cluster);
   const folders = await archive.store.listPrefixes(prefix, options);
@@ -57,7 +57,10 @@ export async function readBackup(archive: Archive, id: string, options: RequestO
   );
 }
 
-/** Reads a backup; undefined when none of this id was finished. Throws `backup-corrupt`, `archive-version`, `foreign-cluster`. */
+/**
+ * Reads a backup; undefined when none of this id was finished. Throws `backup-corrupt`, `archive-version`, `foreign-
+ * cluster`.
+ */
 export async function findBackup(
   archive: Archive,
   id: string,
@@ -74,7 +77,7 @@ export async function findBackup(
   return backup;
 }
 
-/** From the front of the id: `20260102T030405Z`. */
+/** Reads the start from the front of the id: `20260102T030405Z`. */
 export function startOf(id: string): Date {
   return new Date(id.slice(0, 16).replace(/^(....)(..)(..)T(..)(..)(..)Z$/, "$1-$2-$3T$4:$5:$6Z"));
 }

@@ -12,7 +12,7 @@ import { type Lsn, type TimelineId } from "../../wal/lsn.ts";
 import { type Fields, parseFields } from "../json-document.ts";
 
 export interface ManifestFile {
-  /** As in the data directory; odd names as `pathFromBytes` gives them. */
+  /** The path as in the data directory; odd names as `pathFromBytes` gives them. */
   readonly path: string;
   readonly size: number;
   /** Undefined when the backup was taken without checksums. */
@@ -52,7 +52,7 @@ export class ManifestReader {
   readonly #handlers: ManifestHandlers;
   readonly #name: string;
   readonly #hash = createHash("sha256");
-  /** From the line before the last newline on: the last line is not part of what its checksum covers. */
+  /** The end of the manifest, from the line before the last newline: the last line is not covered by its checksum. */
   #held: Buffer = Buffer.alloc(0);
   /** The document without what stands in its lists. */
   #frame = "";

@@ -17,7 +17,7 @@ export interface Pin {
   readonly backup: string;
   /** ISO 8601, UTC. */
   readonly pinnedAt: string;
-  /** From this moment on it is no pin any more; null: until it is removed. */
+  /** The pin ends at this moment; null: when it is removed. */
   readonly expiresAt: string | null;
   readonly note: string;
 }
@@ -54,7 +54,10 @@ export async function listPins(
   return pins.filter((pin) => pin !== undefined);
 }
 
-/** Pins a backup, or pins it anew: the last one counts. Throws `backup-absent` when there is no such backup (any more), `backup-removed` when it is being removed. */
+/**
+ * Pins a backup, or pins it anew: the last one counts. Throws `backup-absent` when there is no such backup (any more),
+ * `backup-removed` when it is being removed.
+ */
 export async function putPin(archive: Archive, pin: Pin, options: PinOptions = {}): Promise<void> {
   await refuseAbsent(archive, pin.backup, options);
   const before = await generations(archive, pin.backup, options);

@@ -38,7 +38,7 @@ export interface Catalog {
   readonly inventory: WalInventory;
   /** To the end of each timeline that has WAL. */
   readonly paths: readonly WalPath[];
-  /** What is known of the items that windows end with. */
+  /** Facts on the items that windows end with. */
   readonly ends: ReadonlyMap<string, WalEnd>;
   readonly windows: readonly RecoveryWindow[];
   /** Recorded gaps and breaks, and holes that no document names; each once, by LSN. */
@@ -108,7 +108,7 @@ async function readSettled(
   }
 }
 
-/** What lies behind WAL that was on its way when the receiver ended was never acknowledged: the path ends before it. */
+/** Ends a path before WAL that was on its way when the receiver ended: nothing behind it was acknowledged. */
 async function endAtOpenHole(archive: Archive, path: WalPath, note: Note, options: RequestOptions): Promise<WalPath> {
   try {
     const hole = await findOpenHole(archive, path, options);

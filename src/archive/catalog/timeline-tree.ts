@@ -9,7 +9,7 @@ export interface TimelineNode {
   readonly parent: TimelineId | undefined;
   /** Where it left its parent. */
   readonly forkLsn: Lsn | undefined;
-  /** From the history file. */
+  /** The reason that the history file gives. */
   readonly reason: string | undefined;
   /** Sealed ones that carry its name. */
   readonly segments: number;

@@ -7,7 +7,7 @@ import { contains, type TimelineHistory } from "../../wal/timeline.ts";
 import type { WalInventory } from "../wal/inventory.ts";
 import { firstBarrier, itemBefore, type PathBarrier, type WalItem, type WalPath, walPath } from "../wal/path.ts";
 
-/** What windows ask of a backup. */
+/** The facts of a backup that windows need. */
 export interface BackupSpan {
   readonly id: string;
   readonly timeline: TimelineId;
@@ -22,7 +22,7 @@ export interface BackupSpan {
 export interface WalEnd {
   /** End of the last complete record. */
   readonly verifiedLsn: Lsn;
-  /** Of the last commit before it, ISO 8601; undefined when none was found within reach. */
+  /** Time of the last commit before it, ISO 8601; undefined when none was found within reach. */
   readonly lastCommitAt: string | undefined;
 }
 
@@ -34,7 +34,7 @@ export interface RecoveryWindow {
   readonly toLsn: Lsn;
   /** When the first backup was finished; the time of the last commit when there is none behind it. ISO 8601. */
   readonly fromTime: string;
-  /** Of the last commit; null when the WAL has none. ISO 8601. */
+  /** Time of the last commit; null when the WAL has none. ISO 8601. */
   readonly toTime: string | null;
   /** The backup whose end is the window's beginning. */
   readonly backup: string;

@@ -24,7 +24,7 @@ export interface TimelinePoint {
 
 /** One claim document. */
 export interface LineClaim {
-  /** From 1; the highest one counts. */
+  /** Counted from 1; the highest number counts. */
   readonly number: number;
   readonly timeline: TimelineId;
   /** Where the timeline left its parent; undefined for a timeline without ancestors. */

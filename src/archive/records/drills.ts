@@ -17,7 +17,7 @@ export interface DrillCheck {
   /** `recovered`, `amcheck`, `checksums`, or the query. */
   readonly name: string;
   readonly outcome: "passed" | "failed" | "skipped";
-  /** What was found, or why it was skipped. */
+  /** The finding, or why the check was skipped. */
   readonly message: string;
 }
 
@@ -34,9 +34,9 @@ export interface Drill {
   /** Where the restore promised to get, and where the server got. */
   readonly promisedLsn: Lsn | undefined;
   readonly reachedLsn: Lsn | undefined;
-  /** Of the last commit before the promised point; with microseconds. */
+  /** Time of the last commit before the promised point; with microseconds. */
   readonly lastCommitAt: string | undefined;
-  /** From the beginning to the files in place, and from the server's start to its first answer. */
+  /** Time from the beginning to the files in place. */
   readonly restoreSeconds: number | undefined;
   readonly recoverySeconds: number | undefined;
   readonly checks: readonly DrillCheck[];

@@ -11,7 +11,7 @@ import { readVerifyRecord, type VerifyOutcome } from "../verify/state.ts";
 export interface LastEvents {
   /** The newest finished one. Null, like the others, when there is none. */
   readonly backup: { readonly id: string; readonly finishedAt: string; readonly bytes: number } | null;
-  /** Of those that came to their end. */
+  /** The last verification that came to its end. */
   readonly verify: VerifyOutcome | null;
   readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
 }

@@ -24,7 +24,7 @@ const BATCHES_IN_FLIGHT = 4;
 const REFUSALS_KEPT = 100;
 /** When so many are refused before a single one has been deleted, nothing is going to be. */
 const REFUSALS_AT_FIRST_MAX = 50;
-/** What a store says of an object that it keeps: Object Lock, a legal hold, an immutable file. */
+/** Codes for an object that the store keeps: Object Lock, a legal hold, an immutable file. */
 const REFUSED: readonly string[] = ["store-denied", "store-unsupported"];
 
 /** Whether a store said that it will not delete, as opposed to that it cannot now. */
@@ -39,7 +39,7 @@ export class BulkDelete {
   objects = 0;
   bytes = 0;
   refused = 0;
-  /** Of the deleted ones, those that the store keeps as old versions. */
+  /** How many of the deleted objects the store keeps as old versions. */
   hidden = 0;
 
   constructor(store: Store, options: BulkDeleteOptions = {}) {

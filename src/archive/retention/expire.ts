@@ -36,7 +36,7 @@ export interface Expired {
   readonly spared: readonly { readonly id: string; readonly why: string }[];
   readonly objects: number;
   readonly bytes: number;
-  /** Of them, objects that the store keeps as old versions (versioning, Object Lock): what they take is not free yet. */
+  /** How many of them the store keeps as old versions (versioning, Object Lock): their space is not free yet. */
   readonly hidden: number;
   /** Objects that the store would not delete: how many, and the first of them. */
   readonly refused: number;

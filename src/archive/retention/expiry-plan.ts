@@ -1,4 +1,4 @@
-/** What an expiry needs to know, read from the store, and what it would do: the plan, its size, and the windows afterwards. */
+/** Reads what an expiry needs from the store, and says what it would do: the plan, its size, and the windows afterwards. */
 import type { RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./model.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { TimelineId } from "../../wal/lsn.ts";
@@ -23,9 +23,9 @@ export interface PlannedExpiry {
   /** Backups that somebody has marked for removal, by the time of the mark. */
   readonly marks: ReadonlyMap<string, Date>;
   readonly wal: WalMeasure;
-  /** Of backups, leftovers and WAL together. */
+  /** Bytes of backups, leftovers and WAL together. */
   readonly storedBytes: number;
-  /** As they are, and as they will be. */
+  /** The windows now; `windowsAfter` has those after the expiry. */
   readonly windowsBefore: readonly RecoveryWindow[];
   readonly windowsAfter: readonly RecoveryWindow[];
 }

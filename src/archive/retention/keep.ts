@@ -174,7 +174,7 @@ function keepCalendar({ catalog, now, current, keep }: Rules, policy: RetentionP
   }
 }
 
-/** As a date: weeks are told apart by their Monday, also across a change of the year. */
+/** Gives the date of the week's Monday: weeks are told apart by it, also across a change of the year. */
 function mondayOf(at: Date): string {
   const sinceMonday = (at.getUTCDay() + 6) % 7;
   return new Date(at.getTime() - sinceMonday * DAY_MS).toISOString().slice(0, 10);

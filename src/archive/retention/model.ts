@@ -1,11 +1,11 @@
-/** What retention knows of an archive, the rules that it is given, and the plan that it makes. */
+/** The input and the result of retention: facts of an archive, the rules, and the plan. */
 import type { Lsn, SegmentNumber, TimelineId } from "../../wal/lsn.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
 import type { Gap } from "../documents.ts";
 import type { Pin } from "../backups/pins.ts";
 import type { WalRun, WalSpot } from "../wal/inventory.ts";
 
-/** What is kept is the union of what each rule keeps; a rule that is undefined keeps nothing. */
+/** The rules. A backup stays when any rule keeps it; a rule that is undefined keeps none. */
 export interface RetentionPolicy {
   /** The newest so many full backups. */
   readonly keepFull?: number | undefined;
@@ -33,7 +33,7 @@ export interface UnfinishedBackup {
   readonly isMarked: boolean;
 }
 
-/** What retention asks of a backup. */
+/** The facts of a backup that retention needs. */
 export interface BackupFacts {
   readonly id: string;
   /** The backup this one is an increment of. */
@@ -65,7 +65,7 @@ export interface KeepReason {
   readonly text: string;
 }
 
-/** As the inventory has it. */
+/** The inventory's WAL, as retention reads it. */
 export interface WalFacts {
   readonly runs: readonly WalRun[];
   readonly partials: readonly WalSpot[];

@@ -61,7 +61,7 @@ async function* segmentsIn(
 export interface WalMeasure {
   /** Sealed ones. */
   readonly segments: number;
-  /** Of everything that goes. */
+  /** Bytes of everything that goes. */
   readonly storedBytes: number;
 }
 

@@ -1,4 +1,4 @@
-/** What a stored segment or partial says of itself, against where and how it is stored. Pure. */
+/** Compares a stored segment's or partial's facts with where and how it is stored. Pure. */
 import { SeawallError } from "../../errors.ts";
 import { segmentEnd, segmentStart } from "../../wal/lsn.ts";
 import type { SegmentPlace } from "../keys.ts";
@@ -6,7 +6,7 @@ import type { StoredFacts } from "../wal/objects.ts";
 
 export interface FoundWal {
   readonly place: SegmentPlace;
-  /** As listed, or as read. */
+  /** The size as listed, or as read. */
   readonly storedBytes: number;
   readonly facts: StoredFacts;
   readonly kind: "segment" | "partial";

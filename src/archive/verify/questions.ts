@@ -1,4 +1,4 @@
-/** What a deep verification asks of its threads, and what they answer. */
+/** The questions of a deep verification to its threads, and their answers. */
 import type { BackupFile, BackupPart } from "../backups/document.ts";
 import type { Lsn } from "../../wal/lsn.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
@@ -9,7 +9,7 @@ import type { SegmentPlace } from "../keys.ts";
 export interface PartToCheck {
   readonly key: string;
   readonly part: BackupPart;
-  /** What the index says must be in it. */
+  /** The entries that the index lists for it. */
   readonly entries: readonly BackupFile[];
 }
 
@@ -29,7 +29,7 @@ export type VerifyQuestion =
       readonly place: SegmentPlace;
       readonly stored: Uint8Array<ArrayBuffer>;
     }
-  /** What follows is stored bytes of this part. */
+  /** The next messages hold stored bytes of this part. */
   | { readonly kind: "part"; readonly input: PartToCheck }
   | { readonly kind: "data"; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: "end" };
@@ -37,6 +37,6 @@ export type VerifyQuestion =
 export interface VerifyAnswer {
   /** Records of a segment; files of a part, at its end. */
   readonly count: number;
-  /** Of a segment: records that no recovery passes. */
+  /** For a segment, the records that no recovery passes. */
   readonly minimal?: readonly MinimalRecord[];
 }

@@ -1,4 +1,4 @@
-/** What a verification finds, and what it means for the backups. Pure but for the collecting. */
+/** The findings of a verification, and their meaning for the backups. Pure but for the collecting. */
 import type { SeawallError } from "../../errors.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import type { WalPath } from "../wal/path.ts";
@@ -37,7 +37,7 @@ export interface LostWal {
 }
 
 export interface Checked {
-  /** Of WAL and backups, without those that an earlier run has verified and nobody has touched. */
+  /** Counts of this run, without what an earlier run has verified and nothing has touched since. */
   segments: number;
   backups: number;
   unchangedSegments: number;
@@ -113,7 +113,7 @@ export function breakMessage(lsn: Lsn, reason: string): string {
   return `no recovery passes ${formatLsn(lsn)}: ${reason}`;
 }
 
-/** What backups cannot do without this WAL, in words. */
+/** Words what backups cannot do without this WAL. */
 export function consequence(paths: readonly WalPath[], backups: readonly BackupSpan[], lost: LostWal): string {
   const all = affectedBackups(paths, backups, lost);
   const dead = all.filter(({ stopLsn }) => stopLsn > lost.fromLsn);

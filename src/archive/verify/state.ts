@@ -24,7 +24,7 @@ export interface ProvenWal {
   readonly level: ProofLevel;
   readonly first: SegmentNumber;
   readonly last: SegmentNumber;
-  /** Of how they were listed. */
+  /** Digest of how they were listed. */
   readonly digest: string;
 }
 
@@ -47,13 +47,13 @@ export interface VerifyOutcome {
 export interface VerifyRecord {
   /** ISO 8601, UTC. */
   readonly writtenAt: string;
-  /** Of the last run that came to its end; null when none did. */
+  /** Outcome of the last run that came to its end; null when none did. */
   readonly last: VerifyOutcome | null;
   readonly wal: readonly ProvenWal[];
   readonly backups: readonly ProvenBackup[];
 }
 
-/** Of segments as they are listed: their sizes, and when they were last written. */
+/** Digests segments as they are listed: their sizes, and when they were last written. */
 export function digestOf(
   listed: Iterable<Pick<ListedWal, "bytes" | "modifiedAtMs"> & { readonly name: string }>,
 ): string {

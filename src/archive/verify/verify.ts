@@ -109,7 +109,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   return { ok, deep, checked: findings.checked, problems, notes: findings.notes };
 }
 
-/** What is proven so far, written down now and then. */
+/** Proofs so far, written down now and then. */
 class Proofs {
   readonly #archive: Archive;
   readonly #options: VerifyOptions;
@@ -233,7 +233,7 @@ async function surveyArchive(
   return { catalog, from, folders };
 }
 
-/** What listing alone tells. */
+/** Reports what listing alone shows. */
 function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): void {
   const { segmentSize } = archive.identity;
   const { backups, paths, ends, gaps } = catalog;

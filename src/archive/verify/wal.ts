@@ -29,9 +29,9 @@ import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
 export interface PendingFolder {
   readonly timeline: TimelineId;
   readonly prefix: string;
-  /** What is known of it and still holds. */
+  /** Earlier proofs that still hold. */
   readonly known: readonly ProvenWal[];
-  /** As stored, of what is to be looked at. */
+  /** Stored bytes of what is to be looked at. */
   readonly bytes: number;
 }
 
@@ -55,7 +55,7 @@ const PIECE_SEGMENTS = 16;
 
 export const folderName = (prefix: string): string => prefix.slice(-9, -1);
 
-/** What of a folder has to be looked at: what nobody has proven at this level, or what has changed since. Pure. */
+/** Picks the objects of a folder to look at: those not proven at this level, and those changed since. Pure. */
 export function pendingOf(
   folder: WalFolder,
   proven: readonly ProvenWal[],

@@ -31,7 +31,7 @@ export async function verifiedEnd(
   return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
 }
 
-/** Of the first and the last commit in WAL order. */
+/** Times of the first and the last commit in WAL order. */
 export interface CommitTimes {
   readonly first: PgTime;
   readonly last: PgTime;
@@ -62,7 +62,7 @@ export async function commitTimesIn(
   return times;
 }
 
-/** What a sealed segment says of its records; undefined for what says nothing (tails, partials). */
+/** Reads a sealed segment's own summary of its records; undefined for tails and partials, which have none. */
 export async function segmentSummary(
   archive: Archive,
   item: WalItem,

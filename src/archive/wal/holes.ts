@@ -23,7 +23,7 @@ import { listNewest, listTails, segmentsPastHoleMax } from "./tip.ts";
 import { peekObject } from "./objects.ts";
 import type { Barrier, WalPath } from "./path.ts";
 
-/** What of a timeline is stored behind an LSN at which WAL is missing. */
+/** The part of a timeline that is stored behind an LSN at which WAL is missing. */
 export type Behind =
   /** The archive of the timeline ends there. */
   | "nothing"
@@ -34,7 +34,7 @@ export type Behind =
 
 const READS_IN_FLIGHT = 8;
 
-/** What one object says of the WAL before it. */
+/** One object's statement on the WAL before it. */
 export interface Witness {
   /** End of what it holds. */
   readonly endLsn: Lsn;
@@ -76,7 +76,7 @@ export async function callWitnesses(
   return { said: [...(await askAll(archive, objects, options)), ...ends], isFar: false };
 }
 
-/** What the witnesses say of WAL that is missing from `lsn` on. Pure. */
+/** Judges from the witnesses whether WAL that is missing from `lsn` on was lost. Pure. */
 export function judgeHole({ said, isFar }: Witnesses, lsn: Lsn): Behind {
   if (isFar) return "acknowledged";
   const behind = said.filter(({ endLsn }) => endLsn > lsn);

@@ -22,7 +22,7 @@ export interface WalRun {
   readonly timeline: TimelineId;
   readonly first: SegmentNumber;
   readonly last: SegmentNumber;
-  /** Of all of them. */
+  /** Bytes of all of them. */
   readonly storedBytes: number;
 }
 
@@ -35,7 +35,7 @@ export interface WalSpot {
 export interface WalTail extends WalSpot {
   /** Bytes of the segment. */
   readonly length: number;
-  /** Of the chunks that are needed. */
+  /** Bytes of the chunks that are needed. */
   readonly storedBytes: number;
 }
 
@@ -46,7 +46,7 @@ export interface WalInventory {
   readonly partials: readonly WalSpot[];
   /** By timeline, then segment. */
   readonly tails: readonly WalTail[];
-  /** Of every timeline that has WAL or a history file; of one without a readable file, a history without ancestors. */
+  /** The history of every timeline that has WAL or a history file; without a readable file, one without ancestors. */
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
   /** By timeline, then LSN. */
   readonly gaps: readonly Gap[];
@@ -54,7 +54,7 @@ export interface WalInventory {
   readonly breaks: readonly Gap[];
   /** Sealed ones. */
   readonly segments: number;
-  /** Of sealed segments and partials. */
+  /** Bytes of sealed segments and partials. */
   readonly storedBytes: number;
   /** Histories and gap documents that cannot be read. */
   readonly damaged: readonly { readonly key: string; readonly error: SeawallError }[];
@@ -172,7 +172,7 @@ function bySpot(a: WalSpot, b: WalSpot): number {
 
 type Damaged = WalInventory["damaged"][number];
 
-/** Of the timelines `known` by their WAL, and of those that have only a history file. */
+/** Reads the histories of the timelines `known` by their WAL, and of those that have only a history file. */
 async function readHistories(
   archive: Archive,
   known: readonly TimelineId[],

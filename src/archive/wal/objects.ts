@@ -15,7 +15,7 @@ import type { ClusterIdentity } from "../documents.ts";
 import { type SegmentPlace, chunkKey, historyKey, partialKey, segmentKey, segmentName } from "../keys.ts";
 import { putOnce, putPlainOnce } from "../put-once.ts";
 
-/** What is known of a run of WAL when it is stored. */
+/** Facts on a run of WAL when it is stored. */
 export interface WalFacts {
   readonly startLsn: Lsn;
   /** End of the stored bytes that are WAL; a partial's zeros after it are padding. */
@@ -165,7 +165,7 @@ function timeText(time: PgTime | undefined): string | undefined {
   return time === undefined ? undefined : formatPgTime(time);
 }
 
-/** What an envelope says of the WAL behind it, parsed and checked against where it was found. */
+/** An envelope's facts on its WAL, parsed and checked against the place where it was found. */
 export interface StoredFacts {
   readonly startLsn: Lsn;
   readonly endLsn: Lsn;
@@ -245,7 +245,7 @@ export async function readWal(
   return decodeWal(archive.identity, found.body, { key, place, into });
 }
 
-/** What `readWal` does with what it has read. Throws `object-corrupt` and `foreign-cluster`. */
+/** Decodes what `readWal` has read. Throws `object-corrupt` and `foreign-cluster`. */
 export function decodeWal(
   identity: Pick<ClusterIdentity, "systemIdentifier">,
   stored: Uint8Array,

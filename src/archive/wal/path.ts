@@ -20,7 +20,10 @@ import { switchPointOf, type TimelineHistory } from "../../wal/timeline.ts";
 import type { Gap } from "../documents.ts";
 import type { WalInventory, WalRun, WalTail, WalSpot } from "./inventory.ts";
 
-/** What recovery reads for a segment. `tail`: chunks of an unsealed one, together with its partial where there is one. */
+/**
+ * The object that recovery reads for a segment. `tail`: chunks of an unsealed one, together with its partial where there is
+ * one.
+ */
 export interface WalItem extends WalSpot {
   readonly kind: "segment" | "partial" | "tail";
 }
@@ -39,7 +42,7 @@ export interface WalPiece {
 export interface Barrier {
   readonly fromLsn: Lsn;
   readonly toLsn: Lsn;
-  /** From the gap document, or what is missing. */
+  /** The gap document's reason, or the name of what is missing. */
   readonly reason: string;
   /** A document says so: of a gap, or of a break. */
   readonly isRecorded: boolean;
@@ -113,7 +116,7 @@ export function stretchesOf(history: TimelineHistory, segmentSize: number): Stre
   return stretches;
 }
 
-/** What is stored of a stretch: a sealed segment alone, otherwise chunks and partial together. */
+/** Lists what is stored of a stretch: a sealed segment alone, otherwise chunks and partial together. */
 function piecesOn(
   { runs, tails, partials }: Pick<WalInventory, "runs" | "partials" | "tails">,
   stretch: Stretch,
@@ -217,7 +220,7 @@ function readableFrom(
   return later === undefined ? gap.toLsn : minLsn(gap.toLsn, segmentStart(later.first, segmentSize));
 }
 
-/** As a barrier: the WAL is there, and recovery ends with an error. */
+/** Makes a break a barrier: the WAL is there, and recovery ends with an error. */
 export function breakBarrier({ timeline, fromLsn, toLsn, reason }: Omit<Gap, "detectedAt">): PathBarrier {
   return { timeline, fromLsn, toLsn, reason, isRecorded: true, isStored: true };
 }

@@ -40,7 +40,7 @@ export interface Tip {
   readonly anchored: boolean;
 }
 
-/** What the newest folders of one timeline hold. */
+/** The content of one timeline's newest folders. */
 export interface TimelineListing {
   /** Sealed segments, ascending; from a folder border on, complete. */
   readonly sealed: readonly SegmentNumber[];
@@ -188,7 +188,7 @@ export async function historyOf(
   return content === undefined ? rootHistory(timeline) : parseHistory(timeline, content);
 }
 
-/** What the verifier must know to begin at `segment`: the state of a record that crosses into it, if one does. */
+/** Finds what the verifier must know to begin at `segment`: the state of a record that crosses into it, if one does. */
 export async function carryInto(
   archive: Archive,
   history: TimelineHistory,

@@ -25,11 +25,11 @@ export interface WalkedRecord {
   /** End of the record before: where recovery stands when it stops short of this one. */
   readonly previousEnd: Lsn;
   readonly kind: "commit" | "abort" | "restore-point" | "running" | "other";
-  /** Of the transaction that ended; for other records the one that wrote them, 0 for none. */
+  /** The id of the transaction that ended; for other records that of their writer, 0 for none. */
   readonly xid: number;
   /** When it ended; when the restore point was made. */
   readonly time?: PgTime | undefined;
-  /** Of a restore point. */
+  /** The name of a restore point. */
   readonly name?: string | undefined;
   /** `running`: every transaction below this one has ended. */
   readonly oldestRunningXid?: number | undefined;
@@ -152,7 +152,7 @@ const HAS_SUBXACTS = 1 << 1;
 const HAS_RELFILES = 1 << 2;
 const HAS_INVALS = 1 << 3;
 const HAS_TWOPHASE = 1 << 4;
-/** From 15 on. */
+/** PostgreSQL 15 and later. */
 const HAS_DROPPED_STATS = 1 << 8;
 
 /**
@@ -196,7 +196,7 @@ class RecordReader {
     this.#headGot = carry?.record?.got ?? 0;
   }
 
-  /** As much of the record as is at hand: of one that began in an earlier segment only its first bytes may be. */
+  /** Gives as much of the record as is at hand: of one that began in an earlier segment perhaps only its first bytes. */
   read(record: VerifiedRecord): Buffer {
     const length = Math.min(record.length, RECORD_BYTES_MAX);
     const target = Buffer.alloc(length);

@@ -1,4 +1,4 @@
-/** What `check` reports, and the judgements on a server's facts: a table of rules, each a pure function. */
+/** The findings of `check`, and the judgements on a server's facts: a table of rules, each a pure function. */
 import { SeawallError } from "../../errors.ts";
 import { type MemoryLimits, memoryNeeded } from "../../receive/memory.ts";
 import type { SlotStatus } from "../../receive/status.ts";
@@ -12,11 +12,11 @@ export interface Finding {
   readonly name: string;
   readonly verdict: Verdict;
   readonly message: string;
-  /** What to do; only where there is something to do. */
+  /** The remedy; null when nothing needs to be done. */
   readonly remedy: string | null;
 }
 
-/** What was asked of the server; settings as SHOW prints them, undefined where this version has no such setting. */
+/** The server's facts; settings as SHOW prints them, undefined where this version has no such setting. */
 export interface ServerFacts {
   readonly server: string;
   readonly user: string;
@@ -39,14 +39,14 @@ export interface SqlFacts {
   readonly clockAheadSeconds: number;
 }
 
-/** What the receiver would be told. */
+/** Options that the receiver would have. */
 export interface Wishes {
   /** Undefined: --no-slot. */
   readonly slot: string | undefined;
   readonly statusIntervalMs: number;
   readonly memory: MemoryLimits;
   readonly hasSpool: boolean;
-  /** What the operating system lets this process have. */
+  /** Memory that the operating system lets this process have. */
   readonly memoryLimitBytes: number;
 }
 

@@ -23,7 +23,7 @@ export async function run(context: CommandContext): Promise<number> {
   return ok ? EXIT.done : EXIT.no;
 }
 
-/** Of the control group that this process runs in; without one, what the machine has. */
+/** Reads the memory limit of this process's control group; without one, the machine's memory. */
 function memoryLimit(): number {
   const constrained = process.constrainedMemory();
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem();

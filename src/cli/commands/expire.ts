@@ -60,7 +60,7 @@ async function print(context: CommandContext, { planned, policy, expired }: Outc
   await printResult(context, json, text);
 }
 
-/** As the configuration says it; also what the daemon runs by. */
+/** Reads the policy from the settings; the daemon uses it too. */
 export function policyOf(settings: Settings): RetentionPolicy {
   const { keepFull, recoveryWindowMs, keepDaily, keepWeekly, keepMonthly, keepYearly } = settings;
   return { keepFull, recoveryWindowMs, keepDaily, keepWeekly, keepMonthly, keepYearly };

@@ -104,7 +104,7 @@ function targetOf(context: CommandContext, now: Date): RecoveryTarget {
   return target;
 }
 
-/** As pg_basebackup takes it: OLD=NEW, an equals sign in a path behind a backslash. Throws `usage`. */
+/** Parses mappings as pg_basebackup does: OLD=NEW, an equals sign in a path behind a backslash. Throws `usage`. */
 export function parseMapping(texts: string | undefined): Map<string, string> {
   const mapping = new Map<string, string>();
   for (const text of texts?.split("\n") ?? []) {

@@ -15,7 +15,7 @@ import { shortTime } from "./list.ts";
 import { backupIdArgument } from "./pin.ts";
 import { columns, painted } from "../views/table.ts";
 
-/** Of the WAL between a backup's start and its stop. */
+/** The WAL between a backup's start and its stop. */
 interface NeededWal {
   readonly from: string;
   readonly to: string;

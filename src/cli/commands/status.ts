@@ -48,7 +48,7 @@ async function showOne(context: CommandContext, answer: StatusAnswer): Promise<v
   await printResult(context, status, note + renderStatus(status, context.io.colours));
 }
 
-/** What the receiver said of this cluster, or why it said nothing of it. */
+/** Picks the receiver's answer for this cluster, or the reason why there is none. */
 function answerFor(cluster: string, answer: StatusAnswer, isAsked: boolean): StatusDocument | string {
   switch (answer.kind) {
     case "no-answer":

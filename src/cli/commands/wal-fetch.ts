@@ -25,7 +25,7 @@ export async function run(context: CommandContext): Promise<number> {
   return env[SHELL_VARIABLE] === undefined ? EXIT.no : NOT_THERE_TO_SHELL;
 }
 
-/** From what waits in pg_wal, else from the store; and then somebody sees to the segments behind it. */
+/** Answers from what waits in pg_wal, else from the store; then starts the prefetcher for the segments behind it. */
 async function answerFor(context: CommandContext): Promise<Answer> {
   const { settings, args, signals } = context;
   const [fileName = "", path = ""] = args;

@@ -53,7 +53,7 @@ export class BackupDisplay {
   }
 }
 
-/** What to run so that the WAL a backup waits for arrives. */
+/** Advice for a backup that waits for WAL which is not archived. */
 const ARCHIVING_ADVICE = "run seawall receive with the same --store and --cluster, or take the backup with --with-wal";
 
 /** News as a sentence. */

@@ -8,7 +8,7 @@ import { formatLsn, type SegmentNumber, type TimelineId } from "../../wal/lsn.ts
 import { segmentFileName } from "../../wal/names.ts";
 import { columns } from "./table.ts";
 
-/** Of many refused objects so many are shown. */
+/** At most this many refused objects are shown. */
 const REFUSALS_SHOWN = 5;
 
 export function planJson(planned: PlannedExpiry): Record<string, unknown> {
@@ -101,7 +101,7 @@ function backupCells({ id, timeline, startedAt, storedBytes }: BackupDocument): 
   return [id, `${startedAt.slice(0, 16).replace("T", " ")}Z`, `timeline ${timeline}`, humanBytes(storedBytes)];
 }
 
-/** What goes of the WAL; at least one line. */
+/** Lists the WAL that goes; at least one line. */
 export function walLines({ plan, facts, wal }: PlannedExpiry): string[] {
   if (plan.wal.staysBecause !== undefined) return [`all of it stays: ${plan.wal.staysBecause}`];
   const ends = plan.wal.partials.length + plan.wal.tails.length;

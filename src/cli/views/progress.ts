@@ -8,9 +8,9 @@ import type { Io } from "../io.ts";
 export interface ProgressOptions {
   readonly io: Io;
   readonly json: boolean;
-  /** What is being done: "restoring". */
+  /** The activity: "restoring". */
   readonly verb: string;
-  /** What is counted, if it is not bytes: "segments". */
+  /** The unit that is counted, if it is not bytes: "segments". */
   readonly unit?: string;
   readonly nowMs: () => number;
 }
@@ -50,7 +50,7 @@ export class Progress {
     this.#show();
   }
 
-  /** What is under way, such as a tablespace or what is waited for. */
+  /** Shows what is under way, such as a tablespace or what is waited for. */
   detail(text: string): void {
     if (text === this.#detail) return;
     this.#detail = text;

@@ -28,11 +28,11 @@ export interface JobOutcome {
   readonly ok: boolean;
   readonly exit: number | null;
   readonly message: string;
-  /** What it printed, where that was one JSON object. */
+  /** The JSON object that it printed, if it printed one. */
   readonly result?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** Of the result, which is a line of JSON. */
+/** The longest result, which is a line of JSON. */
 const RESULT_CHARACTERS_MAX = 1 << 20;
 const MESSAGE_CHARACTERS_MAX = 500;
 /** One that does not leave when it is told to. */
@@ -132,7 +132,7 @@ function parseResult(text: string): JobOutcome["result"] {
   }
 }
 
-/** What the status says of a run that has ended with a result. */
+/** Words the status's line on a run that has ended with a result. */
 function summaryOf(job: JobName, exit: number | null, found: JobOutcome["result"]): string {
   if (found === undefined && job === "verify" && exit === 1) return "damage was found, more than fits into a result";
   if (found === undefined) return exit === 0 ? "done" : `it exited with ${exit ?? "a signal"}`;

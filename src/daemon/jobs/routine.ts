@@ -17,7 +17,7 @@ import { runJob } from "./process.ts";
 import { type JobName, type JobPast, lastStart, parseSchedule, type Schedule } from "./schedule.ts";
 import { type LastRun, Scheduler, type SchedulerOptions } from "./scheduler.ts";
 
-/** What can change while the receiver goes on. */
+/** Settings that can change while the receiver goes on. */
 export interface RoutinePlan {
   readonly settings: Settings;
   /** The whole environment of the jobs: all their options are in it. */

@@ -60,7 +60,7 @@ function isUnknownZone(timeZone: string): boolean {
   }
 }
 
-/** What is known of a job's past. */
+/** A job's past, as far as it is known. */
 export interface JobPast {
   /** When it was last started, by a schedule or by hand; never in the future. */
   readonly lastStartedAt: Date | undefined;

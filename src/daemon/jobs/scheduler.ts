@@ -9,7 +9,7 @@ import { joinSignals } from "../../signals.ts";
 import type { JobOutcome } from "./process.ts";
 import { JOB_NAMES, type JobName, type JobPast, type Schedule, dueAt } from "./schedule.ts";
 
-/** What a job did when it was last run. */
+/** A job's last run. */
 export interface LastRun {
   readonly startedAt: string;
   readonly finishedAt: string;
@@ -41,7 +41,7 @@ export interface JobView {
 
 export interface SchedulerOptions {
   readonly schedules: ReadonlyMap<JobName, Schedule>;
-  /** What is in the archive about a job. Rejects while the store does not answer, or there is no archive yet. */
+  /** Reads what the archive holds about a job. Rejects while the store does not answer, or there is no archive yet. */
   readonly past: (job: JobName, signal: AbortSignal) => Promise<JobPast & { readonly last: LastRun | null }>;
   readonly execute: (job: JobName, signal: AbortSignal) => Promise<JobOutcome>;
   /** Writes the run down. */

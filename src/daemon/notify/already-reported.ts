@@ -51,7 +51,7 @@ export class Told {
     if (states.size > STATES_MAX && oldest !== undefined) states.delete(oldest);
   }
 
-  /** What earlier daemons told, oldest first. To be called before anything is remembered that is newer. */
+  /** Remembers what earlier daemons reported, oldest first. Call it before anything newer is remembered. */
   recall(notices: readonly ToldNotice[]): void {
     for (const notice of notices) this.remember(notice, Date.parse(notice.toldAt));
   }

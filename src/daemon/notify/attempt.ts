@@ -19,7 +19,10 @@ export interface Message {
 
 const SHOWN_CHARACTERS_MAX = 240;
 
-/** What the other side said, for log and status: first without secrets, then shortened, so that no half of one is left. */
+/**
+ * Makes the other side's answer fit for log and status: first without secrets, then shortened, so that no half of one is
+ * left.
+ */
 export function shownAnswer(detail: string, scrub: (text: string) => string): string {
   const scrubbed = scrub(detail);
   return scrubbed.length <= SHOWN_CHARACTERS_MAX ? scrubbed : `${scrubbed.slice(0, SHOWN_CHARACTERS_MAX)}…`;

@@ -4,7 +4,7 @@ import { isNoticeEvent, NOTICE_EVENTS, type NoticeEventName, type Severity } fro
 
 export interface Notice {
   readonly event: NoticeEventName;
-  /** What it is about: `receiver`, `slot`, `job verify`. Of each subject one state is remembered. */
+  /** The subject: `receiver`, `slot`, `job verify`. One state is remembered for each. */
   readonly subject: string;
   /**
    * What is told of the subject. The same state again is no news, until it has lasted for a day; an `end` is news only after
@@ -63,7 +63,7 @@ export function bodyOf(notice: Notice, sender: Sender): NoticeBody {
   };
 }
 
-/** Of what happens once the id follows from the matter; a state may come again, so its time and place count. */
+/** Makes the id. For what happens once it follows from the matter; a state may come again, so its time and place count. */
 export function noticeId({ event, subject, state, kind, at }: Notice, cluster: string, host: string): string {
   const parts = [cluster, event, subject, state, ...(kind === "once" ? [] : [host, at.toISOString()])];
   const digest = createHash("sha256").update(JSON.stringify(parts)).digest("hex");

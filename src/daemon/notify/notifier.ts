@@ -18,7 +18,7 @@ import type { Channel } from "./channel.ts";
 import type { NotificationsView, StatusDocument } from "../status/document.ts";
 import { Told } from "./already-reported.ts";
 
-/** What a reload may change. */
+/** The settings that a reload may change. */
 export interface NotifierTuning extends WatchOptions {
   /** `notify-events`. */
   readonly events: string;
@@ -34,7 +34,7 @@ export interface NotifierOptions {
   readonly store: Store;
   readonly log: Log;
   readonly nowMs: () => number;
-  /** What earlier lives of the cluster in this process have told, and later ones are to know: the store may be what fails. */
+  /** Notices of earlier lives of the cluster in this process, for later ones: the store may be what fails. */
   readonly memory?: ToldNotice[] | undefined;
 }
 
@@ -57,7 +57,7 @@ export class Notifier {
   readonly #inbox: Notice[] = [];
   #watch: Watch;
   #told = new Told();
-  /** What was told by this daemon, for when the store can be asked at last. */
+  /** Notices of this daemon, kept until the store can be asked. */
   readonly #own: ToldNotice[];
   /** The latest that was decided on since the start, delivered by now or not. */
   readonly #decided: (readonly [notice: Pick<Notice, "subject" | "kind" | "state">, atMs: number])[] = [];
@@ -129,7 +129,7 @@ export class Notifier {
     clearTimeout(timer);
   }
 
-  /** What holds is said at every look: only what may be news goes on, once. */
+  /** Every look finds what still holds; only what may be news goes on, once. */
   #consider(notices: readonly Notice[]): void {
     const { nowMs, host } = this.#options;
     const { events } = this.#tuning;
@@ -230,7 +230,7 @@ export class Notifier {
     return [{ ...about, event: "notices-omitted", text, details }];
   }
 
-  /** What earlier daemons told. Best effort: without it something may be told twice, which is better than never. */
+  /** Reads what earlier daemons reported. Best effort: a problem may be reported twice, which is better than never. */
   async #recall(): Promise<void> {
     const { store, cluster, log, nowMs } = this.#options;
     if (this.#isForeign || this.#isRecalled || nowMs() < this.#recallAtMs) return;

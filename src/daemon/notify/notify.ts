@@ -20,7 +20,7 @@ export interface NotifySource {
   readonly version: string;
 }
 
-/** What is configured, in the order in which it is told of. */
+/** The configured channels, in the order in which they are used. */
 export function configuredChannels({ settings, env, version }: NotifySource): [ChannelName, Deliver][] {
   const { notifyUrl: url, notifyHeader: header, notifyCommand: path } = settings;
   const nowMs = (): number => Date.now();
@@ -43,7 +43,7 @@ export function buildNotifier(source: NotifierSource): Notifier {
   return new Notifier(options, tuningOf(source));
 }
 
-/** What of a notifier follows from settings that a reload may change. */
+/** The notifier's settings that a reload may change. */
 export function tuningOf(source: Omit<NotifierSource, "store">): NotifierTuning {
   const { settings, log } = source;
   const scrub = secretsScrubber(source);
@@ -110,5 +110,5 @@ function wordsOf({ pathname, search, searchParams }: URL): string[] {
   return [...parts, ...decoded, ...searchParams.values()].filter((word) => word.length > TOKEN_LENGTH_MIN);
 }
 
-/** Of a header's words, `Bearer` is none. */
+/** A shorter word of a header, such as `Bearer`, is no token. */
 const TOKEN_LENGTH_MIN = 10;

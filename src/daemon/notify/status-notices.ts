@@ -30,7 +30,7 @@ export interface Watch {
   readonly slot: { readonly health: SlotHealth; readonly sinceMs: number };
 }
 
-/** What is well for so long is well again. */
+/** Report recovery after this long without trouble. */
 const WELL_MS = 30_000;
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
 const SLOT_SETTLED_MS = 20_000;
@@ -39,7 +39,7 @@ const QUIET_MS = 5_000;
 /** A gap found that long before this daemon's start may not have been told by the one before. */
 const GAP_NEWS_MS = 3_600_000;
 const MISSED_AFTER_MS = 15 * 60_000;
-/** Of the WAL that the server may keep, so much left is little. */
+/** Warn when no more than this share of the WAL that the server may keep is left. */
 const SAFE_SHARE_LITTLE = 0.2;
 const SAFE_SHARE_ENOUGH = 0.4;
 

@@ -70,7 +70,7 @@ async function post(options: WebhookOptions, message: Message, signal: AbortSign
   return { status, retryAfter: headers["retry-after"], text: await beginningOf(response) };
 }
 
-/** What was said counts even if the rest of the body never comes. */
+/** Reads the beginning of an answer; it counts even if the rest of the body never comes. */
 async function beginningOf(response: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;

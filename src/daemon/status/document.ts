@@ -21,7 +21,7 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly state: StatusState;
   readonly startedAt: string | null;
   readonly counters: ReceiverStatus["counters"] | null;
-  /** Who says so: a running receiver, or (`status` without one) the server and the store. */
+  /** The source: a running receiver, or (`status` without one) the server and the store. */
   readonly source: "receiver" | "server-and-store";
   /** The store's URL without secrets. */
   readonly store: string | null;
@@ -36,11 +36,11 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly errors: readonly ErrorDocument[];
   /** The daemon's routine: what is scheduled, and how it went; empty without schedules. */
   readonly jobs: readonly JobView[];
-  /** Of several clusters, one that has failed: when it is started again, and how often in a row it has failed. */
+  /** With several clusters, for one that has failed: when it is started again, and how often in a row it has failed. */
   readonly restart: { readonly at: string; readonly failures: number } | null;
   /** The daemon's configuration; null without a daemon. */
   readonly configuration: ConfigurationView | null;
-  /** What was notified of; null without a webhook or a command. */
+  /** Notifications; null without a webhook or a command. */
   readonly notifications: NotificationsView | null;
   /** The store has confirmed nothing for longer than it usually takes, and WAL waits for it. */
   readonly isStoreStalled: boolean;
@@ -51,7 +51,7 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly at: string;
 }
 
-/** What /status.json shows where the file has `clusters:`. */
+/** The document of /status.json where the file has `clusters:`. */
 export interface StatusOverview {
   readonly clusters: readonly StatusDocument[];
   readonly configuration: ConfigurationView | null;

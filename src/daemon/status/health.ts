@@ -1,4 +1,4 @@
-/** What the probes answer, decided from the status alone. Pure. */
+/** Decides the probes' answers from the status alone. Pure. */
 import { storingProblemOf } from "./problem.ts";
 import type { StatusDocument } from "./document.ts";
 

@@ -32,7 +32,7 @@ export interface OutsideViewOptions {
 
 export interface OutsideView {
   readonly status: StatusDocument;
-  /** What could not be looked at, and why. */
+  /** Errors of what could not be looked at. */
   readonly failures: readonly unknown[];
 }
 

@@ -1,4 +1,4 @@
-/** What a person must know first of a cluster, in a few words. Pure; the overview of `status` and of the page share it. */
+/** Words a cluster's most urgent problem. Pure; the overview of `status` and of the page share it. */
 import { humanBytes, humanSeconds } from "./human.ts";
 import type { StatusDocument } from "./document.ts";
 

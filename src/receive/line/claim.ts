@@ -67,7 +67,7 @@ export async function joinLine(archive: Archive, options: JoinOptions): Promise<
   throw new SeawallError("line-contested", `other receivers claim the archive's line all the time`);
 }
 
-/** What `receive` would decide about this server, without a word of it stored. Throws the refusal, as `joinLine` does. */
+/** Makes `receive`'s decision about this server without storing anything. Throws the refusal, as `joinLine` does. */
 export async function previewLine(
   archive: Archive,
   options: Pick<JoinOptions, "server" | "signal">,

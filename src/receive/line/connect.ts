@@ -80,7 +80,7 @@ async function connectToFit(options: ReceiverOptions, joining: Joining): Promise
   }
 }
 
-/** What a server is refused for because of its timeline. */
+/** Codes with which a server is refused because of its timeline. */
 const REFUSALS: readonly ErrorCode[] = ["timeline-behind", "timeline-unrelated", "timeline-copy", "line-contested"];
 
 export function isRefusal(error: unknown): error is SeawallError {

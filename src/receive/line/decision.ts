@@ -165,7 +165,7 @@ function refused(facts: LineFacts, line: TimelineId): SeawallError {
   );
 }
 
-/** What newer claims mean for a receiver while it streams. */
+/** The meaning of newer claims for a receiver while it streams. */
 export type ClaimVerdict =
   | { readonly kind: "ours" }
   /** Another timeline is the line: acknowledge nothing more, and decide anew. */

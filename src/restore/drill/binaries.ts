@@ -11,7 +11,7 @@ const VERSION_MS_MAX = 10_000;
 export interface DrillBinaries {
   readonly directory: string;
   readonly postgres: string;
-  /** As it says itself: `17.2`. */
+  /** The version that the server reports: `17.2`. */
   readonly version: string;
 }
 

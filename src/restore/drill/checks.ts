@@ -1,4 +1,4 @@
-/** What a drill asks of a recovered server: the user's own questions, and PostgreSQL's tools. */
+/** The questions of a drill to a recovered server: the user's own, and PostgreSQL's tools. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import type { DrillCheck } from "../../archive/records/drills.ts";
@@ -14,7 +14,7 @@ const MESSAGE_CHARACTERS_MAX = 500;
 const DAMAGE_FOUND = 2;
 
 export interface DrillQuery {
-  /** As it was given. */
+  /** The question as it was given. */
   readonly text: string;
   /** Undefined: the maintenance database. */
   readonly database: string | undefined;

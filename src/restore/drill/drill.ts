@@ -34,7 +34,7 @@ import { missingMinimums, neededSettings } from "../standby-settings.ts";
 
 export interface DrillOptions extends PlanWish {
   readonly archive: Archive;
-  /** Of the document: like a backup's. */
+  /** The document's id, in the form of a backup's. */
   readonly id: string;
   readonly binDir: string | undefined;
   /** Where the drill's folder is made. */
@@ -70,7 +70,7 @@ export interface Drilled {
   readonly unrecorded: SeawallError | undefined;
 }
 
-/** What these say, they say of the archive. */
+/** Codes that say something about the archive. */
 const OF_THE_ARCHIVE: readonly ErrorCode[] = [
   "backup-corrupt",
   "object-corrupt",

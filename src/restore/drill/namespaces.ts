@@ -19,7 +19,7 @@ const PROBE_MS_MAX = 20_000;
 export interface Program {
   readonly file: string;
   readonly args: readonly string[];
-  /** As whom it is started; undefined: as ourselves. */
+  /** The account that it is started as; undefined for our own. */
   readonly owner: Owner | undefined;
 }
 
@@ -32,9 +32,9 @@ export interface Namespaces {
 }
 
 export interface NamespaceOptions {
-  /** What the server may change. */
+  /** Folders that the server may change. */
   readonly folders: readonly string[];
-  /** What it must see beside the usual folders of programs: where PostgreSQL is installed. */
+  /** The folder where PostgreSQL is installed: it must be visible beside the usual folders of programs. */
   readonly programs: string;
   /** Run to see whether the namespaces work. */
   readonly probe: Program;
@@ -44,7 +44,7 @@ export interface NamespaceOptions {
 
 /** Top folders of the machine that hold programs and what they need. All others are hidden. */
 const PROGRAM_FOLDERS = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "gnu"];
-/** Of the kernel. */
+/** Folders of the kernel. */
 const KERNEL_FOLDERS = ["dev", "proc", "sys"];
 /** A place of the kernel that PostgreSQL does not need; what stays visible is held there meanwhile. */
 const STAGE = "/sys";

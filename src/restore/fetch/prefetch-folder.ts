@@ -144,7 +144,7 @@ export class PrefetchFolder {
     return own;
   }
 
-  /** What `announce` has opened for us, or is about to: it may have been killed in between. */
+  /** Finds what `announce` has opened for us, or is about to open: it may have been killed in between. */
   async #opened(pid: number, session: Session): Promise<string | undefined> {
     for (const waitMs of OPENING_MS) {
       const found = await this.#read("session");
@@ -214,7 +214,7 @@ export class ReadySegments {
     return { ready: new Set(names.filter((name) => /^[0-9A-F]{24}$/.test(name))), wants };
   }
 
-  /** What is wanted waits by now, or the archive ends before it, or wal-fetch has to say what is the matter. */
+  /** Answers a wanted file: it waits by now, or the archive ends before it, or wal-fetch has to report the problem. */
   async answer({ file, asker }: Want, answer: "waits" | "gone" | "unknown"): Promise<void> {
     const path = join(this.#root, this.#own, file);
     if (answer === "gone") await writeFile(`${path}.gone.${asker}`, "");
@@ -261,7 +261,7 @@ function partOf(name: string): string {
   return `${name}.part`;
 }
 
-/** What stands in the prefetcher's file until it has come up and writes its process ID alone. */
+/** The content of the prefetcher's file until it has started and writes its process ID alone. */
 function announced(pid: number): string {
   return `${pid} coming up`;
 }

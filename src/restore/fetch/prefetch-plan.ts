@@ -1,4 +1,4 @@
-/** What to fetch ahead next, and what waits in vain: decisions as functions of what is seen. Pure. */
+/** Decides what to fetch ahead next, and what waits in vain, from what is seen. Pure. */
 import type { SegmentNumber, TimelineId } from "../../wal/lsn.ts";
 
 export interface Position {

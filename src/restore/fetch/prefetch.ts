@@ -25,7 +25,7 @@ export interface PrefetchOptions {
   readonly cluster: string;
   readonly run: ServerRun;
   readonly session: Session;
-  /** As wal-fetch was told. */
+  /** The flag as wal-fetch was given it. */
   readonly anyTimeline?: boolean | undefined;
   /** The segment that recovery was given last. */
   readonly after: string;
@@ -47,7 +47,10 @@ const ANSWER_MS_MAX = 1_000;
 /** After a failure: the store has been tried again for long already, a full disk needs time. */
 const PAUSE_MS = 2_000;
 
-/** Resolves when there is nobody to prefetch for any more, and nothing of ours is left. Throws what opening the archive throws. */
+/**
+ * Resolves when there is nobody to prefetch for any more, and nothing of ours is left. Throws what opening the archive
+ * throws.
+ */
 export async function runPrefetcher(options: PrefetchOptions): Promise<void> {
   const ready = await new PrefetchFolder(options.run).claim(options.session);
   if (ready === undefined) return;

@@ -31,7 +31,10 @@ import { TablespaceGate } from "../tablespace-gate.ts";
 export type Fetched =
   | {
       readonly kind: "fetched";
-      /** What it was made from. A tail, zero-padded to segment size, is an unsealed segment's chunks and its partial. */
+      /**
+       * The kind of object it was made from. A tail, zero-padded to segment size, is an unsealed segment's chunks and its
+       * partial.
+       */
       readonly from: "segment" | "partial" | "tail" | "history" | "backup-history";
       readonly bytes: number;
       /** The following segment, when the archive has it, sealed: something to prefetch. Only looked for on request. */
@@ -43,20 +46,20 @@ export type Fetched =
 export interface Content {
   readonly from: (Fetched & { kind: "fetched" })["from"];
   readonly content: Uint8Array;
-  /** Of a segment. */
+  /** Facts of a segment; undefined for other files. */
   readonly wal?: SegmentFacts | undefined;
 }
 
-/** What is known of a segment's content beside its bytes. */
+/** Facts on a segment's content beside its bytes. */
 interface SegmentFacts {
   readonly place: SegmentPlace;
   /** Bytes of it that are WAL; zeros follow. */
   readonly length: number;
-  /** What its records change; undefined where it does not say. */
+  /** The changes in its records; undefined where it does not list them. */
   readonly changes: readonly WalChange[] | undefined;
 }
 
-/** Who asks: a recovering server, which is given nothing foreign and nothing after it has gone. */
+/** The server that asks: it is given nothing foreign, and nothing after it has ended. */
 export interface AskingServer {
   readonly run: ServerRun;
   readonly folder: PrefetchFolder;
@@ -106,7 +109,7 @@ export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   };
 }
 
-/** What a recovering server may replay of it; whoever fetches by hand gets the bytes as they are archived. */
+/** Lets a segment through as far as a recovering server may replay it; a fetch by hand gets the bytes as archived. */
 async function passGate(
   archive: Archive,
   targetPath: string,
@@ -121,7 +124,7 @@ async function passGate(
   return gate.pass({ ...wal.place, content, changes });
 }
 
-/** Of a segment's records; reads them where the segment does not say. */
+/** Finds the changes in a segment; reads its records where it does not list them. */
 export async function changesOf(
   archive: Archive,
   { content, wal }: Content,

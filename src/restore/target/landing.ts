@@ -21,11 +21,11 @@ import { type WalkedRecord, walkSegment } from "../../archive/wal/walk.ts";
 export interface Landing {
   /** End of the last record that is replayed. */
   readonly lsn: Lsn;
-  /** Of the last commit that is replayed, where it was met. */
+  /** Time of the last commit that is replayed, where it was met. */
   readonly commitTime?: PgTime | undefined;
-  /** Of a time: the end of that commit's record. */
+  /** For a time target, the end of that commit's record. */
   readonly commitLsn?: Lsn | undefined;
-  /** What PostgreSQL must be told, which may say in other words what was asked for. */
+  /** The target as PostgreSQL must be given it, which may differ in form from what was asked for. */
   readonly point: TargetPoint;
   readonly inclusive: boolean;
 }
@@ -77,7 +77,7 @@ class Search {
     this.#options = options;
   }
 
-  /** Of WAL that could not be asked. It may lie behind the target, where it does not matter. */
+  /** Why WAL could not be read. It may lie behind the target, where it does not matter. */
   get damage(): SeawallError | undefined {
     return this.#damage;
   }
@@ -195,7 +195,7 @@ class Search {
     return { found: landing === undefined ? [] : [landing], missing };
   }
 
-  /** From the newest backup back, until one has the name behind its end. */
+  /** Looks for a restore point, from the newest backup back, until one has the name behind its end. */
   async name(name: string, spans: readonly Span[]): Promise<Landings> {
     const { items, segmentSize } = this.#route;
     const found: Landing[] = [];
@@ -221,7 +221,7 @@ class Search {
     return { found, missing: `the archive holds no restore point named "${name}"` };
   }
 
-  /** Of the last commit in or before the item at `index`, as far back as is reasonable to look. */
+  /** Finds the time of the last commit in or before the item at `index`, as far back as is reasonable to look. */
   async lastCommitTime(index: number): Promise<PgTime | undefined> {
     for (let at = index; at >= 0 && at > index - LOOK_BACK_MAX; at--) {
       const item = this.#route.items[at];

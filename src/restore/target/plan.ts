@@ -25,7 +25,7 @@ export interface RestorePlan<B extends BackupSpan> {
   /** That recovery follows. */
   readonly timeline: TimelineId;
   readonly landing: Landing;
-  /** Behind the landing WAL is missing: recovery must not look at it. */
+  /** WAL is missing behind the landing: recovery must not read ahead into it. */
   readonly gapAhead: boolean;
   readonly wal: {
     /** The first and the last segment that recovery reads up to the landing. */
@@ -33,7 +33,7 @@ export interface RestorePlan<B extends BackupSpan> {
     readonly to: string;
     readonly segments: number;
     readonly storedBytes: number;
-    /** Of WAL to replay. */
+    /** Bytes of WAL to replay. */
     readonly bytes: number;
   };
 }

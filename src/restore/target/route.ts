@@ -27,7 +27,7 @@ import {
 import { segmentFileName, timelineText } from "../../wal/names.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
 
-/** What recovery reads for one segment. */
+/** The object that recovery reads for one segment. */
 export interface RouteItem {
   readonly segment: SegmentNumber;
   /** In the object's name. */
@@ -48,7 +48,7 @@ export interface WalRoute {
   readonly barriers: readonly Barrier[];
   /** End of the last complete record: how far recovery can get at all. */
   readonly endLsn: Lsn;
-  /** Of what is stored behind `endLsn` and cannot be read; a barrier, too. */
+  /** Why WAL stored behind `endLsn` cannot be read; a barrier, too. */
   readonly damage?: SeawallError | undefined;
 }
 

@@ -10,7 +10,7 @@ import { formatPgTime, type PgTime } from "../../wal/record-facts.ts";
 
 export type TargetPoint =
   | { readonly kind: "latest" }
-  /** As soon as the backup is consistent. */
+  /** Recovery ends as soon as the backup is consistent. */
   | { readonly kind: "immediate" }
   | { readonly kind: "time"; readonly time: PgTime }
   | { readonly kind: "lsn"; readonly lsn: Lsn }
@@ -29,7 +29,7 @@ export interface RecoveryTarget {
   readonly action: TargetAction;
 }
 
-/** As given; undefined where nothing was. */
+/** The target's options as given; undefined where nothing was. */
 export interface TargetTexts {
   readonly target?: "latest" | "immediate" | undefined;
   readonly time?: string | undefined;

@@ -1,4 +1,4 @@
-/** What the operating system says, said in the store's codes, with what to do about it. */
+/** Translates errors of the operating system into the store's codes, with what to do about them. */
 import type { ErrorCode } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 
@@ -40,7 +40,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENAMETOOLONG: { code: "store-unsupported", hint: "Choose a shorter path for the store or a shorter --cluster." },
 };
 
-/** What fsync(2) says of a directory on CIFS and on FUSE file systems that cannot do it. */
+/** Errors of fsync(2) for a directory on CIFS and FUSE file systems that cannot do it. */
 const CANNOT_SYNC: readonly string[] = ["EINVAL", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"];
 const NO_SYNC: Meaning = {
   code: "store-unsupported",

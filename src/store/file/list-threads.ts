@@ -13,7 +13,7 @@ import { abortedError } from "../signal.ts";
 const FILES_BEFORE_THREADS = 4096;
 /** Each has one system call under way: more than one hides how long a network file system takes. */
 const THREADS_MAX = 2;
-/** Who has asked for nothing for so long has listed to the end. A thread costs about 9 MiB. */
+/** Stop the threads after this idle time. A thread costs about 9 MiB. */
 const IDLE_MS = 10_000;
 
 export class ListThreads implements FolderReader {

@@ -25,7 +25,7 @@ const openDirectory = promisify(opendir);
 export interface FolderReader {
   /** Sorted; a directory that is not there has none. */
   readonly names: (request: NamesRequest, signal: AbortSignal | undefined) => Promise<string[]>;
-  /** Of each key, in order; undefined for what is no file. */
+  /** Reads each key's facts, in order; undefined for what is no file. */
   readonly infos: (root: string, keys: readonly string[]) => Promise<(ObjectInfo | undefined)[]>;
 }
 

@@ -1,4 +1,7 @@
-/** Which names of a directory a listing of a file store is about. Pure: shared by the thread that lists and those that help it. */
+/**
+ * Which names of a directory a listing of a file store is about. Pure: shared by the thread that lists and those that help
+ * it.
+ */
 import { isKeyPart } from "../key.ts";
 
 export interface NamesRequest {
@@ -50,7 +53,7 @@ export class FirstNames {
   }
 }
 
-/** What is not ours has no key: names outside the alphabet, links, devices, and what mkfs leaves in a mounted root. */
+/** Gives an entry's key; undefined for names outside the alphabet, links, devices, and what mkfs leaves in a mounted root. */
 export function keyOf(folder: string, entry: Entry): string | undefined {
   if (!isKeyPart(entry.name)) return undefined;
   if (entry.isFile()) return folder + entry.name;

@@ -393,7 +393,7 @@ export class FileStore implements Store {
     });
   }
 
-  /** What a listing reports is durable: a receiver that resumes takes it as stored, whoever wrote it and then died. */
+  /** Makes listed names durable: a receiver that resumes takes them as stored, even if their writer has died. */
   async #settleNames(directory: string): Promise<void> {
     try {
       const { mtimeMs } = await stat(this.#directories.path(directory));
@@ -403,7 +403,9 @@ export class FileStore implements Store {
     }
   }
 
-  /** Once, before the first write: the root's marker, and the folder for temporary files without leftovers of dead processes. */
+  /**
+   * Once, before the first write: the root's marker, and the folder for temporary files without leftovers of dead processes.
+   */
   async #prepare(held: HeldRoot): Promise<void> {
     const folder = `${this.#root}/${TEMP_FOLDER}`;
     await mkdir(folder, 0o700).catch((error: unknown) => {

@@ -17,7 +17,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export interface S3Account {
   /** Scheme, host and port every request goes to. */
   readonly origin: URL;
-  /** What stands before the key in the path: `/`, `/bucket/`, or with the endpoint's own path before it. */
+  /** The path before the key: `/`, `/bucket/`, or with the endpoint's own path before it. */
   readonly pathBase: string;
   readonly scope: SigningScope;
   /** Given as they are, so that no others can be had when the server says that these have run out. */

@@ -1,4 +1,4 @@
-/** What goes with a body to S3 besides its bytes: checksums, encryption, storage class; and the checksum that comes back. */
+/** Headers that go with a body to S3: checksums, encryption, storage class; and the checksum that comes back. */
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { SeawallError } from "../../errors.ts";
@@ -35,7 +35,7 @@ export function md5Base64(body: Uint8Array): string {
   return createHash("md5").update(body).digest("base64");
 }
 
-/** What every creation of an object carries; parts of an upload do not. */
+/** Headers of every creation of an object; parts of an upload do not carry them. */
 export function createHeaders(settings: S3Settings): Record<string, string> {
   const headers: Record<string, string> = {};
   if (settings.sse !== undefined) headers["x-amz-server-side-encryption"] = settings.sse;

@@ -16,7 +16,7 @@ import { throwIfAborted } from "../signal.ts";
 export interface ClaimedKey {
   /** The store's key. */
   readonly key: string;
-  /** Of our own upload. */
+  /** The id of our own upload. */
   readonly uploadId: string;
   readonly signal: AbortSignal;
   /** `exists` when the object of this name is there. */

@@ -1,4 +1,4 @@
-/** What an S3 server or the network says, said in the store's codes, with hints that name the bucket and the endpoint. */
+/** Translates errors of S3 servers and the network into the store's codes, with hints that name the bucket and the endpoint. */
 import type { ErrorCode } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
@@ -63,7 +63,7 @@ export interface FailedRequest {
   readonly now: Date;
   /** Stands in for the answer's own. */
   readonly code?: ErrorCode | undefined;
-  /** What the request needs, as far as that is known. */
+  /** The right that the request needs, as far as that is known. */
   readonly right: S3Right;
 }
 
@@ -125,7 +125,7 @@ export function isExpiry(response: FailedResponse): boolean {
   );
 }
 
-/** What went wrong before there was a response, or in the middle of one. */
+/** Describes a failure before there was a response, or in the middle of one. */
 export function networkError(what: string, error: unknown, place: S3Place): SeawallError {
   if (error instanceof SeawallError) return error;
   const errno = errnoOf(error) ?? "";

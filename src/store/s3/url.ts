@@ -1,4 +1,4 @@
-/** What an `s3://` URL says: bucket, prefix and the settings in its query. Parsed once, strictly, without any I/O. */
+/** An `s3://` URL: bucket, prefix and the settings in its query. Parsed once, strictly, without any I/O. */
 import { SeawallError } from "../../errors.ts";
 import { KEY_CHARS_MAX, isKeyPart } from "../key.ts";
 
