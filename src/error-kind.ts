@@ -2,7 +2,7 @@
 
 /** A row of the table of error codes. */
 export interface ErrorKind {
-  /** Whether trying the same thing again later can succeed without anybody acting. */
+  /** Whether trying the same thing again later can succeed without a person acting. */
   readonly retryable: boolean;
   /** Process exit status when this error ends a command: 1 the answer is no, 2 usage, 3 and up operational. */
   readonly exit: number;

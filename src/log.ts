@@ -122,7 +122,7 @@ function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly
   }
   const sync = options.buffered !== true;
   const stream = pino.destination({ dest: 2, sync, minLength: 0, maxLength: BACKLOG_BYTES_MAX });
-  // Nobody reads stderr any more: there is nowhere left to say so, and it must not end the process.
+  // stderr has no reader any more; that cannot be reported, and must not end the process.
   stream.on("error", () => undefined);
   return { logger: pino.pino(base, stream), flush: () => (sync ? undefined : stream.flushSync()) };
 }

@@ -137,7 +137,7 @@ export class ThreadCrew<Question, Answer> {
     return this.#leastBusy().ask(question, transfer);
   }
 
-  /** Ends those that are there: what they were asked rejects with `aborted`. Whoever asks again hires again. */
+  /** Ends those that are there: open questions reject with `aborted`. The next question starts threads again. */
   async dismiss(): Promise<void> {
     await Promise.all(this.#threads.splice(0).map((thread) => thread.close()));
   }

@@ -205,7 +205,7 @@ export function evidenceKey(cluster: string, place: SegmentPlace, atMs: number):
   return `${cluster}/evidence/${segmentName(place)}-${atMs}.zst`;
 }
 
-/** An object that `check` writes, reads and deletes; `id` makes it nobody else's. */
+/** Names an object that `check` writes, reads and deletes; `id` makes it unique. */
 export function probeKey(cluster: string, id: string): string {
   return `${checkClusterName(cluster)}/probe/${id}`;
 }

@@ -17,7 +17,7 @@ export class BytePipe {
   #wakeReader: (() => void) | undefined;
   #wakeWriter: (() => void) | undefined;
 
-  /** If whoever iterates gives up, abort the signal, or the writer waits for ever. */
+  /** When the reader gives up, abort the signal, or the writer waits for ever. */
   constructor(signal: AbortSignal) {
     this.#signal = signal;
     signal.addEventListener("abort", () => this.#wakeWriter?.(), { once: true });

@@ -13,7 +13,7 @@ export interface BackupOptions extends BaseBackupOptions {
   readonly codecThreads: number;
   /** Tar bytes that a part of several files is closed at. */
   readonly partBytes: number;
-  /** The WAL comes from a receiver of the backup's own: nobody else need archive. */
+  /** The WAL comes from the backup's own receiver: no other one is needed. */
   readonly bringsWal: boolean;
   /** How long the WAL that the backup needs may take to arrive in the archive; 0: as long as it takes. */
   readonly walTimeoutMs: number;
@@ -31,7 +31,7 @@ export interface BackupOptions extends BaseBackupOptions {
 export type BackupNews =
   /** Connected and asking for the backup: its checkpoint may take minutes. */
   | { readonly kind: "checkpoint"; readonly id: string; readonly server: string; readonly fromStandby: boolean }
-  /** The archive holds no WAL near the server's: nobody seems to be archiving. */
+  /** The archive holds no WAL near the server's: no receiver seems to run. */
   | { readonly kind: "nobody-archives"; readonly tipLsn: Lsn | undefined; readonly serverLsn: Lsn }
   | {
       readonly kind: "started";

@@ -62,7 +62,7 @@ export class ReceivedFiles {
     return { size: record.readDoubleLE(SIZE), checksum };
   }
 
-  /** Paths that nobody has taken. */
+  /** Paths that were not taken. */
   *left(): Generator<string> {
     for (const slot of this.#slots) {
       if (slot === 0) continue;

@@ -39,7 +39,7 @@ import { waitForWal } from "./wal-wait.ts";
 const SLOTS_BESIDE_THREADS = 8;
 /** How long a backup that failed by itself may remove what it wrote; the rest is recognised and expired later. */
 const DISCARD_MS = 60_000;
-/** An archive that is further behind the server than so many segments has nobody who keeps it up. */
+/** An archive that is further behind the server than so many segments has no receiver. */
 const SEGMENTS_BEHIND_MAX = 64;
 
 /**
@@ -124,7 +124,9 @@ interface StoredData {
   readonly manifest: BytePipe;
 }
 
-/** Everything but the document: parts, file index, manifest; stored when this returns, and every file as the server meant it. */
+/**
+ * Everything but the document: parts, file index, manifest; stored when this returns, and every file as the server meant it.
+ */
 async function storeData(stream: BaseBackupStream, context: DataContext): Promise<StoredData> {
   const { id, archive, uploads, codec, broken, options } = context;
   const { progress } = options;
@@ -205,7 +207,7 @@ function tellStart(stream: BaseBackupStream, id: string, { progress }: BackupOpt
   progress.tell({ kind: "started", id, startLsn, timeline, tablespaces: tablespaces.length - 1, totalBytes });
 }
 
-/** Said before hours are spent: at the end the backup would wait for WAL that nobody brings. */
+/** Said before hours are spent: at the end the backup would wait in vain for its WAL. */
 async function warnIfNobodyArchives(
   archive: Archive,
   serverLsn: Lsn,

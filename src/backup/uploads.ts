@@ -76,7 +76,7 @@ export class Uploads {
   }
 }
 
-/** The id of a backup is random: nobody else writes below it. */
+/** The id of a backup is random: no other process writes below it. */
 function conflict(key: string): SeawallError {
   return new SeawallError("segment-conflict", `${key} is there already, although its backup has just begun`);
 }

@@ -1,5 +1,5 @@
 /**
- * The last condition of a good backup: all WAL from its start to its stop LSN is in the archive, whoever puts it there (a
+ * The last condition of a good backup: all WAL from its start to its stop LSN is in the archive, from any source (a
  * receiver, archive_command, or the backup's own receiver). Looks into the store now and then, and says when nothing moves.
  */
 import { setTimeout as sleep } from "node:timers/promises";
@@ -23,7 +23,7 @@ export interface WalWaitOptions {
 
 const LOOK_MS_MIN = 50;
 const LOOK_MS_MAX = 2_000;
-/** Longer than a ship interval and a PUT: then somebody should hear that nothing comes. */
+/** Longer than a ship interval and a PUT: then the user should learn that nothing comes. */
 const STALLED_MS = 10_000;
 
 /** Throws `backup-wal-missing` when it takes too long, `wal-gap` when some of it is lost for good. */

@@ -38,7 +38,7 @@ export async function printIfJson(context: CommandContext, result: unknown): Pro
   if (context.settings.json) await context.io.out(`${JSON.stringify(result)}\n`);
 }
 
-/** Commands that somebody waits for give the store less time, unless they were told how much. */
+/** Interactive commands give the store less time, unless an option says how much. */
 const INTERACTIVE_RETRY_MS = 10_000;
 
 /** A store that tries again within --store-retry-for, and tells when it does. */

@@ -11,7 +11,7 @@ export interface Io {
   err(text: string): void;
   /** Whether stdout may have colours: a terminal, and NO_COLOR is not set. */
   readonly colours: boolean;
-  /** stderr is a terminal: somebody is looking. */
+  /** stderr is a terminal. */
   readonly interactive: boolean;
 }
 
@@ -27,7 +27,7 @@ export function processIo(): Io {
   };
 }
 
-/** `seawall status | head -1` closes the pipe while we write: what nobody reads is not written, and that is all. */
+/** `seawall status | head -1` closes the pipe while we write: the rest is not written, and that is no error. */
 function quietPipe(stream: Writable): (text: string) => Promise<void> {
   let closed = false;
   stream.on("error", (error: NodeJS.ErrnoException) => {

@@ -22,7 +22,7 @@ export interface JobTurn {
 }
 
 const ASK_MS = 200;
-/** No orphan lives that long: whoever holds the name then is none of ours. */
+/** No orphan lives that long: another program holds the name then. */
 const WAIT_MS_MAX = ORPHAN_MS_MAX + 5_000;
 
 /** Resolves when no other job of this kind is left; dispose of the result at the end. Throws `aborted`. */

@@ -27,7 +27,7 @@ export interface Envelope {
   readonly meta: EnvelopeMeta;
   /** Where the content's zstd frame starts in the stored object. */
   readonly contentOffset: number;
-  /** Length of that frame, to the object's end; undefined in objects of a Seawall that did not say it. */
+  /** Length of that frame, to the object's end; undefined in objects of older versions of Seawall. */
   readonly contentBytes: number | undefined;
 }
 
@@ -35,7 +35,10 @@ export interface Envelope {
 const CONTENT_BYTES_KEY = '{"content":"';
 const CONTENT_BYTES_DIGITS = 8;
 
-/** The skippable frame for these facts, but for the content's length (`sealEnvelope`). Throws `internal` when they do not fit. */
+/**
+ * The skippable frame for these facts, but for the content's length (`sealEnvelope`). Throws `internal` when they do not
+ * fit.
+ */
 export function encodeEnvelope(rawBytes: number, rawCrc32c: number, meta: EnvelopeMeta): Uint8Array {
   const json = Buffer.from(
     JSON.stringify({

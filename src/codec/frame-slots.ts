@@ -1,6 +1,6 @@
 /**
  * The memory of frames on their way, in either direction: a fixed number of slots, each with room for one frame's content
- * and for the frame itself. Whoever wants one more waits: that is the bound, and the backpressure.
+ * and for the frame itself. A caller that wants one more waits: that is the bound, and the backpressure.
  */
 import { SeawallError } from "../errors.ts";
 import { FRAME_RAW_BYTES_MAX, FRAME_STORED_BYTES_MAX } from "./frame.ts";

@@ -23,7 +23,7 @@ interface Result {
 
 /**
  * Raw bytes in, frames out: one side writes, the other iterates `body` (a store's putStream), and each waits for the other
- * through the slots. If whoever reads the body gives up, abort the signal, or the writer waits for ever.
+ * through the slots. When the body's reader gives up, abort the signal, or the writer waits for ever.
  */
 export class FrameWriter {
   readonly #options: FrameOptions;
@@ -235,7 +235,7 @@ class ResultQueue implements AsyncIterable<Result> {
     }
   }
 
-  /** Gives back the slots of results that nobody will ask for. */
+  /** Gives back the slots of results that will not be asked for. */
   async drain(release: (slot: FrameSlot) => void): Promise<void> {
     for (const result of await Promise.allSettled(this.#results.splice(0))) {
       if (result.status === "fulfilled") release(result.value.slot);

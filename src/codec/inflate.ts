@@ -86,7 +86,7 @@ class GzipInflater implements Inflater {
     yield* this.#drain();
   }
 
-  /** After an error a stream closes without a word to whoever is writing. */
+  /** After an error a stream closes without telling its writer. */
   async #settled(begin: (done: () => void) => unknown): Promise<void> {
     if (this.#gunzip.closed) return;
     await new Promise<void>((resolve) => {

@@ -23,7 +23,10 @@ export interface EncodedObject {
   readonly rawCrc32c: number;
   /** Length of the content. */
   readonly rawBytes: number;
-  /** Gives the memory of `stored` back for the next object; only when nobody reads it any more. Without it, it is garbage. */
+  /**
+   * Gives the memory of `stored` back for the next object; call it only when nothing reads them any more. Without the call
+   * they are left to the garbage collector.
+   */
   readonly release?: () => void;
 }
 

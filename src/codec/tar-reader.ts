@@ -1,6 +1,6 @@
 /**
  * Reading tar, incrementally and suspiciously: bytes in any split, entries out. What could lead an extraction out of its
- * directory (`..`, absolute paths, hard links, devices, entries below a symlink) is refused before anybody acts on it.
+ * directory (`..`, absolute paths, hard links, devices, entries below a symlink) is refused before it is used.
  *
  * `TarScanner` is pulled; `TarReader` calls handlers, for those who need not wait in between. Pure.
  */

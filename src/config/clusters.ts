@@ -101,7 +101,7 @@ interface Named {
 }
 
 /**
- * Throws `usage` when two of them would get into each other's way. `connects`: to a server that nobody named as well, which is
+ * Throws `usage` when two of them would get into each other's way. `connects`: also to a server that no option names, which is
  * the same one for all; a machine that only restores needs none.
  */
 export function checkApart(clusters: readonly Named[], connects: boolean): void {

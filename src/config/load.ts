@@ -224,7 +224,7 @@ function fileKeys(): string[] {
   return OPTION_ROWS.filter(([, spec]) => spec.flagOnly !== true && spec.name !== "config").map(([, { name }]) => name);
 }
 
-/** Kubernetes sets these for a service named "seawall"; they are nobody's slip. */
+/** Kubernetes sets these for a service named "seawall"; they are not the user's mistake. */
 const SERVICE_LINK = /_(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
 
 /** A variable that is nearly one of ours is a slip that would otherwise be silent; anything else is not our business. */

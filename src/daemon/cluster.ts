@@ -61,7 +61,7 @@ export interface ClusterOptions {
   readonly kill: AbortSignal;
 }
 
-/** A cluster as whoever shows it sees it, and what makes it run, once. */
+/** A cluster as the status shows it, and the function that runs it once. */
 export interface Cluster {
   readonly status: () => StatusDocument;
   readonly trend: () => readonly Sample[];
@@ -186,7 +186,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     await receive(receiver, settings);
   } catch (error) {
     const reason: unknown = broken.signal.aborted ? broken.signal.reason : error;
-    // Whoever stops us knows.
+    // An ordered stop is not reported as a failure.
     if (!options.stop.aborted) failure = reason;
     throw reason;
   } finally {

@@ -86,7 +86,7 @@ export class Member {
     this.#journal = new Journal({ nowMs, onError: (code) => this.#metrics.add("errors", 1, { code }) });
     if (options.isOneOfSeveral) this.#metrics.add("clusterRestarts", 0);
     this.ended = this.#run();
-    // Whoever waits for it hears of it; until then it is no unhandled rejection.
+    // The waiting caller gets the rejection; until then it must not count as unhandled.
     this.ended.catch(() => undefined);
   }
 
@@ -109,7 +109,7 @@ export class Member {
     if (this.#failure === undefined) return status;
     const { error, atMs, failures } = this.#failure;
     const restart = { at: new Date(atMs).toISOString(), failures };
-    // Nobody asks the server meanwhile: what it said last is not known to hold.
+    // The server is not asked meanwhile: its last answer may no longer hold.
     const receiving = { storeWaitSeconds: null, isStoreStalled: false, serverStoppingSince: null };
     const unknown = { streamingSince: null, rpoSeconds: null, lagBytes: null, slot: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
@@ -129,7 +129,7 @@ export class Member {
     this.#cluster?.retune(plan);
   }
 
-  /** Does not wait any longer when it has failed: somebody may have mended what was wrong. */
+  /** Does not wait any longer when it has failed: the cause may have been mended. */
   hurry(): void {
     this.#hurry.abort();
   }

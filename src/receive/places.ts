@@ -1,4 +1,7 @@
-/** A counted number of places: whoever finds none free waits in line. Bounds work that is started without being awaited. */
+/**
+ * A counted number of places: a caller that finds none free waits in line. Bounds work that is started without being
+ * awaited.
+ */
 export class Places {
   readonly #line: (() => void)[] = [];
   #free: number;

@@ -1,6 +1,6 @@
 /**
  * Where every byte is: the receiver's state as `status`, `/status.json` and the metrics show it. One mutable record, written
- * by the receiver, read by anybody at any time; nothing here decides anything.
+ * by the receiver, and read at any time; nothing here decides anything.
  */
 import type { StoredWal } from "../archive/wal/objects.ts";
 import { SeawallError } from "../errors.ts";

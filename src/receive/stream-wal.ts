@@ -241,7 +241,7 @@ async function refuse(
   if (error instanceof SeawallError && error.code === "wal-corrupt") {
     const nowMs = options.state.nowMs();
     await keepEvidence(context.archive, open, { encoder: context.codec, log: options.log, nowMs, error });
-    // The very first record after what is stored does not follow it: two histories, as far as anybody can tell from here.
+    // The very first record after what is stored does not follow it: as far as can be told from here, two histories.
     if (stations.verifier.verifiedLsn === stations.continues) {
       throw new SeawallError("wal-diverged", `the server's WAL does not continue the archive's: ${error.message}`, {
         cause: error,

@@ -63,7 +63,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
       await sleep(delayMs, undefined, { signal: either.signal }).catch(() => undefined);
     }
     const { storedLsn, unstoredLsn } = state;
-    // The connection is gone, so nobody hears of it but whoever stopped us.
+    // The connection is gone, so only the caller that stopped us learns of it.
     if (unstoredLsn !== undefined) throw shutdownIncomplete(storedLsn, unstoredLsn);
     state.phase = "stopped";
     log.info("stopped", storedLsn === undefined ? {} : { storedLsn: formatLsn(storedLsn) });
@@ -89,7 +89,7 @@ interface Run {
 }
 
 /**
- * Somebody else may be archiving this server: a tip that was read after its position may lie past that, so it is asked
+ * Another receiver may be archiving this server: a tip that was read after its position may lie past that, so it is asked
  * again.
  */
 async function flushLsnBeside(

@@ -74,7 +74,7 @@ export function createSlotText(
   return options.serverVersion >= 150000 ? `${head} (RESERVE_WAL)` : `${head} RESERVE_WAL`;
 }
 
-/** `wait`: until whoever uses the slot lets it go, instead of failing. */
+/** `wait`: until the slot's user lets it go, instead of failing. */
 export function dropSlotText(name: string, wait: boolean): string {
   return `DROP_REPLICATION_SLOT "${checkSlotName(name)}"${wait ? " WAIT" : ""}`;
 }

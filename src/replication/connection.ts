@@ -136,7 +136,7 @@ export class ReplicationConnection implements AsyncDisposable {
     return this.#session.closed;
   }
 
-  /** Bytes taken from the socket so far, whether or not anybody has pulled them yet. */
+  /** Bytes taken from the socket so far, pulled or not. */
   get bytesRead(): number {
     return this.#session.bytesRead;
   }
@@ -209,7 +209,7 @@ export class ReplicationConnection implements AsyncDisposable {
   async startReplication(options: StartReplicationOptions): Promise<WalStream> {
     const text = startReplicationText(options);
     return await this.#inTurn(text, options.slot, COMMAND_MS, async (session) => {
-      // Whether or not anybody pulls: an aborted stream leaves no socket open.
+      // An aborted stream leaves no socket open, even when nothing pulls.
       const unwatch = session.watch(options.signal);
       try {
         session.write(serialize.query(text));

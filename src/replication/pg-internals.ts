@@ -47,7 +47,7 @@ export interface OpenSocket {
   readonly socket: Duplex;
   /** Without TLS: the socket reads into one buffer, over and over, instead of a new one each time. */
   readonly reused: ReusedReads | undefined;
-  /** Bytes received after ReadyForQuery: they belong to whoever takes the socket over. */
+  /** Bytes received after ReadyForQuery: they belong to the next owner of the socket. */
   readonly leftover: Uint8Array;
 }
 
@@ -78,8 +78,8 @@ const ROW_BYTES_MAX = 64 << 20;
 const READ_BYTES = 128 * 1024;
 
 /**
- * Reads of a socket into two buffers in turn (net.Socket, `onread`): pushed on in copies until somebody takes them in place.
- * Two, so that a chunk that somebody still holds can be left alone while what follows it is read and dropped.
+ * Reads of a socket into two buffers in turn (net.Socket, `onread`): pushed on in copies until a reader takes them in place.
+ * Two, so that a chunk still in use can be left alone while what follows it is read and dropped.
  */
 export class ReusedReads {
   #onChunk: ((chunk: Buffer) => boolean) | undefined;
@@ -151,7 +151,7 @@ export class PgOpening {
     this.#inside = this.client as unknown as PgClientInside;
     this.#inside.getStartupConf = () => ({ ...options.startup });
     this.#listen(options);
-    // Errors also reject connect(); those after it are seen on the socket by whoever owns it then.
+    // Errors also reject connect(); later ones are seen on the socket by its owner.
     this.client.on("error", () => undefined);
   }
 

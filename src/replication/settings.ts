@@ -157,7 +157,7 @@ export function isSocketFolder(host: string): boolean {
   return host.startsWith("/");
 }
 
-/** Where servers put their socket when nobody says otherwise: Debian's folder, then PostgreSQL's own. */
+/** Where servers put their socket by default: Debian's folder, then PostgreSQL's own. */
 export const DEFAULT_SOCKET_FOLDERS = ["/var/run/postgresql", "/tmp"] as const;
 
 /** `localhost` in a password file also means the default socket folder (docs: The Password File). */

@@ -101,7 +101,7 @@ function rootCertificate(settings: ConnectionSettings): string | string[] | unde
   return text;
 }
 
-/** OpenSSL passes over what it cannot read in a bundle, and would then trust nobody without saying why. */
+/** OpenSSL passes over what it cannot read in a bundle, and would then trust no certificate without saying why. */
 function refuseNoCertificate(text: string, keyword: string): void {
   try {
     new X509Certificate(text);

@@ -129,7 +129,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
   async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     if (this.#state === "done") return;
     this.#stopping = true;
-    // Whoever pulled last may still be at it: not until the next stream is that memory written again.
+    // The last reader may still use it: the memory is written again only by the next stream.
     this.#session.holdLastChunk(true);
     this.#sendCopyDone();
     const timer = setTimeout(() => this.#session.destroy(), options.timeoutMs ?? STOP_MS);
@@ -144,7 +144,7 @@ export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEven
     }
   }
 
-  /** The only reader: whoever asks while a pull is under way shares it. */
+  /** The only reader: a caller that asks while a pull is under way shares it. */
   #pull(): Promise<WalEvent | undefined> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (this.#state === "done") return Promise.resolve(undefined);

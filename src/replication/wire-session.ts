@@ -35,7 +35,7 @@ export class WireSession {
   readonly parameters: Map<string, string>;
   /** For messages; commands add the slot they are about. */
   context: ErrorContext;
-  /** Hears notices instead of whoever made the connection: what a command under way has to say. */
+  /** Hears the notices of a command under way, instead of the connection's maker. */
   commandNotices: ((text: string) => void) | undefined;
   readonly #socket: Duplex;
   readonly #framer = new MessageFramer();
@@ -71,7 +71,7 @@ export class WireSession {
     socket.on("readable", () => this.#rouse());
     this.#reused = options.reused;
     this.#reused?.take((chunk) => {
-      // Nobody will look at it: read on until the other side has ended, too.
+      // Read on and drop it until the other side has ended, too.
       if (this.#closed) return true;
       this.#chunk = chunk;
       this.#rouse();
@@ -97,7 +97,7 @@ export class WireSession {
     return stop;
   }
 
-  /** Whether what is read from here on must leave the last chunk's bytes alone: somebody is still at them. */
+  /** True while the last chunk is in use: further reads must leave its bytes alone. */
   holdLastChunk(hold: boolean): void {
     if (this.#reused !== undefined) this.#reused.holdLast = hold;
   }

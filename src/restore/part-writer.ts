@@ -1,6 +1,6 @@
 /**
  * One part of a backup, from the bytes as stored to files on disk: CRC-32C of the object, zstd, tar, and each file's
- * checksum, all before anybody is told that it is there. Runs in a worker thread; file calls are synchronous.
+ * checksum, all before it is reported as there. Runs in a worker thread; file calls are synchronous.
  */
 import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { crc32c } from "@node-rs/crc32";
@@ -139,7 +139,7 @@ export class PartWriter {
     if (entry.size !== header.size) {
       throw this.#corrupt(`${this.#path}: holds ${header.size} bytes, the index says ${entry.size}`);
     }
-    // Directories and links are made by whoever knows all of them; here only their being listed counts.
+    // finish.ts makes directories and links, which needs all of them; here only their being listed counts.
     if (entry.type !== "file" || !entry.write) return;
     this.#checksum = checksumFor(entry);
     this.#fd = this.#create(this.#layout.place(this.#path), header.mode & 0o777);

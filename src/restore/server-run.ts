@@ -21,7 +21,9 @@ export interface ServerRun {
   readonly id: string;
 }
 
-/** The server whose startup process wants `target` (`<data directory>/pg_wal/RECOVERYXLOG`); undefined for anybody else. */
+/**
+ * The server whose startup process wants `target` (`<data directory>/pg_wal/RECOVERYXLOG`); undefined for any other process.
+ */
 export async function findServerRun(target: string): Promise<ServerRun | undefined> {
   const walDir = dirname(target);
   if (basename(walDir) !== "pg_wal" || !/^RECOVERY(XLOG|HISTORY)$/.test(basename(target))) return undefined;

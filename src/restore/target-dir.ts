@@ -72,7 +72,7 @@ export async function ownerFor(path: string, asked: Owner | undefined): Promise<
   if (asked !== undefined) return asked;
   for (let place = path; ; place = dirname(place)) {
     const stats = await stat(place).catch(() => undefined);
-    // The directory itself, or where it will be made; further up it is anybody's.
+    // The directory itself, or where it will be made; further up any account may own it.
     if (stats !== undefined) return stats.uid === 0 ? undefined : { uid: stats.uid, gid: stats.gid };
     if (place === dirname(place)) return undefined;
   }
@@ -138,7 +138,7 @@ export function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    // EPERM: it exists and is somebody else's.
+    // EPERM: it exists and belongs to another account.
     return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }

@@ -37,13 +37,13 @@ export interface SegmentSummary {
   readonly changes: readonly WalChange[] | undefined;
 }
 
-/** A segment of nothing but restore points would hold thousands; nobody names that many on purpose. */
+/** A segment of nothing but restore points would hold thousands; that many are not made on purpose. */
 export const RESTORE_POINTS_MAX = 64;
 
 /** A segment with more of them is read again by those who ask for them. */
 export const CHANGES_MAX = 64;
 
-/** Finished segments that nobody took: the caller takes them after each push. */
+/** Finished segments, until the caller takes them after each push. */
 const SUMMARIES_MAX = 65_536;
 
 export class WalAccount {

@@ -5,7 +5,7 @@
  * One loop over the bytes of one page at a time, with five states: a page header is due, the unverifiable head of a start in
  * mid-record goes by, a record that was cut by a border goes on, complete records follow one another (the fast path), or
  * the zeros after a switch record go by. Positions are plain numbers relative to the open segment; an LSN becomes a bigint
- * only where somebody asks. Nothing is allocated per short record, and no record is ever held in memory.
+ * only when it is asked for. Nothing is allocated per short record, and no record is ever held in memory.
  *
  * Source: PostgreSQL `xlogreader.c` (XLogDecodeNextRecord, ValidXLogRecordHeader, ValidXLogRecord), `xlog.c`
  * (CopyXLogRecordToWAL, AdvanceXLInsertBuffer, CreateOverwriteContrecordRecord).

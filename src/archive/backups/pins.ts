@@ -30,7 +30,7 @@ export interface PinOptions extends RequestOptions {
 const EXPIRY_WAIT_MS = 5_000;
 const LOOK_MS = 100;
 const READS_IN_FLIGHT = 8;
-/** Somebody else may pin the same backup at the same time: so often the next generation is tried. */
+/** Another process may pin the same backup at the same time: the next generation is tried this often. */
 const RACES_MAX = 8;
 
 export function isInForce(pin: Pin, now: Date): boolean {
@@ -84,7 +84,7 @@ export async function putPin(archive: Archive, pin: Pin, options: PinOptions = {
 
 /**
  * An expiry may have been quicker than we were. From its mark on it either sees our pin and takes the mark away, or the
- * backup goes; in between nobody can say, and the pin stays.
+ * backup goes; in between it is unknown, and the pin stays.
  */
 async function refuseExpiring(archive: Archive, id: string, options: PinOptions): Promise<void> {
   const deadlineMs = performance.now() + (options.waitMs ?? EXPIRY_WAIT_MS);

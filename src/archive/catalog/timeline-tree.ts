@@ -38,7 +38,10 @@ export function timelineTree(inventory: Pick<WalInventory, "histories" | "runs">
   return below(undefined, 0);
 }
 
-/** The parent is whoever owned the last byte before the fork: the one that the history names last may have ended earlier. */
+/**
+ * The parent is the timeline that owned the last byte before the fork: the one that the history names last may have ended
+ * earlier.
+ */
 function originOf(history: TimelineHistory): Pick<TimelineNode, "parent" | "forkLsn" | "reason"> {
   const last = history.entries.at(-1);
   if (last === undefined) return { parent: undefined, forkLsn: undefined, reason: undefined };

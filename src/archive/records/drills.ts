@@ -59,7 +59,7 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
   try {
     await removeOld(archive, startOf(drill.id), options);
   } catch (error) {
-    // The result is stored; whoever may not delete, or not now, keeps more of them.
+    // The result is stored; without the right to delete, more of them are kept.
     if (!(error instanceof SeawallError)) throw error;
   }
 }

@@ -41,12 +41,12 @@ export interface Expired {
   /** Objects that the store would not delete: how many, and the first of them. */
   readonly refused: number;
   readonly refusals: readonly Refusal[];
-  /** Why WAL that nobody needs is still there; undefined when none is. */
+  /** Why unneeded WAL is still there; undefined when none is. */
   readonly walStaysBecause: string | undefined;
 }
 
 const REQUESTS_IN_FLIGHT = 8;
-/** A mark of this age belongs to nobody who is still at it. */
+/** A mark of this age belongs to no running expiry. */
 const STALE_MARK_MS = 3_600_000;
 
 /** Throws what the store throws, refusals to delete a single object aside; then, as after an abort, run it again. */
@@ -115,7 +115,7 @@ class Run {
   readonly #options: ExpireOptions;
   readonly #request: RequestOptions;
   readonly bulk: BulkDelete;
-  /** Marks, which nobody wants to read about: a store that keeps them does no harm. */
+  /** Marks are not reported: a store that keeps them does no harm. */
   readonly marks: BulkDelete;
   readonly spared: { id: string; why: string }[] = [];
 

@@ -20,7 +20,7 @@ export type Decide = (facts: ExpiryFacts) => ExpiryPlan;
 export interface PlannedExpiry {
   readonly facts: ExpiryFacts;
   readonly plan: ExpiryPlan;
-  /** Backups that somebody has marked for removal, by the time of the mark. */
+  /** Backups marked for removal, by the time of the mark. */
   readonly marks: ReadonlyMap<string, Date>;
   readonly wal: WalMeasure;
   /** Bytes of backups, leftovers and WAL together. */

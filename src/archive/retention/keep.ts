@@ -29,7 +29,7 @@ export function keepReasons(
   };
   const catalog = { ...all, backups: all.backups.filter(({ id }) => !all.held.has(id)) };
   const usable = catalog.backups.filter(({ id }) => !catalog.unusable.has(id));
-  // Counted among the good ones alone, and among all: nobody loses a good backup to one that is not, and one whose WAL may
+  // Counted among the good ones alone, and among all: a good backup is never lost to one that is not, and one whose WAL may
   // yet be found stays as long as its rules say.
   const counted = usable.length === catalog.backups.length ? [usable] : [usable, catalog.backups];
   const lastGoodOf = usable.length === 0 ? catalog.backups : usable;
@@ -67,7 +67,7 @@ function leadingTo(history: TimelineHistory | undefined, backups: readonly Backu
     .sort((a, b) => byLsn(a, b) || byTime(a, b));
 }
 
-/** The newest that leads to the tip. Where none does, the newest of each timeline: nobody knows which will be missed. */
+/** The newest that leads to the tip. Where none does, the newest of each timeline: which one will be needed is unknown. */
 function keepLastGood({ catalog, current, keep }: Rules): void {
   const last = current.at(-1);
   if (last !== undefined) return keep(last, "last-good", "it is the last good backup");

@@ -95,7 +95,7 @@ export interface RetentionCatalog<B extends BackupFacts = BackupFacts> {
   readonly segmentSize: number;
   readonly backups: readonly B[];
   readonly pins: readonly Pin[];
-  /** Backups that are there but may not be taken now, and why: locked by the store, or being removed by somebody else. */
+  /** Backups that are there but may not be taken now, and why: locked by the store, or being removed by another process. */
   readonly held: ReadonlyMap<string, string>;
   /** Ids of backups of which it is known that WAL they need is missing. Those that are good are counted without them too. */
   readonly unusable: ReadonlySet<string>;

@@ -99,7 +99,7 @@ export function runsAfter(runs: readonly WalRun[], wal: WalPlan): WalRun[] {
     const gone = wal.goes.find(({ timeline, first }) => timeline === run.timeline && first === run.first);
     if (gone === undefined) return [run];
     if (gone.last === run.last) return [];
-    // What a part of a run takes is not known, and nobody asks for it here.
+    // The bytes of a part of a run are unknown, and not needed here.
     return [{ ...run, first: (gone.last + 1) as SegmentNumber }];
   });
 }

@@ -57,7 +57,7 @@ function firstNeeded(catalog: RetentionCatalog, keeps: readonly Kept[]): Map<Tim
       .map(({ backup }) => segmentOf(backup.startLsn, segmentSize));
     if (timeline === tip?.timeline) {
       // What is archived now keeps the tip and the segment before it, from which the receiver goes on; without a backup
-      // that leads there, all of it: nobody knows where the next one begins.
+      // that leads there, all of it: where the next one begins is unknown.
       starts.push(starts.length === 0 ? 0 : Math.max(0, tip.segment - 1));
     }
     if (starts.length === 0) continue;

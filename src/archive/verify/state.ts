@@ -86,7 +86,7 @@ export async function readVerifyRecord(archive: Archive, options: RequestOptions
   }
 }
 
-/** Stores a record and removes the older ones. `random`: 32 random bits, for a name that is nobody else's. */
+/** Stores a record and removes the older ones. `random`: 32 random bits, for a unique name. */
 export async function putVerifyRecord(
   archive: Archive,
   record: VerifyRecord,

@@ -247,7 +247,7 @@ async function readPiece(
       if (body === undefined) throw vanished(place);
       if (body.byteLength !== bytes) throw resized(key, body.byteLength, bytes);
       if (!isChained) await lane.ask(await startOfChain(archive, place, options));
-      // A copy of its own, which the thread is given: the store's memory may be somebody else's too.
+      // The thread is given a copy: the store's memory may be shared.
       const stored = new Uint8Array(body);
       const { count, minimal = [] } = await lane.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
       isChained = true;

@@ -29,7 +29,7 @@ export type Behind =
   | "nothing"
   /** Only what was stored while that WAL was missing already: nothing that was ever durable is lost. */
   | "unacknowledged"
-  /** The missing WAL had been stored. Or nobody can tell: what `archive_command` stores says nothing of the kind. */
+  /** The missing WAL had been stored. Or that is unknown: objects of `archive_command` do not say. */
   | "acknowledged";
 
 const READS_IN_FLIGHT = 8;
@@ -122,7 +122,7 @@ async function askPieces(archive: Archive, pieces: WalPath["pieces"], options: R
         chunks.filter(({ end }) => end <= length),
         segmentSize,
       );
-      // Sealed since, and its chunks retired: whoever listed it has to look again.
+      // Sealed since, and its chunks retired: the caller has to list it again.
       if (asked.length === 0) said.push({ endLsn: segmentEnd(last, segmentSize), contiguousLsn: undefined });
       objects.push(...asked);
     }

@@ -71,7 +71,7 @@ export async function putChunk(
   return putWal(archive, "chunk", key, place, raw, facts, options);
 }
 
-/** An object ready to be stored. Whoever encoded it stores it, or leaves it to the garbage collector. */
+/** An object ready to be stored. Its maker stores it, or leaves it to the garbage collector. */
 export interface EncodedWal {
   readonly key: string;
   readonly encoded: EncodedObject;
@@ -171,7 +171,7 @@ export interface StoredFacts {
   readonly endLsn: Lsn;
   readonly verifiedLsn: Lsn;
   readonly carry: RecordCarry | undefined;
-  /** Undefined where whoever stored it did not say. */
+  /** Undefined where the object does not say. */
   readonly contiguousLsn: Lsn | undefined;
   readonly envelope: Envelope;
 }

@@ -136,7 +136,7 @@ function factsOf(record: VerifiedRecord, reader: RecordReader): Facts {
     case f.XLOG_XACT_ABORT_PREPARED: {
       const bytes = reader.read(record);
       const isCommit = (info & f.XLOG_XACT_OPMASK) === f.XLOG_XACT_COMMIT_PREPARED;
-      // Its own transaction ID stands in the record: whoever ends it is somebody else.
+      // The transaction ID in the record is the one that ends; the record's own xid is another.
       const prepared = preparedXid(bytes, info, isCommit);
       return { kind: isCommit ? "commit" : "abort", xid: prepared ?? xid, time: leadingTime(bytes, 0, bytes.length) };
     }

@@ -75,7 +75,7 @@ function withWal(
     receiver: {
       settings: primary,
       takeOver: settings.takeOver,
-      // Somebody waits for the last of it.
+      // The user waits for the rest.
       shipIntervalMs: Math.min(settings.shipIntervalMs, 100),
       statusIntervalMs: settings.statusIntervalMs,
       receiverTimeoutMs: settings.receiverTimeoutMs,

@@ -1,4 +1,4 @@
-/** `seawall slot create`: the slot is there when this ends well, whoever made it. */
+/** `seawall slot create`: makes the slot, or finds it. */
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
@@ -29,7 +29,7 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** False when somebody else was quicker. */
+/** False when another process made it first. */
 async function create(connection: ReplicationConnection, name: string): Promise<boolean> {
   try {
     await connection.createPhysicalSlot(name, { reserveWal: true });

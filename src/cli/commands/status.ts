@@ -29,7 +29,7 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** Somebody has said which cluster is meant, be it by a file that has only one. */
+/** True when the cluster is given, if only by a file that has one. */
 function isNamed({ origins }: CommandContext): boolean {
   return origins.get("cluster") !== "default";
 }
@@ -134,7 +134,7 @@ interface Looked {
 
 async function lookWithoutReceiver(context: CommandContext, reason: string): Promise<Looked> {
   const { settings, origins, env, signals } = context;
-  // An explicit wish to connect; libpq's defaults alone would ask some local server that nobody meant.
+  // Connect only when asked to: libpq's defaults alone would lead to some local server.
   const wantsServer = settings.dsn !== undefined || ["PGHOST", "PGHOSTADDR", "PGSERVICE"].some((name) => env[name]);
   if (!wantsServer && settings.store === undefined) {
     const configured = origins.get("listen") !== "default";

@@ -8,7 +8,7 @@ import { formatLsn } from "../../wal/lsn.ts";
 import type { Io } from "../io.ts";
 import { Progress } from "./progress.ts";
 
-/** How often the counters are looked at; what is shown of that is the Progress's own affair. */
+/** How often the counters are looked at; Progress decides what is shown. */
 const LOOK_MS = 100;
 
 export class BackupDisplay {

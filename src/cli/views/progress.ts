@@ -38,7 +38,7 @@ export class Progress {
     this.#shownMs = options.nowMs();
   }
 
-  /** Undefined: nobody knows how much it will be. */
+  /** Undefined: the total is unknown. */
   begin(total: number | undefined): void {
     this.#total = total;
     this.#shownMs = this.#options.nowMs();

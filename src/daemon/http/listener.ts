@@ -1,4 +1,7 @@
-/** Where the daemon listens: one address at a time, and from one to the next without a moment on none, where that is possible. */
+/**
+ * Where the daemon listens: one address at a time, and from one to the next without a moment on none, where that is
+ * possible.
+ */
 import { type ListenAddress, formatAddress } from "../../config/types.ts";
 import type { Log } from "../../log.ts";
 import { type HttpServer, startHttp } from "./server.ts";
@@ -47,7 +50,7 @@ export class Doors {
       this.#http = await this.#listenOn(listen);
       this.#asked = listen;
     } catch (error) {
-      // Should somebody else have taken it meanwhile, the next reload tries again.
+      // When another process has taken it meanwhile, the next reload tries again.
       this.#http = await this.#listenOn(before);
       this.#asked = before;
       throw error;

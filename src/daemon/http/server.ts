@@ -179,7 +179,7 @@ async function listen(server: Server, address: HttpOptions["listen"]): Promise<v
   }
 }
 
-/** A socket file outlives its process; it is removed only when nobody answers on it. */
+/** A socket file outlives its process; it is removed only when no process answers on it. */
 async function removeStaleSocket(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   // Connecting to a plain file is refused too: never remove what is no socket.

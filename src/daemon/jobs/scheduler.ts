@@ -30,7 +30,7 @@ export interface JobView {
   readonly nextAt: string | null;
   /** The time by the schedule that the next run, or the one that runs, is for; it may have passed. Null for none. */
   readonly scheduledAt: string | null;
-  /** Null when it never ran, or nobody knows yet. */
+  /** Null when it never ran, or that is not known yet. */
   readonly last: LastRun | null;
   /** When it last ended well, as far as this daemon knows. */
   readonly lastSuccessAt: string | null;
@@ -78,7 +78,7 @@ interface Planned {
   dueAt: Date | undefined;
   waitingSince: Date | undefined;
   scheduledAt: Date | undefined;
-  /** Nothing that was due before is this daemon's to make up for, where nobody knows of an earlier run. */
+  /** Without knowledge of an earlier run, this daemon makes up for nothing that was due before. */
   plannedFrom: Date | undefined;
   /** When this schedule replaced another one. */
   givenAt: Date | undefined;
@@ -90,7 +90,7 @@ interface Planned {
   runs: number;
   failures: number;
   failuresInARow: number;
-  /** Since when nobody can say when it ran last, and whether that has been said. */
+  /** Since when its last run is unknown, and whether that has been logged. */
   unplannedSince: Date | undefined;
   isWarnedOf: boolean;
 }
@@ -168,7 +168,7 @@ export class Scheduler {
           this.#unplanned.add(planned);
         }
       }
-      // Whoever receives meanwhile runs them: what is left of it is seen when our turn comes.
+      // The receiver that runs meanwhile runs the jobs: the rest is seen when our turn comes.
       if (!mayRun()) for (const planned of this.#due()) planned.isStale = true;
       const next = Math.min(...this.#jobs.map((planned) => planned.dueAt?.getTime() ?? Infinity)) - now().getTime();
       const patience = this.#unplanned.size > 0 ? RETRY_MS : LOOK_MS;
@@ -298,7 +298,7 @@ export class Scheduler {
         return await record(job, run);
       } catch (error) {
         log.warn("a run could not be written down", { job, error });
-        // A reload wakes whoever waits for the next job: this is no reason to give the store less time.
+        // A reload ends the wait for the next job; the store is given no less time for that.
         await this.#sleep(RETRY_MS, [signal]);
       }
     }

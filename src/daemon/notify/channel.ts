@@ -1,6 +1,6 @@
 /**
  * A channel: messages in order, one at a time, each tried again for a while. What it cannot deliver it counts, and says; it
- * never holds anybody up.
+ * never delays its caller.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../../log.ts";

@@ -139,7 +139,7 @@ export class Notifier {
       const notice = isOwn ? { ...found, subject: `${found.subject} on ${host}` } : found;
       const isWaiting = this.#inbox.some(({ subject, state }) => subject === notice.subject && state === notice.state);
       if (isWaiting || this.#inbox.length >= INBOX_MAX) continue;
-      // Without what earlier daemons told nobody knows whether a trouble that ended was told.
+      // Without the notices of earlier daemons it is unknown whether a problem that ended was reported.
       const isUnknown = notice.kind === "end" && !this.#isRecalled && nowMs() >= this.#recallAtMs;
       const maybe = isUnknown || this.#told.isNews(notice, nowMs());
       if (isWanted(notice.event, events) && maybe) this.#inbox.push(notice);
@@ -184,7 +184,7 @@ export class Notifier {
     const { channels, scrub } = this.#tuning;
     const now = nowMs();
     this.#sentMs = this.#sentMs.filter((ms) => isWithinRate(ms, now));
-    // After a failure nobody would say that it was left out.
+    // After a failure nothing else would report that it was left out.
     if (this.#sentMs.length >= RATE_MAX && notice.event !== "receiver-failed") return this.#omit(notice, now);
     this.#sentMs.push(now);
     const body = bodyOf(notice, { cluster, systemIdentifier: this.#systemIdentifier, host, scrub });
@@ -249,7 +249,7 @@ export class Notifier {
     }
   }
 
-  /** Somebody was told: the next daemon is to know. */
+  /** Remembers a delivered notice for the next daemon. */
   #record({ event, subject, kind, state }: Notice, nowMs: number): void {
     const { store, cluster, log } = this.#options;
     const toldAt = new Date(nowMs);

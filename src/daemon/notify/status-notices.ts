@@ -1,6 +1,6 @@
 /**
  * What there is to tell of a cluster, from one look at its status to the next. It says what holds, at every look anew; who
- * remembers what was told (already-reported.ts) makes news of that. Pure.
+ * remembers what was reported (already-reported.ts) decides what is new. Pure.
  */
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../status/human.ts";
@@ -60,7 +60,7 @@ export function decideNotices(
     uploaded: follow(before.uploaded, { lsn: status.uploadedLsn, isIdle: isUploaded(status), nowMs }, options),
     slot: followSlot(before.slot, status, nowMs),
   };
-  // On its way out: what is not received then is nobody's trouble.
+  // The process is ending: WAL that is not received then is no problem.
   const isLeaving = status.state === "stopping" || status.state === "stopped" || status.state === "failed";
   const notices = [
     ...(isLeaving ? [] : trackNotices(watch.stored, "receiver", status, options)),
@@ -140,7 +140,7 @@ function wholeSeconds(ms: number): string {
 const PARTICIPLE = { "not-receiving": "received", "not-storing": "stored", "not-uploading": "uploaded to the store" };
 
 function followSlot(before: Watch["slot"], { slot }: StatusDocument, nowMs: number): Watch["slot"] {
-  // Nobody could ask: what was known stays.
+  // The server could not be asked: the earlier answer stays.
   if (slot === null) return before;
   const health = slotHealth(slot, before.health);
   return { health, sinceMs: health === before.health ? Math.min(before.sinceMs, nowMs) : nowMs };
@@ -209,7 +209,7 @@ function rivalNotice({ timeline, kind, endLsn, text }: RivalDocument, status: St
 
 function missedNotice(view: JobView, { startedMs }: Watch, status: StatusDocument): Notice[] {
   const { job, schedule, timeZone, scheduledAt, runningSince, waitingSince } = view;
-  // Who does not receive leaves the jobs to whoever does, and looks again when its turn comes.
+  // A daemon that does not receive leaves the jobs to the one that does, and looks again when its turn comes.
   if (scheduledAt === null || status.state !== "streaming") return [];
   const begunMs = runningSince === null ? Date.parse(status.at) : Date.parse(runningSince);
   const dueMs = Date.parse(scheduledAt);

@@ -10,7 +10,7 @@ export type StatusAnswer =
   | { readonly kind: "answered"; readonly status: StatusDocument }
   /** A receiver of several clusters. */
   | { readonly kind: "answered-for-several"; readonly overview: StatusOverview }
-  /** Nobody there, or somebody who is no receiver. */
+  /** No process answers there, or one that is no receiver. */
   | { readonly kind: "no-answer"; readonly reason: string };
 
 /** Never throws. */

@@ -30,7 +30,7 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly gaps: readonly GapDocument[];
   /** Timelines beside the archive's line that another server has written; null where they are not known. */
   readonly rivals: readonly RivalDocument[] | null;
-  /** The newest backup, verification and drill in the archive; null where nobody looked. */
+  /** The newest backup, verification and drill in the archive; null where the archive was not looked at. */
   readonly archive: LastEvents | null;
   /** The latest errors, newest first, those that were retried included. */
   readonly errors: readonly ErrorDocument[];

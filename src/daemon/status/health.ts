@@ -4,7 +4,7 @@ import type { StatusDocument } from "./document.ts";
 
 export interface Verdict {
   readonly ok: boolean;
-  /** One line for whoever reads the probe's failure. */
+  /** One line for the reader of the probe's failure. */
   readonly reason: string;
 }
 

@@ -99,7 +99,7 @@ async function removeAll(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true, maxRetries: 15, retryDelay: 50 });
 }
 
-/** Nobody's: the process that made it is gone. Others may write to the parent: what is not our account's is left alone. */
+/** True when the process that made it is gone. Others may write to the parent: folders of other accounts are left alone. */
 async function removeStale(parent: string, owner: Owner | undefined): Promise<void> {
   const accounts = [process.getuid?.(), owner?.uid];
   for (const name of await readdir(parent)) {

@@ -10,7 +10,7 @@
  *         <file>.gone.<pid>      the answer to it, when the archive ends before that file
  *     target-<pid>       what a wal-fetch is writing
  *
- * Nothing here is ever the record: whoever finds something odd removes it. `bin/seawall-wal-fetch` reads `session`.
+ * Nothing here is ever the record: a process that finds something odd removes it. `bin/seawall-wal-fetch` reads `session`.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat, utimes, writeFile } from "node:fs/promises";
@@ -95,7 +95,7 @@ export class PrefetchFolder {
   }
 
   /**
-   * `pid` was just started as the prefetcher: nobody starts another one while it comes up, and recovery waits for `coming`,
+   * `pid` was just started as the prefetcher: no other one is started while it comes up, and recovery waits for `coming`,
    * the segment that it will fetch first.
    */
   async announce(pid: number, session: Session, coming: string): Promise<void> {
@@ -125,7 +125,7 @@ export class PrefetchFolder {
     if (!isAnnounced && (await this.isPrefetching())) return undefined;
     await rm(lock, { force: true });
     if (!(await quietly(writeFile(lock, String(process.pid), { flag: "wx" })))) return undefined;
-    // From here on the segments of earlier sessions are nobody's, and then they are gone.
+    // No process uses segments of earlier sessions; remove them.
     const opened = isAnnounced ? await this.#opened(process.pid, session) : undefined;
     const own = opened ?? (await this.#open(process.pid, session));
     for (const name of await namesIn(this.#path)) {
@@ -134,7 +134,7 @@ export class PrefetchFolder {
     return new ReadySegments(this.#path, own, session);
   }
 
-  /** A folder for the prefetcher `pid`, named to whoever looks; `coming` is on its way already. */
+  /** A folder for the prefetcher `pid`, announced to all; `coming` is on its way already. */
   async #open(pid: number, session: Session, coming?: string): Promise<string> {
     const own = `ready-${pid}-${randomBytes(4).toString("hex")}`;
     await mkdir(join(this.#path, own), { mode: 0o700 });
@@ -168,7 +168,7 @@ export class PrefetchFolder {
   }
 }
 
-/** A file that recovery asks for: the process that asks is told, and nobody else. */
+/** A file that recovery asks for; only the asking process gets the answer. */
 export interface Want {
   readonly file: string;
   readonly asker: string;
@@ -186,7 +186,7 @@ export class ReadySegments {
     this.#session = session;
   }
 
-  /** Shows that we live; false when somebody else has taken over, or the configuration file has changed. */
+  /** Shows that we live; false when another prefetcher has taken over, or the configuration file has changed. */
   async touch(): Promise<boolean> {
     const [lock, session] = [join(this.#root, "prefetcher"), join(this.#root, "session")];
     try {
@@ -246,7 +246,7 @@ export class ReadySegments {
     await rm(join(this.#root, this.#own, name), { force: true });
   }
 
-  /** Removes what is ours: the session first, so that nobody takes a segment while they go. */
+  /** Removes what is ours: the session first, so that no segment is taken while they go. */
   async close(): Promise<void> {
     const lock = join(this.#root, "prefetcher");
     const isOwner = (await readFile(lock, "utf8").catch(() => "")) === String(process.pid);
@@ -307,7 +307,7 @@ async function writePieces(path: string, content: Uint8Array): Promise<void> {
   }
 }
 
-/** False when it fails: for steps whose failure only means that somebody else was there first. */
+/** False when it fails: for steps whose failure only means that another process was there first. */
 async function quietly(step: Promise<unknown>): Promise<boolean> {
   try {
     await step;

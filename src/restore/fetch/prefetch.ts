@@ -3,7 +3,7 @@
  * them and lays them where a rename puts them in place. Only sealed segments: they never change. Tails, partials and "not
  * there" are wal-fetch's, which asks the store every time; so is every word about what is wrong.
  *
- * It ends by itself: when recovery or the server ends, when nobody has asked for a while, when told to. What it leaves when
+ * It ends by itself: when recovery or the server ends, when no file was asked for for a while, when told to. What it leaves when
  * it is killed is valid for this start of the server only, and the next wal-fetch or prefetcher removes it.
  */
 import { statfs } from "node:fs/promises";
@@ -48,7 +48,7 @@ const ANSWER_MS_MAX = 1_000;
 const PAUSE_MS = 2_000;
 
 /**
- * Resolves when there is nobody to prefetch for any more, and nothing of ours is left. Throws what opening the archive
+ * Resolves when no server needs prefetching any more, and nothing of ours is left. Throws what opening the archive
  * throws.
  */
 export async function runPrefetcher(options: PrefetchOptions): Promise<void> {

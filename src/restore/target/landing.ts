@@ -57,7 +57,7 @@ export async function findLandings(
 ): Promise<Landings> {
   const search = new Search(archive, route, options);
   const landings = await search.find(target, spans);
-  // Whether what was asked for lies in what cannot be read, nobody knows; all that there is, is more than can be had.
+  // The target may lie in unreadable WAL, so report the damage instead of "not found".
   const damage = route.damage ?? search.damage;
   if (damage !== undefined && landings.found.length === 0) throw damage;
   if (route.damage !== undefined && target.point.kind === "latest") throw route.damage;

@@ -1,6 +1,6 @@
 /**
  * Directories read by a few threads of their own (list-worker.ts). They start once a store has been asked about so many
- * files in a row that they pay: what an ordinary archive is listed for never starts one. They end when nobody asks any more,
+ * files in a row that they pay: what an ordinary archive is listed for never starts one. They end when no listing asks any more,
  * for a daemon lives long and has a store for each cluster.
  */
 import { SeawallError } from "../../errors.ts";
@@ -72,7 +72,7 @@ export class ListThreads implements FolderReader {
   #restLater(): void {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
-      // A file system that hangs: whoever waits for it is not left alone.
+      // The file system hangs: reject, so that callers do not wait for ever.
       if (this.#crew.isBusy) return this.#restLater();
       this.#files = 0;
       void this.#crew.dismiss();

@@ -8,7 +8,7 @@ import { throwIfAborted } from "../signal.ts";
 /** One write(2) or read(2) at most: an abort is noticed between two. */
 export const IO_BYTES = 8 * 1024 * 1024;
 const STREAM_BYTES = 256 * 1024;
-/** A streamed read that nobody has begun after so long is given up, and its file closed. */
+/** A streamed read that has not begun after so long is given up, and its file closed. */
 const UNREAD_MS = 60_000;
 
 const fs = {
@@ -18,7 +18,7 @@ const fs = {
   fstat: promisify(fstat) as (fd: number) => Promise<Stats>,
 };
 
-/** Whoever opened it gives it to readRange or streamFile, which close it. */
+/** Opens a file for readRange or streamFile, which close it. */
 export interface OpenFile {
   readonly fd: number;
   readonly bytes: number;
@@ -28,7 +28,7 @@ export interface OpenFile {
 export async function openFile(path: string): Promise<OpenFile | undefined> {
   let fd: number;
   try {
-    // Not blocking, or a pipe that somebody left there would hold us until it has a writer.
+    // Not blocking: a pipe at this place would hold us until it has a writer.
     fd = await fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (isGone(error)) return undefined;

@@ -45,7 +45,7 @@ import {
 
 /** Not a key part, so no key can reach it; in the root, so that it shares the file system with every object. */
 const TEMP_FOLDER = "~tmp";
-/** A temporary file nobody wrote to for so long was left by a process that died. */
+/** A temporary file not written to for so long was left by a process that died. */
 const LEFTOVER_AGE_MS = 60 * 60_000;
 /** Temporary files looked at when a store is first written to. */
 const LEFTOVERS_MAX = 10_000;

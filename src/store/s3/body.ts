@@ -22,7 +22,7 @@ export async function bodyGuard(
   checksum: S3Checksum,
   isTls: boolean,
 ): Promise<BodyGuard> {
-  // Over TLS nobody on the way can alter the body unseen, so the signature may leave it out.
+  // Over TLS the body cannot be altered unseen on its way, so the signature may leave it out.
   const isSigned = checksum === "sha256" || (checksum !== "none" && !isTls);
   const payloadHash = isSigned ? (await digest("sha256", body)).toString("hex") : UNSIGNED_PAYLOAD;
   if (checksum === "crc32c") return { headers: { "x-amz-checksum-crc32c": crc32cBase64(crc) }, payloadHash };

@@ -83,7 +83,7 @@ export class Exchange {
     this.#idle.refresh();
   }
 
-  /** It stands still, but the total goes on until the first read: a body that nobody reads holds no connection for ever. */
+  /** It stands still, but the total goes on until the first read: an unread body holds no connection for ever. */
   awaitReader(): void {
     clearTimeout(this.#idle);
     this.#idle = undefined;
