@@ -108,6 +108,7 @@ describe("marks that an earlier expiry left", () => {
     await storePart(DEAD);
     await putMark(archive, OLD, now());
     later(25 * HOUR);
+    await putSegments(archive, 1, 13, 13);
     const planned = await plan();
     expect([planned.plan.goes, planned.plan.leftovers].flat().map(({ id }) => id)).toEqual([OLD, DEAD]);
     const folders = store.listPrefixes.bind(store);
@@ -144,7 +145,9 @@ test("a mark stays while anything is left of the backup: a part that came after 
 describe("WAL", () => {
   test("stays for a backup that began after the plan, though the plan had a dead one", async () => {
     await storePart(DEAD);
+    // Only WAL that the store dates a day later shows that a day has passed.
     later(25 * HOUR);
+    await putSegments(archive, 1, 13, 13);
     const planned = await plan();
     expect(planned.plan.leftovers.map(({ id }) => id)).toEqual([DEAD]);
     await storePart(BEGUN);

@@ -14,7 +14,7 @@ import { canMount, inOwnMount, runProgram } from "../harness/own-mount.ts";
 import { all, collect, pieces } from "./contract-bodies.ts";
 
 const MIB = 1024 * 1024;
-const DIST_FILE = pathToFileURL(join(import.meta.dirname, "..", "..", "dist", "store", "file.js")).href;
+const DIST_FILE = pathToFileURL(join(import.meta.dirname, "..", "..", "dist", "store", "file", "store.js")).href;
 
 let root = "";
 let store: FileStore;

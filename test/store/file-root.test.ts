@@ -10,7 +10,7 @@ import { unmountedAbove } from "../../src/store/file/mount-table.ts";
 import { canMount, inOwnMount } from "../harness/own-mount.ts";
 import { all, pieces } from "./contract-bodies.ts";
 
-const DIST_FILE = pathToFileURL(join(import.meta.dirname, "..", "..", "dist", "store", "file.js")).href;
+const DIST_FILE = pathToFileURL(join(import.meta.dirname, "..", "..", "dist", "store", "file", "store.js")).href;
 const text = (value: string): Uint8Array => Buffer.from(value);
 
 let folder = "";
