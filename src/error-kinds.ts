@@ -286,7 +286,7 @@ export const ERROR_KINDS = {
     EXIT.server,
     false,
     "All of the server's max_replication_slots are in use.",
-    "ALTER SYSTEM SET max_replication_slots = 10; and restart the server, or drop a slot nobody uses.",
+    "ALTER SYSTEM SET max_replication_slots = 10; and restart the server, or drop an unused slot.",
   ),
   "wal-removed": kind(
     EXIT.server,

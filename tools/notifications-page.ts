@@ -15,7 +15,7 @@ export function notificationsPage(): string {
 
 \`seawall receive\` tells what goes wrong, and that it is well again, to a webhook (\`notify-url\`), to a program of yours
 (\`notify-command\`), or to both. It supplements the alert rules (\`deploy/prometheus\`): what has to be noticed even when this
-daemon or its machine is gone needs somebody who looks from outside.
+daemon or its machine is gone needs a watch from outside.
 
 \`\`\`yaml
 notify-url: https://hooks.example.com/services/…
@@ -30,7 +30,7 @@ notify-after: 2m
 Of several clusters ([many-clusters.md](many-clusters.md)) each tells for itself: options at the top of the file are for all,
 below a cluster's name for that one. A reload of the file changes them without touching the stream.
 
-Jobs that somebody runs by hand or from cron (\`seawall backup\`, \`seawall drill\`) notify nobody: their exit status says what
+Jobs that are run by hand or from cron (\`seawall backup\`, \`seawall drill\`) send no notification: their exit status says what
 came of them. The daemon's own runs do.
 
 ## What is told

@@ -32,7 +32,7 @@ export type BackupNews =
   /** Connected and asking for the backup: its checkpoint may take minutes. */
   | { readonly kind: "checkpoint"; readonly id: string; readonly server: string; readonly fromStandby: boolean }
   /** The archive holds no WAL near the server's: no receiver seems to run. */
-  | { readonly kind: "nobody-archives"; readonly tipLsn: Lsn | undefined; readonly serverLsn: Lsn }
+  | { readonly kind: "no-receiver"; readonly tipLsn: Lsn | undefined; readonly serverLsn: Lsn }
   | {
       readonly kind: "started";
       readonly id: string;

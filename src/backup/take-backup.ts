@@ -217,7 +217,7 @@ async function warnIfNobodyArchives(
   const tip = await findTip(archive, { signal });
   const behind = tip === undefined ? Number.POSITIVE_INFINITY : bytesBetween(tip.lsn, serverLsn);
   if (behind <= SEGMENTS_BEHIND_MAX * archive.identity.segmentSize) return;
-  progress.tell({ kind: "nobody-archives", tipLsn: tip?.lsn, serverLsn });
+  progress.tell({ kind: "no-receiver", tipLsn: tip?.lsn, serverLsn });
 }
 
 function cancelled(signal: AbortSignal): SeawallError {

@@ -61,7 +61,7 @@ export const CATALOG_COMMANDS = {
       "Looks at all WAL from the oldest base backup to the tip, and at every base backup: whether anything is missing, has another size than was stored, " +
       "belongs to another cluster or says something else of itself than its name does. It reads the front of each WAL object, and lists the parts of backups. " +
       "With --deep it reads everything: checksums, every record of the WAL from end to end, every file of every backup against the server's manifest.\n\n" +
-      "What was verified is remembered in the store and not looked at again as long as nobody touches it; --full looks at everything. " +
+      "What was verified is remembered in the store and not looked at again as long as it is not touched; --full looks at everything. " +
       "An interrupted run goes on where it was. Damage is named with what it means: which backups cannot be restored, and how far others reach.",
     args: [],
     examples: [

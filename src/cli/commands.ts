@@ -245,7 +245,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   "wal-prefetch": {
     summary: "started by wal-fetch: fetch the segments that follow, ahead of recovery",
     description:
-      "Nobody calls it by hand: wal-fetch starts it beside a recovering server when there is more than one segment to come. It lays " +
+      "It is not called by hand: wal-fetch starts it beside a recovering server when there is more than one segment to come. It lays " +
       "verified segments into pg_wal/.seawall and ends by itself: when recovery or the server ends, when nothing was asked for in " +
       "30 seconds, or with SIGTERM.",
     args: [

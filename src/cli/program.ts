@@ -1,6 +1,6 @@
 /**
- * From arguments to a command and its exit status: parse with commander what the two tables describe, load the settings,
- * load the command's own file, run it, and turn whatever it throws into words.
+ * Leads from arguments to a command and its exit status: parse with commander what the two tables describe, load the
+ * settings, load the command's own file, run it, and turn whatever it throws into words.
  */
 import { readFile } from "node:fs/promises";
 import { Command as Commander, CommanderError, Option } from "commander";

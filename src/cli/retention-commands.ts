@@ -23,7 +23,7 @@ export const RETENTION_COMMANDS = {
       { line: "seawall expire --config /etc/seawall.yaml --json | jq .bytesFreed", does: "for a script" },
     ],
     exits: [
-      [EXIT.done, "what was to go is gone, but for what the store or somebody else holds, which is reported"],
+      [EXIT.done, "what was to go is gone, but for what the store or another process holds, which is reported"],
       [EXIT.no, "there is no archive"],
       [EXIT.usage, "no rule was given; or wrong options, environment or configuration file; nothing was touched"],
       OPERATIONAL,

@@ -97,7 +97,7 @@ export class FrameWriter {
 export interface DecodeFramesOptions extends FrameOptions {
   /** For messages: the part's key. */
   readonly name: string;
-  /** What the document says of the stored object: compared at the end. */
+  /** The document's facts on the stored object: compared at the end. */
   readonly storedBytes: number;
   readonly crc32c: number;
 }

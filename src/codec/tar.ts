@@ -1,6 +1,6 @@
 /**
- * What the tar reader and the tar writer share: the ustar header's layout, PostgreSQL's conventions in it, and which
- * entries are ever accepted.
+ * The parts that the tar reader and the tar writer share: the ustar header's layout, PostgreSQL's conventions in it, and
+ * which entries are ever accepted.
  *
  * Source: POSIX.1-2017 pax, "ustar Interchange Format"; PostgreSQL: src/port/tar.c (tarCreateHeader, print_tar_number).
  */

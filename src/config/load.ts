@@ -1,5 +1,5 @@
 /**
- * From flags, environment and file to checked settings: flags win over environment, environment over file, file over
+ * Reads checked settings from flags, environment and file: flags win over environment, environment over file, file over
  * default. Everything wrong is one `usage` error that names its place; nothing has been touched by then.
  *
  * Pure but for the file, which arrives through `readFile`.

@@ -138,7 +138,7 @@ export const OPTIONS = {
     commands: ["receive", "status"],
     default: LOOPBACK,
     help: "address of /metrics, /healthz, /readyz, /status.json and the status page",
-    more: "Nothing there changes anything, but it tells LSNs, names and errors to whoever can reach it: the default is loopback.",
+    more: "Nothing there changes anything, but it tells LSNs, names and errors to everyone who can reach it: the default is loopback.",
   }),
   listenNames: option(text("names"), {
     name: "listen-names",

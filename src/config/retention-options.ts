@@ -60,6 +60,6 @@ export const RETENTION_OPTIONS = {
     name: "note",
     commands: ["pin"],
     flagOnly: true,
-    help: "why it is kept, for whoever looks at the pin later",
+    help: "why it is kept, for readers of the pin",
   }),
 } as const;

@@ -17,7 +17,7 @@ import { receiverDocument } from "./status/receiver-document.ts";
 import type { ErrorDocument, StatusDocument } from "./status/document.ts";
 import type { Sample } from "./status/trend.ts";
 
-/** What a life of a cluster needs beside its plan. */
+/** Resources that a life of a cluster needs beside its plan. */
 export interface Equipment {
   readonly metrics: Metrics;
   readonly journal: Journal;

@@ -1,5 +1,5 @@
 /**
- * What the receiver must know of a server before it streams: who it is, where it is, how it got there, and our slot.
+ * Reads what the receiver must know of a server before it streams: who it is, where it is, how it got there, and our slot.
  */
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";

@@ -42,8 +42,8 @@ export interface ShipperOptions {
   /** Nothing precedes this stream in the archive: its first segment must be stored before anything later. */
   readonly unanchored: boolean;
   /**
-   * What the archive holds already. On a new timeline the first segment begins before the switch point, and the newest
-   * timeline's tail is what a restore takes: until it reaches this far it would hide WAL that has been acknowledged.
+   * The end of what the archive holds already. On a new timeline the first segment begins before the switch point, and the
+   * newest timeline's tail is what a restore takes: until it reaches this far it would hide WAL that has been acknowledged.
    */
   readonly floorLsn: Lsn;
   readonly observer: ShipperObserver;

@@ -54,10 +54,10 @@ const INVALID_PASSWORD = "28P01";
 const PROTOCOL_VIOLATION = "08P01";
 
 /**
- * What ends sessions of a role, a database or a server ends none of ours: each question has a deadline of its own here, and
- * a replication connection may wait for the store between two commands. Every role may set these; `options` of the connection
- * string come later in the start-up packet and win. `lc_messages` is not among them: only a superuser may set it, and a
- * server refuses the whole connection for a setting that the role may not set (docs/connecting.md).
+ * Switches off for our sessions what ends sessions of a role, a database or a server: each question has a deadline of its
+ * own here, and a replication connection may wait for the store between two commands. Every role may set these; `options`
+ * of the connection string come later in the start-up packet and win. `lc_messages` is not among them: only a superuser may
+ * set it, and a server refuses the whole connection for a setting that the role may not set (docs/connecting.md).
  */
 const SESSION_OPTIONS = [
   "statement_timeout",

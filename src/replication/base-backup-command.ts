@@ -18,7 +18,7 @@ export interface BaseBackupOptions {
   readonly manifestChecksums: "CRC32C" | "SHA224" | "SHA256" | "SHA384" | "SHA512" | "NONE";
   /** Whether the server checks the pages of clusters that have checksums while it sends them. */
   readonly verifyChecksums: boolean;
-  /** What the server compresses the archives with on their way; 15 and later. */
+  /** The server's compression of the archives on their way; 15 and later. */
   readonly compression: "none" | "zstd" | "gzip";
 }
 

@@ -193,7 +193,7 @@ export function parseReadSlot(row: Record<string, string | undefined>): SlotFact
   };
 }
 
-/** What follows the end of a timeline: the server's next one, never "this one plus one". */
+/** The successor at the end of a timeline: the server's next one, never "this one plus one". */
 export function parseTimelineEnd(result: CommandResult): { nextTimeline: TimelineId; switchLsn: Lsn } {
   const [timeline, position] = result.rows[0] ?? [];
   if (timeline === undefined || timeline === null || position === undefined || position === null) {

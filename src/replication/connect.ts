@@ -1,5 +1,5 @@
 /**
- * From settings to an authenticated connection: each host in order, each of its addresses, each encryption that sslmode
+ * Makes an authenticated connection from settings: each host in order, each of its addresses, each encryption that sslmode
  * allows, until one server has the wanted session attributes. The only place that decides what is tried next.
  *
  * Source: PostgreSQL docs "Specifying Multiple Hosts", "SSL Support" (libpq); fe-connect.c, PQconnectPoll.

@@ -117,7 +117,7 @@ export class ReplicationConnection implements AsyncDisposable {
     return serverVersionNumber(this.#session.parameters.get("server_version"));
   }
 
-  /** What the server reported at startup and since: `server_version`, `in_hot_standby`, `application_name`, … */
+  /** Parameters that the server reported at startup and since: `server_version`, `in_hot_standby`, `application_name`, … */
   get parameters(): ReadonlyMap<string, string> {
     return this.#session.parameters;
   }
@@ -339,8 +339,8 @@ export class SqlConnection implements AsyncDisposable {
   }
 
   /**
-   * Runs one statement. Throws the server's error mapped, `server-lost` (which a server that does not answer in time is, too),
-   * or `aborted`; an abort, and being late, destroy the connection.
+   * Runs one statement. Throws the server's error mapped, `server-lost` (which a server that does not answer in time is,
+   * too), or `aborted`; an abort, and being late, destroy the connection.
    */
   async query<Row extends pg.QueryResultRow>(
     text: string,

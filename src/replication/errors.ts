@@ -1,5 +1,5 @@
 /**
- * What servers, sockets and TLS complain about, mapped to our codes with the remedy: one table a source. Every error that
+ * Maps errors of servers, sockets and TLS to our codes with the remedy: one table a source. Every error that
  * leaves this room went through here.
  *
  * The rows look at SQLSTATE, at the C function that raised the error (`routine`) and at whether there is a detail: no
@@ -20,7 +20,7 @@ export interface ServerErrorFields {
   readonly routine?: string | undefined;
 }
 
-/** What was being done, for the message and the remedy. */
+/** The activity, for the message and the remedy. */
 export interface ErrorContext {
   readonly user: string;
   /** `describeTarget` of the server. */

@@ -3,7 +3,7 @@
  * of a minute are passed on, the others are counted.
  */
 
-/** What a server says while it sends a base backup: so much of it is kept until the end. */
+/** Bounds the notices of a server during a base backup: so much is kept until the end. */
 export class KeptWarnings {
   readonly texts: string[] = [];
 

@@ -5,9 +5,9 @@
  *
  * What is relied on, in pg 8: `config.stream` may be a factory for the socket; `client.connection` is an emitter of
  * protocol messages; `connection.stream` is the current socket (TLS or not); `connection.attachListeners(stream)` starts
- * parsing, and is replaced by `#parse`; `client.getStartupConf()` gives the startup parameters; `client.saslSession` holds what
- * `connection.sendSCRAMClientFinalMessage()` sends, and what the server must prove. test/replication/connection.test.ts and
- * passwords.test.ts fail when any of these changes.
+ * parsing, and is replaced by `#parse`; `client.getStartupConf()` gives the startup parameters; `client.saslSession` holds
+ * what `connection.sendSCRAMClientFinalMessage()` sends, and what the server must prove.
+ * test/replication/connection.test.ts and passwords.test.ts fail when any of these changes.
  */
 import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Duplex } from "node:stream";
@@ -89,7 +89,7 @@ export class ReusedReads {
   holdLast = false;
 
   /**
-   * From now on `onChunk` is given each chunk as a borrowed view and says whether to read on at once; otherwise reading
+   * Gives `onChunk` each chunk from now on as a borrowed view and says whether to read on at once; otherwise reading
    * stops until `socket.read()` is called. A chunk is overwritten by the second read after it; never while `holdLast`, if
    * that was set while it was the last.
    */
@@ -228,8 +228,8 @@ export class PgOpening {
   }
 
   /**
-   * Stands in for pg's own parsing: one message at a time, each checked before pg-protocol sees it. A socket that changes hands
-   * is parsed up to ReadyForQuery only.
+   * Stands in for pg's own parsing: one message at a time, each checked before pg-protocol sees it. A socket that changes
+   * hands is parsed up to ReadyForQuery only.
    */
   #parse(stream: Duplex): void {
     const framer = new MessageFramer(this.#takeOver ? undefined : ROW_BYTES_MAX);

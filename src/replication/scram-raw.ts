@@ -12,7 +12,7 @@ export interface ScramSession {
   readonly clientNonce: string;
   /** `c=…,r=…,p=…`: the client's final message. */
   response: string;
-  /** What the server must prove, in base64. */
+  /** The server's expected signature, in base64. */
   serverSignature: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * What `sslmode` and its companions mean for Node's TLS: which attempts to make, and with which options.
+ * Translates `sslmode` and its companions for Node's TLS: which attempts to make, and with which options.
  *
  * Source: PostgreSQL docs "SSL Support" (libpq), table "SSL Mode Descriptions"; fe-secure-openssl.c, initialize_SSL.
  */

@@ -1,5 +1,5 @@
 /**
- * What travels inside CopyData while WAL is streamed: XLogData and keepalives from the server, status updates to it. Pure.
+ * Messages inside CopyData while WAL is streamed: XLogData and keepalives from the server, status updates to it. Pure.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol", START_REPLICATION.
  */
@@ -10,7 +10,7 @@ import type { Frame } from "./copy-both.ts";
 /** Microseconds since 2000-01-01 00:00 UTC: PostgreSQL's TimestampTz. */
 export type PgTimestamp = bigint;
 
-/** What comes in CopyData. */
+/** Messages from the server in CopyData. */
 export type StreamedEvent =
   /** WAL that begins at `startLsn`. `bytes` is borrowed: valid until the next pull. One message may come as several events. */
   | {

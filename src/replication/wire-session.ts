@@ -216,7 +216,7 @@ export class WireSession {
     this.#rouse();
   }
 
-  /** What has arrived since the last call, whose bytes may be overwritten from here on; null: nothing yet. */
+  /** Takes what has arrived since the last call, whose bytes may be overwritten from here on; null: nothing yet. */
   #read(): Buffer | null {
     const chunk = this.#chunk;
     this.#chunk = undefined;

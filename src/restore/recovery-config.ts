@@ -1,5 +1,5 @@
 /**
- * What a restored server is told about its recovery: a block at the end of postgresql.auto.conf. Pure text.
+ * Writes a restored server's recovery settings: a block at the end of postgresql.auto.conf. Pure text.
  *
  * Source: PostgreSQL docs, Recovery Target; guc-file.l (quoting, the last setting of a name wins); xlogrecovery.c
  * (assign_recovery_target*: two targets are an error, so every other one is emptied, before the one that counts).

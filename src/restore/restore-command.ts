@@ -22,7 +22,7 @@ export interface RestoreCommandOptions {
 }
 
 /**
- * What the script and the program say to each other: the script sets the variable to the process ID of the recovering
+ * The protocol between the script and the program: the script sets the variable to the process ID of the recovering
  * server's startup process; the program then says "not there" by a status that neither sh nor Node.js gives by itself.
  */
 export const SHELL_VARIABLE = "SEAWALL_RESTORE_SHELL";

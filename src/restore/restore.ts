@@ -79,8 +79,9 @@ export interface Restored {
 }
 
 /**
- * Throws `target-occupied`, `backup-absent`, `target-unreachable`, `usage` before anything is touched; then `backup-corrupt`,
- * `backup-removed`, `target-unwritable` and what the store throws: the directory then holds a marker, and a run with --delta goes on.
+ * Throws `target-occupied`, `backup-absent`, `target-unreachable`, `usage` before anything is touched; then
+ * `backup-corrupt`, `backup-removed`, `target-unwritable` and what the store throws: the directory then holds a marker, and
+ * a run with --delta goes on.
  */
 export async function restore(options: RestoreOptions): Promise<Restored> {
   const { archive, signal, delta } = options;
@@ -111,7 +112,7 @@ async function unlessRemoved(options: RestoreOptions, backup: BackupDocument, er
   if ((await archive.store.head(key, { signal })) !== undefined) return error;
   return new SeawallError("backup-removed", `backup ${backup.id} was removed while it was being restored`, {
     cause: error,
-    hint: "It expired, or somebody deleted it. Restore another one into an empty directory, and pin it first (seawall pin ID).",
+    hint: "It expired, or was deleted. Restore another one into an empty directory, and pin it first (seawall pin ID).",
   });
 }
 

@@ -1,5 +1,5 @@
 /**
- * What the account of a restored server may do, tried before anything is restored: root restores, and the server runs as
+ * Tries what the account of a restored server may do, before anything is restored: root restores, and the server runs as
  * another account that may not be let in everywhere root is.
  */
 import { execFile } from "node:child_process";

@@ -31,8 +31,8 @@ export function effectiveSettings(configuration: ReadonlyMap<string, string>): R
 }
 
 /**
- * What recovery needs: by the control file, and by the highest values in the WAL on the way. The primary may have lowered a
- * setting since. Pure.
+ * Finds the settings that recovery needs: by the control file, and by the highest values in the WAL on the way. The primary
+ * may have lowered a setting since. Pure.
  */
 export function neededSettings(
   settings: Readonly<Record<StandbySetting, number>>,

@@ -1,5 +1,5 @@
 /**
- * What a restored server does on its start, beside recovering: to other servers, to files elsewhere, to its first commits.
+ * Finds the effects of a restored server's start beside recovery: on other servers, to files elsewhere, to its first commits.
  * Read from its configuration; said by `restore`, so that an operator knows it before the start.
  *
  * Source: PostgreSQL docs, Server Configuration; relmapper.c (global/pg_filenode.map), pg_subscription.h.

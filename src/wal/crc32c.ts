@@ -12,7 +12,7 @@ import { crc32c as nativeCrc32c } from "@node-rs/crc32";
 export const CRC_START = -1;
 
 /**
- * From this many bytes on the native call, with its fixed cost of a call and a view, wins over the tables: measured by
+ * For this many bytes or more the native call, with its fixed cost of a call and a view, wins over the tables: measured by
  * `bench/verifier.ts`, which finds them level at 450 to 550.
  */
 export const NATIVE_FROM_BYTES = 512;

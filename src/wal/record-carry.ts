@@ -1,6 +1,6 @@
 /**
- * What crosses a segment border: all that is needed to go on verifying in the next segment, as plain JSON of a few hundred
- * bytes. Kept with a sealed segment so that a receiver which starts at the next one has nothing to skip.
+ * The state at a segment border: enough to go on verifying in the next segment, as plain JSON of a few hundred bytes. Kept
+ * with a sealed segment so that a receiver which starts at the next one has nothing to skip.
  */
 
 /** A record that crosses the border. */

@@ -1,5 +1,5 @@
 /**
- * What Seawall reads out of verified records: transaction end times, restore points, which record an
+ * Reads facts out of verified records: transaction end times, restore points, which record an
  * XLOG_OVERWRITE_CONTRECORD replaces. Only records of XLOG and XACT, which carry all of it in their first bytes.
  *
  * Source: PostgreSQL `xlogrecord.h` (layout), `access/xact.h` (xl_xact_commit, xl_xact_abort: xact_time comes first),

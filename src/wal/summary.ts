@@ -1,5 +1,5 @@
 /**
- * What verified WAL holds, counted while it goes by: for each segment (the catalogue's windows) and in total (lag in
+ * Counts what verified WAL holds while it goes by: for each segment (the catalogue's windows) and in total (lag in
  * seconds). A record counts for the segment in which it ends.
  */
 import { invariant } from "../errors.ts";

@@ -177,7 +177,7 @@ describe("WAL", () => {
     const planned = await plan();
     await store.put(backupDocumentKey("main", BEGUN), Buffer.from("{"));
     expect((await run(planned)).walStaysBecause).toBe(
-      `the document of backup ${BEGUN} cannot be read, so nobody knows which WAL is needed`,
+      `the document of backup ${BEGUN} cannot be read, so it is unknown which WAL is needed`,
     );
   });
 });

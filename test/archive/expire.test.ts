@@ -335,7 +335,7 @@ test("a backup document that nobody can read keeps all WAL, and itself", async (
   const result = await expireBy(EXPIRED_ALL);
   expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
   expect(result.walStaysBecause).toBe(
-    `the document of backup ${RUNNING} cannot be read, so nobody knows which WAL is needed`,
+    `the document of backup ${RUNNING} cannot be read, so it is unknown which WAL is needed`,
   );
   expect(await store.head(segment(1))).toBeDefined();
 });
@@ -355,6 +355,6 @@ test("a history that cannot be read keeps all WAL: nobody knows which timeline l
   await store.put("main/wal/00000002.history", Buffer.from("no history\n"));
   expect((await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true })).plan.wal).toMatchObject({
     goes: [],
-    staysBecause: "main/wal/00000002.history cannot be read, so nobody knows which WAL is needed",
+    staysBecause: "main/wal/00000002.history cannot be read, so it is unknown which WAL is needed",
   });
 });

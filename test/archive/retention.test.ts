@@ -182,7 +182,7 @@ describe("which backups stay", () => {
     ],
     [
       "what is held stays, and counts for nothing",
-      { backups: DAILY, changes: { held: new Map([["h", "somebody else is removing it"]]) } },
+      { backups: DAILY, changes: { held: new Map([["h", "another process is removing it"]]) } },
       { keepFull: 1 },
       "g h",
     ],

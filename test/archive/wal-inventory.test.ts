@@ -77,7 +77,7 @@ describe("an inventory", () => {
     expect([...histories.keys()]).toEqual([1, 2, 3, 4, 9]);
     expect(histories.get(timelineOf(3))?.entries.map(({ timeline }) => timeline)).toEqual([1, 2]);
     expect(histories.get(timelineOf(4))?.entries).toEqual([]);
-    const missing = "the history file of timeline 4 is missing: nobody can tell what leads there";
+    const missing = "the history file of timeline 4 is missing: what leads there is unknown";
     expect(damaged.map(({ key, error }) => [key, error.message])).toEqual([["main/wal/00000004.history", missing]]);
     expect(gaps).toEqual([gap]);
   });

@@ -177,7 +177,7 @@ test("nobody archives: says so and what to run, at the beginning and at the end,
   const flags = ["--dsn", server.dsn, "--store", scratch.url, "--checkpoint", "fast"];
   const failed = await runCli(["backup", ...flags, "--wal-timeout", "11s"]);
   expect(failed.code).toBe(3);
-  expect(failed.stderr).toMatch(/the archive has no WAL yet.*nobody seems to be archiving; run seawall receive/);
+  expect(failed.stderr).toMatch(/the archive has no WAL yet.*no receiver seems to run; run seawall receive/);
   expect(failed.stderr).toMatch(/no WAL arrives.*run seawall receive/);
   expect(failed.stderr).toMatch(/error: the backup needs WAL from .* \[backup-wal-missing\]/);
   expect(await keysBelow(scratch.store, backupsPrefix("main"))).toEqual([]);

@@ -14,9 +14,9 @@ const ROWS: readonly (readonly [BackupNews, RegExp, Record<string, unknown>])[] 
     { event: "checkpoint", id: ID, server: "db:5432", fromStandby: true },
   ],
   [
-    { kind: "nobody-archives", tipLsn: undefined, serverLsn: lsn },
-    /^the archive has no WAL yet, the server is at 2\/28: nobody seems to be archiving; run seawall receive/,
-    { event: "nobody-archives", tipLsn: null, serverLsn: "2/28" },
+    { kind: "no-receiver", tipLsn: undefined, serverLsn: lsn },
+    /^the archive has no WAL yet, the server is at 2\/28: no receiver seems to run; run seawall receive/,
+    { event: "no-receiver", tipLsn: null, serverLsn: "2/28" },
   ],
   [
     { kind: "started", id: ID, startLsn: lsn, timeline: timelineOf(3), tablespaces: 1, totalBytes: 5 << 20 },

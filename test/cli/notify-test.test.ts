@@ -77,5 +77,5 @@ test("one that refuses: exit 1, and both are told of", async () => {
 test("nobody to notify: exit 2", async () => {
   const ran = await inProcess(["notify-test"]);
   expect(ran).toMatchObject({ code: 2, stdout: "" });
-  expect(ran.stderr).toMatch(/^error: there is nobody to notify\nhint: Give --notify-url/);
+  expect(ran.stderr).toMatch(/^error: there is no channel to notify\nhint: Give --notify-url/);
 });

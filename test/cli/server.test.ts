@@ -327,7 +327,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(parseLsn(result.storedLsn ?? "0/0")).toBeGreaterThanOrEqual(parseLsn(String(row?.["lsn"])));
       const { stdout } = await runCli(args);
       expect(stdout).toMatch(
-        /^No receiver answers \(.*: nobody listens there\): this is what server and store say themselves\.\n\n/,
+        /^No receiver answers \(.*: no process listens there\): this is what server and store say themselves\.\n\n/,
       );
     });
 

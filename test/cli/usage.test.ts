@@ -216,7 +216,7 @@ describe("the process", () => {
     const { code, stdout, stderr } = await runCli(["status", "--listen", "127.0.0.1:1"]);
     expect([code, stdout]).toEqual([3, ""]);
     expect(stderr).toMatch(
-      /^error: no receiver answers: 127\.0\.0\.1:1: nobody listens there \[receiver-unreachable\]\nhint: /,
+      /^error: no receiver answers: 127\.0\.0\.1:1: no process listens there \[receiver-unreachable\]\nhint: /,
     );
   });
 

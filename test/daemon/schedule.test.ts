@@ -206,7 +206,7 @@ describe("the scheduler", () => {
     const readableMs = Date.parse("2026-05-10T06:00:00Z");
     const day = new Day({ schedules: { verify: "0 12 * * *" }, outcome: ok, readableMs });
     await day.scheduler.run();
-    expect(day.warnings).toEqual(["a job cannot be planned: nobody can say when it ran last"]);
+    expect(day.warnings).toEqual(["a job cannot be planned: its last run is unknown"]);
     expect(day.begun).toEqual(["verify 10T12:00", "verify 11T12:00"]);
     const usual = new Day({ schedules: { verify: "0 12 * * *" }, outcome: ok });
     await usual.scheduler.run();

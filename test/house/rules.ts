@@ -54,6 +54,10 @@ const UNFINISHED = new RegExp(`\\b(${["TO" + "DO", "FIX" + "ME"].join("|")})\\b`
 const MACHINE_PATHS = new RegExp(["/wo" + "rk/", "/tmp/" + "sw", "/ro" + "ot/", "/home/[a-z]"].join("|"));
 const SKIPPED_TEST = /\b(?:test|it|describe)\.(?:skip|only|todo)\b(?!If)/;
 
+/** STYLE, "English": the few of its rules that can be checked fairly. */
+const VAGUE_WORDS = /\b(nobody|somebody|whoever|anybody)\b/i;
+const BARE_OPENING = /\/\*\*\s+(?:\* )?(Of|As|From|What|Who)\b/;
+
 /** Every violation in `files`; `entryPoints` are the files from which everything in src must be reached. */
 export function checkHouse(files: Files, entryPoints: readonly string[]): Violation[] {
   const found: Violation[] = [];
@@ -67,6 +71,12 @@ export function checkHouse(files: Files, entryPoints: readonly string[]): Violat
     if (!/^(#![^\n]*\n)?(\/\*|\/\/)/.test(text)) report("opening comment", "does not open with a comment on its job");
     if (path.startsWith("test/") && SKIPPED_TEST.test(text))
       report("skipped test", "skips, focuses or postpones a test");
+    if (/^(src|tools)\//.test(path)) {
+      const word = VAGUE_WORDS.exec(text)?.[0];
+      if (word !== undefined) report("english", `says "${word}": name who it is`);
+      const opening = BARE_OPENING.exec(text)?.[1];
+      if (opening !== undefined) report("english", `has a doc comment that opens with "${opening}"`);
+    }
     if (path.startsWith("src/")) checkSource(path, parse(path, text), report);
   }
   return [...found, ...deadFiles(files, entryPoints), ...importCircles(files)];

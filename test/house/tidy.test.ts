@@ -19,6 +19,7 @@ const RULES = [
   "barrel",
   "dead file",
   "opening comment",
+  "english",
   "unfinished",
   "machine path",
   "skipped test",
@@ -106,6 +107,19 @@ describe("each rule can fail", () => {
       path: "src/cli/a.ts",
       text: `export const f = async () => { await using a = b(); try { await import("./c.ts"); } catch {} };`,
       rule: "import beside using",
+    },
+    { title: "a word for no one in particular", path: "src/wal/a.ts", text: "// Nobody reads it.", rule: "english" },
+    {
+      title: "a bare opening",
+      path: "src/wal/a.ts",
+      text: "/** Of the page. */\nexport const a = 1;",
+      rule: "english",
+    },
+    {
+      title: "a bare opening on a line of its own",
+      path: "src/wal/a.ts",
+      text: "/**\n * What a page says.\n */\nexport const a = 1;",
+      rule: "english",
     },
     { title: "a default export", path: "src/wal/a.ts", text: "export default function f() {}", rule: "default export" },
     {

@@ -1,5 +1,5 @@
 /**
- * What a backup consists of, read before anything is touched: the file index, and the server's manifest, which must agree
+ * Reads the parts of a backup before anything is touched: the file index, and the server's manifest, which must agree
  * with it on every file.
  */
 import { crc32c } from "@node-rs/crc32";

@@ -1,5 +1,5 @@
 /**
- * What the daemon has notified of, so that one that is started again does not tell it again. One small document each, never
+ * Notices that the daemon has sent, so that a restarted one does not send them again. One small document each, never
  * changed; the newest stay.
  */
 import type { RequestOptions } from "../../store/store.ts";

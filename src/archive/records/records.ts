@@ -1,6 +1,6 @@
 /**
- * What the daemon and its jobs write down for one another: small documents in a folder, each named by an id that begins with
- * its time, and never changed.
+ * Records that the daemon and its jobs keep for one another: small documents in a folder, each named by an id that begins
+ * with its time, and never changed.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";

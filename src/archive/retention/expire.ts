@@ -129,9 +129,9 @@ class Run {
   }
 
   /**
-   * Marks what goes, and then decides again: whoever pinned a backup before it was marked is seen now, whoever does so
-   * afterwards sees the mark; and of two expiries that would together take what neither would alone, each sees the other's
-   * marks, and leaves what would be the last.
+   * Marks what goes, and then decides again: a pin made before the mark is seen now, a later one sees the mark; and of two
+   * expiries that would together take what neither would alone, each sees the other's marks, and leaves what would be the
+   * last.
    */
   async claim(): Promise<{ goes: readonly BackupDocument[]; listing: BackupListing }> {
     const { plan, facts, marks: marksBefore } = this.#planned;
@@ -143,7 +143,7 @@ class Run {
     const listing = await listBackups(this.#archive, this.#request);
     await this.#confirm({ before: facts, now: listing, pins, going: wanted }, marksBefore);
     const held = new Map(
-      [...marks.keys()].filter((id) => !wanted.includes(id)).map((id) => [id, "somebody else is removing it"]),
+      [...marks.keys()].filter((id) => !wanted.includes(id)).map((id) => [id, "another process is removing it"]),
     );
     const again = decide({ ...facts, pins, held, backups: listing.backups });
     const goes = listing.backups.filter(({ id }) => wanted.includes(id) && again.goes.some((other) => other.id === id));
@@ -228,8 +228,8 @@ class Run {
   }
 
   /**
-   * What no backup that is there needs: decided from what is there now, whatever was planned. Returns why it stays. A backup
-   * that begins meanwhile may need WAL from before the cut (from a standby that lags behind), and puts an end to it.
+   * Removes WAL that no present backup needs, decided from what is there now, whatever was planned. Returns why it stays. A
+   * backup that begins meanwhile may need WAL from before the cut (from a standby that lags behind), and puts an end to it.
    */
   async removeWal(listing: BackupListing, removed: readonly BackupDocument[]): Promise<string | undefined> {
     const { facts, plan } = this.#planned;

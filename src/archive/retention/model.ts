@@ -100,8 +100,8 @@ export interface RetentionCatalog<B extends BackupFacts = BackupFacts> {
   /** Ids of backups of which it is known that WAL they need is missing. Those that are good are counted without them too. */
   readonly unusable: ReadonlySet<string>;
   /**
-   * What cannot be read and decides which WAL is needed: documents of backups, which stay, and histories of timelines. While
-   * there is any, all WAL stays.
+   * Names of what cannot be read and decides which WAL is needed: documents of backups, which stay, and histories of
+   * timelines. While there is any, all WAL stays.
    */
   readonly damaged: readonly string[];
   readonly unfinished: readonly UnfinishedBackup[];

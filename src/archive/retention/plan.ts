@@ -1,5 +1,5 @@
 /**
- * What expires: a pure function of what is in the archive, the policy and the time (promise 9). It never lets go of a
+ * Decides what expires: a pure function of what is in the archive, the policy and the time (promise 9). It never lets go of a
  * surviving backup's WAL, the last good backup, a pin, or a promised window; backups are ordered by lineage (LSN) where they
  * share one and by time where they do not, never by name. docs/retention.md says it in words.
  */
@@ -34,7 +34,7 @@ export function planRetention<B extends BackupFacts>(
 }
 
 /**
- * The plan that lets go of one backup, or of none where that must not go: then `keeps` says why. The WAL that nobody needs
+ * The plan that lets go of one backup, or of none where that must not go: then `keeps` says why. The WAL that is not needed
  * without it is in the plan as well.
  */
 export function planDeletion<B extends BackupFacts>(

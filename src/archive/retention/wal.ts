@@ -36,13 +36,13 @@ function reasonToKeepAll(
   keeps: readonly Kept[],
   running: readonly string[],
 ): string | undefined {
-  if (keeps.length === 0) return "there is no backup, and without one nobody knows what is needed";
+  if (keeps.length === 0) return "there is no backup, and without one it is unknown what is needed";
   const [taken] = running;
   if (taken !== undefined) {
     return `backup ${taken} is being taken, or failed less than a day ago: what it needs is not known before it ends`;
   }
   const [damaged] = catalog.damaged;
-  if (damaged !== undefined) return `${damaged} cannot be read, so nobody knows which WAL is needed`;
+  if (damaged !== undefined) return `${damaged} cannot be read, so it is unknown which WAL is needed`;
   return undefined;
 }
 

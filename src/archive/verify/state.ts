@@ -1,5 +1,5 @@
 /**
- * What verifications remember in the store, so that what was proven and is unchanged is not read again: `verify/<when>.json`.
+ * Memory of verifications in the store, so that what was proven and is unchanged is not read again: `verify/<when>.json`.
  * The newest document counts; it is a cache, and any archive is as well without one.
  */
 import { createHash } from "node:crypto";

@@ -49,7 +49,7 @@ export interface Witnesses {
 }
 
 /**
- * What all that is stored from a segment on says. To be called before the segment itself is read: while WAL arrives, objects
+ * Asks everything stored from a segment on. To be called before the segment itself is read: while WAL arrives, objects
  * that come later speak of WAL that came later too. Throws `object-corrupt`, `foreign-cluster` and what the store throws.
  */
 export async function callWitnesses(

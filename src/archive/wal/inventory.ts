@@ -1,5 +1,5 @@
 /**
- * What WAL is there, from listing alone: the catalog's and verify's view of an archive of any size. Folders are listed in
+ * Lists the stored WAL without reading it: the catalog's and verify's view of an archive of any size. Folders are listed in
  * parallel; what is kept of a million segments is a handful of runs.
  */
 import { SeawallError } from "../../errors.ts";
@@ -186,7 +186,7 @@ async function readHistories(
     const content = await readHistory(archive, timeline, { signal });
     // A receiver that follows a promotion stores the history file before the first WAL.
     if (content === undefined && known.some((older) => older < timeline)) {
-      const message = `the history file of timeline ${timeline} is missing: nobody can tell what leads there`;
+      const message = `the history file of timeline ${timeline} is missing: what leads there is unknown`;
       damaged.push({
         key: historyKey(archive.cluster, timeline),
         error: new SeawallError("timeline-history", message),

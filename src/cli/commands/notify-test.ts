@@ -14,7 +14,7 @@ export async function run(context: CommandContext): Promise<number> {
   const source = { settings, env, version: seawallVersion() };
   const channels = configuredChannels(source);
   if (channels.length === 0) {
-    throw new SeawallError("usage", "there is nobody to notify", {
+    throw new SeawallError("usage", "there is no channel to notify", {
       hint: "Give --notify-url, --notify-command or both, or name the daemon's file with --config.",
     });
   }

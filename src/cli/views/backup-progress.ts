@@ -1,5 +1,5 @@
 /**
- * What a backup tells while it runs: its progress as every long command shows it, and its news as sentences, or as JSON
+ * Shows a running backup: its progress as every long command shows it, and its news as sentences, or as JSON
  * objects with --json. All on stderr.
  */
 import { type BackupNews, BackupProgress } from "../../backup/options.ts";
@@ -61,9 +61,9 @@ export function newsLine(news: BackupNews): string {
   switch (news.kind) {
     case "checkpoint":
       return `backup ${news.id} of ${news.server}${news.fromStandby ? ", a standby" : ""}: waiting for the checkpoint it begins with`;
-    case "nobody-archives": {
+    case "no-receiver": {
       const tip = news.tipLsn === undefined ? "no WAL yet" : `WAL up to ${formatLsn(news.tipLsn)} only`;
-      return `the archive has ${tip}, the server is at ${formatLsn(news.serverLsn)}: nobody seems to be archiving; ${ARCHIVING_ADVICE}`;
+      return `the archive has ${tip}, the server is at ${formatLsn(news.serverLsn)}: no receiver seems to run; ${ARCHIVING_ADVICE}`;
     }
     case "started": {
       const { tablespaces, totalBytes } = news;

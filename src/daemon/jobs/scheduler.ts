@@ -245,7 +245,7 @@ export class Scheduler {
       const isLasting = now().getTime() - planned.unplannedSince.getTime() >= UNPLANNED_WARN_MS;
       const say = isLasting && !planned.isWarnedOf ? "warn" : "debug";
       planned.isWarnedOf ||= isLasting;
-      log[say]("a job cannot be planned: nobody can say when it ran last", { job: planned.job, error });
+      log[say]("a job cannot be planned: its last run is unknown", { job: planned.job, error });
       return false;
     }
   }

@@ -1,6 +1,6 @@
 /**
- * What was told already. A trouble is told once, whatever else is wrong with the same subject meanwhile, and again a day later;
- * its end is told only when the trouble was. Pure but for its own memory.
+ * Remembers what was reported. A problem is reported once, whatever else is wrong with the same subject meanwhile, and
+ * again a day later; its end is reported only when the problem was. Pure but for its own memory.
  */
 import type { ToldNotice } from "../../archive/records/notices.ts";
 import type { Notice } from "./notice.ts";

@@ -7,7 +7,7 @@ export interface Notice {
   /** The subject: `receiver`, `slot`, `job verify`. One state is remembered for each. */
   readonly subject: string;
   /**
-   * What is told of the subject. The same state again is no news, until it has lasted for a day; an `end` is news only after
+   * The report on the subject. The same state again is no news, until it has lasted for a day; an `end` is news only after
    * a state; what happens `once` is news once.
    */
   readonly kind: "state" | "end" | "once";

@@ -1,5 +1,5 @@
 /**
- * What there is to tell of a cluster, from one look at its status to the next. It says what holds, at every look anew; who
+ * Finds what to report about a cluster in its status. Every look says anew what holds; the one that
  * remembers what was reported (already-reported.ts) decides what is new. Pure.
  */
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";

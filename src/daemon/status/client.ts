@@ -76,6 +76,6 @@ function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === "AbortError" || error.name === "TimeoutError") return "no answer in time";
   const code = "code" in error ? String(error.code) : "";
-  if (code === "ECONNREFUSED" || code === "ENOENT") return "nobody listens there";
+  if (code === "ECONNREFUSED" || code === "ENOENT") return "no process listens there";
   return error.message;
 }

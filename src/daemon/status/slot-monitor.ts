@@ -1,5 +1,5 @@
 /**
- * What the server says of our slot: how much WAL it keeps for us and how near the slot is to being given up. Asked every so
+ * Asks the server about our slot: how much WAL it keeps for us and how near the slot is to being given up. Asked every so
  * often over an ordinary connection, beside the stream; when it cannot be asked the answer is unknown, never stale.
  *
  * Source: PostgreSQL docs, pg_replication_slots (wal_status, safe_wal_size).

@@ -3,8 +3,8 @@
  * them and lays them where a rename puts them in place. Only sealed segments: they never change. Tails, partials and "not
  * there" are wal-fetch's, which asks the store every time; so is every word about what is wrong.
  *
- * It ends by itself: when recovery or the server ends, when no file was asked for for a while, when told to. What it leaves when
- * it is killed is valid for this start of the server only, and the next wal-fetch or prefetcher removes it.
+ * It ends by itself: when recovery or the server ends, when no file was asked for for a while, when told to. What it leaves
+ * when it is killed is valid for this start of the server only, and the next wal-fetch or prefetcher removes it.
  */
 import { statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -170,8 +170,8 @@ class Prefetcher {
   }
 
   /**
-   * What recovery asks for and does not wait: as wal-fetch would answer, but for what that alone may say or give. A tail is
-   * true only now and must not lie about; an error is the server's log's.
+   * Answers for files that do not wait, as wal-fetch would, but for answers that only wal-fetch may give. A tail holds only
+   * now and must not be left lying; an error belongs into the server's log.
    */
   async #answer(want: Want): Promise<void> {
     const { file } = want;

@@ -1,5 +1,5 @@
 /**
- * From what the user asks for to a plan: which backups there are, which timeline is meant, where the target lands on it.
+ * Makes a plan from the user's request: which backups there are, which timeline is meant, where the target lands on it.
  * Reads the archive, and touches nothing.
  */
 import type { Archive } from "../../archive/archive.ts";

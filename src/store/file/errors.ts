@@ -23,7 +23,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   EACCES: { code: "store-denied", hint: "Give the user that runs Seawall read, write and search permission there." },
   EPERM: {
     code: "store-denied",
-    hint: "The directory is immutable or belongs to somebody else: check lsattr and its owner.",
+    hint: "The directory is immutable or belongs to another account: check lsattr and its owner.",
   },
   EROFS: { code: "store-denied", hint: "The file system is mounted read-only: look in the kernel log for the reason." },
   EXDEV: { code: "store-unsupported", hint: "The store must lie in one file system: nothing below it may be a mount." },

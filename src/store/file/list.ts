@@ -21,7 +21,7 @@ const STATS_IN_FLIGHT = 16;
 const statPath = promisify(lstat);
 const openDirectory = promisify(opendir);
 
-/** Who reads directories: this thread's event loop (`eventLoopReader`), or threads of their own (list-threads.ts). */
+/** A reader of directories: this thread's event loop (`eventLoopReader`), or threads of their own (list-threads.ts). */
 export interface FolderReader {
   /** Sorted; a directory that is not there has none. */
   readonly names: (request: NamesRequest, signal: AbortSignal | undefined) => Promise<string[]>;

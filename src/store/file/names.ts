@@ -17,7 +17,7 @@ export interface NamesRequest {
   readonly namesMax: number;
 }
 
-/** What of a `Dirent` counts. */
+/** The part of a `Dirent` that counts. */
 interface Entry {
   readonly name: string;
   isFile(): boolean;

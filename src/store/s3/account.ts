@@ -1,5 +1,5 @@
 /**
- * Who we are and where the bucket is: endpoint, region and credentials, by the rules of the AWS SDK.
+ * Finds the account and the place of the bucket: endpoint, region and credentials, by the rules of the AWS SDK.
  *
  * Where the URL and the environment say it all, nothing else is asked. Otherwise the SDK decides, as for every other AWS
  * tool: profiles, SSO, web identity, containers, instance metadata, FIPS and dual-stack endpoints, partitions. It is
