@@ -90,6 +90,23 @@ export function contains(history: TimelineHistory, timeline: TimelineId, lsn: Ls
 }
 
 /**
+ * The lowest LSN at which two histories may have different bytes; undefined for the same timeline. A timeline and its child
+ * part where the child begins.
+ */
+export function partingPoint(a: TimelineHistory, b: TimelineHistory): Lsn | undefined {
+  let at = 0n as Lsn;
+  for (;;) {
+    const timeline = ownerOf(a, at);
+    if (timeline !== ownerOf(b, at)) return at;
+    const endInA = switchPointOf(a, timeline);
+    const endInB = switchPointOf(b, timeline);
+    if (endInA === undefined || endInB === undefined) return endInA ?? endInB;
+    if (endInA !== endInB) return minLsn(endInA, endInB);
+    at = endInA; // ahead of `at`, which its owner holds
+  }
+}
+
+/**
  * The end of entry `index`: the lowest switch point from it on. Switch points can go backwards: a recovery along timeline
  * 2 that stops before the point where 2 left 1 writes "1 0/5000000, 2 0/4000000" for timeline 3, because the parent it
  * names is the target timeline, not the timeline it was reading (PostgreSQL: xlog.c, StartupXLOG, writeTimeLineHistory).

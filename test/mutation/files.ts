@@ -133,6 +133,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "drill/isolation": ["isolation"],
       layout: ["layout"],
       "pg-control": ["pg-control"],
+      "target/other-timelines": ["other-timelines"],
       "target/plan": ["plan"],
       "fetch/prefetch-plan": ["prefetch-plan"],
       "replayed-changes": ["replayed-changes"],
@@ -149,7 +150,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ prepare: "files", "recovery-config": "texts", "restore-command": "texts" },
       ...{ restore: "files", "server-run": "files", "standby-settings": "files", "target-dir": "files" },
       ...{ "tablespace-gate": "files", "tablespace-places": "files" },
-      ...{ "fetch/wal-fetch": "store", "target/route": "store" },
+      ...{ "fetch/wal-fetch": "store", "target/read-other-timelines": "store", "target/route": "store" },
     },
   },
   store: {

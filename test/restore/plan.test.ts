@@ -186,8 +186,8 @@ describe("a refusal names the nearest points:", () => {
   });
 
   test("beyond the archive", () => {
-    const { message, hint } = refusal(() => plan([], { missing: "the archive ends at 0/9F0000" }));
-    expect(message).toBe("LSN 0/1 is beyond the archive: the archive ends at 0/9F0000");
+    const { message, hint } = refusal(() => plan([], { missing: "it ends at 0/9F0000" }));
+    expect(message).toBe("LSN 0/1 is beyond the archived WAL of timeline 1: it ends at 0/9F0000");
     expect(hint).toBe("Nearest points on timeline 1 that can be reached: before it 0/9F0000.");
   });
 

@@ -49,7 +49,11 @@ test("targets that cannot be reached", async () => {
   const nearest = new RegExp(`before it ${formatLsn(tip)}`);
   const lsn = (at: Lsn): string[] => [...target, "--target-lsn", formatLsn(at)];
   const end = new RegExp(`after it ${formatLsn(backup.stopLsn)}, the end of backup ${backup.id}`);
-  await refused(lsn(addBytes(tip, 8)), { code: 1, says: /beyond the archive: the archive ends at/, hint: nearest });
+  await refused(lsn(addBytes(tip, 8)), {
+    code: 1,
+    says: /beyond the archived WAL of timeline 1: it ends at/,
+    hint: nearest,
+  });
   await refused(lsn(backup.startLsn), { code: 1, says: /before the end of every backup/, hint: end });
   const future = [...target, "--target-time", "2099-01-01T00:00:00Z"];
   await refused(future, { code: 1, says: /no commit after 2099-.*: the last one is of 20/, hint: nearest });

@@ -181,6 +181,24 @@ describe("a restore along each backup's own timeline", () => {
     expect(refusal.code).toBe("timeline-history");
   });
 
+  test("to an LSN of timeline 1 needs no history of timeline 2, and a refusal names what cannot be read", async () => {
+    const archive = await forked([B], { history: Buffer.from("no history\n") });
+    const planned = await plan(archive, { timeline: "1", target: "immediate" });
+    expect([planned.backup.id, planned.otherTimelines]).toEqual([B.id, []]);
+    const refusal = await refusalOf(plan(archive, { timeline: "1", ...BEYOND }));
+    expect(refusal.code).toBe("target-unreachable");
+    expect(refusal.hint).toContain("Timeline 2 cannot be read: history of timeline 2, line 1");
+  });
+
+  test("past the fork is refused with the reach of the other timeline, also where only its envelopes can be read", async () => {
+    const refusal = await refusalOf(
+      plan(await forked([B], { last: 12 }), { timeline: "1", lsn: parseLsn("0/C80000") }),
+    );
+    expect(refusal.message).toBe("LSN 0/C80000 is beyond the archived WAL of timeline 1: it ends at 0/A00000");
+    expect(refusal.hint).toContain("Timeline 2 differs from timeline 1 from 0/600000 on and reaches 0/D00000, ");
+    expect(refusal.hint).toContain("To restore along it: --target-timeline 2.");
+  });
+
   test("does not fall back to another timeline while the store is away", async () => {
     const archive = await forked([B, C]);
     const get = archive.store.get.bind(archive.store);

@@ -7,6 +7,7 @@ import {
   nextTimelineOf,
   ownerOf,
   parseHistory,
+  partingPoint,
   rootHistory,
   switchPointOf,
 } from "../../src/wal/timeline.ts";
@@ -146,5 +147,28 @@ describe("who owns a position", () => {
     ["a parent that holds nothing", backwards, 2, "0/5000008", false],
   ])("%s: contained is decided by the end position", (_what, history, timeline, lsn, expected) => {
     expect(contains(history, tli(timeline), parseLsn(lsn))).toBe(expected);
+  });
+});
+
+describe("two histories part", () => {
+  const one = rootHistory(tli(1));
+  const two = parseHistory(tli(2), "1\t0/3000000\tx\n");
+  const three = parseHistory(tli(3), "1\t0/3000000\tx\n2\t0/5000000\ty\n");
+  const sibling = parseHistory(tli(4), "1\t0/2000000\tx\n");
+  const cousin = parseHistory(tli(5), "1\t0/3000000\tx\n2\t0/4000000\ty\n");
+  const backwards = parseHistory(tli(6), "1\t0/5000000\tx\n2\t0/2800000\ty\n");
+
+  it.each([
+    ["nowhere, for the same timeline", two, two, undefined],
+    ["where the child begins", one, two, "0/3000000"],
+    ["where the first of two forks leaves the older one", one, three, "0/3000000"],
+    ["where the grandchild leaves the child", two, three, "0/5000000"],
+    ["at the earlier of two forks from one parent", two, sibling, "0/2000000"],
+    ["on the parent that they share", three, cousin, "0/4000000"],
+    ["where a switch point that goes backwards cuts the parent off", two, backwards, "0/2800000"],
+    ["from the start on, without a history that joins them", one, rootHistory(tli(7)), "0/0"],
+  ])("%s", (_, a, b, expected) => {
+    const both = [partingPoint(a, b), partingPoint(b, a)];
+    expect(both.map((lsn) => (lsn === undefined ? undefined : formatLsn(lsn)))).toEqual([expected, expected]);
   });
 });

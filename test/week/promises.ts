@@ -203,12 +203,12 @@ export function outside(world: World, window: ListedWindow): { flags: string[]; 
     { flags: [...on, "--target-lsn", text(first.startLsn)], says: /before the end of every backup/ },
     {
       flags: [...on, "--target-lsn", text(parseLsn(window.toLsn) + 64n * MIB)],
-      says: /is beyond the archive: the archive ends at/,
+      says: /is beyond the archived WAL of timeline \d+: it ends at/,
     },
     { flags: [...on, "--target-time", early], says: /before the end of every backup/ },
     {
       flags: [...on, "--target-time", late],
-      says: /is beyond the archive: the archive holds no commit after .*: the last one is of/,
+      says: /is beyond the archived WAL of timeline \d+: it holds no commit after .*: the last one is of/,
     },
     { flags: [...on, "--target-name", "nowhere"], says: /no restore point named "nowhere"/ },
   ];

@@ -48,7 +48,8 @@ export async function run(context: CommandContext): Promise<number> {
       if (!settings.delta) refuseUnordered({ ...found, places, linked: new Set() });
       const placed = new Map([...places.restored, ...places.created]);
       const tablespaces = plan.backup.tablespaces.map((found) => ({ ...found, directory: placed.get(found.oid) }));
-      const json = { ...planJson(plan, target), tablespaces, targetDir, dryRun: true };
+      const notes = plan.otherTimelines;
+      const json = { ...planJson(plan, target), tablespaces, targetDir, notes, dryRun: true };
       await printResult(context, json, planText(plan, { target, placed }));
       return EXIT.done;
     }
@@ -124,7 +125,7 @@ function notesOf({ settings, env }: CommandContext, restored: Restored): string[
   const secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
   const others = ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
   const used = [...secrets, ...others].filter((name) => env[name] !== undefined && env[name] !== "");
-  const notes: string[] = [];
+  const notes: string[] = [...restored.plan.otherTimelines];
   if (settings.store?.startsWith("s3:") === true && used.length > 0 && !settings.noRecoveryConfig) {
     notes.push(
       `Start the server with ${used.join(", ")} in its environment: wal-fetch needs them, and they are not written down.`,
@@ -223,7 +224,8 @@ function planText(
       "tablespace",
       `${oid} at ${placed.get(oid) ?? ""}, which WAL creates at ${formatLsn(lsn)}`,
     ]);
-  return columns([...planRows(plan, target), ...tablespaces, ...created]).join("\n");
+  const notes = plan.otherTimelines.length === 0 ? [] : ["", ...plan.otherTimelines];
+  return [...columns([...planRows(plan, target), ...tablespaces, ...created]), ...notes].join("\n");
 }
 
 function resultJson(restored: Restored, target: RecoveryTarget): Record<string, unknown> {

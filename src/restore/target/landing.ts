@@ -33,7 +33,7 @@ export interface Landing {
 export interface Landings {
   /** In WAL order; several only for a name that was used again. Empty when the archived WAL has no such point. */
   readonly found: readonly Landing[];
-  /** Why there is none. */
+  /** Why there is none: a sentence about the route's WAL, which it calls "it". */
   readonly missing: string;
 }
 
@@ -112,7 +112,7 @@ class Search {
     if (index === undefined) {
       const last = await this.lastCommitTime(this.#route.items.length - 1);
       const known = last === undefined ? "" : `: the last one is of ${formatPgTime(last)}`;
-      return { found: [], missing: `the archive holds no commit after ${formatPgTime(time)}${known}` };
+      return { found: [], missing: `it holds no commit after ${formatPgTime(time)}${known}` };
     }
     // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
     let landing: Landing | undefined;
@@ -136,7 +136,7 @@ class Search {
 
   async lsn(lsn: Lsn, inclusive: boolean): Promise<Landings> {
     const { items, segmentSize, endLsn } = this.#route;
-    if (lsn > endLsn) return { found: [], missing: `the archive ends at ${formatLsn(endLsn)}` };
+    if (lsn > endLsn) return { found: [], missing: `it ends at ${formatLsn(endLsn)}` };
     const segment = segmentOf(lsn, segmentSize);
     const index = items.findIndex((item) => item.segment >= segment);
     const point: TargetPoint = { kind: "lsn", lsn };
@@ -156,12 +156,12 @@ class Search {
       });
     }
     landing ??= await this.#atLastRecord(endLsn);
-    return { found: landing === undefined ? [] : [landing], missing: "the archive holds no record before this LSN" };
+    return { found: landing === undefined ? [] : [landing], missing: "it holds no record before this LSN" };
   }
 
   async xid(xid: number, inclusive: boolean): Promise<Landings> {
     const { items } = this.#route;
-    const missing = `the archive holds no end of transaction ${xid}`;
+    const missing = `it holds no end of transaction ${xid}`;
     const index = await this.#bisect(async (item) => {
       let isReached: boolean | undefined;
       const visit = ({ xid: own }: WalkedRecord): void => {
@@ -218,7 +218,7 @@ class Search {
       until = first;
       if (found.some(({ lsn }) => lsn >= span.stopLsn)) break;
     }
-    return { found, missing: `the archive holds no restore point named "${name}"` };
+    return { found, missing: `it holds no restore point named "${name}"` };
   }
 
   /** Finds the time of the last commit in or before the item at `index`, as far back as is reasonable to look. */

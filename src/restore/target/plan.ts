@@ -50,7 +50,10 @@ export interface PlanInput<B extends BackupSpan> {
 export function planRestore<B extends BackupSpan>(input: PlanInput<B>): RestorePlan<B> {
   const { target, route, landings, backups } = input;
   const wish = describePoint(target.point);
-  if (landings.found.length === 0) throw unreachable(`${wish} is beyond the archive: ${landings.missing}`, input);
+  if (landings.found.length === 0) {
+    const wal = `the archived WAL of timeline ${route.history.timeline}`;
+    throw unreachable(`${wish} is beyond ${wal}: ${landings.missing}`, input);
+  }
   let blocked: { readonly backup: B; readonly barrier: Barrier } | undefined;
   for (const backup of backups) {
     // PostgreSQL stops at the first such point it meets, and gives up when the backup is not consistent there.

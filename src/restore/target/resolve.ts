@@ -14,9 +14,12 @@ import { type Barrier, breakBarrier } from "../../archive/wal/path.ts";
 import { backupsOn } from "../../archive/catalog/windows.ts";
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
-import type { TimelineId } from "../../wal/lsn.ts";
+import type { Lsn, TimelineId } from "../../wal/lsn.ts";
+import type { TimelineHistory } from "../../wal/timeline.ts";
 import { findLandings } from "./landing.ts";
+import { afterRefusal, besidePlan } from "./other-timelines.ts";
 import { planRestore, type RestorePlan } from "./plan.ts";
+import { readOtherTimelines } from "./read-other-timelines.ts";
 import { describePoint, type RecoveryTarget } from "./target.ts";
 import { type ReplayedChanges, readReplayedChanges } from "../replayed-changes.ts";
 import { readRoute, type WalRoute } from "./route.ts";
@@ -24,6 +27,8 @@ import { readRoute, type WalRoute } from "./route.ts";
 /** A plan, and what recovery will replay outside of the data files on the way. */
 export interface ResolvedPlan extends RestorePlan<BackupDocument> {
   readonly changes: ReplayedChanges;
+  /** Sentences on other timelines that have the target, too. */
+  readonly otherTimelines: readonly string[];
 }
 
 export interface PlanWish {
@@ -42,16 +47,22 @@ export async function resolvePlan(
   const gaps = await listGaps(archive, options);
   const breaks = await listBreaks(archive, options);
   const timelines = await wantedTimelines(archive, wish.target, backups, options);
-  let refusal: unknown;
+  let refusal: Refusal | undefined;
   for (const timeline of timelines) {
-    try {
-      return await planOn(archive, { wish, backups, gaps, breaks, timeline }, options);
-    } catch (error) {
-      if (!(error instanceof SeawallError) || error.code !== "target-unreachable") throw error;
-      refusal ??= error;
-    }
+    const outcome = await planOn(archive, { wish, backups, gaps, breaks, timeline }, options);
+    if (outcome.kind === "planned") return outcome.plan;
+    refusal ??= outcome;
   }
-  throw refusal;
+  if (refusal === undefined) throw new SeawallError("internal", "no timeline to plan on");
+  throw refusal.error;
+}
+
+type Outcome = { readonly kind: "planned"; readonly plan: ResolvedPlan } | Refusal;
+
+interface Refusal {
+  readonly kind: "refused";
+  /** `target-unreachable`. */
+  readonly error: SeawallError;
 }
 
 async function wantedBackups(archive: Archive, wish: PlanWish, options: RequestOptions): Promise<BackupDocument[]> {
@@ -94,26 +105,67 @@ interface OnTimeline {
   readonly timeline: TimelineId;
 }
 
-async function planOn(archive: Archive, input: OnTimeline, options: RequestOptions): Promise<ResolvedPlan> {
-  const { wish, backups, gaps, breaks, timeline } = input;
+/** Plans on one timeline. The plan or the refusal names other timelines, where those may have the target. */
+async function planOn(archive: Archive, input: OnTimeline, options: RequestOptions): Promise<Outcome> {
+  const { wish, backups, timeline } = input;
   const { target } = wish;
   const history = await historyOf(archive, timeline, options);
   const onWay = backupsOn(backups, history);
-  const newest = onWay[0];
-  if (newest === undefined) throw noBackupOn(timeline, backups);
+  if (onWay.length === 0) return { kind: "refused", error: noBackupOn(timeline, backups) };
+  const onHistory = { ...input, history, onWay };
+  let landing: Lsn | undefined;
+  let plan: FoundPlan;
+  try {
+    plan = await findPlan(archive, { ...onHistory, onLanding: (lsn) => (landing = lsn) }, options);
+  } catch (error) {
+    if (!(error instanceof SeawallError) || error.code !== "target-unreachable") throw error;
+    const others = await readOtherTimelines(archive, onHistory, options);
+    const sentences = afterRefusal(target, { timeline, landing }, others);
+    return { kind: "refused", error: withHint(error, sentences) };
+  }
+  const isAmbiguous = target.point.kind === "time" || target.point.kind === "lsn";
+  const others = isAmbiguous ? await readOtherTimelines(archive, onHistory, options) : [];
+  const otherTimelines = besidePlan(target, { timeline, landing: plan.landing.lsn }, others);
+  return { kind: "planned", plan: { ...plan, otherTimelines } };
+}
+
+function withHint(error: SeawallError, sentences: readonly string[]): SeawallError {
+  if (sentences.length === 0) return error;
+  return new SeawallError("target-unreachable", error.message, {
+    cause: error.cause,
+    hint: [error.hint, ...sentences].join(" "),
+  });
+}
+
+type FoundPlan = Omit<ResolvedPlan, "otherTimelines">;
+
+interface OnHistory extends OnTimeline {
+  readonly history: TimelineHistory;
+  /** Backups that lead to the timeline, newest first. */
+  readonly onWay: readonly BackupDocument[];
+  /** Told where the target lies on the timeline, also when no backup leads there. */
+  readonly onLanding: (lsn: Lsn) => void;
+}
+
+/** Throws `target-unreachable`, and what damaged WAL or the store throws. */
+async function findPlan(archive: Archive, input: OnHistory, options: RequestOptions): Promise<FoundPlan> {
+  const { wish, history, gaps, breaks, timeline, onWay } = input;
+  const { target } = wish;
   // Almost always the newest one will do, and then nothing older needs to be looked at.
-  const attempts = target.point.kind === "latest" && onWay.length > 1 ? [[newest], onWay] : [onWay];
+  const attempts = target.point.kind === "latest" && onWay.length > 1 ? [onWay.slice(0, 1), onWay] : [onWay];
   for (const [attempt, candidates] of attempts.entries()) {
     const fromLsn = candidates.map(({ startLsn }) => startLsn).reduce((a, b) => (a < b ? a : b));
     const route = await readRoute(archive, { history, fromLsn, gaps, breaks }, options);
     if (route === undefined) {
       if (attempt < attempts.length - 1) continue;
       throw unreachable(
-        `the archive holds no WAL of timeline ${timeline} behind backup ${newest.id}`,
+        `the archive holds no WAL of timeline ${timeline} behind backup ${onWay[0]?.id ?? ""}`,
         "Run seawall receive.",
       );
     }
     const landings = await findLandings(archive, route, target, candidates, options);
+    const landing = landings.found.at(-1);
+    if (landing !== undefined) input.onLanding(landing.lsn);
     let plan: RestorePlan<BackupDocument>;
     try {
       plan = planRestore({ target, route, landings, backups: candidates });
