@@ -12,7 +12,7 @@ import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
-import { deadline, sharedController } from "../signals.ts";
+import { deadline, joinSignals, sharedController } from "../signals.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
@@ -67,6 +67,8 @@ interface Stations {
   readonly lineWatch: LineWatch;
   /** Aborted when the stream cannot go on: killed, the server silent, the shipper failed. */
   readonly broken: AbortController;
+  /** Ends what `takeWal` waits for: aborted with `broken`, and once a stop has stored its WAL. */
+  readonly taking: AbortController;
 }
 
 /**
@@ -169,7 +171,7 @@ async function takeWal(
   options: ReceiverOptions,
   context: StreamContext,
 ): Promise<void> {
-  const { assembler, verifier, shipper, ledger, broken } = stations;
+  const { assembler, verifier, shipper, ledger, taking } = stations;
   const { state } = options;
   assembler.expect(event.startLsn);
   for (let rest = event.bytes; rest.byteLength > 0;) {
@@ -178,7 +180,7 @@ async function takeWal(
       state.waitingForStore = true;
       // Borrowed until the stream is read again, which a graceful stop may do while we wait.
       rest = Buffer.from(rest);
-      open = await assembler.segment(broken.signal);
+      open = await assembler.segment(taking.signal);
       shipper.begin(open);
       state.waitingForStore = false;
     }
@@ -192,7 +194,7 @@ async function takeWal(
       await refuse(error, open, stations, options, context);
     }
     // Before it is shipped, so that what is acknowledged is never a window that it is not.
-    for (const record of verifier.takeMinimal()) await recordBreak(record, options, context);
+    for (const record of verifier.takeMinimal()) await recordBreak(record, taking.signal, options, context);
     open.verifiedTo(verifier.verifiedLsn);
     state.verified(assembler.position, verifier.verifiedLsn, piece.byteLength, verifier.commitCount - commitsBefore);
     const prefix = open.takeComparedPrefix();
@@ -216,12 +218,13 @@ async function takeWal(
 /** Records WAL that no recovery can pass; only a base backup taken later leads on. */
 async function recordBreak(
   record: ParametersChanged,
-  { log, state, kill }: ReceiverOptions,
+  signal: AbortSignal,
+  { log, state }: ReceiverOptions,
   { archive, start }: StreamContext,
 ): Promise<void> {
   const { timeline } = start;
   const found = { timeline, record, detectedAt: new Date(state.nowMs()) };
-  const result = await putBreak(archive, found, { signal: kill });
+  const result = await putBreak(archive, found, { signal });
   if (result === "exists") return;
   log.error("the server went on with wal_level=minimal: no backup taken before leads past this point; take one now", {
     ...{ timeline, lsn: formatLsn(record.lsn) },
@@ -258,12 +261,14 @@ async function buildStations(
   walStream: WalStream,
   broken: AbortController,
 ): Promise<Stations> {
-  const { log, state, kill } = options;
+  const { log, state, stop, kill } = options;
   const { codec, archive, server, history, start, tails, retirement, pool } = context;
   const { segmentSize, systemIdentifier, major: majorVersion } = server;
   const { startLsn, timeline } = start;
   const nowMs = (): number => performance.now();
   const fail = (reason: unknown): void => broken.abort(reason);
+  const taking = sharedController();
+  broken.signal.addEventListener("abort", () => taking.abort(broken.signal.reason), { once: true });
   const ledger = new Ledger({ contiguous: startLsn, stored: start.storedLsn });
   const assembler = new Assembler({
     pool,
@@ -273,12 +278,13 @@ async function buildStations(
     storedPrefix: async (place) => {
       // A partial has no chunks beside it when another server's receiver has ended this timeline meanwhile.
       const known = place.segment === start.segment || (tails.get(place.timeline)?.includes(place.segment) ?? false);
-      return known ? readTail(archive, place, { signal: broken.signal }) : undefined;
+      return known ? readTail(archive, place, { signal: taking.signal }) : undefined;
     },
   });
   // A page belongs to the timeline streamed or to one of its ancestors, never to a later one the server has moved on to.
   const entries = history.entries.filter((entry) => entry.timeline < timeline);
-  const carry = await carryInto(archive, { timeline, entries }, start.segment, { signal: broken.signal });
+  using early = joinSignals(broken.signal, stop);
+  const carry = await carryInto(archive, { timeline, entries }, start.segment, { signal: early.signal });
   const verifier = new WalVerifier({
     systemIdentifier,
     segmentSize,
@@ -336,7 +342,7 @@ async function buildStations(
     },
   });
   shipper.failure.addEventListener("abort", () => fail(shipper.failure.reason), { once: true });
-  return { assembler, verifier, continues, shipper, ledger, feedback, lineWatch, broken };
+  return { assembler, verifier, continues, shipper, ledger, feedback, lineWatch, broken, taking };
 }
 
 /** Often enough for the server's `wal_sender_timeout`, which may be shorter than our interval. */
@@ -372,8 +378,8 @@ class Stopping {
   };
 
   async #run(): Promise<boolean> {
-    const { state, log, shutdownTimeoutMs } = this.#options;
-    const { verifier, shipper, feedback, ledger, broken } = this.#stations;
+    const { state, stop, log, shutdownTimeoutMs } = this.#options;
+    const { verifier, shipper, feedback, ledger, broken, taking } = this.#stations;
     state.phase = "stopping";
     const target = verifier.verifiedLsn;
     using limit = deadline(shutdownTimeoutMs);
@@ -381,6 +387,8 @@ class Stopping {
       feedback.update();
       log.info("stored everything received; stopping", { storedLsn: formatLsn(ledger.storedLsn) });
       await this.#walStream.stop();
+      // WAL that arrived after the stop is dropped. The reader may still wait for a silent store to take it.
+      taking.abort(stop.reason);
       return true;
     }
     if (!broken.signal.aborted) broken.abort(shutdownIncomplete(ledger.storedLsn, target));
