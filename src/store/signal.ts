@@ -13,21 +13,23 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /**
- * Waits for something that takes no signal itself, no longer than `timeoutMs` and until one of the signals fires. Rejects
+ * Waits for something that takes or heeds no signal itself, no longer than `timeoutMs` and until one of the signals fires. Rejects
  * with `late()` or `aborted`; what was waited for goes on.
  */
 export async function waitFor<T>(
   wanted: Promise<T>,
   limits: {
     readonly signals: readonly (AbortSignal | undefined)[];
-    readonly timeoutMs: number;
-    readonly late: () => SeawallError;
+    readonly timeoutMs?: number;
+    /** `aborted` where it is missing. */
+    readonly late?: () => SeawallError;
   },
 ): Promise<T> {
   using limit = new JoinedSignal(limits.signals, limits.timeoutMs);
   const { signal } = limit;
   const ended = new Promise<never>((_, reject) => {
-    const onAbort = (): void => reject(limit.isOverdue ? limits.late() : abortedError(signal.reason));
+    const onAbort = (): void =>
+      reject(limit.isOverdue && limits.late !== undefined ? limits.late() : abortedError(signal.reason));
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
   });

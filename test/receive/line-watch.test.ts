@@ -21,14 +21,14 @@ function claim(number: number, timeline: number, why: LineClaim["why"], over?: [
 }
 
 /** A receiver of timeline 1 that has acknowledged up to 100 and stored up to 150, by a clock of its own. */
-async function watching(joined: { readonly claim: number | undefined }) {
+async function watching(joined: { readonly claim: number | undefined }, open?: () => Promise<Archive>) {
   const store = new FaultyStore(new MemoryStore());
   const identity = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
   const archive: Archive = await openArchiveFor(store, "main", identity);
   await putClaim(archive, claim(1, 1, "first"));
   const at = { nowMs: 0, releases: 0, lost: undefined as SeawallError | undefined };
   const watch = new LineWatch({
-    ...{ openArchive: async () => archive, claim: joined.claim, timeline: timelineOf(1), log: silentLog },
+    ...{ openArchive: open ?? (async () => archive), claim: joined.claim, timeline: timelineOf(1), log: silentLog },
     ...{ storedLsn: () => lsn(150), reportedLsn: () => lsn(100), nowMs: () => at.nowMs },
     onRelease: () => void at.releases++,
     onLost: (error) => void (at.lost ??= error),
@@ -79,6 +79,22 @@ test("a store that does not answer for the line holds up no acknowledgement for 
   expect(at.lost).toMatchObject({ code: "line-taken", retryable: true });
   expect(watch.acknowledgeable(lsn(150))).toBe(100n);
 });
+
+test("a directory behind a spool that answers no call: WAL is acknowledged, no second call hangs, the stream can end", async () => {
+  let calls = 0;
+  const hanging = async (): Promise<Archive> => {
+    calls++;
+    return new Promise(() => undefined);
+  };
+  const { at, watch, receive } = await watching({ claim: 1 }, hanging);
+  await receive(60);
+  expect(watch.acknowledgeable(lsn(150))).toBe(150n);
+  at.nowMs += 60_000;
+  watch.received();
+  expect(watch.acknowledgeable(lsn(150))).toBe(150n);
+  expect(calls).toBe(1);
+  await watch.end();
+}, 60_000);
 
 test("no request is sent without WAL, nor more than one in five seconds", async () => {
   const { store, at, watch, receive } = await watching({ claim: 1 });

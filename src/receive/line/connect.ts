@@ -15,6 +15,7 @@ import type { JoinedLine } from "./watch.ts";
 import type { ReceiverOptions } from "../options.ts";
 import { isOutage } from "../relay.ts";
 import { type ServerFacts, readServerFacts, readServerHistory } from "../server-facts.ts";
+import { waitFor } from "../../store/signal.ts";
 
 /** A server whose WAL belongs into the archive. */
 export interface Joined extends AsyncDisposable {
@@ -126,7 +127,9 @@ async function join(
   using limit = isOnTimeline ? deadline(LINE_ANSWER_MS, signal) : joinSignals(signal);
   const patient = limit.signal;
   try {
-    claim = await joinLine(await openArchive(patient), { ...joining, signal: patient });
+    const claiming = openArchive(patient).then((behind) => joinLine(behind, { ...joining, signal: patient }));
+    // A directory behind the spool may answer no call, and heed no signal.
+    claim = await waitFor(claiming, { signals: [patient] });
   } catch (error) {
     const isAway = isOutage(error) && error.exit === EXIT.store;
     if (signal.aborted || !isOnTimeline || !(isAway || limit.isOverdue)) throw error;

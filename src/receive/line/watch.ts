@@ -11,6 +11,7 @@ import { lineKey } from "../../archive/keys.ts";
 import { SeawallError, isAbort } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { deadline } from "../../signals.ts";
+import { waitFor } from "../../store/signal.ts";
 import { type Lsn, type TimelineId, formatLsn, minLsn } from "../../wal/lsn.ts";
 import { type ClaimVerdict, claimText, judgeClaims } from "./decision.ts";
 
@@ -46,6 +47,8 @@ export class LineWatch {
   #claim: number | undefined;
   #lookedAtMs: number;
   #looking: Promise<void> | undefined;
+  /** A request of a look is under way, or hangs: a file system may answer no call, and heed no signal. */
+  #isAsking = false;
   /** Nothing past this is acknowledged. */
   #ceiling: Lsn | undefined;
   #verdict: ClaimVerdict = { kind: "ours" };
@@ -61,6 +64,8 @@ export class LineWatch {
   received(): void {
     const sinceMs = this.#options.nowMs() - this.#lookedAtMs;
     if (sinceMs < LOOK_EVERY_MS || this.#looking !== undefined || this.#verdict.kind === "lost") return;
+    // Each call that hangs holds a thread: a second one would take another.
+    if (this.#isAsking) return;
     this.#lookedAtMs = this.#options.nowMs();
     // A look that follows the last one closely holds nothing up; after a pause the acknowledgement waits for it.
     if (sinceMs >= 2 * LOOK_EVERY_MS) this.#ceiling ??= this.#options.reportedLsn();
@@ -78,7 +83,7 @@ export class LineWatch {
     return this.#ceiling === undefined ? storedLsn : minLsn(storedLsn, this.#ceiling);
   }
 
-  /** Ends a running look, and waits for that. */
+  /** Ends a running look, and waits for that; not for a request that hangs. */
   async end(): Promise<void> {
     this.#over.abort();
     await this.#looking;
@@ -88,7 +93,8 @@ export class LineWatch {
     const { timeline, log } = this.#options;
     using limit = deadline(ANSWER_MS, this.#over.signal);
     try {
-      this.#judge(judgeClaims(await this.#newerClaims(limit.signal), timeline));
+      const newer = await waitFor(this.#ask(limit.signal), { signals: [limit.signal] });
+      this.#judge(judgeClaims(newer, timeline));
       if (this.#hasFailed) log.info("the archive's line can be read again");
       this.#hasFailed = false;
     } catch (error) {
@@ -98,6 +104,15 @@ export class LineWatch {
       if (!this.#hasFailed) log.warn("cannot read whether the archive's line is still this server's", { error });
       this.#hasFailed = true;
       if (this.#verdict.kind === "ours") this.#release();
+    }
+  }
+
+  async #ask(signal: AbortSignal): Promise<LineClaim[]> {
+    this.#isAsking = true;
+    try {
+      return await this.#newerClaims(signal);
+    } finally {
+      this.#isAsking = false;
     }
   }
 
