@@ -3,6 +3,7 @@
  * stored. The first that fails ends the backup; `discard` removes what was written.
  */
 import { SeawallError } from "../errors.ts";
+import { waitFor } from "../store/signal.ts";
 import type { Store } from "../store/store.ts";
 
 /** Streamed objects at the same time: the file index, the parts under way, and those that are ending. */
@@ -28,7 +29,7 @@ export class Uploads {
    * ended. Resolves when the upload has begun; throws why an earlier one failed.
    */
   async begin(key: string, body: AsyncIterable<Uint8Array>, storedBytes: () => number): Promise<void> {
-    while (this.#inFlight.size >= UPLOADS_IN_FLIGHT_MAX) await Promise.race(this.#inFlight);
+    while (this.#inFlight.size >= UPLOADS_IN_FLIGHT_MAX) await this.#unlessBroken(Promise.race(this.#inFlight));
     this.#broken.signal.throwIfAborted();
     this.#keys.push(key);
     const upload = this.#storeStream(key, body, storedBytes)
@@ -48,15 +49,23 @@ export class Uploads {
 
   /** Everything begun is stored; throws why one was not. */
   async settle(): Promise<void> {
-    await Promise.all(this.#inFlight);
+    await this.#unlessBroken(Promise.all(this.#inFlight));
     this.#broken.signal.throwIfAborted();
   }
 
-  /** Removes what was stored, last written first: the document, if it was reached, goes before what it speaks of. */
+  /**
+   * Removes what was stored, last written first: the document, if it was reached, goes before what it speaks of. Rejects with
+   * `aborted` at the signal, also where the store heeds none: a file system may answer no call.
+   */
   async discard(signal: AbortSignal): Promise<void> {
-    await Promise.all(this.#inFlight);
+    const limit = { signals: [signal] };
+    await waitFor(Promise.all(this.#inFlight), limit);
     const keys = [...this.#keys].reverse();
-    for (const part of [keys.slice(0, 1), keys.slice(1)]) await this.#store.delete(part, { signal });
+    for (const part of [keys.slice(0, 1), keys.slice(1)]) await waitFor(this.#store.delete(part, { signal }), limit);
+  }
+
+  async #unlessBroken(settled: Promise<unknown>): Promise<void> {
+    await waitFor(settled, { signals: [this.#broken.signal] });
   }
 
   async #storeStream(key: string, body: AsyncIterable<Uint8Array>, storedBytes: () => number): Promise<void> {

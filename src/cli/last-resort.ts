@@ -19,11 +19,15 @@ const LAST_WORD_MS = 200;
 /** Process 1 of a container cannot send itself the signal that ends others; after this time it aborts instead. */
 const ABORT_MS = 1_000;
 
+/** The time for work beside the store: receive retires chunks, notifies and ends jobs; backup closes its connections. */
+export const GRACE_MS = 10_000;
+
 /** Ends the process `withinMs` after `stop`, unless it has ended by itself. */
 export function endWithin({ stop, withinMs, log, usesFiles }: LastResortOptions): void {
   const end = (): void => {
     const message = `did not end within ${withinMs / 1000} s of being told to stop`;
-    const hint = "The store or the spool does not answer. Nothing acknowledged is lost: the server keeps the WAL.";
+    const hint =
+      "The store or a local directory does not answer. No acknowledged WAL is lost: the server keeps the rest.";
     const error = new SeawallError("shutdown-incomplete", message, { hint });
     log.error("ending the process", { error });
     log.flush();

@@ -285,6 +285,22 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     expect(await listBackups(await archiveOf(store))).toMatchObject({ backups: [], leftovers: [{}] });
   }, 50_000);
 
+  test("cancelled while the store answers no call and heeds no signal: it ends", async () => {
+    const controller = new AbortController();
+    let isUploading = (): void => undefined;
+    const uploading = new Promise<void>((resolve) => (isUploading = resolve));
+    const store = new MemoryStore();
+    store.putStream = async () => {
+      isUploading();
+      return new Promise(() => undefined);
+    };
+    const options = backupOptions(server, store, { signal: controller.signal, shutdownTimeoutMs: 100 });
+    const failing = takeBackup(options);
+    await uploading;
+    controller.abort(new Error("enough"));
+    await expect(failing).rejects.toMatchObject({ code: "aborted" });
+  }, 50_000);
+
   test("cancelled before it begins", async () => {
     const error = await failureOf(backupOptions(server, new MemoryStore(), { signal: AbortSignal.abort() }));
     expect(error.code).toBe("aborted");

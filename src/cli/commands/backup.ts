@@ -10,11 +10,15 @@ import { formatLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { BackupDisplay } from "../views/backup-progress.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { endWithin, GRACE_MS } from "../last-resort.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, io } = context;
+  const { settings, io, log, signals } = context;
+  const storeUrl = requiredStore(context);
+  const withinMs = settings.shutdownTimeoutMs + GRACE_MS;
+  endWithin({ stop: signals.stop, withinMs, log, usesFiles: storeUrl.startsWith("file:") });
   const primary = await connectionSettings(context);
-  const store = await openPatientStore(context, requiredStore(context));
+  const store = await openPatientStore(context, storeUrl);
   const display = new BackupDisplay(io, settings.json);
   try {
     const source = settings.fromStandby === undefined ? primary : await standbySettings(context, settings.fromStandby);

@@ -5,11 +5,8 @@ import { runDaemon } from "../../daemon/daemon.ts";
 import { sharedController } from "../../signals.ts";
 import { configurationOf } from "../configuration.ts";
 import type { CommandContext } from "../context.ts";
-import { endWithin } from "../last-resort.ts";
+import { endWithin, GRACE_MS } from "../last-resort.ts";
 import { seawallVersion } from "./version.ts";
-
-/** Beside the store's time: for what retires chunks, notifies, and ends jobs. */
-const GRACE_MS = 10_000;
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, env, log, signals, io, load } = context;
