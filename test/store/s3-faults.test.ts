@@ -1,5 +1,6 @@
 /** What S3 servers and networks do wrong, and what the store makes of it. */
 import { randomBytes } from "node:crypto";
+import { type Socket } from "node:net";
 import { afterAll, describe, expect, test } from "vitest";
 import type { SeawallError } from "../../src/errors.ts";
 import { openStore } from "../../src/store/open.ts";
@@ -64,6 +65,33 @@ describe("a server that stalls", () => {
     await expect(impatient(server.endpoint).put("k", randomBytes(32 * MIB))).rejects.toMatchObject({
       code: "store-unavailable",
     });
+  });
+
+  test("an error that comes before the body was read: nothing is sent of the body once the put has ended", async () => {
+    let answered: Socket | undefined;
+    await using server = await startTcp((socket) =>
+      socket.once("data", () => {
+        answered = socket.pause();
+        socket.write("HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n");
+      }),
+    );
+    const body = Buffer.alloc(32 * MIB, "a");
+    await expect(server.store().put("k", body)).rejects.toMatchObject({ code: "store-unavailable" });
+    // As the codec does, which encodes the next object into the same memory.
+    body.fill("b");
+    let received = 0;
+    let isChanged = false;
+    await new Promise<void>((resolve) => {
+      answered?.on("data", (chunk) => {
+        received += chunk.length;
+        isChanged ||= chunk.includes("b");
+        if (received > 30 * MIB) resolve();
+      });
+      answered?.on("close", () => resolve());
+      answered?.resume();
+    });
+    expect(isChanged).toBe(false);
+    expect(received).toBeLessThan(30 * MIB);
   });
 
   test("a reader that takes its time is not a stalled server", async () => {

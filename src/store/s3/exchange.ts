@@ -102,9 +102,14 @@ export class Exchange {
     this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, bytes));
   }
 
+  /**
+   * Ends the timers and listeners. An answer may come before the whole body was sent: the connection is then dropped. Nothing
+   * would time the rest of the body, and its memory may hold another object by the time it is sent.
+   */
   end(): void {
     this.pause();
     this.#request.signal?.removeEventListener("abort", this.#onAbort);
+    if (this.#client?.writableFinished === false) this.#client.destroy();
   }
 
   connectionWasStale(error: unknown): boolean {
