@@ -12,6 +12,13 @@ export const RESTORE_OPTIONS = {
     flagOnly: true,
     help: "directory to restore into: absent or empty, or an old data directory with --delta",
   }),
+  walDir: option(text("dir", "path"), {
+    name: "waldir",
+    commands: RESTORE,
+    flagOnly: true,
+    help: "keep WAL in this directory: pg_wal becomes a link to it",
+    more: "An absolute path outside of the target directory. The directory is made when it is absent, and must be empty; with `--delta` it may be the one to which `pg_wal` leads already.",
+  }),
   backup: option(text("id"), {
     name: "backup",
     commands: RECOVERY,

@@ -135,7 +135,7 @@ async function configureRecovery(options: FinishOptions, recovery: RecoveryWish)
 async function isolated(options: FinishOptions, lifted: string): Promise<Map<string, string>> {
   const { layout, owner, backup } = options;
   const target = layout.targetDir;
-  const folder = join(target, ISOLATED_DIR);
+  const folder = new Layout(layout).place(ISOLATED_DIR);
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { mode: 0o700 });
   await setModeAndOwner(folder, { mode: 0o700, owner, isDirectory: true });
@@ -148,7 +148,7 @@ async function isolated(options: FinishOptions, lifted: string): Promise<Map<str
 }
 
 async function write({ layout, owner }: FinishOptions, name: string, content: string): Promise<void> {
-  await writeNewFile(join(layout.targetDir, name), owner, (file) => file.writeFile(content));
+  await writeNewFile(new Layout(layout).place(name), owner, (file) => file.writeFile(content));
 }
 
 /** Makes names durable, and files that an earlier run may have left in memory only; extracted files are durable already. */
@@ -160,6 +160,7 @@ async function syncAll({ index, layout: facts, unchanged }: FinishOptions): Prom
     ...[...unchanged].map((path) => layout.place(path)),
     ...directories.map(({ path }) => layout.place(path)),
     ...[...facts.tablespaces, ...facts.created].flatMap(([, directory]) => [directory, dirname(directory)]),
+    ...(facts.walDir === undefined ? [] : [facts.walDir, dirname(facts.walDir)]),
     facts.targetDir,
   ]);
   await syncs.done();

@@ -20,6 +20,8 @@ export interface RestoreMarker {
   readonly pid: number;
   readonly startedAt: string;
   readonly tablespaces: readonly string[];
+  /** `--waldir` of that restore, which found the directory empty. */
+  readonly walDir: string | undefined;
 }
 
 export interface RestorePromise {
@@ -56,7 +58,7 @@ export function encodeMarker(marker: RestoreMarker): string {
 /** A marker cut off by a crash still marks: what it lacks is unknown. */
 export function parseMarker(bytes: Uint8Array): RestoreMarker {
   const fields = parsed(bytes) ?? {};
-  const { systemIdentifier, backup, pid, startedAt, tablespaces } = fields;
+  const { systemIdentifier, backup, pid, startedAt, tablespaces, walDir } = fields;
   return {
     systemIdentifier:
       typeof systemIdentifier === "string" && /^\d+$/.test(systemIdentifier) ? BigInt(systemIdentifier) : 0n,
@@ -64,6 +66,7 @@ export function parseMarker(bytes: Uint8Array): RestoreMarker {
     pid: typeof pid === "number" ? pid : process.pid,
     startedAt: typeof startedAt === "string" ? startedAt : "",
     tablespaces: Array.isArray(tablespaces) ? tablespaces.filter((path) => typeof path === "string") : [],
+    walDir: typeof walDir === "string" ? walDir : undefined,
   };
 }
 

@@ -3,18 +3,19 @@
  * does not belong, and every directory in its place. No link is ever followed.
  */
 import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { BackupDocument, BackupFile } from "../archive/backups/document.ts";
 import { pathFromBytes } from "../codec/tar.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import type { BackupIndex } from "../archive/backups/index.ts";
 import type { ExtractCrew } from "./extract.ts";
-import { CONTROL_FILE, fsPath, Layout, type LayoutFacts } from "./layout.ts";
+import { CONTROL_FILE, fsPath, Layout, type LayoutFacts, WAL_FOLDER } from "./layout.ts";
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
 import { setModeAndOwner, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import type { TargetDir } from "./target-dir.ts";
+import { linkWalDir } from "./wal-dir.ts";
 
 export interface PrepareOptions {
   readonly target: TargetDir;
@@ -38,13 +39,15 @@ export async function prepareTarget(options: PrepareOptions): Promise<Prepared> 
   const { target, layout, backup, index, owner } = options;
   try {
     const mode = dataDirMode(index);
-    await makeDirectory(target.path, mode, owner);
+    await makeTopDirectory(target.path, mode, owner);
     await writeMarker(options);
     // From here on no server starts from this directory, until the new control file is in place.
     await rm(join(target.path, CONTROL_FILE), { force: true });
-    for (const [, directory] of layout.tablespaces) await makeDirectory(directory, mode, owner);
+    for (const [, directory] of layout.tablespaces) await makeTopDirectory(directory, mode, owner);
+    if (layout.walDir !== undefined) await makeTopDirectory(layout.walDir, mode, owner);
     await emptyCreated(options, mode);
     const removed = target.isEmpty ? 0 : await removeStrangers(options);
+    await linkWalDir(layout, owner);
     const placed = new Layout(layout);
     const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");
     for (const { path, mode: wanted } of directories.sort((a, b) => (a.path < b.path ? -1 : 1))) {
@@ -72,10 +75,17 @@ async function writeMarker({ target, layout, backup, owner, now }: PrepareOption
     pid: process.pid,
     startedAt: now.toISOString(),
     tablespaces: [...layout.tablespaces, ...layout.created].map(([, directory]) => directory),
+    walDir: layout.walDir,
   });
   await writeNewFile(`${path}.new`, owner, (file) => file.writeFile(marker));
   await rename(`${path}.new`, path);
   await syncPath(target.path);
+}
+
+/** Makes the folders on the way to it as `mkdir -p` does: the server's account must be able to enter them. */
+async function makeTopDirectory(path: string, mode: number, owner: Owner | undefined): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await makeDirectory(path, mode, owner);
 }
 
 async function makeDirectory(place: string, mode: number, owner: Owner | undefined): Promise<void> {
@@ -92,7 +102,7 @@ async function makeDirectory(place: string, mode: number, owner: Owner | undefin
 async function emptyCreated({ layout, backup, owner }: PrepareOptions, mode: number): Promise<void> {
   const major = Number.parseInt(backup.pgVersion, 10);
   for (const [, directory] of layout.created) {
-    await makeDirectory(directory, mode, owner);
+    await makeTopDirectory(directory, mode, owner);
     if (layout.tablespaces.some(([, other]) => other === directory)) continue;
     for (const name of await readdir(directory)) {
       if (new RegExp(`^PG_${major}_\\d+$`).test(name))
@@ -128,7 +138,8 @@ async function removeStrangers(options: PrepareOptions): Promise<number> {
           : entry.isFile()
             ? "file"
             : "";
-      const wanted = index.byPath.get(child)?.type ?? (parents.has(child) ? "directory" : undefined);
+      const known = index.byPath.get(child)?.type ?? (parents.has(child) ? "directory" : undefined);
+      const wanted = child === WAL_FOLDER && layout.walDir !== undefined ? "symlink" : known;
       if (kind !== wanted) {
         await rm(fsPath(`${place}/${name}`), { recursive: true, force: true });
         removed++;
@@ -137,6 +148,7 @@ async function removeStrangers(options: PrepareOptions): Promise<number> {
   };
   const parents = parentsOf(index);
   await clean(target.path, "");
+  if (layout.walDir !== undefined) await clean(layout.walDir, WAL_FOLDER);
   for (const [oid, directory] of layout.tablespaces) {
     // Only the folders this cluster has in it: others may share the place (PG_<version> of another one).
     for (const name of topFolders(index, oid)) {

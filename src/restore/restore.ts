@@ -23,10 +23,13 @@ import { gatherStartFacts, startEffects } from "./start-effects.ts";
 import { targetJson } from "./target/target.ts";
 import { inspectTablespaces, type TablespacePlaces } from "./tablespace-places.ts";
 import { inspectTargetDir, ownerFor } from "./target-dir.ts";
+import { inspectWalDir, refuseSharedWalDir } from "./wal-dir.ts";
 
 export interface RestoreOptions extends PlanWish {
   readonly archive: Archive;
   readonly targetDir: string;
+  /** A directory of its own for pg_wal, which then is a link to it. */
+  readonly walDir?: string | undefined;
   /** Old place or OID → new place. */
   readonly tablespaceMapping: ReadonlyMap<string, string>;
   /** Let tablespaces that the mapping does not name go to the paths that the archive says. */
@@ -64,6 +67,8 @@ export interface RestoreProgress {
 export interface Restored {
   readonly plan: ResolvedPlan;
   readonly targetDir: string;
+  /** The directory to which pg_wal is a link. */
+  readonly walDir: string | undefined;
   /** Those that recovery creates are among them. */
   readonly tablespaces: readonly (readonly [oid: number, directory: string])[];
   readonly owner: Owner | undefined;
@@ -87,10 +92,11 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
   const { archive, signal, delta } = options;
   const { systemIdentifier } = archive.identity;
   const target = await inspectTargetDir(options.targetDir, systemIdentifier, delta);
+  const walDir = await inspectWalDir(target, options.walDir);
   if (options.isolate === true) refuseLongSocket(target.path);
   const plan = await resolvePlan(archive, options, { signal });
   try {
-    return await carryOut(options, target, plan);
+    return await carryOut({ ...options, walDir }, target, plan);
   } catch (error) {
     throw await unlessRemoved(options, plan.backup, error);
   }
@@ -121,12 +127,13 @@ async function carryOut(
   target: Awaited<ReturnType<typeof inspectTargetDir>>,
   plan: ResolvedPlan,
 ): Promise<Restored> {
-  const { archive, log, signal, otherTablespaces, tablespaceMapping: mapping } = options;
+  const { archive, log, signal, otherTablespaces, tablespaceMapping: mapping, walDir } = options;
   const { backup } = plan;
   const { tablespaces: created } = plan.changes;
   const places = await inspectTablespaces(target, {
     ...{ backup, created, mapping, otherTablespaces, inPlace: options.tablespacesInPlace === true },
   });
+  refuseSharedWalDir(walDir, places);
   if (options.restoreCommand === undefined) refuseUnenforced(created, places);
   const owner = await ownerFor(target.path, options.owner);
   log.info("restoring", {
@@ -139,7 +146,7 @@ async function carryOut(
   const index = await readIndex(archive, backup, { signal });
   await checkManifest(archive, backup, index, { signal });
 
-  const layout = { targetDir: target.path, tablespaces: places.restored, created: places.created };
+  const layout = { targetDir: target.path, tablespaces: places.restored, created: places.created, walDir };
   await using crew = new ExtractCrew(options.jobs);
   const prepared = await prepareTarget({ ...{ target, layout, backup, index, owner, crew, signal }, now: options.now });
   const { unchanged } = prepared;
@@ -162,7 +169,7 @@ async function carryOut(
   return {
     ...{ plan, owner, files },
     tablespaces: [...places.restored, ...places.created],
-    targetDir: target.path,
+    ...{ targetDir: target.path, walDir },
     ...extracted,
     filesUnchanged: unchanged.size,
     entriesRemoved: prepared.removed,

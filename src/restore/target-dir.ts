@@ -2,8 +2,8 @@
  * The directories a restore writes into: what is in them, and whether it may be touched. A restore refuses rather than
  * overwrite: what is not empty wants --delta, and --delta wants an old data directory of the same cluster.
  */
-import { lstat, readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { lstat, readdir, readFile, realpath, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { SeawallError } from "../errors.ts";
 import { CONTROL_FILE } from "./layout.ts";
 import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
@@ -26,12 +26,7 @@ export async function inspectTargetDir(given: string, systemIdentifier: bigint, 
   await refuseRunning(path);
   const marker = await readMarker(path);
   const control = await readIfThere(join(path, CONTROL_FILE));
-  if (entries.length === 1 && entries[0] === "lost+found") {
-    throw occupied(
-      `${path} holds lost+found: it is the top folder of a file system`,
-      `Choose a folder in it: --target-dir ${join(path, "data")}`,
-    );
-  }
+  refuseTopFolder(path, entries, `--target-dir ${join(path, "data")}`);
   if (marker === undefined && control === undefined) {
     throw occupied(`${path} is not empty and is no data directory of PostgreSQL`, "Choose an empty directory.");
   }
@@ -51,19 +46,7 @@ export async function inspectTargetDir(given: string, systemIdentifier: bigint, 
     );
   }
   refuseAnotherRestore(path, marker);
-  await refuseWalLink(path);
   return { path, isEmpty: false, marker };
-}
-
-/** The backup has a directory there, and a restore replaces links: WAL would move to another disk unnoticed. */
-async function refuseWalLink(path: string): Promise<void> {
-  const place = join(path, "pg_wal");
-  const to = await readlink(place).catch(() => undefined);
-  if (to === undefined) return;
-  throw occupied(
-    `${place} is a link to ${to}, and a restore would put a directory in its place`,
-    `Remove the link. Before you start the server, move pg_wal to ${to} and make the link again.`,
-  );
 }
 
 /** Finds the future owner of the files: the one asked for, or the directory's; undefined when that is our own account. */
@@ -120,6 +103,15 @@ function refuseAnotherRestore(path: string, marker: RestoreMarker | undefined): 
   );
 }
 
+/** `instead`: the option with a folder in it. */
+export function refuseTopFolder(path: string, entries: readonly string[], instead: string): void {
+  if (entries.length !== 1 || entries[0] !== "lost+found") return;
+  throw occupied(
+    `${path} holds lost+found: it is the top folder of a file system`,
+    `Choose a folder in it: ${instead}`,
+  );
+}
+
 export async function readMarker(path: string): Promise<RestoreMarker | undefined> {
   const bytes = await readIfThere(join(path, UNFINISHED_FILE));
   return bytes === undefined ? undefined : parseMarker(bytes);
@@ -169,8 +161,15 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
   }
 }
 
+/** Resolves the links on the way to an absolute path; for a path that is absent, those on the way to its last parent. */
 export async function realpathOrSelf(path: string): Promise<string> {
-  return realpath(path).catch(() => path);
+  const missing: string[] = [];
+  for (let place = path; ; place = dirname(place)) {
+    const real = await realpath(place).catch(() => undefined);
+    if (real !== undefined) return join(real, ...missing);
+    if (place === dirname(place)) return path;
+    missing.unshift(basename(place));
+  }
 }
 
 export function occupied(message: string, hint: string): SeawallError {

@@ -32,6 +32,17 @@ describe("a path of the backup is written to", () => {
   });
 });
 
+test.each([
+  ["pg_wal", "/wal/main"],
+  ["pg_wal/archive_status", "/wal/main/archive_status"],
+  ["pg_wal.old", "/data/pg_wal.old"],
+  ["base/pg_wal/1", "/data/base/pg_wal/1"],
+  ["pg_wal2/1", "/data/pg_wal2/1"],
+])("with a directory for WAL, %j is written to %j", (path, place) => {
+  const layout = new Layout({ targetDir: "/data", tablespaces: [], created: [], walDir: "/wal/main" });
+  expect(layout.place(path)).toBe(place);
+});
+
 test("a name that is no UTF-8 is given to the file system as its bytes, any other as text", () => {
   expect(fsPath("/data/ünï 😀")).toBe("/data/ünï 😀");
   expect(fsPath("/data/\uDCFF")).toEqual(Buffer.from("2f646174612fff", "hex"));

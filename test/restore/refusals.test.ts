@@ -160,7 +160,7 @@ test("--check on what no restore made, and on what has not been started", async 
   expect(JSON.parse(check.stdout)).toMatchObject({ ok: false, state: "not started" });
 }, 300_000);
 
-test("the top folder of a disk, and a --delta that would turn a pg_wal link into a directory", async () => {
+test("the top folder of a disk, and a --delta that would turn a pg_wal link into a directory or lead it elsewhere", async () => {
   const disk = join(folder, "disk");
   mkdirSync(join(disk, "lost+found"), { recursive: true });
   const inside = new RegExp(`--target-dir ${disk}/data`);
@@ -170,7 +170,12 @@ test("the top folder of a disk, and a --delta that would turn a pg_wal link into
   expect(await archived.run(["--target-dir", linked])).toMatchObject({ code: 0 });
   renameSync(join(linked, "pg_wal"), join(folder, "wal"));
   symlinkSync(join(folder, "wal"), join(linked, "pg_wal"));
-  const says = /pg_wal is a link to .*wal, and a restore would put a directory in its place/;
-  await refused(["--target-dir", linked, "--delta"], { code: 3, says, hint: /move pg_wal to .*wal and make the link/ });
+  const says = /pg_wal is a link to .*wal, and without --waldir a restore would put a directory in its place/;
+  const hint = new RegExp(`--waldir ${folder}/wal`);
+  await refused(["--target-dir", linked, "--delta"], { code: 3, says, hint });
+  await refused(["--target-dir", linked, "--delta", "--dry-run"], { code: 3, says, hint });
+  const other = ["--target-dir", linked, "--delta", "--waldir", join(folder, "other")];
+  await refused(other, { code: 3, says: /pg_wal is a link to .*wal, and --waldir names .*other/, hint });
+  expect(readdirSync(folder)).not.toContain("other");
   expect(readdirSync(join(folder, "wal"))).not.toEqual([]);
 });

@@ -15,7 +15,8 @@ import { restore, type Restored } from "../../restore/restore.ts";
 import { shellWord } from "../../restore/restore-command.ts";
 import { describePoint, type RecoveryTarget, targetJson } from "../../restore/target/target.ts";
 import { placeTablespaces, refuseUnordered } from "../../restore/tablespace-places.ts";
-import { parseOwner } from "../../restore/target-dir.ts";
+import { parseOwner, readMarker, realpathOrSelf } from "../../restore/target-dir.ts";
+import { inspectWalDir, refuseSharedWalDir } from "../../restore/wal-dir.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import { type CommandContext, openPatientStore, printResult } from "../context.ts";
@@ -40,22 +41,13 @@ export async function run(context: CommandContext): Promise<number> {
     const wish = { backupId: settings.backup, target };
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
-      const found = {
-        ...{ targetDir: resolve(targetDir), backup: plan.backup, created: plan.changes.tablespaces },
-        ...{ mapping: tablespaceMapping, otherTablespaces: undefined, inPlace: settings.tablespacesInPlace },
-      };
-      const places = await placeTablespaces(found);
-      if (!settings.delta) refuseUnordered({ ...found, places, linked: new Set() });
-      const placed = new Map([...places.restored, ...places.created]);
-      const tablespaces = plan.backup.tablespaces.map((found) => ({ ...found, directory: placed.get(found.oid) }));
-      const notes = plan.otherTimelines;
-      const json = { ...planJson(plan, target), tablespaces, targetDir, notes, dryRun: true };
-      await printResult(context, json, planText(plan, { target, placed }));
+      await printPlan(context, plan, { target, targetDir, tablespaceMapping });
       return EXIT.done;
     }
     const restored = await restore({
       ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
       tablespacesInPlace: settings.tablespacesInPlace,
+      walDir: settings.walDir,
       delta: settings.delta,
       restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context, { followsLine: settings.standby }),
       standby: settings.standby
@@ -77,6 +69,35 @@ export async function run(context: CommandContext): Promise<number> {
     progress.end();
     await store.close();
   }
+}
+
+/** `--dry-run`: checks the places of tablespaces and of WAL, and prints the plan. Touches nothing. */
+async function printPlan(
+  context: CommandContext,
+  plan: ResolvedPlan,
+  wish: {
+    readonly target: RecoveryTarget;
+    readonly targetDir: string;
+    readonly tablespaceMapping: ReadonlyMap<string, string>;
+  },
+): Promise<void> {
+  const { settings } = context;
+  const { target, targetDir, tablespaceMapping } = wish;
+  const found = {
+    ...{ targetDir: resolve(targetDir), backup: plan.backup, created: plan.changes.tablespaces },
+    ...{ mapping: tablespaceMapping, otherTablespaces: undefined, inPlace: settings.tablespacesInPlace },
+  };
+  const places = await placeTablespaces(found);
+  const path = await realpathOrSelf(resolve(targetDir));
+  const marker = settings.delta ? await readMarker(path) : undefined;
+  const walDir = await inspectWalDir({ path, marker, isEmpty: !settings.delta }, settings.walDir);
+  refuseSharedWalDir(walDir, places);
+  if (!settings.delta) refuseUnordered({ ...found, places, linked: new Set() });
+  const placed = new Map([...places.restored, ...places.created]);
+  const tablespaces = plan.backup.tablespaces.map((one) => ({ ...one, directory: placed.get(one.oid) }));
+  const notes = plan.otherTimelines;
+  const json = { ...planJson(plan, target), tablespaces, targetDir, walDir: walDir ?? null, notes, dryRun: true };
+  await printResult(context, json, planText(plan, { target, placed, walDir }));
 }
 
 /** Throws `usage`. */
@@ -211,8 +232,13 @@ function planRows(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): st
 
 function planText(
   plan: ResolvedPlan,
-  { target, placed }: { readonly target: RecoveryTarget; readonly placed: ReadonlyMap<number, string> },
+  facts: {
+    readonly target: RecoveryTarget;
+    readonly placed: ReadonlyMap<number, string>;
+    readonly walDir: string | undefined;
+  },
 ): string {
+  const { target, placed, walDir } = facts;
   const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => {
     const directory = placed.get(oid) ?? path;
     return ["tablespace", `${oid} at ${directory}${directory === path ? "" : `, instead of ${path}`}`];
@@ -225,7 +251,11 @@ function planText(
       `${oid} at ${placed.get(oid) ?? ""}, which WAL creates at ${formatLsn(lsn)}`,
     ]);
   const notes = plan.otherTimelines.length === 0 ? [] : ["", ...plan.otherTimelines];
-  return [...columns([...planRows(plan, target), ...tablespaces, ...created]), ...notes].join("\n");
+  return [...columns([...planRows(plan, target), ...walRow(walDir), ...tablespaces, ...created]), ...notes].join("\n");
+}
+
+function walRow(walDir: string | undefined): string[][] {
+  return walDir === undefined ? [] : [["pg_wal", `a link to ${walDir}`]];
 }
 
 function resultJson(restored: Restored, target: RecoveryTarget): Record<string, unknown> {
@@ -233,6 +263,7 @@ function resultJson(restored: Restored, target: RecoveryTarget): Record<string, 
   return {
     ...planJson(plan, target),
     targetDir,
+    walDir: restored.walDir ?? null,
     tablespaces: tablespaces.map(([oid, path]) => ({ oid, path })),
     ...{ files, filesWritten, bytesWritten, filesUnchanged, entriesRemoved },
   };
@@ -249,6 +280,7 @@ function resultText(
   const rows = [
     ["restored", targetDir],
     ["", `${filesWritten} files, ${humanBytes(bytesWritten)} in ${facts.seconds.toFixed(1)} s${rate}${kept}`],
+    ...walRow(restored.walDir),
     ...tablespaces.map(([oid, path]) => ["tablespace", `${oid} at ${path}`]),
     ...planRows(plan, facts.target),
   ];
