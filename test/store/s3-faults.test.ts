@@ -94,6 +94,25 @@ describe("a server that stalls", () => {
     expect(received).toBeLessThan(30 * MIB);
   });
 
+  test.each([
+    { what: "get", call: (store: Store, signal: AbortSignal) => store.get("k", { signal }) },
+    {
+      what: "putStream",
+      call: (store: Store, signal: AbortSignal) => store.putStream("k", pieces([Buffer.from("x")]), { signal }),
+    },
+  ])("$what: a caller's stop is heard at whatever point of the way to a request it comes", async ({ call }) => {
+    await using server = await startTcp((socket) => socket.resume());
+    const store = impatient(server.endpoint);
+    await errorOf(store.get("k"));
+    for (let turns = 0; turns < 40; turns++) {
+      const stop = new AbortController();
+      const ended = errorOf(call(store, stop.signal));
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      stop.abort();
+      expect({ turns, error: await ended }).toMatchObject({ turns, error: { code: "aborted" } });
+    }
+  });
+
   test("a reader that takes its time is not a stalled server", async () => {
     const body = randomBytes(1000);
     await using server = await startTcp((socket) => {

@@ -61,6 +61,11 @@ export class Exchange {
         this.resume();
         this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, body?.length ?? 0));
       });
+      // An abort since the request was composed has called no listener.
+      if (signal?.aborted === true) {
+        this.#onAbort();
+        return;
+      }
       if (body === undefined || body.length <= WRITE_BYTES) {
         client.end(body);
         return;

@@ -49,6 +49,7 @@ export async function uploadStream(
   const stop = sharedController();
   const onAbort = (): void => stop.abort(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
+  if (signal?.aborted === true) onAbort();
   const spare: Buffer[] = [];
   const partBytes = Math.max(PART_BYTES_MIN, options.partBytes ?? PART_BYTES_DEFAULT);
   const parts = gatherParts(readSource(body, stop.signal), partBytes, spare);
