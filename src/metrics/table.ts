@@ -169,6 +169,7 @@ export const UNITS: readonly string[] = [
   "chunks",
   "runs",
   "gaps",
+  "rivals",
   "reconnects",
   "restarts",
   "errors",
