@@ -80,7 +80,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     expect(leftovers).toEqual([]);
     await receiver.stop();
     await expectEqualsServer(server, scratch.store);
-    await server.sql("SELECT pg_drop_replication_slot($1)", [`beside_${version}`]);
+    await server.dropSlot(`beside_${version}`);
   });
 
   /** Slow enough to be met in the middle: some parts are stored by then. */

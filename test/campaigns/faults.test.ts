@@ -137,7 +137,7 @@ describe("a store that misbehaves", () => {
           throw new Error(`${row.fault} at ${row.operation} (row ${index}): ${String(cause)}`, { cause });
         });
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-        await server.sql("SELECT pg_drop_replication_slot($1)", [slot]);
+        await server.dropSlot(slot);
       }
       await load.stop();
       report("faults", { rows: rows.length, ...Object.fromEntries(outcomes) });

@@ -108,7 +108,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       const archive = await openArchive(store, "main");
       const tip = await findTip(archive);
       if (tip === undefined) throw new Error("nothing was archived");
-      if (how === "dropped") await server.sql("SELECT pg_drop_replication_slot('seawall')");
+      if (how === "dropped") await server.dropSlot("seawall");
       for (let i = 0; i < 12; i++) await server.sql(`${LOAD}; SELECT pg_switch_wal()`);
       await server.sql("CHECKPOINT");
       await server.sql("CHECKPOINT");

@@ -78,7 +78,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(stderr).toMatch(
         /^error: the replication slot "empty" is there but keeps no WAL \[slot-invalidated\]\nhint: /,
       );
-      await server.sql("SELECT pg_drop_replication_slot('empty')");
+      await server.dropSlot("empty");
     });
 
     it("a server that is not there is status 4 with one line and a hint", async () => {

@@ -81,7 +81,7 @@ test("an outage, its end, and a gap: told once, to webhook and program, over res
 /** Drops the slot and has the server forget what it kept. */
 async function loseWal(server: PostgresServer, slot: string): Promise<void> {
   const [first] = server.walFiles();
-  await server.sql(`SELECT pg_drop_replication_slot('${slot}')`);
+  await server.dropSlot(slot);
   await server.sql("CREATE TABLE IF NOT EXISTS t (i int, pad text)");
   for (let round = 0; round < 20; round++) {
     await server.sql("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 2000) i");

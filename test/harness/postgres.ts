@@ -43,6 +43,8 @@ export interface PostgresOptions {
 export type Settings = Readonly<Record<string, string | number | boolean>>;
 export type Row = Record<string, unknown>;
 
+/** Tries, 100 ms apart, to drop a slot that is still in use. */
+const DROP_TRIES_MAX = 300;
 const DEFAULT_HBA = [
   "local all all trust",
   "local replication all trust",
@@ -217,6 +219,20 @@ export class PostgresServer implements AsyncDisposable {
       return Array.isArray(result) ? (result.at(-1)?.rows ?? []) : result.rows;
     } finally {
       await client.end();
+    }
+  }
+
+  /** Drops a slot. A killed receiver's walsender still holds it for a moment, which is waited for. */
+  async dropSlot(name: string): Promise<void> {
+    const OBJECT_IN_USE = "55006";
+    for (let tries = 0; ; tries++) {
+      try {
+        await this.sql("SELECT pg_drop_replication_slot($1)", [name]);
+        return;
+      } catch (error) {
+        if ((error as { readonly code?: string }).code !== OBJECT_IN_USE || tries >= DROP_TRIES_MAX) throw error;
+        await sleep(100);
+      }
     }
   }
 

@@ -57,7 +57,7 @@ async function failOver(
     await using receiver = receive(primary, store);
     await receiver.stored(await flushLsn(primary));
     await receiver.stop();
-    await primary.sql("SELECT pg_drop_replication_slot('seawall')");
+    await primary.dropSlot("seawall");
     await primary.sql(FILL);
     await primary.stop("fast");
   } else {
@@ -94,7 +94,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       await held.reached;
       await receiver.kill();
       held.remove();
-      await standby.sql("SELECT pg_drop_replication_slot('seawall')");
+      await standby.dropSlot("seawall");
       if (round === 1) await recycle(standby, timelineOf(2), await flushLsn(standby));
     }
     {

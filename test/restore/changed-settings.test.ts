@@ -74,7 +74,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       const { after } = await archived.insert(2);
       await archived.stored();
       await archived.stopReceiving();
-      await server.sql("SELECT pg_drop_replication_slot('seawall')");
+      await server.dropSlot("seawall");
       await server.configure({ wal_level: "minimal", max_wal_senders: 0 });
       await server.restart();
       await server.sql("CREATE TABLE bulk AS SELECT generate_series(1, 1000) g");
