@@ -12,7 +12,7 @@ export const RESTORE_OPTIONS = {
     flagOnly: true,
     help: "directory to restore into: absent or empty, or an old data directory with --delta",
   }),
-  walDir: option(text("dir", "path"), {
+  waldir: option(text("dir", "path"), {
     name: "waldir",
     commands: RESTORE,
     flagOnly: true,

@@ -47,7 +47,7 @@ export async function run(context: CommandContext): Promise<number> {
     const restored = await restore({
       ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
       tablespacesInPlace: settings.tablespacesInPlace,
-      walDir: settings.walDir,
+      walDir: settings.waldir,
       delta: settings.delta,
       restoreCommand: settings.noRecoveryConfig ? undefined : fetchCommand(context, { followsLine: settings.standby }),
       standby: settings.standby
@@ -90,7 +90,7 @@ async function printPlan(
   const places = await placeTablespaces(found);
   const path = await realpathOrSelf(resolve(targetDir));
   const marker = settings.delta ? await readMarker(path) : undefined;
-  const walDir = await inspectWalDir({ path, marker, isEmpty: !settings.delta }, settings.walDir);
+  const walDir = await inspectWalDir({ path, marker, isEmpty: !settings.delta }, settings.waldir);
   refuseSharedWalDir(walDir, places);
   if (!settings.delta) refuseUnordered({ ...found, places, linked: new Set() });
   const placed = new Map([...places.restored, ...places.created]);
