@@ -27,7 +27,7 @@ export interface Envelope {
   readonly meta: EnvelopeMeta;
   /** Where the content's zstd frame starts in the stored object. */
   readonly contentOffset: number;
-  /** Length of that frame, to the object's end; undefined in objects of older versions of Seawall. */
+  /** Bytes from the frame's start to the object's end; undefined in objects of older versions of Seawall. */
   readonly contentBytes: number | undefined;
 }
 

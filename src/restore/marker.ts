@@ -20,7 +20,7 @@ export interface RestoreMarker {
   readonly pid: number;
   readonly startedAt: string;
   readonly tablespaces: readonly string[];
-  /** `--waldir` of that restore, which found the directory empty. */
+  /** The directory that `--waldir` named; the unfinished restore found it empty. */
   readonly walDir: string | undefined;
 }
 

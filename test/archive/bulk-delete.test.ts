@@ -62,7 +62,7 @@ describe("batches", () => {
 });
 
 describe("before each four batches the caller is asked", () => {
-  /** What is deleted when the caller's answers are these. */
+  /** Deletes with these answers of the caller, and returns the deleted keys. */
   async function deletedBy(
     count: number,
     answers: boolean[],

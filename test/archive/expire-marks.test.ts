@@ -72,7 +72,7 @@ describe("marks that an earlier expiry left", () => {
     expect((await planExpiry(archive, decide)).facts.backups.map(({ id }) => id)).toEqual([OLD, NEW]);
   });
 
-  test("stay while they are younger: somebody may still be at it", async () => {
+  test("stay while they are younger: another expiry may still run", async () => {
     await putMark(archive, NEW, now());
     await putMark(archive, GONE, now());
     later(HOUR - 1);

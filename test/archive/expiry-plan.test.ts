@@ -1,4 +1,4 @@
-/** What an expiry reads from the archive before it decides: one fact at a time, since each of them protects data. */
+/** The facts that an expiry reads before it decides, one at a time: each of them protects data. */
 import type { WalPlan } from "../../src/archive/retention/model.ts";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
@@ -56,7 +56,7 @@ const fork = (timeline: number, parent: number, at: string): Promise<unknown> =>
 
 const noWal: WalPlan = { goes: [], partials: [], tails: [], gaps: [], staysBecause: undefined };
 
-/** What the decision is asked with; it keeps everything unless told otherwise. */
+/** Returns the facts that the decision of an expiry is given; the decision keeps everything. */
 async function factsNow(more: { ignoreStandstill?: boolean } = {}): Promise<ExpiryFacts> {
   let seen: ExpiryFacts | undefined;
   await planExpiry(
@@ -186,7 +186,7 @@ describe("damage that keeps WAL", () => {
 });
 
 describe("an unfinished backup", () => {
-  test("takes what is ours below its id, and was added to when the newest of that was", async () => {
+  test("counts Seawall's objects below its id, and takes the newest object's time as its own", async () => {
     atMinute(7);
     await store.put(backupPartKey("main", HALF, "00001.tar.zst"), Buffer.alloc(30));
     atMinute(9);
