@@ -2,11 +2,11 @@
  * Where tablespaces go: those of the backup, and those that recovery creates on its way. Each gets a directory that holds
  * nothing else, so that neither the restore nor the replay writes into another server's. Looks, and changes nothing.
  */
-import { readlink } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import type { BackupDocument } from "../archive/backups/document.ts";
 import { SeawallError } from "../errors.ts";
 import { formatLsn } from "../wal/lsn.ts";
+import { linkedDir, otherServerUsing } from "./other-servers.ts";
 import type { CreatedTablespace } from "./replayed-changes.ts";
 import { shellWord } from "./restore-command.ts";
 import { entriesOf, isInside, occupied, realpathOrSelf, type TargetDir } from "./target-dir.ts";
@@ -99,8 +99,8 @@ export function refuseUnordered(found: {
 
 async function linksOf(target: TargetDir, tablespaces: readonly { readonly oid: number }[]): Promise<Set<string>> {
   const links = tablespaces.map(async ({ oid }) => {
-    const link = await readlink(join(target.path, "pg_tblspc", String(oid))).catch(() => undefined);
-    return link === undefined ? [] : [await realpathOrSelf(link)];
+    const linked = await linkedDir(target.path, join("pg_tblspc", String(oid)));
+    return linked === undefined ? [] : [linked];
   });
   return new Set([...(await Promise.all(links)).flat(), ...(target.marker?.tablespaces ?? [])]);
 }
@@ -179,11 +179,26 @@ async function refuseOccupied(
 ): Promise<void> {
   const { oid, path, directory } = tablespace;
   if ((await entriesOf(directory)).length === 0) return;
-  const link = await readlink(join(target.path, "pg_tblspc", String(oid))).catch(() => undefined);
-  const linked = link === undefined ? undefined : await realpathOrSelf(link);
-  if (!target.isEmpty && (linked === directory || target.marker?.tablespaces.includes(directory) === true)) return;
+  const linked = await linkedDir(target.path, join("pg_tblspc", String(oid)));
+  if (!target.isEmpty && (linked === directory || target.marker?.tablespaces.includes(directory) === true)) {
+    await refuseOtherServer(target, tablespace);
+    return;
+  }
   throw occupied(
     `the directory of tablespace ${oid}, ${directory}, is not empty`,
+    `Give it another place: ${mappingOption(path)}`,
+  );
+}
+
+/** A copied data directory has the links of its original: the restore would overwrite a running server's tablespace. */
+async function refuseOtherServer(
+  target: TargetDir,
+  { oid, path, directory }: { readonly oid: number; readonly path: string; readonly directory: string },
+): Promise<void> {
+  const other = await otherServerUsing(directory, target.path);
+  if (other === undefined) return;
+  throw occupied(
+    `${directory}, of tablespace ${oid}, is used by another data directory, ${other.dataDir}, in which process ${other.pid} runs`,
     `Give it another place: ${mappingOption(path)}`,
   );
 }

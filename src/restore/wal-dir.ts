@@ -2,10 +2,11 @@
  * `--waldir`: a directory of its own for pg_wal, to which the data directory gets a link, as initdb and pg_basebackup make it.
  * Looks at it before the restore begins, and makes the link.
  */
-import { lchown, readdir, readlink, rm, symlink } from "node:fs/promises";
+import { lchown, rm, symlink } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { SeawallError } from "../errors.ts";
 import { type LayoutFacts, WAL_FOLDER } from "./layout.ts";
+import { linkedDir, otherServerUsing } from "./other-servers.ts";
 import type { Owner } from "./part-writer.ts";
 import { shellWord } from "./restore-command.ts";
 import type { TablespacePlaces } from "./tablespace-places.ts";
@@ -16,7 +17,7 @@ import { entriesOf, isInside, occupied, realpathOrSelf, refuseTopFolder, type Ta
  * Changes nothing.
  */
 export async function inspectWalDir(target: TargetDir, given: string | undefined): Promise<string | undefined> {
-  const linked = target.isEmpty ? undefined : await linkedDir(target.path);
+  const linked = target.isEmpty ? undefined : await linkedDir(target.path, WAL_FOLDER);
   const link = join(target.path, WAL_FOLDER);
   if (given === undefined) {
     if (linked === undefined) return undefined;
@@ -44,20 +45,14 @@ export async function inspectWalDir(target: TargetDir, given: string | undefined
   throw occupied(`the directory for WAL, ${walDir}, is not empty`, "Choose an empty directory for --waldir.");
 }
 
-/**
- * A copied data directory still has the link of its original, so the WAL behind it may be that of a running server. The working
- * directory of a server's processes is its data directory; /proc shows it for our own account's processes, to root for all.
- */
+/** A copied data directory still has the link of its original, so the WAL behind it may be that of a running server. */
 async function refuseOtherServer(walDir: string, targetDir: string): Promise<void> {
-  const names = await readdir("/proc").catch(() => []);
-  for (const pid of names.filter((name) => /^\d+$/.test(name))) {
-    const dataDir = await readlink(`/proc/${pid}/cwd`).catch(() => undefined);
-    if (dataDir === undefined || dataDir === targetDir || (await linkedDir(dataDir)) !== walDir) continue;
-    throw occupied(
-      `${walDir} holds the WAL of another data directory, ${dataDir}, in which process ${pid} runs`,
-      `Remove the link ${join(targetDir, WAL_FOLDER)}, and give --waldir an empty directory.`,
-    );
-  }
+  const other = await otherServerUsing(walDir, targetDir);
+  if (other === undefined) return;
+  throw occupied(
+    `${walDir} holds the WAL of another data directory, ${other.dataDir}, in which process ${other.pid} runs`,
+    `Remove the link ${join(targetDir, WAL_FOLDER)}, and give --waldir an empty directory.`,
+  );
 }
 
 async function placeOf(given: string, targetDir: string): Promise<string> {
@@ -86,15 +81,9 @@ export function refuseSharedWalDir(walDir: string | undefined, { restored, creat
 
 /** Puts the link in the place of whatever else stands there. A link that leads to the directory already stays as it is. */
 export async function linkWalDir({ targetDir, walDir }: LayoutFacts, owner: Owner | undefined): Promise<void> {
-  if (walDir === undefined || (await linkedDir(targetDir)) === walDir) return;
+  if (walDir === undefined || (await linkedDir(targetDir, WAL_FOLDER)) === walDir) return;
   const link = join(targetDir, WAL_FOLDER);
   await rm(link, { recursive: true, force: true });
   await symlink(walDir, link);
   if (owner !== undefined) await lchown(link, owner.uid, owner.gid);
-}
-
-/** The directory to which pg_wal is a link; undefined when it is no link. */
-async function linkedDir(targetDir: string): Promise<string | undefined> {
-  const link = await readlink(join(targetDir, WAL_FOLDER)).catch(() => undefined);
-  return link === undefined ? undefined : realpathOrSelf(resolve(targetDir, link));
 }

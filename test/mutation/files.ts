@@ -147,7 +147,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "drill/server": "processes", "drill/drill": "processes", "extract-worker": "threads", extract: "threads" },
       ...{ finish: "files", "target/landing": "store", marker: "files", "part-writer": "files" },
       ...{ "fetch/prefetch-folder": "files", "fetch/prefetch": "processes" },
-      ...{ prepare: "files", "recovery-config": "texts", "restore-command": "texts" },
+      ...{ "other-servers": "files", prepare: "files", "recovery-config": "texts", "restore-command": "texts" },
       ...{ restore: "files", "server-run": "files", "standby-settings": "files", "target-dir": "files" },
       ...{ "tablespace-gate": "files", "tablespace-places": "files", "wal-dir": "files" },
       ...{ "fetch/wal-fetch": "store", "target/read-other-timelines": "store", "target/route": "store" },

@@ -1,5 +1,5 @@
 /** What a restored copy must not do to its original: write into its archive, or pass for it. */
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
@@ -7,6 +7,9 @@ import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection } from "../../src/replication/connection.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { run } from "../harness/run.ts";
+import { makeTablespaceFolder } from "../harness/tablespace-folder.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived, rowsOf } from "./restored.ts";
 
 const TIMEOUT_MS = 180_000;
@@ -84,6 +87,50 @@ test.each(versionsUnderTest())(
     expect(await copy.value("SHOW archive_mode")).toBe("off");
     expect(await copy.value("SELECT archived_count + failed_count FROM pg_stat_archiver")).toBe("0");
     expect(await rowsOf(copy)).toEqual([1, 2, 3]);
+  },
+  TIMEOUT_MS,
+);
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: --delta on a copied data directory leaves the tablespace alone that its running original uses",
+  async (version) => {
+    await using archived = await Archived.start({ version });
+    const folder = makeTempDir("tablespace");
+    const place = makeTablespaceFolder(join(folder, "space"));
+    await archived.server.sql(`CREATE TABLESPACE space LOCATION '${place}'`);
+    await archived.server.sql("CREATE TABLE kept (i int) TABLESPACE space");
+    await archived.insert(1);
+    await archived.backup();
+    await archived.insert(2);
+    await archived.stored();
+    await archived.stopReceiving();
+    await archived.server.sql("INSERT INTO kept VALUES (1), (2)");
+    await archived.server.sql("CHECKPOINT");
+
+    const copy = join(folder, "copy");
+    await run("cp", ["-a", archived.server.dataDir, copy]);
+    rmSync(join(copy, "postmaster.pid"));
+    const flags = ["--target-dir", copy, "--delta", "--restore-command", archived.fetchCommand];
+    for (const more of [[], ["--tablespaces-in-place"], ["--dry-run"]]) {
+      const onCopy = await archived.run([...flags, ...more]);
+      expect(onCopy).toMatchObject({ code: 3, stdout: "" });
+      expect(onCopy.stderr).toContain(
+        `is used by another data directory, ${archived.server.dataDir}, in which process`,
+      );
+      expect(onCopy.stderr).toContain(`--tablespace-mapping ${place}=/another/directory`);
+    }
+    await archived.server.restart();
+    expect((await archived.server.sql("SELECT i FROM kept ORDER BY i")).map(({ i }) => i as number)).toEqual([1, 2]);
+
+    const mapped = await archived.run([...flags, "--tablespace-mapping", `${place}=${join(folder, "own")}`]);
+    expect(mapped).toMatchObject({ code: 0 });
+    await archived.server.stop();
+    // The original is a data directory of its own: its link is an order to restore where it leads.
+    const original = ["--target-dir", archived.server.dataDir, "--delta", "--restore-command", archived.fetchCommand];
+    expect(await archived.run(original)).toMatchObject({ code: 0 });
+    await archived.server.start();
+    expect(await archived.server.sql("SELECT i FROM kept")).toEqual([]);
+    removeTree(folder);
   },
   TIMEOUT_MS,
 );
