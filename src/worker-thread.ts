@@ -153,21 +153,25 @@ export class ThreadCrew<Question, Answer> {
   }
 }
 
-/** The thread's side: `answer` is called with one question after the other. */
+/** The thread's side: `answer` is called with one question after the other, each time when it has answered the one before. */
 export function answerQuestions<Question, Answer>(
-  answer: (question: Question) => Answer,
+  answer: (question: Question) => Answer | Promise<Answer>,
   transferOf: (answer: Answer) => readonly Transferable[] = () => [],
 ): void {
-  parentPort?.on("message", ({ id, question }: { readonly id: number; readonly question: Question }) => {
+  let before: Promise<void> = Promise.resolve();
+  const answerOne = async (id: number, question: Question): Promise<void> => {
     let reply: Reply<Answer>;
     let transfer: readonly Transferable[] = [];
     try {
-      reply = { id, ok: true, answer: answer(question) };
+      reply = { id, ok: true, answer: await answer(question) };
       transfer = transferOf(reply.answer);
     } catch (error) {
       reply = { id, ok: false, failure: failureOf(error) };
     }
     parentPort?.postMessage(reply, transfer);
+  };
+  parentPort?.on("message", ({ id, question }: { readonly id: number; readonly question: Question }) => {
+    before = before.then(async () => answerOne(id, question));
   });
 }
 

@@ -3,21 +3,17 @@
  * and a foreign cluster is refused before a byte is written.
  */
 import { SeawallError } from "../errors.ts";
-import type { EncodedObject } from "../codec/object.ts";
-import type { EnvelopeMeta } from "../codec/envelope.ts";
+import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { type ClusterIdentity, decodeIdentity, encodeIdentity } from "./documents.ts";
 import { checkClusterName, identityKey } from "./keys.ts";
-
-/** Encodes content into a stored object: the codec pool, or in place. */
-export interface Encoder {
-  encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject>;
-}
 
 export interface Archive {
   readonly store: Store;
   readonly cluster: string;
   readonly identity: ClusterIdentity;
+  /** Makes stored bytes of content, and the other way round. */
+  readonly codec: Codec;
 }
 
 /** Reads `cluster.json`; undefined when there is no archive under this name. */
@@ -39,13 +35,17 @@ async function readIdentityDocument(
   return found === undefined ? undefined : { identity: decodeIdentity(found.body, key), document: found.body };
 }
 
-/** Opens an archive that must exist. Throws `archive-absent`. */
-export async function openArchive(store: Store, cluster: string, options: RequestOptions = {}): Promise<Archive> {
+/** Opens an archive that must exist, to read it: without a codec of the caller's, by one without threads. Throws `archive-absent`. */
+export async function openArchive(
+  store: Store,
+  cluster: string,
+  { codec = new Codec(), ...options }: RequestOptions & { readonly codec?: Codec | undefined } = {},
+): Promise<Archive> {
   const identity = await readIdentity(store, cluster, options);
   if (identity === undefined) {
     throw new SeawallError("archive-absent", `no archive of cluster "${cluster}" in ${store.description}`);
   }
-  return { store, cluster, identity };
+  return { store, cluster, identity, codec };
 }
 
 /**
@@ -57,7 +57,7 @@ export async function openArchiveFor(
   store: Store,
   cluster: string,
   server: ClusterIdentity,
-  options: RequestOptions = {},
+  { codec, ...options }: RequestOptions & { readonly codec: Codec },
 ): Promise<Archive> {
   let stored = await readIdentityDocument(store, cluster, options);
   if (stored === undefined) {
@@ -85,7 +85,7 @@ export async function openArchiveFor(
     );
   }
   await refuseOverwriting(store, cluster, document, options);
-  return { store, cluster, identity };
+  return { store, cluster, identity, codec };
 }
 
 /**

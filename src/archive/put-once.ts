@@ -2,9 +2,10 @@
  * Promise 4 in one function: create if absent; equal content already there is success; different content is an error that
  * names both sides. What counts is the decoded content: another zstd version may store the same bytes differently.
  */
-import { type EncodedObject, decodeObject } from "../codec/object.ts";
+import type { EncodedObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
+import type { Archive } from "./archive.ts";
 
 /** An object may vanish between "exists" and our read (retired by another process): so often we try again. */
 const RACES_MAX = 3;
@@ -14,14 +15,14 @@ const RACES_MAX = 3;
  * Throws `segment-conflict`, or what the store throws; after an error the object may or may not be there.
  */
 export async function putOnce(
-  store: Store,
+  { store, codec }: Pick<Archive, "store" | "codec">,
   key: string,
   encoded: EncodedObject,
   options: RequestOptions = {},
 ): Promise<PutResult> {
-  return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, (existing) => {
-    const ours = decodeObject(encoded.stored, key, encoded.rawBytes).raw;
-    const theirs = decodeObject(existing, key, Math.max(ours.byteLength, 1) * 2).raw;
+  return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, async (existing) => {
+    const { raw: ours } = await codec.decode(encoded.stored, { key, rawBytesMax: encoded.rawBytes });
+    const { raw: theirs } = await codec.decode(existing, { key, rawBytesMax: Math.max(ours.byteLength, 1) * 2 });
     return differenceOf(theirs, ours);
   });
 }
@@ -45,14 +46,14 @@ export async function createOrCompare(
   key: string,
   body: Uint8Array,
   options: RequestOptions & { readonly crc32c?: number | undefined },
-  differenceFrom: (existing: Uint8Array) => string | undefined,
+  differenceFrom: (existing: Uint8Array) => string | undefined | Promise<string | undefined>,
 ): Promise<PutResult> {
   for (let race = 0; race < RACES_MAX; race++) {
     const result = await store.put(key, body, options);
     if (result === "created") return result;
     const existing = await store.get(key, { signal: options.signal });
     if (existing === undefined) continue;
-    const difference = differenceFrom(existing.body);
+    const difference = await differenceFrom(existing.body);
     if (difference === undefined) return "exists";
     throw new SeawallError(
       "segment-conflict",

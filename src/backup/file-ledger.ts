@@ -5,12 +5,14 @@
 import { type BackupFile, encodeBackupFile } from "../archive/backups/document.ts";
 import type { ManifestFile } from "../archive/backups/manifest.ts";
 import { type ChecksumAlgorithm, type FileChecksum, startChecksum } from "../codec/checksum.ts";
-import { type FrameOptions, FrameWriter } from "../codec/frames.ts";
+import type { FrameWriter } from "../codec/frames.ts";
 import type { TarHeader } from "../codec/tar.ts";
 import { SeawallError, invariant } from "../errors.ts";
 import { ReceivedFiles } from "./received-files.ts";
 
-export interface FileLedgerOptions extends FrameOptions {
+export interface FileLedgerOptions {
+  /** Takes the lines of the file index. */
+  readonly index: FrameWriter;
   /** The algorithm of the manifest that the server will send; without one the index gets CRC-32Cs. */
   readonly algorithm: ChecksumAlgorithm | "NONE";
 }
@@ -33,7 +35,7 @@ export class FileLedger {
   #current: { readonly file: BackupFile; readonly checksum: FileChecksum; bytes: number } | undefined;
 
   constructor(options: FileLedgerOptions) {
-    this.index = new FrameWriter(options);
+    this.index = options.index;
     this.#hasChecksums = options.algorithm !== "NONE";
     this.#algorithm = options.algorithm === "NONE" ? "CRC32C" : options.algorithm;
   }

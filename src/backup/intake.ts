@@ -4,13 +4,13 @@
  */
 import { type ManifestFacts, ManifestReader } from "../archive/backups/manifest.ts";
 import { type Inflater, startInflating } from "../codec/inflate.ts";
+import type { PlainWriter } from "../codec/plain-writer.ts";
 import { type TarHeader } from "../codec/tar.ts";
 import { TarScanner } from "../codec/tar-reader.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { BackupTablespaceSent } from "../replication/base-backup-command.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import type { Lsn } from "../wal/lsn.ts";
-import type { BytePipe } from "./byte-pipe.ts";
 import type { FileLedger } from "./file-ledger.ts";
 import type { BackupProgress } from "./options.ts";
 import type { Parts } from "./parts.ts";
@@ -19,7 +19,7 @@ export interface IntakeOptions {
   readonly compression: "none" | "zstd" | "gzip";
   readonly parts: Parts;
   readonly ledger: FileLedger;
-  readonly manifest: BytePipe;
+  readonly manifest: PlainWriter;
   readonly progress: BackupProgress;
 }
 

@@ -5,16 +5,20 @@
 import type { BackupPart } from "../archive/backups/document.ts";
 import type { Archive } from "../archive/archive.ts";
 import { backupPartKey, backupPartName } from "../archive/keys.ts";
-import { FrameWriter, type FrameOptions } from "../codec/frames.ts";
+import type { FrameSlots } from "../codec/frame-slots.ts";
+import type { FrameWriter } from "../codec/frames.ts";
 import { TAR_BLOCK_BYTES, type TarHeader, paddingOf } from "../codec/tar.ts";
 import { TAR_END_BYTES, encodeTarHeader } from "../codec/tar-writer.ts";
 import { invariant } from "../errors.ts";
 import type { Uploads } from "./uploads.ts";
 
-export interface PartsOptions extends FrameOptions {
+export interface PartsOptions {
   readonly archive: Archive;
   readonly backupId: string;
   readonly uploads: Uploads;
+  /** Memory of the frames of all parts. */
+  readonly slots: FrameSlots;
+  readonly signal: AbortSignal;
   /** Tar bytes that a part of several files is closed at. */
   readonly partBytes: number;
 }
@@ -113,9 +117,9 @@ export class Parts {
   }
 
   async #open(isAlone: boolean): Promise<OpenPart> {
-    const { archive, backupId, uploads, codec, slots, signal } = this.#options;
+    const { archive, backupId, uploads, slots, signal } = this.#options;
     const name = backupPartName(this.#opened.length + 1);
-    const writer = new FrameWriter({ codec, slots, signal });
+    const writer = archive.codec.writeFrames({ slots, signal });
     const part = { name, tablespace: this.#tablespace, writer, directories: new Set<string>(), isAlone, files: 0 };
     this.#opened.push(part);
     await uploads.begin(backupPartKey(archive.cluster, backupId, name), writer.body(), () => writer.storedBytes);

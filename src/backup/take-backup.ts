@@ -18,15 +18,15 @@ import {
   backupManifestKey,
 } from "../archive/keys.ts";
 import { findTip } from "../archive/wal/tip.ts";
+import { Codec } from "../codec/codec.ts";
 import { FrameSlots } from "../codec/frame-slots.ts";
-import { CodecPool } from "../codec/pool.ts";
+import type { PlainWriter } from "../codec/plain-writer.ts";
 import { SeawallError } from "../errors.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
 import { deadline, sharedController } from "../signals.ts";
 import { type Lsn, bytesBetween } from "../wal/lsn.ts";
-import { BytePipe } from "./byte-pipe.ts";
 import { FileLedger } from "./file-ledger.ts";
 import { type TakenIn, takeIn } from "./intake.ts";
 import type { BackupOptions, BackupProgress } from "./options.ts";
@@ -60,7 +60,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   const uploads = new Uploads(store, broken);
-  const codec = new CodecPool({ threads: options.codecThreads, level: options.compressLevel });
+  const codec = new Codec({ threads: options.codecThreads, level: options.compressLevel });
   try {
     await using connection = await ReplicationConnection.connect(settings, {
       signal: broken.signal,
@@ -71,7 +71,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
       store,
       cluster,
       { ...server, createdAt: startedAt.toISOString() },
-      { signal: broken.signal },
+      { codec, signal: broken.signal },
     );
     if (!options.bringsWal) await warnIfNobodyArchives(archive, server.flushLsn, progress, broken.signal);
 
@@ -80,7 +80,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
     const stream = await connection.baseBackup({ ...options, signal: broken.signal });
     tellStart(stream, id, options);
 
-    const stored = await storeData(stream, { id, archive, uploads, codec, broken, options });
+    const stored = await storeData(stream, { id, archive, uploads, broken, options });
     await connection.close();
 
     progress.phase = "wal";
@@ -112,7 +112,6 @@ interface DataContext {
   readonly id: string;
   readonly archive: Archive;
   readonly uploads: Uploads;
-  readonly codec: CodecPool;
   readonly broken: AbortController;
   readonly options: BackupOptions;
 }
@@ -121,25 +120,24 @@ interface StoredData {
   readonly taken: TakenIn;
   readonly parts: Parts;
   readonly ledger: FileLedger;
-  readonly manifest: BytePipe;
+  readonly manifest: PlainWriter;
 }
 
 /**
  * Everything but the document: parts, file index, manifest; stored when this returns, and every file as the server meant it.
  */
 async function storeData(stream: BaseBackupStream, context: DataContext): Promise<StoredData> {
-  const { id, archive, uploads, codec, broken, options } = context;
+  const { id, archive, uploads, broken, options } = context;
   const { progress } = options;
-  const { cluster } = archive;
+  const { cluster, codec } = archive;
   const { signal } = broken;
   const slots = new FrameSlots(options.codecThreads + SLOTS_BESIDE_THREADS);
-  const frames = { codec, slots, signal };
-  const ledger = new FileLedger({ ...frames, algorithm: options.manifestChecksums });
-  const parts = new Parts({ ...frames, archive, backupId: id, uploads, partBytes: options.partBytes });
-  const manifest = new BytePipe(signal);
-  const { index } = ledger;
+  const index = codec.writeFrames({ slots, signal });
+  const ledger = new FileLedger({ index, algorithm: options.manifestChecksums });
+  const parts = new Parts({ archive, backupId: id, uploads, slots, signal, partBytes: options.partBytes });
+  const manifest = codec.writePlain({ signal });
   await uploads.begin(backupFilesKey(cluster, id), index.body(), () => index.storedBytes);
-  await uploads.begin(backupManifestKey(cluster, id), manifest.body(), () => manifest.bytes);
+  await uploads.begin(backupManifestKey(cluster, id), manifest.body(), () => manifest.storedBytes);
 
   const told = { compression: options.compression, parts, ledger, manifest, progress };
   const taken = await takeIn(stream, told).catch((error: unknown) => {
@@ -148,7 +146,7 @@ async function storeData(stream: BaseBackupStream, context: DataContext): Promis
   for (const message of stream.warnings) progress.tell({ kind: "warning", message });
   index.end();
   await uploads.settle();
-  const storedBytes = parts.storedBytes + index.storedBytes + manifest.bytes;
+  const storedBytes = parts.storedBytes + index.storedBytes + manifest.storedBytes;
   progress.storedBytes = storedBytes;
   progress.tell({ kind: "verified", files: ledger.files, bytes: ledger.bytes, storedBytes });
   return { taken, parts, ledger, manifest };
@@ -181,7 +179,7 @@ function describe(facts: {
     startedAt: startedAt.toISOString(),
     finishedAt: options.now().toISOString(),
     bytes: ledger.bytes,
-    storedBytes: parts.storedBytes + index.storedBytes + manifest.bytes,
+    storedBytes: parts.storedBytes + index.storedBytes + manifest.storedBytes,
     fromStandby: server.fromStandby,
     dataChecksums: server.dataChecksums,
     compression: { level: options.compressLevel },
@@ -192,7 +190,7 @@ function describe(facts: {
     files: { name: BACKUP_FILES, entries: ledger.entries, storedBytes: index.storedBytes, crc32c: index.crc32c },
     manifest: {
       name: BACKUP_MANIFEST,
-      bytes: manifest.bytes,
+      bytes: manifest.storedBytes,
       crc32c: manifest.crc32c,
       algorithm: taken.manifest.algorithm,
     },

@@ -11,9 +11,14 @@ import { copyToSlot, type FrameSlot, type FrameSlots } from "./frame-slots.ts";
 import type { CodecPool } from "./pool.ts";
 
 export interface FrameOptions {
-  readonly codec: CodecPool;
+  readonly pool: CodecPool;
   readonly slots: FrameSlots;
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface FrameWriterOptions extends FrameOptions {
+  /** zstd level, 1 to 19. */
+  readonly level: number;
 }
 
 interface Result {
@@ -26,7 +31,7 @@ interface Result {
  * through the slots. When the body's reader gives up, abort the signal, or the writer waits for ever.
  */
 export class FrameWriter {
-  readonly #options: FrameOptions;
+  readonly #options: FrameWriterOptions;
   readonly #queue = new ResultQueue();
   #slot: FrameSlot | undefined;
   #filled = 0;
@@ -34,7 +39,7 @@ export class FrameWriter {
   #storedBytes = 0;
   #crc32c = 0;
 
-  constructor(options: FrameOptions) {
+  constructor(options: FrameWriterOptions) {
     this.#options = options;
   }
 
@@ -86,8 +91,8 @@ export class FrameWriter {
   }
 
   #compress(slot: FrameSlot): void {
-    const { codec } = this.#options;
-    const compressing = codec.compressFrame(slot.raw.subarray(0, this.#filled), slot.stored.buffer);
+    const { pool, level } = this.#options;
+    const compressing = pool.compressFrame(slot.raw.subarray(0, this.#filled), slot.stored.buffer, level);
     this.#queue.push(compressing.then((bytes) => ({ slot, bytes })));
     this.#slot = undefined;
     this.#filled = 0;
@@ -147,7 +152,7 @@ async function readFrames(
   signal: AbortSignal,
   options: DecodeFramesOptions,
 ): Promise<void> {
-  const { slots, codec } = options;
+  const { slots, pool } = options;
   let [storedBytes, crc] = [0, 0];
   let slot: FrameSlot | undefined;
   let end = new FrameEnd();
@@ -165,7 +170,7 @@ async function readFrames(
         at += taken;
         while (gathered === end.need && !end.look(slot.stored));
         if (gathered < end.need) continue;
-        queue.push(decompress(codec, slots, slot, gathered));
+        queue.push(decompress(pool, slots, slot, gathered));
         slot = undefined;
         end = new FrameEnd();
         gathered = 0;
@@ -180,11 +185,11 @@ async function readFrames(
   if (crc >>> 0 !== options.crc32c >>> 0) throw corrupt("its CRC-32C is wrong");
 }
 
-async function decompress(codec: CodecPool, slots: FrameSlots, slot: FrameSlot, storedBytes: number): Promise<Result> {
+async function decompress(pool: CodecPool, slots: FrameSlots, slot: FrameSlot, storedBytes: number): Promise<Result> {
   try {
     const frame = slot.stored.subarray(0, storedBytes);
     const expected = frameContentBytes(frame);
-    const bytes = await codec.decompressFrame(frame, slot.raw.buffer);
+    const bytes = await pool.decompressFrame(frame, slot.raw.buffer);
     if (bytes === expected) return { slot, bytes };
     throw new SeawallError("backup-corrupt", `a zstd frame holds ${bytes} bytes, not ${expected}`);
   } catch (cause) {

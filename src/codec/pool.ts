@@ -45,34 +45,18 @@ const LARGE_BYTES = 8 << 20;
 export interface CodecPoolOptions {
   /** Worker threads, started on first use. */
   readonly threads: number;
-  /** zstd level, 1 to 19. */
-  readonly level: number;
 }
 
-/** Encodes objects at one level. */
-export interface Codec {
-  encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject>;
-  close(): Promise<void>;
-}
-
-/** Gives a codec of the shared pool at the level of `own`, whose close leaves the pool open; or a pool of its own. */
-export function codecOf(shared: CodecPool | undefined, own: CodecPoolOptions): Codec {
-  if (shared === undefined) return new CodecPool(own);
-  return { encode: async (raw, meta) => shared.encode(raw, meta, own.level), close: async () => undefined };
-}
-
-export class CodecPool implements Codec {
-  readonly #options: CodecPoolOptions;
+export class CodecPool {
   readonly #crew: ThreadCrew<CodecJob, CodecResult>;
   /** Memory given back, the largest first. */
   readonly #spares: SharedArrayBuffer[] = [];
   #largestBytes = 0;
   #closed = false;
 
-  constructor(options: CodecPoolOptions) {
-    this.#options = options;
+  constructor({ threads }: CodecPoolOptions) {
     const thread = { from: import.meta.url, file: "./worker.js", name: "a codec thread" };
-    this.#crew = new ThreadCrew(thread, options.threads);
+    this.#crew = new ThreadCrew(thread, threads);
   }
 
   /** Raises the number of threads; running ones stay. */
@@ -84,7 +68,7 @@ export class CodecPool implements Codec {
    * Encodes `raw`, which must not change until the promise settles. Large content must lie in shared memory to be
    * encoded off this thread. Callers bound the number of jobs: each holds a segment buffer from a fixed pool.
    */
-  async encode(raw: Uint8Array, meta: EnvelopeMeta, level = this.#options.level): Promise<EncodedObject> {
+  async encode(raw: Uint8Array, meta: EnvelopeMeta, level: number): Promise<EncodedObject> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
     if (raw.byteLength <= INLINE_BYTES_MAX || !(raw.buffer instanceof SharedArrayBuffer)) {
       return encodeObject(raw, meta, level);
@@ -102,9 +86,8 @@ export class CodecPool implements Codec {
   }
 
   /** Compresses one frame (frame.ts) into `target`, off this thread; its length. Neither may be touched meanwhile. */
-  async compressFrame(raw: SharedBytes, target: SharedArrayBuffer): Promise<number> {
+  async compressFrame(raw: SharedBytes, target: SharedArrayBuffer, level: number): Promise<number> {
     const { buffer, byteOffset: offset, byteLength: length } = raw;
-    const { level } = this.#options;
     return (await this.#submit({ kind: "compress", buffer, offset, length, level, target })).bytes;
   }
 

@@ -40,7 +40,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { configuration, version, log, stop } = options;
   const { several } = configuration;
   const turns = new Turns(configuration.jobsAtOnce);
-  const codecPool = new CodecPool({ threads: threadsOf(configuration), level: 1 });
+  const codecPool = new CodecPool({ threads: threadsOf(configuration) });
   const supervisor = new Supervisor({
     ...{ open: opener(options, turns, codecPool), isOneOfSeveral: several, version, log, stop },
   });

@@ -3,7 +3,7 @@
  * can be compared with the server's own file. It is never acknowledged and never part of the archive.
  */
 import { evidenceKey } from "../archive/keys.ts";
-import type { Archive, Encoder } from "../archive/archive.ts";
+import type { Archive } from "../archive/archive.ts";
 import { putOnce } from "../archive/put-once.ts";
 import type { Log } from "../log.ts";
 import { deadline } from "../signals.ts";
@@ -15,9 +15,9 @@ const TIMEOUT_MS = 10_000;
 export async function keepEvidence(
   archive: Archive,
   open: OpenSegment,
-  options: { readonly encoder: Encoder; readonly log: Log; readonly nowMs: number; readonly error: Error },
+  options: { readonly log: Log; readonly nowMs: number; readonly error: Error },
 ): Promise<void> {
-  const { encoder, log, nowMs, error } = options;
+  const { log, nowMs, error } = options;
   const key = evidenceKey(archive.cluster, open.place, nowMs);
   const raw = open.buffer.bytes.subarray(0, open.received);
   try {
@@ -26,9 +26,9 @@ export async function keepEvidence(
       reason: error.message,
       systemIdentifier: archive.identity.systemIdentifier.toString(),
     };
-    const encoded = await encoder.encode(raw, meta);
+    const encoded = await archive.codec.encode(raw, meta);
     using limit = deadline(TIMEOUT_MS);
-    await putOnce(archive.store, key, encoded, { signal: limit.signal });
+    await putOnce(archive, key, encoded, { signal: limit.signal });
     log.error("kept the WAL that does not verify", { key, bytes: raw.byteLength });
   } catch (failure) {
     log.error("could not keep the WAL that does not verify", { key, error: failure });

@@ -4,7 +4,7 @@
  * removes from the spool what the store has confirmed. Objects are immutable, so it can be cut off and repeated anywhere.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Archive, type Encoder, openArchive, openArchiveFor, readIdentity } from "../archive/archive.ts";
+import { type Archive, openArchive, openArchiveFor, readIdentity } from "../archive/archive.ts";
 import {
   breakKey,
   gapKey,
@@ -23,9 +23,8 @@ import { listChunks, readTail } from "../archive/wal/tail.ts";
 import { listGaps } from "../archive/wal/gaps.ts";
 import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { parseFacts, putChunk } from "../archive/wal/objects.ts";
-import { decodeEnvelope } from "../codec/envelope.ts";
+import type { Codec } from "../codec/codec.ts";
 import { crc32cOf } from "../store/crc.ts";
-import { checkObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Store } from "../store/store.ts";
@@ -50,7 +49,8 @@ export interface RelayOptions {
   readonly spool: Store;
   readonly store: Store;
   readonly cluster: string;
-  readonly encoder: Encoder;
+  /** The codec of both archives. */
+  readonly codec: Codec;
   readonly log: Log;
   /** How long new bytes of the open segment may stay in the spool only. */
   readonly intervalMs: number;
@@ -106,8 +106,8 @@ export class Relay {
 
   /** Uploads everything the spool holds now. Throws what either store throws; repeating it is safe. */
   async pass(signal: AbortSignal): Promise<void> {
-    const { spool, cluster, observer } = this.#options;
-    const local = await openArchive(spool, cluster, { signal }).catch(absentIsUndefined);
+    const { spool, cluster, codec, observer } = this.#options;
+    const local = await openArchive(spool, cluster, { codec, signal }).catch(absentIsUndefined);
     if (local === undefined) return;
     this.#refuseSmallSpool(local.identity.segmentSize);
     const remote = await this.openStore(local, signal);
@@ -140,7 +140,7 @@ export class Relay {
         hint: `Mount the store, or correct --store. To begin a new archive, remove ${key} from the spool.`,
       });
     }
-    const remote = await openArchiveFor(store, cluster, local.identity, { signal });
+    const remote = await openArchiveFor(store, cluster, local.identity, { codec: local.codec, signal });
     if (!isKnown) await spool.put(key, encodeDocument({ store: store.description }), { signal });
     this.#isOpened = true;
     return remote;
@@ -186,14 +186,15 @@ export class Relay {
     const { segmentSize } = local.identity;
     const found = await local.store.get(object.key, { signal });
     if (found === undefined) return;
-    const { rawBytes, rawCrc32c } = checkObject(found.body, object.key, segmentSize);
+    const envelope = await local.codec.check(found.body, { key: object.key, rawBytesMax: segmentSize });
+    const { rawBytes, rawCrc32c } = envelope;
     const encoded = { stored: found.body, storedCrc32c: crc32cOf(found.body), rawBytes, rawCrc32c };
-    await putOnce(remote.store, object.key, encoded, { signal });
+    await putOnce(remote, object.key, encoded, { signal });
     const seen = await remote.store.head(object.key, { signal });
     if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);
     this.#stored.add(object.key);
     const place = { timeline: object.timeline, segment: object.segment, segmentSize };
-    const facts = parseFacts(local.identity, decodeEnvelope(found.body, object.key), object.key, place);
+    const facts = parseFacts(local.identity, envelope, object.key, place);
     const length = bytesBetween(segmentStart(object.segment, segmentSize), facts.endLsn);
     const chunks = await listChunks(remote, place, { signal });
     const covered = chunks.filter(({ end }) => end <= length).map(({ key }) => key);
@@ -229,7 +230,7 @@ export class Relay {
       if (tail !== undefined && known < tail.bytes.byteLength) {
         const { endLsn, verifiedLsn } = tail;
         const facts = { startLsn: addBytes(segmentStart(place.segment, segmentSize), known), endLsn, verifiedLsn };
-        const options = { encoder: this.#options.encoder, signal, confirm: true };
+        const options = { signal, confirm: true };
         await putChunk(remote, place, known, tail.bytes.subarray(known), facts, options);
       }
       this.#stored.add(prefix);
@@ -250,11 +251,10 @@ export class Relay {
     const tail = await readTail(local, place, { signal });
     if (tail === undefined || tail.bytes.byteLength <= this.#tail.uploaded) return;
     const { levels, uploaded } = this.#tail;
-    const { encoder } = this.#options;
     const put = async (start: number, end: number): Promise<string> => {
       const endLsn = addBytes(startLsn, end);
       const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn: endLsn };
-      const options = { encoder, signal, confirm: true };
+      const options = { signal, confirm: true };
       return (await putChunk(remote, place, start, tail.bytes.subarray(start, end), facts, options)).key;
     };
     const end = tail.bytes.byteLength;
@@ -276,7 +276,8 @@ export function isOutage(error: unknown): error is SeawallError {
   return error instanceof SeawallError && (error.retryable || error.code === "store-missing");
 }
 
-function absentIsUndefined(error: unknown): undefined {
+/** For an archive that may not be there yet: other errors are thrown again. */
+export function absentIsUndefined(error: unknown): undefined {
   if (error instanceof SeawallError && error.code === "archive-absent") return undefined;
   throw error;
 }

@@ -7,7 +7,7 @@
  * Several PUTs are in flight, the ledger advances over the contiguous prefix only. What fails passingly is tried until it
  * succeeds or the run is cancelled; what fails for good ends the run through `failure`.
  */
-import type { Archive, Encoder } from "../archive/archive.ts";
+import type { Archive } from "../archive/archive.ts";
 import { chunkKey } from "../archive/keys.ts";
 import { segmentsPastHoleMax } from "../archive/wal/tip.ts";
 import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal/objects.ts";
@@ -26,7 +26,6 @@ import { type Merge, TailLevels } from "./tail-merge.ts";
 
 export interface ShipperOptions {
   readonly archive: Archive;
-  readonly encoder: Encoder;
   readonly pool: SegmentBufferPool;
   readonly ledger: Ledger;
   readonly retirement: Retirement;
@@ -266,14 +265,14 @@ export class Shipper {
 
   /** Undefined when the chunk is not needed any more (sealed meanwhile) or the run ended. */
   async #putChunk(shipping: Shipping, start: number, end: number, level: number): Promise<StoredWal | undefined> {
-    const { archive, encoder, log, confirmChunks } = this.#options;
+    const { archive, log, confirmChunks } = this.#options;
     const { open } = shipping;
     const endLsn = addBytes(open.startLsn, end);
     const { contiguousLsn } = this.#options.ledger;
     const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn, contiguousLsn };
     const { signal } = shipping.chunksCancelled;
     const raw = open.buffer.bytes.subarray(start, end);
-    const options = { encoder, signal, confirm: confirmChunks || level > 0 };
+    const options = { signal, confirm: confirmChunks || level > 0 };
     shipping.keys.add(chunkKey(archive.cluster, open.place, start, end));
     try {
       const stored = await persist(() => putChunk(archive, open.place, start, raw, facts, options), {
@@ -314,7 +313,7 @@ export class Shipper {
   }
 
   async #seal(shipping: Shipping, partialFacts: SealFacts): Promise<void> {
-    const { archive, encoder, ledger, log, observer, retirement } = this.#options;
+    const { archive, ledger, log, observer, retirement } = this.#options;
     const { open } = shipping;
     const endLsn = segmentEnd(open.place.segment, open.place.segmentSize);
     const signal = this.#signal;
@@ -327,7 +326,7 @@ export class Shipper {
         signal.throwIfAborted();
         const { contiguousLsn } = ledger;
         const facts: WalFacts = { ...partialFacts, startLsn: open.startLsn, endLsn, contiguousLsn };
-        const encoded = await encodeSegment(archive, open.place, open.buffer.bytes, facts, encoder);
+        const encoded = await encodeSegment(archive, open.place, open.buffer.bytes, facts);
         // The next segment may be received while this one is still on its way to the store.
         freed = this.#free(shipping);
         const stored = await persist(() => storeEncoded(archive, encoded, { signal, confirm: true }), {

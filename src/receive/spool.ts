@@ -6,14 +6,14 @@
  * away while another one received) is uploaded and primed anew. Only while the store cannot be reached does a spool that
  * holds WAL go on by itself.
  */
-import { type Archive, readIdentity } from "../archive/archive.ts";
+import { type Archive, openArchive, readIdentity } from "../archive/archive.ts";
 import { historyKey, identityKey, partialKey, segmentKey, uploadedKey } from "../archive/keys.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
 import { listChunks } from "../archive/wal/tail.ts";
 import { listGaps } from "../archive/wal/gaps.ts";
 import { type Tip, findTip, historyOf } from "../archive/wal/tip.ts";
-import { codecOf } from "../codec/pool.ts";
+import { Codec } from "../codec/codec.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
@@ -21,7 +21,7 @@ import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentStart 
 import { ownerOf } from "../wal/timeline.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
-import { isOutage, Relay, spooledBytes } from "./relay.ts";
+import { absentIsUndefined, isOutage, Relay, spooledBytes } from "./relay.ts";
 import { runReceiver } from "./walreceiver.ts";
 
 export interface SpoolOptions {
@@ -37,12 +37,12 @@ export interface SpoolOptions {
 export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
   const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
   const bounded = new BoundedSpool(spoolOptions.spool, spoolOptions.spoolBytesMax);
-  const codec = codecOf(options.codecPool, { threads: 1, level: options.compressLevel });
+  const codec = new Codec({ pool: options.codecPool, threads: 1, level: options.compressLevel });
   const relay = new Relay({
     spool: bounded,
     store,
     cluster,
-    encoder: codec,
+    codec,
     log,
     intervalMs: spoolOptions.uploadIntervalMs,
     spoolBytesMax: spoolOptions.spoolBytesMax,
@@ -143,9 +143,8 @@ async function tipOf(
   cluster: string,
   signal: AbortSignal,
 ): Promise<{ readonly archive: Archive; readonly tip: Tip } | undefined> {
-  const identity = await readIdentity(store, cluster, { signal });
-  if (identity === undefined) return undefined;
-  const archive = { store, cluster, identity };
+  const archive = await openArchive(store, cluster, { signal }).catch(absentIsUndefined);
+  if (archive === undefined) return undefined;
   const tip = await findTip(archive, { signal });
   return tip === undefined ? undefined : { archive, tip };
 }
@@ -196,7 +195,7 @@ async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSign
   }
   // A tip behind a gap has no segment before it: without the document the spool would have no place to go on from.
   for (const gap of await listGaps(archive, { signal })) {
-    if (gap.timeline === tip.timeline) await putGap({ store: spool, cluster, identity }, gap, { signal });
+    if (gap.timeline === tip.timeline) await putGap({ ...archive, store: spool }, gap, { signal });
   }
 }
 

@@ -7,7 +7,6 @@ import type { Archive } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
 import { readTail } from "../archive/wal/tail.ts";
 import { carryInto } from "../archive/wal/tip.ts";
-import type { Codec } from "../codec/pool.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
@@ -32,7 +31,6 @@ import type { StartPosition } from "./start-position.ts";
 
 export interface StreamContext {
   readonly connection: ReplicationConnection;
-  readonly codec: Codec;
   readonly archive: Archive;
   readonly server: ServerFacts;
   /** The server's history. */
@@ -243,7 +241,7 @@ async function refuse(
   stations.shipper.advance(open);
   if (error instanceof SeawallError && error.code === "wal-corrupt") {
     const nowMs = options.state.nowMs();
-    await keepEvidence(context.archive, open, { encoder: context.codec, log: options.log, nowMs, error });
+    await keepEvidence(context.archive, open, { log: options.log, nowMs, error });
     // The very first record after what is stored does not follow it: as far as can be told from here, two histories.
     if (stations.verifier.verifiedLsn === stations.continues) {
       throw new SeawallError("wal-diverged", `the server's WAL does not continue the archive's: ${error.message}`, {
@@ -262,7 +260,7 @@ async function buildStations(
   broken: AbortController,
 ): Promise<Stations> {
   const { log, state, stop, kill } = options;
-  const { codec, archive, server, history, start, tails, retirement, pool } = context;
+  const { archive, server, history, start, tails, retirement, pool } = context;
   const { segmentSize, systemIdentifier, major: majorVersion } = server;
   const { startLsn, timeline } = start;
   const nowMs = (): number => performance.now();
@@ -319,7 +317,6 @@ async function buildStations(
   });
   const shipper = new Shipper({
     archive,
-    encoder: codec,
     pool,
     ledger,
     retirement,

@@ -6,13 +6,14 @@
  */
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { type Archive, type Encoder, openArchive, openArchiveFor } from "../archive/archive.ts";
+import { type Archive, openArchive, openArchiveFor } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
 import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
 import { type LineClaim, parentOf, putClaim, readClaims, readKnownTimelines } from "../archive/line/claims.ts";
 import { carryInto, findEnd, historyOf } from "../archive/wal/tip.ts";
 import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal/objects.ts";
+import type { Codec } from "../codec/codec.ts";
 import { SeawallError, isAbort } from "../errors.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
 import {
@@ -36,7 +37,7 @@ export interface WalPushOptions extends RequestOptions {
   readonly cluster: string;
   /** `%p`. */
   readonly path: string;
-  readonly encoder: Encoder;
+  readonly codec: Codec;
   readonly now: Date;
   /** For a file of a timeline that would be refused: number of the claim from which the line is taken. */
   readonly takeOver?: number | undefined;
@@ -48,17 +49,17 @@ const FILE_BYTES_MAX = 1 << 30;
 
 /** Throws `wal-corrupt`, `segment-conflict`, `foreign-cluster`, `usage` and what the store throws. */
 export async function walPush(options: WalPushOptions): Promise<PutResult> {
-  const { store, cluster, path, signal } = options;
+  const { store, cluster, path, codec, signal } = options;
   const fileName = basename(path);
   const content = await readWalFile(path);
   if (/\.(history|backup)$/.test(fileName)) {
-    const archive = await openArchive(store, cluster, { signal });
+    const archive = await openArchive(store, cluster, { codec, signal });
     return pushPlain(archive, fileName, content, options);
   }
   const identity = readIdentity(content, fileName, options.now);
   const name = parseWalFileName(fileName, identity.segmentSize);
   if (name === undefined) throw notWal(fileName);
-  const archive = await openArchiveFor(store, cluster, identity, { signal });
+  const archive = await openArchiveFor(store, cluster, identity, { codec, signal });
   if (name.kind === "segment" || name.kind === "partial") {
     const history = await historyOf(archive, name.timeline, { signal });
     const claim = await admit(archive, { history, fileName }, options);

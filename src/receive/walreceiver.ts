@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { finishTimeline, staleChunks } from "../archive/wal/finish-timeline.ts";
 import { peekWal } from "../archive/wal/objects.ts";
 import { type Tip, findTip, listTails } from "../archive/wal/tip.ts";
-import { type Codec, codecOf } from "../codec/pool.ts";
+import { Codec } from "../codec/codec.ts";
 import { SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
@@ -31,7 +31,8 @@ type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
  */
 export async function runReceiver(options: ReceiverOptions): Promise<void> {
   const { log, state, stop, kill } = options;
-  const codec = codecOf(options.codecPool, { threads: options.codecThreads, level: options.compressLevel });
+  const { codecPool: pool, codecThreads: threads, compressLevel: level } = options;
+  const codec = new Codec({ pool, threads, level });
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });
@@ -103,12 +104,12 @@ async function flushLsnBeside(
 
 /** One connection, one timeline: from connecting to the end of the stream. */
 async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
-  const { codec, ended } = run;
+  const { ended } = run;
   const { store, log, state, stop, kill } = options;
   using untilStopped = joinSignals(stop, kill);
   const early = untilStopped.signal;
   state.phase = "connecting";
-  await using joined = await connectToLine(options, { notices: run.notices, signal: early });
+  await using joined = await connectToLine(options, { codec: run.codec, notices: run.notices, signal: early });
   const { connection, lifeline, server, archive, history, line } = joined;
   state.server = connection.server;
   state.serverVersion = connection.serverVersion;
@@ -142,7 +143,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const retirement = new Retirement(store, log);
   if (start.finish !== undefined) {
     const { timeline, segment } = start.finish;
-    const finished = await finishTimeline(archive, timeline, segment, { encoder: codec, signal: early });
+    const finished = await finishTimeline(archive, timeline, segment, { signal: early });
     retirement.add(finished.retired);
     if (finished.partial !== undefined) {
       log.info("finished a timeline", {
@@ -158,7 +159,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const pool = run.pools.of(segmentSize);
   const { receivedBytes } = state.counters;
   const onStreaming = (): void => lifeline.leave(stop);
-  const context = { pool, connection, codec, archive, server, history, line, start, tails, retirement, onStreaming };
+  const context = { pool, connection, archive, server, history, line, start, tails, retirement, onStreaming };
   try {
     return await streamWal(options, context);
   } catch (error) {

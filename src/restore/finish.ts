@@ -6,10 +6,9 @@ import { lchown, mkdir, readdir, readFile, readlink, rename, rm, symlink } from 
 import { dirname, join } from "node:path";
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backups/document.ts";
-import { backupManifestKey } from "../archive/keys.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
-import { type BackupIndex, readObject } from "../archive/backups/index.ts";
+import { type BackupIndex, readManifest } from "../archive/backups/index.ts";
 import { SyncQueue } from "./extract.ts";
 import { CONTROL_FILE, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } from "./layout.ts";
 import { encodePromise, PROMISE_FILE, type RestorePromise, UNFINISHED_FILE } from "./marker.ts";
@@ -108,11 +107,9 @@ async function removeStrayLinks({ targetDir, tablespaces, created }: LayoutFacts
 async function writeManifest(options: FinishOptions): Promise<void> {
   const { archive, backup, signal } = options;
   if (backup.manifest === null) return;
-  const key = backupManifestKey(archive.cluster, backup.id);
-  const { manifest } = backup;
-  const path = join(options.layout.targetDir, manifest.name);
+  const path = join(options.layout.targetDir, backup.manifest.name);
   await writeNewFile(path, options.owner, (file) =>
-    readObject(archive, { key, ...manifest }, { signal }, async (bytes) => {
+    readManifest(archive, backup, { signal }, async (bytes) => {
       await file.writeFile(bytes);
     }),
   );

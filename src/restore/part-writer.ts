@@ -6,9 +6,9 @@ import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSy
 import { crc32c } from "@node-rs/crc32";
 import { pathOfEntry } from "../archive/backups/document.ts";
 import { checksumFor, type FileChecksum } from "../codec/checksum.ts";
+import { Codec } from "../codec/codec.ts";
 import type { TarEntryType, TarHeader } from "../codec/tar.ts";
 import { TarReader } from "../codec/tar-reader.ts";
-import { ZstdDecoder } from "../codec/unzstd.ts";
 import { SeawallError } from "../errors.ts";
 import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
 
@@ -60,7 +60,7 @@ export class PartWriter {
   readonly #entries: Map<string, PartEntry>;
   /** Folders of its entries: a part repeats those that are listed with another one. */
   readonly #folders = new Set<string>();
-  readonly #decoder = new ZstdDecoder();
+  readonly #reader = new Codec().startReading("frames");
   readonly #tar: TarReader;
   #storedBytes = 0;
   #storedCrc = 0;
@@ -98,7 +98,7 @@ export class PartWriter {
     this.#storedCrc = crc32c(stored, this.#storedCrc);
     this.#storedBytes += stored.byteLength;
     this.#named(() =>
-      this.#decoder.push(stored, (content) => {
+      this.#reader.push(stored, (content) => {
         this.#bytes += content.byteLength;
         // A few kilobytes can expand to gigabytes of zeros.
         if (this.#bytes > this.#job.bytes)
@@ -114,7 +114,7 @@ export class PartWriter {
     if (this.#storedBytes !== storedBytes)
       throw this.#corrupt(`has ${this.#storedBytes} bytes, ${storedBytes} were stored`);
     if (this.#storedCrc !== expected) throw this.#corrupt("is damaged: the CRC-32C of the stored object is wrong");
-    if (!this.#decoder.isComplete) throw this.#corrupt("ends inside a zstd frame");
+    if (!this.#reader.isComplete) throw this.#corrupt("ends inside a zstd frame");
     this.#named(() => this.#tar.end());
     if (this.#bytes !== bytes) throw this.#corrupt(`holds a tar of ${this.#bytes} bytes, ${bytes} were stored`);
     const [missing] = this.#entries.keys();

@@ -1,5 +1,6 @@
 /** What is kept of drills. */
 import { expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { type Drill, lastDrill, putDrill } from "../../src/archive/records/drills.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -22,7 +23,7 @@ async function kept(store: MemoryStore): Promise<string[]> {
 }
 
 const archiveOf = (store: MemoryStore): Parameters<typeof putDrill>[0] => ({
-  ...{ store, cluster: "main" },
+  ...{ store, cluster: "main", codec: new Codec() },
   identity: { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" },
 });
 

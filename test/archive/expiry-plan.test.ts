@@ -13,7 +13,6 @@ import { putMark } from "../../src/archive/retention/marks.ts";
 import { backupManifestKey, backupPartKey, gapKey, historyKey, lineKey, segmentKey } from "../../src/archive/keys.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
 import { putChunk, putPartial } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { emptyArchive, MIB, putBackupDocument, putSegments, putWholeBackup } from "./retained.ts";
@@ -41,7 +40,6 @@ const place = (timeline: number, segment: number) => ({
 });
 const lsnAt = (segment: number, offset = 0): Lsn => BigInt(segment * MIB + offset) as Lsn;
 const options = {
-  encoder: { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) },
   confirm: false,
 };
 const wholeFacts = (segment: number, bytes: number) => ({

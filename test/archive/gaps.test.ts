@@ -1,5 +1,6 @@
 /** Gap documents: stored once under the key that names the gap, and counted even when they cannot be read. */
 import { beforeEach, describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap, type Gap } from "../../src/archive/documents.ts";
 import { gapOf, listGaps, readGaps } from "../../src/archive/wal/gaps.ts";
@@ -16,7 +17,7 @@ let archive: Archive;
 beforeEach(() => {
   store = new MemoryStore();
   const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  archive = { store, cluster: "main", identity };
+  archive = { store, cluster: "main", identity, codec: new Codec() };
 });
 
 function gapAt(timeline: number, from: bigint, to: bigint, reason = "the slot was invalidated"): Gap {

@@ -1,10 +1,10 @@
 /** Holes: what the objects behind one say of it, and which of a path's barriers end the archive. */
 import { describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { type Behind, callWitnesses, findOpenHole, judgeHole } from "../../src/archive/wal/holes.ts";
 import type { Barrier, WalPiece } from "../../src/archive/wal/path.ts";
 import { putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 
@@ -14,13 +14,12 @@ const number = (segment: number): SegmentNumber => segment as SegmentNumber;
 const one = timelineOf(1);
 const two = timelineOf(2);
 const options = {
-  encoder: { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) },
   confirm: false,
 };
 
 function newArchive(): Archive {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  return { store: new MemoryStore(), cluster: "main", identity };
+  return { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
 }
 
 const place = (segment: number, timeline: TimelineId = one) => ({

@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { decodeClaim, encodeClaim, type LineClaim, putClaim, readClaims } from "../../src/archive/line/claims.ts";
 import { describeRivals, findRivals } from "../../src/archive/line/rivals.ts";
 import { findLine, locateTip } from "../../src/archive/wal/tip.ts";
 import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { walPush } from "../../src/receive/wal-push.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
@@ -19,7 +19,6 @@ const SIZE = 1 << 20;
 const folder = await mkdtemp(join(tmpdir(), "seawall-line-"));
 afterAll(() => rm(folder, { recursive: true }));
 
-const encoder = { encode: (raw: Uint8Array, meta: object) => Promise.resolve(encodeObject(raw, { ...meta }, 1)) };
 const timeline = (value: number): TimelineId => value as TimelineId;
 
 async function store(archive: Archive, of: number, segment: number): Promise<void> {
@@ -27,13 +26,13 @@ async function store(archive: Archive, of: number, segment: number): Promise<voi
   const startLsn = segmentStart(place.segment, SIZE);
   const endLsn = addBytes(startLsn, SIZE);
   const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-  await putSegment(archive, place, Buffer.alloc(SIZE, of), facts, { encoder, confirm: false });
+  await putSegment(archive, place, Buffer.alloc(SIZE, of), facts, { confirm: false });
 }
 
 /** Segment 5 on timeline 1; timelines 2 and 3 fork from it, 2 with a segment of its own and 3 with one, too. */
 async function forked(): Promise<Archive> {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  const archive = await openArchiveFor(new MemoryStore(), "main", identity);
+  const archive = await openArchiveFor(new MemoryStore(), "main", identity, { codec: new Codec() });
   await store(archive, 1, 5);
   await store(archive, 2, 6);
   await store(archive, 3, 6);
@@ -103,7 +102,7 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   await writeFile(path, "1\t0/580000\tbefore a time\n");
   const { store: inner, cluster } = archive;
   const push = (takeOver?: number): Promise<string> =>
-    walPush({ store: inner, cluster, path, encoder, now: new Date(0), server: "copy", takeOver });
+    walPush({ store: inner, cluster, path, codec: new Codec(), now: new Date(0), server: "copy", takeOver });
   await putClaim(archive, claim(1, 2));
   await expect(push()).rejects.toMatchObject({
     code: "line-unclaimed",
@@ -120,7 +119,9 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   // The timeline that was the line stays part of the archive.
   const old = join(folder, "00000002.history");
   await writeFile(old, "1\t0/600000\tno recovery target specified\n");
-  expect(await walPush({ store: inner, cluster, path: old, encoder, now: new Date(0), server: "old" })).toBe("exists");
+  expect(await walPush({ store: inner, cluster, path: old, codec: new Codec(), now: new Date(0), server: "old" })).toBe(
+    "exists",
+  );
 });
 
 test("archive_command stores every timeline in an archive without claims", async () => {
@@ -128,7 +129,9 @@ test("archive_command stores every timeline in an archive without claims", async
   const path = join(folder, "00000004.history");
   await writeFile(path, "1\t0/580000\tbefore a time\n");
   const { store: inner, cluster } = archive;
-  expect(await walPush({ store: inner, cluster, path, encoder, now: new Date(0), server: "any" })).toBe("created");
+  expect(await walPush({ store: inner, cluster, path, codec: new Codec(), now: new Date(0), server: "any" })).toBe(
+    "created",
+  );
   expect(await readClaims(archive)).toEqual([]);
 });
 

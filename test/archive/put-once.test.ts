@@ -1,6 +1,7 @@
 /** Nothing is overwritten: an object is created, found equal, or refused with the place where it differs. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { createOrCompare, firstDifference, putOnce, putPlainOnce } from "../../src/archive/put-once.ts";
+import { Codec } from "../../src/codec/codec.ts";
 import { type EncodedObject, decodeObject, encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions } from "../../src/store/store.ts";
@@ -9,10 +10,12 @@ import { FaultyStore } from "../harness/faulty-store.ts";
 const KEY = "main/wal/a.zst";
 let inner: MemoryStore;
 let store: FaultyStore;
+let archive: { readonly store: FaultyStore; readonly codec: Codec };
 
 beforeEach(() => {
   inner = new MemoryStore();
   store = new FaultyStore(inner);
+  archive = { store, codec: new Codec() };
 });
 
 const encoded = (raw: Uint8Array, level = 1): EncodedObject => encodeObject(raw, { kind: "x" }, level);
@@ -30,7 +33,7 @@ describe("an encoded object", () => {
     const put = inner.put.bind(inner);
     inner.put = (key, body, options) => (given.push(options), put(key, body, options));
     const { signal } = new AbortController();
-    expect(await putOnce(store, KEY, object, { signal })).toBe("created");
+    expect(await putOnce(archive, KEY, object, { signal })).toBe("created");
     expect(given).toEqual([{ signal, crc32c: object.storedCrc32c }]);
     expect(Buffer.compare((await stored()) ?? Buffer.alloc(0), object.stored)).toBe(0);
   });
@@ -38,16 +41,16 @@ describe("an encoded object", () => {
   test("with the same content, stored in other bytes, is there already", async () => {
     const [first, second] = [encoded(content(1), 1), encoded(content(1), 19)];
     expect(Buffer.compare(first.stored, second.stored)).not.toBe(0);
-    await putOnce(store, KEY, first);
-    expect(await putOnce(store, KEY, second)).toBe("exists");
+    await putOnce(archive, KEY, first);
+    expect(await putOnce(archive, KEY, second)).toBe("exists");
     expect(Buffer.compare((await stored()) ?? Buffer.alloc(0), first.stored)).toBe(0);
   });
 
   test("with different content is refused, names the first byte that differs, and the stored one stays", async () => {
     const first = encoded(content(1));
-    await putOnce(store, KEY, first);
+    await putOnce(archive, KEY, first);
     const at = content(1).byteLength - 1;
-    await expect(putOnce(store, KEY, encoded(content(2)))).rejects.toMatchObject({
+    await expect(putOnce(archive, KEY, encoded(content(2)))).rejects.toMatchObject({
       code: "segment-conflict",
       message: expect.stringContaining(`the first difference is at byte ${at}`) as string,
     });
@@ -55,16 +58,16 @@ describe("an encoded object", () => {
   });
 
   test("is compared with one of up to twice its size", async () => {
-    await putOnce(store, KEY, encoded(Buffer.alloc(200, 7)));
-    await expect(putOnce(store, KEY, encoded(Buffer.alloc(100, 7)))).rejects.toMatchObject({
+    await putOnce(archive, KEY, encoded(Buffer.alloc(200, 7)));
+    await expect(putOnce(archive, KEY, encoded(Buffer.alloc(100, 7)))).rejects.toMatchObject({
       code: "segment-conflict",
       message: expect.stringContaining("the first difference is at byte 100") as string,
     });
   });
 
   test("that is empty is compared as well", async () => {
-    await putOnce(store, KEY, encoded(new Uint8Array(0)));
-    expect(await putOnce(store, KEY, encoded(new Uint8Array(0)))).toBe("exists");
+    await putOnce(archive, KEY, encoded(new Uint8Array(0)));
+    expect(await putOnce(archive, KEY, encoded(new Uint8Array(0)))).toBe("exists");
     expect(decodeObject((await stored()) ?? new Uint8Array(0), KEY, 1).raw.byteLength).toBe(0);
   });
 });

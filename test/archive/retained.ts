@@ -10,8 +10,6 @@ import {
   identityKey,
 } from "../../src/archive/keys.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
-import type { EnvelopeMeta } from "../../src/codec/envelope.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import type { Store } from "../../src/store/store.ts";
 import { parseLsn, type SegmentNumber, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
@@ -83,8 +81,6 @@ export async function putWholeBackup(archive: Archive, wish: BackupWish): Promis
   return document;
 }
 
-const encoder = { encode: async (raw: Uint8Array, meta: EnvelopeMeta) => encodeObject(raw, meta, 1) };
-
 /** Sealed segments `first` to `last`, with a commit in each, and with `changes` in the segments where they lie. */
 export async function putSegments(
   archive: Archive,
@@ -104,12 +100,6 @@ export async function putSegments(
     const commits = { firstCommitTime: time, lastCommitTime: time, lastCommitLsn: endLsn, commitCount: 1 };
     const counts = { recordCount: 1, abortCount: 0, restorePoints: [], changes: inside, lastRecordEnd: endLsn };
     const summary = { segment, timeline: place.timeline, ...counts, ...commits };
-    await putSegment(
-      archive,
-      place,
-      raw,
-      { startLsn, endLsn, verifiedLsn: endLsn, summary },
-      { encoder, confirm: false },
-    );
+    await putSegment(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn, summary }, { confirm: false });
   }
 }

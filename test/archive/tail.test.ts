@@ -1,5 +1,6 @@
 /** The tail: which chunks are read, how they are put together, and what is refused. */
 import { describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
@@ -7,7 +8,6 @@ import { coverChunks, readTail } from "../../src/archive/wal/tail.ts";
 import { verifiedEnd } from "../../src/archive/wal/ends.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
 import { putChunk, putPartial, readPartial } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -79,18 +79,16 @@ describe("the fewest chunks that reach furthest", () => {
   });
 });
 
-const encoder = { encode: (raw: Uint8Array, meta: object) => Promise.resolve(encodeObject(raw, { ...meta }, 1)) };
-
 function newArchive(): Archive {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  return { store: new MemoryStore(), cluster: "main", identity };
+  return { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
 }
 
 async function store(archive: Archive, start: number, bytes: string): Promise<void> {
   const startLsn = addBytes(parseLsn("0/500000"), start);
   const endLsn = addBytes(startLsn, bytes.length);
   const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-  await putChunk(archive, place, start, Buffer.from(bytes), facts, { encoder, confirm: true });
+  await putChunk(archive, place, start, Buffer.from(bytes), facts, { confirm: true });
 }
 
 describe("a tail", () => {
@@ -140,7 +138,7 @@ async function pushPartial(archive: Archive, content: string): Promise<void> {
   raw.write(content);
   const startLsn = parseLsn("0/500000");
   const endLsn = addBytes(startLsn, content.length);
-  await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn }, { encoder, confirm: true });
+  await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn }, { confirm: true });
 }
 
 describe("a partial and chunks of one segment are read together", () => {
@@ -208,7 +206,7 @@ describe("a partial and chunks of one segment are read together", () => {
 
 describe("finishing a timeline", () => {
   const finish = (archive: Archive): ReturnType<typeof finishTimeline> =>
-    finishTimeline(archive, place.timeline, place.segment, { encoder });
+    finishTimeline(archive, place.timeline, place.segment);
 
   test("that is written on leaves the later chunks readable, also when it is finished again", async () => {
     const archive = newArchive();

@@ -1,5 +1,6 @@
 /** The tip, found from a store: which timeline, which segment, which LSN, and what beside them is not mistaken for WAL. */
 import { describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
@@ -15,14 +16,12 @@ import {
   locateTip,
 } from "../../src/archive/wal/tip.ts";
 import { putChunk, putHistory, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;
 const at = (segment: number, offset = 0): Lsn => BigInt(segment * SIZE + offset) as Lsn;
 const options = {
-  encoder: { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) },
   confirm: false,
 };
 
@@ -32,7 +31,7 @@ const options = {
  */
 async function archiveOf(text: string): Promise<Archive> {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const archive = { store: new MemoryStore(), cluster: "main", identity };
+  const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
   for (const word of text.split(" ").filter((part) => part !== "")) {
     if (word.startsWith("=")) {
       await archive.store.put(`main/${word.slice(1)}`, Buffer.from("x"));

@@ -1,10 +1,10 @@
 /** Where a receiver resumes, as a table over what the store lists. */
 import { describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
 import { carryInto, resumeSegment, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";
 
@@ -76,8 +76,7 @@ describe("what the verifier must know to begin at a segment", () => {
     const [startLsn, endLsn] = [start(segment), start(segment + 1)];
     const carry = { at: formatLsn(endLsn), magic: timeline, verifiedLsn: formatLsn(endLsn) };
     const facts = { startLsn, endLsn, verifiedLsn: endLsn, carry };
-    const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
-    await putSegment(archive, place, new Uint8Array(SIZE), facts, { encoder, confirm: false });
+    await putSegment(archive, place, new Uint8Array(SIZE), facts, { confirm: false });
   }
 
   test.each<{ name: string; sealed: [number, number][]; history: typeof two; segment: number; from?: number }>([
@@ -107,7 +106,7 @@ describe("what the verifier must know to begin at a segment", () => {
     },
   ])("$name", async ({ sealed, history, segment, from }) => {
     const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-    const archive = { store: new MemoryStore(), cluster: "main", identity };
+    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
     for (const [timeline, number] of sealed) await seal(archive, timeline, number);
     const carry = await carryInto(archive, history, segment as SegmentNumber);
     expect(carry?.magic).toBe(from);

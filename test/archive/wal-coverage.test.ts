@@ -5,7 +5,6 @@ import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
 import { isInGap, storedFrom } from "../../src/archive/wal/coverage.ts";
 import { putChunk, putPartial, type WalFacts } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import {
   addBytes,
@@ -18,8 +17,7 @@ import {
 } from "../../src/wal/lsn.ts";
 import { seal, SEGMENT_SIZE, smallArchive } from "../restore/recovering.ts";
 
-const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
-const options = { encoder, confirm: false };
+const options = { confirm: false };
 const place = (segment: number, timeline: number) => ({
   timeline: timelineOf(timeline),
   segment: segment as SegmentNumber,

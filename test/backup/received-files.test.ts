@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import { FileLedger } from "../../src/backup/file-ledger.ts";
 import { ReceivedFiles } from "../../src/backup/received-files.ts";
 import { startChecksum } from "../../src/codec/checksum.ts";
+import { Codec } from "../../src/codec/codec.ts";
 import { FrameSlots } from "../../src/codec/frame-slots.ts";
-import { CodecPool } from "../../src/codec/pool.ts";
 import { TAR_BLOCK_BYTES } from "../../src/codec/tar.ts";
 import { TarScanner } from "../../src/codec/tar-reader.ts";
 import { encodeTarHeader } from "../../src/codec/tar-writer.ts";
@@ -66,8 +66,10 @@ const path = (i: number): string => `base/${16384 + (i % 40)}/${1_000_000 + i}`;
 const contentOf = (i: number): Buffer => Buffer.alloc(TAR_BLOCK_BYTES, i & 0xff);
 
 test("a data directory of 400,000 files is held against its manifest in less than 96 MiB more", async () => {
-  const codec = new CodecPool({ threads: 1, level: 1 });
-  const ledger = new FileLedger({ codec, slots: new FrameSlots(3), algorithm: "CRC32C" });
+  const codec = new Codec({ threads: 1 });
+  const { signal } = new AbortController();
+  const index = codec.writeFrames({ slots: new FrameSlots(3), signal });
+  const ledger = new FileLedger({ index, algorithm: "CRC32C" });
   let indexBytes = 0;
   const draining = (async () => {
     for await (const piece of ledger.index.body()) indexBytes += piece.length;

@@ -86,15 +86,15 @@ export async function readObject(
 ): Promise<Buffer> {
   const stored = await store.getStream(key);
   if (stored === undefined) throw new Error(`${key} is not there`);
-  const codec = new CodecPool({ threads: 1, level: 1 });
+  const pool = new CodecPool({ threads: 1 });
   try {
     const pieces: Buffer[] = [];
     const slots = new FrameSlots(2);
-    for await (const view of decodeFrames(stored.body, { codec, slots, name: key, ...facts }))
+    for await (const view of decodeFrames(stored.body, { pool, slots, name: key, ...facts }))
       pieces.push(Buffer.from(view));
     return Buffer.concat(pieces);
   } finally {
-    await codec.close();
+    await pool.close();
   }
 }
 

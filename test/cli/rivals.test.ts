@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { silentLog } from "../../src/log.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { watchRivals } from "../../src/daemon/status/rival-watch.ts";
@@ -64,8 +63,7 @@ test("check says whether receive would refuse the server; status, page and metri
     const place = { timeline: 2 as TimelineId, segment: 900 as SegmentNumber, segmentSize };
     const endLsn: Lsn = addBytes(segmentStart(place.segment, segmentSize), segmentSize);
     const facts = { startLsn: segmentStart(place.segment, segmentSize), endLsn, verifiedLsn: endLsn };
-    const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
-    await putSegment(archive, place, Buffer.alloc(segmentSize), facts, { encoder, confirm: false });
+    await putSegment(archive, place, Buffer.alloc(segmentSize), facts, { confirm: false });
     await store.close();
     expect((await check(primary.dsn)).line.map(({ verdict }) => verdict)).toEqual(["ok", "warn"]);
 

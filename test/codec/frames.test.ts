@@ -9,8 +9,8 @@ import { CodecPool } from "../../src/codec/pool.ts";
 import { tool } from "../harness/postgres.ts";
 import { announcedRandom } from "../harness/random.ts";
 
-const codec = new CodecPool({ threads: 2, level: 1 });
-afterAll(() => codec.close());
+const pool = new CodecPool({ threads: 2 });
+afterAll(() => pool.close());
 
 /** Compressible and incompressible runs in turn. */
 function content(bytes: number): Buffer {
@@ -29,7 +29,7 @@ async function store(
   raw: Buffer,
   options: { readonly slots?: FrameSlots; readonly piece?: number } = {},
 ): Promise<Stored> {
-  const writer = new FrameWriter({ codec, slots: options.slots ?? new FrameSlots(4) });
+  const writer = new FrameWriter({ pool, level: 1, slots: options.slots ?? new FrameSlots(4) });
   const pieces: Buffer[] = [];
   const reading = (async () => {
     for await (const view of writer.body()) pieces.push(Buffer.from(view));
@@ -57,7 +57,7 @@ async function load(
   const pieces: Buffer[] = [];
   const { signal } = options;
   const slots = options.slots ?? new FrameSlots(4);
-  for await (const view of decodeFrames(stored, { codec, slots, name: "parts/00001.tar.zst", ...facts, signal })) {
+  for await (const view of decodeFrames(stored, { pool, slots, name: "parts/00001.tar.zst", ...facts, signal })) {
     pieces.push(Buffer.from(view));
   }
   return Buffer.concat(pieces);
@@ -167,7 +167,7 @@ describe("giving up", () => {
         ended = true;
       }
     };
-    for await (const view of decodeFrames(source(), { codec, slots, name: "x", ...facts() })) {
+    for await (const view of decodeFrames(source(), { pool, slots, name: "x", ...facts() })) {
       expect(view.length).toBe(FRAME_RAW_BYTES_MAX);
       break;
     }
@@ -188,7 +188,7 @@ describe("giving up", () => {
 
   test("an abort ends a writer whose body nobody reads", async () => {
     const controller = new AbortController();
-    const writer = new FrameWriter({ codec, slots: new FrameSlots(1), signal: controller.signal });
+    const writer = new FrameWriter({ pool, level: 1, slots: new FrameSlots(1), signal: controller.signal });
     const writing = writer.write(RAW);
     controller.abort(new Error("enough"));
     await expect(writing).rejects.toMatchObject({ code: "aborted" });

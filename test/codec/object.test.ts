@@ -109,26 +109,26 @@ describe("the envelope", () => {
 
 describe("the codec pool", () => {
   test("encodes shared memory in its threads exactly as in place, many at a time", async () => {
-    const pool = new CodecPool({ threads: 2, level: 1 });
+    const pool = new CodecPool({ threads: 2 });
     const jobs = Array.from({ length: 8 }, async (_, i) => {
       const raw = new Uint8Array(new SharedArrayBuffer(200_000));
       raw.fill(i);
-      const encoded = await pool.encode(raw, { job: i });
+      const encoded = await pool.encode(raw, { job: i }, 1);
       expect(Buffer.from(encoded.stored).equals(encodeObject(raw, { job: i }, 1).stored)).toBe(true);
     });
     await Promise.all(jobs);
     await pool.close();
-    await expect(pool.encode(new Uint8Array(1), {})).rejects.toThrow(/closed/);
+    await expect(pool.encode(new Uint8Array(1), {}, 1)).rejects.toThrow(/closed/);
   });
 
   test("encodes into memory given back, whatever the sizes before, and never into what is still held", async () => {
-    const pool = new CodecPool({ threads: 2, level: 1 });
+    const pool = new CodecPool({ threads: 2 });
     const sizes = [300_000, 100_000, 300_000, 70_000, 2_000_000, 70_000, 300_000];
     const held: { stored: Uint8Array; expected: Uint8Array }[] = [];
     for (const [i, size] of sizes.entries()) {
       const raw = new Uint8Array(new SharedArrayBuffer(size));
       for (let at = 0; at < size; at++) raw[at] = (at * (i + 7)) >> 3;
-      const { stored, release } = await pool.encode(raw, { job: i });
+      const { stored, release } = await pool.encode(raw, { job: i }, 1);
       const expected = encodeObject(raw, { job: i }, 1).stored;
       expect(Buffer.compare(stored, expected)).toBe(0);
       if (i % 3 === 0) held.push({ stored, expected });
@@ -139,7 +139,7 @@ describe("the codec pool", () => {
   });
 
   test("takes no new memory once it has as much as was ever in use at once, however the sizes change", async () => {
-    const pool = new CodecPool({ threads: 2, level: 1 });
+    const pool = new CodecPool({ threads: 2 });
     const memories = new Set<ArrayBufferLike>();
     // A segment, and chunks of it that are alone or beside one another.
     const together = [[48], [11, 48], [0.2, 0.4], [30, 48], [2, 1], [46, 48], [0.1, 48], [48, 48]];
@@ -148,7 +148,7 @@ describe("the codec pool", () => {
       if (round === 1) memories.clear();
       for (const sizes of together) {
         const raws = sizes.map((mib) => new Uint8Array(new SharedArrayBuffer(mib * (1 << 20))));
-        const encoded = await Promise.all(raws.map(async (raw) => pool.encode(raw, {})));
+        const encoded = await Promise.all(raws.map(async (raw) => pool.encode(raw, {}, 1)));
         for (const { stored, release } of encoded) {
           memories.add(stored.buffer);
           release?.();
@@ -160,8 +160,8 @@ describe("the codec pool", () => {
   });
 
   test("that is closed while encoding rejects the jobs under way", async () => {
-    const pool = new CodecPool({ threads: 1, level: 19 });
-    const job = pool.encode(new Uint8Array(new SharedArrayBuffer(32 << 20)), {});
+    const pool = new CodecPool({ threads: 1 });
+    const job = pool.encode(new Uint8Array(new SharedArrayBuffer(32 << 20)), {}, 19);
     await pool.close();
     await expect(job).rejects.toMatchObject({ code: "aborted" });
   });

@@ -32,7 +32,7 @@ it("a status that cannot be told ends the run with what was thrown", async () =>
     // Nobody is there: the receiver tries again and again.
     connection: parseConninfo({ dsn: "host=127.0.0.1 port=1 user=u", env: {}, files: () => undefined }),
     turn: async () => undefined,
-    codecPool: new CodecPool({ threads: 1, level: 1 }),
+    codecPool: new CodecPool({ threads: 1 }),
     metrics: createMetrics({ cluster: "main", version: "0.1.0" }),
     journal: new BrokenJournal({ nowMs: () => Date.now(), onError: () => undefined }),
     ...{ log: silentLog, stop: stop.signal, kill: new AbortController().signal },
@@ -52,7 +52,7 @@ it("with a spool leaves no file open when it ends", async () => {
     ...{ settings, storeUrl, env: {}, version: "0.1.0", program: "", routine: { settings, jobEnv: {} } },
     connection: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
     turn: async () => undefined,
-    codecPool: new CodecPool({ threads: 1, level: 1 }),
+    codecPool: new CodecPool({ threads: 1 }),
     metrics: createMetrics({ cluster: "main", version: "0.1.0" }),
     journal: new Journal({ nowMs: () => Date.now(), onError: () => undefined }),
     ...{ log: silentLog, stop: stop.signal, kill: new AbortController().signal },

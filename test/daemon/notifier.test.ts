@@ -1,5 +1,6 @@
 /** The notifications of a cluster over its life and over those of its daemons: told once, remembered, never too much. */
 import { describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { openArchiveFor } from "../../src/archive/archive.ts";
 import { listNotices } from "../../src/archive/records/notices.ts";
 import type { NoticeBody } from "../../src/daemon/notify/notice.ts";
@@ -80,7 +81,7 @@ async function settled(): Promise<void> {
 }
 
 async function machineOn(store: Store = new MemoryStore(), events?: string): Promise<Machine> {
-  await openArchiveFor(store, "main", IDENTITY);
+  await openArchiveFor(store, "main", IDENTITY, { codec: new Codec() });
   return new Machine(store, events);
 }
 
@@ -231,7 +232,7 @@ test("what is remembered in the store is little, and documented", async () => {
       gaps: Array.from({ length: 10 }, (_, i) => ({ ...GAP, timeline: n, fromLsn: `0/${i}000000` })),
     });
   }
-  const archive = await openArchiveFor(machine.store, "main", IDENTITY);
+  const archive = await openArchiveFor(machine.store, "main", IDENTITY, { codec: new Codec() });
   const kept = await listNotices(archive, new Date());
   expect(kept).toHaveLength(64);
   expect(Object.keys(kept[0] ?? {}).sort()).toEqual(["event", "id", "kind", "state", "subject", "toldAt"]);
@@ -303,7 +304,7 @@ describe("lives of one cluster in one process", () => {
     const machine = await machineOn();
     await machine.restart(new SeawallError("foreign-cluster", "it belongs to system identifier 7"));
     expect(machine.events).toEqual(["receiver-failed"]);
-    const archive = await openArchiveFor(machine.store, "main", IDENTITY);
+    const archive = await openArchiveFor(machine.store, "main", IDENTITY, { codec: new Codec() });
     expect(await listNotices(archive, new Date())).toEqual([]);
   });
 });

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { openArchive } from "../../src/archive/archive.ts";
 import { listBackups } from "../../src/archive/backups/list.ts";
 import { lastRun, putRun } from "../../src/archive/records/runs.ts";
@@ -176,7 +177,7 @@ test("of the runs of a job the newest fifty stay", async () => {
   const folder = newStore("kept");
   const store = new FileStore(folder);
   const archive = {
-    ...{ store, cluster: "main" },
+    ...{ store, cluster: "main", codec: new Codec() },
     identity: { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" },
   };
   for (let i = 0; i < 53; i++) {

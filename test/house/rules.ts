@@ -38,6 +38,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Rooms whose files are functions of their arguments; codec may use worker threads and buffers, not files or sockets. */
 const PURE_ROOMS = ["wal", "codec"];
+/** How stored bytes are made and taken apart: other rooms have it done by the codec that their archive holds (src/codec/codec.ts). */
+const STORED_BYTES = ["envelope", "frame", "frames", "object", "plain-writer", "unzstd"].map(
+  (name) => `src/codec/${name}.ts`,
+);
 /** Files at the root of src that every room may import; pure rooms only the first. */
 const SHARED = [
   ...["src/error-kind.ts", "src/error-kinds.ts", "src/errors.ts", "src/log.ts", "src/signals.ts"],
@@ -150,6 +154,11 @@ function checkSource(path: string, source: ts.SourceFile, report: Report): void 
     }
   }
 
+  for (const specifier of room === "codec" ? [] : valueImportsOf(source)) {
+    const target = resolveFrom(path, specifier);
+    if (STORED_BYTES.includes(target)) report("stored bytes", `imports ${target}: ask the archive's codec`);
+  }
+
   for (const specifier of importsBesideUsing(source)) {
     report("import beside using", `imports ${specifier} in a block that has a using declaration`);
   }
@@ -229,6 +238,18 @@ function importsOf(source: ts.SourceFile): string[] {
     }
   });
   return specifiers;
+}
+
+/** Specifiers of import declarations that import more than types. */
+function valueImportsOf(source: ts.SourceFile): string[] {
+  return source.statements.flatMap((statement) => {
+    if (!ts.isImportDeclaration(statement) || !ts.isStringLiteral(statement.moduleSpecifier)) return [];
+    const clause = statement.importClause;
+    if (clause?.isTypeOnly === true) return [];
+    const names = clause?.namedBindings;
+    const isTypes = names !== undefined && ts.isNamedImports(names) && names.elements.every((name) => name.isTypeOnly);
+    return isTypes ? [] : [statement.moduleSpecifier.text];
+  });
 }
 
 /** Dynamic imports whose extension TypeScript 5.9 does not rewrite, since a `using` in the same block is compiled away. */

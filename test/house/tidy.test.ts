@@ -10,6 +10,7 @@ const NOT_OURS = [".git", "node_modules", "dist", "build", "coverage", ".cache",
 
 const RULES = [
   "import direction",
+  "stored bytes",
   "import circle",
   "purity",
   "command line only",
@@ -70,6 +71,12 @@ describe("each rule can fail", () => {
       rule: "import direction",
     },
     { title: "src importing test", path: "src/cli/a.ts", text: `import "../../test/x.ts";`, rule: "import direction" },
+    {
+      title: "an archive that decodes by itself",
+      path: "src/archive/a.ts",
+      text: `import { type EncodedObject, decodeObject } from "../codec/object.ts";`,
+      rule: "stored bytes",
+    },
     { title: "a room nobody planned", path: "src/misc/a.ts", text: "", rule: "import direction" },
     { title: "files in wal", path: "src/wal/a.ts", text: `import { readFileSync } from "node:fs";`, rule: "purity" },
     { title: "the clock in wal", path: "src/wal/a.ts", text: "export const t = Date.now();", rule: "purity" },

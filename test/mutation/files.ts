@@ -42,12 +42,20 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   codec: {
     mutated: {
       envelope: ["envelope"],
+      "plain-writer": ["plain-writer"],
       tar: ["tar-headers"],
       "tar-reader": ["tar-headers"],
       "tar-writer": ["tar-headers"],
     },
     leftOut: {
-      ...{ checksum: "libraries", frame: "library", inflate: "library", object: "library", unzstd: "library" },
+      ...{
+        checksum: "libraries",
+        codec: "hands on",
+        frame: "library",
+        inflate: "library",
+        object: "library",
+        unzstd: "library",
+      },
       ...{ "frame-slots": "threads", frames: "threads", pool: "threads", worker: "threads" },
     },
   },

@@ -3,6 +3,7 @@
  * ones of the old timeline too, before a receiver comes. Archiving goes on behind the gap, whenever the receiver dies.
  */
 import { describe, expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { type Gap, encodeGap } from "../../src/archive/documents.ts";
@@ -160,7 +161,7 @@ describe("a gap document", () => {
   };
 
   test("that two writers store at different times, in different words, is the same one; the first stays", async () => {
-    const archive = { store: new MemoryStore(), cluster: "main", identity };
+    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
     expect(await putGap(archive, gap)).toBe("created");
     const later = { ...gap, detectedAt: "2026-01-02T00:00:00.000Z", reason: "das WAL-Segment wurde schon entfernt" };
     expect(await putGap(archive, later)).toBe("exists");
@@ -168,7 +169,7 @@ describe("a gap document", () => {
   });
 
   test("that says another gap than its name is a conflict", async () => {
-    const archive = { store: new MemoryStore(), cluster: "main", identity };
+    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
     const { timeline, fromLsn, toLsn } = gap;
     await archive.store.put(gapKey("main", timeline, fromLsn, toLsn), encodeGap({ ...gap, fromLsn: parseLsn("0/1") }));
     await expect(putGap(archive, gap)).rejects.toMatchObject({ code: "segment-conflict" });

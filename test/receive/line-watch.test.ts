@@ -1,5 +1,6 @@
 /** What a receiver that streams makes of claims that come later, and of a store that does not say. */
 import { expect, test } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { type LineClaim, putClaim } from "../../src/archive/line/claims.ts";
 import type { SeawallError } from "../../src/errors.ts";
@@ -24,7 +25,7 @@ function claim(number: number, timeline: number, why: LineClaim["why"], over?: [
 async function watching(joined: { readonly claim: number | undefined }, open?: () => Promise<Archive>) {
   const store = new FaultyStore(new MemoryStore());
   const identity = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  const archive: Archive = await openArchiveFor(store, "main", identity);
+  const archive: Archive = await openArchiveFor(store, "main", identity, { codec: new Codec() });
   await putClaim(archive, claim(1, 1, "first"));
   const at = { nowMs: 0, releases: 0, lost: undefined as SeawallError | undefined };
   const watch = new LineWatch({

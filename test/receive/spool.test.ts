@@ -3,12 +3,11 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
+import { Codec } from "../../src/codec/codec.ts";
 import { openArchive, openArchiveFor } from "../../src/archive/archive.ts";
 import { readTail } from "../../src/archive/wal/tail.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { putChunk, putSegment } from "../../src/archive/wal/objects.ts";
-import type { EnvelopeMeta } from "../../src/codec/envelope.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { recordGap } from "../../src/receive/gap.ts";
@@ -146,17 +145,14 @@ test("a spool too small for what it must keep is refused, not filled for good", 
 
 test("what lies in the spool past a segment still on its way there stays until that one is there", async () => {
   const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const encoder = {
-    encode: (raw: Uint8Array, meta: EnvelopeMeta) => Promise.resolve(encodeObject(raw, meta, 1)),
-  };
   const spool = new MemoryStore();
-  const archive = await openArchiveFor(spool, "main", identity);
+  const archive = await openArchiveFor(spool, "main", identity, { codec: new Codec() });
   const seal = async (segment: number): Promise<void> => {
     const place = { timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize: 1 << 20 };
     const startLsn = segmentStart(place.segment, 1 << 20);
     const endLsn = segmentEnd(place.segment, 1 << 20);
     const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-    await putSegment(archive, place, Buffer.alloc(1 << 20, segment), facts, { encoder, confirm: true });
+    await putSegment(archive, place, Buffer.alloc(1 << 20, segment), facts, { confirm: true });
   };
   const spooled = async (): Promise<number[]> => {
     const names: string[] = [];
@@ -166,7 +162,7 @@ test("what lies in the spool past a segment still on its way there stays until t
   const observer = { uploaded: () => undefined, spooled: () => undefined };
   const store = new MemoryStore();
   const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  const relay = new Relay({ spool, store, cluster: "main", encoder, log: silentLog, ...times, observer });
+  const relay = new Relay({ spool, store, cluster: "main", codec: new Codec(), log: silentLog, ...times, observer });
   const { signal } = new AbortController();
   for (const segment of [4, 5, 7, 8]) await seal(segment);
   await relay.pass(signal);
@@ -178,24 +174,23 @@ test("what lies in the spool past a segment still on its way there stays until t
 
 test("the tail before a gap in the spool goes to the store too", async () => {
   const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const encoder = {
-    encode: (raw: Uint8Array, meta: EnvelopeMeta) => Promise.resolve(encodeObject(raw, meta, 1)),
-  };
   const spool = new MemoryStore();
-  const archive = await openArchiveFor(spool, "main", identity);
+  const archive = await openArchiveFor(spool, "main", identity, { codec: new Codec() });
   const signal = new AbortController().signal;
   const place = { timeline: 1 as TimelineId, segment: 6 as SegmentNumber, segmentSize: 1 << 20 };
   const startLsn = segmentStart(place.segment, 1 << 20);
   const endLsn = addBytes(startLsn, 12);
   const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-  await putChunk(archive, place, 0, Buffer.from("acknowledged"), facts, { encoder, confirm: true });
+  await putChunk(archive, place, 0, Buffer.from("acknowledged"), facts, { confirm: true });
   const availableLsn = segmentStart(9 as SegmentNumber, 1 << 20);
   const lost = { timeline: place.timeline, fromLsn: endLsn, availableLsn, reason: "test", detectedAt: new Date(0) };
   await recordGap(archive, lost, silentLog, signal);
   const store = new MemoryStore();
   const observer = { uploaded: () => undefined, spooled: () => undefined };
   const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  await new Relay({ spool, store, cluster: "main", encoder, log: silentLog, ...times, observer }).pass(signal);
+  await new Relay({ spool, store, cluster: "main", codec: new Codec(), log: silentLog, ...times, observer }).pass(
+    signal,
+  );
   const uploadedTail = await readTail(await openArchive(store, "main"), place);
   expect(uploadedTail?.bytes.toString()).toBe("acknowledged");
 });

@@ -10,7 +10,6 @@ import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
 import { readHistory, readPartial } from "../../src/archive/wal/objects.ts";
 import { walkSegment } from "../../src/archive/wal/walk.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
 import { readRoute } from "../../src/restore/target/route.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
@@ -20,7 +19,6 @@ import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
-const encoder = { encode: (raw: Uint8Array, meta: object) => Promise.resolve(encodeObject(raw, { ...meta }, 1)) };
 const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 3000) i";
 
 describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
@@ -129,7 +127,7 @@ test("commits acknowledged after another process has ended their timeline are fo
   const end = async (): Promise<void> => {
     const tip = await findTip(await archive());
     if (tip === undefined) throw new Error("nothing is stored");
-    const { retired } = await finishTimeline(await archive(), tip.timeline, tip.segment, { encoder });
+    const { retired } = await finishTimeline(await archive(), tip.timeline, tip.segment);
     await store.delete(retired);
   };
   {

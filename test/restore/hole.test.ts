@@ -2,10 +2,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Archive, Encoder } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { type WalFacts, putChunk, putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import type { GetOptions, RequestOptions } from "../../src/store/store.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
@@ -24,8 +23,7 @@ import { flushLsn, receive } from "../receive/receiving.ts";
 import { SEGMENT_SIZE, nameOf, segmentContent, smallArchive } from "./recovering.ts";
 import { Archived, rowsOf } from "./restored.ts";
 
-const encoder: Encoder = { encode: async (raw, meta) => encodeObject(raw, { ...meta }, 1) };
-const options = { encoder, confirm: false };
+const options = { confirm: false };
 const placeOf = (segment: number) => ({
   timeline: timelineOf(1),
   segment: segment as SegmentNumber,

@@ -8,7 +8,6 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { putChunk } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
 import { PrefetchFolder, type Session } from "../../src/restore/fetch/prefetch-folder.ts";
 import { planPrefetch, positionAfter, segmentsWithin } from "../../src/restore/fetch/prefetch-plan.ts";
 import { type PrefetchOptions, runPrefetcher } from "../../src/restore/fetch/prefetch.ts";
@@ -218,9 +217,8 @@ describe("the prefetcher", () => {
       const place = { timeline: timelineOf(1), segment: 7 as SegmentNumber, segmentSize: SEGMENT_SIZE };
       const startLsn = segmentStart(place.segment, SEGMENT_SIZE);
       const endLsn = addBytes(startLsn, 4096);
-      const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
       const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-      await putChunk(archive, place, 0, segmentContent(7).subarray(0, 4096), facts, { encoder, confirm: false });
+      await putChunk(archive, place, 0, segmentContent(7).subarray(0, 4096), facts, { confirm: false });
       expect(await wanted(nameOf(7))).toEqual([]);
       store.failpoint({ operation: ["get", "head", "list"], fault: "fail-before", times: Infinity });
       expect(await wanted(nameOf(8))).toEqual([]);

@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
-import { encodeObject } from "../../src/codec/object.ts";
+import { Codec } from "../../src/codec/codec.ts";
 import { findServerRun, type ServerRun } from "../../src/restore/server-run.ts";
 import type { Store } from "../../src/store/store.ts";
 import { LONG_HEADER_SIZE, PAGE_MAGIC, PAGE_SIZE, XLP_LONG_HEADER } from "../../src/wal/format.ts";
@@ -36,12 +36,13 @@ export async function recoveringServer(
 }
 
 export async function smallArchive(store: Store): Promise<Archive> {
-  return openArchiveFor(store, "main", {
+  const identity = {
     systemIdentifier: SYSTEM_IDENTIFIER,
     segmentSize: SEGMENT_SIZE,
     pgMajor: 18,
     createdAt: "2026-01-01T00:00:00Z",
-  });
+  };
+  return openArchiveFor(store, "main", identity, { codec: new Codec() });
 }
 
 /** The header of the segment's first page, and something of its own behind it. */
@@ -71,10 +72,9 @@ export async function seal(
   const place = { timeline: timelineOf(timeline), segment: segment as SegmentNumber, segmentSize: SEGMENT_SIZE };
   const startLsn = segmentStart(place.segment, SEGMENT_SIZE);
   const endLsn = segmentStart((segment + 1) as SegmentNumber, SEGMENT_SIZE);
-  const encoder = { encode: async (raw: Uint8Array, meta: object) => encodeObject(raw, { ...meta }, 1) };
   // What lies behind the header is no WAL: the envelope says that nothing in it concerns a recovery.
   const counts = { recordCount: 0, commitCount: 0, abortCount: 0, restorePoints: [], changes: [] };
   const summary = { ...place, ...counts, lastRecordEnd: endLsn };
   const facts = { startLsn, endLsn, verifiedLsn: endLsn, summary };
-  await putSegment(archive, place, content, facts, { encoder, confirm: false });
+  await putSegment(archive, place, content, facts, { confirm: false });
 }

@@ -8,7 +8,6 @@ import { type BackupDocument, type BackupFile, decodeBackupFile } from "./docume
 import { ManifestReader } from "./manifest.ts";
 import { backupFilesKey, backupManifestKey } from "../keys.ts";
 import { unsafePath } from "../../codec/tar.ts";
-import { ZstdDecoder } from "../../codec/unzstd.ts";
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 
@@ -49,18 +48,18 @@ export async function readIndex(
     if (known === undefined) byPath.set(file.path, file);
   };
   const lines = new LineReader(take);
-  const decoder = new ZstdDecoder();
+  const reader = archive.codec.startReading("frames");
   const expected = backup.files;
-  await readObject(archive, { key, ...expected, bytes: expected.storedBytes }, options, (stored) => {
+  await readStored(archive, { key, ...expected, bytes: expected.storedBytes }, options, (stored) => {
     try {
-      decoder.push(stored, (content) => lines.push(content));
+      reader.push(stored, (content) => lines.push(content));
     } catch (cause) {
       if (cause instanceof SeawallError) throw cause;
       throw new SeawallError("backup-corrupt", `${key} does not decompress`, { cause });
     }
   });
   lines.end();
-  if (!decoder.isComplete || entries !== expected.entries) {
+  if (!reader.isComplete || entries !== expected.entries) {
     throw corrupt(`${key} lists ${entries} files, the backup has ${expected.entries}`);
   }
   return { byPath, byPart };
@@ -100,7 +99,7 @@ export async function checkManifest(
       if (algorithm !== undefined && file.checksum !== `${algorithm}:${checksum}`) throw differ(path, "its checksum");
     },
   });
-  await readObject(archive, { key, ...manifest }, options, (bytes) => reader.push(bytes));
+  await readManifest(archive, backup, options, (bytes) => reader.push(bytes));
   const { systemIdentifier } = reader.end();
   const [extra] = unlisted;
   if (extra !== undefined) throw differ(extra, "only the index lists it");
@@ -109,8 +108,25 @@ export async function checkManifest(
   }
 }
 
-/** A stored object piece by piece; its size and CRC-32C are checked at the end. Throws `backup-corrupt`. */
-export async function readObject(
+/** Reads the server's manifest of a backup that has one; `take` borrows each piece for the call. Throws `backup-corrupt`. */
+export async function readManifest(
+  archive: Archive,
+  { id, manifest }: BackupDocument,
+  options: RequestOptions,
+  take: (content: Uint8Array) => void | Promise<void>,
+): Promise<void> {
+  if (manifest === null) return;
+  const reader = archive.codec.startReading("plain");
+  const expected = { key: backupManifestKey(archive.cluster, id), ...manifest };
+  await readStored(archive, expected, options, async (stored) => {
+    const pieces: Uint8Array[] = [];
+    reader.push(stored, (content) => pieces.push(content));
+    for (const piece of pieces) await take(piece);
+  });
+}
+
+/** The stored bytes of an object piece by piece; their number and CRC-32C are checked at the end. Throws `backup-corrupt`. */
+export async function readStored(
   archive: Archive,
   expected: { readonly key: string; readonly bytes: number; readonly crc32c: number },
   options: RequestOptions,

@@ -3,14 +3,14 @@
  * which was held against the server's manifest. What a restore does on its way to the disk (restore/part-writer.ts).
  */
 import { checksumFor, type FileChecksum } from "../../codec/checksum.ts";
+import { Codec } from "../../codec/codec.ts";
 import type { TarHeader } from "../../codec/tar.ts";
 import { TarReader } from "../../codec/tar-reader.ts";
-import { ZstdDecoder } from "../../codec/unzstd.ts";
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { type BackupFile, pathOfEntry } from "../backups/document.ts";
-import { readObject } from "../backups/index.ts";
+import { readStored } from "../backups/index.ts";
 import type { VerifyLane } from "./threads.ts";
 import type { PartToCheck } from "./questions.ts";
 
@@ -25,7 +25,7 @@ export async function checkPart(
   let asked = lane.ask({ kind: "part", input: { key, part, entries } });
   asked.catch(() => undefined);
   try {
-    await readObject(archive, expected, options, async (stored) => {
+    await readStored(archive, expected, options, async (stored) => {
       onBytes(stored.byteLength);
       // One piece is taken apart while the next one arrives.
       await asked;
@@ -44,7 +44,7 @@ export async function checkPart(
 /** A part as its stored bytes arrive. Throws `backup-corrupt` from any method. */
 export class PartContents {
   readonly #input: PartToCheck;
-  readonly #decoder = new ZstdDecoder();
+  readonly #reader = new Codec().startReading("frames");
   #bytes = 0;
   readonly #entries: Map<string, BackupFile>;
   /** Folders of its entries: a part repeats those that are listed with another one. */
@@ -71,7 +71,7 @@ export class PartContents {
   }
 
   push(stored: Uint8Array): void {
-    this.#decoder.push(stored, (content) => {
+    this.#reader.push(stored, (content) => {
       this.#bytes += content.byteLength;
       const { bytes } = this.#input.part;
       // A few kilobytes can expand to gigabytes of zeros.
@@ -83,7 +83,7 @@ export class PartContents {
   /** The number of files. */
   end(): number {
     const { key, part } = this.#input;
-    if (!this.#decoder.isComplete) throw new SeawallError("backup-corrupt", `${key} ends inside a zstd frame`);
+    if (!this.#reader.isComplete) throw new SeawallError("backup-corrupt", `${key} ends inside a zstd frame`);
     if (this.#bytes !== part.bytes)
       throw this.#corrupt(`holds a tar of ${this.#bytes} bytes, ${part.bytes} were stored`);
     this.#tar.end();

@@ -1,4 +1,5 @@
 /** The thread of a deep verification: decodes segments and verifies their records, takes parts of backups apart. */
+import { Codec } from "../../codec/codec.ts";
 import { assertNever, invariant } from "../../errors.ts";
 import { WalVerifier } from "../../wal/verifier.ts";
 import { answerQuestions } from "../../worker-thread.ts";
@@ -9,7 +10,8 @@ import { decodeWal } from "../wal/objects.ts";
 
 const NOTHING: VerifyAnswer = { count: 0 };
 
-let chain: { readonly verifier: WalVerifier; readonly systemIdentifier: bigint } | undefined;
+const codec = new Codec();
+let chain: { readonly verifier: WalVerifier; readonly identity: { readonly systemIdentifier: bigint } } | undefined;
 let part: PartContents | undefined;
 /** A segment's content: memory that was used before is quicker than fresh memory. */
 let memory = new Uint8Array(0);
@@ -18,7 +20,7 @@ answerQuestions<VerifyQuestion, VerifyAnswer>((question) => {
   switch (question.kind) {
     case "chain": {
       const { systemIdentifier } = question;
-      chain = { verifier: new WalVerifier(question), systemIdentifier };
+      chain = { verifier: new WalVerifier(question), identity: { systemIdentifier } };
       return NOTHING;
     }
     case "segment":
@@ -36,12 +38,16 @@ answerQuestions<VerifyQuestion, VerifyAnswer>((question) => {
   }
 });
 
-function checkSegment({ key, place, stored }: VerifyQuestion & { readonly kind: "segment" }): VerifyAnswer {
+async function checkSegment({
+  key,
+  place,
+  stored,
+}: VerifyQuestion & { readonly kind: "segment" }): Promise<VerifyAnswer> {
   const current = chain;
   chain = undefined;
   invariant(current !== undefined, "a segment without a chain");
   if (memory.byteLength < place.segmentSize) memory = new Uint8Array(place.segmentSize);
-  const found = decodeWal(current, stored, { key, place, into: memory });
+  const found = await decodeWal({ codec, ...current }, stored, { key, place, into: memory });
   checkFacts(key, { place, storedBytes: stored.byteLength, facts: found, kind: "segment" });
   current.verifier.push(found.raw);
   chain = current;

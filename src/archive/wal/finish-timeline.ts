@@ -7,7 +7,7 @@
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, bytesBetween, segmentStart } from "../../wal/lsn.ts";
-import type { Archive, Encoder } from "../archive.ts";
+import type { Archive } from "../archive.ts";
 import { partialKey, segmentKey } from "../keys.ts";
 import { listChunks, readTail } from "./tail.ts";
 import { putPartial } from "./objects.ts";
@@ -28,7 +28,7 @@ export async function finishTimeline(
   archive: Archive,
   timeline: TimelineId,
   segment: SegmentNumber,
-  options: RequestOptions & { readonly encoder: Encoder },
+  options: RequestOptions = {},
 ): Promise<FinishedTimeline> {
   const { segmentSize } = archive.identity;
   const { signal } = options;

@@ -1,15 +1,16 @@
 /**
  * WAL as it lies in the archive: sealed segments, partials, chunks and timeline histories; written once, read checked.
  */
-import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "../../codec/envelope.ts";
-import { type EncodedObject, decodeObject } from "../../codec/object.ts";
+import type { Envelope, EnvelopeMeta } from "../../codec/envelope.ts";
+import type { EncodedObject } from "../../codec/object.ts";
+import type { Codec } from "../../codec/codec.ts";
 import { SeawallError } from "../../errors.ts";
 import type { PutResult, RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, parseLsn } from "../../wal/lsn.ts";
 import { type PgTime, formatPgTime } from "../../wal/record-facts.ts";
 import type { SegmentSummary } from "../../wal/summary.ts";
 import type { RecordCarry } from "../../wal/verifier.ts";
-import type { Archive, Encoder } from "../archive.ts";
+import type { Archive } from "../archive.ts";
 import { changesJson } from "./change-json.ts";
 import type { ClusterIdentity } from "../documents.ts";
 import { type SegmentPlace, chunkKey, historyKey, partialKey, segmentKey, segmentName } from "../keys.ts";
@@ -31,7 +32,6 @@ export interface WalFacts {
 }
 
 export interface StoreWalOptions extends RequestOptions {
-  readonly encoder: Encoder;
   /** Ask the store once more whether the object is there at its full size, before believing it. */
   readonly confirm: boolean;
 }
@@ -83,9 +83,8 @@ export async function encodeSegment(
   place: SegmentPlace,
   raw: Uint8Array,
   facts: WalFacts,
-  encoder: Encoder,
 ): Promise<EncodedWal> {
-  const encoded = await encoder.encode(raw, walMeta(archive, "segment", place, facts));
+  const encoded = await archive.codec.encode(raw, walMeta(archive, "segment", place, facts));
   return { key: segmentKey(archive.cluster, place), encoded };
 }
 
@@ -104,7 +103,7 @@ async function putWal(
   facts: WalFacts,
   options: StoreWalOptions,
 ): Promise<StoredWal> {
-  const encoded = await options.encoder.encode(raw, walMeta(archive, kind, place, facts));
+  const encoded = await archive.codec.encode(raw, walMeta(archive, kind, place, facts));
   return storeEncoded(archive, { key, encoded }, options);
 }
 
@@ -112,10 +111,10 @@ async function putWal(
 export async function storeEncoded(
   archive: Archive,
   { key, encoded }: EncodedWal,
-  options: Omit<StoreWalOptions, "encoder">,
+  options: StoreWalOptions,
 ): Promise<StoredWal> {
   const { signal } = options;
-  const result = await putOnce(archive.store, key, encoded, { signal });
+  const result = await putOnce(archive, key, encoded, { signal });
   const storedBytes = encoded.stored.byteLength;
   if (options.confirm && result === "created") {
     const seen = await archive.store.head(key, { signal });
@@ -242,16 +241,16 @@ export async function readWal(
   const { into, signal } = options;
   const found = await archive.store.get(key, { signal });
   if (found === undefined) return undefined;
-  return decodeWal(archive.identity, found.body, { key, place, into });
+  return decodeWal(archive, found.body, { key, place, into });
 }
 
 /** Decodes what `readWal` has read. Throws `object-corrupt` and `foreign-cluster`. */
-export function decodeWal(
-  identity: Pick<ClusterIdentity, "systemIdentifier">,
+export async function decodeWal(
+  { codec, identity }: { readonly codec: Codec; readonly identity: Pick<ClusterIdentity, "systemIdentifier"> },
   stored: Uint8Array,
   { key, place, into }: { readonly key: string; readonly place: SegmentPlace; readonly into?: ReadWalOptions["into"] },
-): ReadWal {
-  const { envelope, raw } = decodeObject(stored, key, place.segmentSize, into);
+): Promise<ReadWal> {
+  const { envelope, raw } = await codec.decode(stored, { key, rawBytesMax: place.segmentSize, into });
   const facts = parseFacts(identity, envelope, key, place);
   if (envelope.meta["kind"] !== "chunk" && raw.byteLength !== place.segmentSize) {
     throw new SeawallError("object-corrupt", `${key} holds ${raw.byteLength} bytes, a segment ${place.segmentSize}`);
@@ -277,8 +276,9 @@ export async function peekObject(
   place: SegmentPlace,
   options: RequestOptions = {},
 ): Promise<StoredFacts | undefined> {
-  const found = await archive.store.get(key, { ...options, range: { offset: 0, length: ENVELOPE_BYTES_MAX } });
-  return found === undefined ? undefined : parseFacts(archive.identity, decodeEnvelope(found.body, key), key, place);
+  const { store, codec, identity } = archive;
+  const found = await store.get(key, { ...options, range: { offset: 0, length: codec.envelopeBytesMax } });
+  return found === undefined ? undefined : parseFacts(identity, codec.readEnvelope(found.body, key), key, place);
 }
 
 /** A timeline history file is stored as it is: small text that people read. Throws `segment-conflict`. */

@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { type Archive, readIdentity } from "../../archive/archive.ts";
 import { probeKey } from "../../archive/keys.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
+import { Codec } from "../../codec/codec.ts";
 import { humanSeconds } from "../../daemon/status/human.ts";
 import { SeawallError } from "../../errors.ts";
 import { isRefusal } from "../../receive/line/connect.ts";
@@ -48,7 +49,7 @@ async function checkArchive({ store, cluster, identity, joining, signal }: Store
     const message = `${whose} with segments of ${found.segmentSize} bytes, the server has ${identity.segmentSize}`;
     return [failed(name, message, "wal_segment_size was changed: archive the server under a new --cluster.")];
   }
-  const archive = { store, cluster, identity: found };
+  const archive = { store, cluster, identity: found, codec: new Codec() };
   return [
     ok(name, `${whose}, which is this server`),
     ...(joining === undefined ? [] : [await checkLine(archive, joining, signal)]),

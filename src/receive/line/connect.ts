@@ -4,6 +4,7 @@
  */
 import { type Archive, openArchiveFor } from "../../archive/archive.ts";
 import { findTip } from "../../archive/wal/tip.ts";
+import type { Codec } from "../../codec/codec.ts";
 import { EXIT, type ErrorCode } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
@@ -29,6 +30,8 @@ export interface Joined extends AsyncDisposable {
 }
 
 interface Joining {
+  /** The codec that the opened archive gets. */
+  readonly codec: Codec;
   /** Shared by all connections: a server may flood each of them. */
   readonly notices: NoticeLimit;
   readonly takeOver: number | undefined;
@@ -42,17 +45,17 @@ interface Joining {
  */
 export async function connectToLine(
   options: ReceiverOptions,
-  { notices, signal }: Pick<Joining, "notices" | "signal">,
+  { codec, notices, signal }: Pick<Joining, "codec" | "notices" | "signal">,
 ): Promise<Joined> {
   const { takeOver } = options;
   const isOnly = options.settings.values.hosts.length === 1;
-  if (takeOver === undefined || isOnly) return connectToFit(options, { notices, takeOver, signal });
+  if (takeOver === undefined || isOnly) return connectToFit(options, { codec, notices, takeOver, signal });
   // --take-over is for a server that would be refused: of several hosts, one on the line comes first.
   try {
-    return await connectToFit(options, { notices, takeOver: undefined, signal });
+    return await connectToFit(options, { codec, notices, takeOver: undefined, signal });
   } catch (error) {
     if (!isRefusal(error)) throw error;
-    return connectToFit(options, { notices, takeOver, signal });
+    return connectToFit(options, { codec, notices, takeOver, signal });
   }
 }
 
@@ -94,12 +97,12 @@ async function joinServer(
   joining: Joining,
 ): Promise<Pick<Joined, "server" | "archive" | "history" | "line">> {
   const { store, cluster, state } = options;
-  const { signal } = joining;
+  const { codec, signal } = joining;
   const server = await readServerFacts(connection);
   const { systemIdentifier, segmentSize, major, restoredFrom, inRecovery } = server;
   const createdAt = new Date(state.nowMs()).toISOString();
   const identity = { systemIdentifier, segmentSize, pgMajor: major, createdAt };
-  const archive = await openArchiveFor(store, cluster, identity, { signal });
+  const archive = await openArchiveFor(store, cluster, identity, { codec, signal });
   const own = await readServerHistory(connection, server.timeline);
   const line = await join(archive, { ...own, address: connection.server, restoredFrom, inRecovery }, options, joining);
   return { server, archive, history: own.history, line };

@@ -1,13 +1,13 @@
-/** The pipe between whoever reads the manifest and the store that takes it: order, ceiling, and who waits for whom. */
+/** The pipe between the reader of the manifest and the store that takes it: order, ceiling, and who waits for whom. */
 import { setImmediate as turn } from "node:timers/promises";
 import { crc32c } from "@node-rs/crc32";
 import { describe, expect, test } from "vitest";
-import { BytePipe } from "../../src/backup/byte-pipe.ts";
+import { PlainWriter } from "../../src/codec/plain-writer.ts";
 import { announcedRandom } from "../harness/random.ts";
 
 const MIB = 1 << 20;
 
-async function collect(pipe: BytePipe): Promise<Buffer> {
+async function collect(pipe: PlainWriter): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of pipe.body()) chunks.push(chunk);
   return Buffer.concat(chunks);
@@ -24,10 +24,10 @@ async function settles(promise: Promise<unknown>): Promise<boolean> {
   return settled;
 }
 
-describe("a byte pipe", () => {
+describe("a plain writer", () => {
   test("gives the bytes on in order, and knows how many they were and their checksum", async () => {
     const random = announcedRandom("byte pipe");
-    const pipe = new BytePipe(new AbortController().signal);
+    const pipe = new PlainWriter(new AbortController().signal);
     const sent: Uint8Array[] = [];
     const reading = collect(pipe);
     for (let i = 0; i < 50; i++) {
@@ -40,21 +40,21 @@ describe("a byte pipe", () => {
     pipe.end();
     const all = Buffer.concat(sent);
     expect((await reading).equals(all)).toBe(true);
-    expect(pipe.bytes).toBe(all.length);
+    expect(pipe.storedBytes).toBe(all.length);
     expect(pipe.crc32c).toBe(crc32c(all));
   });
 
   test("of nothing is empty", async () => {
-    const pipe = new BytePipe(new AbortController().signal);
+    const pipe = new PlainWriter(new AbortController().signal);
     const reading = collect(pipe);
     expect(await settles(reading)).toBe(false);
     pipe.end();
     expect((await reading).length).toBe(0);
-    expect([pipe.bytes, pipe.crc32c]).toEqual([0, 0]);
+    expect([pipe.storedBytes, pipe.crc32c]).toEqual([0, 0]);
   });
 
   test("lets the writer wait once a MiB is queued, until the reader has taken something", async () => {
-    const pipe = new BytePipe(new AbortController().signal);
+    const pipe = new PlainWriter(new AbortController().signal);
     await pipe.write(Buffer.alloc(MIB - 1));
     await pipe.write(Buffer.alloc(MIB));
     const waiting = pipe.write(Buffer.from("last"));
@@ -72,13 +72,13 @@ describe("a byte pipe", () => {
 
   test("wakes a waiting writer when it is cancelled, and takes nothing more", async () => {
     const cancel = new AbortController();
-    const pipe = new BytePipe(cancel.signal);
+    const pipe = new PlainWriter(cancel.signal);
     await pipe.write(Buffer.alloc(MIB));
     const waiting = pipe.write(Buffer.from("x"));
     const why = new Error("the store refused it");
     cancel.abort(why);
     await expect(waiting).rejects.toMatchObject({ code: "aborted", cause: why });
     await expect(pipe.write(Buffer.from("y"))).rejects.toMatchObject({ code: "aborted" });
-    expect(pipe.bytes).toBe(MIB);
+    expect(pipe.storedBytes).toBe(MIB);
   });
 });

@@ -1,14 +1,14 @@
 /**
- * Passes bytes from a writer to a reader that iterates, with a ceiling between them: the manifest gets into the store this
- * way.
+ * Content that is stored as it is, on its way into the store: one side writes, the other iterates `body`, with a ceiling
+ * between them. The server's manifest is stored this way.
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
 
 const QUEUED_BYTES_MAX = 1 << 20;
 
-export class BytePipe {
-  bytes = 0;
+export class PlainWriter {
+  storedBytes = 0;
   crc32c = 0;
   readonly #signal: AbortSignal;
   readonly #queue: Uint8Array[] = [];
@@ -32,7 +32,7 @@ export class BytePipe {
       throw new SeawallError("aborted", "storing the manifest was cancelled", { cause: this.#signal.reason });
     }
     const copy = Uint8Array.from(chunk);
-    this.bytes += copy.length;
+    this.storedBytes += copy.length;
     this.crc32c = crc32c(copy, this.crc32c);
     this.#queuedBytes += copy.length;
     this.#queue.push(copy);

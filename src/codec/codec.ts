@@ -1,0 +1,109 @@
+/**
+ * The codec: how content becomes stored bytes, and back. Every archive holds one, and no file outside of this room takes
+ * stored bytes apart. Content is stored in three forms:
+ *
+ *     object   envelope and one zstd frame, in memory: WAL                    encode · readEnvelope, decode, check
+ *     frames   independent zstd frames, streamed: parts, the file index       writeFrames · startReading("frames")
+ *     plain    as it is, streamed: the server's manifest                      writePlain · startReading("plain")
+ *
+ * What encrypts would be given to the constructor, and would work here: writing needs recipients, decoding identities,
+ * reading an envelope neither. A reader takes stored bytes from the first one on, or whole frames from any border on.
+ */
+import { SeawallError } from "../errors.ts";
+import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
+import { FrameWriter } from "./frames.ts";
+import type { FrameSlots } from "./frame-slots.ts";
+import { checkObject, type DecodedObject, decodeObject, type EncodedObject, encodeObject } from "./object.ts";
+import { PlainWriter } from "./plain-writer.ts";
+import { CodecPool } from "./pool.ts";
+import { ZstdDecoder } from "./unzstd.ts";
+
+export interface CodecOptions {
+  /** zstd level, 1 to 19; it does not matter to a codec that only reads. */
+  readonly level?: number | undefined;
+  /** Threads for large content, shared with other codecs. */
+  readonly pool?: CodecPool | undefined;
+  /** So many threads of its own, where no pool is given; without either all work is done on the calling thread. */
+  readonly threads?: number | undefined;
+}
+
+/** Names an object for messages, and bounds what a damaged or hostile one can make us allocate. */
+export interface DecodeOptions {
+  readonly key: string;
+  readonly rawBytesMax: number;
+}
+
+export interface StreamWriterOptions {
+  /** Aborted when the reader of `body` gives up, or the writer waits for ever. */
+  readonly signal: AbortSignal;
+}
+
+/** Stored bytes as they arrive, in any split, to content. */
+export interface ContentReader {
+  /** Calls `take` with pieces of content, borrowed for the call. Throws what is wrong with the bytes. */
+  push(stored: Uint8Array, take: (content: Uint8Array) => void): void;
+  /** Whether the bytes pushed so far end where content may end. */
+  readonly isComplete: boolean;
+}
+
+export class Codec {
+  readonly #level: number;
+  readonly #pool: CodecPool | undefined;
+  readonly #own: CodecPool | undefined;
+
+  constructor({ level = 1, pool, threads }: CodecOptions = {}) {
+    this.#level = level;
+    this.#own = pool === undefined && threads !== undefined ? new CodecPool({ threads }) : undefined;
+    this.#pool = pool ?? this.#own;
+  }
+
+  /** So many bytes from the front of an object always cover its envelope. */
+  get envelopeBytesMax(): number {
+    return ENVELOPE_BYTES_MAX;
+  }
+
+  /** Makes an object. `raw` must not change until the promise settles; in shared memory it may be encoded by a thread. */
+  async encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject> {
+    return this.#pool?.encode(raw, meta, this.#level) ?? encodeObject(raw, meta, this.#level);
+  }
+
+  /** Reads what an object says of itself. Throws `object-corrupt`, `archive-version`. */
+  readEnvelope(front: Uint8Array, key: string): Envelope {
+    return decodeEnvelope(front, key);
+  }
+
+  /**
+   * The content of a whole object, checked against its envelope; in `into` where that is large enough. Throws
+   * `object-corrupt`.
+   */
+  async decode(
+    stored: Uint8Array,
+    { key, rawBytesMax, into }: DecodeOptions & { readonly into?: Uint8Array<ArrayBuffer> | undefined },
+  ): Promise<DecodedObject> {
+    return decodeObject(stored, key, rawBytesMax, into);
+  }
+
+  /** Checks as much as `decode`, in little memory. */
+  async check(stored: Uint8Array, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
+    return checkObject(stored, key, rawBytesMax);
+  }
+
+  /** Compresses a stream in parallel; needs threads. The slots are its memory, and may be shared with other streams. */
+  writeFrames({ slots, signal }: StreamWriterOptions & { readonly slots: FrameSlots }): FrameWriter {
+    if (this.#pool === undefined) throw new SeawallError("internal", "a codec without threads writes no frames");
+    return new FrameWriter({ pool: this.#pool, level: this.#level, slots, signal });
+  }
+
+  writePlain({ signal }: StreamWriterOptions): PlainWriter {
+    return new PlainWriter(signal);
+  }
+
+  startReading(form: "frames" | "plain"): ContentReader {
+    return form === "frames" ? new ZstdDecoder() : { push: (stored, take) => take(stored), isComplete: true };
+  }
+
+  /** Ends its own threads; a shared pool stays open. */
+  async close(): Promise<void> {
+    await this.#own?.close();
+  }
+}
