@@ -60,6 +60,14 @@ const REPLACED = new Set<string>([
 
 /** The content of postgresql.auto.conf: what was in it without former recoveries' settings, and ours. */
 export function withRecoverySettings(previous: string, settings: RecoverySettings): string {
+  const earlier = configurationLines(previous).findLast(({ name }) => name === MARK_SETTING)?.value;
+  const kept = withoutRecoverySettings(previous);
+  const ours = block({ ...settings, mark: settings.mark ?? earlier }).join("\n");
+  return kept === "" ? `${ours}\n` : `${kept}\n${ours}\n`;
+}
+
+/** The same without ours. */
+export function withoutRecoverySettings(previous: string): string {
   const lines: string[] = [];
   let isOurs = false;
   for (const line of previous.split("\n")) {
@@ -69,8 +77,7 @@ export function withRecoverySettings(previous: string, settings: RecoverySetting
     if (line === END) isOurs = false;
   }
   while (lines.at(-1) === "") lines.pop();
-  const earlier = configurationLines(previous).findLast(({ name }) => name === MARK_SETTING)?.value;
-  return `${[...lines, ...block({ ...settings, mark: settings.mark ?? earlier })].join("\n")}\n`;
+  return lines.join("\n");
 }
 
 /** The block alone: for a server that reads nothing of the cluster's configuration. */

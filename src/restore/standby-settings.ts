@@ -10,21 +10,28 @@ import { dirname, join, resolve } from "node:path";
 import { STANDBY_SETTINGS, type StandbySetting } from "../wal/wal-changes.ts";
 import { configurationLines } from "./recovery-config.ts";
 
-const DEFAULTS: Readonly<Record<StandbySetting, number>> = {
-  max_connections: 100,
-  max_worker_processes: 8,
-  max_wal_senders: 10,
-  max_prepared_transactions: 0,
-  max_locks_per_transaction: 64,
-};
+/** The defaults of a major version. Source: postgresql.conf.sample of 14 to 19; 19 raised max_locks_per_transaction. */
+function defaultsOf(major: number): Readonly<Record<StandbySetting, number>> {
+  return {
+    max_connections: 100,
+    max_worker_processes: 8,
+    max_wal_senders: 10,
+    max_prepared_transactions: 0,
+    max_locks_per_transaction: major < 19 ? 64 : 128,
+  };
+}
 
 const INCLUDES_MAX = 100;
 const FILE_BYTES_MAX = 1 << 20;
 
-/** Reads the settings that a server with this configuration has; 0 for what is no number. Pure. */
-export function effectiveSettings(configuration: ReadonlyMap<string, string>): Record<StandbySetting, number> {
+/** Reads the settings that a server of this major version has with this configuration; 0 for what is no number. Pure. */
+export function effectiveSettings(
+  configuration: ReadonlyMap<string, string>,
+  major: number,
+): Record<StandbySetting, number> {
+  const defaults = defaultsOf(major);
   const pairs = STANDBY_SETTINGS.map((name) => {
-    const given = Number(configuration.get(name) ?? DEFAULTS[name]);
+    const given = Number(configuration.get(name) ?? defaults[name]);
     return [name, Number.isFinite(given) ? given : 0] as const;
   });
   return Object.fromEntries(pairs) as Record<StandbySetting, number>; // every name has its number
@@ -42,23 +49,29 @@ export function neededSettings(
   return Object.fromEntries(pairs) as Record<StandbySetting, number>; // every name has its number
 }
 
-/** Those of `needed` that the files of the data directory set lower. */
-export async function missingMinimums(
-  dataDir: string,
+/** Those of `needed` that a server of this major version would have lower with this configuration. Pure. */
+export function missingMinimums(
+  configuration: ReadonlyMap<string, string>,
+  major: number,
   needed: Readonly<Record<StandbySetting, number>>,
-): Promise<Partial<Record<StandbySetting, number>>> {
-  const given = effectiveSettings(await readConfiguration(dataDir));
+): Partial<Record<StandbySetting, number>> {
+  const given = effectiveSettings(configuration, major);
   const missing: Partial<Record<StandbySetting, number>> = {};
   for (const name of STANDBY_SETTINGS) if (given[name] < needed[name]) missing[name] = needed[name];
   return missing;
 }
 
-/** The settings of the data directory's files, includes followed; names in lower case. */
-export async function readConfiguration(dataDir: string): Promise<Map<string, string>> {
+/**
+ * The settings of the data directory's files, includes followed; names in lower case. `autoConf` is read in the place of
+ * postgresql.auto.conf.
+ */
+export async function readConfiguration(dataDir: string, autoConf?: string): Promise<Map<string, string>> {
   const settings = new Map<string, string>();
   const left = { includes: INCLUDES_MAX };
   await readSettings(join(dataDir, "postgresql.conf"), settings, left);
-  await readSettings(join(dataDir, "postgresql.auto.conf"), settings, left);
+  const path = join(dataDir, "postgresql.auto.conf");
+  if (autoConf === undefined) await readSettings(path, settings, left);
+  else await takeSettings({ path, text: autoConf }, settings, left);
   return settings;
 }
 
@@ -66,7 +79,14 @@ export async function readConfiguration(dataDir: string): Promise<Map<string, st
 async function readSettings(path: string, settings: Map<string, string>, left: { includes: number }): Promise<void> {
   const stats = await stat(path).catch(() => undefined);
   if (stats?.isFile() !== true || stats.size > FILE_BYTES_MAX) return;
-  const text = await readFile(path, "utf8").catch(() => "");
+  await takeSettings({ path, text: await readFile(path, "utf8").catch(() => "") }, settings, left);
+}
+
+async function takeSettings(
+  { path, text }: { readonly path: string; readonly text: string },
+  settings: Map<string, string>,
+  left: { includes: number },
+): Promise<void> {
   for (const { name, value } of configurationLines(text)) {
     const isInclude = name === "include" || name === "include_if_exists" || name === "include_dir";
     if (!isInclude) settings.set(name, value);

@@ -1,12 +1,15 @@
 /** Settings that the primary changed after the backup: a restored server needs them, and wal_level=minimal ends every recovery. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { listBreaks } from "../../src/archive/wal/breaks.ts";
 import { breakKey } from "../../src/archive/keys.ts";
+import { configurationLines } from "../../src/restore/recovery-config.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { runCli } from "../harness/process.ts";
+import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived, rowsOf } from "./restored.ts";
 
@@ -60,6 +63,24 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(drilled.code, drilled.stdout + drilled.stderr).toBe(0);
       expect(JSON.parse(drilled.stdout)).toMatchObject({ ok: true });
       removeTree(scratch);
+
+      // The copy has them from the restore's own lines only, and a restore of the copy writes these anew.
+      const own = makeTempDir("own");
+      const store = ["--store", `file://${own}`, "--log-level", "warn"];
+      const backup = ["backup", "--dsn", restored.dsn, "--with-wal", "--checkpoint", "fast", ...store];
+      expect(await runCli(backup)).toMatchObject({ code: 0 });
+      await run("chmod", ["-R", "a+rX", own]);
+      await using again = await restored.fromDataDir(
+        async (dataDir) => {
+          const done = await runCli(["restore", "--target-dir", dataDir, "--restore-command", "false", ...store]);
+          expect(done, done.stderr).toMatchObject({ code: 0 });
+        },
+        { start: false },
+      );
+      const written = configurationLines(readFileSync(join(again.dataDir, "postgresql.auto.conf"), "utf8"));
+      const raisedAgain = written.filter(({ name }) => name in raised).map(({ name, value }) => [name, Number(value)]);
+      expect(Object.fromEntries(raisedAgain)).toMatchObject(raised);
+      removeTree(own);
     },
     TIMEOUT_MS,
   );

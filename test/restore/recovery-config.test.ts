@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parseControlFile } from "../../src/restore/pg-control.ts";
 import { configurationLines, quoteSetting, withRecoverySettings } from "../../src/restore/recovery-config.ts";
-import { missingMinimums } from "../../src/restore/standby-settings.ts";
+import { missingMinimums, readConfiguration } from "../../src/restore/standby-settings.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -79,8 +79,17 @@ test("settings that recovery needs are raised only where the files give less, in
       ...{ max_connections: 50, max_worker_processes: 8, max_wal_senders: 10, max_prepared_transactions: 5 },
       max_locks_per_transaction: 64,
     };
-    expect(await missingMinimums(folder, needed)).toEqual({ max_worker_processes: 8, max_prepared_transactions: 5 });
-    expect(await missingMinimums(join(folder, "nowhere"), { ...needed, max_prepared_transactions: 0 })).toEqual({});
+    const missing = { max_worker_processes: 8, max_prepared_transactions: 5 };
+    expect(missingMinimums(await readConfiguration(folder), 18, needed)).toEqual(missing);
+    const nothing = await readConfiguration(join(folder, "nowhere"));
+    expect(missingMinimums(nothing, 18, { ...needed, max_prepared_transactions: 0 })).toEqual({});
+    // 19 has another default.
+    const locks = { ...needed, max_prepared_transactions: 0, max_locks_per_transaction: 128 };
+    expect(missingMinimums(nothing, 18, locks)).toEqual({ max_locks_per_transaction: 128 });
+    expect(missingMinimums(nothing, 19, locks)).toEqual({});
+    // Given text takes the place of the file.
+    const given = await readConfiguration(folder, "max_worker_processes = 8\n");
+    expect(missingMinimums(given, 18, needed)).toEqual({ max_prepared_transactions: 5 });
   } finally {
     removeTree(folder);
   }

@@ -96,7 +96,9 @@ export class World implements AsyncDisposable {
   /** The answer of a command that must succeed. */
   async ask<T>(...args: string[]): Promise<T> {
     const { code, stdout, stderr } = await this.seawall([...args, "--json"]);
-    expect({ args, code, stderr: code === 0 ? "" : stderr }).toEqual({ args, code: 0, stderr: "" });
+    // A drill says on standard output why it failed.
+    const said = code === 0 ? "" : `${stdout}\n${stderr}`;
+    expect({ args, code, said }).toEqual({ args, code: 0, said: "" });
     return JSON.parse(stdout) as T;
   }
 

@@ -30,7 +30,7 @@ import { type PlanWish, resolvePlan } from "../target/resolve.ts";
 import type { ReplayedChanges } from "../replayed-changes.ts";
 import { type RestoreProgress, restore } from "../restore.ts";
 import { fetchTrouble, mayEnter } from "../server-account.ts";
-import { missingMinimums, neededSettings } from "../standby-settings.ts";
+import { missingMinimums, neededSettings, readConfiguration } from "../standby-settings.ts";
 
 export interface DrillOptions extends PlanWish {
   readonly archive: Archive;
@@ -206,7 +206,8 @@ async function recoverAndCheck(
   const server = { binaries, folder, major, owner, preload, env, signal };
   const checks: DrillCheck[] = [];
   facts.checks = checks;
-  const lacking = await missingMinimums(folder.dataDir, neededSettings(control.settings, changes.minimums));
+  const configuration = await readConfiguration(folder.dataDir);
+  const lacking = missingMinimums(configuration, major, neededSettings(control.settings, changes.minimums));
   if (Object.keys(lacking).length > 0) checks.push(lackingCheck(lacking));
   const recovered = await recover(server, options, facts);
   checks.push(recovered.check);

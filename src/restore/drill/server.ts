@@ -209,6 +209,6 @@ function settingsOf(options: DrillServerOptions, cluster: ReadonlyMap<string, st
     ["max_replication_slots", "1000"],
     ...(major >= 18 ? [["max_active_replication_origins", "1000"] as const] : []),
     // As a restored server has them. Recovery refuses to have less than there were, of prepared transactions too.
-    ...Object.entries(effectiveSettings(cluster)).map(([name, value]) => [name, String(value)] as const),
+    ...Object.entries(effectiveSettings(cluster, major)).map(([name, value]) => [name, String(value)] as const),
   ]);
 }
