@@ -1,20 +1,54 @@
-/** The reference pages in docs/ are what their tables say today. */
+/** The generated blocks of the reference pages are what their tables say today. */
 import { readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
+import { withBlocks } from "../../tools/generated-blocks.ts";
 import { referencePages } from "../../tools/reference.ts";
 import { OPTION_ROWS } from "../../src/config/options.ts";
 import { ERROR_KINDS } from "../../src/error-kinds.ts";
 import { METRICS } from "../../src/metrics/table.ts";
 
-describe.each(referencePages())("$path", ({ path, content }) => {
+const pageAt = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
+
+describe.each(Object.entries(referencePages()))("%s", (path, blocks) => {
   it("is not stale (else: npm run docs)", () => {
-    expect(readFileSync(new URL(`../../${path}`, import.meta.url), "utf8")).toBe(content);
+    expect(withBlocks(pageAt(path), blocks)).toBe(pageAt(path));
   });
 });
 
 it("every option, error code and metric is on its page", () => {
-  const page = (path: string): string => referencePages().find((p) => p.path === path)?.content ?? "";
-  for (const [, { name }] of OPTION_ROWS) expect(page("docs/configuration.md")).toContain(`### ${name}\n`);
-  for (const code of Object.keys(ERROR_KINDS)) expect(page("docs/errors.md")).toContain(`### ${code}\n`);
-  for (const { name } of Object.values(METRICS)) expect(page("docs/metrics.md")).toContain(`| \`${name}\` |`);
+  for (const [, { name }] of OPTION_ROWS) expect(pageAt("docs/configuration.md")).toContain(`### ${name}\n`);
+  for (const code of Object.keys(ERROR_KINDS)) expect(pageAt("docs/errors.md")).toContain(`### ${code}\n`);
+  for (const { name } of Object.values(METRICS)) expect(pageAt("docs/metrics.md")).toContain(`| \`${name}\` |`);
+});
+
+describe("a page with generated blocks", () => {
+  const begin = (name: string): string => `<!-- Made by "npm run docs" from a/table.ts: ${name} -->`;
+  const rows = { source: "a/table.ts", content: "| a |" };
+  const page = `# Page\n\nBefore.\n\n${begin("rows")}\nstale\n<!-- end of rows -->\n\nAfter.\n`;
+
+  test("keeps its prose, and a second run changes nothing", () => {
+    const made = withBlocks(page, { rows });
+    expect(made).toContain("# Page\n\nBefore.\n\n<!-- Made");
+    expect(made).toContain("\n\n| a |\n\n");
+    expect(made).toContain("<!-- end of rows -->\n\nAfter.\n");
+    expect(made).not.toContain("stale");
+    expect(withBlocks(made, { rows })).toBe(made);
+  });
+
+  const other = { source: "b.ts", content: "b" };
+  const cases: readonly (readonly [string, string, Parameters<typeof withBlocks>[1], RegExp])[] = [
+    ["a block that the page lacks", page, { rows, other }, /block other is missing/],
+    ["a block that no table makes", page, {}, /no block is called rows/],
+    ["a block without an end", page.replace("<!-- end of rows -->", ""), { rows }, /block rows has no end/],
+    ["a block that stands twice", page + page, { rows }, /block rows stands twice/],
+    [
+      "a block within a block",
+      page.replace("stale", begin("other")),
+      { rows, other },
+      /block rows has no end before block other/,
+    ],
+  ];
+  test.each(cases)("is refused with %s", (_case, text, blocks, message) => {
+    expect(() => withBlocks(text, blocks)).toThrowError(message);
+  });
 });
