@@ -1,4 +1,5 @@
 /** Parallel work with a written ceiling. */
+import { joinSignals } from "../signals.ts";
 
 /** Maps `items` in order with at most `inFlight` under way; the first failure rejects once those under way have ended. */
 export async function mapBounded<T, R>(
@@ -25,4 +26,36 @@ export async function mapBounded<T, R>(
   const outcomes = await Promise.allSettled(hands);
   for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
   return results;
+}
+
+/**
+ * Begins work on `items` in their order, with at most `ahead` under way beside the one at hand. Gives each item with its
+ * result, so that a failure is met in its turn. Leaving early cancels the work under way.
+ */
+export async function* readAhead<T, R>(
+  items: Iterable<T>,
+  ahead: number,
+  work: (item: T, signal: AbortSignal) => Promise<R>,
+  options: { readonly signal?: AbortSignal | undefined } = {},
+): AsyncGenerator<{ readonly item: T; readonly result: Promise<R> }> {
+  const left = new AbortController();
+  using either = joinSignals(options.signal, left.signal);
+  const queue: { readonly item: T; readonly result: Promise<R> }[] = [];
+  const rest = items[Symbol.iterator]();
+  try {
+    for (;;) {
+      while (queue.length <= ahead) {
+        const next = rest.next();
+        if (next.done === true) break;
+        const result = work(next.value, either.signal);
+        result.catch(() => undefined);
+        queue.push({ item: next.value, result });
+      }
+      const first = queue.shift();
+      if (first === undefined) return;
+      yield first;
+    }
+  } finally {
+    left.abort();
+  }
 }

@@ -111,7 +111,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       ...{ "verify/state": "store", "verify/wal": "store", "verify/worker": "threads", "verify/verify": "store" },
       ...{ "wal/changes": "store", "wal/ends": "store", "wal/folders": "store", "wal/inventory": "store" },
-      ...{ "wal/objects": "store", "wal/walk": "store" },
+      ...{ "wal/objects": "store", "wal/reader": "store", "wal/walk": "store" },
     },
   },
   receive: {

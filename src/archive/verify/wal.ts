@@ -9,7 +9,7 @@ import type { TimelineHistory } from "../../wal/timeline.ts";
 import type { RecordCarry } from "../../wal/verifier.ts";
 import type { WalChange } from "../../wal/wal-changes.ts";
 import type { Archive } from "../archive.ts";
-import { mapBounded } from "../bounded.ts";
+import { mapBounded, readAhead } from "../bounded.ts";
 import { MINIMAL_REASON, type MinimalRecord, minimalIn } from "../wal/breaks.ts";
 import { parseChanges } from "../wal/change-json.ts";
 import { damageOf } from "../damage.ts";
@@ -231,19 +231,14 @@ async function readPiece(
     const place = { timeline, segment, segmentSize: archive.identity.segmentSize };
     return { place, bytes, key: segmentKey(archive.cluster, place) };
   });
-  // The one being verified and the one on its way.
-  const read = (index: number): Promise<Outcome> | undefined => {
-    const key = found[index]?.key;
-    return key === undefined ? undefined : settled(archive.store.get(key, { signal }));
-  };
-  let next = read(0);
+  const read = async ({ key }: { readonly key: string }, stop: AbortSignal): Promise<GetResult | undefined> =>
+    archive.store.get(key, { signal: stop });
   let isChained = false;
-  for (const [index, { place, bytes, key }] of found.entries()) {
-    const outcome = await next;
-    next = read(index + 1);
+  // The one being verified and the one on its way.
+  for await (const { item, result } of readAhead(found, 1, read, { signal })) {
+    const { place, bytes, key } = item;
     try {
-      if (outcome?.error !== undefined) throw outcome.error;
-      const body = outcome?.body;
+      const body = (await result)?.body;
       if (body === undefined) throw vanished(place);
       if (body.byteLength !== bytes) throw resized(key, body.byteLength, bytes);
       if (!isChained) await lane.ask(await startOfChain(archive, place, options));
@@ -265,20 +260,6 @@ async function readPiece(
 
 function resized(key: string, bytes: number, listed: number): SeawallError {
   return new SeawallError("object-corrupt", `${key}: has ${bytes} bytes, ${listed} were listed`);
-}
-
-interface Outcome {
-  readonly body?: Uint8Array | undefined;
-  readonly error?: Error;
-}
-
-/** Read ahead: an error is reported in its turn. */
-async function settled(reading: Promise<GetResult | undefined>): Promise<Outcome> {
-  try {
-    return { body: (await reading)?.body };
-  } catch (error) {
-    return { error: error instanceof Error ? error : new SeawallError("internal", String(error)) };
-  }
 }
 
 async function startOfChain(

@@ -6,15 +6,13 @@
  * (ParseCommitRecord, ParseAbortRecord).
  */
 import type { Archive } from "../archive.ts";
-import { readTail } from "./tail.ts";
+import { readItems } from "./reader.ts";
 import { carryInto, historyOf } from "./tip.ts";
-import { readSegment } from "./objects.ts";
-import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import * as f from "../../wal/format.ts";
-import { bytesBetween, type Lsn, parseLsn, segmentStart } from "../../wal/lsn.ts";
-import { segmentFileName } from "../../wal/names.ts";
+import { bytesBetween, type Lsn, parseLsn, type SegmentNumber, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { leadingTime, mainDataAt, type PgTime, restorePointName, wordAt } from "../../wal/record-facts.ts";
+import { ownerOf, type TimelineHistory } from "../../wal/timeline.ts";
 import { changeOf, isChange, type WalChange } from "../../wal/wal-changes.ts";
 import { type RecordCarry, type VerifiedRecord, WalVerifier } from "../../wal/verifier.ts";
 import type { WalItem } from "./path.ts";
@@ -40,6 +38,8 @@ export interface WalkedRecord {
 /** So much of a record holds a restore point, or a transaction's end with some thousands of invalidations. */
 const RECORD_BYTES_MAX = 1 << 20;
 
+export type VisitRecord = (record: WalkedRecord) => void;
+
 /**
  * Calls `visit` with each record that ends in the segment. Throws `wal-corrupt` and `object-corrupt` for WAL that is
  * damaged, `wal-gap` when the object has vanished.
@@ -47,25 +47,62 @@ const RECORD_BYTES_MAX = 1 << 20;
 export async function walkSegment(
   archive: Archive,
   item: WalItem,
-  visit: (record: WalkedRecord) => void,
+  visit: VisitRecord,
   options: RequestOptions = {},
 ): Promise<void> {
-  const bytes = await readItem(archive, item, options);
-  await walkBytes(archive, { ...item, bytes }, visit, options);
+  await walkItems(archive, [item], visit, options);
+}
+
+/** The same for items one after the other, the next one on its way, until `isDone` holds behind one of them. */
+export async function walkItems(
+  archive: Archive,
+  items: Iterable<WalItem>,
+  visit: VisitRecord,
+  { isDone, ...options }: RequestOptions & { readonly isDone?: () => boolean } = {},
+): Promise<void> {
+  const { segmentSize } = archive.identity;
+  let history: TimelineHistory | undefined;
+  let before: { readonly timeline: TimelineId; readonly end: Lsn; readonly carry: RecordCarry | undefined } | undefined;
+  for await (const { item, stored } of readItems(archive, items, options)) {
+    const { timeline, segment } = item;
+    if (history?.timeline !== timeline) history = await historyOf(archive, timeline, options);
+    const start = segmentStart(segment, segmentSize);
+    const follows = before?.end === start && before.timeline === ownerOf(history, (start - 1n) as Lsn);
+    // The verifier of the segment before knows what its envelope says, unless it began inside a record.
+    const known = follows ? before?.carry : undefined;
+    const carry = known ?? (await carryInto(archive, history, segment, options));
+    const verifier = visitRecords(archive, { segment, history, carry, bytes: stored.bytes }, visit);
+    const isWhole = stored.kind === "segment";
+    before = isWhole ? { timeline, end: verifier.position, carry: verifier.carry() } : undefined;
+    if (isDone?.() === true) return;
+  }
 }
 
 /** The same for bytes that were read already: WAL from the segment's start on, without what pads it. */
 export async function walkBytes(
   archive: Archive,
-  item: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },
-  visit: (record: WalkedRecord) => void,
+  { timeline, segment, bytes }: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },
+  visit: VisitRecord,
   options: RequestOptions = {},
 ): Promise<void> {
+  const history = await historyOf(archive, timeline, options);
+  const carry = await carryInto(archive, history, segment, options);
+  visitRecords(archive, { segment, history, carry, bytes }, visit);
+}
+
+function visitRecords(
+  archive: Archive,
+  input: {
+    readonly segment: SegmentNumber;
+    readonly history: TimelineHistory;
+    readonly carry: RecordCarry | undefined;
+    readonly bytes: Buffer;
+  },
+  visit: VisitRecord,
+): WalVerifier {
   const { segmentSize, systemIdentifier } = archive.identity;
-  const { bytes } = item;
-  const startLsn = segmentStart(item.segment, segmentSize);
-  const history = await historyOf(archive, item.timeline, options);
-  const carry = await carryInto(archive, history, item.segment, options);
+  const { segment, history, carry, bytes } = input;
+  const startLsn = segmentStart(segment, segmentSize);
   const reader = new RecordReader(bytes, startLsn, carry);
   let previousEnd = carry === undefined ? startLsn : parseLsn(carry.verifiedLsn);
   const verifier = new WalVerifier({
@@ -80,20 +117,7 @@ export async function walkBytes(
     },
   });
   verifier.push(bytes);
-}
-
-/** The stored WAL of the segment. */
-async function readItem(archive: Archive, item: WalItem, options: RequestOptions): Promise<Buffer> {
-  const { segmentSize } = archive.identity;
-  const place = { timeline: item.timeline, segment: item.segment, segmentSize };
-  if (item.kind !== "segment") {
-    const tail = await readTail(archive, place, options);
-    if (tail !== undefined) return tail.bytes;
-  }
-  const sealed = await readSegment(archive, place, options);
-  if (sealed !== undefined) return sealed.raw;
-  const name = segmentFileName(item.timeline, item.segment, segmentSize);
-  throw new SeawallError("wal-gap", `${name} vanished from the archive while it was read`);
+  return verifier;
 }
 
 type Facts = Omit<WalkedRecord, "lsn" | "end" | "previousEnd">;

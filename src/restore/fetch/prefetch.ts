@@ -18,7 +18,7 @@ import { createsTablespace } from "../../wal/wal-changes.ts";
 import { PrefetchFolder, type ReadySegments, type Session, type Want } from "./prefetch-folder.ts";
 import { fetchesAtOnce, planPrefetch, type Position, positionAfter, segmentsWithin } from "./prefetch-plan.ts";
 import { isRecovering, isSameRun, refuseForeignArchive, type ServerRun } from "../server-run.ts";
-import { changesOf, type Content, findWal, readSealed } from "./wal-fetch.ts";
+import { changesOf, type Content, findWal, readSealedContent } from "./wal-fetch.ts";
 
 export interface PrefetchOptions {
   readonly store: Store;
@@ -232,7 +232,8 @@ class Prefetcher {
       const { bavail, bsize } = await statfs(run.walDir);
       if (bavail * bsize < bytesMax + segmentSize) return this.#pause();
       await this.#ready.begin(name);
-      const found = await readSealed(this.#archive, { timeline, segment, segmentSize }, { signal: this.#signal, into });
+      const place = { timeline, segment, segmentSize };
+      const found = await readSealedContent(this.#archive, place, { signal: this.#signal, into });
       const mayWait = found !== undefined && (await this.#mayWait(found));
       if (mayWait && !this.#signal.aborted) {
         await this.#ready.add(name, found.content);

@@ -9,18 +9,15 @@ import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Archive, openArchive } from "../../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../../archive/keys.ts";
-import { callWitnesses, judgeHole } from "../../archive/wal/holes.ts";
 import { readClaims } from "../../archive/line/claims.ts";
 import { parseChanges } from "../../archive/wal/change-json.ts";
-import { type Tail, readTail } from "../../archive/wal/tail.ts";
 import { changesInBytes } from "../../archive/wal/changes.ts";
-import { listGaps } from "../../archive/wal/gaps.ts";
-import { highestSegment, historyOf } from "../../archive/wal/tip.ts";
-import { readHistory, readPartial, readSegment, type ReadWalOptions } from "../../archive/wal/objects.ts";
+import { type FindSegmentOptions, findSegment, readSealed, type StoredSegment } from "../../archive/wal/reader.ts";
+import { readHistory, readPartial, type ReadWalOptions } from "../../archive/wal/objects.ts";
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
 import { firstPageProblem } from "../../wal/first-page.ts";
-import { type Lsn, nextSegment, segmentEnd, segmentOf, segmentStart, type TimelineId } from "../../wal/lsn.ts";
+import { nextSegment, type TimelineId } from "../../wal/lsn.ts";
 import { parseWalFileName } from "../../wal/names.ts";
 import { createsTablespace, type WalChange } from "../../wal/wal-changes.ts";
 import type { PrefetchFolder } from "./prefetch-folder.ts";
@@ -163,16 +160,25 @@ async function hasItself(targetPath: string, fileName: string, { from, content }
 }
 
 /** A sealed segment, checked in itself and against its name; undefined when the healthy store has none. */
-export async function readSealed(
+export async function readSealedContent(
   archive: Archive,
   place: SegmentPlace,
   options: ReadWalOptions,
 ): Promise<Content | undefined> {
-  const sealed = await readSegment(archive, place, options);
-  if (sealed === undefined) return undefined;
-  const changes = parseChanges(sealed.envelope.meta["changes"]);
-  const content = checkedFirstPage(archive, place, sealed.raw);
-  return { from: "segment", content, wal: { place, length: content.byteLength, changes } };
+  const sealed = await readSealed(archive, place, options);
+  return sealed === undefined ? undefined : contentOf(archive, sealed);
+}
+
+/** A segment as PostgreSQL wants it: a tail zero-padded to segment size. */
+function contentOf(archive: Archive, { place, kind, bytes, facts }: StoredSegment): Content {
+  const changes = parseChanges(facts?.envelope.meta["changes"]);
+  const wal = { place, length: bytes.byteLength, changes };
+  let content = bytes;
+  if (kind !== "segment") {
+    content = Buffer.alloc(place.segmentSize);
+    bytes.copy(content);
+  }
+  return { from: kind, content: checkedFirstPage(archive, place, content), wal };
 }
 
 /** The envelope says what the object is; this is what the bytes themselves say. */
@@ -197,12 +203,7 @@ async function sealedNext(archive: Archive, fileName: string, options: RequestOp
   }
 }
 
-export interface FindWalOptions extends RequestOptions {
-  /**
-   * The asking server has a recovery target, so it cannot end recovery short of it: it may have the WAL before a gap. Without
-   * a target PostgreSQL would take the gap for the end of the archive and promote.
-   */
-  readonly hasTarget?: boolean | undefined;
+export interface FindWalOptions extends FindSegmentOptions {
   /** Give history files of timelines above the archive's line, too. */
   readonly anyTimeline?: boolean | undefined;
 }
@@ -235,8 +236,11 @@ export async function findWal(
       const partial = await readPartial(archive, { ...name, segmentSize }, options);
       return plain("partial", partial?.raw);
     }
-    case "segment":
-      return findSegment(archive, { timeline: name.timeline, segment: name.segment, segmentSize }, options);
+    case "segment": {
+      const place = { timeline: name.timeline, segment: name.segment, segmentSize };
+      const found = await findSegment(archive, place, options);
+      return found === undefined ? undefined : contentOf(archive, found);
+    }
   }
 }
 
@@ -253,80 +257,6 @@ async function isAboveLine(archive: Archive, timeline: TimelineId, options: Requ
 
 function plain(from: Content["from"], content: Uint8Array | undefined): Content | undefined {
   return content === undefined ? undefined : { from, content };
-}
-
-/** How often it is looked again at what seems to be missing: it may have been stored, or sealed and retired, meanwhile. */
-const LOOKS_MAX = 4;
-
-/** Sealed, or as far as chunks and partial reach together. Throws `wal-gap`. */
-async function findSegment(
-  archive: Archive,
-  place: SegmentPlace,
-  options: FindWalOptions,
-): Promise<Content | undefined> {
-  const { timeline, segment, segmentSize } = place;
-  let beforeGap: Tail | undefined;
-  for (let look = 1; look <= LOOKS_MAX; look++) {
-    const sealed = await readSealed(archive, place, options);
-    if (sealed !== undefined) return sealed;
-    const witnesses = await callWitnesses(archive, place, options);
-    const tail = await readTail(archive, place, options);
-    // It may have been sealed, and its chunks retired, between our reads.
-    const since = tail === undefined ? await readSealed(archive, place, options) : undefined;
-    if (since !== undefined) return since;
-    // Before the timeline began there is nothing of it to miss: recovery asks the newest timelines first.
-    if (tail === undefined && (await isBeforeTimeline(archive, place, options))) return undefined;
-    const lsn = tail?.endLsn ?? (await startOnTimeline(archive, place, options));
-    beforeGap = tail;
-    if (judgeHole(witnesses, lsn) === "acknowledged") continue;
-    if (await isRecordedLost(archive, timeline, lsn, options)) break;
-    return tail === undefined ? undefined : paddedTail(archive, tail);
-  }
-  if (options.hasTarget === true) {
-    if (beforeGap !== undefined) return paddedTail(archive, beforeGap);
-    // Its ancestor has the beginning of this segment, which PostgreSQL asks for next.
-    if ((await startOnTimeline(archive, place, options)) > segmentStart(segment, segmentSize)) return undefined;
-  }
-  const highest = await highestSegment(archive, timeline, options);
-  const last = highest !== undefined && highest > segment ? segmentName({ ...place, segment: highest }) : undefined;
-  const why = last === undefined ? "a gap document says that it was lost" : `which goes on to ${last}`;
-  throw new SeawallError("wal-gap", `WAL of ${segmentName(place)} is missing from the archive, ${why}`);
-}
-
-function paddedTail(archive: Archive, { place, bytes, endLsn, partialEndLsn }: Tail): Content {
-  const content = Buffer.alloc(place.segmentSize);
-  bytes.copy(content);
-  const from = partialEndLsn === endLsn ? "partial" : "tail";
-  const wal = { place, length: bytes.byteLength, changes: undefined };
-  return { from, content: checkedFirstPage(archive, place, content), wal };
-}
-
-async function isBeforeTimeline(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<boolean> {
-  const history = await historyOf(archive, place.timeline, options);
-  const begin = history.entries.at(-1)?.switchLsn;
-  return begin !== undefined && place.segment < segmentOf(begin, place.segmentSize);
-}
-
-/** Where a segment's WAL begins on its timeline: the timeline's own beginning, where that lies inside the segment. */
-async function startOnTimeline(archive: Archive, place: SegmentPlace, options: RequestOptions): Promise<Lsn> {
-  const history = await historyOf(archive, place.timeline, options);
-  const start = segmentStart(place.segment, place.segmentSize);
-  const begin = history.entries.at(-1)?.switchLsn ?? start;
-  return begin > start && begin < segmentEnd(place.segment, place.segmentSize) ? begin : start;
-}
-
-/**
- * Whether a gap document says that WAL from `lsn` on is lost. Where the end of a timeline was lost, nothing is stored behind
- * it that could tell.
- */
-async function isRecordedLost(
-  archive: Archive,
-  timeline: TimelineId,
-  lsn: Lsn,
-  options: RequestOptions,
-): Promise<boolean> {
-  const gaps = await listGaps(archive, { signal: options.signal });
-  return gaps.some((gap) => gap.timeline === timeline && gap.fromLsn <= lsn && lsn < gap.toLsn);
 }
 
 /**

@@ -15,7 +15,7 @@ import { formatPgTime, parsePgTime, type PgTime } from "../../wal/record-facts.t
 import { RESTORE_POINTS_MAX } from "../../wal/summary.ts";
 import type { RecoveryTarget, TargetPoint } from "./target.ts";
 import type { RouteItem, WalRoute } from "./route.ts";
-import { type WalkedRecord, walkSegment } from "../../archive/wal/walk.ts";
+import { type VisitRecord, type WalkedRecord, walkItems, walkSegment } from "../../archive/wal/walk.ts";
 
 /** A point that recovery can be told to stop at. */
 export interface Landing {
@@ -117,17 +117,14 @@ class Search {
     // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
     let landing: Landing | undefined;
     let commit: { readonly commitTime: PgTime; readonly commitLsn: Lsn } | undefined;
-    for (const at of [index - 1, index]) {
-      const item = this.#route.items[at];
-      if (item === undefined || landing !== undefined) continue;
-      await this.#walk(item, (record) => {
-        if (landing !== undefined || record.time === undefined) return;
-        if (record.kind !== "commit" && record.kind !== "abort") return;
-        if (isPast(record.time)) {
-          landing = { lsn: record.previousEnd, ...commit, point: { kind: "time", time }, inclusive };
-        } else if (record.kind === "commit") commit = { commitTime: record.time, commitLsn: record.end };
-      });
-    }
+    const visit = (record: WalkedRecord): void => {
+      if (landing !== undefined || record.time === undefined) return;
+      if (record.kind !== "commit" && record.kind !== "abort") return;
+      if (isPast(record.time)) {
+        landing = { lsn: record.previousEnd, ...commit, point: { kind: "time", time }, inclusive };
+      } else if (record.kind === "commit") commit = { commitTime: record.time, commitLsn: record.end };
+    };
+    await this.#walkUntil({ from: index - 1, to: index }, visit, () => landing !== undefined);
     return {
       found: landing === undefined ? [] : [landing],
       missing: "the envelopes of the WAL contradict its records",
@@ -144,23 +141,19 @@ class Search {
     if (index >= 0 && items[index]?.segment !== segment) return { found: [{ lsn, point, inclusive }], missing: "" };
     let landing: Landing | undefined;
     let commitTime: PgTime | undefined;
-    for (let at = Math.max(index, 0); at < items.length && index >= 0 && landing === undefined; at++) {
-      const item = items[at];
-      if (item === undefined) break;
-      await this.#walk(item, (record) => {
-        if (landing === undefined && record.lsn >= lsn) {
-          if (inclusive && record.kind === "commit") commitTime = record.time;
-          landing = { lsn: inclusive ? record.end : record.previousEnd, commitTime, point, inclusive };
-        }
-        if (record.kind === "commit") commitTime = record.time;
-      });
-    }
+    const visit = (record: WalkedRecord): void => {
+      if (landing === undefined && record.lsn >= lsn) {
+        if (inclusive && record.kind === "commit") commitTime = record.time;
+        landing = { lsn: inclusive ? record.end : record.previousEnd, commitTime, point, inclusive };
+      }
+      if (record.kind === "commit") commitTime = record.time;
+    };
+    if (index >= 0) await this.#walkUntil({ from: index }, visit, () => landing !== undefined);
     landing ??= await this.#atLastRecord(endLsn);
     return { found: landing === undefined ? [] : [landing], missing: "it holds no record before this LSN" };
   }
 
   async xid(xid: number, inclusive: boolean): Promise<Landings> {
-    const { items } = this.#route;
     const missing = `it holds no end of transaction ${xid}`;
     const index = await this.#bisect(async (item) => {
       let isReached: boolean | undefined;
@@ -173,25 +166,22 @@ class Search {
     let landing: Landing | undefined;
     let isOver = false;
     let commitTime: PgTime | undefined;
-    for (let at = index; at < items.length && landing === undefined && !isOver; at++) {
-      const item = items[at];
-      if (item === undefined) break;
-      await this.#walk(item, (record) => {
-        if (landing !== undefined) return;
-        const { kind, oldestRunningXid } = record;
-        if (kind === "running" && oldestRunningXid !== undefined && precedes(xid, oldestRunningXid)) isOver = true;
-        if (kind !== "commit" && kind !== "abort") return;
-        const isIt = record.xid === xid;
-        if (kind === "commit" && (!isIt || inclusive)) commitTime = record.time ?? commitTime;
-        if (!isIt) return;
-        landing = {
-          lsn: inclusive ? record.end : record.previousEnd,
-          commitTime,
-          point: { kind: "xid", xid },
-          inclusive,
-        };
-      });
-    }
+    const visit = (record: WalkedRecord): void => {
+      if (landing !== undefined) return;
+      const { kind, oldestRunningXid } = record;
+      if (kind === "running" && oldestRunningXid !== undefined && precedes(xid, oldestRunningXid)) isOver = true;
+      if (kind !== "commit" && kind !== "abort") return;
+      const isIt = record.xid === xid;
+      if (kind === "commit" && (!isIt || inclusive)) commitTime = record.time ?? commitTime;
+      if (!isIt) return;
+      landing = {
+        lsn: inclusive ? record.end : record.previousEnd,
+        commitTime,
+        point: { kind: "xid", xid },
+        inclusive,
+      };
+    };
+    await this.#walkUntil({ from: index }, visit, () => landing !== undefined || isOver);
     return { found: landing === undefined ? [] : [landing], missing };
   }
 
@@ -328,8 +318,18 @@ class Search {
     return points;
   }
 
-  async #walk(item: RouteItem, visit: (record: WalkedRecord) => void): Promise<void> {
+  async #walk(item: RouteItem, visit: VisitRecord): Promise<void> {
     await walkSegment(this.#archive, item, visit, this.#options);
+  }
+
+  /** Walks the items `from` to `to`, no further than needed. */
+  async #walkUntil(
+    { from, to }: { readonly from: number; readonly to?: number },
+    visit: VisitRecord,
+    isDone: () => boolean,
+  ): Promise<void> {
+    const items = this.#route.items.slice(Math.max(from, 0), to === undefined ? undefined : to + 1);
+    await walkItems(this.#archive, items, visit, { ...this.#options, isDone });
   }
 }
 
