@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { defaultText, envName, isNegatable, OPTION_ROWS, type OptionSpec } from "../src/config/options.ts";
 import { ERROR_KINDS, type ErrorKind, EXIT } from "../src/error-kinds.ts";
 import { METRICS, type MetricSpec } from "../src/metrics/table.ts";
+import { commandBlocks } from "./command-blocks.ts";
 import { type Blocks, withBlocks } from "./generated-blocks.ts";
 import { notificationBlocks } from "./notification-blocks.ts";
 import { s3RightsBlocks } from "./s3-rights-blocks.ts";
@@ -13,6 +14,7 @@ import { s3RightsBlocks } from "./s3-rights-blocks.ts";
 /** The blocks of each page, by the page's path from the root of the project. */
 export function referencePages(): Readonly<Record<string, Blocks>> {
   return {
+    "docs/commands.md": commandBlocks(),
     "docs/configuration.md": {
       options: { source: "src/config/options.ts", content: joined(OPTION_ROWS.map(([, spec]) => optionSection(spec))) },
     },

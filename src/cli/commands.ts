@@ -287,3 +287,10 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   ...RETENTION_COMMANDS,
   ...NOTIFY_COMMANDS,
 };
+
+type GroupName<Name> = Name extends `${infer Group} ${string}` ? Group : never;
+
+/** Commands of two words stand in a group: what each group is for. */
+export const COMMAND_GROUPS: Readonly<Record<GroupName<CommandName>, string>> = {
+  slot: "manage the physical replication slot",
+};

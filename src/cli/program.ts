@@ -18,7 +18,7 @@ import { nearest } from "../config/suggest.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import { COMMANDS } from "./commands.ts";
+import { COMMAND_GROUPS, COMMANDS } from "./commands.ts";
 import type { CommandSpec } from "./command-spec.ts";
 import { describeFailure } from "./failure.ts";
 import { describeExits, helpTail } from "./help.ts";
@@ -158,13 +158,19 @@ export function buildProgram(
     const [first = name, second] = name.split(" ");
     let parent = program;
     if (second !== undefined) {
-      const group = groups.get(first) ?? program.command(first).description("manage the physical replication slot");
+      const group = groups.get(first) ?? program.command(first).description(groupSummary(first));
       groups.set(first, group.helpOption("-h, --help", "print help").showSuggestionAfterError(false));
       parent = group;
     }
     addCommand(parent, second ?? first, name, chosen);
   }
   return program;
+}
+
+function groupSummary(word: string): string {
+  const summary = Object.entries(COMMAND_GROUPS).find(([group]) => group === word)?.[1];
+  if (summary === undefined) throw new SeawallError("internal", `the group ${word} has no summary`);
+  return summary;
 }
 
 function addCommand(parent: Commander, word: string, name: CommandName, chosen: (parsed: Parsed) => void): void {
