@@ -62,7 +62,7 @@ export const ERROR_KINDS = {
     EXIT.damage,
     false,
     "The server's WAL differs from what is already stored for the same timeline.",
-    "An old primary may have been resurrected or the cluster rolled back in place: promote it to a new timeline, or use a new --cluster.",
+    "An old primary may have been started again, or the cluster rolled back in place. Promote it to a new timeline, or use a new --cluster.",
   ),
 
   // Archive
@@ -79,7 +79,7 @@ export const ERROR_KINDS = {
       EXIT.damage,
       false,
       "A stored object cannot be decoded or its checksum is wrong.",
-      "Look at who else writes to this prefix, and at the health of the store; a segment that the server still has is archived again once the object is removed.",
+      "Check which other program writes to this prefix, and the health of the store. Remove the object: a segment that the server still has is then archived again.",
     ),
   ),
   "foreign-cluster": damage(
@@ -134,7 +134,7 @@ export const ERROR_KINDS = {
     EXIT.operational,
     true,
     "Another receiver claimed the archive's line while this one was streaming.",
-    "The receiver connects again and decides anew. It goes on, or says why this server is refused (docs/timelines.md).",
+    "The receiver connects again and decides again. It goes on, or says why this server is refused (docs/timelines.md).",
   ),
   "line-unclaimed": kind(
     EXIT.operational,
@@ -179,8 +179,8 @@ export const ERROR_KINDS = {
   "server-busy": kind(
     EXIT.server,
     true,
-    "The server has no connection slot, memory or disk left, or failed in a way that may pass.",
-    "Look into the server's log; raise max_connections if connections are what is missing.",
+    "The server has no connection slot, memory or disk left, or has another temporary failure.",
+    "Look into the server's log; raise max_connections if it has no connection left.",
   ),
   "server-max-wal-senders": kind(
     EXIT.server,
@@ -203,8 +203,8 @@ export const ERROR_KINDS = {
   "server-protocol": kind(
     EXIT.server,
     true,
-    "The server sent something that is not in the replication protocol.",
-    "Check that nothing but PostgreSQL answers at this address (poolers such as PgBouncer do not carry replication).",
+    "The server sent a message that is not in the replication protocol.",
+    "Check that PostgreSQL itself answers at this address: poolers such as PgBouncer do not carry replication.",
   ),
   "server-version": kind(
     EXIT.server,
@@ -241,7 +241,7 @@ export const ERROR_KINDS = {
   "server-privilege": kind(
     EXIT.server,
     false,
-    "The user lacks a privilege for what was asked.",
+    "The user lacks a privilege for the command.",
     "Grant the privilege that the message names.",
   ),
   "server-wal-level": kind(
@@ -262,18 +262,18 @@ export const ERROR_KINDS = {
     EXIT.server,
     false,
     "A replication slot with this name exists already.",
-    "Use it if it is ours, or choose another --slot.",
+    "Use it if it belongs to Seawall, or choose another --slot.",
   ),
   "slot-active": kind(
     EXIT.server,
     true,
-    "Another connection is using the replication slot.",
+    "Another connection uses the replication slot.",
     "If that client is dead the server frees the slot after wal_sender_timeout; SELECT pg_terminate_backend(pid) frees it now.",
   ),
   "slot-invalidated": kind(
     EXIT.server,
     false,
-    "The server has invalidated the replication slot: WAL that it held back is gone.",
+    "The server has invalidated the replication slot: the WAL that it kept is removed.",
     "Run seawall slot drop and seawall slot create, take a new base backup, and review max_slot_wal_keep_size.",
   ),
   "slot-logical": kind(
@@ -291,7 +291,7 @@ export const ERROR_KINDS = {
   "wal-removed": kind(
     EXIT.server,
     false,
-    "The server no longer has the WAL that was asked for.",
+    "The server no longer has the requested WAL.",
     "Use a replication slot, which keeps WAL until it is stored, and take a new base backup.",
   ),
   "wal-ahead": kind(
@@ -331,20 +331,20 @@ export const ERROR_KINDS = {
     kind(
       EXIT.damage,
       false,
-      "A base backup's document, manifest, part or tar does not hold together, or a checksum in it is wrong.",
-      "Restore another backup (seawall restore --backup ID), and look at who else writes to this prefix.",
+      "A base backup's document, manifest, part or tar contradicts itself, or a checksum in it is wrong.",
+      "Restore another backup (seawall restore --backup ID), and check which other program writes to this prefix.",
     ),
   ),
   "backup-absent": kind(
     EXIT.no,
     false,
-    "There is no base backup of this id: none was begun, or it was never finished.",
-    "Take one with seawall backup, or name one that is there.",
+    "There is no base backup with this id: it was never begun or never finished.",
+    "Take one with seawall backup, or name one that seawall list shows.",
   ),
   "backup-mismatch": kind(
     EXIT.damage,
     false,
-    "What the server sent of a file is not what its backup manifest says: checksum, size, or the file itself.",
+    "A file that the server sent differs from its backup manifest: another checksum, another size, or no such file.",
     "Take the backup again; if it repeats, check the memory and the disks of the server, and of this machine.",
   ),
   "backup-page-checksum": kind(
@@ -363,7 +363,7 @@ export const ERROR_KINDS = {
     EXIT.no,
     false,
     "The base backup must not be deleted: it is pinned, or the last good one.",
-    "Unpin it (seawall unpin ID); the last good one goes with --force only.",
+    "Unpin it (seawall unpin ID). The last good backup is deleted with --force only.",
   ),
   "backup-removed": kind(
     EXIT.operational,
@@ -376,8 +376,8 @@ export const ERROR_KINDS = {
     kind(
       EXIT.damage,
       false,
-      "A segment is missing from the archive although later WAL is there.",
-      "Recover to a point before the gap, or from a base backup taken after it; seawall restore --dry-run tells what can be reached.",
+      "A segment is missing from the archive although later WAL is stored.",
+      "Recover to a point before the gap, or from a base backup taken after it; seawall list shows the points that can be reached.",
     ),
   ),
   "target-unreachable": kind(
@@ -401,7 +401,7 @@ export const ERROR_KINDS = {
   "target-unwritable": kind(
     EXIT.operational,
     false,
-    "A file could not be written where it was asked for.",
+    "A file could not be written.",
     "Check the path, its permissions and the free space.",
   ),
 
@@ -409,7 +409,7 @@ export const ERROR_KINDS = {
   "store-unavailable": kind(
     EXIT.store,
     true,
-    "The object store did not answer, or answered with a passing fault.",
+    "The object store did not answer, or answered with a temporary fault.",
     "Check the endpoint and the network; Seawall keeps trying within its limits.",
   ),
   "store-denied": kind(
@@ -440,13 +440,13 @@ export const ERROR_KINDS = {
     EXIT.store,
     true,
     "The store reports that the bytes which arrived are not the bytes that were sent.",
-    "Something between here and the store alters data; the write is repeated.",
+    "The network or a proxy alters data; Seawall repeats the write. Check the way to the store if it repeats.",
   ),
   "store-lied": kind(
     EXIT.store,
     true,
     "The store confirmed an object that it does not have, or not at its size.",
-    "Do not trust this store with backups before its maker has explained that.",
+    "Do not use this store for backups before its maker has explained that.",
   ),
   "store-unsupported": kind(
     EXIT.store,

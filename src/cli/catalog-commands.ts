@@ -6,10 +6,10 @@ export const CATALOG_COMMANDS = {
   list: {
     summary: "base backups, and from when to when the cluster can be recovered",
     description:
-      "Lists what is in the archive: its base backups; the windows, which are the points that some backup can be recovered to, timeline " +
-      "by timeline; gaps in the WAL; the tree of timelines. It works from the store alone and reads no WAL but what windows end with.\n\n" +
-      "A window of a timeline begins on an older one when the backup was taken there: restore --target-timeline reaches all of it. " +
-      "It begins at a backup's end and ends with the last commit before the archive's end or a gap.",
+      "Lists the archive: base backups; windows, which are the points to which a backup can be recovered, timeline by timeline; gaps in the WAL; and the tree of timelines. " +
+      "It needs only the store, and reads only the WAL at the ends of windows.\n\n" +
+      "A window begins at a backup's end, and ends with the last commit before the archive's end or a gap. " +
+      "If the backup was taken on an older timeline, the window begins there: restore --target-timeline reaches all of it.",
     args: [],
     examples: [
       { line: "seawall list --store file:///backup", does: "of the cluster main" },
@@ -33,8 +33,7 @@ export const CATALOG_COMMANDS = {
   show: {
     summary: "everything about one base backup",
     description:
-      "Shows one base backup: when, how and of which server it was taken, what it consists of, which WAL it needs and whether that is there, " +
-      "how far it can be recovered on each timeline, and its pin.",
+      "Shows one base backup: when, how and from which server it was taken, its parts, the WAL that it needs and whether the archive has it, how far it can be recovered on each timeline, and its pin.",
     args: [{ name: "id", help: "id of the backup, from seawall list" }],
     examples: [
       { line: "seawall show 20260203T040506Z-0badcafe --store file:///backup", does: "for people" },
@@ -56,18 +55,20 @@ export const CATALOG_COMMANDS = {
     load: () => import("./commands/show.ts"),
   },
   verify: {
-    summary: "is everything there, unbroken, unchanged",
+    summary: "check that everything is stored, unbroken and unchanged",
     description:
-      "Looks at all WAL from the oldest base backup to the tip, and at every base backup: whether anything is missing, has another size than was stored, " +
-      "belongs to another cluster or says something else of itself than its name does. It reads the front of each WAL object, and lists the parts of backups. " +
-      "With --deep it reads everything: checksums, every record of the WAL from end to end, every file of every backup against the server's manifest.\n\n" +
-      "What was verified is remembered in the store and not looked at again as long as it is not touched; --full looks at everything. " +
-      "An interrupted run goes on where it was. Damage is named with what it means: which backups cannot be restored, and how far others reach.",
+      "Checks all WAL from the oldest base backup to the tip, and every base backup. " +
+      "It finds objects that are missing, have another size than was stored, belong to another cluster, or contradict their key. " +
+      "It reads the front of each WAL object, and lists the parts of backups. " +
+      "With --deep it reads everything: checksums, every record of the WAL, and every file of every backup against the server's manifest.\n\n" +
+      "The store keeps the result, and objects that have not changed since are not checked again; --full checks everything. " +
+      "An interrupted run is continued by the next. " +
+      "Damage is reported with its consequence: which backups cannot be restored, and how far others reach.",
     args: [],
     examples: [
-      { line: "seawall verify --store file:///backup", does: "what is new since the last time" },
-      { line: "seawall verify --config /etc/seawall.yaml --deep", does: "inside, too" },
-      { line: "seawall verify --config /etc/seawall.yaml --deep --full", does: "as if for the first time" },
+      { line: "seawall verify --store file:///backup", does: "new and changed objects" },
+      { line: "seawall verify --config /etc/seawall.yaml --deep", does: "every byte of them" },
+      { line: "seawall verify --config /etc/seawall.yaml --deep --full", does: "every byte of all objects" },
       { line: "seawall verify --config /etc/seawall.yaml --json | jq '.problems[]'", does: "for a script" },
     ],
     exits: [

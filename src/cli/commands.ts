@@ -14,17 +14,19 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   receive: {
     summary: "stream WAL from the server into the store, until stopped",
     description:
-      "Streams WAL from the primary, verifies every record, stores it, and reports to the server as flushed exactly what is durable. " +
-      "It finds its place from the archive, then the slot, then the server, follows timelines, and reconnects by itself. " +
-      "SIGTERM and SIGINT store what has arrived, report it and exit; a second SIGINT exits at once and loses nothing acknowledged.\n\n" +
-      "Where the file has clusters, all of them run in this one process, or the one that --cluster names: one that fails is tried again and disturbs no other. " +
-      "SIGHUP reads the file anew and touches only what has changed; a file with an error changes nothing.",
+      "Streams WAL from the primary, verifies every record, stores it, and reports to the server as flushed only WAL that is durable. " +
+      "It finds its place from the archive, then the slot, then the server. " +
+      "It follows timelines and reconnects by itself. SIGTERM and SIGINT store the received WAL, report it and exit. " +
+      "A second SIGINT exits at once and loses nothing acknowledged.\n\n" +
+      "If the file has clusters, one process runs all of them, or the one that --cluster names. " +
+      "A cluster that fails is tried again and does not disturb the others. " +
+      "SIGHUP reads the file again and touches only clusters that changed; a file with an error changes nothing.",
     args: [],
     examples: [
       { line: "seawall receive --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "into a directory" },
       {
         line: "seawall receive --store 's3://wal/prod?region=eu-central-1' --cluster orders",
-        does: "into S3; PGHOST, PGUSER and .pgpass say where from",
+        does: "into S3; PGHOST, PGUSER and .pgpass name the server",
       },
       {
         line: "seawall receive --config /etc/seawall.yaml --synchronous",
@@ -48,8 +50,8 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   "slot create": {
     summary: "create the physical replication slot, reserving WAL at once",
     description:
-      "Creates the slot that keeps WAL on the server until Seawall has stored it. WAL is reserved from this moment on. " +
-      "A physical slot of that name that is there already is success.",
+      "Creates the slot that keeps WAL on the server until Seawall has stored it. " +
+      "The server keeps WAL from this moment on. An existing physical slot of that name is success.",
     args: [],
     examples: [
       { line: "seawall slot create --dsn postgres://repl@db/", does: "the slot named seawall" },
@@ -67,7 +69,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     args: [],
     examples: [
       { line: "seawall slot drop --dsn postgres://repl@db/", does: "the slot named seawall" },
-      { line: "seawall slot drop --slot archive_a --if-exists", does: "no complaint when it is gone already" },
+      { line: "seawall slot drop --slot archive_a --if-exists", does: "success if it does not exist" },
     ],
     exits: [
       [EXIT.done, "the slot is gone"],
@@ -83,8 +85,8 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   check: {
     summary: "preflight: server, role, settings, slot, store; each finding with its remedy",
     description:
-      "Looks at everything `receive` needs, one line each: ok, warn or fail, with the remedy. It changes nothing on the server; " +
-      "in the store it writes, reads and deletes one small probe object.",
+      "Checks everything that `receive` needs, one line each: ok, warn or fail, with the remedy. " +
+      "It changes nothing on the server. In the store it writes, reads and deletes one small probe object.",
     args: [],
     examples: [
       { line: "seawall check --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "server and store" },
@@ -103,8 +105,8 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   status: {
     summary: "where every byte is: server, received, verified, stored; lag, slot",
     description:
-      "Asks the running receiver at --listen; when none answers, it looks at the server and the store itself and says so. " +
-      "Of several clusters it shows a line each, and everything about the one that --cluster names.",
+      "Asks the running receiver at --listen. If none answers, it asks the server and the store itself and says so. " +
+      "With several clusters it shows one line for each, or all facts about the one that --cluster names.",
     args: [],
     examples: [
       { line: "seawall status", does: "of the receiver on this machine" },
@@ -126,10 +128,12 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   backup: {
     summary: "take a base backup into the store",
     description:
-      "Streams a base backup from the server straight into the store, repacked into parts that are compressed and stored in parallel; no local disk is used. " +
-      "Every file is compared with the server's backup manifest, and the backup counts only once all WAL it needs is in the archive too: run `seawall receive` beside it, or give --with-wal. " +
-      "A backup that fails or is interrupted removes what it has stored; nothing half-done ever looks like a backup.\n\n" +
-      "On a terminal a line shows the progress, elsewhere plain lines do, and with --json one JSON object a line, all on stderr; the finished backup is the result on stdout.",
+      "Streams a base backup from the server straight into the store, in parts that are compressed and stored in parallel. " +
+      "It uses no local disk. Every file is compared with the server's backup manifest. " +
+      "The backup counts only when all WAL that it needs is in the archive too: run `seawall receive` beside it, or give --with-wal. " +
+      "A backup that fails or is interrupted removes its objects, and never looks like a finished one.\n\n" +
+      "Progress goes to stderr: one line on a terminal, plain lines elsewhere, one JSON object a line with --json. " +
+      "The finished backup is the result on stdout.",
     args: [],
     examples: [
       {
@@ -138,11 +142,11 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       },
       {
         line: "seawall backup --store 's3://wal/prod?region=eu-central-1' --checkpoint fast --with-wal",
-        does: "at once, complete in itself; PGHOST, PGUSER and .pgpass say where from",
+        does: "at once and with its WAL; PGHOST, PGUSER and .pgpass name the server",
       },
       {
         line: "seawall backup --config /etc/seawall.yaml --from-standby 'host=db2,db3 user=repl' --max-rate 100MiB",
-        does: "from whichever of the two is a standby, not too fast",
+        does: "from the standby among two servers, at a limited rate",
       },
       {
         line: "seawall backup --config /etc/seawall.yaml --json | jq -r .id",
@@ -164,20 +168,22 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   restore: {
     summary: "a data directory from a base backup, ready to recover to any point of the archive",
     description:
-      "Picks the newest base backup that can reach the target, says what will be reached, and makes a data directory that only has to be started: " +
-      "it recovers through wal-fetch to the target and opens for writes (see --target-action). Every file is checked against the backup's manifest " +
-      "on the way and is durable at the end; until then the directory cannot be started. An interrupted restore goes on with --delta.\n\n" +
-      "A target that cannot be reached is refused before anything is touched, with the nearest points that can. --check says whether the started server " +
-      "really got there: from the server itself, or from its files when it is stopped.",
+      "Chooses the newest base backup that can reach the target, says which point will be reached, and fills a data directory. " +
+      "The server started there recovers through wal-fetch to the target, and opens for writes (see --target-action). " +
+      "Every file is compared with the backup's manifest and flushed to disk; until the end no server starts from the directory. " +
+      "--delta continues an interrupted restore.\n\n" +
+      "A target that cannot be reached is refused before anything is touched, with the nearest points that can. " +
+      "--check says whether the started server reached its target. " +
+      "It asks the server, or reads its files when it is stopped.",
     args: [],
     examples: [
       {
         line: "seawall restore --store file:///backup --target-dir /var/lib/postgresql/data",
-        does: "everything that is in the archive",
+        does: "to the end of the archive",
       },
       {
         line: 'seawall restore --config /etc/seawall.yaml --target-dir ./then --target-time "5 minutes ago"',
-        does: "before it went wrong",
+        does: "to a moment before an error",
       },
       {
         line: "seawall restore --config /etc/seawall.yaml --target-dir ./then --target-lsn 16/B374D848 --dry-run",
@@ -185,13 +191,13 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       },
       {
         line: "seawall restore --config /etc/seawall.yaml --target-dir ./data --delta",
-        does: "only what differs from the old data directory",
+        does: "over an old data directory: only files that differ are written",
       },
       {
         line: "seawall restore --config /etc/seawall.yaml --target-dir ./data --standby --primary-conninfo 'host=db user=repl'",
         does: "a standby that streams when it has caught up",
       },
-      { line: "seawall restore --check /var/lib/postgresql/data", does: "has the started server got there?" },
+      { line: "seawall restore --check /var/lib/postgresql/data", does: "did the started server reach its target?" },
     ],
     exits: [
       [EXIT.done, "the directory is ready; with --check: the server has reached what was promised"],
@@ -212,12 +218,14 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   "wal-fetch": {
     summary: "restore_command: fetch one WAL file from the archive",
     description:
-      "Gives PostgreSQL a segment, the newest WAL of the open segment, a .partial or a .history file. The target appears whole or not at all.\n\n" +
-      'PostgreSQL takes an exit status of 1 to 125 for "the archive ends here" and goes on without the file. wal-fetch therefore exits 1 only ' +
-      "when the healthy store says that the file is not there and it lies beyond the archive's tip. Everything else, an outage, a gap, damage, " +
-      "a wrong option, exits above 125, which makes PostgreSQL stop recovery instead of promoting short of the tip.\n\n" +
-      "In the server's configuration prefer seawall-wal-fetch, a shell script that takes the same options: it hands out segments that were " +
-      "prefetched into pg_wal without starting Node.js for each, and exits above 125 where a shell or Node.js itself would not.",
+      "Gives PostgreSQL a segment, the stored part of the open segment, a .partial or a .history file. " +
+      "The target appears whole or not at all.\n\n" +
+      "PostgreSQL takes an exit status of 1 to 125 for the end of the archive, and goes on without the file. " +
+      "So wal-fetch exits with 1 only if the store answers that the file is absent, and the file lies beyond the archive's tip. " +
+      "Everything else exits above 125: an outage, a gap, damage, a wrong option. " +
+      "Then PostgreSQL stops recovery instead of promoting too early.\n\n" +
+      "In the server's configuration prefer seawall-wal-fetch, a shell script that takes the same options. " +
+      "It takes segments that were prefetched into pg_wal without starting Node.js for each, and exits above 125 where a shell or Node.js itself would not.",
     args: [
       { name: "file", help: "name of the WAL file (%f)" },
       { name: "target", help: "where to put it (%p)" },
@@ -226,7 +234,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       { line: "restore_command = 'seawall wal-fetch --config /etc/seawall.yaml %f %p'", does: "in postgresql.conf" },
       {
         line: "restore_command = 'exec seawall-wal-fetch %f %p --config /etc/seawall.yaml'",
-        does: "the quick form of it",
+        does: "the quick form",
       },
       {
         line: "seawall wal-fetch --store file:///var/lib/seawall 000000010000000000000003 ./segment",
@@ -245,9 +253,9 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   "wal-prefetch": {
     summary: "started by wal-fetch: fetch the segments that follow, ahead of recovery",
     description:
-      "It is not called by hand: wal-fetch starts it beside a recovering server when there is more than one segment to come. It lays " +
-      "verified segments into pg_wal/.seawall and ends by itself: when recovery or the server ends, when nothing was asked for in " +
-      "30 seconds, or with SIGTERM.",
+      "Do not call it by hand: wal-fetch starts it beside a recovering server when more than one segment follows. " +
+      "It puts verified segments into pg_wal/.seawall. " +
+      "It ends when recovery or the server ends, after 30 seconds without a request, and by SIGTERM.",
     args: [
       { name: "file", help: "name of the WAL file that recovery was given last" },
       { name: "target", help: "where the server wanted it" },
@@ -268,8 +276,9 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   "wal-push": {
     summary: "archive_command: verify and store one WAL file",
     description:
-      "For those who want archive_command beside or instead of the receiver: same rules, same keys. The segment is verified like " +
-      "streamed WAL; equal content already there is success, different content an error. PostgreSQL keeps the file and tries again after any failure.",
+      "Stores a segment that PostgreSQL hands over through archive_command, beside or instead of the receiver, by the same rules and under the same keys. " +
+      "The segment is verified like streamed WAL. Equal stored content is success, different content is an error. " +
+      "PostgreSQL keeps the file and tries again after any failure.",
     args: [{ name: "path", help: "path of the WAL file (%p)" }],
     examples: [
       { line: "archive_command = 'seawall wal-push --config /etc/seawall.yaml %p'", does: "in postgresql.conf" },

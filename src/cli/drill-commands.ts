@@ -6,16 +6,17 @@ export const DRILL_COMMANDS = {
   drill: {
     summary: "restore for real, start the server, check it, and report recovery point and time",
     description:
-      "Restores a backup into a scratch directory, starts a real PostgreSQL there, lets it recover to the end of the archive or " +
-      "a target, and checks that it got where the archive promised; then pg_amcheck, page checksums, and queries of your own. " +
-      "The server has a configuration of its own and no effect outside its folder (docs/drills.md); it is gone with its folder " +
-      "at the end. The result is stored beside the archive.",
+      "Restores a backup into a scratch directory and starts a real PostgreSQL there. " +
+      "The server recovers to the end of the archive or to a target, and the drill checks that it reached the promised point. " +
+      "Then it runs pg_amcheck, checks page checksums, and runs your own queries. " +
+      "The server has its own configuration and no effect outside its folder (docs/drills.md); both are removed at the end. " +
+      "The archive keeps the result.",
     args: [],
     examples: [
       { line: "seawall drill --store file:///var/lib/seawall", does: "newest backup, end of the archive" },
       {
         line: "seawall drill --config /etc/seawall.yaml --scratch-dir /scratch --sql 'shop: SELECT count(*) > 0 FROM orders'",
-        does: "with a question of your own to a database",
+        does: "with a query of your own in the database shop",
       },
       {
         line: "seawall drill --config /etc/seawall.yaml --target-time '1 hour ago' --pg-bin /usr/lib/postgresql/17/bin",

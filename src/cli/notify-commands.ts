@@ -6,8 +6,8 @@ export const NOTIFY_COMMANDS = {
   "notify-test": {
     summary: "send a test message to the webhook and the command that the daemon notifies",
     description:
-      "Sends one message, with the event `test`, over every channel that is configured, once, and prints what came back. " +
-      "The daemon (`seawall receive`) sends the real ones, with retries; docs/notifications.md lists them.",
+      "Sends one message with the event `test` once over every configured channel, and prints the answers. " +
+      "The daemon (`seawall receive`) sends the real messages, with retries; docs/notifications.md lists them.",
     args: [],
     examples: [
       { line: "seawall notify-test --config /etc/seawall.yaml", does: "what the daemon of that file would use" },

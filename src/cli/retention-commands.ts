@@ -8,18 +8,19 @@ export const RETENTION_COMMANDS = {
   expire: {
     summary: "delete the backups and the WAL that the retention policy does not keep",
     description:
-      "Keeps what at least one of the given rules keeps, what is pinned, and always the last good backup; from the oldest backup that stays, all WAL stays too. " +
-      "Everything else goes: documents first, then data, then WAL, and what failed backups have left for a day. It may be interrupted and run again at any time, " +
-      "beside a receiver, backups and restores.\n\n" +
-      "--dry-run prints what would go, what stays and why, how much that frees, and to which points the cluster can be recovered afterwards. " +
-      "Objects that the store will not delete (S3 Object Lock) are passed over and reported.",
+      "Keeps what at least one of the given rules keeps, pinned backups, and always the last good backup. " +
+      "All WAL from the oldest remaining backup on stays too. " +
+      "Everything else goes: documents first, then data, then WAL, and objects of backups that failed more than a day ago. " +
+      "It may be interrupted and run again at any time, beside a receiver, backups and restores.\n\n" +
+      "--dry-run prints what would go, what stays and why, the bytes that are freed, and the points to which the cluster can be recovered afterwards. " +
+      "Objects that the store does not delete (S3 Object Lock) are passed over and reported.",
     args: [],
     examples: [
       {
         line: "seawall expire --store file:///backup --recovery-window 14d --keep-monthly 12 --dry-run",
         does: "what would go",
       },
-      { line: "seawall expire --config /etc/seawall.yaml --keep-full 7", does: "the newest seven stay" },
+      { line: "seawall expire --config /etc/seawall.yaml --keep-full 7", does: "keep the newest seven" },
       { line: "seawall expire --config /etc/seawall.yaml --json | jq .bytesFreed", does: "for a script" },
     ],
     exits: [
@@ -36,12 +37,12 @@ export const RETENTION_COMMANDS = {
   delete: {
     summary: "delete one base backup",
     description:
-      "Deletes one base backup whatever the retention policy says, and tells which WAL is not needed without it: the next expiry removes that. " +
-      "A pinned backup is refused, and the last good one as well unless --force is given.",
+      "Deletes one base backup whatever the retention policy says, and names the WAL that no backup needs then: the next expiry removes it. " +
+      "A pinned backup is refused. The last good backup needs --force.",
     args: [{ name: "id", help: "id of the backup" }],
     examples: [
       { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml --dry-run", does: "what would go" },
-      { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "it is gone" },
+      { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "deletes it" },
     ],
     exits: [
       [EXIT.done, "the backup is gone"],
@@ -57,7 +58,7 @@ export const RETENTION_COMMANDS = {
   pin: {
     summary: "keep a base backup from expiring",
     description:
-      "Pins a base backup: no expiry takes it, nor the WAL it needs, until the pin runs out or is removed. " +
+      "Pins a base backup: expiry deletes neither the backup nor its WAL until the pin ends or is removed. " +
       "Pinning it again replaces the pin, with the new end and the new note.",
     args: [{ name: "id", help: "id of the backup" }],
     examples: [
@@ -78,7 +79,7 @@ export const RETENTION_COMMANDS = {
     summary: "let a pinned base backup expire again",
     description: "Removes the pin of a base backup. Nothing is deleted: the next expiry decides about the backup.",
     args: [{ name: "id", help: "id of the backup" }],
-    examples: [{ line: "seawall unpin 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "its pin is gone" }],
+    examples: [{ line: "seawall unpin 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "removes its pin" }],
     exits: [
       [EXIT.done, "the pin is gone"],
       [EXIT.no, "the backup was not pinned, or there is no archive"],

@@ -34,8 +34,8 @@ export const BACKUP_OPTIONS = {
     name: "network-compression",
     commands: BACKUP,
     default: "none",
-    help: "what the server compresses the backup with on its way here; PostgreSQL 15 and later",
-    more: "Worth it on a slow network only: it costs processor time on the server, and what is stored is compressed here in any case.",
+    help: "how the server compresses the backup for the network; PostgreSQL 15 and later",
+    more: "Use it on a slow network only: it costs processor time on the server. The stored parts are compressed by Seawall in any case.",
   }),
   manifestChecksums: option(oneOf(["CRC32C", "SHA224", "SHA256", "SHA384", "SHA512", "NONE"]), {
     name: "manifest-checksums",
@@ -49,14 +49,14 @@ export const BACKUP_OPTIONS = {
     commands: BACKUP,
     default: true,
     help: "have the server check the pages it sends, where the cluster has checksums",
-    more: "A page that is wrong fails the backup and is named. Without it a damaged cluster can be backed up as it is.",
+    more: "A wrong page fails the backup and is named. Without the check a damaged cluster can be backed up.",
   }),
   fromStandby: option(text("conninfo", "dsn"), {
     name: "from-standby",
     scope: "own",
     commands: BACKUP,
     help: "take the backup from this standby instead of the server of --dsn",
-    more: "A libpq URI or key=value list, several hosts welcome: the first that is a standby is taken, unless it says otherwise with `target_session_attrs`. It spares the primary; the WAL still comes from wherever it is archived.",
+    more: "A libpq URI or key=value list, with several hosts if you like: the first standby is taken, unless `target_session_attrs` asks for another. The primary has no load from the backup. The WAL still comes from the server that is archived.",
     secret: true,
   }),
   withWal: option(boolean, {
@@ -70,7 +70,7 @@ export const BACKUP_OPTIONS = {
     name: "wal-timeout",
     commands: BACKUP,
     default: HOUR,
-    help: "how long the WAL that the backup needs may take to reach the archive; 0: as long as it takes",
+    help: "how long the backup waits for its WAL to reach the archive; 0: without limit",
   }),
   partSizeBytes: option(bytes({ min: MIB, max: 16 * GIB }), {
     name: "part-size",

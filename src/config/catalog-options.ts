@@ -15,6 +15,6 @@ export const CATALOG_OPTIONS = {
     commands: ["verify"],
     default: false,
     flagOnly: true,
-    help: "also what an earlier run has verified and nothing has touched since",
+    help: "verify also objects that an earlier run verified and that have not changed since",
   }),
 } as const;

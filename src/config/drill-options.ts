@@ -9,7 +9,7 @@ export const DRILL_OPTIONS = {
     name: "pg-bin",
     commands: DRILL,
     help: "directory of PostgreSQL's programs, of the backup's major version",
-    more: "Without it they are looked for along `PATH`, then where the packages of Debian and PGDG install them.",
+    more: "Without it Seawall looks along `PATH`, then where the packages of Debian and PGDG install them.",
   }),
   scratchDir: option(text("dir", "path"), {
     name: "scratch-dir",
@@ -27,7 +27,7 @@ export const DRILL_OPTIONS = {
     name: "preload",
     commands: DRILL,
     help: "shared_preload_libraries of the drill's server; none by default",
-    more: "For libraries without which the cluster's WAL or types cannot be read. The drill takes none over from the cluster.",
+    more: "For libraries that the cluster's WAL or types need. The drill takes none over from the cluster.",
   }),
   sql: option(text("query"), {
     name: "sql",
@@ -53,6 +53,6 @@ export const DRILL_OPTIONS = {
     commands: DRILL,
     default: false,
     flagOnly: true,
-    help: "leave the recovered data directory, stopped, and say where it is",
+    help: "keep the recovered data directory, stopped, and print its path",
   }),
 } as const;

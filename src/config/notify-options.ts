@@ -94,7 +94,7 @@ export const NOTIFY_OPTIONS = {
     commands: ["receive"],
     routine: true,
     default: "all",
-    help: "which events are told of",
+    help: "which events are reported",
     more: `Events are ${NOTICE_EVENT_NAMES.map((name) => `\`${name}\``).join(", ")}. \`-drill-passed\` is all but that one.`,
   }),
   notifyAfterMs: option(duration({ min: 1000, max: 86_400_000 }), {
@@ -102,7 +102,7 @@ export const NOTIFY_OPTIONS = {
     commands: ["receive"],
     routine: true,
     default: 120_000,
-    help: "how long WAL may not be received or stored before that is worth a message",
-    more: "A restart of the server or a short outage of the store is not. Add to it what a ship interval takes.",
+    help: "how long receiving or storing may stand still before a message is sent",
+    more: "Choose it longer than a restart of the server or a short outage of the store, plus a ship interval.",
   }),
 } as const;

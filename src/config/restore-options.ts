@@ -41,7 +41,7 @@ export const RESTORE_OPTIONS = {
     name: "target-lsn",
     commands: RECOVERY,
     flagOnly: true,
-    help: "recover to the record at or behind this LSN",
+    help: "recover to the first record that starts at or after this LSN",
   }),
   targetXid: option(text("xid"), {
     name: "target-xid",
@@ -66,14 +66,14 @@ export const RESTORE_OPTIONS = {
     commands: RECOVERY,
     default: false,
     flagOnly: true,
-    help: "replay also what lies exactly at the target (the default)",
+    help: "replay also the record that lies exactly at the target (the default)",
   }),
   targetExclusive: option(boolean, {
     name: "target-exclusive",
     commands: RECOVERY,
     default: false,
     flagOnly: true,
-    help: "stop short of what lies exactly at the target: time, LSN or xid",
+    help: "stop before the record that lies exactly at the target: time, LSN or xid",
   }),
   targetAction: option(oneOf(["promote", "pause", "shutdown"]), {
     name: "target-action",
@@ -95,7 +95,7 @@ export const RESTORE_OPTIONS = {
     commands: RESTORE,
     default: false,
     flagOnly: true,
-    help: "let tablespaces go to the paths that the backup and the WAL name, where they are not mapped",
+    help: "put tablespaces that are not mapped at the paths that the backup and the WAL name",
     more: "Without it a tablespace that is not mapped is refused. The directories must be empty.",
   }),
   delta: option(boolean, {
@@ -103,7 +103,7 @@ export const RESTORE_OPTIONS = {
     commands: RESTORE,
     default: false,
     flagOnly: true,
-    help: "reuse the data directory that is there: only files that differ are written, what does not belong is removed",
+    help: "reuse an old data directory: write only files that differ, and remove files that the backup does not have",
   }),
   standby: option(boolean, {
     name: "standby",
@@ -118,7 +118,7 @@ export const RESTORE_OPTIONS = {
     flagOnly: true,
     secret: true,
     help: "for --standby: how it connects to the primary, as libpq takes it",
-    more: "It is written into `postgresql.auto.conf`; without it the standby lives from the archive alone. Keep the password in `.pgpass` of the server's account.",
+    more: "It is written into `postgresql.auto.conf`; without it the standby reads the archive only. Keep the password in `.pgpass` of the server's account.",
   }),
   primarySlot: option(slotName, {
     name: "primary-slot",
@@ -131,7 +131,7 @@ export const RESTORE_OPTIONS = {
     commands: RESTORE,
     default: false,
     flagOnly: true,
-    help: "write no recovery settings and no signal file: that is up to you",
+    help: "write no recovery settings and no signal file",
   }),
   isolate: option(boolean, {
     name: "isolate",
@@ -158,7 +158,7 @@ export const RESTORE_OPTIONS = {
   owner: option(text("user[:group]"), {
     name: "owner",
     commands: RECOVERY,
-    help: "for root: who shall own the files; the owner of the directory by default, for a drill postgres",
+    help: "for root: the owner of the files; by default the owner of the directory, for a drill postgres",
   }),
   jobs: option(integer({ min: 1, max: 32 }), {
     name: "jobs",
@@ -176,6 +176,6 @@ export const RESTORE_OPTIONS = {
     name: "check",
     commands: RESTORE,
     flagOnly: true,
-    help: "whether the server restored into this directory has got where the restore promised; restores nothing",
+    help: "check that the server restored into this directory reached the promised point; restores nothing",
   }),
 } as const;

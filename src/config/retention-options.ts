@@ -13,13 +13,13 @@ export const RETENTION_OPTIONS = {
     name: "keep-full",
     commands: EXPIRE,
     help: "keep the newest so many full backups",
-    more: "Of those that lead to the timeline that is archived now. Backups of a timeline that was left stay while they are newer than the oldest of these.",
+    more: "Backups that lead to the current timeline count. Backups of a timeline that was left stay while they are newer than the oldest of these.",
   }),
   recoveryWindowMs: option(duration({ min: 1000, max: 36_500 * DAY }), {
     name: "recovery-window",
     commands: EXPIRE,
-    help: "keep what it takes to recover to any moment of this long until now, such as 14d",
-    more: "That includes the last backup before the window begins. It is counted back from when WAL was stored last if that is longer ago, so that an archive that stands still keeps its window.",
+    help: "keep the backups and WAL to recover to any moment of the last so long, such as 14d",
+    more: "That includes the last backup before the window begins. It is counted back from the last stored WAL if that is older than now: an archive that stands still keeps its window.",
   }),
   keepDaily: option(count, {
     name: "keep-daily",
@@ -53,13 +53,13 @@ export const RETENTION_OPTIONS = {
     name: "until",
     commands: ["pin"],
     flagOnly: true,
-    help: "when the pin runs out: 2027-12-31, 2027-12-31T18:00:00+01:00, or 14d from now; never, without it",
+    help: "when the pin ends: 2027-12-31, 2027-12-31T18:00:00+01:00, or 14d from now; without it, never",
     more: "A date alone means its end, in UTC.",
   }),
   note: option(pinNote, {
     name: "note",
     commands: ["pin"],
     flagOnly: true,
-    help: "why it is kept, for readers of the pin",
+    help: "why the backup is kept, for readers of the pin",
   }),
 } as const;
