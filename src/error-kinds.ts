@@ -418,6 +418,12 @@ export const ERROR_KINDS = {
     "The object store refused the credentials or the operation.",
     "Check the credentials and that they allow s3:PutObject, GetObject, ListBucket and DeleteObject (or file permissions).",
   ),
+  "deletion-refused": kind(
+    EXIT.store,
+    false,
+    "The store refused to delete objects that should go: their deletion is not allowed, or they are locked.",
+    "Allow their deletion, or wait until their lock ends. The next expiry then removes what is left.",
+  ),
   "store-missing": kind(
     EXIT.store,
     false,

@@ -2,6 +2,10 @@
 import { EXIT } from "../error-kinds.ts";
 import { type CommandSpec, INTERRUPTED, OPERATIONAL, STORE, USAGE } from "./command-spec.ts";
 
+const STORE_KEEPS = [
+  EXIT.store,
+  "the store cannot be reached, lacks something, or refuses to delete objects that should go; the result names them",
+] as const;
 const NO_BACKUP = [EXIT.no, "there is no such backup, or no archive"] as const;
 
 export const RETENTION_COMMANDS = {
@@ -13,7 +17,7 @@ export const RETENTION_COMMANDS = {
       "Everything else goes: documents first, then data, then WAL, and objects of backups that failed more than a day ago. " +
       "It may be interrupted and run again at any time, beside a receiver, backups and restores.\n\n" +
       "--dry-run prints what would go, what stays and why, the bytes that are freed, and the points to which the cluster can be recovered afterwards. " +
-      "Objects that the store does not delete (S3 Object Lock) are passed over and reported.",
+      "Objects that the store refuses to delete (a missing right, a lock) are passed over and reported, and the exit status is 5.",
     args: [],
     examples: [
       {
@@ -24,11 +28,11 @@ export const RETENTION_COMMANDS = {
       { line: "seawall expire --config /etc/seawall.yaml --json | jq .bytesFreed", does: "for a script" },
     ],
     exits: [
-      [EXIT.done, "what was to go is gone, but for what the store or another process holds, which is reported"],
+      [EXIT.done, "what was to go is gone, but for backups that another process holds, which are reported"],
       [EXIT.no, "there is no archive"],
       [EXIT.usage, "no rule was given; or wrong options, environment or configuration file; nothing was touched"],
       OPERATIONAL,
-      STORE,
+      STORE_KEEPS,
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
@@ -46,10 +50,10 @@ export const RETENTION_COMMANDS = {
     ],
     exits: [
       [EXIT.done, "the backup is gone"],
-      [EXIT.no, "there is no such backup, it is pinned, the last good one, or held by the store"],
+      [EXIT.no, "there is no such backup, it is pinned, the last good one, or held by another process"],
       USAGE,
       OPERATIONAL,
-      STORE,
+      STORE_KEEPS,
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,

@@ -15,6 +15,7 @@ import {
   uploadedKey,
   walPrefix,
 } from "../archive/keys.ts";
+import { isRefusal } from "../archive/retention/bulk-delete.ts";
 import { listBreaks, putBreak } from "../archive/wal/breaks.ts";
 import { encodeDocument } from "../archive/json-document.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
@@ -198,7 +199,19 @@ export class Relay {
     const length = bytesBetween(segmentStart(object.segment, segmentSize), facts.endLsn);
     const chunks = await listChunks(remote, place, { signal });
     const covered = chunks.filter(({ end }) => end <= length).map(({ key }) => key);
-    if (covered.length > 0) await remote.store.delete(covered, { signal });
+    await this.#retire(remote, covered, signal);
+  }
+
+  /** Removes chunks that a larger object covers. A store that refuses keeps them: they do no harm, and uploads go on. */
+  async #retire(remote: Archive, keys: readonly string[], signal: AbortSignal): Promise<void> {
+    if (keys.length === 0) return;
+    await remote.store.delete(keys, { signal }).catch((error: unknown) => {
+      if (!isRefusal(error)) throw error;
+      this.#options.log.warn("the store refuses to delete chunks that are not needed any more", {
+        error,
+        keys: keys.length,
+      });
+    });
   }
 
   /**
@@ -211,11 +224,11 @@ export class Relay {
     );
     const lastSealed = passed.findLast((object) => object.kind === "segment");
     const removable = passed.filter((object) => object !== lastSealed && this.#stored.has(object.key));
-    await this.#options.spool.delete(
-      removable.map((object) => object.key),
-      { signal },
-    );
-    for (const { key } of removable) this.#stored.delete(key);
+    // One by one: a hole that an interruption left would hide what lies behind it in the spool.
+    for (const { key } of removable) {
+      await this.#options.spool.delete([key], { signal });
+      this.#stored.delete(key);
+    }
   }
 
   /** The segment before a gap is never sealed: what was acknowledged of it goes to the store as one chunk. */
@@ -263,9 +276,10 @@ export class Relay {
     for (let merge = levels.take(); merge !== undefined; merge = levels.take()) {
       const { start, end: until } = merge;
       levels.add(merge.level + 1, { key: await put(start, until), start, end: until });
-      await remote.store.delete(
+      await this.#retire(
+        remote,
         merge.replaces.map((chunk) => chunk.key),
-        { signal },
+        signal,
       );
     }
   }

@@ -73,6 +73,67 @@ describe("before each four batches the caller is asked", () => {
     return { deleted: deletes.flat().length, done, asked };
   }
 
+  describe("in order", () => {
+    const asked = { times: 0 };
+    const always = async (): Promise<boolean> => (asked.times++, true);
+
+    test("objects go in batches as long as they may, then one by one", async () => {
+      const { store, deletes, most } = keepingStore();
+      const bulk = new BulkDelete(store);
+      asked.times = 0;
+      const options = { mayBatch: (key: string) => key < "k/002500", before: always };
+      expect(await bulk.inOrder(each(objects(2_630)), options)).toBe("done");
+      expect(deletes.map((keys) => keys.length)).toEqual([1_000, 1_000, 500, ...Array<number>(130).fill(1)]);
+      expect(deletes.flat()).toEqual(objects(2_630).map(({ key }) => key));
+      expect(most.underWay).toBe(1);
+      // Before each batch, and before 64, 64 and 2 single ones.
+      expect(asked.times).toBe(6);
+      expect([bulk.objects, bulk.bytes]).toEqual([2_630, 5_260]);
+    });
+
+    test("nothing is deleted of nothing", async () => {
+      const { store, deletes } = keepingStore();
+      asked.times = 0;
+      expect(await new BulkDelete(store).inOrder(each([]), { mayBatch: () => true, before: always })).toBe("done");
+      expect([deletes, asked.times]).toEqual([[], 0]);
+    });
+
+    test.each([
+      { name: "a single one", key: "k/001003", mayBatch: (key: string) => key < "k/001000", gone: 1_003 },
+      { name: "the first single one", key: "k/001000", mayBatch: (key: string) => key < "k/001000", gone: 1_000 },
+      { name: "one in the first batch", key: "k/000010", mayBatch: () => true, gone: 999 },
+      { name: "the last one", key: "k/002999", mayBatch: () => true, gone: 2_999 },
+    ])("a refusal of $name keeps everything behind it", async ({ key, mayBatch, gone }) => {
+      const { store, deletes } = keepingStore((other) => other === key);
+      const bulk = new BulkDelete(store);
+      expect(await bulk.inOrder(each(objects(3_000)), { mayBatch, before: always })).toBe("refused");
+      expect(bulk.refusals.map((refusal) => refusal.key)).toEqual([key]);
+      expect(deletes.flat()).toHaveLength(gone);
+      expect(Math.max(...deletes.flat().map((other) => Number(other.slice(2))))).toBeLessThan(3_000);
+    });
+
+    test.each([
+      [0, 0],
+      [1, 1_000],
+      [2, 2_000],
+      [3, 2_064],
+    ])("%i answers of yes end it after %i objects", async (yes, gone) => {
+      const { store, deletes } = keepingStore();
+      let times = 0;
+      const before = async (): Promise<boolean> => times++ < yes;
+      const mayBatch = (key: string): boolean => key < "k/002000";
+      expect(await new BulkDelete(store).inOrder(each(objects(3_000)), { mayBatch, before })).toBe("ended");
+      expect(deletes.flat()).toHaveLength(gone);
+    });
+
+    test("an error that is no refusal is thrown, and nothing behind it goes", async () => {
+      const { store, deletes } = keepingStore((key) => key === "k/001500", "store-unavailable");
+      const run = new BulkDelete(store).inOrder(each(objects(3_000)), { mayBatch: () => true, before: always });
+      await expect(run).rejects.toMatchObject({ code: "store-unavailable" });
+      expect(deletes.flat()).toHaveLength(1_000);
+    });
+  });
+
   test.each([
     ["a few", 10, [true], { deleted: 10, done: true, asked: 1 }],
     ["a few, and the answer is no", 10, [false], { deleted: 0, done: false, asked: 1 }],
@@ -126,7 +187,10 @@ describe("objects that the store keeps", () => {
     const { store } = keepingStore(() => true);
     const bulk = new BulkDelete(store);
     for (const object of objects(49)) expect(await bulk.one(object)).toBe(false);
-    await expect(bulk.one({ key: "k/000049", bytes: 1 })).rejects.toMatchObject({ code: "store-denied" });
+    await expect(bulk.one({ key: "k/000049", bytes: 1 })).rejects.toMatchObject({
+      code: "deletion-refused",
+      message: "the store refused to delete 50 objects, among them k/000000",
+    });
     expect(bulk.refused).toBe(50);
   });
 

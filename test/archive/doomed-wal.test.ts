@@ -2,7 +2,7 @@
 import type { WalPlan } from "../../src/archive/retention/model.ts";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { doomedWal, measureWal, runsAfter } from "../../src/archive/retention/unneeded-wal.ts";
+import { doomedEnds, doomedSegments, measureWal, runsAfter } from "../../src/archive/retention/unneeded-wal.ts";
 import { chunkKey, partialKey, segmentKey } from "../../src/archive/keys.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
@@ -41,9 +41,16 @@ async function seal(timeline: number, first: number, last: number, bytes = 10): 
 
 async function doomed(plan: Partial<WalPlan>): Promise<string[]> {
   const keys: string[] = [];
-  for await (const { key, bytes } of doomedWal(archive, planOf(plan))) {
-    expect(bytes, key).toBe((await store.head(key))?.bytes);
-    keys.push(key);
+  const wal = planOf(plan);
+  const timelines = [...new Set(wal.goes.map(({ timeline }) => timeline))];
+  for (const objects of [
+    ...timelines.map((timeline) => doomedSegments(archive, wal, timeline)),
+    doomedEnds(archive, wal, {}),
+  ]) {
+    for await (const { key, bytes } of objects) {
+      expect(bytes, key).toBe((await store.head(key))?.bytes);
+      keys.push(key);
+    }
   }
   return keys;
 }

@@ -4,10 +4,12 @@ import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { expire, type Expired, type ExpireOptions } from "../../src/archive/retention/expire.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
+import { refusedDeletion } from "../../src/archive/retention/bulk-delete.ts";
 import { putMark, refuseRemoved } from "../../src/archive/retention/marks.ts";
 import { backupDocumentKey, backupPartKey, expiringKey, pinKey, segmentKey } from "../../src/archive/keys.ts";
 import { listPins, putPin } from "../../src/archive/backups/pins.ts";
 import { planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
@@ -308,23 +310,41 @@ describe("a store that will not let go (Object Lock)", () => {
 
   test("of data: everything else goes, and the rest once the lock is gone", async () => {
     const locked = backupPartKey("main", OLD, "00002.tar.zst");
-    const held = [locked, segment(3), segment(7)];
-    store.failpoint({ operation: "delete", key: new RegExp(held.join("|")), times: Infinity, fault: "deny" });
+    store.failpoint({ operation: "delete", key: new RegExp(locked), times: Infinity, fault: "deny" });
     const result = await expireBy(EXPIRED_ALL);
-    expect(result.refusals.map(({ key }) => key)).toEqual(held);
-    expect(result.refused).toBe(3);
-    const wal = await keysBelow(store, "main/wal/00000001/00000000/0");
-    expect(wal.slice(0, 3)).toEqual([segment(3), segment(7), segment(20)]);
+    expect(result).toMatchObject({ leftovers: [], remains: [OLD], refused: 1, walStaysBecause: undefined });
+    expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
+    expect(refusedDeletion(result)?.message).toBe(`the store refused to delete ${locked}`);
     expect((await keysBelow(store, `main/backups/${OLD}/`)).filter((key) => !key.endsWith("txt"))).toEqual([locked]);
+    expect(await store.head(segment(19))).toBeUndefined();
+    expect(await expireBy(EXPIRED_ALL)).toMatchObject({ leftovers: [], remains: [OLD], refused: 1 });
     store.heal();
-    expect(await expireBy(EXPIRED_ALL)).toMatchObject({ leftovers: [OLD], refused: 0 });
+    expect(await expireBy(EXPIRED_ALL)).toMatchObject({ leftovers: [OLD], remains: [], refused: 0 });
     expect(await keysBelow(store, `main/backups/${OLD}/`)).toHaveLength(1);
     expect(await keysBelow(store, "main/expiring/")).toEqual([]);
   });
 
-  test("of anything at all: that is a missing permission, and an error", async () => {
+  test("of a segment: the WAL behind it stays, so that no hole hides the end of the archive from a receiver", async () => {
+    const tip = await findTip(archive);
+    store.failpoint({ operation: "delete", key: new RegExp(segment(7)), times: Infinity, fault: "deny" });
+    const result = await expireBy(EXPIRED_ALL);
+    expect(result.walStaysBecause).toBe(`the store refuses to delete ${segment(7)}: WAL behind it stays too`);
+    expect(result.refusals.map(({ key }) => key)).toEqual([segment(7)]);
+    const wal = await keysBelow(store, "main/wal/00000001/00000000/0");
+    expect(wal).toEqual(Array.from({ length: 24 }, (_, i) => segment(7 + i)));
+    expect(await findTip(archive)).toEqual(tip);
+    store.heal();
+    expect((await expireBy(EXPIRED_ALL)).walStaysBecause).toBeUndefined();
+    expect(await store.head(segment(19))).toBeUndefined();
+    expect(await findTip(archive)).toEqual(tip);
+  });
+
+  test("of anything at all: every backup stays, and each refusal is counted", async () => {
     store.failpoint({ operation: "delete", times: Infinity, fault: "deny" });
-    await expect(expireBy(EXPIRED_ALL)).rejects.toMatchObject({ code: "store-denied" });
+    const result = await expireBy(EXPIRED_ALL);
+    expect(result).toMatchObject({ removed: [], leftovers: [], remains: [], objects: 0 });
+    expect(result.spared.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
+    expect(refusedDeletion(result)).toMatchObject({ code: "deletion-refused", details: { objects: result.refused } });
     expect(await keysBelow(store, "main/backups/")).toHaveLength(3 * 5 + 2);
     await expectWhole();
   });

@@ -230,3 +230,11 @@ describe("a pin under whose key something is stored already", () => {
     expect(puts).toBe(9);
   });
 });
+
+test("a pin is replaced although the store keeps the older one, which does not count any more", async () => {
+  await putPin(archive, pinOf({ note: "first" }));
+  store.failpoint({ operation: "delete", fault: "deny", times: Infinity });
+  await putPin(archive, pinOf({ note: "second" }));
+  expect(await listPins(archive)).toEqual([pinOf({ note: "second" })]);
+  expect(await keysBelow(store, "main/pins/")).toHaveLength(2);
+});

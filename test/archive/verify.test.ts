@@ -10,6 +10,7 @@ import {
   verifyPrefix,
   walPrefix,
 } from "../../src/archive/keys.ts";
+import { putMark } from "../../src/archive/retention/marks.ts";
 import { verifyArchive, type VerifyOptions, type VerifyReport } from "../../src/archive/verify/verify.ts";
 import { readVerifyRecord } from "../../src/archive/verify/state.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
@@ -89,6 +90,23 @@ test("what a failed backup left behind, and parts that no backup knows, are note
   expect(notes.map(({ kind, object }) => [kind, object])).toEqual([
     ["unknown-object", orphan],
     ["unfinished-backup", unfinished],
+  ]);
+});
+
+test("what an expiry could not remove of a backup is noted as such, not as a backup that is being taken", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  const removed = "20260203T040506Z-0badcafe";
+  await store.put(backupPartKey("main", removed, backupPartName(1)), Buffer.from("x"));
+  await putMark(archive, removed, new Date());
+  const { ok, notes } = await verify(archive);
+  expect(ok).toBe(true);
+  expect(notes).toEqual([
+    {
+      kind: "unfinished-backup",
+      object: removed,
+      message:
+        "a backup that an expiry or seawall delete has begun to remove: the next expiry removes what is left, where the store allows it",
+    },
   ]);
 });
 

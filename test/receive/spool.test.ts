@@ -17,6 +17,7 @@ import { FileStore } from "../../src/store/file/store.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
 import { type SegmentNumber, type TimelineId, addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
@@ -170,6 +171,72 @@ test("what lies in the spool past a segment still on its way there stays until t
   await seal(6);
   await relay.pass(signal);
   expect(await spooled()).toEqual([8]);
+});
+
+test("a store that refuses to delete chunks of a sealed segment gets the WAL behind it all the same", async () => {
+  const segmentSize = 1 << 20;
+  const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
+  const codec = new Codec();
+  const [spool, store] = [new MemoryStore(), new FaultyStore(new MemoryStore())];
+  const [local, remote] = [
+    await openArchiveFor(spool, "main", identity, { codec }),
+    await openArchiveFor(store, "main", identity, { codec }),
+  ];
+  const placeOf = (segment: number) => ({ timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize });
+  const startLsn = segmentStart(placeOf(4).segment, segmentSize);
+  const chunkEnd = addBytes(startLsn, 8192);
+  await putChunk(
+    remote,
+    placeOf(4),
+    0,
+    Buffer.alloc(8192, 4),
+    { startLsn, endLsn: chunkEnd, verifiedLsn: chunkEnd },
+    { confirm: true },
+  );
+  for (const segment of [4, 5]) {
+    const place = placeOf(segment);
+    const endLsn = segmentEnd(place.segment, segmentSize);
+    const facts = { startLsn: segmentStart(place.segment, segmentSize), endLsn, verifiedLsn: endLsn };
+    await putSegment(local, place, Buffer.alloc(segmentSize, segment), facts, { confirm: true });
+  }
+  const refusal = store.failpoint({ operation: "delete", fault: "deny", times: Infinity });
+  const warnings: string[] = [];
+  const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
+  const observer = { uploaded: () => undefined, spooled: () => undefined };
+  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
+  await new Relay({ spool, store, cluster: "main", codec, log, ...times, observer }).pass(new AbortController().signal);
+  expect(refusal.hits).toBeGreaterThan(0);
+  expect(await findTip(remote, {})).toMatchObject({ lsn: segmentEnd(placeOf(5).segment, segmentSize) });
+  expect(warnings).toEqual(["the store refuses to delete chunks that are not needed any more"]);
+});
+
+test("a segment that cannot be removed from the spool leaves no hole that hides the WAL behind it", async () => {
+  const segmentSize = 1 << 20;
+  const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
+  const codec = new Codec();
+  /** Removes what it can, as a file system does that is asked for several files at once. */
+  class Sticky extends MemoryStore {
+    override async delete(keys: readonly string[]): Promise<void> {
+      const isHeld = (key: string): boolean => key.endsWith("05.zst");
+      await super.delete(keys.filter((key) => !isHeld(key)));
+      if (keys.some(isHeld)) throw new SeawallError("store-denied", "held");
+    }
+  }
+  const spool = new Sticky();
+  const local = await openArchiveFor(spool, "main", identity, { codec });
+  for (const segment of [4, 5, 6, 7, 8]) {
+    const place = { timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize };
+    const endLsn = segmentEnd(place.segment, segmentSize);
+    const facts = { startLsn: segmentStart(place.segment, segmentSize), endLsn, verifiedLsn: endLsn };
+    await putSegment(local, place, Buffer.alloc(segmentSize, segment), facts, { confirm: true });
+  }
+  const tip = await findTip(local);
+  const observer = { uploaded: () => undefined, spooled: () => undefined };
+  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
+  const store = new MemoryStore();
+  const relay = new Relay({ spool, store, cluster: "main", codec, log: silentLog, ...times, observer });
+  await expect(relay.pass(new AbortController().signal)).rejects.toThrow("held");
+  expect(await findTip(local)).toEqual(tip);
 });
 
 test("the tail before a gap in the spool goes to the store too", async () => {

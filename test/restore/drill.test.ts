@@ -1,6 +1,7 @@
 /** Drills of real archives: what passes, what fails and says why, and that nothing is left behind however one ends. */
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { lastDrill } from "../../src/archive/records/drills.ts";
@@ -235,5 +236,54 @@ test.skipIf(system === undefined)(
     const bad = await drill(flags, place);
     expect(bad.code, bad.stdout + bad.stderr).toBe(1);
     expect(outcomes(bad)).toMatchObject({ recovered: "passed", checksums: "failed" });
+  },
+);
+
+/** Whether this machine's temporary folder lets root make a file immutable. */
+function canFreeze(): boolean {
+  const folder = makeTempDir("freeze");
+  const file = join(folder, "file");
+  writeFileSync(file, "");
+  const frozen = spawnSync("chattr", ["+i", file]).status === 0;
+  if (frozen) spawnSync("chattr", ["-i", file]);
+  removeTree(folder);
+  return frozen;
+}
+
+test.skipIf(!canFreeze())(
+  "a drill that passes and cannot remove its folder names it and does not end as done; so does the next one",
+  { timeout: 300_000 },
+  async () => {
+    await using running = startCli(
+      drillArgs(archived, ["--pg-bin", binDir, "--json", "--sql", "SELECT pg_sleep(5) IS NOT NULL"]),
+    );
+    let file = "";
+    await until("the drill's folder", async () => {
+      const [name] = leftIn(scratch);
+      file = join(scratch, name ?? "", "drill.pid");
+      return name !== undefined && existsSync(file);
+    });
+    const folder = dirname(file);
+    try {
+      expect(spawnSync("chattr", ["+i", file]).status).toBe(0);
+      const { code } = await running.ended(120_000);
+      expect(code, running.stderr).toBe(3);
+      expect(JSON.parse(running.stdout)).toMatchObject({
+        ok: true,
+        unremoved: `cannot remove the drill's folder ${folder}`,
+      });
+      expect(running.stderr).toContain('"code":"target-unwritable"');
+      const next = await drill(["--json"]);
+      expect(next.code).toBe(3);
+      expect(JSON.parse(next.stdout)).toMatchObject({
+        ok: true,
+        unremoved: `cannot remove the drill's folder ${folder}`,
+      });
+      expect(leftIn(scratch)).toEqual([basename(folder)]);
+    } finally {
+      spawnSync("chattr", ["-i", file]);
+    }
+    expect(await drill()).toMatchObject({ code: 0 });
+    expect(leftIn(scratch)).toEqual([]);
   },
 );

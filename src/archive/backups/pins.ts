@@ -8,6 +8,7 @@ import { throwIfAborted } from "../../store/signal.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { mapBounded } from "../bounded.ts";
+import { isRefusal } from "../retention/bulk-delete.ts";
 import { isMarked } from "../retention/marks.ts";
 import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { type PinKey, backupDocumentKey, isBackupId, parsePinKey, pinKey, pinsPrefix } from "../keys.ts";
@@ -72,14 +73,21 @@ export async function putPin(archive: Archive, pin: Pin, options: PinOptions = {
     key = pinKey(archive.cluster, pin.backup, ++generation);
   }
   const older = before.filter((found) => found.generation < generation).map((found) => found.key);
-  await archive.store.delete(older, options);
+  await deleteIfAllowed(archive, older, options);
   try {
     await refuseExpiring(archive, pin.backup, options);
     await refuseAbsent(archive, pin.backup, options);
   } catch (error) {
-    if (error instanceof SeawallError && error.code === "backup-absent") await archive.store.delete([key], options);
+    if (error instanceof SeawallError && error.code === "backup-absent") await deleteIfAllowed(archive, [key], options);
     throw error;
   }
+}
+
+/** Older generations do not count, nor does the pin of a backup that is gone: what the store keeps of them does no harm. */
+async function deleteIfAllowed(archive: Archive, keys: readonly string[], options: RequestOptions): Promise<void> {
+  await archive.store.delete(keys, options).catch((error: unknown) => {
+    if (!isRefusal(error)) throw error;
+  });
 }
 
 /**

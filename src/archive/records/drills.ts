@@ -2,7 +2,6 @@
  * Drills: what came of restores that were done to see whether they work. One small document each, never changed; the newest
  * stay, and so does the last one that passed.
  */
-import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
@@ -11,7 +10,7 @@ import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { drillKey, drillsPrefix } from "../keys.ts";
 import { putPlainOnce } from "../put-once.ts";
 import { ifReadable } from "../damage.ts";
-import { oldestFirst, recordIds } from "./records.ts";
+import { afterStoring, oldestFirst, recordIds } from "./records.ts";
 
 export interface DrillCheck {
   /** `recovered`, `amcheck`, `checksums`, or the query. */
@@ -56,12 +55,7 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
     ...{ restoreSeconds: restoreSeconds ?? null, recoverySeconds: recoverySeconds ?? null },
   });
   await putPlainOnce(archive.store, drillKey(archive.cluster, drill.id), document, options);
-  try {
-    await removeOld(archive, startOf(drill.id), options);
-  } catch (error) {
-    // The result is stored; without the right to delete, more of them are kept.
-    if (!(error instanceof SeawallError)) throw error;
-  }
+  await afterStoring(() => removeOld(archive, startOf(drill.id), options));
 }
 
 async function removeOld(archive: Archive, now: Date, options: RequestOptions): Promise<void> {

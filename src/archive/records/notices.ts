@@ -10,7 +10,7 @@ import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { noticeKey, noticesPrefix } from "../keys.ts";
 import { putPlainOnce } from "../put-once.ts";
 import { ifReadable } from "../damage.ts";
-import { oldestFirst, recordIds } from "./records.ts";
+import { afterStoring, oldestFirst, recordIds } from "./records.ts";
 
 export const NOTICE_KINDS = ["state", "end", "once"] as const;
 
@@ -33,9 +33,11 @@ const READS_IN_FLIGHT = 8;
 export async function putNotice(archive: Archive, notice: ToldNotice, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
   await putPlainOnce(store, noticeKey(cluster, notice.id), encodeDocument({ ...notice }), options);
-  const ids = oldestFirst(await recordIds(archive, noticesPrefix(archive.cluster), options), startOf(notice.id));
-  const old = ids.slice(0, -NOTICES_KEPT).map((id) => noticeKey(cluster, id));
-  if (old.length > 0) await store.delete(old, options);
+  await afterStoring(async () => {
+    const ids = oldestFirst(await recordIds(archive, noticesPrefix(cluster), options), startOf(notice.id));
+    const old = ids.slice(0, -NOTICES_KEPT).map((id) => noticeKey(cluster, id));
+    if (old.length > 0) await store.delete(old, options);
+  });
 }
 
 /**

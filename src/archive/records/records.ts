@@ -2,6 +2,7 @@
  * Records that the daemon and its jobs keep for one another: small documents in a folder, each named by an id that begins
  * with its time, and never changed.
  */
+import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { startOf } from "../backups/list.ts";
@@ -33,4 +34,16 @@ export async function recordIds({ store }: Archive, prefix: string, options: Req
     if (isBackupId(id) && key.endsWith(".json")) ids.push(id);
   }
   return ids;
+}
+
+/**
+ * Runs the removal of older records after a new one was stored. A failure of the store is not the new record's: without the
+ * right to delete, more records are kept, and the next one tries again.
+ */
+export async function afterStoring(removal: () => Promise<void>): Promise<void> {
+  try {
+    await removal();
+  } catch (error) {
+    if (!(error instanceof SeawallError)) throw error;
+  }
 }

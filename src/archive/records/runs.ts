@@ -9,7 +9,7 @@ import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { runKey, runsPrefix } from "../keys.ts";
 import { putPlainOnce } from "../put-once.ts";
 import { ifReadable } from "../damage.ts";
-import { oldestFirst, recordIds } from "./records.ts";
+import { afterStoring, oldestFirst, recordIds } from "./records.ts";
 
 export interface JobRun {
   /** Like a backup's id: when it began, and random digits. */
@@ -32,9 +32,11 @@ const RUNS_KEPT = 50;
 export async function putRun(archive: Archive, run: JobRun, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
   await putPlainOnce(store, runKey(cluster, run.job, run.id), encodeDocument({ ...run }), options);
-  const ids = oldestFirst(await recordIds(archive, runsPrefix(cluster, run.job), options), startOf(run.id));
-  const old = ids.slice(0, Math.max(0, ids.length - RUNS_KEPT)).map((id) => runKey(cluster, run.job, id));
-  if (old.length > 0) await store.delete(old, options);
+  await afterStoring(async () => {
+    const ids = oldestFirst(await recordIds(archive, runsPrefix(cluster, run.job), options), startOf(run.id));
+    const old = ids.slice(0, -RUNS_KEPT).map((id) => runKey(cluster, run.job, id));
+    if (old.length > 0) await store.delete(old, options);
+  });
 }
 
 /**

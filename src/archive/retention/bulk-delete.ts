@@ -8,9 +8,18 @@ export interface Refusal {
   readonly error: SeawallError;
 }
 
+/** Objects that a store would not delete. */
+export interface Refused {
+  readonly refused: number;
+  /** The first of them. */
+  readonly refusals: readonly Refusal[];
+}
+
 export interface BulkDeleteOptions extends RequestOptions {
   /** Told of each batch that is gone: how many objects, and their bytes. */
   readonly onDeleted?: ((objects: number, bytes: number) => void) | undefined;
+  /** Throw `deletion-refused` at so many refusals before the first deletion; 50 by default. */
+  readonly refusalsAtFirstMax?: number | undefined;
 }
 
 export interface DoomedObject {
@@ -20,6 +29,8 @@ export interface DoomedObject {
 
 const BATCH_KEYS = 1_000;
 const BATCHES_IN_FLIGHT = 4;
+/** Single deletions between two questions. */
+const SINGLES = 64;
 /** Refusals that are remembered one by one; beyond them only their number counts. */
 const REFUSALS_KEPT = 100;
 /** When so many are refused before a single one has been deleted, nothing is going to be. */
@@ -30,6 +41,18 @@ const REFUSED: readonly string[] = ["store-denied", "store-unsupported"];
 /** Whether a store said that it will not delete, as opposed to that it cannot now. */
 export function isRefusal(error: unknown): error is SeawallError {
   return error instanceof SeawallError && REFUSED.includes(error.code);
+}
+
+/** Makes one error of all refusals of a command; undefined without one. The first refusal is its cause and names the right. */
+export function refusedDeletion({ refused, refusals }: Refused): SeawallError | undefined {
+  const [first] = refusals;
+  if (first === undefined) return undefined;
+  const objects = refused === 1 ? `to delete ${first.key}` : `to delete ${refused} objects, among them ${first.key}`;
+  return new SeawallError("deletion-refused", `the store refused ${objects}`, {
+    cause: first.error,
+    hint: `${first.error.hint} The next expiry then removes what is left.`,
+    details: { objects: refused },
+  });
 }
 
 export class BulkDelete {
@@ -87,6 +110,41 @@ export class BulkDelete {
     return flush();
   }
 
+  /**
+   * Deletes objects in their order, so that a refusal or an interruption leaves what comes behind. A batch is one request, whose
+   * keys go in no order: only objects for which `mayBatch` holds share one. `before` is asked before each batch, and before
+   * each few single objects.
+   */
+  async inOrder(
+    objects: AsyncIterable<DoomedObject>,
+    { mayBatch, before }: { readonly mayBatch: (key: string) => boolean; readonly before: () => Promise<boolean> },
+  ): Promise<"done" | "ended" | "refused"> {
+    let group: DoomedObject[] = [];
+    let isBatch = true;
+    const flush = async (): Promise<"done" | "ended" | "refused"> => {
+      if (group.length === 0) return "done";
+      if (!(await before())) return "ended";
+      const refused = this.refused;
+      const requests = isBatch ? [group] : group.map((object) => [object]);
+      group = [];
+      for (const request of requests) {
+        await this.#batch(request);
+        if (this.refused > refused) return "refused";
+      }
+      return "done";
+    };
+    for await (const object of objects) {
+      const joins = mayBatch(object.key);
+      if (joins !== isBatch || group.length === (isBatch ? BATCH_KEYS : SINGLES)) {
+        const end = await flush();
+        if (end !== "done") return end;
+        isBatch = joins;
+      }
+      group.push(object);
+    }
+    return flush();
+  }
+
   /** A store refuses a batch as a whole, having deleted what it could: halves find out which it was about. */
   async #batch(objects: readonly DoomedObject[]): Promise<void> {
     try {
@@ -111,6 +169,8 @@ export class BulkDelete {
   #refuse(key: string, error: SeawallError): void {
     this.refused++;
     if (this.#refusals.length < REFUSALS_KEPT) this.#refusals.push({ key, error });
-    if (this.objects === 0 && this.refused >= REFUSALS_AT_FIRST_MAX) throw error;
+    const { refusalsAtFirstMax = REFUSALS_AT_FIRST_MAX } = this.#options;
+    if (this.objects > 0 || this.refused < refusalsAtFirstMax) return;
+    throw refusedDeletion(this) ?? error;
   }
 }

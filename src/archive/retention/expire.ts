@@ -5,18 +5,21 @@
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
+import type { TimelineId } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
+import { newestFolders } from "../wal/tip.ts";
 import { type BackupDocument, decodeBackup } from "../backups/document.ts";
 import { type BackupListing, listBackups } from "../backups/list.ts";
 import { mapBounded } from "../bounded.ts";
-import { BulkDelete, type DoomedObject, isRefusal, type Refusal } from "./bulk-delete.ts";
-import { doomedWal } from "./unneeded-wal.ts";
+import { BulkDelete, type DoomedObject, isRefusal, type Refused } from "./bulk-delete.ts";
+import { doomedEnds, doomedSegments } from "./unneeded-wal.ts";
 import { listMarks, missingObject, putMark, removeMark } from "./marks.ts";
 import { type Decide, lookAtUnfinished, type PlannedExpiry } from "./expiry-plan.ts";
 import { backupDocumentKey, backupPrefix, backupsPrefix, gapKey, isBackupId, isBackupObject } from "../keys.ts";
 import { isInForce, listPins, removePin } from "../backups/pins.ts";
 import { confirmProtection, type Protection } from "./protection.ts";
 import { settledMs } from "./keep.ts";
+import type { WalPlan } from "./model.ts";
 import { planWal } from "./wal.ts";
 
 export interface ExpireOptions extends RequestOptions {
@@ -27,20 +30,19 @@ export interface ExpireOptions extends RequestOptions {
   readonly onDeleted?: ((objects: number, bytes: number) => void) | undefined;
 }
 
-export interface Expired {
-  /** Backups that are gone. */
+export interface Expired extends Refused {
+  /** Backups whose document is gone. */
   readonly removed: readonly BackupDocument[];
-  /** Ids of leftovers of failed backups that are gone. */
+  /** Ids of failed or removed backups of which nothing is left. */
   readonly leftovers: readonly string[];
+  /** Ids of removed or failed backups of which the store keeps objects. */
+  readonly remains: readonly string[];
   /** Planned to go, and there after all, and why. */
   readonly spared: readonly { readonly id: string; readonly why: string }[];
   readonly objects: number;
   readonly bytes: number;
   /** How many of them the store keeps as old versions (versioning, Object Lock): their space is not free yet. */
   readonly hidden: number;
-  /** Objects that the store would not delete: how many, and the first of them. */
-  readonly refused: number;
-  readonly refusals: readonly Refusal[];
   /** Why unneeded WAL is still there; undefined when none is. */
   readonly walStaysBecause: string | undefined;
 }
@@ -49,23 +51,26 @@ const REQUESTS_IN_FLIGHT = 8;
 /** A mark of this age belongs to no running expiry. */
 const STALE_MARK_MS = 3_600_000;
 
-/** Throws what the store throws, refusals to delete a single object aside; then, as after an abort, run it again. */
+/**
+ * Throws what the store throws; after that, as after an abort, run it again. An object that the store refuses to delete is
+ * passed over and counted.
+ */
 export async function expire(archive: Archive, planned: PlannedExpiry, options: ExpireOptions): Promise<Expired> {
   const { signal } = options;
   const run = new Run(archive, planned, options);
   const { goes, listing } = await run.claim();
   const removed: BackupDocument[] = [];
   for (const backup of goes) if (await run.removeDocument(backup)) removed.push(backup);
-  const leftovers: string[] = [];
-  for (const { id } of planned.plan.leftovers) if (await run.isStillLeftover(id)) leftovers.push(id);
-  for (const id of [...leftovers, ...removed.map((backup) => backup.id)])
-    await removeContents(archive, id, run, { signal });
+  const dead: string[] = [];
+  for (const { id } of planned.plan.leftovers) if (await run.isStillLeftover(id)) dead.push(id);
+  for (const id of [...dead, ...removed.map((backup) => backup.id)])
+    if (!(await removeContents(archive, id, run, { signal }))) run.remains.push(id);
+  const leftovers = dead.filter((id) => !run.remains.includes(id));
   await run.tidy(listing, removed);
   const walStaysBecause = options.withWal ? await run.removeWal(listing, removed) : undefined;
   const { objects, bytes, hidden, refused, refusals } = run.bulk;
-  // Not a single object, not even a mark of our own: that is no lock but a permission that is missing.
-  if (refusals[0] !== undefined && objects === 0 && run.marks.objects === 0) throw refusals[0].error;
-  return { removed, leftovers, spared: run.spared, objects, bytes, hidden, refused, refusals, walStaysBecause };
+  const kept = { spared: run.spared, remains: run.remains, refused, refusals, walStaysBecause };
+  return { removed, leftovers, ...kept, objects, bytes, hidden };
 }
 
 /**
@@ -77,29 +82,42 @@ export async function removeUnlisted(archive: Archive, id: string, options: Expi
   const bulk = new BulkDelete(archive.store, { signal, onDeleted: options.onDeleted });
   await putMark(archive, id, now(), { signal });
   if ((await listPins(archive, { signal, backup: id })).some((pin) => isInForce(pin, now()))) {
-    await removeMark(archive, id, new BulkDelete(archive.store, { signal }));
+    await removeMark(archive, id, bulkOfMarks(archive, options));
     throw new SeawallError("backup-protected", `backup ${id} must stay: it is pinned`);
   }
   if (await bulk.one({ key: backupDocumentKey(archive.cluster, id), bytes: 0 })) {
-    await removeContents(archive, id, { bulk, marks: new BulkDelete(archive.store, { signal }) }, { signal });
-    await removePin(archive, id, { signal });
+    await removeContents(archive, id, { bulk, marks: bulkOfMarks(archive, options) }, { signal });
+    await removeIdlePin(archive, id, { signal });
   }
   return bulk;
 }
 
-/** Everything of a backup without a document; the mark goes when nothing of it is left. */
+/** Removes the pin of a backup that is gone. One that the store keeps does no harm. */
+async function removeIdlePin(archive: Archive, id: string, options: RequestOptions): Promise<void> {
+  await removePin(archive, id, options).catch((error: unknown) => {
+    if (!isRefusal(error)) throw error;
+  });
+}
+
+/** Marks that the store keeps are not reported, however many: they do no harm, and the next expiry tries again. */
+function bulkOfMarks({ store }: Archive, { signal }: RequestOptions): BulkDelete {
+  return new BulkDelete(store, { signal, refusalsAtFirstMax: Infinity });
+}
+
+/** Removes a backup without a document, and its mark when nothing of it is left. False: the store refused some of it. */
 async function removeContents(
   archive: Archive,
   id: string,
   { bulk, marks }: { readonly bulk: BulkDelete; readonly marks: BulkDelete },
   options: RequestOptions,
-): Promise<void> {
+): Promise<boolean> {
   const refused = bulk.refused;
   await bulk.all(contentsOf(archive, id, options));
-  if (bulk.refused > refused) return;
+  if (bulk.refused > refused) return false;
   // One that was not dead may have stored more since it was listed.
   const rest = await lookAtUnfinished(archive, { id, startedAtMs: 0, isMarked: true }, options);
   if (rest.newestObjectMs === undefined) await removeMark(archive, id, marks);
+  return true;
 }
 
 async function* contentsOf(archive: Archive, id: string, options: RequestOptions): AsyncGenerator<DoomedObject> {
@@ -115,9 +133,9 @@ class Run {
   readonly #options: ExpireOptions;
   readonly #request: RequestOptions;
   readonly bulk: BulkDelete;
-  /** Marks are not reported: a store that keeps them does no harm. */
   readonly marks: BulkDelete;
   readonly spared: { id: string; why: string }[] = [];
+  readonly remains: string[] = [];
 
   constructor(archive: Archive, planned: PlannedExpiry, options: ExpireOptions) {
     this.#archive = archive;
@@ -125,7 +143,7 @@ class Run {
     this.#options = options;
     this.#request = { signal: options.signal };
     this.bulk = new BulkDelete(archive.store, { signal: options.signal, onDeleted: options.onDeleted });
-    this.marks = new BulkDelete(archive.store, { signal: options.signal });
+    this.marks = bulkOfMarks(archive, options);
   }
 
   /**
@@ -207,7 +225,9 @@ class Run {
     if (found === undefined) return true;
     const document = decodeBackup(found.body, id);
     if ((await missingObject(this.#archive, document, this.#request)) !== undefined) {
-      return this.bulk.one({ key: backupDocumentKey(cluster, id), bytes: 0 });
+      const isGone = await this.bulk.one({ key: backupDocumentKey(cluster, id), bytes: 0 });
+      if (!isGone) this.remains.push(id);
+      return isGone;
     }
     this.spared.push({ id, why: "it has been finished meanwhile" });
     await this.#unmark(id);
@@ -220,10 +240,7 @@ class Run {
     const there = new Set([...listing.backups, ...listing.leftovers, ...listing.damaged].map(({ id }) => id));
     for (const { backup } of await listPins(this.#archive, this.#request)) {
       if (!gone.has(backup) && there.has(backup)) continue;
-      await removePin(this.#archive, backup, this.#request).catch((error: unknown) => {
-        // Locked as well: a pin of nothing does no harm.
-        if (!isRefusal(error)) throw error;
-      });
+      await removeIdlePin(this.#archive, backup, this.#request);
     }
   }
 
@@ -244,12 +261,32 @@ class Run {
     const wal = planWal({ ...facts, backups, damaged }, keeps, running);
     if (wal.staysBecause !== undefined) return wal.staysBecause;
     const known = new Set([...listing.backups, ...listing.leftovers, ...listing.damaged].map(({ id }) => id));
-    const done = await this.bulk.all(doomedWal(this.#archive, wal, this.#request), () => this.#isAllKnown(known));
-    if (!done) return "a backup has begun meanwhile; the next expiry goes on";
+    const before = (): Promise<boolean> => this.#isAllKnown(known);
+    const begun = "a backup has begun meanwhile; the next expiry goes on";
+    let refusal: string | undefined;
+    for (const timeline of new Set(wal.goes.map((range) => range.timeline))) {
+      const refusals = this.bulk.refusals.length;
+      const end = await this.#removeSegments(wal, timeline, before);
+      if (end === "ended") return begun;
+      const held = this.bulk.refusals[refusals]?.key ?? "a segment";
+      if (end === "refused") refusal ??= `the store refuses to delete ${held}: WAL behind it stays too`;
+    }
+    if (!(await this.bulk.all(doomedEnds(this.#archive, wal, this.#request), before))) return begun;
     for (const { timeline, fromLsn, toLsn } of wal.gaps) {
       await this.bulk.one({ key: gapKey(this.#archive.cluster, timeline, fromLsn, toLsn), bytes: 0 });
     }
-    return undefined;
+    return refusal;
+  }
+
+  /** A receiver takes a hole in the newest folders for the end of the archive: there, segments go one by one. */
+  async #removeSegments(
+    wal: WalPlan,
+    timeline: TimelineId,
+    before: () => Promise<boolean>,
+  ): Promise<"done" | "ended" | "refused"> {
+    const [older = ""] = await newestFolders(this.#archive, timeline, this.#request);
+    const objects = doomedSegments(this.#archive, wal, timeline, this.#request);
+    return this.bulk.inOrder(objects, { mayBatch: (key) => key < older, before });
   }
 
   async #isAllKnown(known: ReadonlySet<string>): Promise<boolean> {

@@ -1,25 +1,29 @@
 /** The objects of the WAL that a plan lets go of: listed when they are needed, never all at once. */
 import type { WalPlan, WalRange } from "./model.ts";
 import type { RequestOptions } from "../../store/store.ts";
-import type { SegmentNumber } from "../../wal/lsn.ts";
+import type { SegmentNumber, TimelineId } from "../../wal/lsn.ts";
 import { parseWalFileName, segmentFileName, timelineText } from "../../wal/names.ts";
 import type { Archive } from "../archive.ts";
 import type { DoomedObject } from "./bulk-delete.ts";
 import { backupHistoryKey, parseChunkKey, partialKey, tailPrefix, walPrefix, parseWalKey } from "../keys.ts";
 import type { WalRun } from "../wal/inventory.ts";
 
-/** Oldest first within a timeline, so that what an interruption leaves has no hole. */
-export async function* doomedWal(
+/** Lists the sealed segments of a timeline that go, oldest first, and the backup history files beside them. */
+export async function* doomedSegments(
   archive: Archive,
-  wal: WalPlan,
+  { goes }: Pick<WalPlan, "goes">,
+  timeline: TimelineId,
   options: RequestOptions = {},
 ): AsyncGenerator<DoomedObject> {
-  for (const range of wal.goes) yield* segmentsIn(archive, range, options);
-  yield* doomedEnds(archive, wal, options);
+  for (const range of goes) if (range.timeline === timeline) yield* segmentsIn(archive, range, options);
 }
 
-/** Partials, and the chunks of segments that were never sealed. */
-async function* doomedEnds(archive: Archive, wal: WalPlan, options: RequestOptions): AsyncGenerator<DoomedObject> {
+/** Lists partials, and the chunks of segments that were never sealed. */
+export async function* doomedEnds(
+  archive: Archive,
+  wal: WalPlan,
+  options: RequestOptions,
+): AsyncGenerator<DoomedObject> {
   const { segmentSize } = archive.identity;
   for (const spot of wal.partials) {
     const found = await archive.store.head(partialKey(archive.cluster, { ...spot, segmentSize }), options);

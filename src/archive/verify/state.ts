@@ -8,7 +8,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import { type SegmentNumber, type TimelineId, timelineOf } from "../../wal/lsn.ts";
 import { timelineText } from "../../wal/names.ts";
 import type { Archive } from "../archive.ts";
-import { isRefusal } from "../retention/bulk-delete.ts";
+import { afterStoring } from "../records/records.ts";
 import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { verifyKey, verifyPrefix } from "../keys.ts";
 import type { ListedWal } from "../wal/folders.ts";
@@ -99,10 +99,10 @@ export async function putVerifyRecord(
   const stamp = new Date(atMs).toISOString().replace(/[-:.]/g, "");
   const key = verifyKey(archive.cluster, `${stamp}-${(random >>> 0).toString(16).padStart(8, "0")}`);
   await archive.store.put(key, encodeRecord(record), options);
-  const older = (await listKeys(archive, options)).filter((other) => other < key);
-  await archive.store.delete(older, options).catch((error: unknown) => {
-    // The newest record counts: older ones that the store keeps do no harm.
-    if (!isRefusal(error)) throw error;
+  // The newest record counts.
+  await afterStoring(async () => {
+    const older = (await listKeys(archive, options)).filter((other) => other < key);
+    await archive.store.delete(older, options);
   });
 }
 

@@ -11,6 +11,7 @@ import { listBackups } from "../backups/list.ts";
 import { mapBounded } from "../bounded.ts";
 import { minimalIn } from "../wal/breaks.ts";
 import { isRefusal } from "../retention/bulk-delete.ts";
+import { listMarks } from "../retention/marks.ts";
 import { type Catalog, readCatalog } from "../catalog/catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
@@ -102,6 +103,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   // An expiry beside us may have removed what we had listed: what is missing is told from what is there now.
   if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
   reportMissing(archive, catalog, findings);
+  reportUnfinished(catalog, await listMarks(archive, { signal }), findings);
   const problems = findings.problems(catalog.paths, catalog.backups);
   const ok = problems.length === 0;
   const finishedAt = options.now().toISOString();
@@ -263,10 +265,19 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
   for (const { key, error } of catalog.inventory.damaged) {
     findings.report({ kind: "damaged-document", object: key, message: error.message });
   }
-  for (const { id } of catalog.leftovers) {
-    const message = "a backup that was begun and not finished: it is still running, or has failed and may be removed";
-    findings.note({ kind: "unfinished-backup", object: id, message });
-  }
+}
+
+/** Notes objects of backups without a document. `marks`: of backups that an expiry was removing. */
+function reportUnfinished(
+  { leftovers }: Pick<Catalog, "leftovers">,
+  marks: ReadonlyMap<string, Date>,
+  findings: Findings,
+): void {
+  const unfinished = "a backup that was begun and not finished: it is still running, or has failed and may be removed";
+  const removed =
+    "a backup that an expiry or seawall delete has begun to remove: the next expiry removes what is left, where the store allows it";
+  for (const { id } of leftovers)
+    findings.note({ kind: "unfinished-backup", object: id, message: marks.has(id) ? removed : unfinished });
 }
 
 async function verifyWal(

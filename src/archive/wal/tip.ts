@@ -237,19 +237,31 @@ export function segmentsPastHoleMax(segmentSize: number): number {
   return Math.min(64, FOLDER_BYTES / segmentSize - 1);
 }
 
-/** The newest two folders of a timeline: two, so that a hole left by parallel seals at a folder border is seen. */
+/**
+ * The newest two folders of a timeline, ascending: two, so that a hole left by parallel seals at a folder border is seen. A
+ * hole in them counts as WAL that is still to be stored, so a deletion must leave none there.
+ */
+export async function newestFolders(
+  archive: Archive,
+  timeline: TimelineId,
+  options: RequestOptions,
+): Promise<readonly string[]> {
+  const prefix = timelinePrefix(archive.cluster, timeline);
+  const folders = walFolderNames(prefix, await archive.store.listPrefixes(prefix, options));
+  return folders.slice(-2).map((folder) => `${prefix}${folder}/`);
+}
+
+/** Lists the newest two folders of a timeline. */
 export async function listNewest(
   archive: Archive,
   timeline: TimelineId,
   tails: readonly SegmentNumber[],
   options: RequestOptions,
 ): Promise<TimelineListing> {
-  const prefix = timelinePrefix(archive.cluster, timeline);
-  const folders = walFolderNames(prefix, await archive.store.listPrefixes(prefix, options));
   const sealed: SegmentNumber[] = [];
   const partials: SegmentNumber[] = [];
-  for (const folder of folders.slice(-2)) {
-    for await (const { key } of archive.store.list(`${prefix}${folder}/`, options)) {
+  for (const folder of await newestFolders(archive, timeline, options)) {
+    for await (const { key } of archive.store.list(folder, options)) {
       const found = parseWalKey(key, archive.identity.segmentSize);
       if (found?.kind === "segment") sealed.push(found.segment);
       if (found?.kind === "partial") partials.push(found.segment);

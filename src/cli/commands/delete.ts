@@ -2,6 +2,7 @@
 import { type Archive, openArchive } from "../../archive/archive.ts";
 import { listBackups } from "../../archive/backups/list.ts";
 import { expire, type ExpireOptions, removeUnlisted } from "../../archive/retention/expire.ts";
+import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../../archive/retention/expiry-plan.ts";
 import { isInForce, listPins } from "../../archive/backups/pins.ts";
 import { planDeletion } from "../../archive/retention/plan.ts";
@@ -44,13 +45,16 @@ export async function run(context: CommandContext): Promise<number> {
     progress.begin(target?.storedBytes);
     const expired = await expire(archive, planned, options).finally(() => progress.end());
     const isGone = expired.removed.length > 0;
+    const isWhollyGone = isGone && expired.remains.length === 0;
     const text = [
-      isGone ? `Backup ${id} is gone.` : `Backup ${id} is still there.`,
+      ...(isWhollyGone ? [`Backup ${id} is gone.`] : []),
       ...(isGone ? ["WAL without it; the next expiry removes what no backup needs:"] : []),
       ...(isGone ? unneeded.map((line) => `  ${line}`) : []),
       ...expiredText(expired),
     ];
     await printResult(context, { dryRun: false, ...planJson(planned), ...expiredJson(expired) }, text.join("\n"));
+    const failure = refusedDeletion(expired);
+    if (failure !== undefined) throw failure;
     return isGone ? EXIT.done : EXIT.no;
   } finally {
     await store.close();
@@ -103,10 +107,12 @@ async function deleteUnlisted(context: CommandContext, archive: Archive, options
     return EXIT.done;
   }
   const { objects, bytes, hidden, refused, refusals } = await removeUnlisted(archive, id, options);
-  const result = { removed: [], leftovers: [id], spared: [], walStaysBecause: undefined };
+  const left = refused === 0 ? { leftovers: [id], remains: [] } : { leftovers: [], remains: [id] };
+  const result = { removed: [], ...left, spared: [], walStaysBecause: undefined };
   const expired = { ...result, objects, bytes, hidden, refused, refusals };
-  const isGone = refused === 0;
-  const text = [isGone ? `Backup ${id} is gone.` : `Some of backup ${id} is still there.`, ...expiredText(expired)];
+  const text = [...(refused === 0 ? [`Backup ${id} is gone.`] : []), ...expiredText(expired)];
   await printResult(context, { dryRun: false, ...expiredJson(expired) }, text.join("\n"));
-  return isGone ? EXIT.done : EXIT.no;
+  const failure = refusedDeletion(expired);
+  if (failure !== undefined) throw failure;
+  return EXIT.done;
 }

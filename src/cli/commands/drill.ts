@@ -41,7 +41,9 @@ export async function run(context: CommandContext): Promise<number> {
     });
     progress.end();
     await printResult(context, resultJson(drilled), resultText(drilled, io.colours));
-    return drilled.drill.ok ? EXIT.done : EXIT.no;
+    if (!drilled.drill.ok) return EXIT.no;
+    if (drilled.unremoved !== undefined) throw drilled.unremoved;
+    return EXIT.done;
   } finally {
     progress.end();
     await store.close();
@@ -62,7 +64,7 @@ async function serverOwner(asked: string | undefined): Promise<Owner | undefined
   }
 }
 
-function resultJson({ drill, folder, unrecorded }: Drilled): Record<string, unknown> {
+function resultJson({ drill, folder, unrecorded, unremoved }: Drilled): Record<string, unknown> {
   const { promisedLsn, reachedLsn, lastCommitAt, ...rest } = drill;
   return {
     ...rest,
@@ -71,10 +73,11 @@ function resultJson({ drill, folder, unrecorded }: Drilled): Record<string, unkn
     lastCommitAt: lastCommitAt ?? null,
     folder: folder ?? null,
     unrecorded: unrecorded?.message ?? null,
+    unremoved: unremoved?.message ?? null,
   };
 }
 
-function resultText({ drill, folder, unrecorded }: Drilled, colours: boolean): string {
+function resultText({ drill, folder, unrecorded, unremoved }: Drilled, colours: boolean): string {
   const { id, ok, backup, timeline, promisedLsn, reachedLsn, lastCommitAt, restoreSeconds, recoverySeconds } = drill;
   const at = (lsn: typeof promisedLsn): string => (lsn === undefined ? "unknown" : formatLsn(lsn));
   const commit = lastCommitAt === undefined ? "" : `, last commit at ${lastCommitAt}`;
@@ -89,6 +92,7 @@ function resultText({ drill, folder, unrecorded }: Drilled, colours: boolean): s
       `${name}: ${message}`,
     ]),
     ...(folder === undefined ? [] : [["kept", `${folder}/data`]]),
+    ...(unremoved === undefined ? [] : [[painted("not removed", "yellow", colours), unremoved.message]]),
     ...(unrecorded === undefined
       ? []
       : [[painted("not recorded", "yellow", colours), `${unrecorded.message}. ${unrecorded.hint}`]]),

@@ -2,6 +2,7 @@
 import type { RetentionPolicy } from "../../archive/retention/model.ts";
 import { openArchive } from "../../archive/archive.ts";
 import { expire, type Expired } from "../../archive/retention/expire.ts";
+import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../../archive/retention/expiry-plan.ts";
 import { isPolicy, planRetention } from "../../archive/retention/plan.ts";
 import type { Settings } from "../../config/options.ts";
@@ -37,6 +38,8 @@ export async function run(context: CommandContext): Promise<number> {
     const options = { ...request, decide, now: () => new Date(), withWal: true, onDeleted };
     const expired = await expire(archive, planned, options).finally(() => progress.end());
     await print(context, { planned, policy, expired });
+    const failure = refusedDeletion(expired);
+    if (failure !== undefined) throw failure;
     return EXIT.done;
   } finally {
     await store.close();

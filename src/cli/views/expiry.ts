@@ -47,10 +47,11 @@ function windowJson({ timeline, fromLsn, toLsn, fromTime, toTime, backup }: Reco
 
 export function expiredJson(expired: Expired | undefined): Record<string, unknown> {
   if (expired === undefined) return {};
-  const { removed, leftovers, spared, objects, bytes, hidden, refused, refusals, walStaysBecause } = expired;
+  const { removed, leftovers, remains, spared, objects, bytes, hidden, refused, refusals, walStaysBecause } = expired;
   return {
     removed: removed.map(({ id }) => id),
     leftoversRemoved: leftovers,
+    remains,
     spared,
     objectsDeleted: objects,
     bytesFreed: bytes,
@@ -123,17 +124,17 @@ export function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: Recov
 /** Lines behind the plan's, without what that has said already; none when nothing has been done yet. */
 export function expiredText(expired: Expired | undefined, planned?: PlannedExpiry): string[] {
   if (expired === undefined) return [];
-  const { objects, bytes, hidden, refused, refusals, spared, walStaysBecause } = expired;
+  const { objects, bytes, hidden, refused, refusals, remains, spared, walStaysBecause } = expired;
   const shown = refusals.slice(0, REFUSALS_SHOWN).map(({ error }) => `  ${error.message}`);
-  const hint = refusals.slice(0, 1).map(({ error }) => `  ${error.hint}`);
   const more = refused > shown.length ? [`  and ${refused - shown.length} more`] : [];
   return [
     "",
     ...spared.map(({ id, why }) => `${id} is still there: ${why}`),
+    ...remains.map((id) => `${id} is no backup any more, and some of its objects are still there`),
     ...(walStaysBecause === undefined || walStaysBecause === planned?.plan.wal.staysBecause
       ? []
       : [`WAL was left alone: ${walStaysBecause}`]),
-    ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more, ...hint]),
+    ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more]),
     `${objects} objects deleted, ${humanBytes(bytes)} freed.`,
     ...(hidden === 0
       ? []

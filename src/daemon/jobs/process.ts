@@ -149,12 +149,10 @@ function summaryOf(job: JobName, exit: number | null, found: JobOutcome["result"
 }
 
 function expirySummary(found: NonNullable<JobOutcome["result"]>): string {
-  const { removed, bytesFreed, refused, walStaysBecause } = found;
+  const { removed, bytesFreed, walStaysBecause } = found;
   const count = Array.isArray(removed) ? removed.length : 0;
-  const locked = Number((refused as { objects?: unknown } | undefined)?.objects ?? 0);
   return [
     `${count} backup${count === 1 ? "" : "s"} removed, ${humanBytes(Number(bytesFreed))} freed`,
-    ...(locked === 0 ? [] : [`the store refused to delete ${locked} objects`]),
     ...(typeof walStaysBecause === "string" ? [`WAL was left alone: ${walStaysBecause}`] : []),
   ].join("; ");
 }

@@ -68,6 +68,8 @@ export interface Drilled {
   readonly folder: string | undefined;
   /** The store's refusal to keep the result: an account that may only read drills all the same. */
   readonly unrecorded: SeawallError | undefined;
+  /** Why a drill's folder is still there, this one's or an earlier one's. */
+  readonly unremoved: SeawallError | undefined;
 }
 
 /** Codes that say something about the archive. */
@@ -82,27 +84,37 @@ const OF_THE_ARCHIVE: readonly ErrorCode[] = [
 
 type Facts = { -readonly [key in keyof Drill]: Drill[key] };
 
+/** The fate of the folder: `kept` is its path. */
+interface FolderEnd {
+  kept?: string;
+  unremoved?: SeawallError | undefined;
+}
+
 /** Runs the drill and stores its result. Throws `usage`, `target-unwritable`, `aborted` and what the store throws. */
 export async function drill(options: DrillOptions): Promise<Drilled> {
-  const { archive, id, now, signal } = options;
+  const { archive, id, log, now, signal } = options;
   const startedAt = now().toISOString();
   const facts: Facts = {
     ...{ id, startedAt, finishedAt: startedAt, ok: false, backup: undefined, timeline: undefined, checks: [] },
     ...{ promisedLsn: undefined, reachedLsn: undefined, lastCommitAt: undefined },
     ...{ restoreSeconds: undefined, recoverySeconds: undefined },
   };
-  let folder: string | undefined;
+  const end: FolderEnd = {};
   try {
     const plan = await resolvePlan(archive, options, { signal });
     facts.backup = plan.backup.id;
-    folder = await inFolder(options, plan, facts);
+    await inFolder(options, plan, facts, end);
   } catch (error) {
-    if (!(error instanceof SeawallError) || !OF_THE_ARCHIVE.includes(error.code)) throw error;
+    if (!(error instanceof SeawallError) || !OF_THE_ARCHIVE.includes(error.code)) {
+      if (end.unremoved !== undefined) log.warn("a drill's folder could not be removed", { error: end.unremoved });
+      throw error;
+    }
     facts.checks = [...facts.checks, { name: "restored", outcome: "failed", message: error.message }];
   }
   facts.ok = facts.checks.length > 0 && facts.checks.every(({ outcome }) => outcome !== "failed");
   facts.finishedAt = now().toISOString();
-  return { drill: facts, folder, unrecorded: await record(archive, facts, { signal }) };
+  const unrecorded = await record(archive, facts, { signal });
+  return { drill: facts, folder: end.kept, unrecorded, unremoved: end.unremoved };
 }
 
 /** Returns the store's refusal; throws its other errors. */
@@ -116,23 +128,29 @@ async function record(archive: Archive, facts: Facts, options: RequestOptions): 
   }
 }
 
-/** Returns the folder's path when it is to be kept. */
 async function inFolder(
   options: DrillOptions,
   plan: RestorePlan<BackupDocument>,
   facts: Facts,
-): Promise<string | undefined> {
+  end: FolderEnd,
+): Promise<void> {
   const { backup, wal } = plan;
   const major = Number.parseInt(backup.pgVersion, 10);
   const binaries = await findBinaries(major, options.binDir, options.env["PATH"]);
   const folder = await makeDrillFolder(options.scratchDir, backup.bytes + wal.bytes, options.owner);
+  end.unremoved = folder.unremovedBefore;
   try {
     await refuseWithoutAccess(options, folder, wal.from);
     const changes = await restoreInto(options, folder, plan, facts);
     await recoverAndCheck(options, { folder, binaries, backup, changes }, facts);
-    return options.keep ? folder.path : undefined;
+    if (options.keep) end.kept = folder.path;
   } finally {
-    if (!options.keep) await folder.remove();
+    // A failure to remove it must hide neither the drill's result nor the error that ended the drill.
+    if (!options.keep)
+      await folder.remove().catch((error: unknown) => {
+        if (!(error instanceof SeawallError)) throw error;
+        end.unremoved = error;
+      });
   }
 }
 

@@ -33,6 +33,9 @@ export interface DrillFolder {
   tablespace(oid: number): string;
   /** For tablespaces that recovery creates: wal-fetch makes their directories, as the server's account. */
   readonly createdTablespaces: string;
+  /** Set when the folder of an earlier, killed drill could not be removed. */
+  readonly unremovedBefore: SeawallError | undefined;
+  /** Throws `target-unwritable`. */
   remove(): Promise<void>;
 }
 
@@ -40,7 +43,7 @@ export interface DrillFolder {
 export async function makeDrillFolder(parent: string, bytes: number, owner: Owner | undefined): Promise<DrillFolder> {
   try {
     await mkdir(parent, { recursive: true });
-    await removeStale(parent, owner);
+    const unremovedBefore = await removeStale(parent, owner);
     const { bavail, bsize } = await statfs(parent);
     const [free, needed] = [bavail * bsize, bytes + SPARE_BYTES];
     if (free < needed) {
@@ -69,6 +72,7 @@ export async function makeDrillFolder(parent: string, bytes: number, owner: Owne
       logFile: join(path, "server.log"),
       configDir,
       createdTablespaces,
+      unremovedBefore,
       tablespace: (oid) => join(path, `tablespace-${oid}`),
       remove: async () => {
         for (const folder of new Set([path, short])) await removeAll(folder);
@@ -96,11 +100,22 @@ async function ownFolder(parent: string, owner: Owner | undefined): Promise<stri
 
 /** The prefetcher of a server that has just ended may write once more before it looks: what is not empty yet is tried again. */
 async function removeAll(folder: string): Promise<void> {
-  await rm(folder, { recursive: true, force: true, maxRetries: 15, retryDelay: 50 });
+  try {
+    await rm(folder, { recursive: true, force: true, maxRetries: 15, retryDelay: 50 });
+  } catch (cause) {
+    throw new SeawallError("target-unwritable", `cannot remove the drill's folder ${folder}`, {
+      cause,
+      hint: "Remove it by hand: it holds a copy of the cluster's data. The next drill with this --scratch-dir tries again.",
+    });
+  }
 }
 
-/** True when the process that made it is gone. Others may write to the parent: folders of other accounts are left alone. */
-async function removeStale(parent: string, owner: Owner | undefined): Promise<void> {
+/**
+ * Removes folders whose drill is gone; returns why one of them is still there. Others may write to the parent: folders of
+ * other accounts are left alone.
+ */
+async function removeStale(parent: string, owner: Owner | undefined): Promise<SeawallError | undefined> {
+  let unremoved: SeawallError | undefined;
   const accounts = [process.getuid?.(), owner?.uid];
   for (const name of await readdir(parent)) {
     if (!name.startsWith(PREFIX)) continue;
@@ -111,8 +126,12 @@ async function removeStale(parent: string, owner: Owner | undefined): Promise<vo
     const pid = Number.parseInt((await readIfThere(join(path, OWNER_FILE)))?.toString("utf8") ?? "", 10);
     if (!(pid > 0) || isAlive(pid)) continue;
     await stopServerIn(join(path, "data"));
-    await removeAll(path);
+    await removeAll(path).catch((error: unknown) => {
+      if (!(error instanceof SeawallError)) throw error;
+      unremoved = error;
+    });
   }
+  return unremoved;
 }
 
 /** Only a process that says it runs there: process IDs are used again. */
