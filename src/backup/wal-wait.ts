@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Archive } from "../archive/archive.ts";
-import { isInGap, storedFrom } from "../archive/wal/coverage.ts";
+import { isInGap, storedFrom } from "../archive/wal/reach.ts";
 import { SeawallError } from "../errors.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import type { BackupProgress } from "./options.ts";

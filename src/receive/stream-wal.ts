@@ -5,14 +5,14 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
-import { readTail } from "../archive/wal/tail.ts";
+import { type ListedTail, readTail } from "../archive/wal/tail.ts";
 import { carryInto } from "../archive/wal/tip.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
 import { deadline, joinSignals, sharedController } from "../signals.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
 import type { ParametersChanged } from "../wal/wal-changes.ts";
@@ -37,8 +37,8 @@ export interface StreamContext {
   readonly history: TimelineHistory;
   readonly line: JoinedLine;
   readonly start: StartPosition;
-  /** Segments with chunks from an earlier run, by timeline. */
-  readonly tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>;
+  /** Tails of the timeline from an earlier run. */
+  readonly tails: readonly ListedTail[];
   readonly retirement: Retirement;
   /** Called when the stream has begun: from here on a stop is the stream's own to carry out. */
   readonly onStreaming: () => void;
@@ -275,7 +275,7 @@ async function buildStations(
     startLsn,
     storedPrefix: async (place) => {
       // A partial has no chunks beside it when another server's receiver has ended this timeline meanwhile.
-      const known = place.segment === start.segment || (tails.get(place.timeline)?.includes(place.segment) ?? false);
+      const known = place.segment === start.segment || tails.some(({ segment }) => segment === place.segment);
       return known ? readTail(archive, place, { signal: taking.signal }) : undefined;
     },
   });

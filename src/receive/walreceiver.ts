@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { finishTimeline, staleChunks } from "../archive/wal/finish-timeline.ts";
 import { peekWal } from "../archive/wal/objects.ts";
-import { type Tip, findTip, listTails } from "../archive/wal/tip.ts";
+import { type Tip, findTip } from "../archive/wal/tip.ts";
+import { listTails } from "../archive/wal/tail.ts";
 import { Codec } from "../codec/codec.ts";
 import { SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
@@ -153,7 +154,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
       });
     }
   }
-  const tails = await listTails(archive, { signal: early });
+  const tails = await listTails(archive, { timeline: start.timeline }, { signal: early });
   retirement.add(await staleChunks(archive, tails, start, { signal: early }));
 
   const pool = run.pools.of(segmentSize);

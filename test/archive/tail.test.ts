@@ -5,7 +5,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
 import { coverChunks, readTail } from "../../src/archive/wal/tail.ts";
-import { verifiedEnd } from "../../src/archive/wal/ends.ts";
+import { verifiedEnd } from "../../src/archive/wal/reach.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
 import { putChunk, putPartial, readPartial } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../../src/store/memory.ts";

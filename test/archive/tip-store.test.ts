@@ -11,10 +11,10 @@ import {
   findTip,
   highestSegment,
   historyOf,
-  listTails,
   listTimelines,
   locateTip,
 } from "../../src/archive/wal/tip.ts";
+import { listTails, tailSegments } from "../../src/archive/wal/tail.ts";
 import { putChunk, putHistory, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
@@ -194,11 +194,19 @@ test.each<[text: string, timeline: number, highest: number | undefined]>([
 });
 
 test("tails are listed by timeline, ascending; other folders are none", async () => {
-  const tails = await listTails(await archiveOf("1:5+9 1:12+9 2:7+9 =tail/README/x =tail/x"));
-  expect([...tails]).toEqual([
-    [1, [5, 12]],
-    [2, [7]],
-  ]);
+  const archive = await archiveOf("1:5+9 1:12+9 2:7+9 =tail/README/x =tail/x");
+  const spots = async (within: Parameters<typeof listTails>[1]): Promise<number[][]> =>
+    (await listTails(archive, within)).map(({ timeline, segment, chunks }) => [timeline, segment, chunks.length]);
+  const all = [
+    [1, 5, 1],
+    [1, 12, 1],
+    [2, 7, 1],
+  ];
+  expect(await spots({})).toEqual(all);
+  expect(await spots({ timeline: timelineOf(1) })).toEqual(all.slice(0, 2));
+  expect(await spots({ timeline: timelineOf(1), segment: 12 as SegmentNumber })).toEqual(all.slice(1, 2));
+  expect(await spots({ timeline: timelineOf(3) })).toEqual([]);
+  expect(tailSegments(await listTails(archive), timelineOf(1))).toEqual([5, 12]);
 });
 
 test("timelines are those with a folder; a history file alone makes none", async () => {

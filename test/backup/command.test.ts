@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { listBackups, readBackup } from "../../src/archive/backups/list.ts";
 import { backupsPrefix } from "../../src/archive/keys.ts";
-import { storedFrom } from "../../src/archive/wal/coverage.ts";
+import { storedFrom } from "../../src/archive/wal/reach.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { type PostgresServer, startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
 import { type CliProcess, runCli, startCli } from "../harness/process.ts";

@@ -169,7 +169,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i: recovery that cannot go on st
 
       const found = await store.get(key);
       // Chunks that a killed receiver had not retired yet would stand in for it.
-      const chunks = await listChunks(archive, { timeline: timelineOf(1), segment, segmentSize: copy.segmentSize });
+      const chunks = await listChunks(archive, { timeline: timelineOf(1), segment });
       await store.delete([key, ...chunks.map((chunk) => chunk.key)]);
       copy.writeConfiguration({ restore_command: restoreCommand(place) }, ["local all all trust"]);
       await expectStops(copy, /wal-gap|is missing from the archive/);

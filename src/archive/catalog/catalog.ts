@@ -15,7 +15,8 @@ import { segmentKey } from "../keys.ts";
 import { type LineClaim, readClaims } from "../line/claims.ts";
 import { listPins, type Pin } from "../backups/pins.ts";
 import { findTip, type Tip } from "../wal/tip.ts";
-import { commitTimesIn, verifiedEnd } from "../wal/ends.ts";
+import { commitTimesIn } from "../wal/commits.ts";
+import { verifiedEnd } from "../wal/reach.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
 import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
 import {

@@ -8,7 +8,8 @@ import { switchPointOf } from "../../wal/timeline.ts";
 import type { Archive } from "../archive.ts";
 import { lineKey, tailsPrefix, timelinePrefix } from "../keys.ts";
 import { type LineClaim, readClaims, readKnownTimelines } from "./claims.ts";
-import { findEnd, historyOf, listTails, listTimelines } from "../wal/tip.ts";
+import { findEnd, historyOf, listTimelines } from "../wal/tip.ts";
+import { listTails } from "../wal/tail.ts";
 import { listHistoryFiles } from "../wal/inventory.ts";
 import { timelineText } from "../../wal/names.ts";
 
@@ -31,7 +32,10 @@ export async function findRivals(archive: Archive, options: RequestOptions = {})
   const line = claims.at(-1);
   if (line === undefined) return [];
   const known = await readKnownTimelines(archive, claims, options);
-  const stored = [...(await listTimelines(archive, options)), ...(await listTails(archive, options)).keys()];
+  const stored = [
+    ...(await listTimelines(archive, options)),
+    ...(await listTails(archive, {}, options)).map(({ timeline }) => timeline),
+  ];
   const all = new Set([...stored, ...(await listHistoryFiles(archive, options))]);
   const claimedAt = (await archive.store.head(lineKey(archive.cluster, line.number), options))?.modifiedAt;
   const lineAt = await lastStored(archive, line.timeline, options);

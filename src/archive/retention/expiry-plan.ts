@@ -175,9 +175,7 @@ async function timelineEnds(
     const keys = [
       ...(run === undefined ? [] : [segmentKey(cluster, { timeline, segment: run.last, segmentSize })]),
       ...(partial === undefined ? [] : [partialKey(cluster, { ...partial, segmentSize })]),
-      ...(tail === undefined
-        ? []
-        : (await listChunks(archive, { ...tail, segmentSize }, { signal })).map((c) => c.key)),
+      ...(tail === undefined ? [] : (await listChunks(archive, tail, { signal })).map((c) => c.key)),
     ];
     const times: number[] = [];
     for (const key of keys) {

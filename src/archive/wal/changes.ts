@@ -6,7 +6,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import type { WalChange } from "../../wal/wal-changes.ts";
 import type { Archive } from "../archive.ts";
 import { parseChanges } from "./change-json.ts";
-import { segmentSummary } from "./ends.ts";
+import { segmentSummary } from "./commits.ts";
 import type { WalItem } from "./path.ts";
 import { walkBytes, type WalkedRecord, walkSegment } from "./walk.ts";
 

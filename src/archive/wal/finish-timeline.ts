@@ -9,7 +9,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, bytesBetween, segmentStart } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { partialKey, segmentKey } from "../keys.ts";
-import { listChunks, readTail } from "./tail.ts";
+import { type ListedTail, readTail } from "./tail.ts";
 import { putPartial } from "./objects.ts";
 
 export interface FinishedTimeline {
@@ -62,17 +62,16 @@ export async function finishTimeline(
  */
 export async function staleChunks(
   archive: Archive,
-  tails: ReadonlyMap<TimelineId, readonly SegmentNumber[]>,
+  tails: readonly ListedTail[],
   resume: { readonly timeline: TimelineId; readonly segment: SegmentNumber },
   options: RequestOptions = {},
 ): Promise<string[]> {
   const { segmentSize } = archive.identity;
   const keys: string[] = [];
-  for (const segment of tails.get(resume.timeline) ?? []) {
-    if (segment >= resume.segment) continue;
-    const place = { timeline: resume.timeline, segment, segmentSize };
+  for (const { timeline, segment, chunks } of tails) {
+    if (timeline !== resume.timeline || segment >= resume.segment) continue;
+    const place = { timeline, segment, segmentSize };
     if ((await archive.store.head(segmentKey(archive.cluster, place), options)) === undefined) continue;
-    const chunks = await listChunks(archive, place, options);
     keys.push(...chunks.map((chunk) => chunk.key));
   }
   return keys;

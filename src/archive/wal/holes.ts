@@ -18,8 +18,8 @@ import {
 import type { Archive } from "../archive.ts";
 import { mapBounded } from "../bounded.ts";
 import { type ChunkPlace, type SegmentPlace, segmentKey } from "../keys.ts";
-import { listChunks } from "./tail.ts";
-import { listNewest, listTails, segmentsPastHoleMax } from "./tip.ts";
+import { listChunks, listTails, tailSegments } from "./tail.ts";
+import { listNewest, segmentsPastHoleMax } from "./tip.ts";
 import { peekObject } from "./objects.ts";
 import type { Barrier, WalPath } from "./path.ts";
 
@@ -59,8 +59,8 @@ export async function callWitnesses(
 ): Promise<Witnesses> {
   const { segmentSize } = archive.identity;
   const { timeline, segment: first } = place;
-  const known = (await listTails(archive, options)).get(timeline) ?? [];
-  const listing = await listNewest(archive, timeline, known, options);
+  const known = await listTails(archive, { timeline }, options);
+  const listing = await listNewest(archive, timeline, tailSegments(known, timeline), options);
   const sealed = listing.sealed.filter((segment) => segment >= first);
   const tails = listing.tails.filter((segment) => segment >= first);
   // The end of a timeline is stored after all before it.
@@ -68,10 +68,7 @@ export async function callWitnesses(
   const highest = Math.max(first, ...sealed, ...tails, ...partials);
   if (highest - first > segmentsPastHoleMax(segmentSize)) return { said: [], isFar: true };
   const objects = sealed.map((segment) => sealedObject(archive, timeline, segment));
-  for (const segment of tails) {
-    const chunks = await listChunks(archive, { timeline, segment, segmentSize }, options);
-    objects.push(...lastChunks(chunks, segmentSize));
-  }
+  for (const { segment, chunks } of known) if (segment >= first) objects.push(...lastChunks(chunks, segmentSize));
   const ends = partials.map((segment) => ({ endLsn: segmentEnd(segment, segmentSize), contiguousLsn: undefined }));
   return { said: [...(await askAll(archive, objects, options)), ...ends], isFar: false };
 }
@@ -117,7 +114,7 @@ async function askPieces(archive: Archive, pieces: WalPath["pieces"], options: R
   for (const { timeline, kind, first, last, length } of pieces) {
     if (kind === "partial") said.push({ endLsn: segmentEnd(last, segmentSize), contiguousLsn: undefined });
     if (kind === "tail") {
-      const chunks = await listChunks(archive, { timeline, segment: last, segmentSize }, options);
+      const chunks = await listChunks(archive, { timeline, segment: last }, options);
       const asked = lastChunks(
         chunks.filter(({ end }) => end <= length),
         segmentSize,

@@ -12,8 +12,8 @@ import { listBreaks } from "./breaks.ts";
 import { damageOf } from "../damage.ts";
 import type { Gap } from "../documents.ts";
 import { readGaps } from "./gaps.ts";
-import { historyKey, parseWalKey, partialKey, tailsPrefix, walPrefix } from "../keys.ts";
-import { type ListedTail, listTailsBelow, measureTail } from "./tail.ts";
+import { historyKey, parseWalKey, partialKey, walPrefix } from "../keys.ts";
+import { type ListedTail, listTails, measureTail } from "./tail.ts";
 import { type ListedWal, type WalFolder, type WalkOptions, walkWal } from "./folders.ts";
 import { readHistory } from "./objects.ts";
 
@@ -75,7 +75,7 @@ const READS_IN_FLIGHT = 8;
  */
 export async function readInventory(archive: Archive, options: InventoryOptions = {}): Promise<WalInventory> {
   // Tails first: a chunk is retired only after its segment is sealed, so one of the two is seen.
-  const listed = await listTailsBelow(archive, tailsPrefix(archive.cluster), { signal: options.signal });
+  const listed = await listTails(archive, {}, { signal: options.signal });
   const runs: WalRun[] = [];
   const partials: WalSpot[] = [];
   let segments = 0;

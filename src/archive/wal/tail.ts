@@ -19,7 +19,16 @@ import {
 } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { mapBounded } from "../bounded.ts";
-import { type ChunkPlace, type SegmentPlace, parseChunkKey, partialKey, segmentName, tailPrefix } from "../keys.ts";
+import {
+  type ChunkPlace,
+  type SegmentPlace,
+  parseChunkKey,
+  partialKey,
+  segmentName,
+  tailPrefix,
+  tailsPrefix,
+} from "../keys.ts";
+import { timelineText } from "../../wal/names.ts";
 import { firstDifference } from "../put-once.ts";
 import { peekWal, readPartial, readWal } from "./objects.ts";
 
@@ -67,29 +76,56 @@ export function coverChunks<Chunk extends Extent>(chunks: readonly Chunk[], from
   }
 }
 
-/** A segment's chunks as a listing gives them. */
+/** The chunks of a segment as a listing gives them. */
 export interface ListedTail {
   readonly timeline: TimelineId;
   readonly segment: SegmentNumber;
-  readonly chunks: readonly (Extent & { readonly bytes: number })[];
+  readonly chunks: readonly ListedChunk[];
 }
 
-/** The tails whose keys start with `prefix`, by timeline and segment. */
-export async function listTailsBelow(
+interface ListedChunk extends ChunkPlace {
+  readonly bytes: number;
+}
+
+/** Lists tails by timeline and segment: of the whole archive, of one timeline, or of one segment. */
+export async function listTails(
   archive: Archive,
-  prefix: string,
+  within: { readonly timeline?: TimelineId; readonly segment?: SegmentNumber } = {},
   options: RequestOptions = {},
 ): Promise<ListedTail[]> {
-  const tails: (ListedTail & { readonly chunks: (Extent & { readonly bytes: number })[] })[] = [];
-  for await (const { key, bytes } of archive.store.list(prefix, options)) {
-    const place = parseChunkKey(key, archive.identity.segmentSize);
-    if (place === undefined) continue;
-    const { timeline, segment, start, end } = place;
+  const { segmentSize } = archive.identity;
+  const tails: (ListedTail & { readonly chunks: ListedChunk[] })[] = [];
+  for await (const { key, bytes } of archive.store.list(tailsWithin(archive, within), options)) {
+    const chunk = parseChunkKey(key, segmentSize);
+    if (chunk === undefined) continue;
+    const { timeline, segment } = chunk;
     const open = tails.at(-1);
-    if (open?.timeline === timeline && open.segment === segment) open.chunks.push({ start, end, bytes });
-    else tails.push({ timeline, segment, chunks: [{ start, end, bytes }] });
+    if (open?.timeline === timeline && open.segment === segment) open.chunks.push({ ...chunk, bytes });
+    else tails.push({ timeline, segment, chunks: [{ ...chunk, bytes }] });
   }
   return tails;
+}
+
+function tailsWithin(
+  { cluster, identity }: Archive,
+  { timeline, segment }: { readonly timeline?: TimelineId; readonly segment?: SegmentNumber },
+): string {
+  if (timeline === undefined) return tailsPrefix(cluster);
+  if (segment === undefined) return `${tailsPrefix(cluster)}${timelineText(timeline)}`;
+  return tailPrefix(cluster, { timeline, segment, segmentSize: identity.segmentSize });
+}
+
+export async function listChunks(
+  archive: Archive,
+  { timeline, segment }: Pick<SegmentPlace, "timeline" | "segment">,
+  options: RequestOptions = {},
+): Promise<readonly ChunkPlace[]> {
+  return (await listTails(archive, { timeline, segment }, options)).flatMap(({ chunks }) => chunks);
+}
+
+/** The segments of a timeline that have chunks, ascending. */
+export function tailSegments(tails: readonly ListedTail[], timeline: TimelineId): SegmentNumber[] {
+  return tails.filter((tail) => tail.timeline === timeline).map(({ segment }) => segment);
 }
 
 /**
@@ -109,19 +145,6 @@ export async function measureTail(
   const used = coverChunks(tail.chunks, from);
   const length = used.at(-1)?.end ?? from;
   return { length, storedBytes: used.reduce((sum, { bytes }) => sum + bytes, 0) };
-}
-
-export async function listChunks(
-  archive: Archive,
-  place: SegmentPlace,
-  options: RequestOptions = {},
-): Promise<ChunkPlace[]> {
-  const chunks: ChunkPlace[] = [];
-  for await (const object of archive.store.list(tailPrefix(archive.cluster, place), options)) {
-    const chunk = parseChunkKey(object.key, place.segmentSize);
-    if (chunk !== undefined) chunks.push(chunk);
-  }
-  return chunks;
 }
 
 /**

@@ -3,31 +3,16 @@
  * resumes in. Reads the newest folders only: a handful of LISTs however large the archive is.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import {
-  type Lsn,
-  type SegmentNumber,
-  type TimelineId,
-  maxLsn,
-  nextSegment,
-  segmentOf,
-  segmentStart,
-} from "../../wal/lsn.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, nextSegment, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../../wal/timeline.ts";
 import type { RecordCarry } from "../../wal/verifier.ts";
 import type { Archive } from "../archive.ts";
 import { listGaps } from "./gaps.ts";
 import type { Gap } from "../documents.ts";
 import { type LineClaim, readClaims, readLinePath } from "../line/claims.ts";
-import {
-  parseChunkKey,
-  parseWalKey,
-  tailsPrefix,
-  timelinePrefix,
-  walPrefix,
-  timelineFolders,
-  walFolderNames,
-} from "../keys.ts";
-import { readTail } from "./tail.ts";
+import { parseWalKey, timelinePrefix, walPrefix, timelineFolders, walFolderNames } from "../keys.ts";
+import { verifiedEnd } from "./reach.ts";
+import { listTails, tailSegments } from "./tail.ts";
 import { peekWal, readHistory } from "./objects.ts";
 
 export interface Tip {
@@ -94,12 +79,14 @@ export async function findLine(archive: Archive, options: RequestOptions = {}): 
   if (claim !== undefined) {
     return { timeline: claim.timeline, path: await readLinePath(archive, claims, options), claims };
   }
-  const tails = await listTails(archive, options);
+  const tails = await listTails(archive, {}, options);
   const withFolder = await listTimelines(archive, options);
   const gapped = (await listGaps(archive, options)).map(({ timeline }) => timeline);
-  const known = [...new Set([...withFolder, ...tails.keys(), ...gapped])].sort((a, b) => b - a);
+  const known = [...new Set([...withFolder, ...tails.map(({ timeline }) => timeline), ...gapped])].sort(
+    (a, b) => b - a,
+  );
   for (const [index, timeline] of known.entries()) {
-    const isStored = (await locateOn(archive, timeline, tails.get(timeline) ?? [], options)) !== undefined;
+    const isStored = (await locateOn(archive, timeline, tailSegments(tails, timeline), options)) !== undefined;
     if (isStored) return { timeline, path: known.slice(index), claims };
   }
   return undefined;
@@ -113,10 +100,10 @@ export async function findTip(archive: Archive, options: RequestOptions = {}): P
 
 /** The tip but for its LSN: no WAL is read. */
 export async function locateTip(archive: Archive, options: RequestOptions = {}): Promise<Omit<Tip, "lsn"> | undefined> {
-  const tails = await listTails(archive, options);
+  const tails = await listTails(archive, {}, options);
   const line = await findLine(archive, options);
   for (const timeline of line?.path ?? []) {
-    const place = await locateOn(archive, timeline, tails.get(timeline) ?? [], options);
+    const place = await locateOn(archive, timeline, tailSegments(tails, timeline), options);
     if (place !== undefined) return place;
   }
   return undefined;
@@ -128,13 +115,16 @@ export async function findEnd(
   timeline: TimelineId,
   options: RequestOptions = {},
 ): Promise<Tip | undefined> {
-  const tails = (await listTails(archive, options)).get(timeline) ?? [];
+  const tails = tailSegments(await listTails(archive, { timeline }, options), timeline);
   const place = await locateOn(archive, timeline, tails, options);
   return place === undefined ? undefined : withLsn(archive, place, options);
 }
 
 async function withLsn(archive: Archive, place: Omit<Tip, "lsn">, options: RequestOptions): Promise<Tip> {
-  return { ...place, lsn: await tipIn(archive, place.timeline, place.segment, options) };
+  const { timeline, segment } = place;
+  const before = { timeline, segment: (segment - 1) as SegmentNumber, kind: "segment" } as const;
+  const open = { timeline, segment, kind: "tail" } as const;
+  return { ...place, lsn: await verifiedEnd(archive, open, segment === 0 ? undefined : before, options) };
 }
 
 async function locateOn(
@@ -150,29 +140,13 @@ async function locateOn(
   return { timeline, segment, anchored: (listing.sealed[0] ?? segment) < segment };
 }
 
-async function tipIn(
-  archive: Archive,
-  timeline: TimelineId,
-  segment: SegmentNumber,
-  options: RequestOptions,
-): Promise<Lsn> {
-  const { segmentSize } = archive.identity;
-  const place = { timeline, segment, segmentSize };
-  let lsn = segmentStart(segment, segmentSize);
-  const before = await peekWal(archive, "segment", { ...place, segment: (segment - 1) as SegmentNumber }, options);
-  // A segment that ends inside a record is stored whole, but only what precedes that record can be replayed.
-  if (before !== undefined) lsn = before.verifiedLsn;
-  const tail = await readTail(archive, place, options);
-  return tail === undefined ? lsn : maxLsn(lsn, tail.verifiedLsn);
-}
-
 /** The highest segment of a timeline of which anything is stored; undefined when nothing is. */
 export async function highestSegment(
   archive: Archive,
   timeline: TimelineId,
   options: RequestOptions = {},
 ): Promise<SegmentNumber | undefined> {
-  const tails = (await listTails(archive, options)).get(timeline) ?? [];
+  const tails = tailSegments(await listTails(archive, { timeline }, options), timeline);
   const listing = await listNewest(archive, timeline, tails, options);
   const highest = Math.max(...[listing.sealed, listing.partials, listing.tails].map((found) => found.at(-1) ?? -1));
   return highest < 0 ? undefined : (highest as SegmentNumber);
@@ -201,23 +175,6 @@ export async function carryInto(
   const lastByte = (segmentStart(segment, segmentSize) - 1n) as Lsn;
   const place = { timeline: ownerOf(history, lastByte), segment: before, segmentSize };
   return (await peekWal(archive, "segment", place, options))?.carry;
-}
-
-/** Segments with chunks, by timeline, ascending. */
-export async function listTails(
-  archive: Archive,
-  options: RequestOptions = {},
-): Promise<Map<TimelineId, SegmentNumber[]>> {
-  const { segmentSize } = archive.identity;
-  const tails = new Map<TimelineId, SegmentNumber[]>();
-  for (const folder of await archive.store.listPrefixes(tailsPrefix(archive.cluster), options)) {
-    const chunk = parseChunkKey(`${folder}00000000-00000001.zst`, segmentSize);
-    if (chunk === undefined) continue;
-    const segments = tails.get(chunk.timeline);
-    if (segments === undefined) tails.set(chunk.timeline, [chunk.segment]);
-    else segments.push(chunk.segment);
-  }
-  return tails;
 }
 
 /** Timelines with a folder of segments, ascending. */

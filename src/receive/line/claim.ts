@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Archive } from "../../archive/archive.ts";
 import { type LineClaim, parentOf, putClaim } from "../../archive/line/claims.ts";
-import { listChunks } from "../../archive/wal/tail.ts";
-import { type Line, findEnd, findLine, historyOf, listNewest, listTails } from "../../archive/wal/tip.ts";
+import { listTails } from "../../archive/wal/tail.ts";
+import { type Line, findEnd, findLine, historyOf, listNewest } from "../../archive/wal/tip.ts";
 import { peekWal, putHistory, readHistory } from "../../archive/wal/objects.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
@@ -100,13 +100,9 @@ async function readFacts(
 /** Chunks come from receivers only, and their segments say how far WAL was durable; what `archive_command` stores does not. */
 async function findStreamedEnd(archive: Archive, timeline: TimelineId, signal: AbortSignal): Promise<Lsn | undefined> {
   const { segmentSize } = archive.identity;
-  const tails = (await listTails(archive, { signal })).get(timeline) ?? [];
-  const last = tails.at(-1);
-  if (last !== undefined) {
-    const chunks = await listChunks(archive, { timeline, segment: last, segmentSize }, { signal });
-    if (chunks.length > 0) return (await findEnd(archive, timeline, { signal }))?.lsn;
-  }
-  const { sealed } = await listNewest(archive, timeline, tails, { signal });
+  const tails = await listTails(archive, { timeline }, { signal });
+  if (tails.length > 0) return (await findEnd(archive, timeline, { signal }))?.lsn;
+  const { sealed } = await listNewest(archive, timeline, [], { signal });
   const segment = sealed.at(-1);
   if (segment === undefined) return undefined;
   const facts = await peekWal(archive, "segment", { timeline, segment, segmentSize }, { signal });

@@ -7,7 +7,7 @@
 import type { Archive } from "../../archive/archive.ts";
 import { damageOf } from "../../archive/damage.ts";
 import { mapBounded } from "../../archive/bounded.ts";
-import { type CommitTimes, commitTimesIn, segmentSummary } from "../../archive/wal/ends.ts";
+import { type CommitTimes, commitTimesIn, segmentSummary } from "../../archive/wal/commits.ts";
 import type { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type Lsn, parseLsn, segmentOf, segmentStart } from "../../wal/lsn.ts";

@@ -5,8 +5,9 @@ import { mapBounded } from "../../archive/bounded.ts";
 import { backupsOn } from "../../archive/catalog/windows.ts";
 import { damageOf, ifReadable } from "../../archive/damage.ts";
 import type { Gap } from "../../archive/documents.ts";
-import { type CommitTimes, commitTimesIn } from "../../archive/wal/ends.ts";
-import { historyOf, listTails, listTimelines } from "../../archive/wal/tip.ts";
+import { type CommitTimes, commitTimesIn } from "../../archive/wal/commits.ts";
+import { historyOf, listTimelines } from "../../archive/wal/tip.ts";
+import { listTails } from "../../archive/wal/tail.ts";
 import { walkSegment } from "../../archive/wal/walk.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, minLsn, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
@@ -34,8 +35,8 @@ export async function readOtherTimelines(
   followed: Followed,
   options: RequestOptions = {},
 ): Promise<TimelineBeside[]> {
-  const tails = await listTails(archive, options);
-  const stored = new Set([...tails.keys(), ...(await listTimelines(archive, options))]);
+  const tails = await listTails(archive, {}, options);
+  const stored = new Set([...tails.map(({ timeline }) => timeline), ...(await listTimelines(archive, options))]);
   stored.delete(followed.history.timeline);
   const others = [...stored].sort((a, b) => b - a).slice(0, TIMELINES_MAX);
   const read = await mapBounded(others, TIMELINES_IN_FLIGHT, async (timeline) => {

@@ -4,11 +4,11 @@
  */
 import type { Archive } from "../../archive/archive.ts";
 import type { Gap } from "../../archive/documents.ts";
-import { parseWalKey, tailsPrefix, timelinePrefix, walPrefix } from "../../archive/keys.ts";
+import { parseWalKey, timelinePrefix, walPrefix } from "../../archive/keys.ts";
 import { damageOf } from "../../archive/damage.ts";
 import { findOpenHole } from "../../archive/wal/holes.ts";
-import { listTailsBelow, measureTail } from "../../archive/wal/tail.ts";
-import { verifiedEnd } from "../../archive/wal/ends.ts";
+import { listTails, measureTail } from "../../archive/wal/tail.ts";
+import { verifiedEnd } from "../../archive/wal/reach.ts";
 import type { ListedWal } from "../../archive/wal/folders.ts";
 import { runsOf, type WalSpot, type WalTail } from "../../archive/wal/inventory.ts";
 import { type Barrier, type Stretch, stretchesOf, walPath, type WalPath } from "../../archive/wal/path.ts";
@@ -159,7 +159,7 @@ async function listTimeline(archive: Archive, stretch: Stretch, options: Request
   const { segmentSize } = archive.identity;
   const { timeline, first, last } = stretch;
   // Tails are listed first: a chunk is retired only after what replaces it is stored, so one of the two is seen.
-  const chunks = await listTailsBelow(archive, `${tailsPrefix(cluster)}${timelineText(timeline)}`, options);
+  const chunks = await listTails(archive, { timeline }, options);
   const segments: ListedSegment[] = [];
   const partials: (WalSpot & { storedBytes: number })[] = [];
   const firstName = segmentFileName(timeline, first, segmentSize);

@@ -1,35 +1,11 @@
-/** How far WAL reaches and when it was committed: from what objects say of themselves, and from records where they do not. */
+/** Finds when WAL was committed: from what objects say of themselves, and from records where they do not. */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, maxLsn, segmentStart } from "../../wal/lsn.ts";
+import type { Lsn } from "../../wal/lsn.ts";
 import { parsePgTime, type PgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
-import { readTail } from "./tail.ts";
 import { peekWal } from "./objects.ts";
 import type { WalItem } from "./path.ts";
 import { type WalkedRecord, walkSegment } from "./walk.ts";
-
-/** The end of the last complete record up to and including `last`; `before` is what recovery reads before it. */
-export async function verifiedEnd(
-  archive: Archive,
-  last: WalItem,
-  before: WalItem | undefined,
-  options: RequestOptions = {},
-): Promise<Lsn> {
-  const { segmentSize } = archive.identity;
-  const place = { ...last, segmentSize };
-  let end = segmentStart(last.segment, segmentSize);
-  if (before?.kind === "segment" && before.segment === last.segment - 1) {
-    // A segment that ends inside a record: only what precedes that record can be replayed without the next one.
-    end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
-  }
-  if (last.kind !== "segment") {
-    const tail = await readTail(archive, place, options);
-    if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
-  }
-  // A tail that is gone has been sealed since.
-  const facts = await peekWal(archive, "segment", place, options);
-  return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
-}
 
 /** Times of the first and the last commit in WAL order. */
 export interface CommitTimes {

@@ -1,10 +1,40 @@
-/** How far WAL is stored without a hole from a given point on: what a base backup waits for. */
+/**
+ * How far stored WAL reaches: to the end of the last complete record in a segment of which something is stored, or without a hole from
+ * a given point on.
+ */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, maxLsn, nextSegment, segmentEnd, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { segmentKey } from "../keys.ts";
 import { readTail } from "./tail.ts";
 import { listGaps } from "./gaps.ts";
+import { peekWal } from "./objects.ts";
+import type { WalItem } from "./path.ts";
+
+/**
+ * The end of the last complete record up to and including `last`; `before` is what recovery reads before it. A segment that
+ * ends inside a record is stored whole, but only what precedes that record can be replayed without the next one.
+ */
+export async function verifiedEnd(
+  archive: Archive,
+  last: WalItem,
+  before: WalItem | undefined,
+  options: RequestOptions = {},
+): Promise<Lsn> {
+  const { segmentSize } = archive.identity;
+  const place = { ...last, segmentSize };
+  let end = segmentStart(last.segment, segmentSize);
+  if (before?.kind === "segment" && before.segment === last.segment - 1) {
+    end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
+  }
+  if (last.kind !== "segment") {
+    const tail = await readTail(archive, place, options);
+    if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
+  }
+  // A tail that is gone has been sealed since.
+  const facts = await peekWal(archive, "segment", place, options);
+  return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
+}
 
 /**
  * The LSN up to which WAL of `timeline` is stored, walking from the start of the segment of `from`; `to` or more when all up
@@ -24,8 +54,7 @@ export async function storedFrom(
       reached = segmentEnd(segment, segmentSize);
       continue;
     }
-    const tail = await readTail(archive, place, options);
-    return maxLsn(reached, tail?.verifiedLsn ?? reached);
+    return maxLsn(reached, await verifiedEnd(archive, { timeline, segment, kind: "tail" }, undefined, options));
   }
   return reached;
 }

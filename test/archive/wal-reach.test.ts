@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
-import { isInGap, storedFrom } from "../../src/archive/wal/coverage.ts";
+import { isInGap, storedFrom } from "../../src/archive/wal/reach.ts";
 import { putChunk, putPartial, type WalFacts } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import {
