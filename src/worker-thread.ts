@@ -5,6 +5,7 @@
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { ERROR_KINDS, type ErrorCode } from "./error-kinds.ts";
 import { SeawallError } from "./errors.ts";
+import { Turns } from "./turns.ts";
 
 interface Failure {
   readonly message: string;
@@ -106,15 +107,26 @@ export class WorkerThread<Question, Answer> {
   }
 }
 
-/** Threads of one kind, hired by need up to a most; each question goes to the least busy one. */
-export class ThreadCrew<Question, Answer> {
+/**
+ * Threads of one kind, hired by need up to a most. A crew either answers single questions, each by the least busy thread
+ * (`ask`), or lends whole threads to work that asks several in a row (`lend`).
+ */
+export class ThreadCrew<Question, Answer> implements AsyncDisposable {
   readonly #options: WorkerThreadOptions;
   readonly #threads: WorkerThread<Question, Answer>[] = [];
+  readonly #lent = new Set<WorkerThread<Question, Answer>>();
+  readonly #loans: Turns;
   #threadsMax: number;
 
   constructor(options: WorkerThreadOptions, threadsMax: number) {
     this.#options = options;
     this.#threadsMax = threadsMax;
+    this.#loans = new Turns(threadsMax);
+  }
+
+  /** The most threads. */
+  get threadsMax(): number {
+    return this.#threadsMax;
   }
 
   /** Threads that are there. */
@@ -130,11 +142,29 @@ export class ThreadCrew<Question, Answer> {
   /** Raises the number of threads; running ones stay. */
   widen(threads: number): void {
     this.#threadsMax = Math.max(this.#threadsMax, threads);
+    this.#loans.resize(this.#threadsMax);
   }
 
   /** Asks a thread, as its own `ask` does. A thread that has ended by itself is replaced. */
   async ask(question: Question, transfer?: readonly Transferable[]): Promise<Answer> {
     return this.#leastBusy().ask(question, transfer);
+  }
+
+  /** Lends a thread to `work`, which waits while all are lent. A thread that has ended by itself is replaced. */
+  async lend<T>(work: (thread: WorkerThread<Question, Answer>) => Promise<T>): Promise<T> {
+    const giveBack = await this.#loans.take();
+    const thread = this.#living().find((one) => !this.#lent.has(one)) ?? this.#hire();
+    this.#lent.add(thread);
+    try {
+      return await work(thread);
+    } finally {
+      this.#lent.delete(thread);
+      giveBack();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dismiss();
   }
 
   /** Ends those that are there: open questions reject with `aborted`. The next question starts threads again. */
@@ -143,12 +173,20 @@ export class ThreadCrew<Question, Answer> {
   }
 
   #leastBusy(): WorkerThread<Question, Answer> {
-    const living = this.#threads.filter((thread) => !thread.hasFailed);
+    const living = this.#living();
     const idle = living.find((thread) => thread.asked === 0);
     if (idle !== undefined) return idle;
     if (living.length >= this.#threadsMax) return living.reduce((a, b) => (a.asked <= b.asked ? a : b));
+    return this.#hire();
+  }
+
+  #living(): WorkerThread<Question, Answer>[] {
+    return this.#threads.filter((thread) => !thread.hasFailed);
+  }
+
+  #hire(): WorkerThread<Question, Answer> {
     const hired = new WorkerThread<Question, Answer>(this.#options);
-    this.#threads.splice(0, this.#threads.length, ...living, hired);
+    this.#threads.splice(0, this.#threads.length, ...this.#living(), hired);
     return hired;
   }
 }

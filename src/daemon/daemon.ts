@@ -13,7 +13,7 @@ import type { ClusterPlan, Configuration } from "./plan.ts";
 import { Reloads } from "./reload.ts";
 import type { Site } from "./http/site.ts";
 import { Supervisor } from "./supervisor.ts";
-import { Turns } from "./jobs/queue.ts";
+import { Turns } from "../turns.ts";
 
 export interface DaemonOptions {
   readonly configuration: Configuration;

@@ -14,11 +14,11 @@ import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } 
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { joinSignals, sharedController } from "../signals.ts";
+import { Turns } from "../turns.ts";
 import { type Lsn, addBytes, formatLsn, segmentEnd } from "../wal/lsn.ts";
 import type { OpenSegment } from "./assembler.ts";
 import type { Ledger } from "./ledger.ts";
 import { persist } from "./persist.ts";
-import { Places } from "./places.ts";
 import type { Retirement } from "./retirement.ts";
 import type { SegmentBufferPool } from "./segment-buffer.ts";
 import { ShipTimer } from "./ship-timer.ts";
@@ -83,11 +83,11 @@ export class Shipper {
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
   readonly #timer: ShipTimer;
-  readonly #seals = new Set<Promise<void>>();
+  readonly #seals = new Set<Promise<unknown>>();
   /** Encoded segments on their way to the store. */
-  readonly #sealsEncoded: Places;
+  readonly #sealsEncoded: Turns;
   /** Segments from the oldest that is not stored on: a hole, once the process is killed, must be found again. */
-  readonly #sealsAhead: Places;
+  readonly #sealsAhead: Turns;
   /** Every segment sealed so far has been stored. */
   #sealedInOrder: Promise<unknown> = Promise.resolve();
   /** One for each segment whose chunks are on their way. */
@@ -96,7 +96,7 @@ export class Shipper {
   #chunksInFlight = 0;
   #chunkBytesInFlight = 0;
   #urgent = false;
-  #anchor: Promise<void> | undefined;
+  #anchor: Promise<unknown> | undefined;
   #anchored: boolean;
 
   constructor(options: ShipperOptions) {
@@ -109,8 +109,8 @@ export class Shipper {
     this.#anchored = !options.unanchored;
     const { shipIntervalMs: intervalMs, nowMs } = options;
     this.#timer = new ShipTimer({ intervalMs, nowMs, wake: () => this.#pump() });
-    this.#sealsEncoded = new Places(options.pool.encodedCount);
-    this.#sealsAhead = new Places(segmentsPastHoleMax(options.archive.identity.segmentSize));
+    this.#sealsEncoded = new Turns(options.pool.encodedCount);
+    this.#sealsAhead = new Turns(segmentsPastHoleMax(options.archive.identity.segmentSize));
   }
 
   /** Aborted, with the error as reason, when something failed for good. */
@@ -158,7 +158,7 @@ export class Shipper {
     this.#timer.cancel();
     const seal = this.#seal(shipping, facts).finally(() => this.#seals.delete(seal));
     this.#seals.add(seal);
-    this.#sealedInOrder = Promise.all([this.#sealedInOrder, seal]).then(() => this.#sealsAhead.give());
+    this.#sealedInOrder = Promise.all([this.#sealedInOrder, seal]).then(([, pass]) => pass());
     if (!this.#anchored) this.#anchor ??= seal;
   }
 
@@ -312,16 +312,18 @@ export class Shipper {
     this.#options.retirement.add(replaced);
   }
 
-  async #seal(shipping: Shipping, partialFacts: SealFacts): Promise<void> {
+  /** Resolves with what lets the next segment run ahead, once every one before this is stored too. */
+  async #seal(shipping: Shipping, partialFacts: SealFacts): Promise<() => void> {
     const { archive, ledger, log, observer, retirement } = this.#options;
     const { open } = shipping;
     const endLsn = segmentEnd(open.place.segment, open.place.segmentSize);
     const signal = this.#signal;
     let freed: Promise<void> | undefined;
+    let pass = (): void => undefined;
     try {
       await this.#afterAnchor();
-      await this.#sealsAhead.take();
-      await this.#sealsEncoded.take();
+      pass = await this.#sealsAhead.take();
+      const giveBack = await this.#sealsEncoded.take();
       try {
         signal.throwIfAborted();
         const { contiguousLsn } = ledger;
@@ -336,7 +338,7 @@ export class Shipper {
         });
         observer.sealed(stored);
       } finally {
-        this.#sealsEncoded.give();
+        giveBack();
       }
       this.#anchored = true;
       this.#confirm(open, 0, open.place.segmentSize, partialFacts.verifiedLsn);
@@ -348,6 +350,7 @@ export class Shipper {
     this.#chunksCancelled.delete(shipping.chunksCancelled);
     if (!signal.aborted) retirement.add([...shipping.keys]);
     this.#pump();
+    return pass;
   }
 
   /** Gives a sealed segment's buffer back once the chunk PUTs that read it have settled. */

@@ -1,7 +1,7 @@
 /** The worker thread of a restore: takes parts apart, and compares files that are there with what they should be. */
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { parentPort } from "node:worker_threads";
-import { SeawallError } from "../errors.ts";
+import { assertNever } from "../errors.ts";
+import { answerQuestions } from "../worker-thread.ts";
 import { checksumFor } from "../codec/checksum.ts";
 import { fsPath } from "./layout.ts";
 import { type PartJob, type PartResult, PartWriter } from "./part-writer.ts";
@@ -12,45 +12,54 @@ export interface CompareFile {
   readonly checksum?: string | undefined;
 }
 
-export type ToWorker =
+export type ExtractQuestion =
+  /** The next questions hold stored bytes of this part, then its end. */
   | { readonly kind: "part"; readonly job: PartJob }
   | { readonly kind: "data"; readonly bytes: Uint8Array }
   | { readonly kind: "end" }
   | { readonly kind: "compare"; readonly files: readonly CompareFile[] };
 
-export type FromWorker =
-  /** A piece of data is used up. */
-  | { readonly kind: "taken"; readonly bytes: number }
-  /** Much of this file is written: let the disk begin with it. */
-  | { readonly kind: "flush"; readonly place: string }
-  | { readonly kind: "done"; readonly result: PartResult }
-  | { readonly kind: "compared"; readonly same: readonly boolean[] }
-  | { readonly kind: "failed"; readonly code: SeawallError["code"]; readonly message: string; readonly cause: string };
+export interface ExtractAnswer {
+  /** Files of which much is written, although they are not complete: let the disk begin with them. */
+  readonly flush?: readonly string[];
+  /** For the end of a part. */
+  readonly result?: PartResult | undefined;
+  /** For files to compare, in their order: whether each is the same. */
+  readonly same?: readonly boolean[];
+}
 
 const READ_BYTES = 1 << 20;
 
 let writer: PartWriter | undefined;
+let flush: string[] = [];
 const buffer = Buffer.allocUnsafe(READ_BYTES);
 
-function answer(message: ToWorker): FromWorker | undefined {
-  switch (message.kind) {
-    case "part":
-      writer = new PartWriter(message.job, (place) => tell({ kind: "flush", place }));
-      return undefined;
-    case "data":
-      writer?.push(message.bytes);
-      return { kind: "taken", bytes: message.bytes.byteLength };
-    case "end": {
-      const result = writer?.end();
-      return result === undefined ? undefined : { kind: "done", result };
-    }
-    case "compare":
-      return { kind: "compared", same: message.files.map(isSame) };
+answerQuestions<ExtractQuestion, ExtractAnswer>((question) => {
+  try {
+    return answer(question);
+  } catch (error) {
+    writer?.abandon();
+    writer = undefined;
+    throw error;
   }
-}
+});
 
-function tell(message: FromWorker): void {
-  parentPort?.postMessage(message);
+function answer(question: ExtractQuestion): ExtractAnswer {
+  switch (question.kind) {
+    case "part":
+      flush = [];
+      writer = new PartWriter(question.job, (place) => flush.push(place));
+      return {};
+    case "data":
+      writer?.push(question.bytes);
+      return { flush: flush.splice(0) };
+    case "end":
+      return { result: writer?.end() };
+    case "compare":
+      return { same: question.files.map(isSame) };
+    default:
+      return assertNever(question);
+  }
 }
 
 /** Whether the file is a regular one with this content. What cannot be read is not the same. */
@@ -73,22 +82,3 @@ function isSame(file: CompareFile): boolean {
     if (fd !== undefined) closeSync(fd);
   }
 }
-
-parentPort?.on("message", (message: ToWorker) => {
-  try {
-    const reply = answer(message);
-    if (reply !== undefined) tell(reply);
-  } catch (error) {
-    writer?.abandon();
-    writer = undefined;
-    const known = error instanceof SeawallError ? error : undefined;
-    const cause = known?.cause instanceof Error ? known.cause.message : "";
-    const reply: FromWorker = {
-      kind: "failed",
-      code: known?.code ?? "internal",
-      message: error instanceof Error ? error.message : String(error),
-      cause,
-    };
-    tell(reply);
-  }
-});

@@ -9,7 +9,7 @@ import { pathFromBytes } from "../codec/tar.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import type { BackupIndex } from "../archive/backups/index.ts";
-import type { ExtractCrew } from "./extract.ts";
+import { compareFiles, type ExtractCrew } from "./extract.ts";
 import { CONTROL_FILE, fsPath, Layout, type LayoutFacts, WAL_FOLDER } from "./layout.ts";
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
 import { setModeAndOwner, writeNewFile } from "./new-file.ts";
@@ -183,7 +183,8 @@ function topFolders(index: BackupIndex, oid: number): Set<string> {
 async function findUnchanged({ layout, index, owner, crew, signal }: PrepareOptions): Promise<Set<string>> {
   const placed = new Layout(layout);
   const files = [...index.byPath.values()].filter((file) => isComparable(file));
-  const same = await crew.compare(
+  const same = await compareFiles(
+    crew,
     files.map(({ path, size, checksum }) => ({ place: placed.place(path), size, checksum })),
   );
   const unchanged = new Set<string>();

@@ -9,7 +9,7 @@ import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { checkManifest, readIndex } from "../archive/backups/index.ts";
-import { ExtractCrew, extractParts } from "./extract.ts";
+import { extractCrew, extractParts } from "./extract.ts";
 import { finishRestore } from "./finish.ts";
 import { SOCKET_DIR_BYTES_MAX } from "./drill/isolation.ts";
 import type { RestorePromise } from "./marker.ts";
@@ -147,7 +147,7 @@ async function carryOut(
   await checkManifest(archive, backup, index, { signal });
 
   const layout = { targetDir: target.path, tablespaces: places.restored, created: places.created, walDir };
-  await using crew = new ExtractCrew(options.jobs);
+  await using crew = extractCrew(options.jobs);
   const prepared = await prepareTarget({ ...{ target, layout, backup, index, owner, crew, signal }, now: options.now });
   const { unchanged } = prepared;
   options.progress.begin(backup.parts.reduce((sum, { storedBytes }) => sum + storedBytes, 0));

@@ -23,7 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   codec: [],
   store: [],
   metrics: [],
-  config: ["wal"],
+  config: ["wal", "store"],
   replication: ["wal"],
   archive: ["wal", "store", "codec"],
   receive: ["replication", "archive", "store", "codec", "wal"],
@@ -44,7 +44,8 @@ const STORED_BYTES = ["envelope", "frame", "frames", "object", "plain-writer", "
 );
 /** Files at the root of src that every room may import; pure rooms only the first. */
 const SHARED = [
-  ...["src/error-kind.ts", "src/error-kinds.ts", "src/errors.ts", "src/log.ts", "src/signals.ts"],
+  ...["src/error-kinds.ts", "src/errors.ts", "src/log.ts", "src/signals.ts"],
+  "src/turns.ts",
   "src/worker-thread.ts",
 ];
 /** Node.js 20 and 22 keep what these return for as long as a source lives; src/signals.ts has what to use instead. */

@@ -128,7 +128,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "tail-merge": ["decisions"],
     },
     leftOut: {
-      ...{ assembler: "sockets", evidence: "store", gap: "store", options: "types", persist: "store", places: "store" },
+      ...{ assembler: "sockets", evidence: "store", gap: "store", options: "types", persist: "store" },
       ...{ relay: "store", "segment-buffer": "threads", "server-facts": "server" },
       ...{ shipper: "store", spool: "store", status: "state", "stream-wal": "server", "wal-push": "files" },
       ...{ "line/connect": "server", "line/watch": "timers" },

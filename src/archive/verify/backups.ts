@@ -123,7 +123,7 @@ async function readAll(archive: Archive, backup: BackupDocument, options: Verify
       try {
         const entries = index.byPart.get(part.name) ?? [];
         const input = { key: partKey, part, entries, onBytes };
-        const files = await crew.lend((lane) => checkPart(archive, { ...input, lane }, { signal }));
+        const files = await crew.lend((thread) => checkPart(archive, { ...input, thread }, { signal }));
         findings.checked.files += files;
         findings.checked.readBytes += part.storedBytes;
       } catch (error) {

@@ -11,18 +11,18 @@ import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { type BackupFile, pathOfEntry } from "../backups/document.ts";
 import { readStored } from "../backups/index.ts";
-import type { VerifyLane } from "./threads.ts";
+import type { VerifyThread } from "./threads.ts";
 import type { PartToCheck } from "./questions.ts";
 
 /** Resolves with the number of files. Throws `backup-corrupt` naming part and file, and what the store throws. */
 export async function checkPart(
   archive: Archive,
-  input: PartToCheck & { readonly lane: VerifyLane; readonly onBytes: (bytes: number) => void },
+  input: PartToCheck & { readonly thread: VerifyThread; readonly onBytes: (bytes: number) => void },
   options: RequestOptions = {},
 ): Promise<number> {
-  const { key, part, entries, lane, onBytes } = input;
+  const { key, part, entries, thread, onBytes } = input;
   const expected = { key, bytes: part.storedBytes, crc32c: part.crc32c };
-  let asked = lane.ask({ kind: "part", input: { key, part, entries } });
+  let asked = thread.ask({ kind: "part", input: { key, part, entries } });
   asked.catch(() => undefined);
   try {
     await readStored(archive, expected, options, async (stored) => {
@@ -30,7 +30,7 @@ export async function checkPart(
       // One piece is taken apart while the next one arrives.
       await asked;
       const bytes = new Uint8Array(stored);
-      asked = lane.ask({ kind: "data", bytes }, [bytes.buffer]);
+      asked = thread.ask({ kind: "data", bytes }, [bytes.buffer]);
       asked.catch(() => undefined);
     });
   } finally {
@@ -38,7 +38,7 @@ export async function checkPart(
     await Promise.allSettled([asked]);
   }
   await asked;
-  return (await lane.ask({ kind: "end" })).count;
+  return (await thread.ask({ kind: "end" })).count;
 }
 
 /** A part as its stored bytes arrive. Throws `backup-corrupt` from any method. */

@@ -16,7 +16,7 @@ import { type Catalog, readCatalog } from "../catalog/catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
 import { damageOf } from "../damage.ts";
-import { VerifyCrew } from "./threads.ts";
+import { verifyCrew } from "./threads.ts";
 import { affectedBackups, breakMessage, type Checked, Findings, type Note, type Problem } from "./report.ts";
 import {
   type ProvenBackup,
@@ -83,7 +83,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   progress.begin(pending.reduce((sum, { bytes }) => sum + bytes, backupBytes));
   const { segmentSize } = archive.identity;
   const walJobs = Math.max(1, Math.min(options.jobs, Math.floor(READ_BYTES_MAX / (4 * segmentSize))));
-  await using crew = new VerifyCrew(options.jobs);
+  await using crew = verifyCrew(options.jobs);
   const common = { deep, findings, crew, signal, onBytes: (bytes: number): void => progress.advance(bytes) };
   try {
     progress.detail("WAL");

@@ -16,7 +16,7 @@ import { damageOf } from "../damage.ts";
 import type { Gap } from "../documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "../keys.ts";
 import { carryInto } from "../wal/tip.ts";
-import type { VerifyCrew, VerifyLane } from "./threads.ts";
+import type { VerifyCrew, VerifyThread } from "./threads.ts";
 import { checkFacts } from "./facts.ts";
 import { breakMessage, type Findings } from "./report.ts";
 import { digestOfSegments, type ProofLevel, type ProvenWal } from "./state.ts";
@@ -214,17 +214,17 @@ async function readPieces(
   }
   const { crew, jobs } = options;
   const good = await mapBounded(pieces, jobs, (piece) =>
-    crew.lend((lane) => readPiece(archive, { timeline, piece, lane }, options)),
+    crew.lend((thread) => readPiece(archive, { timeline, piece, thread }, options)),
   );
   return good.flat();
 }
 
 async function readPiece(
   archive: Archive,
-  input: { readonly timeline: TimelineId; readonly piece: readonly ListedWal[]; readonly lane: VerifyLane },
+  input: { readonly timeline: TimelineId; readonly piece: readonly ListedWal[]; readonly thread: VerifyThread },
   options: VerifyWalOptions,
 ): Promise<SegmentNumber[]> {
-  const { timeline, piece, lane } = input;
+  const { timeline, piece, thread } = input;
   const { findings, onBytes, signal } = options;
   const good: SegmentNumber[] = [];
   const found = piece.map(({ segment, bytes }) => {
@@ -241,10 +241,10 @@ async function readPiece(
       const body = (await result)?.body;
       if (body === undefined) throw vanished(place);
       if (body.byteLength !== bytes) throw resized(key, body.byteLength, bytes);
-      if (!isChained) await lane.ask(await startOfChain(archive, place, options));
+      if (!isChained) await thread.ask(await startOfChain(archive, place, options));
       // The thread is given a copy: the store's memory may be shared.
       const stored = new Uint8Array(body);
-      const { count, minimal = [] } = await lane.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
+      const { count, minimal = [] } = await thread.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
       isChained = true;
       findings.checked.records += count;
       if (!reportBreaks(minimal, key, place, options)) good.push(place.segment);

@@ -1,4 +1,4 @@
-/** Turns among the jobs of all clusters: so many at once, first come, first served. */
+/** Turns bound work that runs at the same time: so many at once, first come, first served. Shared by every room. */
 
 interface Waiter {
   readonly give: () => void;
@@ -13,15 +13,20 @@ export class Turns {
     this.#max = max;
   }
 
-  /** More are let in at once; of fewer those that run are not told. */
+  /** Lets more in at once. With a lower number, those that have a turn keep it. */
   resize(max: number): void {
     this.#max = max;
     this.#admit();
   }
 
-  /** Resolves with what gives the turn back; with undefined when the signal was aborted before it came. */
-  async take(signal: AbortSignal): Promise<(() => void) | undefined> {
-    if (signal.aborted) return undefined;
+  /**
+   * Resolves with a function that gives the turn back; calling it again does nothing. Resolves with undefined when the signal
+   * is aborted before the turn comes.
+   */
+  async take(): Promise<() => void>;
+  async take(signal: AbortSignal | undefined): Promise<(() => void) | undefined>;
+  async take(signal?: AbortSignal): Promise<(() => void) | undefined> {
+    if (signal?.aborted === true) return undefined;
     if (this.#taken < this.#max && this.#waiting.length === 0) {
       this.#taken++;
       return this.#turn();
@@ -29,7 +34,7 @@ export class Turns {
     return new Promise((resolve) => {
       const waiter: Waiter = {
         give: () => {
-          signal.removeEventListener("abort", onAbort);
+          signal?.removeEventListener("abort", onAbort);
           resolve(this.#turn());
         },
       };
@@ -37,7 +42,7 @@ export class Turns {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         resolve(undefined);
       };
-      signal.addEventListener("abort", onAbort, { once: true });
+      signal?.addEventListener("abort", onAbort, { once: true });
       this.#waiting.push(waiter);
     });
   }

@@ -1,6 +1,6 @@
-/** Turns among jobs: never more than so many, in the order in which they asked. */
+/** Turns: never more than so many at once, in the order in which they asked. */
 import { expect, test } from "vitest";
-import { Turns } from "../../src/daemon/jobs/queue.ts";
+import { Turns } from "../src/turns.ts";
 
 const never = new AbortController().signal;
 
