@@ -19,6 +19,7 @@ import {
   text,
   type ListenAddress,
 } from "./types.ts";
+import { STORE_URL_HELP } from "../store/schemes.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { CATALOG_OPTIONS } from "./catalog-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
@@ -70,7 +71,7 @@ export const OPTIONS = {
     commands: WITH_STORE,
     requiredBy: NEEDS_STORE,
     help: "where the archive lives",
-    more: "An S3 URL takes `endpoint` (of a server that is not Amazon's), `region`, `profile`, `pathStyle` (true or false), `sse` (`AES256` or `aws:kms`) with `kmsKeyId`, `storageClass`, `checksum` (`crc32c`, the default, `sha256`, `md5` or `none`) and `requestTimeoutMs` (15000). Credentials are looked for where the AWS SDK looks: environment, shared files and profile, web identity, container and instance role. The bucket or the directory must exist.",
+    more: STORE_URL_HELP,
   }),
   cluster: option(clusterName, {
     name: "cluster",

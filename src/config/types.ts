@@ -3,6 +3,7 @@
  * a value means the same wherever it was written. Parsers throw `BadValue`; the loader adds the place.
  */
 import { SeawallError } from "../errors.ts";
+import { schemeOf, STORE_URL_FORMS } from "../store/schemes.ts";
 import { type Lsn, parseLsn } from "../wal/lsn.ts";
 
 export type TypeName =
@@ -60,15 +61,15 @@ export function nameMatching(pattern: RegExp, accepts: string): ValueType<string
 export const storeUrl: ValueType<string> = {
   type: "url",
   placeholder: "url",
-  accepts: "s3://bucket/prefix?endpoint=…&region=…&pathStyle=true or file:///absolute/path",
+  accepts: STORE_URL_FORMS,
   parse: (value) => {
-    const hint = "Write s3://bucket/prefix?endpoint=…&region=… or file:///absolute/path.";
-    if (!/^(s3|file):\/\//i.test(value)) {
+    const hint = `Write ${STORE_URL_FORMS}.`;
+    const scheme = schemeOf(value);
+    if (scheme === undefined) {
       throw new BadValue(`"${value}" is not a store URL`, value.startsWith("/") ? `Write file://${value}` : hint);
     }
-    if (/^file:\/\/($|[^/])/i.test(value)) {
-      throw new BadValue(`"${value}" is not an absolute path`, "Write file:///absolute/path with three slashes.");
-    }
+    const malformed = scheme.malformed?.(value);
+    if (malformed !== undefined) throw new BadValue(`"${value}" ${malformed.problem}`, malformed.hint);
     if (!URL.canParse(value)) throw new BadValue(`"${value}" is not a URL`, hint);
     return value;
   },

@@ -6,6 +6,7 @@ import { takeBackup } from "../../backup/take-backup.ts";
 import { backupWithWal } from "../../daemon/jobs/backup-with-wal.ts";
 import { EXIT } from "../../error-kinds.ts";
 import type { ConnectionSettings } from "../../replication/settings.ts";
+import { schemeOf } from "../../store/schemes.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { BackupDisplay } from "../views/backup-progress.ts";
@@ -16,7 +17,7 @@ export async function run(context: CommandContext): Promise<number> {
   const { settings, io, log, signals } = context;
   const storeUrl = requiredStore(context);
   const withinMs = settings.shutdownTimeoutMs + GRACE_MS;
-  endWithin({ stop: signals.stop, withinMs, log, usesFiles: storeUrl.startsWith("file:") });
+  endWithin({ stop: signals.stop, withinMs, log, usesFiles: schemeOf(storeUrl)?.usesFiles === true });
   const primary = await connectionSettings(context);
   const store = await openPatientStore(context, storeUrl);
   const display = new BackupDisplay(io, settings.json);

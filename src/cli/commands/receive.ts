@@ -3,6 +3,7 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { runDaemon } from "../../daemon/daemon.ts";
 import { sharedController } from "../../signals.ts";
+import { schemeOf } from "../../store/schemes.ts";
 import { configurationOf } from "../configuration.ts";
 import type { CommandContext } from "../context.ts";
 import { endWithin, GRACE_MS } from "../last-resort.ts";
@@ -16,7 +17,9 @@ export async function run(context: CommandContext): Promise<number> {
     stop: signals.stop,
     withinMs: Math.max(...plans.map((plan) => plan.settings.shutdownTimeoutMs)) + GRACE_MS,
     log,
-    usesFiles: plans.some((plan) => plan.storeUrl.startsWith("file:") || plan.settings.spoolDir !== undefined),
+    usesFiles: plans.some(
+      (plan) => schemeOf(plan.storeUrl)?.usesFiles === true || plan.settings.spoolDir !== undefined,
+    ),
   });
   try {
     await runDaemon({

@@ -17,6 +17,7 @@ import { describePoint, type RecoveryTarget, targetJson } from "../../restore/ta
 import { placeTablespaces, refuseUnordered } from "../../restore/tablespace-places.ts";
 import { parseOwner, readMarker, realpathOrSelf } from "../../restore/target-dir.ts";
 import { inspectWalDir, refuseSharedWalDir } from "../../restore/wal-dir.ts";
+import { schemeOf } from "../../store/schemes.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import { type CommandContext, openPatientStore, printResult } from "../context.ts";
@@ -143,11 +144,10 @@ export function parseMapping(texts: string | undefined): Map<string, string> {
 }
 
 function notesOf({ settings, env }: CommandContext, restored: Restored): string[] {
-  const secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-  const others = ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
-  const used = [...secrets, ...others].filter((name) => env[name] !== undefined && env[name] !== "");
+  const read = schemeOf(settings.store ?? "")?.environment ?? [];
+  const used = read.filter((name) => env[name] !== undefined && env[name] !== "");
   const notes: string[] = [...restored.plan.otherTimelines];
-  if (settings.store?.startsWith("s3:") === true && used.length > 0 && !settings.noRecoveryConfig) {
+  if (used.length > 0 && !settings.noRecoveryConfig) {
     notes.push(
       `Start the server with ${used.join(", ")} in its environment: wal-fetch needs them, and they are not written down.`,
     );

@@ -1,22 +1,12 @@
 /** Store URLs of directories. By itself, because a restore_command pays for each file it loads: without the S3 driver. */
 import { SeawallError } from "../../errors.ts";
+import { parseStoreUrl, schemeName, STORE_URL_HINT } from "../schemes.ts";
 import { FileStore } from "./store.ts";
-
-export const STORE_URL_HINT = "A store is file:///absolute/path or s3://bucket/prefix?endpoint=…&region=…";
 
 /** Undefined for other URLs. Touches no file. Throws `usage` for what is not a URL, and for one that is not quite a path. */
 export function openFileStore(url: string): FileStore | undefined {
-  const parsed = parseUrl(url);
-  return /^file:\/\//i.test(url) ? new FileStore(pathOf(parsed)) : undefined;
-}
-
-export function parseUrl(url: string): URL {
-  try {
-    return new URL(url);
-  } catch {
-    // Without the cause: it quotes the whole text.
-    throw new SeawallError("usage", "the store is not a URL", { hint: STORE_URL_HINT });
-  }
+  const parsed = parseStoreUrl(url);
+  return schemeName(url) === "file" ? new FileStore(pathOf(parsed)) : undefined;
 }
 
 function pathOf(url: URL): string {
