@@ -85,14 +85,16 @@ export function openCluster(options: ClusterOptions): Cluster {
   const notifier = buildNotifier({ ...notifying, settings, store, memory: options.told });
   const scheduler = buildScheduler(
     {
-      ...{ cluster, store, program: options.program, plan: () => routine, turn: options.turn },
-      ...{
-        mayRun: () => state.phase === "streaming",
-        onRan: (run: EndedRun) => notifier.ran(run),
-        log: log.child("routine"),
-        // Lets go of `stop` when `ended` fires, which it always does.
-        signal: joinSignals(ended.signal, stop).signal,
-      },
+      cluster,
+      store,
+      program: options.program,
+      plan: () => routine,
+      turn: options.turn,
+      mayRun: () => state.phase === "streaming",
+      onRan: (run: EndedRun) => notifier.ran(run),
+      log: log.child("routine"),
+      // Lets go of `stop` when `ended` fires, which it always does.
+      signal: joinSignals(ended.signal, stop).signal,
     },
     schedules,
   );
@@ -159,7 +161,11 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       signal: ended.signal,
     }),
     watchRivals({
-      ...{ store, cluster, state, log: log.child("line"), signal: ended.signal },
+      store,
+      cluster,
+      state,
+      log: log.child("line"),
+      signal: ended.signal,
       onRivals: (found) => (parts.rivals = found),
     }),
     scheduler.run(),
@@ -324,7 +330,14 @@ function buildStore(options: ClusterOptions): Store {
 function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
   const { state, gaps, rivals, store, scheduler, notifier } = parts;
   return receiverDocument({
-    ...{ settings, version, journal, state, gaps, rivals, jobs: scheduler.views, notifications: notifier.view },
+    settings,
+    version,
+    journal,
+    state,
+    gaps,
+    rivals,
+    jobs: scheduler.views,
+    notifications: notifier.view,
     store: store.description,
   });
 }

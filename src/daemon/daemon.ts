@@ -42,14 +42,23 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const turns = new Turns(configuration.jobsAtOnce);
   const codecPool = new CodecPool({ threads: threadsOf(configuration) });
   const supervisor = new Supervisor({
-    ...{ open: opener(options, turns, codecPool), isOneOfSeveral: several, version, log, stop },
+    open: opener(options, turns, codecPool),
+    isOneOfSeveral: several,
+    version,
+    log,
+    stop,
   });
   const alone = several ? undefined : configuration.clusters[0]?.name;
   const metrics = createMetrics({ cluster: alone, version, only: "process", processMetrics: true });
   const doors = new Doors(log);
   let { listenNames } = configuration;
   const reloads = new Reloads({
-    ...{ configuration, load: options.reload, supervisor, doors, log, stop },
+    configuration,
+    load: options.reload,
+    supervisor,
+    doors,
+    log,
+    stop,
     onLoaded: (loaded) => {
       turns.resize(loaded.jobsAtOnce);
       codecPool.widen(threadsOf(loaded));
@@ -75,8 +84,16 @@ function opener(options: DaemonOptions, turns: Turns, codecPool: CodecPool): Ope
   const { env, version, program, kill } = options;
   return async (plan: ClusterPlan, equipment) =>
     openCluster({
-      ...{ settings: plan.settings, storeUrl: plan.storeUrl, connection: await plan.connect(), routine: plan },
-      ...{ env, version, program, kill, turn: async (signal) => turns.take(signal), codecPool },
+      settings: plan.settings,
+      storeUrl: plan.storeUrl,
+      connection: await plan.connect(),
+      routine: plan,
+      env,
+      version,
+      program,
+      kill,
+      turn: async (signal) => turns.take(signal),
+      codecPool,
       ...equipment,
     });
 }

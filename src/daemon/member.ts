@@ -103,8 +103,15 @@ export class Member {
     const status =
       this.#cluster?.status() ??
       receiverDocument({
-        ...{ settings: this.#plan.settings, version, journal: this.#journal, state: this.#unborn },
-        ...{ gaps: [], rivals: undefined, jobs: [], notifications: null, store: null },
+        settings: this.#plan.settings,
+        version,
+        journal: this.#journal,
+        state: this.#unborn,
+        gaps: [],
+        rivals: undefined,
+        jobs: [],
+        notifications: null,
+        store: null,
       });
     if (this.#failure === undefined) return status;
     const { error, atMs, failures } = this.#failure;

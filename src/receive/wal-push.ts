@@ -161,9 +161,14 @@ async function admit(
   }
   const end = await findEnd(archive, line.timeline, { signal });
   return {
-    ...{ number: line.number + 1, timeline, parent: parentOf(file.history), why: "take-over", server },
+    number: line.number + 1,
+    timeline,
+    parent: parentOf(file.history),
+    why: "take-over",
+    server,
     over: { timeline: line.timeline, lsn: end?.lsn ?? (0n as Lsn) },
-    ...{ claimedAt: now.toISOString(), restoredFrom: undefined },
+    claimedAt: now.toISOString(),
+    restoredFrom: undefined,
   };
 }
 

@@ -29,8 +29,19 @@ const copyResponse: Check = (reader) => {
 };
 
 const SHAPES: Readonly<Record<string, Check>> = {
-  ...{ 1: nothing, 2: nothing, 3: nothing, I: nothing, c: nothing, n: nothing, s: nothing },
-  ...{ C: text, E: fields, N: fields, G: copyResponse, H: copyResponse, W: copyResponse },
+  1: nothing,
+  2: nothing,
+  3: nothing,
+  I: nothing,
+  c: nothing,
+  n: nothing,
+  s: nothing,
+  C: text,
+  E: fields,
+  N: fields,
+  G: copyResponse,
+  H: copyResponse,
+  W: copyResponse,
   Z: (reader) => reader.skip(1),
   K: (reader) => reader.skip(8),
   S: (reader) => {

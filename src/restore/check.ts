@@ -126,7 +126,10 @@ export function judgeRestore(evidence: RestoreEvidence): RestoreVerdict {
   const { promise, control, server, hasBackupLabel, isRunning } = evidence;
   const promised = { lsn: formatLsn(promise.lsn), timeline: promise.timeline, commitTime: promise.commitTime };
   const verdict = (ok: boolean, state: RestoreState, message: string, reached?: Lsn): RestoreVerdict => ({
-    ...{ ok, state, message, promised },
+    ok,
+    state,
+    message,
+    promised,
     reachedLsn: reached === undefined ? undefined : formatLsn(reached),
   });
   const identity = server?.systemIdentifier ?? control.systemIdentifier;

@@ -80,7 +80,15 @@ async function extractPart(
   }));
   const { name, tablespace, storedBytes, bytes, crc32c } = part;
   const job: PartJob = {
-    ...{ part: name, tablespace, storedBytes, bytes, crc32c, entries, layout, owner, replace },
+    part: name,
+    tablespace,
+    storedBytes,
+    bytes,
+    crc32c,
+    entries,
+    layout,
+    owner,
+    replace,
     umask: process.umask(),
   };
   const key = backupPartKey(archive.cluster, backup.id, name);

@@ -131,7 +131,11 @@ async function carryOut(
   const { backup } = plan;
   const { tablespaces: created } = plan.changes;
   const places = await inspectTablespaces(target, {
-    ...{ backup, created, mapping, otherTablespaces, inPlace: options.tablespacesInPlace === true },
+    backup,
+    created,
+    mapping,
+    otherTablespaces,
+    inPlace: options.tablespacesInPlace === true,
   });
   refuseSharedWalDir(walDir, places);
   if (options.restoreCommand === undefined) refuseUnenforced(created, places);
@@ -148,17 +152,29 @@ async function carryOut(
 
   const layout = { targetDir: target.path, tablespaces: places.restored, created: places.created, walDir };
   await using crew = extractCrew(options.jobs);
-  const prepared = await prepareTarget({ ...{ target, layout, backup, index, owner, crew, signal }, now: options.now });
+  const prepared = await prepareTarget({ target, layout, backup, index, owner, crew, signal, now: options.now });
   const { unchanged } = prepared;
   options.progress.begin(backup.parts.reduce((sum, { storedBytes }) => sum + storedBytes, 0));
   const extracted = await extractParts({
-    ...{ archive, backup, unchanged, layout, owner, crew, signal },
+    archive,
+    backup,
+    unchanged,
+    layout,
+    owner,
+    crew,
+    signal,
     filesByPart: index.byPart,
     replace: !target.isEmpty,
     onProgress: (storedBytes) => options.progress.advance(storedBytes),
   });
   await finishRestore({
-    ...{ archive, backup, index, layout, owner, unchanged, signal },
+    archive,
+    backup,
+    index,
+    layout,
+    owner,
+    unchanged,
+    signal,
     recovery: recoveryOf(options, plan),
     standby: options.standby !== undefined,
     isolate: options.isolate === true,
@@ -167,9 +183,12 @@ async function carryOut(
   });
   const files = [...index.byPath.values()].filter(({ type }) => type === "file").length;
   return {
-    ...{ plan, owner, files },
+    plan,
+    owner,
+    files,
     tablespaces: [...places.restored, ...places.created],
-    ...{ targetDir: target.path, walDir },
+    targetDir: target.path,
+    walDir,
     ...extracted,
     filesUnchanged: unchanged.size,
     entriesRemoved: prepared.removed,

@@ -91,7 +91,10 @@ async function troubleOf(
   const { args, cwd, owner, env, signal } = how;
   try {
     await run("/bin/sh", ["-c", script, "sh", ...args], {
-      ...{ cwd, env: { ...env }, signal, timeout: TRY_MS_MAX },
+      cwd,
+      env: { ...env },
+      signal,
+      timeout: TRY_MS_MAX,
       ...(owner === undefined ? {} : { uid: owner.uid, gid: owner.gid }),
     });
     return undefined;

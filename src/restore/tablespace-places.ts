@@ -79,7 +79,9 @@ export function refuseUnordered(found: {
     !mapping.has(String(oid)) && (path === undefined || !mapping.has(path)) && !linked.has(directory);
   const unordered = [
     ...places.restored.map(([oid, directory]) => ({
-      ...{ oid, directory, path: backup.tablespaces.find((one) => one.oid === oid)?.path },
+      oid,
+      directory,
+      path: backup.tablespaces.find((one) => one.oid === oid)?.path,
     })),
     ...places.created.flatMap(([oid, directory]) => {
       const path = created.find((one) => one.oid === oid)?.location;

@@ -82,7 +82,15 @@ export async function readCatalog(archive: Archive, options: InventoryOptions = 
     note("the tip", error);
   }
   return {
-    ...{ backups, leftovers, damagedBackups, pins, inventory, paths, ends, claim, tip },
+    backups,
+    leftovers,
+    damagedBackups,
+    pins,
+    inventory,
+    paths,
+    ends,
+    claim,
+    tip,
     windows: windowsOf(paths, backups, ends),
     gaps: gapsOf(inventory, paths),
     damaged,
@@ -188,7 +196,11 @@ function gapsOf(inventory: WalInventory, paths: readonly WalPath[]): PathBarrier
   const holes = paths.flatMap(({ barriers }) => barriers.filter((barrier) => !barrier.isRecorded));
   const all: PathBarrier[] = [...recorded, ...holes].map(
     ({ timeline, fromLsn, toLsn, reason, isRecorded, ...rest }) => ({
-      ...{ timeline, fromLsn, toLsn, reason, isRecorded },
+      timeline,
+      fromLsn,
+      toLsn,
+      reason,
+      isRecorded,
       ...("isStored" in rest && rest.isStored === true ? { isStored: true } : {}),
     }),
   );

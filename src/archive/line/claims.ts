@@ -125,7 +125,12 @@ export function encodeClaim(claim: LineClaim): Uint8Array {
   const point = (at: TimelinePoint | undefined): object | null =>
     at === undefined ? null : { timeline: at.timeline, lsn: formatLsn(at.lsn) };
   return encodeDocument({
-    ...{ timeline, parent: point(parent), claimedAt, why, server, over: point(over) },
+    timeline,
+    parent: point(parent),
+    claimedAt,
+    why,
+    server,
+    over: point(over),
     restoredFrom: restoredFrom ?? null,
   });
 }

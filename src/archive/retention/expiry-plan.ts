@@ -54,7 +54,10 @@ export async function planExpiry(
   const wal = await measureWal(archive, { runs, wal: plan.wal }, request);
   const leaving = [...plan.goes, ...plan.leftovers].reduce((sum, { storedBytes }) => sum + storedBytes, 0);
   return {
-    ...{ facts, plan, marks, wal },
+    facts,
+    plan,
+    marks,
+    wal,
     storedBytes: leaving + wal.storedBytes,
     windowsBefore: catalog.windows,
     windowsAfter: windowsAfter(archive, catalog, plan),

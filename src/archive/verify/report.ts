@@ -56,8 +56,16 @@ const FINDINGS_MAX = 10_000;
 
 export class Findings {
   readonly checked: Checked = {
-    ...{ segments: 0, backups: 0, unchangedSegments: 0, unchangedBackups: 0, partials: 0, tails: 0, parts: 0 },
-    ...{ records: 0, files: 0, readBytes: 0 },
+    segments: 0,
+    backups: 0,
+    unchangedSegments: 0,
+    unchangedBackups: 0,
+    partials: 0,
+    tails: 0,
+    parts: 0,
+    records: 0,
+    files: 0,
+    readBytes: 0,
   };
   readonly notes: Note[] = [];
   readonly #problems: (Problem & { readonly lost: LostWal | undefined })[] = [];
@@ -99,7 +107,8 @@ export class Findings {
     const found: Problem[] = this.#problems
       .sort((a, b) => (a.object < b.object ? -1 : a.object > b.object ? 1 : 0))
       .map(({ lost, kind, object, message }) => ({
-        ...{ kind, object },
+        kind,
+        object,
         message: lost === undefined ? message : `${message}: ${consequence(paths, backups, lost)}`,
       }));
     if (this.#dropped === 0) return found;

@@ -133,7 +133,11 @@ function piecesOn(
   const free = (segment: SegmentNumber, taken: readonly WalPiece[]): boolean =>
     segment >= first && segment <= last && !taken.some((piece) => piece.first <= segment && segment <= piece.last);
   const single = (kind: WalItem["kind"], segment: SegmentNumber, length: number): WalPiece => ({
-    ...{ timeline, kind, first: segment, last: segment, length },
+    timeline,
+    kind,
+    first: segment,
+    last: segment,
+    length,
   });
   const open = tails
     .filter((tail: WalTail) => tail.timeline === timeline && free(tail.segment, sealed))

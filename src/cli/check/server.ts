@@ -58,7 +58,9 @@ export async function checkServer(
     const inRecovery = (await walsender.show("in_hot_standby")) === "on";
     const joining = {
       ...(await readServerHistory(walsender, timeline)),
-      ...{ address: walsender.server, restoredFrom: await readRestoreMark(walsender), inRecovery },
+      address: walsender.server,
+      restoredFrom: await readRestoreMark(walsender),
+      inRecovery,
     };
     const { sql, finding } = await askSql(settings, wishes.slot, signal);
     const facts: ServerFacts = {

@@ -46,7 +46,13 @@ export async function run(context: CommandContext): Promise<number> {
       return EXIT.done;
     }
     const restored = await restore({
-      ...{ ...wish, archive, targetDir, tablespaceMapping, owner, progress, log },
+      ...wish,
+      archive,
+      targetDir,
+      tablespaceMapping,
+      owner,
+      progress,
+      log,
       tablespacesInPlace: settings.tablespacesInPlace,
       walDir: settings.waldir,
       delta: settings.delta,
@@ -54,7 +60,8 @@ export async function run(context: CommandContext): Promise<number> {
       standby: settings.standby
         ? { primaryConninfo: settings.primaryConninfo, primarySlot: settings.primarySlot }
         : undefined,
-      ...{ keepArchiving: settings.keepArchiving, isolate: settings.isolate },
+      keepArchiving: settings.keepArchiving,
+      isolate: settings.isolate,
       jobs: settings.jobs ?? Math.min(8, Math.max(2, availableParallelism())),
       now: startedAt,
       env,
@@ -85,8 +92,12 @@ async function printPlan(
   const { settings } = context;
   const { target, targetDir, tablespaceMapping } = wish;
   const found = {
-    ...{ targetDir: resolve(targetDir), backup: plan.backup, created: plan.changes.tablespaces },
-    ...{ mapping: tablespaceMapping, otherTablespaces: undefined, inPlace: settings.tablespacesInPlace },
+    targetDir: resolve(targetDir),
+    backup: plan.backup,
+    created: plan.changes.tablespaces,
+    mapping: tablespaceMapping,
+    otherTablespaces: undefined,
+    inPlace: settings.tablespacesInPlace,
   };
   const places = await placeTablespaces(found);
   const path = await realpathOrSelf(resolve(targetDir));
@@ -265,7 +276,11 @@ function resultJson(restored: Restored, target: RecoveryTarget): Record<string, 
     targetDir,
     walDir: restored.walDir ?? null,
     tablespaces: tablespaces.map(([oid, path]) => ({ oid, path })),
-    ...{ files, filesWritten, bytesWritten, filesUnchanged, entriesRemoved },
+    files,
+    filesWritten,
+    bytesWritten,
+    filesUnchanged,
+    entriesRemoved,
   };
 }
 

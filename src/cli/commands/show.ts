@@ -81,9 +81,18 @@ function showJson(shown: Shown): Record<string, unknown> {
   const { fromStandby, dataChecksums, compression, tablespaces, parts, files, manifest } = backup;
   return {
     ...backupJson(shown, backup),
-    ...{ wal, pin: pin ?? null, fromStandby, dataChecksums, compression, tablespaces },
+    wal,
+    pin: pin ?? null,
+    fromStandby,
+    dataChecksums,
+    compression,
+    tablespaces,
     parts: parts.map(({ name, tablespace, bytes, storedBytes, files: count }) => ({
-      ...{ name, tablespace, bytes, storedBytes, files: count },
+      name,
+      tablespace,
+      bytes,
+      storedBytes,
+      files: count,
     })),
     files: parts.reduce((sum, part) => sum + part.files, 0),
     entries: files.entries,

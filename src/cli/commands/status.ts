@@ -119,8 +119,14 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
 async function notLookedAt({ settings, signals }: CommandContext, error: unknown): Promise<Looked> {
   const { lookFromOutside } = await import("../../daemon/status/outside-view.ts");
   const { status, failures } = await lookFromOutside({
-    ...{ cluster: settings.cluster, slot: undefined, connection: undefined, store: undefined, troubles: [error] },
-    ...{ version: seawallVersion(), nowMs: () => Date.now(), signal: signals.stop },
+    cluster: settings.cluster,
+    slot: undefined,
+    connection: undefined,
+    store: undefined,
+    troubles: [error],
+    version: seawallVersion(),
+    nowMs: () => Date.now(),
+    signal: signals.stop,
   });
   return { status, failures, wanted: 1 };
 }

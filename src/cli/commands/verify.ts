@@ -19,7 +19,10 @@ export async function run(context: CommandContext): Promise<number> {
   try {
     const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
     const report = await verifyArchive(archive, {
-      ...{ deep: settings.deep, full: settings.full, progress, signal: signals.stop },
+      deep: settings.deep,
+      full: settings.full,
+      progress,
+      signal: signals.stop,
       jobs: settings.jobs ?? Math.min(JOBS_MAX, availableParallelism()),
       now: () => new Date(),
       random: randomBytes(4).readUInt32LE(),

@@ -91,9 +91,22 @@ export function backupJson({ catalog, now }: CatalogView, backup: BackupDocument
   const { id, type, timeline, startedAt, finishedAt, bytes, storedBytes, pgVersion, parent, label } = backup;
   const reaches = reachesOf(catalog, backup);
   return {
-    ...{ id, type, timeline, startLsn: formatLsn(backup.startLsn), stopLsn: formatLsn(backup.stopLsn) },
-    ...{ startedAt, finishedAt, bytes, storedBytes, pgVersion, pinned: isPinned(catalog, id, now), parent, label },
-    ...{ seconds: secondsOf(backup), wal: walNeeded(backup), restorable: reaches.length > 0 },
+    id,
+    type,
+    timeline,
+    startLsn: formatLsn(backup.startLsn),
+    stopLsn: formatLsn(backup.stopLsn),
+    startedAt,
+    finishedAt,
+    bytes,
+    storedBytes,
+    pgVersion,
+    pinned: isPinned(catalog, id, now),
+    parent,
+    label,
+    seconds: secondsOf(backup),
+    wal: walNeeded(backup),
+    restorable: reaches.length > 0,
     reaches: reaches.map(({ toLsn, ...reach }) => ({ ...reach, toLsn: formatLsn(toLsn) })),
   };
 }
@@ -132,8 +145,13 @@ function timelineJson(catalog: Catalog, node: TimelineNode): Record<string, unkn
   const { timeline, parent, forkLsn, reason, segments, storedBytes } = node;
   const end = timelineEnd(catalog, timeline);
   return {
-    ...{ timeline, parent: parent ?? null, forkLsn: forkLsn === undefined ? null : formatLsn(forkLsn) },
-    ...{ reason: reason ?? null, toLsn: end === undefined ? null : formatLsn(end), segments, storedBytes },
+    timeline,
+    parent: parent ?? null,
+    forkLsn: forkLsn === undefined ? null : formatLsn(forkLsn),
+    reason: reason ?? null,
+    toLsn: end === undefined ? null : formatLsn(end),
+    segments,
+    storedBytes,
   };
 }
 

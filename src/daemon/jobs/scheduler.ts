@@ -117,8 +117,13 @@ export class Scheduler {
     return this.#jobs.map((planned) => {
       const { job, schedule, dueAt: due, waitingSince, scheduledAt, runningSince, last, lastSuccessAt } = planned;
       return {
-        ...{ job, schedule: schedule.text, timeZone: schedule.timeZone, last, lastSuccessAt },
-        ...{ runs: planned.runs, failures: planned.failures },
+        job,
+        schedule: schedule.text,
+        timeZone: schedule.timeZone,
+        last,
+        lastSuccessAt,
+        runs: planned.runs,
+        failures: planned.failures,
         waitingSince: waitingSince?.toISOString() ?? null,
         runningSince: runningSince?.toISOString() ?? null,
         nextAt: runningSince === undefined ? (due?.toISOString() ?? null) : null,
@@ -307,8 +312,15 @@ export class Scheduler {
 
 function newJob(job: JobName, schedule: Schedule): Planned {
   const unknown = {
-    ...{ dueAt: undefined, scheduledAt: undefined, plannedFrom: undefined, givenAt: undefined, isStale: false },
-    ...{ waitingSince: undefined, runningSince: undefined, last: null, lastSuccessAt: null },
+    dueAt: undefined,
+    scheduledAt: undefined,
+    plannedFrom: undefined,
+    givenAt: undefined,
+    isStale: false,
+    waitingSince: undefined,
+    runningSince: undefined,
+    last: null,
+    lastSuccessAt: null,
   };
   return {
     job,

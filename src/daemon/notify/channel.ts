@@ -61,7 +61,10 @@ export class Channel {
   get view(): ChannelView {
     const { name } = this.#options;
     return {
-      ...{ channel: name, waiting: this.#waiting.length, ...this.#counts, lastFailure: this.#lastFailure },
+      channel: name,
+      waiting: this.#waiting.length,
+      ...this.#counts,
+      lastFailure: this.#lastFailure,
       lastDeliveredAt: this.#lastDeliveredMs === undefined ? null : new Date(this.#lastDeliveredMs).toISOString(),
     };
   }

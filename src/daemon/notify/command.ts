@@ -87,6 +87,8 @@ function hookEnvironment(env: CommandOptions["env"], { event, cluster, severity 
   });
   return {
     ...Object.fromEntries(inherited),
-    ...{ SEAWALL_EVENT: event, SEAWALL_CLUSTER: cluster, SEAWALL_SEVERITY: severity },
+    SEAWALL_EVENT: event,
+    SEAWALL_CLUSTER: cluster,
+    SEAWALL_SEVERITY: severity,
   };
 }

@@ -63,9 +63,18 @@ function drillNotice(run: EndedRun, result: Readonly<Record<string, unknown>>): 
       ? `the drill of backup ${backup} passed: ${reached} in ${took}${commit}`
       : `the drill of backup ${backup} failed${reason}`,
     details: {
-      ...{ job, startedAt, finishedAt, drill: of("id"), backup: of("backup"), timeline: of("timeline") },
-      ...{ promisedLsn: of("promisedLsn"), reachedLsn: of("reachedLsn"), lastCommitAt: of("lastCommitAt") },
-      ...{ restoreSeconds: of("restoreSeconds"), recoverySeconds: of("recoverySeconds"), failed },
+      job,
+      startedAt,
+      finishedAt,
+      drill: of("id"),
+      backup: of("backup"),
+      timeline: of("timeline"),
+      promisedLsn: of("promisedLsn"),
+      reachedLsn: of("reachedLsn"),
+      lastCommitAt: of("lastCommitAt"),
+      restoreSeconds: of("restoreSeconds"),
+      recoverySeconds: of("recoverySeconds"),
+      failed,
     },
   };
 }

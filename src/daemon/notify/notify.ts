@@ -52,7 +52,9 @@ export function tuningOf(source: Omit<NotifierSource, "store">): NotifierTuning 
     ([name, deliver]) => new Channel({ name, deliver, scrub, log, nowMs, random: Math.random }),
   );
   return {
-    ...{ events: settings.notifyEvents, channels, scrub },
+    events: settings.notifyEvents,
+    channels,
+    scrub,
     notifyAfterMs: settings.notifyAfterMs,
     shipIntervalMs: settings.synchronous ? 0 : settings.shipIntervalMs,
   };

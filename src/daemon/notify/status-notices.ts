@@ -119,8 +119,13 @@ function trackNotices(
     const error = status.errors.find((one) => Date.parse(one.at) >= okMs);
     const why = error === undefined ? "" : `: ${error.message} [${error.code}]`;
     const details = {
-      ...{ kind, since: new Date(okMs).toISOString(), storedLsn, rpoSeconds },
-      ...{ code: error?.code ?? null, message: error?.message ?? null, hint: error?.hint ?? null },
+      kind,
+      since: new Date(okMs).toISOString(),
+      storedLsn,
+      rpoSeconds,
+      code: error?.code ?? null,
+      message: error?.message ?? null,
+      hint: error?.hint ?? null,
     };
     const text = `no WAL has been ${PARTICIPLE[kind]} for ${wholeSeconds(nowMs - okMs)}${why}`;
     return [{ event: "receiver-stalled", subject, kind: "state", state: kind, at, text, details }];

@@ -92,8 +92,14 @@ async function readFacts(
   const lineEnd = isElsewhere ? (await findEnd(archive, line.timeline, { signal }))?.lsn : undefined;
   const streamedEnd = isElsewhere ? await findStreamedEnd(archive, timeline, signal) : undefined;
   return {
-    ...{ line: line?.timeline, lineHistory, lineEnd, claims: line?.claims ?? [] },
-    ...{ server: { timeline, history, restoredFrom, inRecovery }, streamedEnd, takeOver, claimsFirst },
+    line: line?.timeline,
+    lineHistory,
+    lineEnd,
+    claims: line?.claims ?? [],
+    server: { timeline, history, restoredFrom, inRecovery },
+    streamedEnd,
+    takeOver,
+    claimsFirst,
   };
 }
 
@@ -116,7 +122,9 @@ async function watchLine(archive: Archive, facts: LineFacts, options: JoinOption
   if (line === undefined || lineEnd === undefined) return;
   const watchMs = Math.min(Math.max(shipIntervalMs * WATCH_INTERVALS, WATCH_MIN_MS), WATCH_MAX_MS);
   log.info("the archive has WAL past the point where this server left its timeline: watching whether it grows", {
-    ...{ timeline: line, storedLsn: formatLsn(lineEnd), watchMs },
+    timeline: line,
+    storedLsn: formatLsn(lineEnd),
+    watchMs,
   });
   const until = performance.now() + watchMs;
   while (performance.now() < until) {
@@ -132,8 +140,12 @@ function claimOf(facts: LineFacts, why: LineClaim["why"], { server, nowMs }: Joi
   const over = line === undefined || line === timeline ? undefined : { timeline: line, lsn: lineEnd ?? (0n as Lsn) };
   return {
     number: (claims.at(-1)?.number ?? 0) + 1,
-    ...{ timeline, parent: parentOf(server.history), why, over },
-    ...{ server: server.address, restoredFrom: server.restoredFrom },
+    timeline,
+    parent: parentOf(server.history),
+    why,
+    over,
+    server: server.address,
+    restoredFrom: server.restoredFrom,
     claimedAt: new Date(nowMs()).toISOString(),
   };
 }

@@ -139,7 +139,8 @@ export class LineWatch {
         this.#ceiling = verdict.limit;
         if (isNews) {
           log.warn(`${claimText(verdict.claim)} took the archive's line from this server without an order`, {
-            ...{ timeline, limit: formatLsn(verdict.limit) },
+            timeline,
+            limit: formatLsn(verdict.limit),
           });
         }
         this.#options.onRelease();
