@@ -3,7 +3,7 @@
  * the WAL a finished backup needs is seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { segmentOf } from "../../wal/lsn.ts";
+import { type Lsn, segmentOf } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
@@ -16,7 +16,7 @@ import { type LineClaim, readClaims } from "../line/claims.ts";
 import { listPins, type Pin } from "../backups/pins.ts";
 import { findTip, type Tip } from "../wal/tip.ts";
 import { commitTimesIn } from "../wal/commits.ts";
-import { verifiedEnd } from "../wal/reach.ts";
+import { readableEnd } from "../wal/reach.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
 import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
 import {
@@ -57,8 +57,6 @@ const LOOK_BACK_MAX = 64;
 /** The last ones, where WAL comes in. */
 const HOLES_LOOKED_AT = 64;
 const LISTINGS_MAX = 3;
-/** So many damaged items are passed on the way back to one that can be read. */
-const DAMAGED_MAX = 8;
 /** Memory for segments that have to be read because they do not say when they were committed. */
 const READ_BYTES_MAX = 64 << 20;
 const ENDS_IN_FLIGHT = 8;
@@ -152,25 +150,14 @@ async function readEnd(
   { path, item, note }: { readonly path: WalPath; readonly item: BorderItem; readonly note: Note },
   options: RequestOptions,
 ): Promise<WalEnd | undefined> {
-  const back = itemsBack(path, item);
-  let last = next(back);
-  for (let damaged = 0; last !== undefined && damaged < DAMAGED_MAX; damaged++) {
-    const before = next(back);
-    try {
-      const verifiedLsn = await verifiedEnd(archive, last, before, options);
+  const looker = {
+    read: async (last: WalItem, verifiedLsn: Lsn): Promise<WalEnd> => {
       const limited = last.segment === item.segment ? { ...last, limit: item.limit } : last;
       return { verifiedLsn, lastCommitAt: await lastCommitAt(archive, path, limited, options) };
-    } catch (error) {
-      note(`the end of ${itemKey(last)}`, error);
-      last = before;
-    }
-  }
-  return undefined;
-}
-
-function next(items: Generator<WalItem>): WalItem | undefined {
-  const step = items.next();
-  return step.done === true ? undefined : step.value;
+    },
+    onDamage: (last: WalItem, error: unknown): void => note(`the end of ${itemKey(last)}`, error),
+  };
+  return readableEnd(archive, itemsBack(path, item), looker, options);
 }
 
 async function lastCommitAt(

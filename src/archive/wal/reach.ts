@@ -36,6 +36,41 @@ export async function verifiedEnd(
   return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
 }
 
+/** So many damaged items are passed on the way back to one that can be read. */
+const DAMAGED_MAX = 8;
+
+/**
+ * Finds the last item that can be read, and what `read` makes of it and of the end of its last complete record. `itemsBack` are
+ * given backwards. A damaged item counts as not there: `onDamage` is told, and may throw. Undefined when too many are damaged.
+ */
+export async function readableEnd<Item extends WalItem, End>(
+  archive: Archive,
+  itemsBack: Iterable<Item>,
+  looker: {
+    readonly read: (item: Item, endLsn: Lsn) => End | Promise<End>;
+    readonly onDamage: (item: Item, error: unknown) => void;
+  },
+  options: RequestOptions = {},
+): Promise<End | undefined> {
+  const items = [...take(itemsBack, DAMAGED_MAX + 1)];
+  for (const [at, item] of items.slice(0, DAMAGED_MAX).entries()) {
+    try {
+      return await looker.read(item, await verifiedEnd(archive, item, items[at + 1], options));
+    } catch (error) {
+      looker.onDamage(item, error);
+    }
+  }
+  return undefined;
+}
+
+function* take<T>(values: Iterable<T>, count: number): Generator<T> {
+  let taken = 0;
+  for (const value of values) {
+    yield value;
+    if (++taken === count) return;
+  }
+}
+
 /**
  * The LSN up to which WAL of `timeline` is stored, walking from the start of the segment of `from`; `to` or more when all up
  * to there is. Ask again from what was reached.

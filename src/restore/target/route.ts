@@ -8,10 +8,17 @@ import { parseWalKey, timelinePrefix, walPrefix } from "../../archive/keys.ts";
 import { damageOf } from "../../archive/damage.ts";
 import { findOpenHole } from "../../archive/wal/holes.ts";
 import { listTails, measureTail } from "../../archive/wal/tail.ts";
-import { verifiedEnd } from "../../archive/wal/reach.ts";
+import { readableEnd } from "../../archive/wal/reach.ts";
 import type { ListedWal } from "../../archive/wal/folders.ts";
 import { runsOf, type WalSpot, type WalTail } from "../../archive/wal/inventory.ts";
-import { type Barrier, type Stretch, stretchesOf, walPath, type WalPath } from "../../archive/wal/path.ts";
+import {
+  type Barrier,
+  type Stretch,
+  stretchesOf,
+  type WalItem,
+  walPath,
+  type WalPath,
+} from "../../archive/wal/path.ts";
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import {
@@ -28,12 +35,7 @@ import { segmentFileName, timelineText } from "../../wal/names.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
 
 /** The object that recovery reads for one segment. */
-export interface RouteItem {
-  readonly segment: SegmentNumber;
-  /** In the object's name. */
-  readonly timeline: TimelineId;
-  /** `tail`: chunks of an unsealed segment, together with its partial where there is one. */
-  readonly kind: "segment" | "partial" | "tail";
+export interface RouteItem extends WalItem {
   readonly storedBytes: number;
   /** Bytes of the segment that are stored: all of it but for a tail. */
   readonly length: number;
@@ -75,39 +77,20 @@ export async function readRoute(
   const barriers = open === undefined ? found : found.filter(({ fromLsn }) => fromLsn < open);
   const last = items.at(-1);
   if (last === undefined) return undefined;
-  const { endLsn, readable, damage } = await readableEnd(archive, items, options);
+  let damage: SeawallError | undefined;
+  const looker = {
+    read: (item: RouteItem, endLsn: Lsn) => ({ endLsn, readable: items.slice(0, items.indexOf(item) + 1) }),
+    onDamage: (_: RouteItem, error: unknown): void => void (damage = damageOf(error)),
+  };
+  const end = await readableEnd(archive, [...items].reverse(), looker, options);
+  if (end === undefined) throw damage ?? new SeawallError("internal", "a route without WAL");
+  const { endLsn, readable } = end;
   const route = { history, segmentSize, items: readable, endLsn };
   const damaged = items[readable.length];
   if (damage === undefined || damaged === undefined) return { ...route, barriers };
   const fromLsn = maxLsn(endLsn, segmentStart(damaged.segment, segmentSize));
   const barrier = { fromLsn, toLsn: segmentEnd(last.segment, segmentSize), reason: damage.message, isRecorded: false };
   return { ...route, barriers: [...barriers.filter((found) => found.fromLsn < fromLsn), barrier], damage };
-}
-
-/** So many damaged items are passed on the way back to one that can be read; as in the catalog. */
-const DAMAGED_MAX = 8;
-
-/** The end of the last item that can be read, and why those behind it cannot. */
-async function readableEnd(
-  archive: Archive,
-  items: readonly RouteItem[],
-  options: RequestOptions,
-): Promise<{
-  readonly endLsn: Lsn;
-  readonly readable: readonly RouteItem[];
-  readonly damage: SeawallError | undefined;
-}> {
-  let damage: SeawallError | undefined;
-  for (let at = items.length - 1; at >= 0 && at >= items.length - DAMAGED_MAX; at--) {
-    const item = items[at] as RouteItem; // in range
-    try {
-      const endLsn = await verifiedEnd(archive, item, items[at - 1], options);
-      return { endLsn, readable: items.slice(0, at + 1), damage };
-    } catch (error) {
-      damage = damageOf(error);
-    }
-  }
-  throw damage ?? new SeawallError("internal", "a route without WAL");
 }
 
 /** How often a hole is looked at before it is one. */
