@@ -104,24 +104,19 @@ async function extractPart(
     answer.catch(() => undefined);
     asked.push(answer);
   };
-  try {
-    ask({ kind: "part", job });
-    for await (const { result } of readAhead(offsetsOf(storedBytes), RANGES_AHEAD, fetch, { signal })) {
-      const bytes = await result;
-      const { byteLength } = bytes;
-      ask({ kind: "data", bytes }, ownMemory(bytes));
-      options.onProgress(byteLength);
-      // One piece under work, one waiting.
-      while (asked.length > 1) options.onFlush((await asked.shift())?.flush ?? []);
-    }
-    await Promise.all(asked);
-    const { result } = await thread.ask({ kind: "end" });
-    invariant(result !== undefined, "a part ended without a result");
-    return result;
-  } finally {
-    // The thread is free for the next part once it has answered.
-    await Promise.allSettled(asked);
+  ask({ kind: "part", job });
+  for await (const { result } of readAhead(offsetsOf(storedBytes), RANGES_AHEAD, fetch, { signal })) {
+    const bytes = await result;
+    const { byteLength } = bytes;
+    ask({ kind: "data", bytes }, ownMemory(bytes));
+    options.onProgress(byteLength);
+    // One piece under work, one waiting.
+    while (asked.length > 1) options.onFlush((await asked.shift())?.flush ?? []);
   }
+  await Promise.all(asked);
+  const { result } = await thread.ask({ kind: "end" });
+  invariant(result !== undefined, "a part ended without a result");
+  return result;
 }
 
 function* offsetsOf(bytes: number): Generator<number> {
