@@ -38,7 +38,7 @@ answerQuestions<ExtractQuestion, ExtractAnswer>((question) => {
   try {
     return answer(question);
   } catch (error) {
-    writer?.abandon();
+    writer?.close();
     writer = undefined;
     throw error;
   }
@@ -54,7 +54,7 @@ function answer(question: ExtractQuestion): ExtractAnswer {
       writer?.push(question.bytes);
       return { flush: flush.splice(0) };
     case "end":
-      return { result: writer?.end() };
+      return { result: writer?.finish() };
     case "compare":
       return { same: question.files.map(isSame) };
     default:

@@ -99,7 +99,13 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         "wal/finish-timeline": "store",
         "records/last-events": "store",
       },
-      ...{ "records/notices": "store", "verify/part": "store", "records/records": "store", "records/runs": "store" },
+      ...{
+        "records/notices": "store",
+        "verify/part": "store",
+        "backups/part-reader": "libraries",
+        "records/records": "store",
+        "records/runs": "store",
+      },
       ...{
         "verify/backups": "store",
         "verify/threads": "threads",

@@ -1,0 +1,150 @@
+/**
+ * Takes one part of a backup apart as its stored bytes arrive: content, tar, and each entry against the file index, which was
+ * held against the server's manifest. A restore writes the files (restore/part-writer.ts), a verification only reads them
+ * (../verify/part.ts).
+ */
+import { checksumFor, type FileChecksum } from "../../codec/checksum.ts";
+import { Codec } from "../../codec/codec.ts";
+import type { TarEntryType, TarHeader } from "../../codec/tar.ts";
+import { TarReader } from "../../codec/tar-reader.ts";
+import { SeawallError } from "../../errors.ts";
+import { pathOfEntry } from "./document.ts";
+
+/** An entry that the index lists for the part. */
+export interface PartEntry {
+  /** The path as in the data directory. */
+  readonly path: string;
+  readonly type: TarEntryType;
+  readonly size: number;
+  /** `<algorithm>:<hex digits>`. */
+  readonly checksum?: string | undefined;
+}
+
+export interface PartToRead<Entry extends PartEntry> {
+  /** Names the part in messages. */
+  readonly subject: string;
+  readonly tablespace: number | null;
+  /** Bytes of its tar. */
+  readonly bytes: number;
+  readonly entries: readonly Entry[];
+}
+
+/** Takes the files of a part, one after the other. */
+export interface PartSink<Entry extends PartEntry> {
+  /** A file begins. Without its content, which is not checked then, when this is false. */
+  begin(entry: Entry, header: TarHeader): boolean;
+  /** Content of the file; borrowed for the call. */
+  data(view: Uint8Array): void;
+  /** All content has come; its checksum is compared behind this. */
+  close(): void;
+  /** The file is right. */
+  end(entry: Entry): void;
+}
+
+/** Every method throws `backup-corrupt` naming part and file, and what the sink throws. */
+export class PartReader<Entry extends PartEntry> {
+  readonly #part: PartToRead<Entry>;
+  readonly #sink: PartSink<Entry>;
+  readonly #content = new Codec().startReading("frames");
+  readonly #entries: Map<string, Entry>;
+  /** Folders of its entries: a part repeats those that are listed with another one. */
+  readonly #folders = new Set<string>();
+  readonly #tar: TarReader;
+  #bytes = 0;
+  /** The entry under way; for messages also the one before. */
+  #path = "";
+  /** The file under way whose content is wanted. */
+  #file: Entry | undefined;
+  #checksum: FileChecksum | undefined;
+
+  constructor(part: PartToRead<Entry>, sink: PartSink<Entry>) {
+    this.#part = part;
+    this.#sink = sink;
+    this.#entries = new Map(part.entries.map((entry) => [entry.path, entry]));
+    for (const { path } of part.entries) {
+      for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
+        this.#folders.add(path.slice(0, end));
+      }
+    }
+    this.#tar = new TarReader({
+      onEntry: (header) => this.#begin(header),
+      onData: (view) => this.#data(view),
+      onEntryEnd: () => this.#finish(),
+    });
+  }
+
+  /** The next stored bytes. */
+  push(stored: Uint8Array): void {
+    this.#named(() =>
+      this.#content.push(stored, (content) => {
+        this.#bytes += content.byteLength;
+        // A few kilobytes can expand to gigabytes of zeros.
+        if (this.#bytes > this.#part.bytes)
+          throw this.corrupt(`holds more than the ${this.#part.bytes} bytes of its tar`);
+        this.#tar.push(content);
+      }),
+    );
+  }
+
+  /** All stored bytes have come. */
+  end(): void {
+    const { bytes } = this.#part;
+    if (!this.#content.isComplete) throw this.corrupt("ends inside a zstd frame");
+    this.#named(() => this.#tar.end());
+    if (this.#bytes !== bytes) throw this.corrupt(`holds a tar of ${this.#bytes} bytes, ${bytes} were stored`);
+    const [missing] = this.#entries.keys();
+    if (missing !== undefined) throw this.corrupt(`lacks ${missing}, which the backup's index lists`);
+  }
+
+  corrupt(what: string): SeawallError {
+    return new SeawallError("backup-corrupt", `${this.#part.subject} ${what}`);
+  }
+
+  #begin(header: TarHeader): void {
+    this.#path = pathOfEntry(this.#part.tablespace, header.path);
+    const entry = this.#entries.get(this.#path);
+    if (entry === undefined && header.type === "directory" && this.#folders.has(this.#path)) return;
+    if (entry === undefined) throw this.corrupt(`holds ${this.#path}, which the backup's index does not list there`);
+    this.#entries.delete(this.#path);
+    if (entry.type !== header.type) throw this.corrupt(`holds ${this.#path} as a ${header.type}, not a ${entry.type}`);
+    if (entry.size !== header.size) {
+      throw this.corrupt(`${this.#path}: holds ${header.size} bytes, the index says ${entry.size}`);
+    }
+    if (entry.type !== "file" || !this.#sink.begin(entry, header)) return;
+    this.#file = entry;
+    this.#checksum = checksumFor(entry);
+  }
+
+  #data(view: Uint8Array): void {
+    if (this.#file === undefined) return;
+    this.#checksum?.update(view);
+    this.#sink.data(view);
+  }
+
+  #finish(): void {
+    const entry = this.#file;
+    if (entry === undefined) return;
+    this.#file = undefined;
+    this.#sink.close();
+    const actual = this.#checksum?.hex();
+    const [algorithm, expected] = (entry.checksum ?? "").split(":");
+    if (actual !== undefined && actual !== expected) {
+      throw this.corrupt(`${this.#path}: its ${algorithm} is ${actual}, the manifest says ${expected}`);
+    }
+    this.#sink.end(entry);
+  }
+
+  /** zstd and tar do not know which part and which file they are in. */
+  #named(work: () => void): void {
+    try {
+      work();
+    } catch (cause) {
+      const { subject } = this.#part;
+      if (cause instanceof SeawallError && (cause.code !== "backup-corrupt" || cause.message.includes(subject)))
+        throw cause;
+      const why = cause instanceof Error ? cause.message : String(cause);
+      const where = this.#path === "" ? "" : ` in or after ${this.#path}`;
+      throw new SeawallError("backup-corrupt", `${subject} is damaged${where}: ${why}`, { cause });
+    }
+  }
+}
