@@ -119,7 +119,7 @@ export class Parts {
   async #open(isAlone: boolean): Promise<OpenPart> {
     const { archive, backupId, uploads, slots, signal } = this.#options;
     const name = backupPartName(this.#opened.length + 1);
-    const writer = archive.codec.writeFrames({ slots, signal });
+    const writer = await archive.codec.writeFrames({ slots, signal });
     const part = { name, tablespace: this.#tablespace, writer, directories: new Set<string>(), isAlone, files: 0 };
     this.#opened.push(part);
     await uploads.begin(backupPartKey(archive.cluster, backupId, name), writer.body(), () => writer.storedBytes);

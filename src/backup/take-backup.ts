@@ -20,6 +20,7 @@ import {
 import { findTip } from "../archive/wal/tip.ts";
 import { Codec } from "../codec/codec.ts";
 import { FrameSlots } from "../codec/frame-slots.ts";
+import { sharedOrOwn } from "../codec/pool.ts";
 import type { PlainWriter } from "../codec/plain-writer.ts";
 import { SeawallError } from "../errors.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
@@ -60,7 +61,10 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   const uploads = new Uploads(store, broken);
-  const codec = new Codec({ threads: options.codecThreads, level: options.compressLevel });
+  const codec = new Codec({
+    level: options.compressLevel,
+    ...sharedOrOwn(undefined, { threads: options.codecThreads }),
+  });
   try {
     await using connection = await ReplicationConnection.connect(settings, {
       signal: broken.signal,
@@ -132,10 +136,10 @@ async function storeData(stream: BaseBackupStream, context: DataContext): Promis
   const { cluster, codec } = archive;
   const { signal } = broken;
   const slots = new FrameSlots(options.codecThreads + SLOTS_BESIDE_THREADS);
-  const index = codec.writeFrames({ slots, signal });
+  const index = await codec.writeFrames({ slots, signal });
   const ledger = new FileLedger({ index, algorithm: options.manifestChecksums });
   const parts = new Parts({ archive, backupId: id, uploads, slots, signal, partBytes: options.partBytes });
-  const manifest = codec.writePlain({ signal });
+  const manifest = await codec.writePlain({ signal });
   await uploads.begin(backupFilesKey(cluster, id), index.body(), () => index.storedBytes);
   await uploads.begin(backupManifestKey(cluster, id), manifest.body(), () => manifest.storedBytes);
 

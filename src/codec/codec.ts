@@ -8,23 +8,25 @@
  *
  * What encrypts would be given to the constructor, and would work here: writing needs recipients, decoding identities,
  * reading an envelope neither. A reader takes stored bytes from the first one on, or whole frames from any border on.
+ *
+ * A restore_command pays for each file that it loads: those that only writers need are loaded by writing.
  */
 import { SeawallError } from "../errors.ts";
 import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
-import { FrameWriter } from "./frames.ts";
+import type { FrameWriter } from "./frames.ts";
 import type { FrameSlots } from "./frame-slots.ts";
 import { checkObject, type DecodedObject, decodeObject, type EncodedObject, encodeObject } from "./object.ts";
-import { PlainWriter } from "./plain-writer.ts";
-import { CodecPool } from "./pool.ts";
+import type { PlainWriter } from "./plain-writer.ts";
+import type { CodecPool } from "./pool.ts";
 import { ZstdDecoder } from "./unzstd.ts";
 
 export interface CodecOptions {
   /** zstd level, 1 to 19; it does not matter to a codec that only reads. */
   readonly level?: number | undefined;
-  /** Threads for large content, shared with other codecs. */
+  /** Threads for large content. Without them all work is done on the calling thread. */
   readonly pool?: CodecPool | undefined;
-  /** So many threads of its own, where no pool is given; without either all work is done on the calling thread. */
-  readonly threads?: number | undefined;
+  /** The pool ends with the codec. Otherwise other codecs may use it. */
+  readonly ownsPool?: boolean | undefined;
 }
 
 /** Names an object for messages, and bounds what a damaged or hostile one can make us allocate. */
@@ -49,12 +51,12 @@ export interface ContentReader {
 export class Codec {
   readonly #level: number;
   readonly #pool: CodecPool | undefined;
-  readonly #own: CodecPool | undefined;
+  readonly #ownsPool: boolean;
 
-  constructor({ level = 1, pool, threads }: CodecOptions = {}) {
+  constructor({ level = 1, pool, ownsPool = false }: CodecOptions = {}) {
     this.#level = level;
-    this.#own = pool === undefined && threads !== undefined ? new CodecPool({ threads }) : undefined;
-    this.#pool = pool ?? this.#own;
+    this.#pool = pool;
+    this.#ownsPool = ownsPool;
   }
 
   /** So many bytes from the front of an object always cover its envelope. */
@@ -89,12 +91,14 @@ export class Codec {
   }
 
   /** Compresses a stream in parallel; needs threads. The slots are its memory, and may be shared with other streams. */
-  writeFrames({ slots, signal }: StreamWriterOptions & { readonly slots: FrameSlots }): FrameWriter {
+  async writeFrames({ slots, signal }: StreamWriterOptions & { readonly slots: FrameSlots }): Promise<FrameWriter> {
+    const { FrameWriter } = await import("./frames.ts");
     if (this.#pool === undefined) throw new SeawallError("internal", "a codec without threads writes no frames");
     return new FrameWriter({ pool: this.#pool, level: this.#level, slots, signal });
   }
 
-  writePlain({ signal }: StreamWriterOptions): PlainWriter {
+  async writePlain({ signal }: StreamWriterOptions): Promise<PlainWriter> {
+    const { PlainWriter } = await import("./plain-writer.ts");
     return new PlainWriter(signal);
   }
 
@@ -104,6 +108,6 @@ export class Codec {
 
   /** Ends its own threads; a shared pool stays open. */
   async close(): Promise<void> {
-    await this.#own?.close();
+    if (this.#ownsPool) await this.#pool?.close();
   }
 }

@@ -47,6 +47,14 @@ export interface CodecPoolOptions {
   readonly threads: number;
 }
 
+/** Gives a codec the shared pool, or one of its own. */
+export function sharedOrOwn(
+  shared: CodecPool | undefined,
+  own: CodecPoolOptions,
+): { readonly pool: CodecPool; readonly ownsPool: boolean } {
+  return { pool: shared ?? new CodecPool(own), ownsPool: shared === undefined };
+}
+
 export class CodecPool {
   readonly #crew: ThreadCrew<CodecJob, CodecResult>;
   /** Memory given back, the largest first. */

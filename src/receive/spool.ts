@@ -14,6 +14,7 @@ import { listChunks } from "../archive/wal/tail.ts";
 import { listGaps } from "../archive/wal/gaps.ts";
 import { type Tip, findTip, historyOf } from "../archive/wal/tip.ts";
 import { Codec } from "../codec/codec.ts";
+import { sharedOrOwn } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
@@ -37,7 +38,7 @@ export interface SpoolOptions {
 export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
   const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
   const bounded = new BoundedSpool(spoolOptions.spool, spoolOptions.spoolBytesMax);
-  const codec = new Codec({ pool: options.codecPool, threads: 1, level: options.compressLevel });
+  const codec = new Codec({ level: options.compressLevel, ...sharedOrOwn(options.codecPool, { threads: 1 }) });
   const relay = new Relay({
     spool: bounded,
     store,

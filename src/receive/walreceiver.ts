@@ -8,6 +8,7 @@ import { peekWal } from "../archive/wal/objects.ts";
 import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { listTails } from "../archive/wal/tail.ts";
 import { Codec } from "../codec/codec.ts";
+import { sharedOrOwn } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
@@ -32,8 +33,8 @@ type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
  */
 export async function runReceiver(options: ReceiverOptions): Promise<void> {
   const { log, state, stop, kill } = options;
-  const { codecPool: pool, codecThreads: threads, compressLevel: level } = options;
-  const codec = new Codec({ pool, threads, level });
+  const { codecPool, codecThreads: threads, compressLevel: level } = options;
+  const codec = new Codec({ level, ...sharedOrOwn(codecPool, { threads }) });
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });

@@ -4,6 +4,7 @@ import { FileLedger } from "../../src/backup/file-ledger.ts";
 import { ReceivedFiles } from "../../src/backup/received-files.ts";
 import { startChecksum } from "../../src/codec/checksum.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import { sharedOrOwn } from "../../src/codec/pool.ts";
 import { FrameSlots } from "../../src/codec/frame-slots.ts";
 import { TAR_BLOCK_BYTES } from "../../src/codec/tar.ts";
 import { TarScanner } from "../../src/codec/tar-reader.ts";
@@ -66,9 +67,9 @@ const path = (i: number): string => `base/${16384 + (i % 40)}/${1_000_000 + i}`;
 const contentOf = (i: number): Buffer => Buffer.alloc(TAR_BLOCK_BYTES, i & 0xff);
 
 test("a data directory of 400,000 files is held against its manifest in less than 96 MiB more", async () => {
-  const codec = new Codec({ threads: 1 });
+  const codec = new Codec(sharedOrOwn(undefined, { threads: 1 }));
   const { signal } = new AbortController();
-  const index = codec.writeFrames({ slots: new FrameSlots(3), signal });
+  const index = await codec.writeFrames({ slots: new FrameSlots(3), signal });
   const ledger = new FileLedger({ index, algorithm: "CRC32C" });
   let indexBytes = 0;
   const draining = (async () => {

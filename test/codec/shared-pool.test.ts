@@ -1,7 +1,7 @@
 /** Receivers of one process share the threads of one pool: each at its own level, and none of them ends it. */
 import { afterAll, expect, it } from "vitest";
 import { Codec } from "../../src/codec/codec.ts";
-import { CodecPool } from "../../src/codec/pool.ts";
+import { CodecPool, sharedOrOwn } from "../../src/codec/pool.ts";
 import { decodeObject, encodeObject } from "../../src/codec/object.ts";
 
 const META = { kind: "segment" };
@@ -17,7 +17,7 @@ function content(): Uint8Array<SharedArrayBuffer> {
 
 it("each encodes at its own level, as it would by itself", async () => {
   const raw = content();
-  const [quick, small] = [1, 12].map((level) => new Codec({ pool, threads: 9, level }));
+  const [quick, small] = [1, 12].map((level) => new Codec({ level, ...sharedOrOwn(pool, { threads: 9 }) }));
   const both = await Promise.all([quick?.encode(raw, META), small?.encode(raw, META)]);
   const sizes = both.map((encoded) => encoded?.stored.length);
   expect(sizes).toEqual([1, 12].map((level) => encodeObject(raw, META, level).stored.length));
@@ -30,10 +30,10 @@ it("each encodes at its own level, as it would by itself", async () => {
 });
 
 it("one that is closed leaves the others their threads; a pool of one's own ends", async () => {
-  const [gone, other] = [new Codec({ pool, threads: 1 }), new Codec({ pool, threads: 1 })];
+  const [gone, other] = [new Codec(sharedOrOwn(pool, { threads: 1 })), new Codec(sharedOrOwn(pool, { threads: 1 }))];
   await gone.close();
   expect((await other.encode(content(), META)).rawBytes).toBe(1 << 20);
-  const own = new Codec({ threads: 1 });
+  const own = new Codec(sharedOrOwn(undefined, { threads: 1 }));
   await own.close();
   await expect(own.encode(content(), META)).rejects.toThrow(/closed/);
 });
