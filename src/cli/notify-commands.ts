@@ -10,7 +10,7 @@ export const NOTIFY_COMMANDS = {
       "The daemon (`seawall receive`) sends the real messages, with retries; docs/notifications.md lists them.",
     args: [],
     examples: [
-      { line: "seawall notify-test --config /etc/seawall.yaml", does: "what the daemon of that file would use" },
+      { line: "seawall notify-test --config /etc/seawall.yaml", does: "over the channels of the file" },
       { line: "seawall notify-test --notify-command /usr/local/bin/on-seawall", does: "a program of your own" },
       {
         line: "SEAWALL_NOTIFY_URL=https://hooks.example.com/x seawall notify-test --json",

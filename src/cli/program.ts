@@ -97,7 +97,7 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
   }
 }
 
-/** Jobs of the daemon's routine do not overlap; who runs a command by hand knows what it is good for. */
+/** Jobs of the daemon do not overlap. A command that is run by hand does not wait for them. */
 async function turnOf(
   name: CommandName,
   { isJob, signals }: ProgramInput,

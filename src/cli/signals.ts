@@ -10,7 +10,7 @@ import type { Io } from "./io.ts";
 export interface Signals {
   /** Aborted at the first signal. */
   readonly stop: AbortSignal;
-  /** The exit status that tells of the signal, once there was one: 130 for SIGINT, 128 + number for the others. */
+  /** The exit status after a signal: 130 for SIGINT, 128 + number for the others. */
   readonly exit: () => number | undefined;
   /** Calls back at every SIGHUP, also for one that came before, where SIGHUP is not to end the command. */
   readonly onHangup: (handler: () => void) => void;

@@ -75,7 +75,7 @@ export const NOTICE_EVENTS = {
   },
   "rival-found": {
     severity: "critical",
-    when: "Another server writes into this archive beside its line, for example a copy of the cluster. It is told again once a day. Stop its receiver or its `archive_command`, or give it a `cluster` of its own (timelines.md).",
+    when: "Another server writes into this archive beside its line, for example a copy of the cluster. It is reported again once a day. Stop its receiver or its `archive_command`, or give it a `cluster` of its own (timelines.md).",
     details: {
       timeline: "the other server's timeline",
       kind: "`written`: after the line was claimed; `stray`: a timeline that was never the line",
@@ -99,12 +99,12 @@ export const NOTICE_EVENTS = {
   },
   "job-failed": {
     severity: "warning",
-    when: "A job of the routine could not do its work. It is tried again by itself; that is told once, and again once a day while it lasts.",
+    when: "A scheduled job failed. The daemon tries it again; the failure is reported once, and again once a day while it lasts.",
     details: { ...RUN_DETAILS, exit: "its exit status, or null", message: "why, in a line" },
   },
   "damage-found": {
     severity: "critical",
-    when: "A scheduled `verify` has found damage in the archive. The same damage is told once, and again once a day.",
+    when: "A scheduled `verify` has found damage in the archive. The same damage is reported once, and again once a day.",
     details: {
       ...RUN_DETAILS,
       problems: "how many, or null where there are too many to list",

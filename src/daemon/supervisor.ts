@@ -126,7 +126,7 @@ export class Supervisor {
     this.#leaving.delete(member);
   }
 
-  /** The process goes on, so what it could not store is told here. */
+  /** Logs WAL that could not be stored, since the process goes on. */
   async #letGo(member: Member): Promise<void> {
     const log = this.#logOf(member.plan);
     await member.stop().catch((error: unknown) => log.error("stopped, but not in order", { error }));

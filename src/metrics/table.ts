@@ -44,7 +44,7 @@ export const METRICS = {
   verifiedLsn: gauge("seawall_verified_lsn_bytes", "End of the last complete record whose CRC was checked."),
   storedLsn: gauge(
     "seawall_stored_lsn_bytes",
-    "End of the contiguous WAL that is durable: what the server is told is flushed.",
+    "End of the contiguous WAL that is durable: the position that is reported as flushed.",
   ),
   reportedLsn: gauge(
     "seawall_reported_lsn_bytes",

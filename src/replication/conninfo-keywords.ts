@@ -53,7 +53,7 @@ export const KEYWORDS: Readonly<Record<string, Keyword>> = {
   sslkeylogfile: { ignored: true },
   requirepeer: {
     env: "PGREQUIREPEER",
-    refused: { unless: [""], reason: "Node.js cannot ask who owns the other end of a Unix socket." },
+    refused: { unless: [""], reason: "Node.js cannot find the owner of the other end of a Unix socket." },
   },
   require_auth: { env: "PGREQUIREAUTH" },
   ssl_min_protocol_version: { env: "PGSSLMINPROTOCOLVERSION", default: "TLSv1.2" },

@@ -118,7 +118,7 @@ function doesNotLoad(what: string, cause: unknown): SeawallError {
   });
 }
 
-/** The system's bundle where OpenSSL is told of one or Linux keeps it, else Mozilla's, which Node.js carries. */
+/** The bundle that OpenSSL's environment names, or Linux's; else Mozilla's, which Node.js carries. */
 function systemRoots(named: string | undefined): string | string[] {
   const places = [named, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
   for (const path of places) {

@@ -57,7 +57,7 @@ export class PartWriter implements PartSink<WriteEntry> {
   #bytesWritten = 0;
   #unflushedBytes = 0;
 
-  /** `onFlush` is told of files that are worth flushing already, although not complete. */
+  /** `onFlush` gets large files that can be flushed before they are complete. */
   constructor(job: PartJob, onFlush: (place: string) => void) {
     const { part, tablespace, bytes, entries } = job;
     this.#job = job;

@@ -1,6 +1,6 @@
 /**
  * The server that asks for WAL: which data directory, which start of it, whether it is still recovering. Read from its own
- * files, because a restore_command is told nothing but two names.
+ * files, because a restore_command gets two names only.
  *
  * Source: PostgreSQL `pidfile.h` (postmaster.pid), `pg_control.h` (system_identifier comes first), `xlogarchive.c`.
  */

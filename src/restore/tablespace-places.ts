@@ -107,7 +107,7 @@ async function linksOf(target: TargetDir, tablespaces: readonly { readonly oid: 
   return new Set([...(await Promise.all(links)).flat(), ...(target.marker?.tablespaces ?? [])]);
 }
 
-/** The same from the mapping alone, whatever is there. Throws `usage`, `tablespace-unmapped`. */
+/** The same from the mapping alone, without a look at the directories. Throws `usage`, `tablespace-unmapped`. */
 export async function placeTablespaces(options: PlaceOptions): Promise<TablespacePlaces> {
   const { backup, mapping, otherTablespaces } = options;
   const created = options.created.filter(

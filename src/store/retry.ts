@@ -63,7 +63,7 @@ export interface RetryOptions {
 
 /**
  * Thins out reports of tries that failed: the first, and from then on one a period with how many there were. An outage is
- * told when it begins and while it lasts, not at every request. `report` is told of the failures since its last call.
+ * reported when it begins and while it lasts, not at every request. `report` gets the failures since its last call.
  */
 export function sparingly(
   report: (event: RetryEvent, failures: number) => void,

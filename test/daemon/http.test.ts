@@ -163,7 +163,7 @@ describe("several clusters", () => {
     const none = await fetch(`${url}/status.json?cluster=x`);
     expect([none.status, await none.text()]).toEqual([
       404,
-      "there is no cluster of that name here, but orders, billing\n",
+      "no cluster has this name; the clusters are orders, billing\n",
     ]);
   });
 
@@ -176,7 +176,7 @@ describe("several clusters", () => {
     ["all streaming is ready", "/readyz", [line("a"), line("b")], 200, /^2 clusters streaming\n$/],
     ["those that are not are named", "/readyz", [line("a"), line("b", { state: "waiting" })], 503, /^b: waiting: no/],
     ["one by itself", "/readyz?cluster=a", [line("a"), line("b", failed)], 200, /^streaming/],
-    ["an unknown one", "/readyz?cluster=x", [line("a")], 404, /no cluster of that name/],
+    ["an unknown one", "/readyz?cluster=x", [line("a")], 404, /no cluster has this name/],
   ];
   it.each(probes)("%s", async (_, path, clusters, status, reason) => {
     const answer = await fetch((await serveSeveral(clusters)) + path);

@@ -1,4 +1,4 @@
-/** The timelines of an archive as a tree: who was forked from whom, where and why, and what is stored of each. Pure. */
+/** The timelines of an archive as a tree: the parent of each, where and why it forked, and its stored WAL. Pure. */
 import type { Lsn, TimelineId } from "../../wal/lsn.ts";
 import { ownerOf, type TimelineHistory } from "../../wal/timeline.ts";
 import type { WalInventory } from "../wal/inventory.ts";

@@ -1,4 +1,4 @@
-/** Reads what `status` tells of an archive: the newest backup, verification and drill. */
+/** Reads an archive's newest backup, verification and drill, for `status`. */
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { findBackup } from "../backups/list.ts";

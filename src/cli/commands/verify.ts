@@ -1,4 +1,4 @@
-/** `seawall verify`: is everything there, unbroken, unchanged; and if not, what that means. */
+/** `seawall verify`: checks that everything is stored, unbroken and unchanged, and states the consequence of damage. */
 import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { openArchive } from "../../archive/archive.ts";

@@ -63,7 +63,7 @@ async function askingServer(context: CommandContext, targetPath: string): Promis
   return { run, folder, pid, wantsNext };
 }
 
-/** The prefetcher is told where recovery is, or started; where there is nothing ahead, what earlier ones left is removed. */
+/** Tells the prefetcher where recovery is, or starts it. Without a next segment, removes the files of earlier prefetchers. */
 async function lookAhead(context: CommandContext, server: AskingServer, fetched: Fetched): Promise<void> {
   const [fileName = ""] = context.args;
   const isSealed = fetched.kind === "fetched" && fetched.from === "segment";

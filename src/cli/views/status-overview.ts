@@ -37,7 +37,7 @@ function drillText({ archive }: StatusDocument, colours: boolean): string {
   return drill.ok ? day(drill.finishedAt) : painted(`failed ${day(drill.finishedAt)}`, "red", colours);
 }
 
-/** To the minute: who wants the seconds looks at one cluster. */
+/** To the minute; the view of one cluster has seconds. */
 function day(at: string | undefined): string {
   return at === undefined ? "–" : `${at.slice(0, 16)}Z`;
 }

@@ -107,7 +107,7 @@ async function answerTo(request: IncomingMessage, options: HttpOptions): Promise
   const clusters = site.clusters();
   const named = clusters.find((cluster) => cluster.name === name);
   if (name !== null && named === undefined) {
-    return text(404, `there is no cluster of that name here, but ${clusters.map((one) => one.name).join(", ")}`);
+    return text(404, `no cluster has this name; the clusters are ${clusters.map((one) => one.name).join(", ")}`);
   }
   // Undefined: all of them.
   const shown = named ?? (site.several ? undefined : clusters[0]);

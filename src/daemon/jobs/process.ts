@@ -18,9 +18,9 @@ export interface JobProcessOptions {
   /** Options, the store and the server's address among them: nothing of it shows in the process list. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Log;
-  /** It is told to stop when it takes longer. */
+  /** A run that takes longer is stopped. */
   readonly timeoutMs: number;
-  /** Aborted: it is told to stop, and waited for. */
+  /** Aborted: the run is stopped, and its end awaited. */
   readonly signal: AbortSignal;
 }
 
@@ -35,7 +35,7 @@ export interface JobOutcome {
 /** The longest result, which is a line of JSON. */
 const RESULT_CHARACTERS_MAX = 1 << 20;
 const MESSAGE_CHARACTERS_MAX = 500;
-/** One that does not leave when it is told to. */
+/** A process that does not end on request is killed after this time. */
 const LEAVE_MS_MAX = 30_000;
 const LAST_WORDS_MS_MAX = 5_000;
 
@@ -48,7 +48,7 @@ export async function runJob(options: JobProcessOptions): Promise<JobOutcome> {
     const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "pipe", "ipc"] });
     return await outcomeOf(child, options);
   } catch (error) {
-    // Node.js throws some of the reasons (no memory, too long an environment) and tells of the others by an event.
+    // Node.js throws some of the reasons (no memory, too long an environment) and reports the others by an event.
     return { ok: false, exit: null, message: `it could not be started: ${(error as Error).message}` };
   }
 }
@@ -116,7 +116,7 @@ function retell(line: string, log: Log): string | undefined {
   const known = (["debug", "info", "warn", "error"] as const).find((one: LogLevel) => one === level) ?? "info";
   // Ours has these already.
   const fields = Object.entries(said).filter(([name]) => !["level", "msg", "time", "pid", "hostname"].includes(name));
-  // What a command tells of its progress has an event and no message.
+  // A command's progress line has an event and no message.
   const text = [msg, event].find((said) => typeof said === "string") ?? line;
   log[known](text, Object.fromEntries(fields));
   return undefined;

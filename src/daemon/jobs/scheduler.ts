@@ -156,7 +156,7 @@ export class Scheduler {
     this.#wake.abort();
   }
 
-  /** Until the signal; a job that runs then is told to stop and waited for. Resolves always. */
+  /** Runs jobs until the signal, then stops a running job and waits for its end. Never rejects. */
   async run(): Promise<void> {
     const { signal, log, now, mayRun } = this.#options;
     while (!signal.aborted) {

@@ -159,7 +159,7 @@ export class Notifier {
 
   #broken(error: unknown): void {
     const { log } = this.#options;
-    log[this.#isBroken ? "debug" : "error"]("cannot tell what there is to notify of", { error });
+    log[this.#isBroken ? "debug" : "error"]("cannot find out which notifications are due", { error });
     this.#isBroken = true;
   }
 

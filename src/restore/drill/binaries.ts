@@ -48,7 +48,7 @@ export async function findBinaries(
   });
 }
 
-/** A program of that directory; undefined when it is not there. */
+/** A program in that directory; undefined when it is absent. */
 export async function findTool(binaries: DrillBinaries, name: string): Promise<string | undefined> {
   const path = join(binaries.directory, name);
   try {

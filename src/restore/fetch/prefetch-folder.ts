@@ -204,7 +204,7 @@ export class ReadySegments {
     return readFile(join(this.#root, "asked"), "utf8").catch(() => undefined);
   }
 
-  /** Names of the segments that wait, and who waits for what is not there. */
+  /** Names of the prefetched segments, and the requests that have no answer yet. */
   async look(): Promise<{ readonly ready: ReadonlySet<string>; readonly wants: readonly Want[] }> {
     const names = await namesIn(join(this.#root, this.#own));
     const wants = names.flatMap((name) => {

@@ -147,7 +147,7 @@ function streamedRefusal(fileName: string): SeawallError {
 /**
  * A standby that has streamed may have more of the open segment than the archive. PostgreSQL takes what it is given for the
  * whole segment, in place of its own, and a promotion that reads its last record again in less than there was panics
- * (xlogrecovery.c, FinishWalRecovery): it is told to read its own.
+ * (xlogrecovery.c, FinishWalRecovery): the answer makes it read its own file.
  */
 async function hasItself(targetPath: string, fileName: string, { from, content }: Content): Promise<boolean> {
   if (from !== "tail" && from !== "partial") return false;

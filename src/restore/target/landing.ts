@@ -245,7 +245,7 @@ class Search {
 
   /**
    * Behind the last record before `endLsn`. No record starts there or behind it, and PostgreSQL would stop with an error:
-   * it is told that record instead, which is the same place.
+   * its target is that record instead, which is the same place.
    */
   async #atLastRecord(endLsn: Lsn, time?: PgTime): Promise<Landing | undefined> {
     const { items, segmentSize } = this.#route;
