@@ -23,7 +23,7 @@ test("the third waits until one of two gives its turn back, and a turn is given 
   expect(order).toEqual(["third", "fourth"]);
 });
 
-test("who is told to stop while waiting leaves the queue, and takes nobody's turn", async () => {
+test("a waiter that is stopped leaves the queue, and takes no turn", async () => {
   const turns = new Turns(1);
   const stop = new AbortController();
   const first = await turns.take(never);

@@ -1,4 +1,4 @@
-/** Jobs of a kind take turns, over the death of whoever held the turn. */
+/** Jobs of a kind take turns, even when the job that held the turn was killed. */
 import { expect, test } from "vitest";
 import { takeTurn } from "../../src/cli/job-turn.ts";
 import { silentLog } from "../../src/log.ts";

@@ -74,7 +74,7 @@ test("one that refuses: exit 1, and both are told of", async () => {
   });
 });
 
-test("nobody to notify: exit 2", async () => {
+test("no channel to notify: exit 2", async () => {
   const ran = await inProcess(["notify-test"]);
   expect(ran).toMatchObject({ code: 2, stdout: "" });
   expect(ran.stderr).toMatch(/^error: there is no channel to notify\nhint: Give --notify-url/);

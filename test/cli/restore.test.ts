@@ -45,7 +45,7 @@ test("with --json an object every second", () => {
   });
 });
 
-test("what is not bytes is counted as what it is, and nobody knows how much it will be", () => {
+test("progress that is not bytes is counted in its own unit, with an unknown total", () => {
   for (const [json, expected] of [
     [false, "\rlisting  2500 segments  2500 segments/s\u001b[K\r\u001b[K"],
     [true, '{"event":"progress","segments":2500,"total":null,"perSecond":2500,"secondsLeft":null,"detail":""}\n'],

@@ -170,7 +170,7 @@ interface Done {
 describe("delete", () => {
   beforeEach(furnish);
 
-  test("one backup goes; the WAL that nobody needs without it is named, and stays", async () => {
+  test("one backup goes; the WAL that no other backup needs is named, and stays", async () => {
     await seawall("delete", EARLY, "--dry-run");
     expect((await keysBelow(archive.store, `main/backups/${EARLY}/`)).length).toBe(5);
     const ran = await seawall("delete", EARLY);

@@ -186,7 +186,7 @@ describe("giving up", () => {
     expect((await load(inPieces(stored.bytes, 65_536), facts(), { slots })).equals(RAW)).toBe(true);
   });
 
-  test("an abort ends a writer whose body nobody reads", async () => {
+  test("an abort ends a writer whose body is not read", async () => {
     const controller = new AbortController();
     const writer = new FrameWriter({ pool, level: 1, slots: new FrameSlots(1), signal: controller.signal });
     const writing = writer.write(RAW);

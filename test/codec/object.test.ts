@@ -16,7 +16,7 @@ describe("an encoded object", () => {
     expect(decoded.raw.equals(raw)).toBe(true);
     expect(decoded.envelope.meta).toEqual({ kind: "chunk", start: "0/1000000" });
     expect(decoded.envelope.rawBytes).toBe(length);
-    // Its first kilobytes tell how long it is: whoever lists it sees whether it is whole.
+    // Its first kilobytes state its length: a listing shows whether it is whole.
     const { contentOffset, contentBytes } = decodeEnvelope(stored.subarray(0, ENVELOPE_BYTES_MAX), "key");
     expect(contentOffset + (contentBytes ?? 0)).toBe(stored.byteLength);
   });

@@ -13,7 +13,7 @@ async function collect(pipe: PlainWriter): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** Whether it settles although nobody does anything more. */
+/** Whether it settles without a further call. */
 async function settles(promise: Promise<unknown>): Promise<boolean> {
   let settled = false;
   void promise.then(

@@ -29,7 +29,7 @@ it("a status that cannot be told ends the run with what was thrown", async () =>
   const stop = new AbortController();
   const cluster = openCluster({
     ...{ settings, storeUrl, env: {}, version: "0.1.0", program: "", routine: { settings, jobEnv: {} } },
-    // Nobody is there: the receiver tries again and again.
+    // No server listens there: the receiver tries again and again.
     connection: parseConninfo({ dsn: "host=127.0.0.1 port=1 user=u", env: {}, files: () => undefined }),
     turn: async () => undefined,
     codecPool: new CodecPool({ threads: 1 }),

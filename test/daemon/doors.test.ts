@@ -41,7 +41,7 @@ test("from one interface to all of them and back, on the same port", async () =>
 });
 
 test("an address of this port that cannot be had leaves the one there is", async () => {
-  // RFC 5737: an address of nobody.
+  // RFC 5737: an address for documentation, which no machine has.
   await expect(doors.change(on("192.0.2.1"))).rejects.toMatchObject({ code: "listen-failed" });
   expect(await answers()).toBe(true);
   await doors.change({ kind: "off" });

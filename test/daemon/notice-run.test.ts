@@ -221,7 +221,7 @@ describe("a message", () => {
     expect(id({})).toBe(id({ text: "in other words" }));
     expect(id({})).not.toBe(id({ at: new Date(0) }));
     expect(id({})).not.toBe(id({}, "db2"));
-    // A gap is the same gap, whoever finds it and when.
+    // A gap found by another daemon at another time is the same gap.
     expect(id({ kind: "once" })).toBe(id({ kind: "once", at: new Date(0) }, "db2"));
     expect(id({ kind: "once" })).not.toBe(id({ kind: "once", subject: "other" }));
   });

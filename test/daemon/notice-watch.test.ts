@@ -1,4 +1,4 @@
-/** What there is to tell of a status: when it begins, when it is over, and what is nobody's business. */
+/** What a status causes to be reported: the begin and the end of a problem, and nothing that needs no action. */
 import { describe, expect, test } from "vitest";
 import { NOTICE_EVENTS } from "../../src/config/notify-events.ts";
 import type { Notice } from "../../src/daemon/notify/notice.ts";
@@ -55,11 +55,11 @@ describe("the receiver", () => {
   test("a server that is away is told after notify-after, with the reason, and its return after half a minute", () => {
     const time = new Time().pass(60, () => ({}));
     const error = { at: new Date(STARTED + 90_000).toISOString(), code: "server-unreachable", times: 9 } as const;
-    const errors = [{ ...error, message: "nobody listens at db:5432", hint: "Start it." }];
+    const errors = [{ ...error, message: "no server listens at db:5432", hint: "Start it." }];
     time.pass(130, () => ({ state: "waiting", rpoSeconds: 33, errors }));
     expect(time.notice("receiver-stalled")).toMatchObject({
       subject: "receiver",
-      text: "no WAL has been received for 2 min 10 s: nobody listens at db:5432 [server-unreachable]",
+      text: "no WAL has been received for 2 min 10 s: no server listens at db:5432 [server-unreachable]",
       details: {
         kind: "not-receiving",
         since: "2026-11-20T09:01:00.000Z",
@@ -152,7 +152,7 @@ describe("the slot", () => {
     expect(time.said.filter((one) => /slot-(lost|end)/.test(one)).map((one) => one.replace(/^\S+ /, ""))).toEqual(said);
   });
 
-  test("is in order again only with room to spare, and nobody knows while the server cannot be asked", () => {
+  test("is in order again only with room to spare, and unknown while the server cannot be asked", () => {
     const time = new Time().pass(60, () => slotWith({ safeBytes: 10, retainedBytes: 90 }));
     time.notice("slot-endangered");
     time.pass(60, () => slotWith({ safeBytes: 30, retainedBytes: 70 }));

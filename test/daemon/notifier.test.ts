@@ -155,7 +155,7 @@ describe("a daemon that is started again and again", () => {
     expect(machine.events).toEqual(["receiver-failed", "receiver-recovered", "receiver-failed"]);
   });
 
-  test("tells of another end, and of one that nobody has accepted yet", async () => {
+  test("reports another end, and one that no channel has accepted yet", async () => {
     const machine = await machineOn();
     machine.answer = { outcome: "refused", detail: "HTTP status 403" };
     await machine.restart(new SeawallError("wal-corrupt", "torn"));
@@ -199,7 +199,7 @@ test("a second daemon that waits for the slot tells of itself, and takes no word
   expect(second.events).toEqual(["receiver-stalled", "receiver-recovered"]);
 });
 
-test("what nobody asked for is not told, and neither is the end of it", async () => {
+test("an event that is not asked for is not reported, and neither is its end", async () => {
   const machine = await machineOn(new MemoryStore(), "-receiver-stalled");
   await machine.pass(5, { ...AWAY, gaps: [GAP] });
   await machine.pass(5, { ...WELL, gaps: [GAP] });

@@ -94,7 +94,7 @@ describe("the webhook", () => {
     expect(attempt).toEqual({ outcome: "again", detail: "no answer within 0.2 s" });
   });
 
-  test("one that accepts and then talks without end has accepted, and nobody listens on", async () => {
+  test("a webhook that accepts and then sends without end has accepted, and the rest is not read", async () => {
     let written = 0;
     const server = createHttpServer((request, response) => {
       request.resume();

@@ -1,4 +1,4 @@
-/** Several clusters that notify: a hook that hangs is nobody else's trouble, and a reload changes whom is told and nothing more. */
+/** Several clusters that notify: a hook that hangs holds up no other cluster, and a reload changes the receivers of messages only. */
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";

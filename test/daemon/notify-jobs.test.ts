@@ -61,7 +61,7 @@ test("jobs: a failure once, damage, its repair, a failed drill, and what was mis
       `pg-bin: ${(await embeddedBinaries(18)).binDir}`,
       `scratch-dir: ${hooked.dir}`,
     ],
-    // Nobody listens there.
+    // No server listens there.
     ...["from-standby: host=127.0.0.1 port=1", 'backup-schedule: "*/2 * * * * *"', 'verify-schedule: "*/2 * * * * *"'],
     ...['expire-schedule: "0 0 * * *"', 'drill-schedule: "*/2 * * * * *"'],
   ];

@@ -92,7 +92,7 @@ class Day {
     readonly turn?: () => Promise<(() => void) | undefined>;
     /** Until then no run can be written down. */
     readonly storeBackMs?: number;
-    /** Until then nobody can say when a job ran last. */
+    /** Until then the last run of a job is unknown. */
     readonly readableMs?: number;
   }) {
     const { schedules, outcome, minutes = 5, mayRun = () => true, turn } = options;

@@ -40,7 +40,7 @@ describe("the demo", { timeout: 240_000 }, () => {
   test.each([
     ["flip-segment", /FAILED .*equal the primary's files/],
     ["delete-chunk", /FAILED .*covers all that the receiver says it has stored/],
-  ])("fails when somebody damages the archive: %s", async (sabotage, expected) => {
+  ])("fails when the archive is damaged: %s", async (sabotage, expected) => {
     const { code, stdout } = await demo({ SEAWALL_DEMO_SABOTAGE: sabotage });
     expect(stdout).toMatch(expected);
     expect(code).toBe(1);

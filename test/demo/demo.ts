@@ -130,7 +130,7 @@ async function live(
     await wait(signal, seconds * WITHOUT_RECEIVER, show);
     screen.say("Starting it again: it finds its place from the archive.");
     receiver.start();
-    // Commits nobody was there to store are the kill's story, not the delay's.
+    // Commits without a running receiver count for the kill, not for the delay.
     await until(signal, CATCH_UP_MS, "the receiver catches up", async () => {
       show();
       return watch.last.connected && watch.lagBytes < 2 * server.segmentSize;

@@ -70,7 +70,7 @@ export interface Account {
   /** Noted commits that the archive vouched for: those at or before its tip. */
   readonly promised: number;
   readonly promisedMissing: number;
-  /** Rows that nobody ever sent. */
+  /** Rows that were never sent. */
   readonly invented: number;
   /** Commits that had returned and were not there yet when the primary died. */
   readonly lost: number;

@@ -55,7 +55,7 @@ export class Watch {
     return this.#delaysMs;
   }
 
-  /** Commits before now are not measured: nobody was there to store them. */
+  /** Commits before now are not measured: no receiver was there to store them. */
   skipToNow(): void {
     this.#measured = this.#commits.length;
   }

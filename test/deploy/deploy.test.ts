@@ -88,7 +88,7 @@ describe("configuration", () => {
     expect(unit).toMatch(new RegExp(`^RestartPreventExitStatus=${EXIT.usage} ${EXIT.damage}$`, "m"));
   });
 
-  it("the image holds what package.json calls the program, and runs it as nobody special", () => {
+  it("the image holds what package.json calls the program, and runs it as an ordinary account", () => {
     const { bin } = JSON.parse(read("package.json")) as { bin: { seawall: string } };
     const dockerfile = read("Dockerfile");
     expect(dockerfile).toContain(`ENTRYPOINT ["node", "/app/${bin.seawall}"]`);

@@ -193,7 +193,7 @@ async function tornInsideSegment(server: PostgresServer, client: pg.Client): Pro
 const HELD_UP_MS = 3_000;
 
 /**
- * A record longer than the WAL buffers is on disk only in part when the server dies before anybody flushes it. The new
+ * A record longer than the WAL buffers is on disk only in part when the server dies before it is flushed. The new
  * server finds a record whose continuation is missing and marks the page where it goes on (XLOG_OVERWRITE_CONTRECORD). A
  * segment is flushed as soon as it is full, so a receiver has really been sent the record's beginning.
  */
@@ -209,7 +209,7 @@ async function tear(
   },
 ): Promise<void> {
   await client.end();
-  // Nobody flushes in the background.
+  // No process flushes in the background.
   await server.configure({ wal_buffers: "64kB", wal_writer_delay: "10s", wal_writer_flush_after: 0 });
   await server.restart();
   for (let attempt = 0; attempt < 20; attempt++) {
@@ -233,7 +233,7 @@ async function tear(
 
 /**
  * The WAL writer wakes up all the same, for a snapshot of running transactions: then more of the record is on disk than
- * the test wants, or all of it. So whoever might write or wake it stands still until the crash.
+ * the test wants, or all of it. So every process that might write or wake it stands still until the crash.
  */
 async function stopBackgroundWrites(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ pid: number }>(

@@ -167,7 +167,7 @@ export class PostgresServer implements AsyncDisposable {
     try {
       await this.waitReady();
     } catch (error) {
-      // The port was free when it was chosen; somebody may have taken it since.
+      // The port was free when it was chosen; another process may have taken it since.
       if (this.running || !/could not bind|Address already in use/.test(this.log())) throw error;
       this.#port = await freePort();
       this.#writeFiles();

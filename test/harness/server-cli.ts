@@ -26,7 +26,7 @@ export function serverRestoreCommand(flags: readonly string[], options: ServerCo
 }
 
 /**
- * A command line for postgresql.conf that runs Seawall with these arguments (`%f` and `%p` among them), whoever runs it:
+ * A command line for postgresql.conf that runs Seawall with these arguments (`%f` and `%p` among them), under any account:
  * `settings: { restore_command: serverCommand(["wal-fetch", "%f", "%p", "--store", url], { env: s3.env }) }`.
  */
 export function serverCommand(args: readonly string[], options: ServerCommandOptions = {}): string {

@@ -1,6 +1,6 @@
 /**
  * Peers that accept and, from some point on, say nothing: a proxy before a real server of any TCP protocol, and one before a
- * real HTTP server. Nothing is closed: whoever waits for an answer waits until a deadline or a signal ends it.
+ * real HTTP server. Nothing is closed: a client waits for an answer until a deadline or a signal ends it.
  */
 import { type IncomingMessage, type Server as HttpServer, createServer as createHttp, request } from "node:http";
 import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";

@@ -67,7 +67,7 @@ export function staleTempDirs(kind?: string): string[] {
     .map((name) => join(base, name));
 }
 
-/** Removes cached things that nobody has used for two weeks, and halves of copies that were never finished. */
+/** Removes cached files that were not used for two weeks, and unfinished copies. */
 export function dropOldCaches(now = Date.now()): void {
   for (const kind of ["native", "postgres", "template", "servers"]) {
     for (const name of readdirSync(cacheDir(kind))) {
@@ -112,7 +112,7 @@ function ownerIsAlive(folder: string): boolean {
   return isAlive(Number(pid)) && (startTime === "" || startTimeOf(Number(pid)) === startTime);
 }
 
-/** A process that has ended and that nobody has asked about yet (a zombie; a container's init may never) is not alive. */
+/** A zombie, whose parent has not asked for its status yet (a container's init may never), is not alive. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

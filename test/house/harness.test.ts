@@ -23,7 +23,7 @@ function scratch(kind = "scratch"): string {
   return folder;
 }
 
-/** A pid that was somebody's and is nobody's. */
+/** The pid of a process that has ended. */
 async function deadPid(): Promise<number> {
   const child = spawn("true");
   await new Promise((resolve) => child.once("exit", resolve));

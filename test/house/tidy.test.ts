@@ -77,7 +77,7 @@ describe("each rule can fail", () => {
       text: `import { type EncodedObject, decodeObject } from "../codec/object.ts";`,
       rule: "stored bytes",
     },
-    { title: "a room nobody planned", path: "src/misc/a.ts", text: "", rule: "import direction" },
+    { title: "a room that is not planned", path: "src/misc/a.ts", text: "", rule: "import direction" },
     { title: "files in wal", path: "src/wal/a.ts", text: `import { readFileSync } from "node:fs";`, rule: "purity" },
     { title: "the clock in wal", path: "src/wal/a.ts", text: "export const t = Date.now();", rule: "purity" },
     { title: "the clock by new Date()", path: "src/wal/a.ts", text: "export const t = new Date();", rule: "purity" },

@@ -151,7 +151,7 @@ describe("servers that are not there, or not PostgreSQL", () => {
   const connect = (dsn: string, signal?: AbortSignal) =>
     ReplicationConnection.connect(settingsFor(`user=postgres ${dsn}`), { signal });
 
-  it("nobody listens", async () => {
+  it("no server listens", async () => {
     const port = await freePort();
     const error = await failure(connect(`host=127.0.0.1 port=${port}`));
     expect(error).toMatchObject({ code: "server-unreachable", retryable: true, exit: 4 });

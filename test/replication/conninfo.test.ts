@@ -152,7 +152,7 @@ describe("what wins", () => {
     expect(parse("connect_timeout=-1").values.connectTimeoutMs).toBe(0);
   });
 
-  it("fallback_application_name only where nobody names one", () => {
+  it("fallback_application_name only where no application_name is given", () => {
     expect(parse("fallback_application_name=f").values.applicationName).toBe("f");
     expect(parse("fallback_application_name=f", { PGAPPNAME: "e" }).values.applicationName).toBe("e");
   });
@@ -275,7 +275,7 @@ describe("values that cannot be meant", () => {
     expect(() => parse(dsn)).toThrow(message);
   });
 
-  it("a user that nobody names", () => {
+  it("a user that is not given", () => {
     expect(() => parseConninfo({ env: {}, files: () => undefined })).toThrow(/no user name/);
   });
 

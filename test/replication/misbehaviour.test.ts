@@ -69,7 +69,7 @@ describe("while WAL is streamed", () => {
       expect(error.code).toBe(code);
       expect(error.message).toMatch(text);
       expect(connection.closed).toBe(true);
-      // The failure stays: whoever pulls again hears the same.
+      // The failure stays: the next pull gets the same.
       expect(await failure(stream.next())).toBe(error);
       await stream.stop();
       expect(stream.reusable).toBe(false);

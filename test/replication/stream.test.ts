@@ -59,7 +59,7 @@ describe.each(versionsUnderTest())("a WAL stream from PostgreSQL %i", (version) 
     await server[Symbol.asyncDispose]();
   });
 
-  it("is not read from the socket while nobody pulls, however much the server has", async () => {
+  it("is not read from the socket without a pull, however much the server has", async () => {
     await using connection = await connect(server);
     const startLsn = await segmentNow(connection);
     await server.sql("SELECT pg_logical_emit_message(true, 'x', repeat('x', 1000000)) FROM generate_series(1, 200)");

@@ -132,7 +132,7 @@ describe.each(versionsUnderTest())("TLS to PostgreSQL %i", (version) => {
     expect(stream.reusable).toBe(true);
   });
 
-  it("holds the server back while nobody pulls, as without TLS", async () => {
+  it("holds the server back without a pull, as without TLS", async () => {
     await using connection = await connect("sslmode=require");
     const { xlogpos } = await connection.identifySystem();
     const startLsn = segmentStart(segmentOf(xlogpos, 1 << 20), 1 << 20);
@@ -246,7 +246,7 @@ describe.each(versionsUnderTest())("TLS to PostgreSQL %i", (version) => {
     ["no root certificate at all", "sslmode=verify-full", /root certificate file .* is missing/],
     ["a client certificate without its key", "sslmode=require sslcert=CLIENT", /could not read sslkey file/],
     ["a file that is no certificate", "sslmode=verify-full sslrootcert=BROKEN", /the sslrootcert file does not load/],
-    ["a required client certificate that nobody gives", "sslmode=require sslcertmode=require", /no client certificate/],
+    ["a required client certificate that is not given", "sslmode=require sslcertmode=require", /no client certificate/],
   ])("is not attempted with %s", async (_name, more, message) => {
     const text = more.replace("CLIENT", file("client.crt")).replace("BROKEN", file("broken.crt"));
     const error = await failure(connect(text, { HOME: "/nonexistent" }));

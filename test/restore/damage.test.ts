@@ -285,7 +285,7 @@ describe("a hostile or wrong tar, with everything around it as it should be:", (
       /PG_VERSION as a symlink, not a file/,
     ],
     [
-      "a file that nobody listed",
+      "a file that is not listed",
       (entry) => ({ ...entry, path: "PG_VERSIOM" }),
       /PG_VERSIOM, which the backup's index does not/,
     ],

@@ -1,4 +1,4 @@
-/** The scratch folder of a drill goes with it, whoever is still in it. */
+/** The scratch folder of a drill goes with it, even if a process still works in it. */
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -37,14 +37,14 @@ beforeEach(async () => {
   chmodSync(join(dir, "node"), 0o755);
   ready = await claim();
   await ready.add(NAME, Buffer.from("verified"));
-  // Nobody answers here unless a test says so, and nobody waits.
+  // No prefetcher answers here unless a test says so, and no script waits.
   sleepDoes("exit 1");
 });
 afterEach(() => removeTree(dir));
 
 async function claim(): Promise<ReadySegments> {
   const claimed = await new PrefetchFolder(run).claim(session);
-  if (claimed === undefined) throw new Error("somebody else is prefetching");
+  if (claimed === undefined) throw new Error("another process is prefetching");
   return claimed;
 }
 

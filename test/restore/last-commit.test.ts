@@ -33,7 +33,7 @@ test.each(versionsUnderTest())(
     await archived.insert(2);
     await server.sql("SELECT pg_switch_wal()");
     await archived.insert(3);
-    // WAL behind it in which nobody commits.
+    // WAL behind it without a commit.
     await server.sql("SELECT pg_switch_wal(), pg_create_restore_point('behind')");
     await archived.stored();
     const [whole] = await windowTimes(archived);
@@ -48,7 +48,7 @@ test.each(versionsUnderTest())(
 
     await expectRows(archived, ["--target-time", longer?.toTime ?? ""], [1, 2, 3, 4, 5]);
     await expectRows(archived, ["--target-time", longer?.toTime ?? "", "--target-exclusive"], [1, 2, 3, 4]);
-    // Whether more was committed behind it, nobody knows.
+    // More may have been committed behind it.
     const beyond = `${String(Number((longer?.toTime ?? "").slice(0, 4)) + 1)}${(longer?.toTime ?? "").slice(4)}`;
     const refused = await archived.run(["--target-dir", "/nowhere", "--target-time", beyond, "--dry-run"]);
     expect(refused).toMatchObject({ code: 1 });

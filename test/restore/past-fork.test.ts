@@ -31,7 +31,7 @@ test(
     const fork = /^1\t(\S+)/.exec(readFileSync(join(standby.walDir, "00000002.history"), "utf8"))?.[1] ?? "";
     await standby.sql("INSERT INTO t VALUES (3)");
     const afterThree = await now(standby);
-    // The old primary goes on for a while, and nobody has stopped its receiver.
+    // The old primary goes on for a while, and its receiver still runs.
     await server.sql("INSERT INTO t VALUES (102)");
     const afterLost = await now(server);
     await archived.stored();

@@ -133,7 +133,7 @@ describe("the prefetcher", () => {
     stop.abort();
     await ended;
     renameSync(`${root()}-copy`, root());
-    // The dead one's process ID is nobody's now.
+    // No process has the dead one's ID now.
     writeFileSync(join(root(), "prefetcher"), "2147483646");
   };
 

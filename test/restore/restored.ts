@@ -55,7 +55,7 @@ export class Archived implements AsyncDisposable {
     return archived;
   }
 
-  /** Row 1, a base backup, row 2, all stored; nobody receives any more. */
+  /** Row 1, a base backup, row 2, all stored; no receiver runs any more. */
   static async filled(options: PostgresOptions, backupFlags: readonly string[] = []): Promise<Archived> {
     const archived = await Archived.start(options);
     await archived.insert(1);

@@ -92,7 +92,7 @@ test.each(only(oldest))(
     const conninfo = `${archived.server.socketDsn} application_name='it''s'`;
     const flags = ["--standby", "--primary-conninfo", conninfo.replaceAll("''", "\\'"), "--primary-slot", "s1"];
     await using standby = await archived.restored(flags, "started");
-    // Nobody archives this: it can only come over the connection.
+    // This is not archived: it can only come over the connection.
     await archived.server.sql("INSERT INTO t VALUES (3)");
     await until("the row", async () => (await rowsOf(standby)).includes(3));
     expect(await standby.value("SELECT pg_is_in_recovery()")).toBe("true");

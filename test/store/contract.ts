@@ -67,7 +67,7 @@ function races(opened: () => StoreUnderTest): void {
       expect(await store.listPrefixes("")).toEqual(["race/"]);
     });
 
-    test("32 puts of different keys into folders nobody made yet all succeed", async () => {
+    test("32 puts of different keys into folders that do not exist yet all succeed", async () => {
       const { store, other } = opened();
       const keys = Array.from({ length: 32 }, (_, i) => `new/${i % 4}/folder/${i}`);
       const results = await Promise.all(keys.map((key, i) => (i % 2 === 0 ? store : other).put(key, text(key))));

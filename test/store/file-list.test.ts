@@ -197,7 +197,7 @@ test("a store that is closed ends its listing threads, and what they were asked"
   await expect(own.infos(root, ["a"])).rejects.toMatchObject({ code: "aborted" });
 });
 
-test("listing threads end when nobody asks any more, and begin again", async () => {
+test("listing threads end when no listing asks any more, and begin again", async () => {
   create("a");
   const own = new ListThreads(0, 10);
   for (let round = 0; round < 2; round++) {

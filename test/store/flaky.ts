@@ -7,7 +7,7 @@ export interface Flakiness {
   readonly fails: () => boolean;
 }
 
-/** A putStream never fails here: it cannot be repeated, so nobody could make up for it. */
+/** A putStream never fails here: it cannot be repeated, so no caller could make up for it. */
 export function flaky(store: Store, { fails }: Flakiness): Store {
   const maybeFail = (): void => {
     if (fails()) throw new SeawallError("store-unavailable", "flaky");

@@ -1,4 +1,4 @@
-/** Answers that are cut, empty or somebody else's: each is an error, never an empty list, a stored or a deleted object. */
+/** Answers that are cut, empty or of another server: each is an error, never an empty list, a stored or a deleted object. */
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { openStore } from "../../src/store/open.ts";

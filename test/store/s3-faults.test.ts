@@ -167,7 +167,7 @@ describe("a server that hangs up", () => {
     },
   );
 
-  test("a kept connection that was closed meanwhile is replaced without anybody noticing", async () => {
+  test("a kept connection that was closed meanwhile is replaced, and no caller notices", async () => {
     const seen: number[] = [];
     await using server = await startTcp((socket, connection) => {
       let requests = 0;
@@ -185,7 +185,7 @@ describe("a server that hangs up", () => {
     expect(seen).toEqual([1, 1, 2]);
   });
 
-  test("nobody listens", async () => {
+  test("no server listens", async () => {
     const server = await startTcp(() => undefined);
     const { endpoint } = server;
     await server[Symbol.asyncDispose]();

@@ -78,7 +78,7 @@ describe.each(versionsUnderTest())("on PostgreSQL %i", (version) => {
       await server.sql(statement);
       await server.stop("fast");
       await server.start();
-      // The shutdown checkpoint is the last record of the WAL before; nothing follows until somebody writes.
+      // The shutdown checkpoint is the last record of the WAL before; nothing follows until a client writes.
       const checkpoint = parseLsn(await server.value("SELECT checkpoint_lsn::text FROM pg_control_checkpoint()"));
       const end = await server.currentFlushLsn();
       const wal = walOf(server, 1, end);

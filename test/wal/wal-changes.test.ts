@@ -55,7 +55,7 @@ describe("where a border cuts the record", () => {
     expect(resumed.openSummary().changes).toEqual([
       { kind: "tablespace-created", lsn, end, oid: 16_400, location: undefined },
     ]);
-    // Without the carry nobody can say what ended there.
+    // Without the carry the end of that record is unknown.
     const { verifier: blind } = verifierFor(writer, { startLsn });
     blind.push(writer.bytes.subarray(border));
     expect(blind.openSummary().changes).toBeUndefined();

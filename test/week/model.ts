@@ -40,7 +40,7 @@ export class Model {
   readonly commits: Commit[] = [];
   readonly points: RestorePoint[] = [];
   readonly branches = new Map<number, Branch>([[1, { timeline: 1 }]]);
-  /** That nobody has deleted, by id. */
+  /** Those that were not deleted, by id. */
   readonly backups = new Map<string, TakenBackup>();
   /** Until when, in milliseconds; null for ever. */
   readonly pins = new Map<string, number | null>();

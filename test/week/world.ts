@@ -27,13 +27,13 @@ import { Model, type TakenBackup } from "./model.ts";
 const SETTINGS = {
   autovacuum: false,
   track_commit_timestamp: true,
-  // The clock jumps; nobody is to be taken for dead for that.
+  // The clock jumps; no peer may be taken for dead because of that.
   wal_sender_timeout: 0,
   wal_receiver_timeout: 0,
   wal_keep_size: "1GB",
   log_replication_commands: false,
 };
-/** Nobody knows this but the test. */
+/** Only the test knows this. */
 const FOREIGN = [
   "main/wal/notes.txt",
   "main/backups/README",
@@ -176,7 +176,7 @@ export class World implements AsyncDisposable {
     this.model.commits.push({ row, timeline, xid, before, after, at });
   }
 
-  /** Some WAL that nobody is to find again; its transaction is taken back. */
+  /** Some WAL without a commit; its transaction is rolled back. */
   async fill(): Promise<void> {
     const rows = "SELECT repeat(md5(i::text), 30) FROM generate_series(1, 400) i";
     await this.primary.sql(`BEGIN; INSERT INTO filler ${rows}; ROLLBACK`);
@@ -285,7 +285,7 @@ export class World implements AsyncDisposable {
     await this.receive();
   }
 
-  /** What is nobody's is still there. */
+  /** Files that belong to no cluster are still there. */
   expectForeignObjects(): void {
     for (const key of FOREIGN) expect(readFileSync(join(this.storeDir, key), "utf8")).toBe(key);
   }
