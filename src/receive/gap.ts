@@ -5,7 +5,16 @@
 import type { Archive } from "../archive/archive.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
 import type { Log } from "../log.ts";
-import { type Lsn, type TimelineId, formatLsn, minLsn, segmentEnd, segmentOf, segmentStart } from "../wal/lsn.ts";
+import {
+  type Lsn,
+  type TimelineId,
+  formatLsn,
+  minLsn,
+  segmentEnd,
+  segmentOf,
+  segmentStart,
+  segmentBefore,
+} from "../wal/lsn.ts";
 
 export interface LostWal {
   readonly timeline: TimelineId;
@@ -24,7 +33,7 @@ export function gapEnd(lost: Pick<LostWal, "availableLsn" | "switchLsn">, segmen
   const { availableLsn, switchLsn } = lost;
   const available = segmentStart(segmentOf(availableLsn, segmentSize), segmentSize);
   if (switchLsn === undefined || switchLsn === 0n) return available;
-  return minLsn(available, segmentEnd(segmentOf((switchLsn - 1n) as Lsn, segmentSize), segmentSize));
+  return minLsn(available, segmentEnd(segmentBefore(switchLsn, segmentSize), segmentSize));
 }
 
 /**

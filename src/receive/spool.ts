@@ -18,8 +18,8 @@ import { sharedOrOwn } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentStart } from "../wal/lsn.ts";
-import { ownerOf } from "../wal/timeline.ts";
+import { type SegmentNumber, formatLsn, segmentStart } from "../wal/lsn.ts";
+import { ownerBefore } from "../wal/timeline.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
 import { absentIsUndefined, isOutage, Relay, spooledBytes } from "./relay.ts";
@@ -186,8 +186,7 @@ async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSign
   // A tail may consist of chunks behind a partial; a key without an object is passed over.
   keys.push(partialKey(cluster, place));
   if (tip.segment > 0) {
-    const lastByte = (segmentStart(tip.segment, segmentSize) - 1n) as Lsn;
-    const timeline: TimelineId = ownerOf(history, lastByte);
+    const timeline = ownerBefore(history, segmentStart(tip.segment, segmentSize));
     keys.push(segmentKey(cluster, { timeline, segment: (tip.segment - 1) as SegmentNumber, segmentSize }));
   }
   for (const key of [...keys, ...chunks.map((chunk) => chunk.key)]) {

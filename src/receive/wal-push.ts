@@ -10,7 +10,7 @@ import { type Archive, openArchive, openArchiveFor } from "../archive/archive.ts
 import { putBreak } from "../archive/wal/breaks.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
 import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
-import { type LineClaim, parentOf, putClaim, readClaims, readKnownTimelines } from "../archive/line/claims.ts";
+import { type LineClaim, putClaim, readClaims, readKnownTimelines } from "../archive/line/claims.ts";
 import { carryInto, findEnd, historyOf } from "../archive/wal/tip.ts";
 import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal/objects.ts";
 import type { Codec } from "../codec/codec.ts";
@@ -28,7 +28,7 @@ import {
 } from "../wal/lsn.ts";
 import { PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
-import { type TimelineHistory, parseHistory } from "../wal/timeline.ts";
+import { parentOf, type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
 import { takeOverHint } from "./line/decision.ts";
 

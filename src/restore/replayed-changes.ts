@@ -10,7 +10,7 @@ import { mapBounded } from "../archive/bounded.ts";
 import { damageOf } from "../archive/damage.ts";
 import { changesIn } from "../archive/wal/changes.ts";
 import type { RequestOptions } from "../store/store.ts";
-import { type Lsn, segmentOf } from "../wal/lsn.ts";
+import { type Lsn, segmentOf, segmentBefore } from "../wal/lsn.ts";
 import { STANDBY_SETTINGS, type StandbySetting, type WalChange } from "../wal/wal-changes.ts";
 import type { RouteItem } from "./target/route.ts";
 
@@ -55,7 +55,7 @@ export async function readReplayedChanges(
 ): Promise<ReplayedChanges> {
   const { segmentSize } = archive.identity;
   const first = segmentOf(span.fromLsn, segmentSize);
-  const last = segmentOf((span.toLsn - 1n) as Lsn, segmentSize);
+  const last = segmentBefore(span.toLsn, segmentSize);
   const wanted = items.filter(({ segment }) => segment >= first && segment <= last);
   const inFlight = Math.max(1, Math.min(READS_IN_FLIGHT, Math.floor(READ_BYTES_MAX / (2 * segmentSize))));
   const changes = await mapBounded(wanted, inFlight, (item) => readableChanges(archive, item, options));
@@ -86,7 +86,7 @@ export function replayedChanges(changes: readonly WalChange[], span: ReplaySpan,
     switch (change.kind) {
       case "tablespace-created": {
         const { oid, location, lsn, end } = change;
-        const isCut = segmentOf(lsn, segmentSize) !== segmentOf((end - 1n) as Lsn, segmentSize);
+        const isCut = segmentOf(lsn, segmentSize) !== segmentBefore(end, segmentSize);
         tablespaces.push({ oid, location, lsn, isCut, droppedLsn: undefined });
         break;
       }

@@ -64,6 +64,11 @@ export function segmentOf(lsn: Lsn, segmentSize: number): SegmentNumber {
   return Number(lsn / BigInt(segmentSize)) as SegmentNumber;
 }
 
+/** The segment that holds the last byte before `lsn`, which is not 0. */
+export function segmentBefore(lsn: Lsn, segmentSize: number): SegmentNumber {
+  return segmentOf((lsn - 1n) as Lsn, segmentSize);
+}
+
 export function segmentStart(segment: SegmentNumber, segmentSize: number): Lsn {
   return (BigInt(segment) * BigInt(segmentSize)) as Lsn;
 }

@@ -65,6 +65,22 @@ export function ownerOf(history: TimelineHistory, lsn: Lsn): TimelineId {
   return history.timeline;
 }
 
+/** The timeline that holds the last byte before `lsn`, which is not 0. */
+export function ownerBefore(history: TimelineHistory, lsn: Lsn): TimelineId {
+  return ownerOf(history, (lsn - 1n) as Lsn);
+}
+
+/**
+ * The parent and the LSN at which the history's timeline left it; undefined for a timeline without ancestors. The parent owned
+ * the last byte before the fork: the timeline that the history names last may have ended earlier.
+ */
+export function parentOf(history: TimelineHistory): { readonly timeline: TimelineId; readonly lsn: Lsn } | undefined {
+  const last = history.entries.at(-1);
+  if (last === undefined) return undefined;
+  const { switchLsn: lsn } = last;
+  return { timeline: lsn === 0n ? last.timeline : ownerBefore(history, lsn), lsn };
+}
+
 /**
  * Where this history leaves `timeline`; undefined for the history's own, open end. Throws `timeline-unrelated` for a
  * timeline that is not in it.

@@ -4,7 +4,8 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { readAhead } from "../../src/archive/bounded.ts";
 import { type SegmentPlace, segmentKey } from "../../src/archive/keys.ts";
 import { putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
-import type { WalItem } from "../../src/archive/wal/path.ts";
+import { readInventory } from "../../src/archive/wal/inventory.ts";
+import { itemsFrom, type WalItem, walPath } from "../../src/archive/wal/path.ts";
 import { readItem, readItems } from "../../src/archive/wal/reader.ts";
 import { listChunks } from "../../src/archive/wal/tail.ts";
 import { Codec } from "../../src/codec/codec.ts";
@@ -86,6 +87,23 @@ describe("a segment", () => {
 });
 
 describe("items in a row", () => {
+  test("from an LSN on along a history: the new timeline from the segment that holds the switch point on", async () => {
+    for (const segment of [1, 2, 3]) await seal(segment);
+    const timeline = timelineOf(2);
+    const switchLsn = addBytes(segmentStart(placeOf(3).segment, SIZE), 500);
+    const history = { timeline, entries: [{ timeline: timelineOf(1), switchLsn, reason: "test" }] };
+    const startLsn = segmentStart(placeOf(3).segment, SIZE);
+    const facts = { startLsn, endLsn: addBytes(startLsn, 700), verifiedLsn: addBytes(startLsn, 700) };
+    await putChunk(archive, { ...placeOf(3), timeline }, 0, Buffer.alloc(700, 33), facts, { confirm: false });
+    const path = walPath(await readInventory(archive), { history, from: undefined, segmentSize: SIZE });
+    const from = addBytes(segmentStart(placeOf(2).segment, SIZE), 9000);
+    const rows: string[] = [];
+    for await (const { item, stored } of readItems(archive, itemsFrom(path, from))) {
+      rows.push(`${item.timeline}/${item.segment} ${stored.kind} ${stored.bytes.length} of ${stored.bytes[0]}`);
+    }
+    expect(rows).toEqual([`1/2 segment ${SIZE} of 2`, "2/3 tail 700 of 33"]);
+  });
+
   test("are read in order, and one that cannot be read fails in its turn", async () => {
     for (const segment of [1, 2, 4]) await seal(segment);
     const read: number[] = [];

@@ -15,6 +15,7 @@ import {
   nextSegment,
   parseLsn,
   segmentEnd,
+  segmentBefore,
   segmentOf,
   segmentOffset,
   segmentStart,
@@ -79,6 +80,8 @@ describe("segments are found from LSNs", () => {
     expect(segmentOffset(lsn, size)).toBe(offset);
     expect(addBytes(segmentStart(segmentOf(lsn, size), size), offset)).toBe(lsn);
     expect(segmentEnd(segmentOf(lsn, size), size)).toBe(segmentStart(nextSegment(segmentOf(lsn, size)), size));
+    expect(segmentBefore(segmentEnd(segmentOf(lsn, size), size), size)).toBe(segment);
+    expect(segmentBefore(addBytes(segmentEnd(segmentOf(lsn, size), size), 1), size)).toBe(segment + 1);
   });
 
   it.each([

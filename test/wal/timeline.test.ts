@@ -5,7 +5,9 @@ import {
   contains,
   formatHistory,
   nextTimelineOf,
+  ownerBefore,
   ownerOf,
+  parentOf,
   parseHistory,
   partingPoint,
   rootHistory,
@@ -117,6 +119,18 @@ describe("who owns a position", () => {
     ["without ancestors", { timeline: tli(7), entries: [] }, "0/0", 7],
   ])("%s", (_what, history, lsn, owner) => {
     expect(ownerOf(history, parseLsn(lsn))).toBe(owner);
+  });
+
+  it("the byte before a switch point is the older timeline's", () => {
+    expect(["0/3000000", "0/3000001"].map((lsn) => ownerBefore(third, parseLsn(lsn)))).toEqual([1, 4]);
+  });
+
+  it.each([
+    ["the owner of the last byte before the fork", third, { timeline: 4, lsn: parseLsn("0/5000100") }],
+    ["one that ended before the last one that is named", backwards, { timeline: 1, lsn: parseLsn("0/4000000") }],
+    ["none without ancestors", { timeline: tli(7), entries: [] }, undefined],
+  ])("the parent: %s", (_what, history, parent) => {
+    expect(parentOf(history)).toEqual(parent);
   });
 
   it.each([

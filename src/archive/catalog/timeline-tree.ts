@@ -1,6 +1,6 @@
 /** The timelines of an archive as a tree: the parent of each, where and why it forked, and its stored WAL. Pure. */
 import type { Lsn, TimelineId } from "../../wal/lsn.ts";
-import { ownerOf, type TimelineHistory } from "../../wal/timeline.ts";
+import { parentOf, type TimelineHistory } from "../../wal/timeline.ts";
 import type { WalInventory } from "../wal/inventory.ts";
 
 export interface TimelineNode {
@@ -38,14 +38,7 @@ export function timelineTree(inventory: Pick<WalInventory, "histories" | "runs">
   return below(undefined, 0);
 }
 
-/**
- * The parent is the timeline that owned the last byte before the fork: the one that the history names last may have ended
- * earlier.
- */
 function originOf(history: TimelineHistory): Pick<TimelineNode, "parent" | "forkLsn" | "reason"> {
-  const last = history.entries.at(-1);
-  if (last === undefined) return { parent: undefined, forkLsn: undefined, reason: undefined };
-  const forkLsn = last.switchLsn;
-  const parent = forkLsn === 0n ? last.timeline : ownerOf(history, (forkLsn - 1n) as Lsn);
-  return { parent, forkLsn, reason: last.reason };
+  const parent = parentOf(history);
+  return { parent: parent?.timeline, forkLsn: parent?.lsn, reason: history.entries.at(-1)?.reason };
 }

@@ -6,7 +6,7 @@
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
-import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../../wal/timeline.ts";
+import { type TimelineHistory, parseHistory, rootHistory } from "../../wal/timeline.ts";
 import type { Archive } from "../archive.ts";
 import { mapBounded } from "../bounded.ts";
 import { type Fields, decodeDocument, encodeDocument } from "../json-document.ts";
@@ -158,12 +158,4 @@ function pointIn(fields: Fields, name: string): TimelinePoint | undefined {
   if (fields.raw(name) === null) return undefined;
   const point = fields.object(name);
   return { timeline: point.timeline("timeline"), lsn: point.lsn("lsn") };
-}
-
-/** The timeline that owned the last byte before the fork, and the fork. */
-export function parentOf(history: TimelineHistory): TimelinePoint | undefined {
-  const last = history.entries.at(-1);
-  if (last === undefined) return undefined;
-  const lsn = last.switchLsn;
-  return { timeline: lsn === 0n ? last.timeline : ownerOf(history, (lsn - 1n) as Lsn), lsn };
 }

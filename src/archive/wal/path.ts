@@ -9,11 +9,13 @@ import {
   type Lsn,
   maxLsn,
   minLsn,
+  nextSegment,
   type SegmentNumber,
   segmentEnd,
   segmentOf,
   segmentStart,
   type TimelineId,
+  segmentBefore,
 } from "../../wal/lsn.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { switchPointOf, type TimelineHistory } from "../../wal/timeline.ts";
@@ -109,7 +111,7 @@ export function stretchesOf(history: TimelineHistory, segmentSize: number): Stre
     const end = switchPointOf(history, timeline);
     if (end !== undefined && end <= begin) continue;
     // A timeline that ends at a segment's border holds nothing of the segment behind it.
-    const last = end === undefined ? LAST_SEGMENT : segmentOf((end - 1n) as Lsn, segmentSize);
+    const last = end === undefined ? LAST_SEGMENT : segmentBefore(end, segmentSize);
     stretches.push({ timeline, first: segmentOf(begin, segmentSize), last });
     begin = end ?? begin;
   }
@@ -263,7 +265,20 @@ export function itemBefore({ pieces, segmentSize }: WalPath, limit: Lsn | undefi
   if (piece === undefined) return undefined;
   const { timeline, kind, last } = piece;
   if (before(last) || limit === undefined) return { timeline, kind, segment: last };
-  return { timeline, kind, segment: segmentOf((limit - 1n) as Lsn, segmentSize) };
+  return { timeline, kind, segment: segmentBefore(limit, segmentSize) };
+}
+
+/** The items from the segment of `lsn` on, over barriers too. `length`: bytes of the segment that are stored. */
+export function* itemsFrom(
+  { pieces, segmentSize }: WalPath,
+  lsn: Lsn,
+): Generator<WalItem & { readonly length: number }> {
+  const from = segmentOf(lsn, segmentSize);
+  for (const { timeline, kind, first, last, length } of pieces) {
+    for (let segment = Math.max(first, from) as SegmentNumber; segment <= last; segment = nextSegment(segment)) {
+      yield { timeline, kind, segment, length };
+    }
+  }
 }
 
 /** The items up to and including `item`, backwards, while they follow one another without a hole. */

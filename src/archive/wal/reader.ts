@@ -1,8 +1,9 @@
 /**
  * Reads stored WAL. A segment of a timeline is stored sealed, or as chunks and a partial that are put together: every reader
- * of WAL chooses here. `readItem` reads what a listing found, `readItems` many of them with the next ones on their way,
- * `findSegment` what a recovery asks for, and says whether the archive ends there. path.ts says which items a recovery
- * along a history reads.
+ * of WAL chooses here. `readItem` reads what a listing found, `readItems` many of them with the next one on its way, and
+ * `findSegment` what a recovery asks for: it says whether the archive ends there.
+ *
+ * From an LSN on along a history: `readItems(archive, itemsFrom(walPath(inventory, { history, … }), lsn))` (path.ts).
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";

@@ -4,7 +4,7 @@
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, nextSegment, segmentOf, segmentStart } from "../../wal/lsn.ts";
-import { type TimelineHistory, ownerOf, parseHistory, rootHistory } from "../../wal/timeline.ts";
+import { type TimelineHistory, ownerBefore, parseHistory, rootHistory } from "../../wal/timeline.ts";
 import type { RecordCarry } from "../../wal/verifier.ts";
 import type { Archive } from "../archive.ts";
 import { listGaps } from "./gaps.ts";
@@ -172,8 +172,7 @@ export async function carryInto(
   if (segment === 0) return undefined;
   const { segmentSize } = archive.identity;
   const before = (segment - 1) as SegmentNumber;
-  const lastByte = (segmentStart(segment, segmentSize) - 1n) as Lsn;
-  const place = { timeline: ownerOf(history, lastByte), segment: before, segmentSize };
+  const place = { timeline: ownerBefore(history, segmentStart(segment, segmentSize)), segment: before, segmentSize };
   return (await peekWal(archive, "segment", place, options))?.carry;
 }
 

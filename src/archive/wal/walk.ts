@@ -12,7 +12,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import * as f from "../../wal/format.ts";
 import { bytesBetween, type Lsn, parseLsn, type SegmentNumber, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { leadingTime, mainDataAt, type PgTime, restorePointName, wordAt } from "../../wal/record-facts.ts";
-import { ownerOf, type TimelineHistory } from "../../wal/timeline.ts";
+import { ownerBefore, type TimelineHistory } from "../../wal/timeline.ts";
 import { changeOf, isChange, type WalChange } from "../../wal/wal-changes.ts";
 import { type RecordCarry, type VerifiedRecord, WalVerifier } from "../../wal/verifier.ts";
 import type { WalItem } from "./path.ts";
@@ -67,7 +67,7 @@ export async function walkItems(
     const { timeline, segment } = item;
     if (history?.timeline !== timeline) history = await historyOf(archive, timeline, options);
     const start = segmentStart(segment, segmentSize);
-    const follows = before?.end === start && before.timeline === ownerOf(history, (start - 1n) as Lsn);
+    const follows = before?.end === start && before.timeline === ownerBefore(history, start);
     // The verifier of the segment before knows what its envelope says, unless it began inside a record.
     const known = follows ? before?.carry : undefined;
     const carry = known ?? (await carryInto(archive, history, segment, options));

@@ -8,7 +8,7 @@ import type { Pin } from "../../archive/backups/pins.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import type { RequestOptions } from "../../store/store.ts";
-import { formatLsn, type Lsn, type SegmentNumber, segmentOf } from "../../wal/lsn.ts";
+import { formatLsn, type SegmentNumber, segmentOf, segmentBefore } from "../../wal/lsn.ts";
 import { backupJson, type CatalogView, reachesOf, secondsOf, walNeeded, withCatalog } from "../views/catalog.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { shortTime } from "./list.ts";
@@ -55,7 +55,7 @@ async function readNeeded(
   const { timeline, segmentSize } = backup;
   const needed = walNeeded(backup);
   const first = segmentOf(backup.startLsn, segmentSize);
-  const last = segmentOf((backup.stopLsn - 1n) as Lsn, segmentSize);
+  const last = segmentBefore(backup.stopLsn, segmentSize);
   let storedBytes = 0;
   const startAfter = `${timelinePrefix(cluster, timeline)}${needed.from.slice(8, 16)}/`;
   for await (const { key, bytes } of store.list(timelinePrefix(cluster, timeline), { ...options, startAfter })) {

@@ -7,7 +7,7 @@ import { isInForce } from "../../archive/backups/pins.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { itemBefore } from "../../archive/wal/path.ts";
 import { backupsOn, itemKey, reachOf, type RecoveryWindow } from "../../archive/catalog/windows.ts";
-import { formatLsn, type Lsn, segmentOf, type TimelineId } from "../../wal/lsn.ts";
+import { formatLsn, type Lsn, segmentOf, type TimelineId, segmentBefore } from "../../wal/lsn.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "../context.ts";
 import { Progress } from "./progress.ts";
 
@@ -66,7 +66,7 @@ export function reachesOf(
 export function walNeeded(backup: BackupDocument): { readonly from: string; readonly to: string; segments: number } {
   const { timeline, segmentSize } = backup;
   const first = segmentOf(backup.startLsn, segmentSize);
-  const last = segmentOf((backup.stopLsn - 1n) as Lsn, segmentSize);
+  const last = segmentBefore(backup.stopLsn, segmentSize);
   const name = (segment: typeof first): string => segmentName({ timeline, segment, segmentSize });
   return { from: name(first), to: name(last), segments: last - first + 1 };
 }

@@ -4,14 +4,14 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Archive } from "../../archive/archive.ts";
-import { type LineClaim, parentOf, putClaim } from "../../archive/line/claims.ts";
+import { type LineClaim, putClaim } from "../../archive/line/claims.ts";
 import { listTails } from "../../archive/wal/tail.ts";
 import { type Line, findEnd, findLine, historyOf, listNewest } from "../../archive/wal/tip.ts";
 import { peekWal, putHistory, readHistory } from "../../archive/wal/objects.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
-import type { TimelineHistory } from "../../wal/timeline.ts";
+import { parentOf, type TimelineHistory } from "../../wal/timeline.ts";
 import { contested, decideLine, leftLineAt, type LineDecision, type LineFacts } from "./decision.ts";
 
 /** The server's timeline, how it came there, and the files that say so. */

@@ -13,6 +13,7 @@ import {
   type SegmentNumber,
   segmentOf,
   type TimelineId,
+  segmentBefore,
 } from "../../wal/lsn.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { formatPgTime, type PgTime } from "../../wal/record-facts.ts";
@@ -97,7 +98,7 @@ function planned<B extends BackupSpan>(
 ): RestorePlan<B> {
   const { segmentSize } = route;
   const first = segmentOf(backup.startLsn, segmentSize);
-  const last = segmentOf((landing.lsn - 1n) as Lsn, segmentSize);
+  const last = segmentBefore(landing.lsn, segmentSize);
   const items = route.items.filter(({ segment }) => segment >= first && segment <= last);
   const name = (segment: SegmentNumber): string => {
     const timeline = items.find((item) => item.segment === segment)?.timeline ?? backup.timeline;

@@ -13,6 +13,7 @@ import type { ListedWal } from "../../archive/wal/folders.ts";
 import { runsOf, type WalSpot, type WalTail } from "../../archive/wal/inventory.ts";
 import {
   type Barrier,
+  itemsFrom,
   type Stretch,
   stretchesOf,
   type WalItem,
@@ -24,7 +25,6 @@ import type { RequestOptions } from "../../store/store.ts";
 import {
   type Lsn,
   maxLsn,
-  nextSegment,
   type SegmentNumber,
   segmentEnd,
   segmentOf,
@@ -178,12 +178,8 @@ function itemsOf(path: WalPath, listed: readonly ListedTimeline[]): RouteItem[] 
       },
     ]),
   );
-  const items: RouteItem[] = [];
-  for (const { timeline, kind, first, last, length } of path.pieces) {
-    for (let segment = first; segment <= last; segment = nextSegment(segment)) {
-      const storedBytes = sizes.get(timeline)?.[kind].get(segment) ?? 0;
-      items.push({ segment, timeline, kind, storedBytes, length });
-    }
-  }
-  return items;
+  return [...itemsFrom(path, 0n as Lsn)].map((item) => {
+    const storedBytes = sizes.get(item.timeline)?.[item.kind].get(item.segment) ?? 0;
+    return { ...item, storedBytes };
+  });
 }
