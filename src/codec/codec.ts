@@ -15,7 +15,14 @@ import { SeawallError } from "../errors.ts";
 import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
 import type { FrameWriter } from "./frames.ts";
 import type { FrameSlots } from "./frame-slots.ts";
-import { checkObject, type DecodedObject, decodeObject, type EncodedObject, encodeObject } from "./object.ts";
+import {
+  checkObject,
+  checkPieces,
+  type DecodedObject,
+  decodeObject,
+  type EncodedObject,
+  encodeObject,
+} from "./object.ts";
 import type { PlainWriter } from "./plain-writer.ts";
 import type { CodecPool } from "./pool.ts";
 import { ZstdDecoder } from "./unzstd.ts";
@@ -69,6 +76,16 @@ export class Codec {
     return this.#pool?.encode(raw, meta, this.#level) ?? encodeObject(raw, meta, this.#level);
   }
 
+  /**
+   * Encodes the last `rawBytes` bytes of `memory` into its front; `memory` has `inPlaceBytes(rawBytes)` bytes. The content is
+   * gone then. `memory` is free again when the object is no view of it, as when it is small. Needs threads.
+   */
+  async encodeInPlace(memory: SharedArrayBuffer, rawBytes: number, meta: EnvelopeMeta): Promise<EncodedObject> {
+    if (this.#pool === undefined)
+      throw new SeawallError("internal", "a codec without threads encodes nothing in place");
+    return this.#pool.encodeInPlace(memory, rawBytes, meta, this.#level);
+  }
+
   /** Reads what an object says of itself. Throws `object-corrupt`, `archive-version`. */
   readEnvelope(front: Uint8Array, key: string): Envelope {
     return decodeEnvelope(front, key);
@@ -88,6 +105,11 @@ export class Codec {
   /** Checks as much as `decode`, in little memory. */
   async check(stored: Uint8Array, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
     return checkObject(stored, key, rawBytesMax);
+  }
+
+  /** Checks an object that arrives in pieces of any size. */
+  async checkPieces(pieces: AsyncIterable<Uint8Array>, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
+    return checkPieces(pieces, key, rawBytesMax);
   }
 
   /** Compresses a stream in parallel; needs threads. The slots are its memory, and may be shared with other streams. */

@@ -4,7 +4,7 @@
  */
 import { crc32c } from "@node-rs/crc32";
 import binding from "zstd-napi/binding.js";
-import { SeawallError } from "../errors.ts";
+import { SeawallError, invariant } from "../errors.ts";
 import {
   ENVELOPE_BYTES_MAX,
   type Envelope,
@@ -61,6 +61,60 @@ export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMe
   target.set(envelope);
   const stored = target.subarray(0, envelope.byteLength + length);
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
+}
+
+/** Content that is copied out of the way before the encoded bytes may take its place. */
+const IN_PLACE_STEP_BYTES = 1 << 20;
+let step: { readonly source: Uint8Array; readonly target: Uint8Array } | undefined;
+
+/**
+ * Encodes content into the memory that it lies in, for a segment so large that a second copy does not fit. `memory` ends
+ * with `rawBytes` of content and has at least `encodedBytesMax(rawBytes)` bytes. The encoded object grows from its front and
+ * never reaches content that was not read: zstd adds less than the difference. The content is gone then, after an error too.
+ */
+export function encodeInPlace(memory: Uint8Array, rawBytes: number, meta: EnvelopeMeta, level: number): EncodedObject {
+  const rawOffset = memory.byteLength - rawBytes;
+  invariant(memory.byteLength >= encodedBytesMax(rawBytes), "memory without room to encode in place");
+  const rawCrc32c = crc32c(memory.subarray(rawOffset));
+  const envelope = encodeEnvelope(rawBytes, rawCrc32c, meta);
+  const length = compressInPlace(memory, { from: rawOffset, to: envelope.byteLength }, level);
+  sealEnvelope(envelope, length);
+  memory.set(envelope);
+  const stored = memory.subarray(0, envelope.byteLength + length);
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes };
+}
+
+/** Compresses `memory` from offset `from` on into the bytes from offset `to` on, which lies before; the frame's length. */
+function compressInPlace(memory: Uint8Array, { from, to }: { from: number; to: number }, level: number): number {
+  const context = contextFor(level);
+  step ??= { source: new Uint8Array(IN_PLACE_STEP_BYTES), target: new Uint8Array(binding.cStreamOutSize()) };
+  const { source, target } = step;
+  let read = from;
+  let written = to;
+  try {
+    context.setPledgedSrcSize(memory.byteLength - from);
+    for (let left = 1; left > 0;) {
+      const piece = source.subarray(0, Math.min(source.byteLength, memory.byteLength - read));
+      piece.set(memory.subarray(read, read + piece.byteLength));
+      read += piece.byteLength;
+      const isLast = read === memory.byteLength;
+      const directive = isLast ? binding.EndDirective.end : binding.EndDirective.continue;
+      let rest = piece;
+      do {
+        const [remaining, produced, consumed] = context.compressStream2(target, rest, directive);
+        invariant(written + produced <= read, "the encoded object would overwrite content that was not read");
+        memory.set(target.subarray(0, produced), written);
+        written += produced;
+        rest = rest.subarray(consumed);
+        left = isLast ? remaining : 1;
+      } while (rest.byteLength > 0 || (isLast && left > 0));
+    }
+  } catch (error) {
+    // A context left within a frame would go on with it.
+    compressor = undefined;
+    throw error;
+  }
+  return written - to;
 }
 
 /** The same for small content; the result is freshly allocated and belongs to the caller. */
@@ -123,41 +177,109 @@ export function decodeObject(
 
 /** The same check in 128 KiB of memory, the content thrown away. */
 export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
-  const corrupt = corruption(key);
   const envelope = boundedEnvelope(stored, key, rawBytesMax);
-  decompressor ??= new binding.DCtx();
-  window ??= new Uint8Array(binding.dStreamOutSize());
-  let rest = stored.subarray(envelope.contentOffset);
-  let length = 0;
-  let checksum = 0;
+  const check = new ContentCheck(envelope, key, (decompressor ??= new binding.DCtx()));
   try {
-    for (let hint = 1; hint !== 0;) {
-      const [next, produced, consumed] = decompressor.decompressStream(window, rest);
-      if (produced === 0 && consumed === 0) throw corrupt("it ends in the midst of its content");
-      checksum = crc32c(window.subarray(0, produced), checksum);
-      length += produced;
-      // A few kilobytes can expand to gigabytes.
-      if (length > envelope.rawBytes) throw corrupt(`holds more than the ${envelope.rawBytes} bytes that were stored`);
-      rest = rest.subarray(consumed);
-      hint = next;
-    }
-  } catch (cause) {
+    check.push(stored.subarray(envelope.contentOffset));
+    check.end();
+  } catch (error) {
     // A context left in the midst of a frame would go on with it.
     decompressor = undefined;
-    throw cause instanceof SeawallError ? cause : corrupt("its content does not decompress", cause);
+    throw error;
   }
-  if (rest.byteLength > 0) throw corrupt(`${rest.byteLength} bytes follow its content`);
-  if (length !== envelope.rawBytes) throw corrupt(`holds ${length} bytes where ${envelope.rawBytes} were stored`);
-  if (checksum !== envelope.rawCrc32c) throw corrupt("its CRC-32C is wrong");
   return envelope;
 }
 
-function boundedEnvelope(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
-  const envelope = decodeEnvelope(stored, key);
-  const { contentOffset, contentBytes } = envelope;
-  if (contentBytes !== undefined && contentOffset + contentBytes !== stored.byteLength) {
-    throw corruption(key)(`has ${stored.byteLength} bytes, ${contentOffset + contentBytes} were stored`);
+/** The same for an object that arrives in pieces of any size. */
+export async function checkPieces(
+  pieces: AsyncIterable<Uint8Array>,
+  key: string,
+  rawBytesMax: number,
+): Promise<Envelope> {
+  let front = Buffer.alloc(0);
+  let check: ContentCheck | undefined;
+  let storedBytes = 0;
+  for await (const piece of pieces) {
+    storedBytes += piece.byteLength;
+    if (check !== undefined) {
+      check.push(piece);
+      continue;
+    }
+    front = Buffer.concat([front, piece]);
+    if (front.byteLength < ENVELOPE_BYTES_MAX) continue;
+    const envelope = boundedRawBytes(decodeEnvelope(front, key), key, rawBytesMax);
+    check = new ContentCheck(envelope, key, new binding.DCtx());
+    check.push(front.subarray(envelope.contentOffset));
   }
+  if (check === undefined) return checkObject(front, key, rawBytesMax);
+  check.end();
+  return boundedStoredBytes(check.envelope, key, storedBytes);
+}
+
+/** The content of one object, decompressed into a small window and compared with what its envelope says. */
+class ContentCheck {
+  readonly envelope: Envelope;
+  readonly #corrupt: (why: string, cause?: unknown) => SeawallError;
+  readonly #context: binding.DCtx;
+  readonly #window = (window ??= new Uint8Array(binding.dStreamOutSize()));
+  #length = 0;
+  #checksum = 0;
+  #isWhole = false;
+
+  constructor(envelope: Envelope, key: string, context: binding.DCtx) {
+    this.envelope = envelope;
+    this.#corrupt = corruption(key);
+    this.#context = context;
+  }
+
+  /** Takes the next bytes of the content's frame. Throws `object-corrupt`. */
+  push(bytes: Uint8Array): void {
+    const { rawBytes } = this.envelope;
+    let rest = bytes;
+    // A full window may leave more inside the decoder although all bytes are taken.
+    for (let isFull = false; !this.#isWhole && (rest.byteLength > 0 || isFull);) {
+      const [hint, produced, consumed] = this.#step(rest);
+      const content = this.#window.subarray(0, produced);
+      this.#checksum = crc32c(content, this.#checksum);
+      this.#length += produced;
+      // A few kilobytes can expand to gigabytes.
+      if (this.#length > rawBytes) throw this.#corrupt(`holds more than the ${rawBytes} bytes that were stored`);
+      rest = rest.subarray(consumed);
+      isFull = produced === this.#window.byteLength;
+      this.#isWhole = hint === 0;
+    }
+    if (rest.byteLength > 0) throw this.#corrupt(`${rest.byteLength} bytes follow its content`);
+  }
+
+  /** Throws `object-corrupt` unless all of the content has come and is right. */
+  end(): void {
+    const { rawBytes, rawCrc32c } = this.envelope;
+    if (!this.#isWhole) throw this.#corrupt("it ends in the midst of its content");
+    if (this.#length !== rawBytes) throw this.#corrupt(`holds ${this.#length} bytes where ${rawBytes} were stored`);
+    if (this.#checksum !== rawCrc32c) throw this.#corrupt("its CRC-32C is wrong");
+  }
+
+  #step(bytes: Uint8Array): binding.StreamResult {
+    try {
+      return this.#context.decompressStream(this.#window, bytes);
+    } catch (cause) {
+      throw this.#corrupt("its content does not decompress", cause);
+    }
+  }
+}
+
+function boundedEnvelope(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
+  const envelope = boundedStoredBytes(decodeEnvelope(stored, key), key, stored.byteLength);
+  return boundedRawBytes(envelope, key, rawBytesMax);
+}
+
+function boundedStoredBytes(envelope: Envelope, key: string, storedBytes: number): Envelope {
+  const { contentOffset, contentBytes } = envelope;
+  if (contentBytes === undefined || contentOffset + contentBytes === storedBytes) return envelope;
+  throw corruption(key)(`has ${storedBytes} bytes, ${contentOffset + contentBytes} were stored`);
+}
+
+function boundedRawBytes(envelope: Envelope, key: string, rawBytesMax: number): Envelope {
   if (envelope.rawBytes <= rawBytesMax) return envelope;
   throw corruption(key)(`claims ${envelope.rawBytes} bytes, more than ${rawBytesMax}`);
 }

@@ -8,6 +8,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
+import { collectSoon, IdleTimer } from "../idle-memory.ts";
 import { ThreadCrew } from "../worker-thread.ts";
 import { type EncodedObject, encodeObject, encodedBytesMax } from "./object.ts";
 
@@ -22,6 +23,8 @@ interface JobMemory {
 export type CodecJob = JobMemory &
   (
     | { readonly kind: "encode"; readonly meta: EnvelopeMeta; readonly level: number }
+    /** The content ends the target, and is overwritten. */
+    | { readonly kind: "encode-in-place"; readonly meta: EnvelopeMeta; readonly level: number }
     | { readonly kind: "compress"; readonly level: number }
     | { readonly kind: "decompress" }
   );
@@ -29,13 +32,24 @@ export type CodecJob = JobMemory &
 export interface CodecResult {
   /** At the front of the job's target. */
   readonly bytes: number;
-  /** Set for "encode" only. */
+  /** Set for objects only. */
   readonly storedCrc32c: number;
   readonly rawCrc32c: number;
 }
 
 /** A view of shared memory. */
 export type SharedBytes = Uint8Array<SharedArrayBuffer>;
+
+/**
+ * A piece of WAL on its way to the store takes at most this much beside the segment that it comes from: a chunk, or a sealed
+ * segment's object that is copied out of the segment's memory.
+ */
+export const LARGE_OBJECT_BYTES = 32 << 20;
+
+/** Memory that a segment takes which is encoded in place. */
+export function inPlaceBytes(rawBytes: number): number {
+  return encodedBytesMax(rawBytes);
+}
 
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
@@ -59,6 +73,7 @@ export class CodecPool {
   readonly #crew: ThreadCrew<CodecJob, CodecResult>;
   /** Memory given back, the largest first. */
   readonly #spares: SharedArrayBuffer[] = [];
+  readonly #idle = new IdleTimer(() => this.#giveUp());
   #largestBytes = 0;
   #closed = false;
 
@@ -89,7 +104,34 @@ export class CodecPool {
       const release = (): void => this.#giveBack(target);
       return { stored: new Uint8Array(target, 0, bytes), storedCrc32c, rawCrc32c, rawBytes: length, release };
     } catch (cause) {
-      throw cause instanceof SeawallError ? cause : new SeawallError("internal", "encoding failed", { cause });
+      throw encodingFailed(cause);
+    }
+  }
+
+  /**
+   * Encodes the last `rawBytes` bytes of `memory`, which has `encodedBytesMax(rawBytes)` bytes, into its front. The content is
+   * gone even when this rejects. A small result is copied out: `memory` is free again when `stored` is no view of it.
+   */
+  async encodeInPlace(
+    memory: SharedArrayBuffer,
+    rawBytes: number,
+    meta: EnvelopeMeta,
+    level: number,
+  ): Promise<EncodedObject> {
+    if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
+    const source = { buffer: memory, offset: memory.byteLength - rawBytes, length: rawBytes };
+    try {
+      const job = { kind: "encode-in-place", ...source, meta, level, target: memory } as const;
+      const { bytes, storedCrc32c, rawCrc32c } = await this.#submit(job);
+      const stored = new Uint8Array(memory, 0, bytes);
+      if (bytes > encodedBytesMax(LARGE_OBJECT_BYTES)) return { stored, storedCrc32c, rawCrc32c, rawBytes };
+      const target = this.#takeSpare(bytes);
+      const copy = new Uint8Array(target, 0, bytes);
+      copy.set(stored);
+      const release = (): void => this.#giveBack(target);
+      return { stored: copy, storedCrc32c, rawCrc32c, rawBytes, release };
+    } catch (cause) {
+      throw encodingFailed(cause);
     }
   }
 
@@ -108,11 +150,21 @@ export class CodecPool {
   /** Ends the workers; jobs under way reject. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#idle[Symbol.dispose]();
     await this.#crew.dismiss();
+  }
+
+  /** After a time without work: ends the threads and drops the memory. The next job makes both again. */
+  #giveUp(): void {
+    if (this.#closed || this.#crew.isBusy) return;
+    this.#spares.length = 0;
+    this.#largestBytes = 0;
+    void this.#crew.dismiss().then(collectSoon);
   }
 
   async #submit(job: CodecJob): Promise<CodecResult> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
+    this.#idle.touch();
     return this.#crew.ask(job);
   }
 
@@ -135,7 +187,12 @@ export class CodecPool {
 
   #giveBack(memory: SharedArrayBuffer): void {
     if (this.#closed || this.#spares.includes(memory)) return;
+    this.#idle.touch();
     this.#spares.push(memory);
     this.#spares.sort((a, b) => b.byteLength - a.byteLength);
   }
+}
+
+function encodingFailed(cause: unknown): SeawallError {
+  return cause instanceof SeawallError ? cause : new SeawallError("internal", "encoding failed", { cause });
 }

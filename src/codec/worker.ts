@@ -2,7 +2,7 @@
 import { assertNever } from "../errors.ts";
 import { answerQuestions } from "../worker-thread.ts";
 import { compressFrame, decompressFrame } from "./frame.ts";
-import { encodeInto } from "./object.ts";
+import { encodeInPlace, encodeInto } from "./object.ts";
 import type { CodecJob, CodecResult } from "./pool.ts";
 
 answerQuestions<CodecJob, CodecResult>(work);
@@ -13,6 +13,10 @@ function work(job: CodecJob): CodecResult {
   switch (job.kind) {
     case "encode": {
       const { stored, storedCrc32c, rawCrc32c } = encodeInto(target, source, job.meta, job.level);
+      return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
+    }
+    case "encode-in-place": {
+      const { stored, storedCrc32c, rawCrc32c } = encodeInPlace(target, job.length, job.meta, job.level);
       return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
     }
     case "compress":

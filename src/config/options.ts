@@ -219,7 +219,7 @@ export const OPTIONS = {
     commands: ["receive", "check"],
     default: 64 * MIB,
     help: "most WAL held in memory, but always one segment; when it is full the socket is not read",
-    more: "As much again, compressed, may be on its way to the store. `seawall check` says how much memory the server's segment size needs: a limit on the process must allow for it.",
+    more: "As much again, compressed, may be on its way to the store. A segment that is larger than this and 32 MiB is compressed in its own memory: the next one waits until it is stored, or compressed to 32 MiB. `seawall check` says how much memory the server's segment size needs: a limit on the process must allow for it (docs/deployment.md).",
   }),
   receiverTimeoutMs: option(duration({ min: SECOND, max: HOUR }), {
     name: "receiver-timeout",

@@ -2,6 +2,7 @@
  * How much memory a receiver takes, by bytes and not by segments: a segment may have 1 MiB or 1 GiB (promise 7). Whole
  * segments are held, since an object's envelope, at its front, says what the whole of it contains. Pure.
  */
+import { inPlaceBytes, LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 
 export interface MemoryLimits {
   /** WAL in memory, raw; one segment is always allowed. */
@@ -15,19 +16,32 @@ export interface SegmentCounts {
   readonly raw: number;
   /** Encoded segments on their way to the store. */
   readonly encoded: number;
+  /** A second copy of a segment exceeds the limit: it is encoded into the memory that it lies in. */
+  readonly inPlace: boolean;
 }
 
 export function segmentCounts(segmentSize: number, { bufferBytesMax, bufferSegments }: MemoryLimits): SegmentCounts {
   const fitting = Math.floor(bufferBytesMax / segmentSize);
   const raw = Math.max(1, Math.min(bufferSegments, fitting));
-  return { raw, encoded: Math.max(1, Math.min(Math.max(2, bufferSegments - 1), fitting - 1)) };
+  const encoded = Math.max(1, Math.min(Math.max(2, bufferSegments - 1), fitting - 1));
+  return { raw, encoded, inPlace: fitting < 1 && segmentSize > LARGE_OBJECT_BYTES };
+}
+
+/** Bytes that a segment's buffer has: one that is encoded in place has room for content that does not compress. */
+export function bufferBytes(segmentSize: number, { inPlace }: SegmentCounts): number {
+  return inPlace ? inPlaceBytes(segmentSize) : segmentSize;
 }
 
 /** Node.js, the code, the threads and the buffers of connections, as measured (test/campaigns/memory.test.ts). */
 const BASE_BYTES = 130 << 20;
 
-/** The relay of a spool holds the tail of a segment, room to encode it, and the object, each nearly as large as a segment. */
-const RELAY_SEGMENTS = 3;
+/** The relay of a spool holds chunks as read, the new end of a tail made of them, room to encode it, and the object. */
+const RELAY_OBJECTS = 4;
+
+/** Limits of a receiver that writes into a spool, a local disk: the relay beside it holds WAL too. */
+export function limitsBesideRelay({ bufferBytesMax, bufferSegments }: MemoryLimits): MemoryLimits {
+  return { bufferBytesMax: bufferBytesMax / 2, bufferSegments: Math.max(2, bufferSegments - 2) };
+}
 
 /** Resident memory at full rate, with WAL that does not compress: what a limit of the process must allow. */
 export function memoryNeeded(
@@ -35,8 +49,10 @@ export function memoryNeeded(
   limits: MemoryLimits,
   { hasSpool }: { readonly hasSpool: boolean },
 ): number {
-  const { raw, encoded } = segmentCounts(segmentSize, limits);
-  // One chunk of the open segment on its way may be nearly as large as the segment.
-  const chunk = 1;
-  return BASE_BYTES + (raw + encoded + chunk + (hasSpool ? RELAY_SEGMENTS : 0)) * segmentSize;
+  const counts = segmentCounts(segmentSize, hasSpool ? limitsBesideRelay(limits) : limits);
+  const { raw, encoded, inPlace } = counts;
+  // A chunk of the open segment on its way; beside a segment that is encoded in place, its object may be copied out.
+  const object = Math.min(segmentSize, LARGE_OBJECT_BYTES);
+  const segments = inPlace ? bufferBytes(segmentSize, counts) + object : (raw + encoded) * segmentSize;
+  return BASE_BYTES + segments + object + (hasSpool ? RELAY_OBJECTS * object : 0);
 }

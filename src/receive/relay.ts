@@ -20,11 +20,13 @@ import { listBreaks, putBreak } from "../archive/wal/breaks.ts";
 import { encodeDocument } from "../archive/json-document.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
 import { putOnce, putPlainOnce } from "../archive/put-once.ts";
-import { listChunks, readTail } from "../archive/wal/tail.ts";
+import { listChunks, readTailEnd, readTailPart, tailCuts } from "../archive/wal/tail.ts";
 import { listGaps } from "../archive/wal/gaps.ts";
 import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { parseFacts, putChunk } from "../archive/wal/objects.ts";
 import type { Codec } from "../codec/codec.ts";
+import type { Envelope } from "../codec/envelope.ts";
+import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -35,10 +37,11 @@ import {
   type TimelineId,
   addBytes,
   bytesBetween,
+  minLsn,
   segmentOf,
   segmentStart,
 } from "../wal/lsn.ts";
-import { TailLevels } from "./tail-merge.ts";
+import { type StoredChunk, TailLevels } from "./tail-merge.ts";
 
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
@@ -121,8 +124,7 @@ export class Relay {
     const tip = await findTip(local, { signal });
     if (tip !== undefined) {
       await this.#thinOut(spooled, tip, signal);
-      await this.#copyTail(local, remote, tip, signal);
-      observer.uploaded(tip.lsn);
+      if (await this.#copyTail(local, remote, tip, signal)) observer.uploaded(tip.lsn);
     }
     observer.spooled(await spooledBytes(spool, signal));
   }
@@ -185,17 +187,13 @@ export class Relay {
   /** One segment or partial, checked on the way. The chunks that it covers are then removed from the store. */
   async #copyWal(local: Archive, remote: Archive, object: SpooledWal, signal: AbortSignal): Promise<void> {
     const { segmentSize } = local.identity;
-    const found = await local.store.get(object.key, { signal });
-    if (found === undefined) return;
-    const envelope = await local.codec.check(found.body, { key: object.key, rawBytesMax: segmentSize });
-    const { rawBytes, rawCrc32c } = envelope;
-    const encoded = { stored: found.body, storedCrc32c: crc32cOf(found.body), rawBytes, rawCrc32c };
-    await putOnce(remote, object.key, encoded, { signal });
+    const copied = await this.#copyObject(local, remote, object, signal);
+    if (copied === undefined) return;
     const seen = await remote.store.head(object.key, { signal });
     if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);
     this.#stored.add(object.key);
     const place = { timeline: object.timeline, segment: object.segment, segmentSize };
-    const facts = parseFacts(local.identity, envelope, object.key, place);
+    const facts = parseFacts(local.identity, copied, object.key, place);
     const length = bytesBetween(segmentStart(object.segment, segmentSize), facts.endLsn);
     const chunks = await listChunks(remote, place, { signal });
     const covered = chunks.filter(({ end }) => end <= length).map(({ key }) => key);
@@ -212,6 +210,39 @@ export class Relay {
         keys: keys.length,
       });
     });
+  }
+
+  /** Copies a checked object, in pieces when it is large. Gives its envelope; undefined when it is not in the spool any more. */
+  async #copyObject(
+    local: Archive,
+    remote: Archive,
+    { key, bytes }: SpooledWal,
+    signal: AbortSignal,
+  ): Promise<Envelope | undefined> {
+    const limits = { key, rawBytesMax: local.identity.segmentSize };
+    if (bytes <= LARGE_OBJECT_BYTES) {
+      const found = await local.store.get(key, { signal });
+      if (found === undefined) return undefined;
+      const envelope = await local.codec.check(found.body, limits);
+      const { rawBytes, rawCrc32c } = envelope;
+      const encoded = { stored: found.body, storedCrc32c: crc32cOf(found.body), rawBytes, rawCrc32c };
+      await putOnce(remote, key, encoded, { signal });
+      return envelope;
+    }
+    const ours = await local.store.getStream(key, { signal });
+    if (ours === undefined) return undefined;
+    const envelope = await local.codec.checkPieces(ours.body, limits);
+    const source = await local.store.getStream(key, { signal });
+    if (source === undefined) return undefined;
+    if ((await remote.store.putStream(key, source.body, { signal })) === "created") return envelope;
+    const theirs = await remote.store.getStream(key, { signal });
+    if (theirs === undefined) throw new SeawallError("store-unavailable", `${key} appeared and vanished`);
+    const there = await remote.codec.checkPieces(theirs.body, limits);
+    if (there.rawBytes === envelope.rawBytes && there.rawCrc32c === envelope.rawCrc32c) return envelope;
+    throw new SeawallError(
+      "segment-conflict",
+      `${key} is stored in ${remote.store.description} with different content`,
+    );
   }
 
   /**
@@ -238,50 +269,90 @@ export class Relay {
       const place: SegmentPlace = { timeline, segment: segmentOf(fromLsn, segmentSize), segmentSize };
       const prefix = tailPrefix(local.cluster, place);
       if (this.#stored.has(prefix)) continue;
-      const tail = await readTail(local, place, { signal });
-      const known = (await readTail(remote, place, { signal }))?.bytes.byteLength ?? 0;
-      if (tail !== undefined && known < tail.bytes.byteLength) {
-        const { endLsn, verifiedLsn } = tail;
-        const facts = { startLsn: addBytes(segmentStart(place.segment, segmentSize), known), endLsn, verifiedLsn };
-        const options = { signal, confirm: true };
-        await putChunk(remote, place, known, tail.bytes.subarray(known), facts, options);
-      }
-      this.#stored.add(prefix);
+      const known = await this.#tailLength(remote, place, signal);
+      if (await this.#uploadTail(local, remote, { place, from: known }, signal)) this.#stored.add(prefix);
     }
   }
 
-  /** The new bytes of the open segment as one chunk: then the store has everything up to the tip. */
-  async #copyTail(local: Archive, remote: Archive, tip: Tip, signal: AbortSignal): Promise<void> {
+  /**
+   * Uploads the new bytes of the open segment. False when the store still lacks WAL up to the tip: the segment was sealed
+   * meanwhile, and the next pass copies it.
+   */
+  async #copyTail(local: Archive, remote: Archive, tip: Tip, signal: AbortSignal): Promise<boolean> {
     const { segmentSize } = local.identity;
     const place: SegmentPlace = { timeline: tip.timeline, segment: tip.segment, segmentSize };
     const key = segmentKey(local.cluster, place);
-    const startLsn = segmentStart(tip.segment, segmentSize);
     if (this.#tail?.key !== key) {
       // Where an earlier run, or another machine, had got to.
-      const known = await readTail(remote, place, { signal });
-      this.#tail = { key, levels: new TailLevels(), uploaded: known?.bytes.byteLength ?? 0 };
+      const uploaded = await this.#tailLength(remote, place, signal);
+      this.#tail = { key, levels: new TailLevels(LARGE_OBJECT_BYTES), uploaded };
     }
-    const tail = await readTail(local, place, { signal });
-    if (tail === undefined || tail.bytes.byteLength <= this.#tail.uploaded) return;
-    const { levels, uploaded } = this.#tail;
-    const put = async (start: number, end: number): Promise<string> => {
-      const endLsn = addBytes(startLsn, end);
-      const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn: endLsn };
-      const options = { signal, confirm: true };
-      return (await putChunk(remote, place, start, tail.bytes.subarray(start, end), facts, options)).key;
-    };
-    const end = tail.bytes.byteLength;
-    levels.add(0, { key: await put(uploaded, end), start: uploaded, end });
-    this.#tail.uploaded = end;
+    const tail = this.#tail;
+    const { levels } = tail;
+    await this.#uploadTail(local, remote, { place, from: tail.uploaded }, signal, (chunk) => {
+      levels.add(0, chunk);
+      tail.uploaded = chunk.end;
+    });
     for (let merge = levels.take(); merge !== undefined; merge = levels.take()) {
-      const { start, end: until } = merge;
-      levels.add(merge.level + 1, { key: await put(start, until), start, end: until });
+      const { start, end } = merge;
+      const merged = await this.#uploadPart(local, remote, place, { start, end }, signal);
+      if (merged === undefined) break;
+      levels.add(merge.level + 1, merged);
       await this.#retire(
         remote,
         merge.replaces.map((chunk) => chunk.key),
         signal,
       );
     }
+    return addBytes(segmentStart(tip.segment, segmentSize), tail.uploaded) >= tip.lsn;
+  }
+
+  /**
+   * Uploads what the spool holds of a segment's tail after offset `from`: as one chunk, or as several when it is long. False when
+   * the segment was sealed meanwhile.
+   */
+  async #uploadTail(
+    local: Archive,
+    remote: Archive,
+    { place, from }: { readonly place: SegmentPlace; readonly from: number },
+    signal: AbortSignal,
+    onStored: (chunk: StoredChunk) => void = () => undefined,
+  ): Promise<boolean> {
+    const cuts = await tailCuts(local, place, from, { signal });
+    for (let start = from, at = 0; at < cuts.length;) {
+      // At least one object of the spool, however long it is.
+      let end = cuts[at] ?? start;
+      for (at++; at < cuts.length && (cuts[at] ?? 0) - start <= LARGE_OBJECT_BYTES; at++) end = cuts[at] ?? end;
+      const chunk = await this.#uploadPart(local, remote, place, { start, end }, signal);
+      if (chunk === undefined) return false;
+      onStored(chunk);
+      start = end;
+    }
+    return true;
+  }
+
+  /** Undefined when the spool does not hold these bytes as a tail any more. */
+  async #uploadPart(
+    local: Archive,
+    remote: Archive,
+    place: SegmentPlace,
+    { start, end }: { readonly start: number; readonly end: number },
+    signal: AbortSignal,
+  ): Promise<StoredChunk | undefined> {
+    const part = await readTailPart(local, place, { start, end }, { signal });
+    if (part === undefined) return undefined;
+    const startLsn = segmentStart(place.segment, place.segmentSize);
+    const endLsn = addBytes(startLsn, end);
+    const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn: minLsn(part.verifiedLsn, endLsn) };
+    const options = { signal, confirm: true };
+    const { key } = await putChunk(remote, place, start, part.bytes, facts, options);
+    return { key, start, end };
+  }
+
+  /** How much of a segment's start is stored without a hole. */
+  async #tailLength(archive: Archive, place: SegmentPlace, signal: AbortSignal): Promise<number> {
+    const end = await readTailEnd(archive, place, { signal });
+    return end === undefined ? 0 : bytesBetween(segmentStart(place.segment, place.segmentSize), end.endLsn);
   }
 }
 

@@ -3,11 +3,15 @@
  * stored, `acquire` waits; the receiver then stops reading the socket, which is the backpressure the server feels.
  */
 import { SeawallError, invariant } from "../errors.ts";
-import { type MemoryLimits, segmentCounts } from "./memory.ts";
+import { collectSoon, IdleTimer } from "../idle-memory.ts";
+import { type MemoryLimits, bufferBytes, segmentCounts } from "./memory.ts";
 
 /** Shared memory, so that the codec's threads read it in place. Contents past what was written are undefined. */
 export interface SegmentBuffer {
+  /** Room for one segment, at the end of its memory. */
   readonly bytes: Uint8Array<SharedArrayBuffer>;
+  /** Another segment was in it before: its pages are resident. */
+  readonly isUsed: boolean;
 }
 
 export class SegmentBufferPool {
@@ -16,15 +20,22 @@ export class SegmentBufferPool {
   readonly count: number;
   /** Encoded segments at most on their way to the store: the other half of the bound on memory. */
   readonly encodedCount: number;
+  /** Each segment is encoded into its own buffer, which stays in use until its object is stored. */
+  readonly encodesInPlace: boolean;
+  /** Bytes of a buffer in front of its segment. */
+  readonly #headroom: number;
   readonly #free: SegmentBuffer[] = [];
+  readonly #idle = new IdleTimer(() => this.#giveUp());
   #made = 0;
   #waiting: { readonly give: (buffer: SegmentBuffer) => void } | undefined;
 
   constructor(segmentSize: number, limits: MemoryLimits) {
-    const { raw, encoded } = segmentCounts(segmentSize, limits);
+    const counts = segmentCounts(segmentSize, limits);
     this.#segmentSize = segmentSize;
-    this.count = raw;
-    this.encodedCount = encoded;
+    this.#headroom = bufferBytes(segmentSize, counts) - segmentSize;
+    this.count = counts.raw;
+    this.encodedCount = counts.encoded;
+    this.encodesInPlace = counts.inPlace;
   }
 
   /** Segments in hand: being filled or being stored. */
@@ -38,7 +49,7 @@ export class SegmentBufferPool {
     if (free !== undefined) return free;
     if (this.#made < this.count) {
       this.#made++;
-      return { bytes: new Uint8Array(new SharedArrayBuffer(this.#segmentSize)) };
+      return this.#make();
     }
     invariant(this.#waiting === undefined, "only the receiver waits for segment buffers");
     return new Promise<SegmentBuffer>((resolve, reject) => {
@@ -62,8 +73,28 @@ export class SegmentBufferPool {
   }
 
   release(buffer: SegmentBuffer): void {
-    if (this.#waiting !== undefined) this.#waiting.give(buffer);
-    else this.#free.push(buffer);
+    const used = { ...buffer, isUsed: true };
+    if (this.#waiting !== undefined) return this.#waiting.give(used);
+    this.#free.push(used);
+    this.#idle.touch();
+  }
+
+  /** A buffer of which no page was ever written, in exchange for one that is dropped. */
+  exchange(): SegmentBuffer {
+    collectSoon();
+    return this.#make();
+  }
+
+  #make(): SegmentBuffer {
+    const memory = new SharedArrayBuffer(this.#headroom + this.#segmentSize);
+    return { bytes: new Uint8Array(memory, this.#headroom), isUsed: false };
+  }
+
+  /** Drops the buffers that no segment needed for a while. */
+  #giveUp(): void {
+    if (this.#free.length === 0) return;
+    this.#made -= this.#free.splice(0).length;
+    collectSoon();
   }
 }
 

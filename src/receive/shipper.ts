@@ -10,7 +10,16 @@
 import type { Archive } from "../archive/archive.ts";
 import { chunkKey } from "../archive/keys.ts";
 import { segmentsPastHoleMax } from "../archive/wal/tip.ts";
-import { type StoredWal, type WalFacts, encodeSegment, putChunk, storeEncoded } from "../archive/wal/objects.ts";
+import {
+  type EncodedWal,
+  type StoredWal,
+  type WalFacts,
+  encodeSegment,
+  encodeSegmentInPlace,
+  putChunk,
+  storeEncoded,
+} from "../archive/wal/objects.ts";
+import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { joinSignals, sharedController } from "../signals.ts";
@@ -125,7 +134,7 @@ export class Shipper {
     if (this.#signal.aborted) chunksCancelled.abort(this.#signal.reason);
     this.#current = {
       open,
-      levels: new TailLevels(),
+      levels: new TailLevels(LARGE_OBJECT_BYTES),
       keys: new Set(),
       chunkPuts: new Set(),
       chunksCancelled,
@@ -231,18 +240,20 @@ export class Shipper {
     if (!this.#urgent && !this.#timer.isDue(shipping.waitingSinceMs))
       return this.#timer.schedule(shipping.waitingSinceMs);
     if (this.#chunksInFlight >= chunksInFlightMax) return;
-    // While the store takes less than arrives, chunks grow: one of them alone may be as large as a segment, not several.
-    const bytes = shipping.open.verified - shipping.shipped;
+    // While the store takes less than arrives, chunks grow: one of them alone may be large, not several.
+    const end = shipping.open.chunkEnd(shipping.shipped, LARGE_OBJECT_BYTES);
+    const bytes = end - shipping.shipped;
     if (this.#chunksInFlight > 0 && this.#chunkBytesInFlight + bytes > CHUNK_BYTES_IN_FLIGHT_MAX) return;
-    this.#urgent = false;
-    this.#ship(shipping);
+    const isRest = end === shipping.open.verified;
+    if (isRest) this.#urgent = false;
+    this.#ship(shipping, end);
+    if (!isRest) this.#pump();
   }
 
-  #ship(shipping: Shipping): void {
+  #ship(shipping: Shipping, end: number): void {
     const start = shipping.shipped;
-    const end = shipping.open.verified;
     shipping.shipped = end;
-    shipping.waitingSinceMs = undefined;
+    if (end === shipping.open.verified) shipping.waitingSinceMs = undefined;
     this.#chunksInFlight++;
     this.#chunkBytesInFlight += end - start;
     const startedMs = this.#options.nowMs();
@@ -328,9 +339,9 @@ export class Shipper {
         signal.throwIfAborted();
         const { contiguousLsn } = ledger;
         const facts: WalFacts = { ...partialFacts, startLsn: open.startLsn, endLsn, contiguousLsn };
-        const encoded = await encodeSegment(archive, open.place, open.buffer.bytes, facts);
+        const encoded = await this.#encode(shipping, facts);
         // The next segment may be received while this one is still on its way to the store.
-        freed = this.#free(shipping);
+        if (encoded.encoded.stored.buffer !== open.buffer.bytes.buffer) freed = this.#free(shipping);
         const stored = await persist(() => storeEncoded(archive, encoded, { signal, confirm: true }), {
           what: `segment ending at ${formatLsn(endLsn)}`,
           log,
@@ -351,6 +362,16 @@ export class Shipper {
     if (!signal.aborted) retirement.add([...shipping.keys]);
     this.#pump();
     return pass;
+  }
+
+  async #encode(shipping: Shipping, facts: WalFacts): Promise<EncodedWal> {
+    const { archive, pool } = this.#options;
+    const { place, buffer } = shipping.open;
+    if (!pool.encodesInPlace) return encodeSegment(archive, place, buffer.bytes, facts);
+    // A chunk that is tried again is made from the content, which is about to be overwritten.
+    await Promise.allSettled([...shipping.chunkPuts]);
+    this.#signal.throwIfAborted();
+    return encodeSegmentInPlace(archive, place, buffer.bytes.buffer, facts);
   }
 
   /** Gives a sealed segment's buffer back once the chunk PUTs that read it have settled. */

@@ -20,6 +20,7 @@ import { deadline, joinSignals } from "../signals.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
 import { type SegmentNumber, formatLsn, segmentStart } from "../wal/lsn.ts";
 import { ownerBefore } from "../wal/timeline.ts";
+import { limitsBesideRelay } from "./memory.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
 import { absentIsUndefined, isOutage, Relay, spooledBytes } from "./relay.ts";
@@ -73,11 +74,7 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
       receiverKill.abort(error);
     });
     try {
-      // The relay holds segments in memory too: the receiver, whose store is a local disk, makes room.
-      const limits = {
-        bufferSegments: Math.max(2, options.bufferSegments - 2),
-        bufferBytesMax: options.bufferBytesMax / 2,
-      };
+      const limits = limitsBesideRelay(options);
       const openBehind: ReceiverOptions["openBehind"] = (spooled, signal) => relay.openStore(spooled, signal);
       const onSpool = { isSpool: true, store: bounded, openBehind, kill: receiverKill.signal };
       await runReceiver({ ...options, ...limits, ...onSpool });

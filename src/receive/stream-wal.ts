@@ -11,6 +11,7 @@ import { SeawallError, assertNever } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
+import { IdleTimer } from "../idle-memory.ts";
 import { deadline, joinSignals, sharedController } from "../signals.ts";
 import { type Lsn, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
@@ -134,10 +135,12 @@ async function pull(
 ): Promise<StreamOutcome> {
   const { shipper, feedback, lineWatch, broken } = stations;
   const { state, stop } = options;
+  using idle = new IdleTimer(() => stations.assembler.rest());
   for await (const event of walStream) {
     feedback.heard();
     switch (event.kind) {
       case "wal":
+        idle.touch();
         lineWatch.received();
         await takeWal(event, stations, options, context);
         state.heard(event.serverEnd);
@@ -199,7 +202,7 @@ async function takeWal(
     if (prefix !== undefined)
       ledger.confirm({
         from: open.startLsn,
-        to: addBytes(open.startLsn, prefix.bytes.byteLength),
+        to: addBytes(open.startLsn, prefix.byteLength),
         verified: prefix.verifiedLsn,
       });
     if (open.full) {
@@ -273,10 +276,12 @@ async function buildStations(
     timeline,
     segmentSize,
     startLsn,
-    storedPrefix: async (place) => {
+    storedPrefix: async (place, { bytes: into }) => {
       // A partial has no chunks beside it when another server's receiver has ended this timeline meanwhile.
       const known = place.segment === start.segment || tails.some(({ segment }) => segment === place.segment);
-      return known ? readTail(archive, place, { signal: taking.signal }) : undefined;
+      if (!known) return undefined;
+      const tail = await readTail(archive, place, { signal: taking.signal, into });
+      return tail && { byteLength: tail.bytes.byteLength, verifiedLsn: tail.verifiedLsn };
     },
   });
   // A page belongs to the timeline streamed or to one of its ancestors, never to a later one the server has moved on to.

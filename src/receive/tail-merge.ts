@@ -1,7 +1,8 @@
 /**
  * Keeping the tail short: when enough small chunks lie side by side, one larger chunk that covers them is written and they
  * are retired; enough of those are merged again. A tail of n chunks is read with about `FANOUT` × log(n) requests, and a
- * quiet cluster that fills a segment over days leaves tens of objects, not a hundred thousand. Pure bookkeeping.
+ * quiet cluster that fills a segment over days leaves tens of objects, not a hundred thousand. A merge is bounded by bytes: it
+ * is held in memory. Pure bookkeeping.
  */
 export interface StoredChunk {
   readonly key: string;
@@ -22,6 +23,12 @@ export interface Merge {
 
 export class TailLevels {
   readonly #levels: StoredChunk[][] = [];
+  readonly #bytesMax: number;
+
+  /** Chunks that would become longer than `bytesMax` together are left as they are. */
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
 
   /** A chunk is stored: level 0 as shipped, n + 1 when merged from level n. */
   add(level: number, chunk: StoredChunk): void {
@@ -41,6 +48,10 @@ export class TailLevels {
       if (first === undefined || last === undefined) continue;
       // A chunk whose PUT is still under way leaves a hole: wait for it.
       if (!run.every((chunk, i) => i === 0 || run[i - 1]?.end === chunk.start)) continue;
+      if (last.end - first.start > this.#bytesMax) {
+        chunks.shift();
+        return this.take();
+      }
       chunks.splice(0, FANOUT);
       return { level, start: first.start, end: last.end, replaces: run };
     }

@@ -4,7 +4,7 @@ import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
-import { coverChunks, readTail } from "../../src/archive/wal/tail.ts";
+import { coverChunks, readTail, readTailEnd, readTailPart, tailCuts } from "../../src/archive/wal/tail.ts";
 import { verifiedEnd } from "../../src/archive/wal/reach.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
 import { putChunk, putPartial, readPartial } from "../../src/archive/wal/objects.ts";
@@ -90,6 +90,57 @@ async function store(archive: Archive, start: number, bytes: string): Promise<vo
   const facts = { startLsn, endLsn, verifiedLsn: endLsn };
   await putChunk(archive, place, start, Buffer.from(bytes), facts, { confirm: true });
 }
+
+describe("a tail that is read without being held", () => {
+  test("reaches as far as the tail that is read whole, and is refused for the same reasons", async () => {
+    const archive = newArchive();
+    expect(await readTailEnd(archive, place)).toBeUndefined();
+    await store(archive, 4, "efgh");
+    expect(await readTailEnd(archive, place)).toBeUndefined();
+    await store(archive, 0, "abcd");
+    await store(archive, 6, "ghij");
+    await store(archive, 12, "beyond a hole");
+    const { endLsn, verifiedLsn } = (await readTail(archive, place)) ?? {};
+    expect(await readTailEnd(archive, place)).toEqual({ endLsn, verifiedLsn });
+    expect(endLsn).toBe(parseLsn("0/50000A"));
+    await store(archive, 9, "Xklm");
+    const refused = { code: "segment-conflict", message: expect.stringContaining("0/500009") as string };
+    await expect(readTail(archive, place)).rejects.toMatchObject(refused);
+    await expect(readTailEnd(archive, place)).rejects.toMatchObject(refused);
+  });
+
+  test("is given part by part, up to the end of a stored object or before", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    await store(archive, 4, "efgh");
+    await store(archive, 8, "ijkl");
+    await store(archive, 20, "beyond a hole");
+    expect(await tailCuts(archive, place, 0)).toEqual([4, 8, 12]);
+    expect(await tailCuts(archive, place, 4)).toEqual([8, 12]);
+    expect(await tailCuts(archive, place, 6)).toEqual([8, 12]);
+    expect(await tailCuts(archive, place, 12)).toEqual([]);
+    const part = await readTailPart(archive, place, { start: 4, end: 12 });
+    expect(part?.bytes.toString()).toBe("efghijkl");
+    expect(part?.verifiedLsn).toBe(parseLsn("0/50000C"));
+    expect((await readTailPart(archive, place, { start: 2, end: 11 }))?.bytes.toString()).toBe("cdefghijk");
+  });
+
+  test("is undefined from where its chunks were retired", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    expect(await readTailPart(archive, place, { start: 0, end: 8 })).toBeUndefined();
+  });
+
+  test("is read into memory that is there", async () => {
+    const archive = newArchive();
+    await store(archive, 0, "abcd");
+    await store(archive, 4, "efgh");
+    const into = new Uint8Array(new SharedArrayBuffer(20), 2);
+    const tail = await readTail(archive, place, { into });
+    expect(tail?.bytes.buffer).toBe(into.buffer);
+    expect(Buffer.from(into.subarray(0, 9)).toString("latin1")).toBe("abcdefgh\0");
+  });
+});
 
 describe("a tail", () => {
   test("is its chunks put together, with the end of the last record", async () => {

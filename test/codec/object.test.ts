@@ -1,9 +1,17 @@
 /** The stored object: envelope and content, there and back, damaged everywhere, and what the zstd tool makes of it. */
 import { spawnSync } from "node:child_process";
+import { crc32c } from "@node-rs/crc32";
 import { describe, expect, test } from "vitest";
 import { ENVELOPE_BYTES_MAX, decodeEnvelope, encodeEnvelope, sealEnvelope } from "../../src/codec/envelope.ts";
-import { checkObject, decodeObject, encodeObject } from "../../src/codec/object.ts";
-import { CodecPool } from "../../src/codec/pool.ts";
+import {
+  checkObject,
+  checkPieces,
+  decodeObject,
+  encodeInPlace,
+  encodeObject,
+  encodedBytesMax,
+} from "../../src/codec/object.ts";
+import { CodecPool, LARGE_OBJECT_BYTES } from "../../src/codec/pool.ts";
 import { tool } from "../harness/postgres.ts";
 
 const RAW = Buffer.from("WAL ".repeat(5000));
@@ -90,6 +98,84 @@ describe("an encoded object", () => {
   );
 });
 
+/** Noise from a small generator, which zstd cannot compress, or text. */
+function content(kind: "noise" | "text" | "text, then noise", length: number): Buffer {
+  const raw = Buffer.alloc(length, "WAL, ");
+  let state = 88_172_645;
+  for (let at = kind === "text, then noise" ? length >> 1 : 0; kind !== "text" && at < length; at++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    raw[at] = state;
+  }
+  return raw;
+}
+
+/** Memory that ends with `raw`. */
+function memoryFor(raw: Uint8Array): Uint8Array {
+  const memory = new Uint8Array(encodedBytesMax(raw.byteLength));
+  memory.set(raw, memory.byteLength - raw.byteLength);
+  return memory;
+}
+
+describe("content encoded into its own memory", () => {
+  test.each([
+    ["noise", 0],
+    ["noise", 1],
+    ["text", 20_000],
+    ["noise", 128 << 10],
+    ["noise", (1 << 20) + 1],
+    ["text", (4 << 20) - 1],
+    ["noise", (7 << 20) + 4711],
+    ["text, then noise", 8 << 20],
+  ] as const)("is the same content when it is read: %s, %i bytes", (kind, length) => {
+    const raw = content(kind, length);
+    const memory = memoryFor(raw);
+    const { stored, storedCrc32c, rawCrc32c, rawBytes } = encodeInPlace(memory, length, { kind: "segment" }, 1);
+    expect(stored.buffer).toBe(memory.buffer);
+    const { envelope, raw: decoded } = decodeObject(stored, "key", 8 << 20);
+    expect(Buffer.compare(decoded, raw)).toBe(0);
+    const plain = encodeObject(raw, { kind: "segment" }, 1);
+    expect({ rawCrc32c, rawBytes, meta: envelope.meta }).toEqual({
+      ...{ rawCrc32c: plain.rawCrc32c, rawBytes: length },
+      meta: { kind: "segment" },
+    });
+    expect(storedCrc32c).toBe(crc32c(stored));
+    // What follows on the same thread is encoded as ever.
+    expect(Buffer.compare(encodeObject(RAW, {}, 1).stored, encodeObject(RAW, {}, 1).stored)).toBe(0);
+  });
+
+  test("needs the room that content takes when it does not compress", () => {
+    const memory = memoryFor(content("noise", 100_000)).subarray(1);
+    expect(() => encodeInPlace(memory, 100_000, {}, 1)).toThrow(/without room/);
+  });
+});
+
+describe("an object that arrives in pieces", () => {
+  async function* split(stored: Uint8Array, bytes: number): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < stored.byteLength; at += bytes) yield await Promise.resolve(stored.subarray(at, at + bytes));
+  }
+
+  test.each([1, 7, 16_384, 100_000, 1 << 24])("of %i bytes is checked as a whole one is", async (bytes) => {
+    const { stored } = encodeObject(content("text, then noise", 300_000), { kind: "segment" }, 1);
+    const checked = await checkPieces(split(stored, bytes), "key", 1 << 20);
+    expect(checked).toEqual(checkObject(stored, "key", 1 << 20));
+  });
+
+  test("is refused when it is cut off, has one more byte, is damaged, or holds more than it may", async () => {
+    const { stored } = encodeObject(content("noise", 40_000), { kind: "segment" }, 1);
+    const damaged = Uint8Array.from(stored);
+    damaged[30_000] = (damaged[30_000] ?? 0) ^ 1;
+    for (const refused of [stored.subarray(0, -1), Buffer.concat([stored, Buffer.from("x")]), damaged]) {
+      await expect(checkPieces(split(refused, 10_000), "the/key", 1 << 20)).rejects.toMatchObject({
+        code: "object-corrupt",
+      });
+    }
+    await expect(checkPieces(split(stored, 10_000), "the/key", 39_999)).rejects.toThrow(/more than 39999/);
+    await expect(checkPieces(split(stored.subarray(0, 9), 4), "the/key", 1 << 20)).rejects.toThrow(/the\/key/);
+  });
+});
+
 describe("the envelope", () => {
   test("is read from the front of an object, however little more there is", () => {
     const { stored } = encodeObject(RAW, { kind: "segment" }, 3);
@@ -119,6 +205,32 @@ describe("the codec pool", () => {
     await Promise.all(jobs);
     await pool.close();
     await expect(pool.encode(new Uint8Array(1), {}, 1)).rejects.toThrow(/closed/);
+  });
+
+  test("encodes a segment in its own memory, and copies a small result out of it", async () => {
+    const pool = new CodecPool({ threads: 1 });
+    const raw = content("text", 3 << 20);
+    const shared = new SharedArrayBuffer(encodedBytesMax(raw.byteLength));
+    new Uint8Array(shared).set(raw, shared.byteLength - raw.byteLength);
+    const { stored, release } = await pool.encodeInPlace(shared, raw.byteLength, { kind: "segment" }, 1);
+    expect(stored.buffer).not.toBe(shared);
+    new Uint8Array(shared).fill(0);
+    expect(Buffer.compare(decodeObject(stored, "key", 4 << 20).raw, raw)).toBe(0);
+    release?.();
+    await pool.close();
+    await expect(pool.encodeInPlace(shared, 1, {}, 1)).rejects.toThrow(/closed/);
+  });
+
+  test("leaves a large result in the segment's memory", async () => {
+    const pool = new CodecPool({ threads: 1 });
+    const raw = content("noise", LARGE_OBJECT_BYTES + (2 << 20));
+    const shared = new SharedArrayBuffer(encodedBytesMax(raw.byteLength));
+    new Uint8Array(shared).set(raw, shared.byteLength - raw.byteLength);
+    const { stored, release } = await pool.encodeInPlace(shared, raw.byteLength, { kind: "segment" }, 1);
+    expect(stored.buffer).toBe(shared);
+    expect(release).toBeUndefined();
+    expect(Buffer.compare(decodeObject(stored, "key", raw.byteLength).raw, raw)).toBe(0);
+    await pool.close();
   });
 
   test("encodes into memory given back, whatever the sizes before, and never into what is still held", async () => {

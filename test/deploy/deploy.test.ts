@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { loadSettings } from "../../src/config/load.ts";
 import { envName, OPTION_ROWS } from "../../src/config/options.ts";
+import { memoryNeeded } from "../../src/receive/memory.ts";
 import { ERROR_KINDS, EXIT } from "../../src/error-kinds.ts";
 import { METRICS, type MetricSpec } from "../../src/metrics/table.ts";
 import { ROOT } from "../harness/build.ts";
@@ -97,5 +98,32 @@ describe("configuration", () => {
       for (const source of copied.split(" "))
         expect(read(".dockerignore").split("\n")).toContain(`!${source.replace("./", "")}`);
     }
+  });
+});
+
+describe("memory", () => {
+  const limits = { bufferBytesMax: 64 << 20, bufferSegments: 4 };
+  const neededMiB = (segmentMiB: number, hasSpool: boolean): number =>
+    Math.floor(memoryNeeded(segmentMiB << 20, limits, { hasSpool }) / 2 ** 20);
+
+  it("the table of the documentation is what check says", () => {
+    const rows = read("docs/deployment.md").match(/^\| .*\|$/gm) ?? [];
+    const cells = rows.map((row) => row.split("|").slice(2, -1));
+    const numbers = cells.map((row) => row.map(Number)).filter((row) => row.every((number) => number > 0));
+    const sizes = [16, 64, 256, 1024];
+    expect(numbers).toEqual([
+      sizes,
+      ...[false, true].map((hasSpool) => sizes.map((size) => neededMiB(size, hasSpool))),
+    ]);
+  });
+
+  it("the limits have room for what they promise", () => {
+    const sizeOf = (path: string, name: RegExp): number => Number(name.exec(read(path))?.[1]);
+    const unit = "deploy/systemd/seawall.service";
+    expect(sizeOf(unit, /^MemoryHigh=(\d+)M$/m)).toBeGreaterThan(neededMiB(64, true));
+    expect(sizeOf(unit, /^MemoryMax=(\d+)M$/m)).toBeGreaterThan(neededMiB(64, true));
+    expect(sizeOf("deploy/kubernetes/sidecar.yaml", /limits:\n[^\n]*\n\s+memory: (\d+)Mi$/m)).toBeGreaterThan(
+      neededMiB(64, false),
+    );
   });
 });

@@ -295,7 +295,7 @@ describe("merging the tail", () => {
   const chunk = (i: number): { key: string; start: number; end: number } => ({ key: `${i}`, start: i, end: i + 1 });
 
   test("nothing is merged before there is a full run, and then the whole run", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     for (let i = 0; i < FANOUT - 1; i++) levels.add(0, chunk(i));
     expect(levels.take()).toBeUndefined();
     levels.add(0, chunk(FANOUT - 1));
@@ -304,7 +304,7 @@ describe("merging the tail", () => {
   });
 
   test("a run with a chunk still on its way waits for it", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     for (let i = 0; i <= FANOUT; i++) if (i !== 3) levels.add(0, chunk(i));
     expect(levels.take()).toBeUndefined();
     levels.add(0, chunk(3));
@@ -312,7 +312,7 @@ describe("merging the tail", () => {
   });
 
   test("chunks are in their order, in whatever order their PUTs ended", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     for (let i = FANOUT - 1; i >= 0; i--) levels.add(0, chunk(i));
     expect(levels.take()).toEqual({
       ...{ level: 0, start: 0, end: 32 },
@@ -321,7 +321,7 @@ describe("merging the tail", () => {
   });
 
   test("a merge that failed is put back, and due again with its chunks", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     for (let i = 0; i < FANOUT + 1; i++) levels.add(0, chunk(i));
     const merge = levels.take();
     if (merge === undefined) throw new Error("no merge was due");
@@ -333,7 +333,7 @@ describe("merging the tail", () => {
   });
 
   test("merged chunks are merged again on their own level, while level 0 waits behind a hole", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     for (let i = 0; i < FANOUT; i++) levels.add(1, { key: `m${i}`, start: i * FANOUT, end: (i + 1) * FANOUT });
     for (let i = 0; i <= FANOUT; i++) if (i !== 3) levels.add(0, chunk(i));
     expect(levels.take()).toMatchObject({ level: 1, start: 0, end: 1024 });
@@ -341,7 +341,7 @@ describe("merging the tail", () => {
   });
 
   test("a hole before the last chunk of a run holds the run up, and one behind it does not", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     for (let i = 0; i < FANOUT - 1; i++) levels.add(0, chunk(i));
     levels.add(0, chunk(FANOUT));
     expect(levels.take()).toBeUndefined();
@@ -350,8 +350,17 @@ describe("merging the tail", () => {
     expect(levels.take()).toMatchObject({ start: 0, end: FANOUT });
   });
 
+  test("chunks that would become too long together are left as they are, and do not hold up those behind them", () => {
+    const levels = new TailLevels(3 * FANOUT);
+    for (let i = 0; i < FANOUT; i++) levels.add(0, { key: `l${i}`, start: i * 10, end: (i + 1) * 10 });
+    expect(levels.take()).toBeUndefined();
+    for (let i = 0; i < FANOUT; i++) levels.add(0, { ...chunk(i + 320), key: `s${i}` });
+    // Seven long ones and 25 short ones fit; eight and 24 do not.
+    expect(levels.take()).toMatchObject({ level: 0, start: 250, end: 345 });
+  });
+
   test("a hundred thousand chunks leave less than a hundred objects", () => {
-    const levels = new TailLevels();
+    const levels = new TailLevels(1 << 20);
     const standing = new Set<string>();
     for (let i = 0; i < 100_000; i++) {
       levels.add(0, chunk(i));

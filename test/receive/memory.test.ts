@@ -6,37 +6,52 @@ const MIB = 1 << 20;
 
 describe("segments in memory", () => {
   test.each([
-    // segment MiB, buffer MiB, segments at most → raw, encoded
-    [16, 64, 4, 4, 3],
-    [16, 63, 4, 3, 2],
-    [16, 64, 8, 4, 3],
-    [16, 1024, 8, 8, 7],
-    [16, 1024, 3, 3, 2],
-    [16, 1024, 2, 2, 2],
-    [16, 1024, 1, 1, 2],
-    [1, 64, 4, 4, 3],
-    [32, 64, 4, 2, 1],
-    [64, 64, 4, 1, 1],
-    [64, 63, 4, 1, 1],
-    [1024, 64, 4, 1, 1],
-  ])("of %i MiB with room for %i MiB and at most %i segments: %i raw, %i encoded", (size, room, most, raw, encoded) => {
-    const limits = { bufferBytesMax: room * MIB, bufferSegments: most };
-    expect(segmentCounts(size * MIB, limits)).toEqual({ raw, encoded });
-  });
+    // segment MiB, buffer MiB, segments at most → raw, encoded, in place
+    [16, 64, 4, 4, 3, false],
+    [16, 63, 4, 3, 2, false],
+    [16, 64, 8, 4, 3, false],
+    [16, 1024, 8, 8, 7, false],
+    [16, 1024, 3, 3, 2, false],
+    [16, 1024, 2, 2, 2, false],
+    [16, 1024, 1, 1, 2, false],
+    [1, 64, 4, 4, 3, false],
+    [32, 64, 4, 2, 1, false],
+    [64, 64, 4, 1, 1, false],
+    [64, 63, 4, 1, 1, true],
+    [32, 16, 4, 1, 1, false],
+    [128, 64, 4, 1, 1, true],
+    [128, 128, 4, 1, 1, false],
+    [128, 256, 4, 2, 1, false],
+    [1024, 64, 4, 1, 1, true],
+    [1024, 1024, 4, 1, 1, false],
+  ])(
+    "of %i MiB with room for %i MiB and at most %i segments: %i raw, %i encoded, in place %s",
+    (size, room, most, raw, encoded, inPlace) => {
+      const limits = { bufferBytesMax: room * MIB, bufferSegments: most };
+      expect(segmentCounts(size * MIB, limits)).toEqual({ raw, encoded, inPlace });
+    },
+  );
 });
 
 describe("memory at full rate", () => {
   test.each([
-    // 130 MiB for the process, then the segments and one chunk as large as a segment; with a spool its relay
+    // 130 MiB for the process, then the segments, and 32 MiB at most for a chunk; with a spool its relay
     [16, 64, 4, false, 130 + (4 + 3 + 1) * 16],
-    [64, 64, 4, false, 130 + (1 + 1 + 1) * 64],
-    [64, 64, 4, true, 130 + (1 + 1 + 1 + 3) * 64],
+    [64, 64, 4, false, 130 + (1 + 1) * 64 + 32],
+    [16, 64, 4, true, 130 + (2 + 1 + 1 + 4) * 16],
+    // Half of the room beside the relay: a segment of 64 MiB is encoded in place there
+    [64, 64, 4, true, 130 + 64 + 32 + 32 + 4 * 32],
     [1, 64, 4, false, 130 + (4 + 3 + 1) * 1],
+    // One segment, room to encode it in place, and its object when it is small
+    [256, 64, 4, false, 130 + 256 + 1 + 32 + 32],
+    [1024, 64, 4, false, 130 + 1024 + 4 + 32 + 32],
+    [1024, 64, 4, true, 130 + 1024 + 4 + 32 + 32 + 4 * 32],
+    [1024, 2048, 4, false, 130 + (2 + 1) * 1024 + 32],
   ])(
     "segments of %i MiB, room for %i MiB, at most %i segments, spool %s: %i MiB",
     (size, room, most, hasSpool, needed) => {
       const limits = { bufferBytesMax: room * MIB, bufferSegments: most };
-      expect(memoryNeeded(size * MIB, limits, { hasSpool })).toBe(needed * MIB);
+      expect(Math.floor(memoryNeeded(size * MIB, limits, { hasSpool }) / MIB)).toBe(needed);
     },
   );
 });

@@ -34,11 +34,10 @@ export async function finishTimeline(
   const { signal } = options;
   const place = { timeline, segment, segmentSize };
   const startLsn = segmentStart(segment, segmentSize);
-  let tail = await readTail(archive, place, { signal });
+  const raw = Buffer.alloc(segmentSize);
+  let tail = await readTail(archive, place, { signal, into: raw });
   if (tail === undefined) return { partial: undefined, retired: [] };
   if (tail.partialEndLsn === undefined) {
-    const raw = Buffer.alloc(segmentSize);
-    tail.bytes.copy(raw);
     const { endLsn, verifiedLsn } = tail;
     try {
       await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn }, { ...options, confirm: true });

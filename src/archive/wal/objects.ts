@@ -88,6 +88,18 @@ export async function encodeSegment(
   return { key: segmentKey(archive.cluster, place), encoded };
 }
 
+/** The same for a segment that is encoded into its own memory, which ends with `place.segmentSize` bytes of content. */
+export async function encodeSegmentInPlace(
+  archive: Archive,
+  place: SegmentPlace,
+  memory: SharedArrayBuffer,
+  facts: WalFacts,
+): Promise<EncodedWal> {
+  const meta = walMeta(archive, "segment", place, facts);
+  const encoded = await archive.codec.encodeInPlace(memory, place.segmentSize, meta);
+  return { key: segmentKey(archive.cluster, place), encoded };
+}
+
 export interface StoredWal {
   readonly key: string;
   readonly storedBytes: number;

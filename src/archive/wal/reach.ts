@@ -6,7 +6,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, maxLsn, nextSegment, segmentEnd, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { segmentKey } from "../keys.ts";
-import { readTail } from "./tail.ts";
+import { readTailEnd } from "./tail.ts";
 import { listGaps } from "./gaps.ts";
 import { peekWal } from "./objects.ts";
 import type { WalItem } from "./path.ts";
@@ -28,7 +28,7 @@ export async function verifiedEnd(
     end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
   }
   if (last.kind !== "segment") {
-    const tail = await readTail(archive, place, options);
+    const tail = await readTailEnd(archive, place, options);
     if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
   }
   // A tail that is gone has been sealed since.

@@ -33,6 +33,8 @@ import { firstDifference } from "../put-once.ts";
 import { peekWal, readPartial, readWal } from "./objects.ts";
 
 const READS_IN_FLIGHT = 16;
+/** Content of the chunks that are read ahead of their place in the tail. */
+const READ_AHEAD_BYTES_MAX = 32 << 20;
 /** Chunks may be merged and retired between our LIST and our GETs: list again, so often. */
 const LISTINGS_MAX = 5;
 
@@ -147,6 +149,11 @@ export async function measureTail(
   return { length, storedBytes: used.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 
+export interface ReadTailOptions extends RequestOptions {
+  /** Memory for the bytes, with room for a segment; `bytes` is then a view of it. */
+  readonly into?: Uint8Array | undefined;
+}
+
 /**
  * The contiguous bytes that are stored of an unsealed segment, from its start; undefined when nothing starts it. Throws
  * `object-corrupt`, and `segment-conflict` when stored objects contradict each other.
@@ -154,9 +161,9 @@ export async function measureTail(
 export async function readTail(
   archive: Archive,
   place: SegmentPlace,
-  options: RequestOptions = {},
+  options: ReadTailOptions = {},
 ): Promise<Tail | undefined> {
-  const { signal } = options;
+  const { signal, into } = options;
   for (let listing = 0; listing < LISTINGS_MAX; listing++) {
     // The partial last: the chunks that it covers are retired only after it is stored.
     const chunks = await listChunks(archive, place, { signal });
@@ -166,21 +173,90 @@ export async function readTail(
     const cover = coverChunks(chunks, partialBytes?.byteLength);
     const end = cover.at(-1)?.end ?? partialBytes?.byteLength ?? 0;
     if (end === 0) return undefined;
-    // A partial comes from another process than the chunks beside it: all of them are compared, superfluous ones too.
-    const wanted = partial === undefined ? cover : chunks.filter((chunk) => chunk.start < end);
-    const read = await mapBounded(wanted, READS_IN_FLIGHT, (chunk) => readChunk(archive, chunk, { signal }));
-    const found = read.filter((piece) => piece !== undefined);
-    if (found.length < wanted.length) continue;
-    const pieces = found.sort((a, b) => a.start - b.start);
+    const joined = new JoinedTail(place, { from: 0, to: end }, into);
     if (partial !== undefined && partialBytes !== undefined) {
       const { verifiedLsn } = partial;
-      pieces.unshift({ start: 0, bytes: partialBytes, verifiedLsn, key: partialKey(archive.cluster, place) });
+      joined.add({ start: 0, bytes: partialBytes, verifiedLsn, key: partialKey(archive.cluster, place) });
     }
-    const verifiedLsn = pieces.reduce((lsn, piece) => maxLsn(lsn, piece.verifiedLsn), start);
-    const bytes = joinPieces(place, pieces, end);
+    // A partial comes from another process than the chunks beside it: all of them are compared, superfluous ones too.
+    const wanted = partial === undefined ? cover : chunks.filter((chunk) => chunk.start < end);
+    if (!(await forEachPiece(archive, wanted, (piece) => joined.add(piece), { signal }))) continue;
+    const { bytes, verifiedLsn } = joined;
     return { place, bytes, endLsn: addBytes(start, end), verifiedLsn, chunks, partialEndLsn: partial?.endLsn };
   }
-  throw new SeawallError("store-unavailable", `chunks of ${segmentName(place)} vanished while they were read`);
+  throw vanished(place);
+}
+
+/** How far a tail reaches. */
+export interface TailEnd {
+  readonly endLsn: Lsn;
+  readonly verifiedLsn: Lsn;
+}
+
+/** Reads and checks the tail as `readTail` does, chunk after chunk, and keeps only how far it reaches. */
+export async function readTailEnd(
+  archive: Archive,
+  place: SegmentPlace,
+  options: RequestOptions = {},
+): Promise<TailEnd | undefined> {
+  const start = segmentStart(place.segment, place.segmentSize);
+  for (let listing = 0; listing < LISTINGS_MAX; listing++) {
+    const cover = coverChunks(await listChunks(archive, place, options));
+    if ((await peekWal(archive, "partial", place, options)) !== undefined) return readTail(archive, place, options);
+    if (cover.length === 0) return undefined;
+    let last: Piece | undefined;
+    let verifiedLsn = start;
+    const take = (piece: Piece): void => {
+      // Of the fewest chunks that cover a tail, each overlaps only its neighbours.
+      if (last !== undefined) expectAgreement(place, last, piece);
+      verifiedLsn = maxLsn(verifiedLsn, piece.verifiedLsn);
+      last = piece;
+    };
+    if (!(await forEachPiece(archive, cover, take, options))) continue;
+    return { endLsn: addBytes(start, cover.at(-1)?.end ?? 0), verifiedLsn };
+  }
+  throw vanished(place);
+}
+
+/** Offsets after `from` up to which the contiguous tail can be read apart from the rest: the ends of stored objects, ascending. */
+export async function tailCuts(
+  archive: Archive,
+  place: SegmentPlace,
+  from: number,
+  options: RequestOptions = {},
+): Promise<number[]> {
+  const chunks = await listChunks(archive, place, options);
+  const partial = await peekWal(archive, "partial", place, options);
+  const start = segmentStart(place.segment, place.segmentSize);
+  const partialEnd = partial === undefined ? 0 : bytesBetween(start, partial.endLsn);
+  const ends = coverChunks(chunks, Math.max(from, partialEnd)).map(({ end }) => end);
+  return partialEnd > from ? [partialEnd, ...ends] : ends;
+}
+
+/** These bytes of the tail, which end at one of its `tailCuts` or before; undefined when they have been retired since. */
+export async function readTailPart(
+  archive: Archive,
+  place: SegmentPlace,
+  part: Extent,
+  options: RequestOptions = {},
+): Promise<{ readonly bytes: Buffer; readonly verifiedLsn: Lsn } | undefined> {
+  const { start: from, end: to } = part;
+  for (let listing = 0; listing < LISTINGS_MAX; listing++) {
+    const cover = coverChunks(await listChunks(archive, place, options), from).filter(({ start }) => start < to);
+    if ((await peekWal(archive, "partial", place, options)) !== undefined) {
+      const tail = await readTail(archive, place, options);
+      if (tail === undefined || tail.bytes.byteLength < to) return undefined;
+      return { bytes: tail.bytes.subarray(from, to), verifiedLsn: tail.verifiedLsn };
+    }
+    if ((cover.at(-1)?.end ?? 0) < to) return undefined;
+    const joined = new JoinedTail(place, { from, to });
+    if (await forEachPiece(archive, cover, (piece) => joined.add(piece), options)) return joined;
+  }
+  throw vanished(place);
+}
+
+function vanished(place: SegmentPlace): SeawallError {
+  return new SeawallError("store-unavailable", `chunks of ${segmentName(place)} vanished while they were read`);
 }
 
 /** Stored bytes of a segment from offset `start` on. */
@@ -189,6 +265,40 @@ interface Piece {
   readonly bytes: Buffer;
   readonly verifiedLsn: Lsn;
   readonly key: string;
+}
+
+/**
+ * Reads chunks and gives them to `take` in the order of their starts, several at a time but bounded by bytes. Resolves with
+ * false when one has been retired since it was listed.
+ */
+async function forEachPiece(
+  archive: Archive,
+  chunks: readonly ChunkPlace[],
+  take: (piece: Piece) => void,
+  options: RequestOptions,
+): Promise<boolean> {
+  for (const batch of batchesOf([...chunks].sort((a, b) => a.start - b.start))) {
+    const read = await mapBounded(batch, READS_IN_FLIGHT, (chunk) => readChunk(archive, chunk, options));
+    for (const piece of read) {
+      if (piece === undefined) return false;
+      take(piece);
+    }
+  }
+  return true;
+}
+
+function* batchesOf(chunks: readonly ChunkPlace[]): Generator<ChunkPlace[]> {
+  let batch: ChunkPlace[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    if (batch.length > 0 && bytes + chunk.end - chunk.start > READ_AHEAD_BYTES_MAX) {
+      yield batch;
+      [batch, bytes] = [[], 0];
+    }
+    batch.push(chunk);
+    bytes += chunk.end - chunk.start;
+  }
+  if (batch.length > 0) yield batch;
 }
 
 /** Undefined when the chunk has been retired since it was listed. */
@@ -201,22 +311,53 @@ async function readChunk(archive: Archive, chunk: ChunkPlace, options: RequestOp
   return { start: chunk.start, bytes: content.raw, verifiedLsn: content.verifiedLsn, key: chunk.key };
 }
 
-/** `pieces`: by start, without a hole up to `end`. */
-function joinPieces(place: SegmentPlace, pieces: readonly Piece[], end: number): Buffer {
-  const joined = Buffer.alloc(end);
-  let covered = 0;
-  for (const { start, bytes, key } of pieces) {
-    const shared = Math.min(covered - start, bytes.byteLength);
-    const at = firstDifference(joined.subarray(start, start + shared), bytes.subarray(0, shared));
-    if (at >= 0) {
-      const lsn = formatLsn(addBytes(segmentStart(place.segment, place.segmentSize), start + at));
-      throw new SeawallError(
-        "segment-conflict",
-        `${key} contradicts what else is stored of ${segmentName(place)}, at ${lsn}`,
-      );
-    }
-    bytes.copy(joined, start + shared, shared);
-    covered = Math.max(covered, start + bytes.byteLength);
+/** Bytes `from` to `to` of a segment, put together from pieces that overlap. */
+class JoinedTail {
+  readonly #place: SegmentPlace;
+  readonly #from: number;
+  readonly bytes: Buffer;
+  #covered: number;
+  #verifiedLsn: Lsn;
+
+  constructor(place: SegmentPlace, { from, to }: { readonly from: number; readonly to: number }, into?: Uint8Array) {
+    this.#place = place;
+    this.#from = from;
+    this.#covered = from;
+    this.#verifiedLsn = segmentStart(place.segment, place.segmentSize);
+    this.bytes = into === undefined ? Buffer.alloc(to - from) : Buffer.from(into.buffer, into.byteOffset, to - from);
   }
-  return joined;
+
+  /** End of the last complete record in the pieces so far. */
+  get verifiedLsn(): Lsn {
+    return this.#verifiedLsn;
+  }
+
+  /** Adds a piece that leaves no hole. Throws `segment-conflict` when it contradicts those before it. */
+  add(piece: Piece): void {
+    const { start, bytes, verifiedLsn } = piece;
+    const [from, covered] = [this.#from, this.#covered];
+    const known = { start: from, bytes: this.bytes.subarray(0, covered - from) };
+    expectAgreement(this.#place, known, piece);
+    const end = start + bytes.byteLength;
+    if (end > covered) {
+      bytes.copy(this.bytes, covered - from, covered - start);
+      this.#covered = end;
+    }
+    this.#verifiedLsn = maxLsn(this.#verifiedLsn, verifiedLsn);
+  }
+}
+
+/** Throws `segment-conflict` when `piece` differs from `known` where they overlap. */
+function expectAgreement(place: SegmentPlace, known: Pick<Piece, "start" | "bytes">, piece: Piece): void {
+  const from = Math.max(known.start, piece.start);
+  const to = Math.min(known.start + known.bytes.byteLength, piece.start + piece.bytes.byteLength);
+  if (to <= from) return;
+  const ours = known.bytes.subarray(from - known.start, to - known.start);
+  const at = firstDifference(ours, piece.bytes.subarray(from - piece.start, to - piece.start));
+  if (at < 0) return;
+  const lsn = formatLsn(addBytes(segmentStart(place.segment, place.segmentSize), from + at));
+  throw new SeawallError(
+    "segment-conflict",
+    `${piece.key} contradicts what else is stored of ${segmentName(place)}, at ${lsn}`,
+  );
 }

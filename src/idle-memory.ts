@@ -1,0 +1,61 @@
+/**
+ * Memory that is given back when a cluster falls quiet. V8 does not count shared memory, so what is dropped stays resident
+ * until a collection that it sees no reason for: one is asked for here.
+ */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
+/** Memory that was not used for so long is given back. */
+export const IDLE_MS = 60_000;
+
+/** Calls back once after each time of use, when that was `IDLE_MS` ago. Keeps no process alive. */
+export class IdleTimer {
+  readonly #onIdle: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #lastMs = 0;
+
+  constructor(onIdle: () => void) {
+    this.#onIdle = onIdle;
+  }
+
+  /** The memory is in use now. Cheap: the timer is not set anew each time. */
+  touch(): void {
+    this.#lastMs = performance.now();
+    this.#timer ??= this.#wait(IDLE_MS);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #wait(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      const leftMs = this.#lastMs + IDLE_MS - performance.now();
+      this.#timer = leftMs > 0 ? this.#wait(leftMs) : undefined;
+      if (leftMs <= 0) this.#onIdle();
+    }, ms).unref();
+  }
+}
+
+let collecting = false;
+
+/** Has V8 collect once soon, however many callers have dropped memory by then. */
+export function collectSoon(): void {
+  if (collecting) return;
+  collecting = true;
+  setTimeout(() => {
+    collecting = false;
+    collect();
+  }, COLLECT_DELAY_MS).unref();
+}
+
+/** Threads that held the memory as well have ended by then. */
+const COLLECT_DELAY_MS = 1_000;
+
+function collect(): void {
+  setFlagsFromString("--expose-gc");
+  // The flag counts for contexts that are made after it. A cast: what this name is in such a context.
+  (runInNewContext("gc") as () => void)();
+  setFlagsFromString("--no-expose-gc");
+}
