@@ -17,6 +17,11 @@ export interface CommandSpec {
   readonly unexpectedExit: number;
   /** Runs until it is stopped: its errors belong into its log. */
   readonly daemon?: true;
+  /**
+   * How a stop is bounded. Without this the program ends the command GRACE_MS after it was told to stop (last-resort.ts).
+   * `own`: the command sets a limit of its own, after its --shutdown-timeout. `none`: leaving at once would do harm.
+   */
+  readonly endAfterStop?: "own" | "none";
   readonly load: () => Promise<{ readonly run: Command }>;
 }
 

@@ -45,6 +45,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     ],
     unexpectedExit: EXIT.operational,
     daemon: true,
+    endAfterStop: "own",
     load: () => import("./commands/receive.ts"),
   },
   "slot create": {
@@ -163,6 +164,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
+    endAfterStop: "own",
     load: () => import("./commands/backup.ts"),
   },
   restore: {
@@ -248,6 +250,8 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM, which PostgreSQL takes for its own shutdown"],
     ],
     unexpectedExit: EXIT.abortRecovery,
+    // PostgreSQL takes a killed restore_command for a failure and ends the server; one that waits is waited for.
+    endAfterStop: "none",
     load: () => import("./commands/wal-fetch.ts"),
   },
   "wal-prefetch": {
@@ -271,6 +275,8 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       [EXIT.no, "it could not even be loaded"],
     ],
     unexpectedExit: EXIT.no,
+    // A postmaster that is process 1 adopts it, and takes its being killed for a crash of a child of its own.
+    endAfterStop: "none",
     load: () => import("./commands/wal-prefetch.ts"),
   },
   "wal-push": {

@@ -32,6 +32,8 @@ export const DRILL_COMMANDS = {
       INTERRUPTED,
     ],
     unexpectedExit: EXIT.operational,
+    // It has a server running, and must stop that before it leaves.
+    endAfterStop: "none",
     load: () => import("./commands/drill.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;

@@ -29,13 +29,14 @@ try {
   const { runProgram } = await import("./program.ts");
   const { processIo } = await import("./io.ts");
   const { listenForSignals, startedByDaemon } = await import("./signals.ts");
+  const { leave } = await import("./last-resort.ts");
   const usageExit = failureExit === 3 ? 2 : failureExit;
   const io = processIo();
   const isJob = startedByDaemon(args[0]);
   const signals = listenForSignals(io, { hangupReloads: args[0] === "receive", isJob });
   const exit = await runProgram({ args, env: process.env, io, signals, usageExit, isJob });
   // Not process.exitCode alone: a stray handle must not keep a finished command alive.
-  process.exit(exit);
+  await leave(exit, { wasStopped: signals.stop.aborted && !isRestoreCommand });
 } catch (error) {
   fail(error);
 }

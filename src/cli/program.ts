@@ -18,11 +18,13 @@ import { nearest } from "../config/suggest.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
+import { schemeOf } from "../store/schemes.ts";
 import { COMMAND_GROUPS, COMMANDS } from "./commands.ts";
 import type { CommandSpec } from "./command-spec.ts";
 import { describeFailure } from "./failure.ts";
 import { describeExits, helpTail } from "./help.ts";
 import type { Io } from "./io.ts";
+import { endWithin, GRACE_MS, RUN_AGAIN } from "./last-resort.ts";
 import type { Signals } from "./signals.ts";
 import { seawallVersion } from "./commands/version.ts";
 
@@ -65,7 +67,7 @@ export async function runProgram(input: ProgramInput): Promise<number> {
 
 async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): Promise<number> {
   const { env, io, signals, usageExit } = input;
-  const spec = COMMANDS[parsed.name];
+  const spec: CommandSpec = COMMANDS[parsed.name];
   const always = spec.unexpectedExit > 125;
   const failure = {
     json,
@@ -80,6 +82,10 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
       loadSettings({ command, flags, env, readFile: (path) => readFile(path, "utf8") });
     const { settings, origins, clusters } = await load();
     log = createLog({ level: settings.logLevel, format: settings.logFormat, buffered: spec.daemon === true });
+    if (spec.endAfterStop === undefined) {
+      const usesFiles = settings.store !== undefined && schemeOf(settings.store)?.usesFiles === true;
+      endWithin({ stop: signals.stop, withinMs: GRACE_MS, log, usesFiles, hint: RUN_AGAIN });
+    }
     const { run } = await spec.load();
     // Held until the process ends.
     await turnOf(parsed.name, input, { settings, log });

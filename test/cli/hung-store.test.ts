@@ -1,10 +1,12 @@
 /** A directory store whose file system stops answering: calls into it never return, and hold the thread that made them. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { lsnOf } from "../../src/wal/lsn.ts";
 import { startReceiver } from "../campaigns/receiver-process.ts";
+import { ROOT } from "../harness/build.ts";
+import { type CliProcess, startCli } from "../harness/process.ts";
 import { ScriptedWalsender } from "../harness/scripted-walsender.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { filled, mainData, MIB, SYSTEM_ID, WalWriter } from "../wal/wal-writer.ts";
@@ -47,4 +49,85 @@ test("a receiver that is told to stop ends although a call into its store never 
   expect(receiver.stderr).toContain("did not end within 11 s of being told to stop");
   expect(stream.flush).toBeLessThanOrEqual(start);
   removeTree(folder);
+});
+
+/** A thread of the command is within open(2) of a pipe that has no other end (proc(5): wchan). */
+function isHanging({ pid = 0 }: CliProcess): boolean {
+  return readdirSync(`/proc/${pid}/task`).some(
+    (task) => readFileSync(`/proc/${pid}/task/${task}/wchan`, "utf8") === "wait_for_partner",
+  );
+}
+
+const BACKUP = "20250306T080001Z-d652b08a";
+const SEGMENT = "000000020000000000000012";
+
+describe.runIf(process.platform === "linux")("a command whose read in a directory store never returns", () => {
+  let folder: string;
+  let store: string;
+  beforeAll(() => {
+    folder = makeTempDir("hung-commands");
+  });
+  afterAll(() => removeTree(folder));
+
+  /** Makes a copy of the kept archive, and what has a command hang when it opens this file of it. */
+  function hungAt(name: string, file: string): readonly string[] {
+    store = join(folder, name.replaceAll(/\W+/g, "-"));
+    cpSync(join(ROOT, "test/fixtures/archive"), join(store, "archive"), { recursive: true });
+    const pipe = join(store, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const source = `
+      import fs from "node:fs";
+      import promises from "node:fs/promises";
+      import { syncBuiltinESMExports } from "node:module";
+      const isHung = (path) => String(path).endsWith(${JSON.stringify(file)});
+      const open = { sync: fs.openSync, back: fs.open, promise: promises.open };
+      fs.open = (path, ...rest) => (isHung(path) ? open.back(${JSON.stringify(pipe)}, "r", rest.at(-1)) : open.back(path, ...rest));
+      fs.openSync = (path, ...rest) => (isHung(path) ? open.sync(${JSON.stringify(pipe)}, "r") : open.sync(path, ...rest));
+      promises.open = (path, ...rest) => (isHung(path) ? open.promise(${JSON.stringify(pipe)}, "r") : open.promise(path, ...rest));
+      syncBuiltinESMExports();`;
+    return ["--import", `data:text/javascript,${encodeURIComponent(source)}`];
+  }
+
+  const identity = "main/cluster.json";
+  const document = `main/backups/${BACKUP}/backup.json`;
+  const segment = `main/wal/00000002/00000000/${SEGMENT}.zst`;
+  const rows: readonly { readonly name: string; readonly file: string; readonly args: readonly string[] }[] = [
+    { name: "list, at once", file: identity, args: ["list"] },
+    { name: "list, in a backup", file: document, args: ["list"] },
+    { name: "show", file: document, args: ["show", BACKUP] },
+    { name: "verify, in a segment", file: segment, args: ["verify"] },
+    { name: "verify --deep, in a thread of its own", file: segment, args: ["verify", "--deep"] },
+    {
+      name: "verify --deep, in a part",
+      file: `main/backups/${BACKUP}/parts/00001.tar.zst`,
+      args: ["verify", "--deep"],
+    },
+    { name: "pin", file: identity, args: ["pin", BACKUP] },
+    { name: "unpin", file: identity, args: ["unpin", BACKUP] },
+    { name: "expire", file: document, args: ["expire", "--keep-full", "1"] },
+    { name: "delete", file: document, args: ["delete", BACKUP] },
+    { name: "restore, in its plan", file: document, args: ["restore", "--target-dir", "TARGET"] },
+    {
+      name: "restore, in a part",
+      file: `main/backups/${BACKUP}/parts/00002.tar.zst`,
+      args: ["restore", "--target-dir", "TARGET"],
+    },
+    { name: "status", file: identity, args: ["status", "--listen", "off", "--dsn", "host=127.0.0.1 port=1"] },
+    { name: "check", file: identity, args: ["check", "--dsn", "host=127.0.0.1 port=1"] },
+    { name: "wal-push", file: identity, args: ["wal-push", "WALFILE"] },
+  ];
+
+  test.each(rows)("ends all the same after SIGTERM: $name", async ({ name, file, args }) => {
+    const nodeArgs = hungAt(name, file);
+    const walFile = join(store, SEGMENT);
+    execFileSync("cp", [join(ROOT, "test/fixtures/archive", segment), walFile]);
+    const filled = args.map((arg) => (arg === "TARGET" ? join(store, "target") : arg === "WALFILE" ? walFile : arg));
+    await using command = startCli([...filled, "--store", `file://${store}/archive`], { nodeArgs });
+    while (!isHanging(command)) {
+      if (!command.running) throw new Error(`it ended before it read ${file}:\n${command.stdout}${command.stderr}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    // Throws when the command is still there after a minute.
+    expect(await command.end("SIGTERM")).toEqual({ code: null, signal: "SIGKILL" });
+  });
 });

@@ -11,13 +11,14 @@ import { formatLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { BackupDisplay } from "../views/backup-progress.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { endWithin, GRACE_MS } from "../last-resort.ts";
+import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, io, log, signals } = context;
   const storeUrl = requiredStore(context);
   const withinMs = settings.shutdownTimeoutMs + GRACE_MS;
-  endWithin({ stop: signals.stop, withinMs, log, usesFiles: schemeOf(storeUrl)?.usesFiles === true });
+  const usesFiles = schemeOf(storeUrl)?.usesFiles === true;
+  endWithin({ stop: signals.stop, withinMs, log, usesFiles, hint: NOTHING_LOST });
   const primary = await connectionSettings(context);
   const store = await openPatientStore(context, storeUrl);
   const display = new BackupDisplay(io, settings.json);

@@ -6,7 +6,7 @@ import { sharedController } from "../../signals.ts";
 import { schemeOf } from "../../store/schemes.ts";
 import { configurationOf } from "../configuration.ts";
 import type { CommandContext } from "../context.ts";
-import { endWithin, GRACE_MS } from "../last-resort.ts";
+import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
 import { seawallVersion } from "./version.ts";
 
 export async function run(context: CommandContext): Promise<number> {
@@ -20,6 +20,7 @@ export async function run(context: CommandContext): Promise<number> {
     usesFiles: plans.some(
       (plan) => schemeOf(plan.storeUrl)?.usesFiles === true || plan.settings.spoolDir !== undefined,
     ),
+    hint: NOTHING_LOST,
   });
   try {
     await runDaemon({
