@@ -30,6 +30,7 @@ import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { waitFor } from "../store/signal.ts";
 import type { Store } from "../store/store.ts";
 import {
   type Lsn,
@@ -83,9 +84,29 @@ export class Relay {
 
   /** The store's archive was opened in this run. */
   #isOpened = false;
+  /** A look at the store that does not return; undefined once it has. */
+  #hanging: Promise<void> | undefined;
 
   constructor(options: RelayOptions) {
     this.#options = options;
+  }
+
+  /**
+   * Leaves the store alone until `look` has ended: a call into a directory that hangs holds a thread, and the spool needs
+   * threads too.
+   */
+  leaveAloneUntil(look: Promise<unknown>): void {
+    const hanging = look.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#hanging = hanging;
+    void hanging.then(() => (this.#hanging = undefined));
+  }
+
+  /** Rejects `aborted` when `signal` fires first. */
+  async #untilAnswered(signal: AbortSignal): Promise<void> {
+    if (this.#hanging !== undefined) await waitFor(this.#hanging, { signals: [signal] });
   }
 
   /** Passes until `stop`; an unreachable store is tried again for ever, anything else ends it. Resolves on `stop`. */
@@ -110,6 +131,7 @@ export class Relay {
 
   /** Uploads everything the spool holds now. Throws what either store throws; repeating it is safe. */
   async pass(signal: AbortSignal): Promise<void> {
+    await this.#untilAnswered(signal);
     const { spool, cluster, codec, observer } = this.#options;
     const local = await openArchive(spool, cluster, { codec, signal }).catch(absentIsUndefined);
     if (local === undefined) return;
@@ -134,6 +156,7 @@ export class Relay {
    * was uploaded to is a bare mount point or another bucket: WAL that went there would leave the spool.
    */
   async openStore(local: Archive, signal: AbortSignal): Promise<Archive> {
+    await this.#untilAnswered(signal);
     const { spool, store, cluster } = this.#options;
     const key = uploadedKey(cluster);
     const isKnown = this.#isOpened || (await spool.head(key, { signal })) !== undefined;

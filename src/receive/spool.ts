@@ -17,6 +17,8 @@ import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";
+import { observed } from "../store/observe.ts";
+import { waitFor } from "../store/signal.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
 import { type SegmentNumber, formatLsn, segmentStart } from "../wal/lsn.ts";
 import { ownerBefore } from "../wal/timeline.ts";
@@ -112,35 +114,100 @@ async function lastPass(relay: Relay, options: ReceiverOptions, signal: AbortSig
   }
 }
 
+/** A store that answers no request for so long is left alone at the start. */
+const SILENCE_MS_MAX = 10_000;
+
+/**
+ * Brings the spool up to the store: one that lags behind it is uploaded, and primed anew. Where the store does not answer, a
+ * spool that holds WAL goes on by itself.
+ */
 async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions): Promise<void> {
-  const { store, cluster, log, stop, kill } = options;
+  const { cluster, log, stop, kill } = options;
   using either = joinSignals(stop, kill);
   const { signal } = either;
   const spoolTip = await tipOf(spool, cluster, signal);
-  const prepare = async (): Promise<void> => {
+  using silence = new Silence(SILENCE_MS_MAX);
+  const store = observed(options.store, { observe: () => silence.heard(), classify: () => "store" });
+  const look = async (): Promise<StoredTip | undefined> => {
     await refuseMixedSpool(spool, store, cluster, signal);
-    await relay.pass(signal);
-    const storeTip = await tipOf(store, cluster, signal);
-    if (storeTip === undefined || (spoolTip !== undefined && !isAhead(storeTip.tip, spoolTip.tip))) return;
-    if (spoolTip !== undefined) await clear(spool, cluster, signal);
-    await prime(spool, storeTip.archive, storeTip.tip, signal);
-    log.info("primed the spool from the store", { tip: formatLsn(storeTip.tip.lsn), timeline: storeTip.tip.timeline });
+    return tipOf(store, cluster, signal);
   };
-  if (spoolTip === undefined)
-    return await persist(prepare, { what: "what the empty spool is primed with", log, signal });
+  const tell = (what: string): void => log.warn(`the store does not answer: ${what}`, { store: store.description });
+  if (spoolTip === undefined) {
+    silence.onTooLong(() => tell("an empty spool needs it to begin"));
+    const prepare = async (): Promise<void> => primeFrom(await look(), { ...options, store }, spool, signal);
+    const preparing = persist(prepare, { what: "what the empty spool is primed with", log, signal });
+    return waitFor(preparing, { signals: [signal] });
+  }
+  const looking = look();
+  let found: StoredTip | "silent" | undefined;
   try {
-    await prepare();
+    const silent = new Promise<"silent">((resolve) => silence.onTooLong(() => resolve("silent")));
+    found = await waitFor(Promise.race([looking, silent]), { signals: [signal] });
   } catch (error) {
     if (signal.aborted || !isOutage(error)) throw error;
-    log.warn("the store cannot be reached: going on from the spool alone", { error });
+    return log.warn("the store cannot be reached: going on from the spool alone", { error });
+  }
+  if (found === "silent") {
+    tell("going on from the spool alone");
+    return relay.leaveAloneUntil(looking);
+  }
+  if (found === undefined || !isAhead(found.tip, spoolTip.tip)) return;
+  silence.onTooLong(() => tell("a spool that lags behind it needs it to begin"));
+  const refresh = async (): Promise<void> => {
+    await relay.pass(signal);
+    await clear(spool, cluster, signal);
+    await primeFrom(found, { ...options, store }, spool, signal);
+  };
+  await waitFor(refresh(), { signals: [signal] });
+}
+
+/** Calls back when nothing was heard for a time. */
+class Silence implements Disposable {
+  readonly #ms: number;
+  #timer: NodeJS.Timeout | undefined;
+  #onTooLong: (() => void) | undefined;
+
+  constructor(ms: number) {
+    this.#ms = ms;
+  }
+
+  /** From now on. */
+  onTooLong(then: () => void): void {
+    this.#onTooLong = then;
+    this.heard();
+  }
+
+  heard(): void {
+    clearTimeout(this.#timer);
+    const then = this.#onTooLong;
+    if (then !== undefined) this.#timer = setTimeout(then, this.#ms);
+  }
+
+  [Symbol.dispose](): void {
+    this.#onTooLong = undefined;
+    clearTimeout(this.#timer);
   }
 }
 
-async function tipOf(
-  store: Store,
-  cluster: string,
+interface StoredTip {
+  readonly archive: Archive;
+  readonly tip: Tip;
+}
+
+async function primeFrom(
+  found: StoredTip | undefined,
+  { log }: ReceiverOptions,
+  spool: Store,
   signal: AbortSignal,
-): Promise<{ readonly archive: Archive; readonly tip: Tip } | undefined> {
+): Promise<void> {
+  if (found === undefined) return;
+  const { archive, tip } = found;
+  await prime(spool, archive, tip, signal);
+  log.info("primed the spool from the store", { tip: formatLsn(tip.lsn), timeline: tip.timeline });
+}
+
+async function tipOf(store: Store, cluster: string, signal: AbortSignal): Promise<StoredTip | undefined> {
   const archive = await openArchive(store, cluster, { signal }).catch(absentIsUndefined);
   if (archive === undefined) return undefined;
   const tip = await findTip(archive, { signal });

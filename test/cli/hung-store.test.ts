@@ -1,6 +1,6 @@
 /** A directory store whose file system stops answering: calls into it never return, and hold the thread that made them. */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { lsnOf } from "../../src/wal/lsn.ts";
@@ -53,9 +53,11 @@ test("a receiver that is told to stop ends although a call into its store never 
 
 /** A thread of the command is within open(2) of a pipe that has no other end (proc(5): wchan). */
 function isHanging({ pid = 0 }: CliProcess): boolean {
-  return readdirSync(`/proc/${pid}/task`).some(
-    (task) => readFileSync(`/proc/${pid}/task/${task}/wchan`, "utf8") === "wait_for_partner",
-  );
+  if (!existsSync(`/proc/${pid}/task`)) return false;
+  return readdirSync(`/proc/${pid}/task`).some((task) => {
+    const wchan = `/proc/${pid}/task/${task}/wchan`;
+    return existsSync(wchan) && readFileSync(wchan, "utf8") === "wait_for_partner";
+  });
 }
 
 const BACKUP = "20250306T080001Z-d652b08a";
@@ -84,6 +86,8 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
       fs.open = (path, ...rest) => (isHung(path) ? open.back(${JSON.stringify(pipe)}, "r", rest.at(-1)) : open.back(path, ...rest));
       fs.openSync = (path, ...rest) => (isHung(path) ? open.sync(${JSON.stringify(pipe)}, "r") : open.sync(path, ...rest));
       promises.open = (path, ...rest) => (isHung(path) ? open.promise(${JSON.stringify(pipe)}, "r") : open.promise(path, ...rest));
+      const { readFile } = promises;
+      promises.readFile = (path, ...rest) => (isHung(path) ? open.promise(${JSON.stringify(pipe)}, "r") : readFile(path, ...rest));
       syncBuiltinESMExports();`;
     return ["--import", `data:text/javascript,${encodeURIComponent(source)}`];
   }
@@ -114,7 +118,7 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
     },
     { name: "status", file: identity, args: ["status", "--listen", "off", "--dsn", "host=127.0.0.1 port=1"] },
     { name: "check", file: identity, args: ["check", "--dsn", "host=127.0.0.1 port=1"] },
-    { name: "wal-push", file: identity, args: ["wal-push", "WALFILE"] },
+    { name: "wal-push, in the server's directory", file: `/${SEGMENT}`, args: ["wal-push", "WALFILE"] },
   ];
 
   test.each(rows)("ends all the same after SIGTERM: $name", async ({ name, file, args }) => {
@@ -123,8 +127,9 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
     execFileSync("cp", [join(ROOT, "test/fixtures/archive", segment), walFile]);
     const filled = args.map((arg) => (arg === "TARGET" ? join(store, "target") : arg === "WALFILE" ? walFile : arg));
     await using command = startCli([...filled, "--store", `file://${store}/archive`], { nodeArgs });
-    while (!isHanging(command)) {
+    for (;;) {
       if (!command.running) throw new Error(`it ended before it read ${file}:\n${command.stdout}${command.stderr}`);
+      if (isHanging(command)) break;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     // Throws when the command is still there after a minute.

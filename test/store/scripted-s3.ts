@@ -79,6 +79,8 @@ export type Meddling =
   | { readonly kind: "answer"; readonly answer: Answer }
   /** The server does what it was asked to do; its answer never arrives. */
   | { readonly kind: "lose-answer" }
+  /** The request is taken and never answered; the server does not see it. */
+  | { readonly kind: "silence" }
   /** One bit of the body is flipped on its way to the server. */
   | { readonly kind: "flip-bit" };
 
@@ -93,6 +95,7 @@ export async function startProxy(
     requests.push(`${method} ${url}`);
     const meddling = meddle({ method, url, number: requests.length });
     request.on("error", () => undefined);
+    if (meddling?.kind === "silence") return void request.resume();
     if (meddling?.kind === "answer") {
       const { status, body = "" } = meddling.answer;
       request.resume().on("end", () => response.writeHead(status, { "content-length": body.length }).end(body));

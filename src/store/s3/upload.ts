@@ -8,7 +8,7 @@
 import { SeawallError } from "../../errors.ts";
 import { deadline, sharedController } from "../../signals.ts";
 import { crc32cBase64, crc32cOf } from "../crc.ts";
-import { type RetryOptions, putAgain, retrying } from "../retry.ts";
+import { DEFAULT_RETRY_POLICY, type RetryOptions, type RetryPolicy, putAgain, retrying } from "../retry.ts";
 import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready } from "./body.ts";
 import { type ClaimedKey, claim } from "./claim.ts";
 import { type S3Connection } from "./connection.ts";
@@ -26,6 +26,13 @@ const PART_BYTES_DEFAULT = 16 * 1024 * 1024;
 const PARTS_IN_FLIGHT_DEFAULT = 4;
 /** Clearing up after a failure must not hang where the failure was a hang. */
 const CLEANUP_TIMEOUT_MS = 10_000;
+/** A silent store is asked again within that time. */
+const CLEANUP_POLICY: RetryPolicy = {
+  ...DEFAULT_RETRY_POLICY,
+  elapsedMsMax: CLEANUP_TIMEOUT_MS,
+  capMs: 1_000,
+  attemptTimeoutMs: 2_000,
+};
 
 export interface UploadTarget {
   /** The store's key, for messages. */
@@ -279,10 +286,19 @@ class Upload {
       await this.#sendTo(name, "DELETE", {}, {}, undefined, limit.signal).catch(() => undefined);
   }
 
-  /** Best effort: what is left behind is an unfinished upload, which a lifecycle rule of the bucket removes. */
+  /**
+   * Best effort, tried again for a while: a store that fell silent may be back by then. What is left behind otherwise is an
+   * unfinished upload, which a lifecycle rule of the bucket removes.
+   */
   async #discard(): Promise<void> {
     using limit = deadline(CLEANUP_TIMEOUT_MS);
-    await this.#send("DELETE", { uploadId: this.#id }, {}, undefined, limit.signal).catch(() => undefined);
+    const attempt = { what: this.#what, bytes: 0, signal: limit.signal };
+    const query = { uploadId: this.#id };
+    await retrying(attempt, { ...this.#target.retry, policy: CLEANUP_POLICY }, async (signal) => {
+      const response = await this.#send("DELETE", query, {}, undefined, signal);
+      // 404: it is over.
+      if (![200, 204, 404].includes(response.status)) throw this.#failed("DELETE", query, response);
+    }).catch(() => undefined);
   }
 
   #failed(
