@@ -137,7 +137,7 @@ async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions
     silence.onTooLong(() => tell("an empty spool needs it to begin"));
     const prepare = async (): Promise<void> => primeFrom(await look(), { ...options, store }, spool, signal);
     const preparing = persist(prepare, { what: "what the empty spool is primed with", log, signal });
-    return waitFor(preparing, { signals: [signal] });
+    return await waitFor(preparing, { signals: [signal] });
   }
   const looking = look();
   let found: StoredTip | "silent" | undefined;
