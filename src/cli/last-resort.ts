@@ -58,6 +58,12 @@ export async function leave(status: number, { wasStopped }: { readonly wasStoppe
   process.exit(status);
 }
 
+/** Leaves at once, with `status` unless a call to a file system would be waited for. */
+export function leaveAtOnce(status: number): void {
+  if (hasFileCalls()) kill();
+  else process.exit(status);
+}
+
 const CALLS_END_MS = 2_000;
 const POLL_MS = 20;
 

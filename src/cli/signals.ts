@@ -6,6 +6,7 @@
 import { EXIT } from "../error-kinds.ts";
 import { sharedController } from "../signals.ts";
 import type { Io } from "./io.ts";
+import { leaveAtOnce } from "./last-resort.ts";
 
 export interface Signals {
   /** Aborted at the first signal. */
@@ -38,7 +39,7 @@ export function listenForSignals(io: Io, options: SignalOptions = {}): Signals {
         onHangup();
         return;
       }
-      if (first !== undefined) process.exit(STATUS[name]);
+      if (first !== undefined) return leaveAtOnce(STATUS[name]);
       first = name;
       if (io.interactive) io.err(`\n${name}: stopping; once more to leave at once\n`);
       stop.abort(new Error(`received ${name}`));
@@ -46,7 +47,7 @@ export function listenForSignals(io: Io, options: SignalOptions = {}): Signals {
   }
   if (options.isJob === true) {
     process.on("disconnect", () => {
-      setTimeout(() => process.exit(STATUS.SIGTERM), ORPHAN_MS_MAX).unref();
+      setTimeout(() => leaveAtOnce(STATUS.SIGTERM), ORPHAN_MS_MAX).unref();
       first ??= "SIGTERM";
       stop.abort(new Error("the daemon that started this job is gone"));
     });

@@ -60,6 +60,13 @@ function isHanging({ pid = 0 }: CliProcess): boolean {
   });
 }
 
+interface Row {
+  readonly name: string;
+  /** The end of the path whose opening never returns. */
+  readonly file: string;
+  readonly args: readonly string[];
+}
+
 const BACKUP = "20250306T080001Z-d652b08a";
 const SEGMENT = "000000020000000000000012";
 
@@ -95,7 +102,7 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
   const identity = "main/cluster.json";
   const document = `main/backups/${BACKUP}/backup.json`;
   const segment = `main/wal/00000002/00000000/${SEGMENT}.zst`;
-  const rows: readonly { readonly name: string; readonly file: string; readonly args: readonly string[] }[] = [
+  const rows: readonly Row[] = [
     { name: "list, at once", file: identity, args: ["list"] },
     { name: "list, in a backup", file: document, args: ["list"] },
     { name: "show", file: document, args: ["show", BACKUP] },
@@ -121,18 +128,34 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
     { name: "wal-push, in the server's directory", file: `/${SEGMENT}`, args: ["wal-push", "WALFILE"] },
   ];
 
-  test.each(rows)("ends all the same after SIGTERM: $name", async ({ name, file, args }) => {
+  /** Starts the command, and waits until it hangs. */
+  async function startHung({ name, file, args }: Row): Promise<CliProcess> {
     const nodeArgs = hungAt(name, file);
     const walFile = join(store, SEGMENT);
     execFileSync("cp", [join(ROOT, "test/fixtures/archive", segment), walFile]);
     const filled = args.map((arg) => (arg === "TARGET" ? join(store, "target") : arg === "WALFILE" ? walFile : arg));
-    await using command = startCli([...filled, "--store", `file://${store}/archive`], { nodeArgs });
+    const command = startCli([...filled, "--store", `file://${store}/archive`], { nodeArgs });
     for (;;) {
       if (!command.running) throw new Error(`it ended before it read ${file}:\n${command.stdout}${command.stderr}`);
-      if (isHanging(command)) break;
+      if (isHanging(command)) return command;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  test.each(rows)("ends all the same after SIGTERM: $name", async (row) => {
+    await using command = await startHung(row);
     // Throws when the command is still there after a minute.
+    expect(await command.end("SIGTERM")).toEqual({ code: null, signal: "SIGKILL" });
+  });
+
+  // For these no other end comes after a signal: leaving would do harm.
+  test.each([
+    { name: "wal-fetch", file: segment, args: ["wal-fetch", SEGMENT, "TARGET"] },
+    { name: "drill", file: document, args: ["drill", "--scratch-dir", "."] },
+  ])("ends at a second signal: $name", async (row) => {
+    await using command = await startHung(row);
+    command.signal("SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 500));
     expect(await command.end("SIGTERM")).toEqual({ code: null, signal: "SIGKILL" });
   });
 });
