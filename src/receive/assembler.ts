@@ -18,7 +18,7 @@ import {
 } from "../wal/lsn.ts";
 import type { SegmentBuffer, SegmentBufferPool } from "./segment-buffer.ts";
 
-/** What an earlier run stored of a segment as chunks. It is read into the segment's buffer, to be compared with the server's. */
+/** Chunks of a segment that an earlier run stored: read into the segment's buffer, to be compared with the server's bytes. */
 export interface StoredPrefix {
   readonly byteLength: number;
   readonly verifiedLsn: Lsn;

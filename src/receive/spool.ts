@@ -172,7 +172,7 @@ class Silence implements Disposable {
     this.#ms = ms;
   }
 
-  /** From now on. */
+  /** Starts to measure, and calls `then` once. */
   onTooLong(then: () => void): void {
     this.#onTooLong = then;
     this.heard();
