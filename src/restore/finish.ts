@@ -2,7 +2,7 @@
  * The end of a restore: what is not in the parts, then everything durable, and only then the control file, without which
  * no server starts.
  */
-import { lchown, mkdir, readdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backups/document.ts";
@@ -75,16 +75,19 @@ async function checkControlFile({ layout, backup }: FinishOptions): Promise<void
   );
 }
 
-/** At its first start PostgreSQL makes the links again as tablespace_map says: where a tablespace moved, so must the map. */
+/**
+ * At its first start PostgreSQL makes the links again as tablespace_map says: where a tablespace moved, so must the map. Links
+ * stay root's: to give one away by its name would give away what the account has put there meanwhile. A server removes and
+ * follows links of any owner.
+ */
 async function linkTablespaces(options: FinishOptions): Promise<void> {
-  const { layout, backup, index, owner } = options;
+  const { layout, backup, index } = options;
   await removeStrayLinks(layout);
   for (const [oid, directory] of [...layout.tablespaces, ...layout.created]) {
     const path = fsPath(`${layout.targetDir}/pg_tblspc/${oid}`);
     if ((await readlink(path).catch(() => undefined)) === directory) continue;
     await rm(path, { recursive: true, force: true });
     await symlink(directory, path);
-    if (owner !== undefined) await lchown(path, owner.uid, owner.gid);
   }
   const moved = layout.tablespaces.some(([oid, place]) =>
     backup.tablespaces.every((tablespace) => tablespace.oid !== oid || tablespace.path !== place),

@@ -47,7 +47,7 @@ export async function prepareTarget(options: PrepareOptions): Promise<Prepared> 
     if (layout.walDir !== undefined) await makeTopDirectory(layout.walDir, mode, owner);
     await emptyCreated(options, mode);
     const removed = target.isEmpty ? 0 : await removeStrangers(options);
-    await linkWalDir(layout, owner);
+    await linkWalDir(layout);
     const placed = new Layout(layout);
     const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");
     for (const { path, mode: wanted } of directories.sort((a, b) => (a.path < b.path ? -1 : 1))) {

@@ -18,7 +18,7 @@ import type { CreatedTablespace } from "./replayed-changes.ts";
 import { describeLanding } from "./target/plan.ts";
 import { prepareTarget } from "./prepare.ts";
 import { type PlanWish, type ResolvedPlan, resolvePlan } from "./target/resolve.ts";
-import { fetchTrouble } from "./server-account.ts";
+import { closedFolders, fetchTrouble } from "./server-account.ts";
 import { gatherStartFacts, startEffects } from "./start-effects.ts";
 import { targetJson } from "./target/target.ts";
 import { inspectTablespaces, type TablespacePlaces } from "./tablespace-places.ts";
@@ -79,6 +79,8 @@ export interface Restored {
   readonly entriesRemoved: number;
   /** Why the account of the files cannot fetch WAL from the archive, although we can. */
   readonly fetchTrouble: string | undefined;
+  /** Folders on the way to the restored directories that the account of the files may not enter. */
+  readonly closedFolders: readonly string[];
   /** Effects of the server's start beside recovery, as sentences. */
   readonly startEffects: readonly string[];
 }
@@ -147,6 +149,14 @@ async function carryOut(
     point: describeLanding(plan.landing),
   });
   const trouble = await tryToFetch(options, owner, plan);
+  const directories = [
+    target.path,
+    ...(walDir === undefined ? [] : [walDir]),
+    ...[...places.restored, ...places.created].map(([, directory]) => directory),
+  ];
+  const closed = owner === undefined ? [] : await closedFolders(directories, { owner, signal });
+  if (closed.length > 0)
+    log.warn("the server's account may not enter folders on the way to its files", { uid: owner?.uid, closed });
   const index = await readIndex(archive, backup, { signal });
   await checkManifest(archive, backup, index, { signal });
 
@@ -193,6 +203,7 @@ async function carryOut(
     filesUnchanged: unchanged.size,
     entriesRemoved: prepared.removed,
     fetchTrouble: trouble,
+    closedFolders: closed,
     startEffects:
       options.isolate === true ? [] : startEffects(await gatherStartFacts(target.path, options.standby !== undefined)),
   };

@@ -3,9 +3,9 @@
  * another account that may not be let in everywhere root is.
  */
 import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { throwIfAborted } from "../store/signal.ts";
 import { setModeAndOwner } from "./new-file.ts";
@@ -26,6 +26,33 @@ export interface AccountOptions {
 export async function mayEnter(folder: string, { owner, signal }: AccountOptions): Promise<boolean> {
   const trouble = await troubleOf('cd -- "$1"', { args: [folder], cwd: "/", owner, env: {}, signal });
   return trouble === undefined;
+}
+
+/**
+ * Finds the folders on the way to these directories that the account may not enter, each once. A directory may be absent, and
+ * what the restore makes on the way is open to the account.
+ */
+export async function closedFolders(directories: readonly string[], account: AccountOptions): Promise<string[]> {
+  const closed = new Set<string>();
+  for (const directory of directories) {
+    const way = await existingFolders(dirname(directory));
+    const last = way.at(-1);
+    if (last === undefined || (await mayEnter(last, account))) continue;
+    for (const folder of way) {
+      if (await mayEnter(folder, account)) continue;
+      closed.add(folder);
+      break;
+    }
+  }
+  return [...closed];
+}
+
+/** The folders from the root to this one, the first of them that is absent excluded. */
+async function existingFolders(folder: string): Promise<string[]> {
+  const parent = dirname(folder);
+  const above = parent === folder ? [] : await existingFolders(parent);
+  const isThere = above.at(-1) === parent || parent === folder;
+  return isThere && (await stat(folder).catch(() => undefined))?.isDirectory() === true ? [...above, folder] : above;
 }
 
 export interface FetchTry extends AccountOptions {

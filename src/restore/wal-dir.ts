@@ -2,12 +2,11 @@
  * `--waldir`: a directory of its own for pg_wal, to which the data directory gets a link, as initdb and pg_basebackup make it.
  * Looks at it before the restore begins, and makes the link.
  */
-import { lchown, rm, symlink } from "node:fs/promises";
+import { rm, symlink } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { SeawallError } from "../errors.ts";
 import { type LayoutFacts, WAL_FOLDER } from "./layout.ts";
 import { linkedDir, otherServerUsing } from "./other-servers.ts";
-import type { Owner } from "./part-writer.ts";
 import { shellWord } from "./restore-command.ts";
 import type { TablespacePlaces } from "./tablespace-places.ts";
 import { entriesOf, isInside, occupied, realpathOrSelf, refuseTopFolder, type TargetDir } from "./target-dir.ts";
@@ -79,11 +78,13 @@ export function refuseSharedWalDir(walDir: string | undefined, { restored, creat
   }
 }
 
-/** Puts the link in the place of whatever else stands there. A link that leads to the directory already stays as it is. */
-export async function linkWalDir({ targetDir, walDir }: LayoutFacts, owner: Owner | undefined): Promise<void> {
+/**
+ * Puts the link in the place of whatever else stands there. A link that leads to the directory already stays as it is. The link
+ * belongs to root when root restores (finish.ts, linkTablespaces).
+ */
+export async function linkWalDir({ targetDir, walDir }: LayoutFacts): Promise<void> {
   if (walDir === undefined || (await linkedDir(targetDir, WAL_FOLDER)) === walDir) return;
   const link = join(targetDir, WAL_FOLDER);
   await rm(link, { recursive: true, force: true });
   await symlink(walDir, link);
-  if (owner !== undefined) await lchown(link, owner.uid, owner.gid);
 }

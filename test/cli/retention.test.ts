@@ -1,4 +1,6 @@
 /** The commands that keep and drop backups, on archives in a directory. */
+import { utimesSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { listPins } from "../../src/archive/backups/pins.ts";
@@ -66,6 +68,22 @@ describe("pin and unpin", () => {
     expect(ran).toMatchObject({ code, stdout: "" });
     expect(ran.stderr).toMatch(message);
     expect(await listPins(archive)).toEqual([]);
+  });
+
+  test("on a machine whose clock is behind, a pin lasts from the newest WAL's date by the store", async () => {
+    await putSegments(archive, 1, 1, 3);
+    // The store's clock is right; this machine's is two years behind.
+    const storedMs = Math.ceil(Date.now() / 1000) * 1000 + 730 * 86_400_000;
+    for (const key of await keysBelow(archive.store, "main/wal/"))
+      utimesSync(join(dir, key), storedMs / 1000, storedMs / 1000);
+    const pin = JSON.parse((await seawall("pin", ID, "--until", "14d", "--json")).stdout) as Record<string, string>;
+    expect(Date.parse(pin["expiresAt"] ?? "")).toBe(storedMs + 14 * 86_400_000);
+    expect(Date.parse(pin["pinnedAt"] ?? "")).toBe(storedMs);
+    const past = new Date(storedMs - 86_400_000).toISOString();
+    const refused = await seawall("pin", ID, "--until", past);
+    expect(refused).toMatchObject({ code: 2, stdout: "" });
+    expect(refused.stderr).toMatch(/lies in the past/);
+    expect(await listPins(archive)).toEqual([pin]);
   });
 
   test.each([

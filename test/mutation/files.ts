@@ -89,6 +89,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "wal/tip": ["tip", "tip-store", "line"],
       "wal/reach": ["wal-reach", "tail", "tip-store"],
       "wal/path": ["wal-path"],
+      "wal/stored-at": ["stored-at"],
       "catalog/windows": ["windows"],
     },
     leftOut: {

@@ -8,8 +8,8 @@ import { mapBounded } from "../bounded.ts";
 import { type Catalog, readCatalog } from "../catalog/catalog.ts";
 import { measureWal, runsAfter, type WalMeasure } from "./unneeded-wal.ts";
 import { listMarks, missingObject } from "./marks.ts";
-import { backupPrefix, isBackupObject, partialKey, segmentKey } from "../keys.ts";
-import { listChunks } from "../wal/tail.ts";
+import { backupPrefix, isBackupObject } from "../keys.ts";
+import { storedAtMs } from "../wal/stored-at.ts";
 import { backupsOn, pathsOf, reachOf, type RecoveryWindow, windowsOf } from "../catalog/windows.ts";
 
 export type ExpiryFacts = RetentionCatalog<BackupDocument>;
@@ -168,24 +168,17 @@ async function timelineEnds(
   { inventory }: Catalog,
   { signal }: RequestOptions,
 ): Promise<Map<TimelineId, number>> {
-  const { cluster, store, identity } = archive;
-  const { segmentSize } = identity;
   const lastOf = <T extends { readonly timeline: TimelineId }>(spots: readonly T[], timeline: TimelineId) =>
     spots.filter((spot) => spot.timeline === timeline).at(-1);
   const ends = await mapBounded([...inventory.histories.keys()], LOOKS_IN_FLIGHT, async (timeline) => {
-    const run = lastOf(inventory.runs, timeline);
-    const [partial, tail] = [lastOf(inventory.partials, timeline), lastOf(inventory.tails, timeline)];
-    const keys = [
-      ...(run === undefined ? [] : [segmentKey(cluster, { timeline, segment: run.last, segmentSize })]),
-      ...(partial === undefined ? [] : [partialKey(cluster, { ...partial, segmentSize })]),
-      ...(tail === undefined ? [] : (await listChunks(archive, tail, { signal })).map((c) => c.key)),
-    ];
-    const times: number[] = [];
-    for (const key of keys) {
-      const found = await store.head(key, { signal });
-      if (found !== undefined) times.push(found.modifiedAt.getTime());
-    }
-    return times.length === 0 ? [] : [[timeline, Math.max(...times)] as const];
+    const last = {
+      timeline,
+      sealed: lastOf(inventory.runs, timeline)?.last,
+      partial: lastOf(inventory.partials, timeline)?.segment,
+      tail: lastOf(inventory.tails, timeline)?.segment,
+    };
+    const atMs = await storedAtMs(archive, last, { signal });
+    return atMs === undefined ? [] : [[timeline, atMs] as const];
   });
   return new Map(ends.flat());
 }

@@ -1,6 +1,7 @@
 /** `seawall pin`: keep a base backup, for how long and why. */
 import { openArchive } from "../../archive/archive.ts";
 import { isBackupId } from "../../archive/keys.ts";
+import { newestWalMs } from "../../archive/wal/stored-at.ts";
 import { putPin } from "../../archive/backups/pins.ts";
 import { duration } from "../../config/types.ts";
 import { EXIT } from "../../error-kinds.ts";
@@ -12,14 +13,15 @@ const DAY_MS = 86_400_000;
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, args } = context;
-  const now = new Date();
   const id = backupIdArgument(args[0]);
-  const until = settings.until === undefined ? null : parseUntil(settings.until, now);
+  if (settings.until !== undefined) parseUntil(settings.until, new Date());
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   try {
     const options = { signal: signals.stop };
     const archive = await openArchive(store, settings.cluster, options);
-    const expiresAt = until?.toISOString() ?? null;
+    // An expiry elsewhere goes by a right clock: where this machine's is behind, the newest WAL's date by the store counts.
+    const now = new Date(Math.max(Date.now(), (await newestWalMs(archive, options)) ?? 0));
+    const expiresAt = settings.until === undefined ? null : parseUntil(settings.until, now).toISOString();
     const pin = { backup: id, pinnedAt: now.toISOString(), expiresAt, note: settings.note ?? "" };
     await putPin(archive, pin, options);
     await printResult(context, pin, `Backup ${id} is pinned${expiresAt === null ? "" : ` until ${expiresAt}`}.`);

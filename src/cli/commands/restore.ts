@@ -174,6 +174,12 @@ function notesOf({ settings, env }: CommandContext, restored: Restored): string[
         `${restored.fetchTrouble}. Let that account read the archive before you start it.`,
     );
   }
+  if (restored.closedFolders.length > 0) {
+    notes.push(
+      `The server's account (uid ${restored.owner?.uid ?? "?"}) may not enter ${restored.closedFolders.join(", ")}, so the server ` +
+        "will not start on this machine: let that account search these folders (chmod +x), or choose other directories.",
+    );
+  }
   const closed = process.getuid?.() === 0 && restored.owner !== undefined ? closedPath(process.execPath) : undefined;
   if (closed !== undefined && settings.restoreCommand === undefined && !settings.noRecoveryConfig) {
     notes.push(
