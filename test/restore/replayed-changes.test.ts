@@ -1,8 +1,13 @@
 /** What recovery replays outside of the data files: which changes lie on the way, and what they add up to. */
 import { describe, expect, test } from "vitest";
-import { replayedChanges } from "../../src/restore/replayed-changes.ts";
-import type { Lsn } from "../../src/wal/lsn.ts";
+import { segmentKey } from "../../src/archive/keys.ts";
+import { readReplayedChanges, replayedChanges } from "../../src/restore/replayed-changes.ts";
+import type { RouteItem } from "../../src/restore/target/route.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import type { WalChange, WalLevel } from "../../src/wal/wal-changes.ts";
+import { emptyArchive, putSegments } from "../archive/retained.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
 
 const MIB = 1 << 20;
 const lsn = (value: number): Lsn => BigInt(value) as Lsn;
@@ -104,5 +109,56 @@ describe("settings", () => {
     );
     expect(minimal).toEqual({ lsn: 1_100n, end: 1_150n });
     expect(replayed(parameters(1_000, 1_050, 100), parameters(1_100, 1_150, 1, 8, "logical")).minimal).toBeUndefined();
+  });
+});
+
+describe("from an archive, those segments are read", () => {
+  const start = (segment: number): number => segment * MIB;
+  const item = (segment: number): RouteItem => ({
+    ...{ segment: segment as SegmentNumber, timeline: timelineOf(1), kind: "segment", storedBytes: 100, length: MIB },
+  });
+  const oids = async (fromLsn: number, toLsn: number, store = new MemoryStore()): Promise<number[]> => {
+    const archive = await emptyArchive(store);
+    const changes = [3, 4, 5, 6].map((segment) => created(segment, start(segment) + 1_000, start(segment) + 2_000));
+    await putSegments(archive, 1, 3, 6, changes);
+    const asked: string[] = [];
+    const getStream = store.getStream.bind(store);
+    store.getStream = (key, options) => (asked.push(key), getStream(key, options));
+    const get = store.get.bind(store);
+    store.get = (key, options) => (asked.push(key), get(key, options));
+    const span = { fromLsn: lsn(fromLsn), toLsn: lsn(toLsn) };
+    const found = await readReplayedChanges(archive, [3, 4, 5, 6].map(item), span);
+    const read = new Set(asked.flatMap((key) => /([0-9A-F]{2})\.zst$/.exec(key)?.[1] ?? []));
+    expect([...read].map((hex) => Number.parseInt(hex, 16))).toEqual(
+      [3, 4, 5, 6].filter((segment) => start(segment) < toLsn && start(segment + 1) > fromLsn),
+    );
+    return found.tablespaces.map(({ oid }) => oid);
+  };
+
+  test("of which the replay needs a byte", async () => {
+    expect(await oids(start(4), start(6))).toEqual([4, 5]);
+    expect(await oids(start(4) + 1, start(6) + 1)).toEqual([4, 5]);
+    expect(await oids(start(3), start(7))).toEqual([3, 4, 5, 6]);
+  });
+
+  test("and one that is damaged has none", async () => {
+    const archive = await emptyArchive(new MemoryStore());
+    await putSegments(archive, 1, 3, 3, [created(7, start(3) + 1_000, start(3) + 2_000)]);
+    const key = segmentKey("main", { timeline: timelineOf(1), segment: 4 as SegmentNumber, segmentSize: MIB });
+    await archive.store.put(key, Buffer.from("no segment"));
+    const found = await readReplayedChanges(archive, [item(3), item(4)], {
+      fromLsn: lsn(start(3)),
+      toLsn: lsn(start(5)),
+    });
+    expect(found.tablespaces.map(({ oid }) => oid)).toEqual([7]);
+  });
+
+  test("but an error of the store is thrown", async () => {
+    const store = new FaultyStore(new MemoryStore());
+    const archive = await emptyArchive(store);
+    await putSegments(archive, 1, 3, 3);
+    store.failpoint({ fault: "fail-before", operation: ["get", "getStream"], times: Infinity });
+    const span = { fromLsn: lsn(start(3)), toLsn: lsn(start(4)) };
+    await expect(readReplayedChanges(archive, [item(3)], span)).rejects.toMatchObject({ code: "store-unavailable" });
   });
 });

@@ -1,0 +1,132 @@
+/** Claims in detail: their order and their losses, the timelines that lead to the line, and those that belong to the archive. */
+import { beforeEach, describe, expect, test } from "vitest";
+import type { Archive } from "../../src/archive/archive.ts";
+import { lineKey } from "../../src/archive/keys.ts";
+import {
+  decodeClaim,
+  encodeClaim,
+  type LineClaim,
+  parentOf,
+  putClaim,
+  readClaims,
+  readKnownTimelines,
+  readLinePath,
+} from "../../src/archive/line/claims.ts";
+import { putHistory } from "../../src/archive/wal/objects.ts";
+import type { GetResult } from "../../src/store/store.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
+import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
+import { emptyArchive } from "./retained.ts";
+
+/** A store whose listing names objects that are gone when they are read. */
+class Forgetful extends MemoryStore {
+  readonly gone = new Set<string>();
+  override async get(key: string, options?: object): Promise<GetResult | undefined> {
+    return this.gone.has(key) ? undefined : super.get(key, options);
+  }
+}
+
+let store: Forgetful;
+let archive: Archive;
+beforeEach(async () => {
+  store = new Forgetful();
+  archive = await emptyArchive(store);
+});
+
+const lsn = (value: number): Lsn => BigInt(value) as Lsn;
+function claim(number: number, timeline: number, parent?: number): LineClaim {
+  return {
+    ...{
+      number,
+      timeline: timelineOf(timeline),
+      claimedAt: "2026-03-02T10:15:00.000Z",
+      server: "db:5432",
+      why: "first",
+    },
+    parent: parent === undefined ? undefined : { timeline: timelineOf(parent), lsn: lsn(0x600000) },
+    ...{ over: undefined, restoredFrom: undefined },
+  };
+}
+const history = (timeline: number, ...lines: string[]): Promise<unknown> =>
+  putHistory(archive, timelineOf(timeline), Buffer.from(`${lines.join("\n")}\n`));
+
+describe("reading", () => {
+  test("eleven claims come in the order of their numbers, without one that is gone", async () => {
+    for (let number = 11; number >= 1; number--) await putClaim(archive, claim(number, number));
+    store.gone.add(lineKey("main", 4));
+    const numbers = (await readClaims(archive)).map(({ number }) => number);
+    expect(numbers).toEqual([1, 2, 3, 5, 6, 7, 8, 9, 10, 11]);
+  });
+
+  test("a number whose claim cannot be read back is taken", async () => {
+    await putClaim(archive, claim(1, 1));
+    store.gone.add(lineKey("main", 1));
+    expect(await putClaim(archive, claim(1, 1))).toBe("exists");
+  });
+
+  test.each([
+    ["absent", null, undefined],
+    ["a text", "file:///b", "file:///b"],
+  ])("a mark that is %s is read", (_, mark, read) => {
+    const fields = JSON.parse(Buffer.from(encodeClaim(claim(1, 1))).toString()) as Record<string, unknown>;
+    const bytes = Buffer.from(JSON.stringify({ ...fields, restoredFrom: mark }));
+    expect(decodeClaim(bytes, { key: "k", number: 1 }).restoredFrom).toBe(read);
+  });
+
+  test.each([[1], [true], [{}]])("a mark that is %j is damage", (mark) => {
+    const fields = JSON.parse(Buffer.from(encodeClaim(claim(1, 1))).toString()) as Record<string, unknown>;
+    const bytes = Buffer.from(JSON.stringify({ ...fields, restoredFrom: mark }));
+    expect(() => decodeClaim(bytes, { key: "k", number: 1 })).toThrow(
+      expect.objectContaining({ code: "object-corrupt" }),
+    );
+  });
+});
+
+describe("the way to the line's end", () => {
+  test("is empty without claims", async () => {
+    expect(await readLinePath(archive, [])).toEqual([]);
+  });
+
+  test("is the stored history of the newest claim's timeline, whatever parent the claim names", async () => {
+    await history(4, "1\t0/500000\ta", "2\t0/600000\tb");
+    expect(await readLinePath(archive, [claim(1, 9), claim(2, 4, 3)])).toEqual([4, 2, 1]);
+  });
+
+  test("is the claim's parent where the history file is missing", async () => {
+    expect(await readLinePath(archive, [claim(1, 4, 3)])).toEqual([4, 3]);
+    expect(await readLinePath(archive, [claim(1, 4)])).toEqual([4]);
+  });
+
+  test("of timeline 1 reads no history", async () => {
+    await store.put("main/wal/00000001.history", Buffer.from("nonsense"));
+    expect(await readLinePath(archive, [claim(1, 1)])).toEqual([1]);
+  });
+});
+
+describe("timelines of the archive", () => {
+  test("are those that were claimed, their parents, and the ancestors of both", async () => {
+    await history(7, "5\t0/700000\ta");
+    await history(6, "2\t0/500000\ta", "3\t0/600000\tb");
+    expect(await readKnownTimelines(archive, [claim(1, 7), claim(2, 8, 6)])).toEqual(new Set([7, 5, 8, 6, 2, 3]));
+    expect(await readKnownTimelines(archive, [])).toEqual(new Set());
+  });
+});
+
+describe("the parent of a timeline", () => {
+  const entry = (timeline: number, at: number) => ({
+    ...{ timeline: timelineOf(timeline), switchLsn: lsn(at), reason: "" },
+  });
+  test.each([
+    ["a root has none", [], undefined],
+    ["one fork", [entry(1, 0x600000)], { timeline: 1, lsn: 0x600000n }],
+    ["the last of two forks", [entry(1, 0x500000), entry(2, 0x600000)], { timeline: 2, lsn: 0x600000n }],
+    [
+      "a parent that owned nothing before the fork passes it on",
+      [entry(1, 0x600000), entry(2, 0x600000)],
+      { timeline: 1, lsn: 0x600000n },
+    ],
+    ["a fork at the very beginning", [entry(3, 0)], { timeline: 3, lsn: 0n }],
+  ])("%s", (_, entries, parent) => {
+    expect(parentOf({ timeline: timelineOf(9), entries })).toEqual(parent);
+  });
+});
