@@ -1,6 +1,11 @@
 /** The settings of a server that has no effect outside its folder, version by version. */
 import { describe, expect, test } from "vitest";
-import { configurationFile, isolatedSettings, plainSessionOptions } from "../../src/restore/drill/isolation.ts";
+import {
+  configurationFile,
+  isolatedSettings,
+  plainSessionOptions,
+  TAKEN_OVER,
+} from "../../src/restore/drill/isolation.ts";
 
 const places = { socketDir: "/drill/socket", hbaFile: "/drill/hba", identFile: "/drill/ident" };
 
@@ -77,4 +82,25 @@ test.each([
   for (const option of ["role=none", "search_path=pg_catalog", "statement_timeout=0", "idle_session_timeout=0"]) {
     expect(options, option).toContain(`-c ${option}`);
   }
+});
+
+test("a session overrides these settings of its role and database, and no others", () => {
+  const settings = [
+    ...["session_preload_libraries=", "local_preload_libraries=", "event_triggers=off", "search_path=pg_catalog"],
+    ...["role=none", "default_transaction_read_only=off", "default_transaction_deferrable=off", "default_tablespace="],
+    ...["temp_tablespaces=", "statement_timeout=0", "lock_timeout=0", "idle_in_transaction_session_timeout=0"],
+    ...["idle_session_timeout=0", "transaction_timeout=0"],
+  ];
+  expect(plainSessionOptions(17)).toBe(settings.map((setting) => `-c ${setting}`).join(" "));
+  const since17 = ["event_triggers=off", "transaction_timeout=0"];
+  const before = settings.filter((setting) => !since17.includes(setting));
+  expect(plainSessionOptions(16)).toBe(before.map((setting) => `-c ${setting}`).join(" "));
+});
+
+test("a drill takes over settings that decide what a query answers, and none that names a library, file or command", () => {
+  expect(TAKEN_OVER).toContain("search_path");
+  expect(TAKEN_OVER).toContain("timezone");
+  expect(TAKEN_OVER.filter((name) => /command|librar|file|path$|preload|conninfo|directory/.test(name))).toEqual([
+    "search_path",
+  ]);
 });
