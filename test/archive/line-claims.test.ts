@@ -6,7 +6,6 @@ import {
   decodeClaim,
   encodeClaim,
   type LineClaim,
-  parentOf,
   putClaim,
   readClaims,
   readKnownTimelines,
@@ -109,24 +108,5 @@ describe("timelines of the archive", () => {
     await history(6, "2\t0/500000\ta", "3\t0/600000\tb");
     expect(await readKnownTimelines(archive, [claim(1, 7), claim(2, 8, 6)])).toEqual(new Set([7, 5, 8, 6, 2, 3]));
     expect(await readKnownTimelines(archive, [])).toEqual(new Set());
-  });
-});
-
-describe("the parent of a timeline", () => {
-  const entry = (timeline: number, at: number) => ({
-    ...{ timeline: timelineOf(timeline), switchLsn: lsn(at), reason: "" },
-  });
-  test.each([
-    ["a root has none", [], undefined],
-    ["one fork", [entry(1, 0x600000)], { timeline: 1, lsn: 0x600000n }],
-    ["the last of two forks", [entry(1, 0x500000), entry(2, 0x600000)], { timeline: 2, lsn: 0x600000n }],
-    [
-      "a parent that owned nothing before the fork passes it on",
-      [entry(1, 0x600000), entry(2, 0x600000)],
-      { timeline: 1, lsn: 0x600000n },
-    ],
-    ["a fork at the very beginning", [entry(3, 0)], { timeline: 3, lsn: 0n }],
-  ])("%s", (_, entries, parent) => {
-    expect(parentOf({ timeline: timelineOf(9), entries })).toEqual(parent);
   });
 });
