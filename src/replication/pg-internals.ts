@@ -7,7 +7,7 @@
  * protocol messages; `connection.stream` is the current socket (TLS or not); `connection.attachListeners(stream)` starts
  * parsing, and is replaced by `#parse`; `client.getStartupConf()` gives the startup parameters; `client.saslSession` holds
  * what `connection.sendSCRAMClientFinalMessage()` sends, and what the server must prove.
- * test/replication/connection.test.ts and passwords.test.ts fail when any of these changes.
+ * pg is pinned exactly; test/replication/pg-pins.test.ts names what breaks when any of these changes.
  */
 import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Duplex } from "node:stream";
