@@ -15,6 +15,7 @@ import { benchProfile } from "./profile.ts";
 import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
 import { type Section, table, writeSection } from "./results.ts";
 import { benchRestore } from "./restore.ts";
+import { benchS3Client } from "./s3-client.ts";
 import { benchSteady } from "./steady.ts";
 import { benchVerifyDeep } from "./verify-deep.ts";
 import { main as verifierMain } from "./verifier.ts";
@@ -31,6 +32,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["restore", benchRestore],
   ["catalog", benchCatalog],
   ["verify-deep", benchVerifyDeep],
+  ["s3-client", benchS3Client],
   ["verifier", benchVerifier],
   ["profile", benchProfile],
 ]);

@@ -1,7 +1,8 @@
 /** Opens the store that a URL names. */
 import { SeawallError } from "../errors.ts";
 import { openFileStore } from "./file/url.ts";
-import { S3Store, type S3StoreOptions } from "./s3/store.ts";
+import type { S3StoreOptions } from "./s3/objects.ts";
+import { S3Store } from "./s3/store.ts";
 import { parseS3Url } from "./s3/url.ts";
 import { parseStoreUrl, type SchemeName, schemeName, STORE_URL_HINT } from "./schemes.ts";
 import type { Store } from "./store.ts";

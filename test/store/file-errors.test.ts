@@ -63,7 +63,7 @@ describe("from network errors to codes", () => {
     { errno: "UNABLE_TO_VERIFY_LEAF_SIGNATURE", code: "store-denied", hint: "NODE_EXTRA_CA_CERTS" },
     { errno: "ERR_TLS_CERT_ALTNAME_INVALID", code: "store-denied", hint: "correct the host name" },
   ])("$errno is $code", ({ errno, code, hint }) => {
-    const error = networkError("put k", systemError(errno), place);
+    const error = networkError("put k", systemError(errno), place.endpoint);
     expect(error).toMatchObject({ code, message: `put k: ${errno} at https://h:1` });
     expect(error.hint).toContain(hint);
   });

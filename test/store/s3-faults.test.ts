@@ -290,14 +290,16 @@ describe("a server that refuses", () => {
     await using server = await startAnswering(({ headers }) => {
       const [, day = "", time = ""] = /^(\d{8})T(\d{6})Z$/.exec(String(headers["x-amz-date"])) ?? [];
       dates.push(Date.parse(`${day}T${time}Z`.replace(/(....)(..)(..)T(..)(..)(..)/, "$1-$2-$3T$4:$5:$6")));
-      if ((refusals -= 1) < 0) return { status: 200 };
-      return { status: 403, headers: { date: ahead.toUTCString() }, body: xml("RequestTimeTooSkewed") };
+      const date = { date: ahead.toUTCString() };
+      if ((refusals -= 1) < 0) return { status: 200, headers: date };
+      return { status: 403, headers: date, body: xml("RequestTimeTooSkewed") };
     });
     const store = oneTry(server.endpoint);
     await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({ code: "store-unavailable" });
     expect(await store.put("k", Buffer.from("x"))).toBe("created");
     expect(Math.abs((dates[1] ?? 0) - ahead.getTime())).toBeLessThan(120_000);
-    refusals = 1;
+    // The small put is refused, and so is the SDK's after it.
+    refusals = 2;
     await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({
       code: "store-denied",
       hint: expect.stringContaining("seconds: set the clock") as string,
@@ -446,6 +448,17 @@ describe("a server that lies", () => {
     await expect(store.get("k")).rejects.toMatchObject({ code: "store-unavailable" });
     await expect(store.getStream("k")).rejects.toMatchObject({ code: "store-unavailable" });
     await expect(store.head("k")).rejects.toMatchObject({ code: "store-unavailable" });
+  });
+
+  test("a stream that is no object is not waited for: its connection ends", async () => {
+    let onClose = (): void => undefined;
+    const closed = new Promise<void>((resolve) => (onClose = resolve));
+    await using server = await startTcp((socket) => {
+      socket.once("data", () => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n<html>"));
+      socket.once("close", () => onClose());
+    });
+    await expect(server.store().getStream("k")).rejects.toMatchObject({ code: "store-unavailable" });
+    await closed;
   });
 
   test("another CRC-32C than ours, after a put and with a whole object", async () => {

@@ -1,52 +1,91 @@
 /**
- * Finds the account and the place of the bucket: endpoint, region and credentials, by the rules of the AWS SDK.
+ * Opens the SDK's client for a store: endpoint, region and credentials by the SDK's own rules, as for every other AWS tool
+ * (profiles, SSO, web identity, containers, instance metadata, FIPS and dual-stack endpoints, partitions).
  *
- * Where the URL and the environment say it all, nothing else is asked. Otherwise the SDK decides, as for every other AWS
- * tool: profiles, SSO, web identity, containers, instance metadata, FIPS and dual-stack endpoints, partitions. It is
- * loaded only then: importing it costs more than a whole `restore_command` may.
+ * The store's environment goes first: it is the process's own outside of tests. The SDK's retries are off, because
+ * store/retry.ts repeats whole operations.
  */
-import { existsSync } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
+import { S3Client } from "@aws-sdk/client-s3";
+import type { AwsCredentialIdentity } from "@smithy/types";
 import { SeawallError } from "../../errors.ts";
-import { type S3Credentials, type SigningScope } from "./sign.ts";
+import { waitFor } from "../signal.ts";
+import { DeadlineHandler } from "./handler.ts";
+import { makeStrict } from "./strict.ts";
 import { type S3Settings } from "./url.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-export interface S3Account {
-  /** Scheme, host and port every request goes to. */
-  readonly origin: URL;
-  /** The path before the key: `/`, `/bucket/`, or with the endpoint's own path before it. */
-  readonly pathBase: string;
-  readonly scope: SigningScope;
-  /** Given as they are, so that no others can be had when the server says that these have run out. */
-  readonly isFixed: boolean;
-  /** Renewed before they run out; `renew` asks for others now, because the server said that these have. */
-  credentials(options?: { readonly renew: boolean }): Promise<S3Credentials>;
-}
-
-/** Regions whose endpoints need no table: the others live in partitions of their own, which the SDK knows. */
-const COMMERCIAL_REGION = /^(?:us|eu|ap|sa|ca|me|af|il|mx)-(?:[a-z]+)-\d$/;
+/** A source of credentials asks several services in turn, so it is given as long as a request, twice. */
+export const CREDENTIALS_FACTOR = 2;
+/** Servers of one's own rarely care. */
 const DEFAULT_REGION = "us-east-1";
 
-/** Rejects with `store-denied` when no credentials are found. */
-export async function resolveAccount(settings: S3Settings, env: Environment): Promise<S3Account> {
-  return accountWithoutSdk(settings, env) ?? (await accountFromSdk(settings, env));
+export interface S3Account {
+  readonly client: S3Client;
+  readonly handler: DeadlineHandler;
+  /** The environment gave the credentials, so that no others can be had when the server says that these have run out. */
+  readonly isFixed: boolean;
+  close(): void;
 }
 
-/** Exported for tests. */
-export function accountWithoutSdk(settings: S3Settings, env: Environment): S3Account | undefined {
+/** Sends nothing to the bucket. Rejects with `usage` when the environment or the URL is unusable. */
+export async function openAccount(settings: S3Settings, env: Environment): Promise<S3Account> {
+  if (settings.bucket.endsWith("--x-s3")) {
+    throw new SeawallError(
+      "store-unsupported",
+      `the bucket ${settings.bucket} is a directory bucket, which lists without order`,
+      {
+        hint: "Use a general purpose bucket.",
+      },
+    );
+  }
+  const endpoint = settings.endpoint ?? endpointFromEnvironment(env);
+  const region = settings.region ?? regionFromEnvironment(env) ?? (endpoint === undefined ? undefined : DEFAULT_REGION);
+  const fixed = credentialsFromEnvironment(settings, env);
+  const handler = new DeadlineHandler(settings.requestTimeoutMs);
+  const client = new S3Client({
+    requestHandler: handler,
+    maxAttempts: 1,
+    customUserAgent: "seawall",
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
+    // Without a wait for 100 Continue: a refusal that comes early ends the request as well (exchange.ts).
+    expectContinueHeader: false,
+    ...(region === undefined ? {} : { region }),
+    ...(endpoint === undefined ? {} : { endpoint: endpoint.href }),
+    ...(settings.profile === undefined ? {} : { profile: settings.profile }),
+    ...(fixed === undefined ? {} : { credentials: fixed }),
+    // Handed on to the providers: files are read again when credentials are renewed.
+    ...{ ignoreCache: true },
+    forcePathStyle: settings.pathStyle ?? endpoint !== undefined,
+  });
+  if (fixed === undefined) guardCredentials(client, settings);
+  makeStrict(client, settings.checksum);
+  try {
+    await client.config.region();
+  } catch (cause) {
+    throw new SeawallError("usage", `no region for the bucket ${settings.bucket}`, {
+      cause,
+      hint: "Add region=… to the store's URL or set AWS_REGION.",
+    });
+  }
+  return {
+    ...{ client, handler, isFixed: fixed !== undefined },
+    close: () => {
+      handler.destroy();
+      client.destroy();
+    },
+  };
+}
+
+function credentialsFromEnvironment(settings: S3Settings, env: Environment): AwsCredentialIdentity | undefined {
   if (settings.profile !== undefined || isSet(env["AWS_PROFILE"])) return undefined;
   const accessKeyId = env["AWS_ACCESS_KEY_ID"];
   const secretAccessKey = env["AWS_SECRET_ACCESS_KEY"];
   if (!isSet(accessKeyId) || !isSet(secretAccessKey)) return undefined;
-  const sessionToken = isSet(env["AWS_SESSION_TOKEN"]) ? env["AWS_SESSION_TOKEN"] : undefined;
+  const sessionToken = env["AWS_SESSION_TOKEN"];
   for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]) refuseUnprintable(name, env);
-  const credentials: S3Credentials = { accessKeyId, secretAccessKey, sessionToken };
-  const place = placeWithoutSdk(settings, env);
-  if (place === undefined) return undefined;
-  return { ...place, isFixed: true, credentials: () => Promise.resolve(credentials) };
+  return { accessKeyId, secretAccessKey, ...(isSet(sessionToken) ? { sessionToken } : {}) };
 }
 
 /** A key read from a file often ends with a line break, which no header may have and no signature matches. */
@@ -57,86 +96,34 @@ function refuseUnprintable(name: string, env: Environment): void {
   });
 }
 
-function placeWithoutSdk(
-  settings: S3Settings,
-  env: Environment,
-): Pick<S3Account, "origin" | "pathBase" | "scope"> | undefined {
-  const endpoint = settings.endpoint ?? endpointFromEnvironment(env);
-  const region = settings.region ?? regionFromEnvironment(env);
-  if (endpoint !== undefined) {
-    const scope = { region: region ?? DEFAULT_REGION, service: "s3" };
-    return { ...address(endpoint, settings.bucket, settings.pathStyle ?? true), scope };
-  }
-  // A configuration file may name an endpoint or a region, and these switches another host: the SDK reads them.
-  if (region === undefined || !COMMERCIAL_REGION.test(region) || hasConfigFile(env)) return undefined;
-  if (isSet(env["AWS_USE_FIPS_ENDPOINT"]) || isSet(env["AWS_USE_DUALSTACK_ENDPOINT"])) return undefined;
-  const pathStyle = settings.pathStyle ?? !isHostLabel(settings.bucket);
-  const host = new URL(`https://s3.${region}.amazonaws.com`);
-  return { ...address(host, settings.bucket, pathStyle), scope: { region, service: "s3" } };
+/** Puts a deadline around the SDK's source of credentials, which may be a service or a command that hangs. */
+function guardCredentials(client: S3Client, settings: S3Settings): void {
+  const ask = client.config.credentials;
+  const timeoutMs = CREDENTIALS_FACTOR * settings.requestTimeoutMs;
+  const late = (): SeawallError => credentialsLate(settings.bucket, timeoutMs);
+  let hadCredentials = false;
+  client.config.credentials = async (options) => {
+    try {
+      const found = await waitFor(ask(options), { signals: [], timeoutMs, late });
+      hadCredentials = true;
+      return found;
+    } catch (cause) {
+      throw credentialsError(cause, settings, hadCredentials);
+    }
+  };
 }
 
-interface SignedRequest {
-  readonly protocol: string;
-  readonly hostname: string;
-  readonly port?: number;
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string>>;
-}
-
-/** The SDK is asked where it would send a GET, and answers with the request it would have sent. Exported for tests. */
-export async function accountFromSdk(settings: S3Settings, env: Environment): Promise<S3Account> {
-  // The SDK's note on Node.js versions would land between our log lines; package.json says which ones we support.
-  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
-  const { GetObjectCommand, S3Client } = await import("@aws-sdk/client-s3");
-  const endpoint = settings.endpoint ?? endpointFromEnvironment(env);
-  const region = settings.region ?? regionFromEnvironment(env) ?? (endpoint === undefined ? undefined : DEFAULT_REGION);
-  const client = new S3Client({
-    maxAttempts: 1,
-    // Handed on to the providers: files are read again when credentials are renewed.
-    ...{ ignoreCache: true },
-    ...(region === undefined ? {} : { region }),
-    ...(endpoint === undefined ? {} : { endpoint: endpoint.href }),
-    ...(settings.profile === undefined ? {} : { profile: settings.profile }),
-    forcePathStyle: settings.pathStyle ?? endpoint !== undefined,
+/** The error for a source of credentials that does not answer. */
+export function credentialsLate(bucket: string, timeoutMs: number): SeawallError {
+  const message = `the bucket ${bucket}: the source of credentials is silent for ${timeoutMs} ms`;
+  return new SeawallError("store-unavailable", message, {
+    hint: "Check the service or command that gives them: web identity, container endpoint, credential_process, instance role.",
   });
-  let sent: SignedRequest | undefined;
-  // The last step before the socket. A request handler of ours would also be used for the credentials' own requests.
-  const intercept = (): ((args: { request: unknown }) => Promise<never>) => (args) => {
-    sent = args.request as SignedRequest; // The SDK types it unknown: it is what its own HTTP handler would be given.
-    return Promise.reject(new Error("asked, not sent"));
-  };
-  client.middlewareStack.add(intercept, { step: "deserialize", name: "seawallIntercept" });
-  const answer = await client
-    .send(new GetObjectCommand({ Bucket: settings.bucket, Key: "k" }))
-    .catch((error: unknown) => error);
-  if (sent === undefined) throw accountError(answer, settings, false);
-  const scope = /Credential=[^/]+\/\d{8}\/([^/]+)\/([^/]+)\//.exec(sent.headers["authorization"] ?? "");
-  if (scope?.[1] === undefined || scope[2] === undefined || !sent.path.endsWith("/k")) {
-    throw new SeawallError("store-unsupported", `the bucket ${settings.bucket} needs another signature than SigV4`, {
-      hint: "Directory buckets and multi-region access points are not supported: use a general purpose bucket.",
-    });
-  }
-  const port = sent.port === undefined ? "" : `:${sent.port}`;
-  return {
-    origin: new URL(`${sent.protocol}//${sent.hostname}${port}`),
-    pathBase: sent.path.slice(0, -1),
-    scope: { region: scope[1], service: scope[2] },
-    isFixed: false,
-    credentials: ({ renew } = { renew: false }) =>
-      client.config
-        .credentials({ forceRefresh: renew })
-        .catch((cause: unknown) => Promise.reject(accountError(cause, settings, true))),
-  };
 }
 
 /** `hadCredentials`: the source has given some before, so it exists and fails for a while. */
-function accountError(cause: unknown, settings: S3Settings, hadCredentials: boolean): SeawallError {
-  if (cause instanceof Error && /region is missing/i.test(cause.message)) {
-    return new SeawallError("usage", `no region for the bucket ${settings.bucket}`, {
-      cause,
-      hint: "Add region=… to the store's URL or set AWS_REGION.",
-    });
-  }
+function credentialsError(cause: unknown, settings: S3Settings, hadCredentials: boolean): SeawallError {
+  if (cause instanceof SeawallError) return cause;
   if (hadCredentials || isPassing(cause)) {
     return new SeawallError("store-unavailable", `the source of credentials for the bucket ${settings.bucket} fails`, {
       cause,
@@ -166,14 +153,6 @@ function isPassing(cause: unknown): boolean {
   return NAMED_SERVICES.some((name) => isSet(process.env[name]));
 }
 
-function address(endpoint: URL, bucket: string, pathStyle: boolean): Pick<S3Account, "origin" | "pathBase"> {
-  const base = endpoint.pathname.replace(/\/*$/, "/");
-  if (pathStyle) return { origin: new URL(endpoint.origin), pathBase: `${base}${bucket}/` };
-  const origin = new URL(endpoint.origin);
-  origin.hostname = `${bucket}.${origin.hostname}`;
-  return { origin, pathBase: base };
-}
-
 function endpointFromEnvironment(env: Environment): URL | undefined {
   if (env["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] === "true") return undefined;
   const text = isSet(env["AWS_ENDPOINT_URL_S3"]) ? env["AWS_ENDPOINT_URL_S3"] : env["AWS_ENDPOINT_URL"];
@@ -188,15 +167,6 @@ function endpointFromEnvironment(env: Environment): URL | undefined {
 
 function regionFromEnvironment(env: Environment): string | undefined {
   return [env["AWS_REGION"], env["AWS_DEFAULT_REGION"]].find(isSet);
-}
-
-function hasConfigFile(env: Environment): boolean {
-  return existsSync(env["AWS_CONFIG_FILE"] ?? join(env["HOME"] ?? homedir(), ".aws", "config"));
-}
-
-/** A bucket with dots or capitals does not fit the wildcard in the certificate or the host name. */
-function isHostLabel(bucket: string): boolean {
-  return /^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(bucket);
 }
 
 function isSet(text: string | undefined): text is string {

@@ -1,76 +1,72 @@
-/** Headers that go with a body to S3: checksums, encryption, storage class; and the checksum that comes back. */
+/** Parameters that go with a body to S3: checksums, encryption, storage class; and the checksum that comes back. */
 import { createHash } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
+import type { GetObjectCommandOutput, PutObjectCommandInput } from "@aws-sdk/client-s3";
+import { HttpRequest } from "@smithy/core/protocols";
+import type { BuildHandler, MetadataBearer } from "@smithy/types";
 import { SeawallError } from "../../errors.ts";
 import { crc32cBase64 } from "../crc.ts";
-import { UNSIGNED_PAYLOAD } from "./sign.ts";
-import { type S3Checksum, type S3Settings } from "./url.ts";
-import { type WireResponse } from "./wire.ts";
-
-/** Hashing runs on the main thread: other work gets its turn between pieces of this size. */
-const HASH_BYTES = 4 * 1024 * 1024;
-
-export interface BodyGuard {
-  readonly headers: Readonly<Record<string, string>>;
-  readonly payloadHash: string;
-}
+import { digest } from "./strict.ts";
+import { type S3Settings } from "./url.ts";
 
 /** `crc` is the body's CRC-32C. */
-export async function bodyGuard(
+export async function checksumInput(
   body: Uint8Array,
   crc: number,
-  checksum: S3Checksum,
-  isTls: boolean,
-): Promise<BodyGuard> {
-  // Over TLS the body cannot be altered unseen on its way, so the signature may leave it out.
-  const isSigned = checksum === "sha256" || (checksum !== "none" && !isTls);
-  const payloadHash = isSigned ? (await digest("sha256", body)).toString("hex") : UNSIGNED_PAYLOAD;
-  if (checksum === "crc32c") return { headers: { "x-amz-checksum-crc32c": crc32cBase64(crc) }, payloadHash };
-  if (checksum === "md5")
-    return { headers: { "content-md5": (await digest("md5", body)).toString("base64") }, payloadHash };
-  return { headers: {}, payloadHash };
+  { checksum }: Pick<S3Settings, "checksum">,
+): Promise<Pick<PutObjectCommandInput, "ChecksumCRC32C" | "ContentMD5">> {
+  if (checksum === "crc32c") return { ChecksumCRC32C: crc32cBase64(crc) };
+  return checksum === "md5" ? { ContentMD5: (await digest("md5", body)).toString("base64") } : {};
 }
 
-export function md5Base64(body: Uint8Array): string {
-  return createHash("md5").update(body).digest("base64");
+/** Parameters of every creation of an object; parts of an upload do not carry them. */
+export function createInput(
+  settings: S3Settings,
+): Pick<PutObjectCommandInput, "ServerSideEncryption" | "SSEKMSKeyId" | "StorageClass"> {
+  return {
+    ...(settings.sse === undefined ? {} : { ServerSideEncryption: settings.sse }),
+    ...(settings.kmsKeyId === undefined ? {} : { SSEKMSKeyId: settings.kmsKeyId }),
+    // A cast: servers have classes of their own beside Amazon's.
+    ...(settings.storageClass === undefined
+      ? {}
+      : { StorageClass: settings.storageClass as NonNullable<PutObjectCommandInput["StorageClass"]> }),
+  };
 }
 
-/** Headers of every creation of an object; parts of an upload do not carry them. */
-export function createHeaders(settings: S3Settings): Record<string, string> {
-  const headers: Record<string, string> = {};
-  if (settings.sse !== undefined) headers["x-amz-server-side-encryption"] = settings.sse;
-  if (settings.kmsKeyId !== undefined) headers["x-amz-server-side-encryption-aws-kms-key-id"] = settings.kmsKeyId;
-  if (settings.storageClass !== undefined) headers["x-amz-storage-class"] = settings.storageClass;
-  return headers;
+export function withHeader(name: string, value: string) {
+  return <Input extends object, Output extends MetadataBearer>(
+      next: BuildHandler<Input, Output>,
+    ): BuildHandler<Input, Output> =>
+    (args) => {
+      if (HttpRequest.isInstance(args.request)) args.request.headers[name] = value;
+      return next(args);
+    };
 }
 
-/** True for the answers to If-None-Match that say the key is there: 412, or 304 as some servers have it. */
-export function isThereAlready(response: Pick<WireResponse, "status">): boolean {
-  return response.status === 412 || response.status === 304;
-}
-
-/** Throws `store-unavailable` when a 200 to a PUT is not a store's: that names the object's ETag and has no body. */
-export function checkStored(what: string, response: WireResponse): void {
-  const etag = response.headers.etag;
-  if (etag !== undefined && etag !== "" && response.body.length === 0) return;
-  throw new SeawallError("store-unavailable", `${what}: the answer has status 200 and is not that of an S3 server`, {
-    hint: "Something between here and the store answers in its place: check proxies and the endpoint.",
-  });
-}
+/** DeleteObjects with Content-MD5, which every server knows, in place of the SDK's CRC-32. */
+export const withContentMd5 =
+  <Input extends object, Output extends MetadataBearer>(
+    next: BuildHandler<Input, Output>,
+  ): BuildHandler<Input, Output> =>
+  (args) => {
+    const { request } = args;
+    if (HttpRequest.isInstance(request)) {
+      delete request.headers["x-amz-checksum-crc32"];
+      delete request.headers["x-amz-sdk-checksum-algorithm"];
+      request.headers["content-md5"] = createHash("md5").update(String(request.body)).digest("base64");
+    }
+    return next(args);
+  };
 
 /** Throws `store-checksum` when the server names another CRC-32C for the whole object than ours. */
-export function checkEcho(what: string, response: Pick<WireResponse, "headers">, crc: number): void {
-  const theirs = response.headers["x-amz-checksum-crc32c"];
+export function checkEcho(what: string, theirs: string | undefined, crc: number): void {
   // A checksum of checksums ends with "-" and the number of parts; it says nothing about the whole.
-  if (typeof theirs !== "string" || theirs.includes("-") || theirs === crc32cBase64(crc)) return;
+  if (theirs === undefined || theirs.includes("-") || theirs === crc32cBase64(crc)) return;
   throw new SeawallError("store-checksum", `${what}: the store's CRC-32C is ${theirs}, ours ${crc32cBase64(crc)}`);
 }
 
-async function digest(algorithm: "sha256" | "md5", body: Uint8Array): Promise<Buffer> {
-  const hash = createHash(algorithm);
-  for (let at = 0; at < body.length; at += HASH_BYTES) {
-    if (at > 0) await setImmediate();
-    hash.update(body.subarray(at, at + HASH_BYTES));
-  }
-  return hash.digest();
+/** The body of an answer that was read whole: one buffer, which the SDK hands on as a stream. */
+export async function wholeBody({ Body }: GetObjectCommandOutput): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of Body as AsyncIterable<Uint8Array>) pieces.push(piece);
+  return pieces.length === 1 ? (pieces[0] ?? new Uint8Array(0)) : Buffer.concat(pieces);
 }

@@ -4,8 +4,14 @@ import { SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
 import { errnoOf } from "../file/errors.ts";
 import { RETRY_AFTER_MS } from "../retry.ts";
-import type { S3Right } from "./right.ts";
-import { type ErrorDocument, parseError } from "./xml.ts";
+import { type ErrorDocument, parseError } from "./document.ts";
+
+/** The right that a request needs, in IAM's words (AWS: Service Authorization Reference, "Actions defined by Amazon S3"). */
+export interface S3Right {
+  readonly action: "s3:AbortMultipartUpload" | "s3:DeleteObject" | "s3:GetObject" | "s3:ListBucket" | "s3:PutObject";
+  /** The key in the bucket; for a listing, the prefix. Empty for a deletion of many. */
+  readonly key: string;
+}
 
 /** For messages: where the request went. */
 export interface S3Place {
@@ -126,21 +132,21 @@ export function isExpiry(response: FailedResponse): boolean {
 }
 
 /** Describes a failure before there was a response, or in the middle of one. */
-export function networkError(what: string, error: unknown, place: S3Place): SeawallError {
+export function networkError(what: string, error: unknown, endpoint: string): SeawallError {
   if (error instanceof SeawallError) return error;
   const errno = errnoOf(error) ?? "";
-  const message = `${what}: ${errno === "" ? "the connection failed" : errno} at ${place.endpoint}`;
+  const message = `${what}: ${errno === "" ? "the connection failed" : errno} at ${endpoint}`;
   const details = { errno };
   if (/^(CERT_|ERR_TLS_CERT|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_)/.test(errno)) {
-    const hint = `The certificate of ${place.endpoint} is not trusted: give its authority in NODE_EXTRA_CA_CERTS, or correct the host name.`;
+    const hint = `The certificate of ${endpoint} is not trusted: give its authority in NODE_EXTRA_CA_CERTS, or correct the host name.`;
     return new SeawallError("store-denied", message, { cause: error, hint, details });
   }
   const hints: Readonly<Record<string, string>> = {
-    ENOTFOUND: `The name of ${place.endpoint} does not resolve: check endpoint= and region=; with an endpoint of your own, try pathStyle=true.`,
-    ECONNREFUSED: `Nothing listens at ${place.endpoint}: check endpoint= and that the server runs.`,
-    EPROTO: `${place.endpoint} does not speak TLS: perhaps endpoint= should begin with http://.`,
+    ENOTFOUND: `The name of ${endpoint} does not resolve: check endpoint= and region=; with an endpoint of your own, try pathStyle=true.`,
+    ECONNREFUSED: `Nothing listens at ${endpoint}: check endpoint= and that the server runs.`,
+    EPROTO: `${endpoint} does not speak TLS: perhaps endpoint= should begin with http://.`,
   };
-  const hint = hints[errno] ?? `Check the network and the server at ${place.endpoint}.`;
+  const hint = hints[errno] ?? `Check the network and the server at ${endpoint}.`;
   return new SeawallError("store-unavailable", message, { cause: error, hint, details });
 }
 

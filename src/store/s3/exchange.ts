@@ -1,8 +1,8 @@
 /**
  * The timers and listeners of one HTTP request, so that nothing outlives it.
  *
- * Deadlines: *idle*, no byte went either way for `requestTimeoutMs`; *total*, four times that plus the time the bytes
- * would take at 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
+ * Deadlines: *idle*, no byte went either way for `idleMs`; *total*, four times that plus the time the bytes would take at
+ * 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
  */
 import { type ClientRequest, type IncomingMessage } from "node:http";
 import { SeawallError } from "../../errors.ts";
@@ -14,41 +14,32 @@ const WRITE_BYTES = 256 * 1024;
 const TOTAL_FACTOR = 4;
 const SLOWEST_BYTES_PER_MS = 64;
 
-export interface WireRequest {
+export interface ExchangeOptions {
   /** For messages: `put wal/x`. */
   readonly what: string;
-  readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
-  /** The whole key in the bucket, prefix included; empty for the bucket itself. */
-  readonly key: string;
-  readonly query?: Readonly<Record<string, string>>;
-  /** Lower-case names. */
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array;
-  /** Hexadecimal SHA-256 of the body or UNSIGNED_PAYLOAD; needed with a body. */
-  readonly payloadHash?: string;
+  readonly idleMs: number;
+  readonly body: Uint8Array | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 export class Exchange {
   /** Why we ended it ourselves: the deadline or the caller. */
   failure: SeawallError | undefined;
-  readonly #request: WireRequest;
-  readonly #idleMs: number;
+  readonly #options: ExchangeOptions;
   #client: ClientRequest | undefined;
   #idle: NodeJS.Timeout | undefined;
   #total: NodeJS.Timeout | undefined;
   #progress = 0;
   #response: IncomingMessage | undefined;
 
-  constructor(request: WireRequest, idleMs: number) {
-    this.#request = request;
-    this.#idleMs = idleMs;
+  constructor(options: ExchangeOptions) {
+    this.#options = options;
   }
 
   /** Sends the request; resolves with the head of the answer. */
   start(client: ClientRequest): Promise<IncomingMessage> {
     this.#client = client;
-    const { body, signal } = this.#request;
+    const { body, signal, idleMs } = this.#options;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
     return new Promise((resolve, reject) => {
       client.on("error", (error) => reject(this.failure ?? error));
@@ -59,7 +50,7 @@ export class Exchange {
       });
       client.once("socket", () => {
         this.resume();
-        this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, body?.length ?? 0));
+        this.#total = setTimeout(this.#onTotal, totalMs(idleMs, body?.length ?? 0));
       });
       // An abort since the request was composed has called no listener.
       if (signal?.aborted === true) {
@@ -84,7 +75,7 @@ export class Exchange {
 
   /** The clock of the idle deadline runs. */
   resume(): void {
-    this.#idle ??= setTimeout(this.#onIdle, this.#idleMs);
+    this.#idle ??= setTimeout(this.#onIdle, this.#options.idleMs);
     this.#idle.refresh();
   }
 
@@ -104,7 +95,7 @@ export class Exchange {
   /** The answer's body is expected to have so many bytes: the total deadline grows with it. */
   expect(bytes: number): void {
     clearTimeout(this.#total);
-    this.#total = setTimeout(this.#onTotal, totalMs(this.#idleMs, bytes));
+    this.#total = setTimeout(this.#onTotal, totalMs(this.#options.idleMs, bytes));
   }
 
   /**
@@ -113,7 +104,7 @@ export class Exchange {
    */
   end(): void {
     this.pause();
-    this.#request.signal?.removeEventListener("abort", this.#onAbort);
+    this.#options.signal?.removeEventListener("abort", this.#onAbort);
     if (this.#client?.writableFinished === false) this.#client.destroy();
   }
 
@@ -122,19 +113,19 @@ export class Exchange {
     return ["ECONNRESET", "EPIPE"].includes(errnoOf(error) ?? "");
   }
 
-  readonly #onAbort = (): void => this.#fail(abortedError(this.#request.signal?.reason));
+  readonly #onAbort = (): void => this.#fail(abortedError(this.#options.signal?.reason));
   readonly #onIdle = (): void => {
     // Where our own process stood still, an answer may lie in the socket: timers come first, so let it be read.
     const before = this.#progress;
     setImmediate(() => {
       if (this.#idle === undefined || this.#progress !== before) return;
-      this.#fail(this.#late(`silent for ${this.#idleMs} ms`));
+      this.#fail(this.#late(`silent for ${this.#options.idleMs} ms`));
     });
   };
   readonly #onTotal = (): void => this.#fail(this.#late("far too slow"));
 
   #late(why: string): SeawallError {
-    return new SeawallError("store-unavailable", `${this.#request.what}: the server is ${why}`, {
+    return new SeawallError("store-unavailable", `${this.#options.what}: the server is ${why}`, {
       hint: "The store or the network to it stalls; requestTimeoutMs= in the store's URL sets how long to wait.",
     });
   }

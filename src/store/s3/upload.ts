@@ -5,19 +5,27 @@
  * CompleteMultipartUpload carries If-None-Match. Servers that do not know it there would overwrite: a claim (claim.ts)
  * lets one writer at a time complete a key.
  */
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  type CompletedPart,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  PutObjectCommand,
+  UploadPartCommand,
+} from "@aws-sdk/client-s3";
 import { SeawallError } from "../../errors.ts";
 import { deadline, sharedController } from "../../signals.ts";
 import { crc32cBase64, crc32cOf } from "../crc.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, type RetryPolicy, putAgain, retrying } from "../retry.ts";
-import { bodyGuard, checkEcho, checkStored, createHeaders, isThereAlready } from "./body.ts";
-import { type ClaimedKey, claim } from "./claim.ts";
-import { type S3Connection } from "./connection.ts";
-import { type S3Settings } from "./url.ts";
-import { type WireResponse } from "./wire.ts";
-import { type CompletedPart, formatCompleteUpload, isCompletion, parseUploadId } from "./xml.ts";
 import { SourceFailure, readSource } from "../source.ts";
-import { sha256Hex } from "./sign.ts";
 import { type PutResult, type PutStreamOptions, type Store } from "../store.ts";
+import { checkEcho, checksumInput, createInput, wholeBody } from "./body.ts";
+import type { Asking, S3Bucket } from "./bucket.ts";
+import { type ClaimedKey, claim } from "./claim.ts";
+import type { S3Right } from "./errors.ts";
+import { isThereAlready } from "./strict.ts";
 
 /** S3's limits: parts but the last are at least 5 MiB, and there are at most 10,000. */
 const PART_BYTES_MIN = 5 * 1024 * 1024;
@@ -37,8 +45,7 @@ const CLEANUP_POLICY: RetryPolicy = {
 export interface UploadTarget {
   /** The store's key, for messages. */
   readonly key: string;
-  readonly settings: S3Settings;
-  readonly connection: S3Connection;
+  readonly bucket: S3Bucket;
   readonly retry: RetryOptions;
   /** For the object itself. */
   readonly store: Pick<Store, "put" | "get" | "getStream" | "head">;
@@ -166,16 +173,10 @@ class Upload {
   }
 
   async #begin(signal: AbortSignal): Promise<string> {
-    const { settings } = this.#target;
-    const checksum: Record<string, string> =
-      settings.checksum === "crc32c"
-        ? { "x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "FULL_OBJECT" }
-        : {};
-    const headers = { ...createHeaders(settings), ...checksum };
-    const response = await this.#send("POST", { uploads: "" }, headers, undefined, signal);
-    const id = response.status === 200 ? parseUploadId(response.body.toString()) : undefined;
-    if (id === undefined) throw this.#failed("POST", {}, response);
-    return id;
+    const { settings } = this.#target.bucket;
+    const checksum = this.#isCrc ? ({ ChecksumAlgorithm: "CRC32C", ChecksumType: "FULL_OBJECT" } as const) : {};
+    const command = new CreateMultipartUploadCommand({ ...this.#place, ...createInput(settings), ...checksum });
+    return (await this.#target.bucket.send(command, this.#asking("s3:PutObject", signal))).UploadId ?? "";
   }
 
   /** Never rejects: the first failure is kept and stops the rest. */
@@ -185,20 +186,19 @@ class Upload {
         const hint = `S3 takes at most ${PARTS_MAX} parts: store it with larger ones.`;
         throw new SeawallError("store-unsupported", `${this.#what}: the body is too large for its parts`, { hint });
       }
-      const { settings, connection } = this.#target;
+      const { bucket } = this.#target;
       const crc = crc32cOf(part.bytes);
       this.#crc = crc32cOf(part.bytes, this.#crc);
       this.#bytes += part.bytes.length;
-      const guard = await bodyGuard(part.bytes, crc, settings.checksum, connection.isTls);
-      const etag = await this.#retry(part.bytes.length, async (signal) => {
-        const query = { partNumber: String(number), uploadId: this.#id };
-        const response = await this.#send("PUT", query, guard.headers, { ...guard, body: part.bytes }, signal);
-        if (response.status !== 200) throw this.#failed("PUT", query, response);
-        checkStored(`${this.#what} part ${number}`, response);
-        checkEcho(`${this.#what} part ${number}`, response, crc);
-        return response.headers.etag ?? "";
+      const checksum = await checksumInput(part.bytes, crc, bucket.settings);
+      const ETag = await this.#retry(part.bytes.length, async (signal) => {
+        const input = { ...this.#place, UploadId: this.#id, PartNumber: number, Body: part.bytes, ...checksum };
+        const output = await bucket.send(new UploadPartCommand(input), this.#asking("s3:PutObject", signal));
+        checkEcho(`${this.#what} part ${number}`, output.ChecksumCRC32C, crc);
+        return output.ETag ?? "";
       });
-      this.#completed[number - 1] = { etag, crc32c: settings.checksum === "crc32c" ? crc32cBase64(crc) : undefined };
+      const known = this.#isCrc ? { ChecksumCRC32C: crc32cBase64(crc) } : {};
+      this.#completed[number - 1] = { ETag, PartNumber: number, ...known };
       this.#spare.push(part.bytes);
     } catch (error) {
       this.#failure ??= error;
@@ -216,22 +216,22 @@ class Upload {
   }
 
   async #join(signal: AbortSignal): Promise<PutResult> {
-    const { settings } = this.#target;
-    const checksum: Record<string, string> =
-      settings.checksum === "crc32c"
-        ? { "x-amz-checksum-crc32c": crc32cBase64(this.#crc), "x-amz-checksum-type": "FULL_OBJECT" }
-        : {};
-    const headers = { "content-type": "application/xml", "if-none-match": "*", ...checksum };
-    const body = Buffer.from(formatCompleteUpload(this.#completed));
-    const content = { body, payloadHash: sha256Hex(body) };
+    const { bucket } = this.#target;
+    const checksum = this.#isCrc
+      ? ({ ChecksumCRC32C: crc32cBase64(this.#crc), ChecksumType: "FULL_OBJECT" } as const)
+      : {};
     this.#completions += 1;
-    const response = await this.#send("POST", { uploadId: this.#id }, headers, content, signal);
-    if (isThereAlready(response)) return "exists";
-    // S3 answers 200 before it has joined the parts; a failure to do so is in the document.
-    if (response.status !== 200 || !isCompletion(response.body.toString())) {
-      throw this.#failed("POST", {}, response);
-    }
-    return "created";
+    const asking = this.#asking("s3:PutObject", signal);
+    const { output, refusal } = await bucket.ask(
+      new CompleteMultipartUploadCommand({
+        ...{ ...this.#place, UploadId: this.#id, IfNoneMatch: "*", ...checksum },
+        MultipartUpload: { Parts: this.#completed },
+      }),
+      asking,
+    );
+    if (output !== undefined) return "created";
+    if (isThereAlready(refusal.status)) return "exists";
+    throw bucket.failure(asking, refusal);
   }
 
   async #isThere(signal: AbortSignal): Promise<boolean> {
@@ -250,40 +250,37 @@ class Upload {
   }
 
   #claimedKey(signal: AbortSignal): ClaimedKey {
-    const { key, connection } = this.#target;
+    const { key, bucket } = this.#target;
     return {
       ...{ key, uploadId: this.#id, signal },
       putClaim: async (name, uploadId) => {
         const body = Buffer.from(uploadId);
-        const crc = crc32cOf(body);
-        const guard = await bodyGuard(body, crc, this.#target.settings.checksum, connection.isTls);
-        const headers = { "if-none-match": "*", ...guard.headers };
-        const response = await this.#sendTo(name, "PUT", {}, headers, { ...guard, body }, signal);
-        if (isThereAlready(response)) return "exists";
-        if (response.status !== 200) throw this.#failed("PUT", {}, response, name);
-        checkStored(this.#what, response);
-        return "created";
+        const checksum = await checksumInput(body, crc32cOf(body), bucket.settings);
+        const command = new PutObjectCommand({ ...this.#at(name), Body: body, IfNoneMatch: "*", ...checksum });
+        const asking = this.#asking("s3:PutObject", signal, name);
+        const { output, refusal } = await bucket.ask(command, asking);
+        if (output !== undefined) return "created";
+        if (isThereAlready(refusal.status)) return "exists";
+        throw bucket.failure(asking, refusal);
       },
       readClaim: async (name) => {
-        const response = await this.#sendTo(name, "GET", {}, {}, undefined, signal);
-        if (response.status === 200) return response.body.toString();
-        const key = this.#target.settings.prefix + name;
-        return connection.absentOrFailure({ what: this.#what, method: "GET", key, signal }, response);
+        const asking = this.#asking("s3:GetObject", signal, name);
+        const { output, refusal } = await bucket.ask(new GetObjectCommand(this.#at(name)), asking);
+        if (output === undefined) return bucket.absentOrFailure(asking, refusal);
+        return Buffer.from(await wholeBody(output)).toString();
       },
       objectExists: () => this.#isThere(signal),
-      endUpload: async (uploadId) => {
-        const response = await this.#send("DELETE", { uploadId }, {}, undefined, signal);
-        // 404: it is over, by completion or by another writer.
-        if (![200, 204, 404].includes(response.status)) throw this.#failed("DELETE", { uploadId }, response);
-      },
+      endUpload: (uploadId) => this.#abort(uploadId, signal),
     };
   }
 
   /** Best effort: the object is there, and a claim that stays behind does no harm. */
   async #removeClaims(names: readonly string[]): Promise<void> {
     using limit = deadline(CLEANUP_TIMEOUT_MS);
-    for (const name of names)
-      await this.#sendTo(name, "DELETE", {}, {}, undefined, limit.signal).catch(() => undefined);
+    for (const name of names) {
+      const asking = this.#asking("s3:DeleteObject", limit.signal, name);
+      await this.#target.bucket.ask(new DeleteObjectCommand(this.#at(name)), asking).catch(() => undefined);
+    }
   }
 
   /**
@@ -293,47 +290,35 @@ class Upload {
   async #discard(): Promise<void> {
     using limit = deadline(CLEANUP_TIMEOUT_MS);
     const attempt = { what: this.#what, bytes: 0, signal: limit.signal };
-    const query = { uploadId: this.#id };
-    await retrying(attempt, { ...this.#target.retry, policy: CLEANUP_POLICY }, async (signal) => {
-      const response = await this.#send("DELETE", query, {}, undefined, signal);
-      // 404: it is over.
-      if (![200, 204, 404].includes(response.status)) throw this.#failed("DELETE", query, response);
-    }).catch(() => undefined);
+    const options = { ...this.#target.retry, policy: CLEANUP_POLICY };
+    await retrying(attempt, options, (signal) => this.#abort(this.#id, signal)).catch(() => undefined);
   }
 
-  #failed(
-    method: "GET" | "PUT" | "POST" | "DELETE",
-    query: Readonly<Record<string, string>>,
-    response: WireResponse,
-    key = this.#target.key,
-  ): SeawallError {
-    const { settings, connection } = this.#target;
-    return connection.failure({ what: this.#what, method, key: settings.prefix + key, query }, response);
+  /** Ends an upload to the key; one that is over already, by completion or by another writer, is success. */
+  async #abort(UploadId: string, signal: AbortSignal): Promise<void> {
+    const { bucket } = this.#target;
+    const asking = this.#asking("s3:AbortMultipartUpload", signal);
+    const { refusal } = await bucket.ask(new AbortMultipartUploadCommand({ ...this.#place, UploadId }), asking);
+    if (refusal !== undefined && refusal.status !== 404) throw bucket.failure(asking, refusal);
   }
 
-  #send(
-    method: "PUT" | "POST" | "DELETE",
-    query: Readonly<Record<string, string>>,
-    headers: Readonly<Record<string, string>>,
-    content: { readonly body: Uint8Array; readonly payloadHash: string } | undefined,
-    signal: AbortSignal,
-  ): Promise<WireResponse> {
-    return this.#sendTo(this.#target.key, method, query, headers, content, signal);
+  get #isCrc(): boolean {
+    return this.#target.bucket.settings.checksum === "crc32c";
   }
 
-  /** To a key below the store's prefix. */
-  #sendTo(
-    key: string,
-    method: "GET" | "PUT" | "POST" | "DELETE",
-    query: Readonly<Record<string, string>>,
-    headers: Readonly<Record<string, string>>,
-    content: { readonly body: Uint8Array; readonly payloadHash: string } | undefined,
-    signal: AbortSignal,
-  ): Promise<WireResponse> {
-    const request = { what: this.#what, method, key: this.#target.settings.prefix + key, query, headers, signal };
-    return this.#target.connection.send(
-      content === undefined ? request : { ...request, body: content.body, payloadHash: content.payloadHash },
-    );
+  /** Where the object is to be. */
+  get #place(): { readonly Bucket: string; readonly Key: string } {
+    return this.#at(this.#target.key);
+  }
+
+  /** A key below the store's prefix. */
+  #at(key: string): { readonly Bucket: string; readonly Key: string } {
+    const { bucket, prefix } = this.#target.bucket.settings;
+    return { Bucket: bucket, Key: prefix + key };
+  }
+
+  #asking(action: S3Right["action"], signal: AbortSignal, key = this.#target.key): Asking {
+    return { what: this.#what, right: { action, key: this.#at(key).Key }, signal };
   }
 
   #retry<T>(bytes: number, operation: (signal: AbortSignal) => Promise<T>): Promise<T> {
