@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { walPrefix } from "../../src/archive/keys.ts";
+import { tailsPrefix, walPrefix } from "../../src/archive/keys.ts";
 import {
   ABSENT,
   AS_RECEIVE,
@@ -90,15 +90,20 @@ const SCENARIOS: readonly Scenario[] = [
       ];
       await using receiver = startCli(["receive", ...flags], { env });
       await using look = closing(openStore(url, { env: full }));
-      const sealed = async (): Promise<number> => {
-        let found = 0;
-        for await (const page of look.store.listPages(walPrefix(CLUSTER))) found += page.length;
-        return found;
+      const keysBelow = async (prefix: string): Promise<string[]> => {
+        const keys: string[] = [];
+        for await (const page of look.store.listPages(prefix)) keys.push(...page.map(({ key }) => key));
+        return keys;
       };
-      const goal = (await sealed()) + 3;
-      for (let found = 0; receiver.running && found < goal; found = await sealed()) {
+      const goal = (await keysBelow(walPrefix(CLUSTER))).length + 3;
+      const earlier = new Set(await keysBelow(tailsPrefix(CLUSTER)));
+      // A chunk of its own, too: the segments that earlier runs have filled may reach the goal before there is one.
+      let isDone = false;
+      while (receiver.running && !isDone) {
         await server.sql("SELECT txid_current(), pg_switch_wal()");
         await sleep(300);
+        const chunks = (await keysBelow(tailsPrefix(CLUSTER))).filter((key) => !earlier.has(key));
+        isDone = chunks.length > 0 && (await keysBelow(walPrefix(CLUSTER))).length >= goal;
       }
       const { code } = await receiver.end("SIGTERM");
       return { code: code ?? -1, stdout: "", stderr: receiver.stderr };

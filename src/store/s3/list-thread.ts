@@ -58,7 +58,7 @@ export class PageThread {
     return { objects, prefixes, continuation };
   }
 
-  /** What it was asked rejects with `aborted`. */
+  /** Ends the thread; open questions reject with `aborted`. */
   close(): void {
     clearTimeout(this.#idle);
     void this.#crew.dismiss();
