@@ -1,12 +1,11 @@
 /**
- * Many frames (frame.ts) in parallel and in order: a part of a base backup on its way into the store, and back.
+ * Compresses many frames (frame.ts) in parallel and in order: a part of a base backup on its way into the store. They are read
+ * by unzstd.ts.
  *
- * Memory is the slots both are given; several writers or readers may share them. Order is kept by a queue of results under
- * way: what is at its front is waited for, what is behind it is being worked on.
+ * Memory is the given slots; several writers may share them. A queue of results under way keeps the order.
  */
 import { crc32c } from "@node-rs/crc32";
-import { SeawallError } from "../errors.ts";
-import { FRAME_RAW_BYTES_MAX, FrameEnd, frameContentBytes } from "./frame.ts";
+import { FRAME_RAW_BYTES_MAX } from "./frame.ts";
 import { copyToSlot, type FrameSlot, type FrameSlots } from "./frame-slots.ts";
 import type { CodecPool } from "./pool.ts";
 
@@ -97,112 +96,6 @@ export class FrameWriter {
     this.#slot = undefined;
     this.#filled = 0;
   }
-}
-
-export interface DecodeFramesOptions extends FrameOptions {
-  /** For messages: the part's key. */
-  readonly name: string;
-  /** The document's facts on the stored object: compared at the end. */
-  readonly storedBytes: number;
-  readonly crc32c: number;
-}
-
-/**
- * The way back: stored bytes in any split to the raw bytes, in order, frames decompressed in parallel and ahead. A view is
- * valid until the next is asked for. Everything given counts only once the iterator has ended: size and CRC-32C of the
- * stored object are compared then. Throws `backup-corrupt` naming the part, and whatever `stored` throws.
- * Leaving early ends the reading of `stored`.
- */
-export async function* decodeFrames(
-  stored: AsyncIterable<Uint8Array>,
-  options: DecodeFramesOptions,
-): AsyncGenerator<Uint8Array> {
-  const { slots, name } = options;
-  const queue = new ResultQueue();
-  const stop = new AbortController();
-  const onAbort = (): void => stop.abort(options.signal?.reason);
-  options.signal?.addEventListener("abort", onAbort, { once: true });
-  if (options.signal?.aborted === true) onAbort();
-  const reading = readFrames(stored, queue, stop.signal, options).then(
-    () => queue.end(),
-    (error: unknown) => queue.fail(error),
-  );
-  try {
-    for await (const { slot, bytes } of queue) {
-      try {
-        yield slot.raw.subarray(0, bytes);
-      } finally {
-        slots.release(slot);
-      }
-    }
-  } catch (error) {
-    throw namedError(error, name);
-  } finally {
-    options.signal?.removeEventListener("abort", onAbort);
-    stop.abort();
-    await reading;
-    await queue.drain((slot) => slots.release(slot));
-  }
-}
-
-/** Gathers frames into slots and has them decompressed, until `stored` ends; then compares what it was. */
-async function readFrames(
-  stored: AsyncIterable<Uint8Array>,
-  queue: ResultQueue,
-  signal: AbortSignal,
-  options: DecodeFramesOptions,
-): Promise<void> {
-  const { slots, pool } = options;
-  let [storedBytes, crc] = [0, 0];
-  let slot: FrameSlot | undefined;
-  let end = new FrameEnd();
-  let gathered = 0;
-  try {
-    for await (const chunk of stored) {
-      storedBytes += chunk.length;
-      crc = crc32c(chunk, crc);
-      for (let at = 0; at < chunk.length;) {
-        slot ??= await slots.acquire(signal);
-        signal.throwIfAborted();
-        const taken = Math.min(chunk.length - at, end.need - gathered);
-        copyToSlot(slot.stored, gathered, chunk.subarray(at, at + taken));
-        gathered += taken;
-        at += taken;
-        while (gathered === end.need && !end.look(slot.stored));
-        if (gathered < end.need) continue;
-        queue.push(decompress(pool, slots, slot, gathered));
-        slot = undefined;
-        end = new FrameEnd();
-        gathered = 0;
-      }
-    }
-  } finally {
-    if (slot !== undefined) slots.release(slot);
-  }
-  const corrupt = (why: string): SeawallError => new SeawallError("backup-corrupt", why);
-  if (gathered > 0) throw corrupt("ends in the middle of a zstd frame");
-  if (storedBytes !== options.storedBytes) throw corrupt(`has ${storedBytes} bytes instead of ${options.storedBytes}`);
-  if (crc >>> 0 !== options.crc32c >>> 0) throw corrupt("its CRC-32C is wrong");
-}
-
-async function decompress(pool: CodecPool, slots: FrameSlots, slot: FrameSlot, storedBytes: number): Promise<Result> {
-  try {
-    const frame = slot.stored.subarray(0, storedBytes);
-    const expected = frameContentBytes(frame);
-    const bytes = await pool.decompressFrame(frame, slot.raw.buffer);
-    if (bytes === expected) return { slot, bytes };
-    throw new SeawallError("backup-corrupt", `a zstd frame holds ${bytes} bytes, not ${expected}`);
-  } catch (cause) {
-    slots.release(slot);
-    if (cause instanceof SeawallError) throw cause;
-    throw new SeawallError("backup-corrupt", "a zstd frame does not decompress", { cause });
-  }
-}
-
-/** The first thing wrong with a part is found without knowing its name. */
-function namedError(error: unknown, name: string): unknown {
-  if (!(error instanceof SeawallError) || error.code !== "backup-corrupt") return error;
-  return new SeawallError("backup-corrupt", `${name}: ${error.message}`, { cause: error.cause });
 }
 
 /** Results under way, in order. Bounded by the slots they hold. */

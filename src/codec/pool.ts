@@ -1,6 +1,5 @@
 /**
- * Worker threads that encode segments, and compress and decompress the frames of base backups, while the main thread goes
- * on receiving.
+ * Worker threads that encode segments, and compress the frames of base backups, while the main thread goes on receiving.
  *
  * Content and encoded objects lie in shared memory that is used again: nothing is copied between threads, and nothing is
  * garbage (a transferred segment counts as new external memory, which has V8 collect after every one).
@@ -26,7 +25,6 @@ export type CodecJob = JobMemory &
     /** The content ends the target, and is overwritten. */
     | { readonly kind: "encode-in-place"; readonly meta: EnvelopeMeta; readonly level: number }
     | { readonly kind: "compress"; readonly level: number }
-    | { readonly kind: "decompress" }
   );
 
 export interface CodecResult {
@@ -139,12 +137,6 @@ export class CodecPool {
   async compressFrame(raw: SharedBytes, target: SharedArrayBuffer, level: number): Promise<number> {
     const { buffer, byteOffset: offset, byteLength: length } = raw;
     return (await this.#submit({ kind: "compress", buffer, offset, length, level, target })).bytes;
-  }
-
-  /** The way back; rejects with zstd's own words for a damaged frame. */
-  async decompressFrame(stored: SharedBytes, target: SharedArrayBuffer): Promise<number> {
-    const { buffer, byteOffset: offset, byteLength: length } = stored;
-    return (await this.#submit({ kind: "decompress", buffer, offset, length, target })).bytes;
   }
 
   /** Ends the workers; jobs under way reject. */

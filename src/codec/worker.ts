@@ -1,7 +1,7 @@
 /** The worker thread of the codec pool: does what it is sent, one job at a time. */
 import { assertNever } from "../errors.ts";
 import { answerQuestions } from "../worker-thread.ts";
-import { compressFrame, decompressFrame } from "./frame.ts";
+import { compressFrame } from "./frame.ts";
 import { encodeInPlace, encodeInto } from "./object.ts";
 import type { CodecJob, CodecResult } from "./pool.ts";
 
@@ -21,8 +21,6 @@ function work(job: CodecJob): CodecResult {
     }
     case "compress":
       return { bytes: compressFrame(target, source, job.level), storedCrc32c: 0, rawCrc32c: 0 };
-    case "decompress":
-      return { bytes: decompressFrame(target, source), storedCrc32c: 0, rawCrc32c: 0 };
     default:
       return assertNever(job);
   }
