@@ -1,6 +1,6 @@
 /**
- * The table of error codes: what each means, whether trying again can help, how a command exits, what to do about it.
- * `docs/errors.md` is made from it; errors.ts makes errors of it. A code is stable: users match on it.
+ * The table of error codes: what each means, whether trying again can help, the exit status, and what to do.
+ * docs/errors.md is made from it; errors.ts makes errors of it. A code is stable: users match on it.
  */
 
 /** A row of the table of error codes. */

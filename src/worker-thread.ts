@@ -1,6 +1,6 @@
 /**
- * A worker thread that answers questions, and the thread's own side of it. Shared by every room: who has work that would hold
- * up the event loop gives it to one of these. An idle thread does not hold the process; a busy one does.
+ * A worker thread that answers questions, and the thread's own side of it. Every room gives it work that would hold up
+ * the event loop. An idle thread does not keep the process alive; a busy one does.
  */
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { ERROR_KINDS, type ErrorCode } from "./error-kinds.ts";

@@ -1,6 +1,6 @@
 /**
- * The archive of one cluster: a store, a name, and whose WAL it is. Promises 4 and 5 live here: nothing is overwritten,
- * and a foreign cluster is refused before a byte is written.
+ * The archive of one cluster: a store, a name, and the identity of its server. It keeps promises 4 and 5: nothing is
+ * overwritten, and a foreign cluster is refused before a byte is written.
  */
 import { SeawallError } from "../errors.ts";
 import { Codec } from "../codec/codec.ts";

@@ -1,4 +1,4 @@
-/** Parallel work with a written ceiling. */
+/** Runs work in parallel up to a limit. */
 import { joinSignals } from "../signals.ts";
 
 /** Maps `items` in order with at most `inFlight` under way; the first failure rejects once those under way have ended. */

@@ -1,4 +1,4 @@
-/** Tells damage in the archive from everything else that goes wrong. Which codes are damage: error-kinds.ts. */
+/** Tells damage in the archive from all other errors. error-kinds.ts says which codes are damage. */
 import { SeawallError } from "../errors.ts";
 
 /** Returns the error when it means damage; rethrows every other one, such as a store that does not answer. */

@@ -1,4 +1,4 @@
-/** The archive's JSON documents, written and read: versioned, each field of its type or an error that names it. */
+/** Writes and reads the archive's JSON documents: versioned, each field of its type, or an error that names it. */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { type Lsn, type TimelineId, parseLsn, timelineOf } from "../wal/lsn.ts";

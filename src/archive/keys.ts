@@ -1,5 +1,5 @@
 /**
- * Every key of the archive, and back: the only place that invents them. Layout: docs/archive-format.md.
+ * Makes and parses every key of the archive; no other file does. Layout: docs/archive-format.md.
  *
  * Keys are computable from names, so a restore needs no index, and sort in WAL order within a timeline.
  *

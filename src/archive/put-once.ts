@@ -1,6 +1,7 @@
 /**
- * Promise 4 in one function: create if absent; equal content already there is success; different content is an error that
- * names both sides. What counts is the decoded content: another zstd version may store the same bytes differently.
+ * Promise 4 in one function: create an object if it is absent. Equal stored content is success; different content is an
+ * error that names both. The decoded content is compared, because another zstd version may store the same bytes
+ * differently.
  */
 import type { EncodedObject } from "../codec/object.ts";
 import { SeawallError } from "../errors.ts";

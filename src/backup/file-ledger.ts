@@ -1,6 +1,6 @@
 /**
- * Every file that arrives, once: its line in the file index, and its checksum kept until the server's manifest has been
- * held against it. A backup is good when both name exactly the same files with the same sizes and checksums.
+ * Keeps a checksum of every received file until the server's manifest confirms it, and writes the file's line in the
+ * index. A backup is good when both name the same files with the same sizes and checksums.
  */
 import { type BackupFile, encodeBackupFile } from "../archive/backups/document.ts";
 import type { ManifestFile } from "../archive/backups/manifest.ts";

@@ -1,6 +1,6 @@
 /**
- * The data of a base backup, event by event, to where it belongs: archives are decompressed and parsed as tar, each entry
- * goes into a part and into the ledger of files; the manifest goes into the store and is held against that ledger.
+ * Takes in the data of a base backup, event by event. Archives are decompressed and parsed as tar; each entry goes into
+ * a part and into the ledger of files. The manifest goes into the store and is compared with the ledger.
  */
 import { type ManifestFacts, ManifestReader } from "../archive/backups/manifest.ts";
 import { type Inflater, startInflating } from "../codec/inflate.ts";

@@ -1,6 +1,6 @@
 /**
- * Repacking: entries of the server's tar go into parts of about `partBytes`, each a tar of its own that extracts alone.
- * Files stay whole; one as large as a part gets a part to itself, beside the part that goes on collecting small ones.
+ * Repacks the server's tar into parts of about `partBytes`, each a tar that extracts alone. Files stay whole. A file as
+ * large as a part gets a part to itself, beside the part that collects small files.
  */
 import type { BackupPart } from "../archive/backups/document.ts";
 import type { Archive } from "../archive/archive.ts";

@@ -1,6 +1,6 @@
 /**
- * The table of commands: what they are for, what they take, examples, exit statuses, and where their code is. The help,
- * docs/commands.md and the tests read it; a command's own file is loaded only when it runs.
+ * The table of commands: purpose, arguments, examples, exit statuses, and the file of each. The help, docs/commands.md
+ * and the tests read it. A command's own file is loaded only when it runs.
  */
 import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";

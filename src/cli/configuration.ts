@@ -1,4 +1,4 @@
-/** Makes the daemon's configuration from loaded settings, and finds what is wrong with it before anything begins. */
+/** Makes the daemon's configuration from loaded settings, and reports what is wrong with it before anything begins. */
 import { jobEnvironment } from "../config/job-env.ts";
 import type { Loaded, Merged } from "../config/load.ts";
 import type { SettingKey } from "../config/options.ts";

@@ -1,4 +1,4 @@
-/** An error as the user sees it: what failed, why, what to try. Plain lines, or one JSON object with --json. */
+/** Shows an error to the user: what failed, why, what to do. Plain lines, or one JSON object with --json. */
 import { SeawallError } from "../errors.ts";
 import { causesOf, redactDetails, redactSecrets } from "../log.ts";
 

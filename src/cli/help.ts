@@ -1,4 +1,4 @@
-/** The end of every help page: how options may be given, examples, exit statuses. */
+/** The end of every help page: the ways to give options, examples, exit statuses. */
 import { EXIT } from "../error-kinds.ts";
 
 interface Example {

@@ -1,6 +1,6 @@
 /**
- * The only way to the terminal: results to stdout, words about them to stderr. What an archive or a server made us repeat
- * cannot steer the terminal. A reader that went away is no error.
+ * The only way to the terminal: results to stdout, everything else to stderr. Text from an archive or a server cannot
+ * steer the terminal. A closed pipe is no error.
  */
 import type { Writable } from "node:stream";
 import { withoutControls } from "../log.ts";

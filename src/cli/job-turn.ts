@@ -1,6 +1,6 @@
 /**
- * One job of a kind at a time, also over a daemon's death: a job that has lost its daemon still needs a moment to stop, and
- * the next daemon may begin the same one meanwhile. Each job holds a name that the kernel takes back when the process ends.
+ * Runs one job of a kind at a time, even after the daemon died: its orphaned job needs a moment to stop, and the next
+ * daemon may already begin the same one. Each job holds a name that the kernel frees when the process ends.
  *
  * Source: unix(7), abstract sockets. Other systems than Linux have none: there the orphan ends by itself all the same.
  */

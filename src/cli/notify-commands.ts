@@ -1,4 +1,4 @@
-/** The command that tries the notifications: a part of the table of commands (commands.ts). */
+/** The command that tests notifications: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
 import { type CommandSpec, INTERRUPTED, OPERATIONAL } from "./command-spec.ts";
 

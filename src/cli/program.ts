@@ -1,6 +1,6 @@
 /**
- * Leads from arguments to a command and its exit status: parse with commander what the two tables describe, load the
- * settings, load the command's own file, run it, and turn whatever it throws into words.
+ * Leads from arguments to a command and its exit status: parses what the two tables describe with commander, loads the
+ * settings and the command's own file, runs it, and prints its error.
  */
 import { readFile } from "node:fs/promises";
 import { Command as Commander, CommanderError, Option } from "commander";

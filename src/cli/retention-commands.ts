@@ -1,4 +1,4 @@
-/** The commands that keep and drop backups: a part of the table of commands (commands.ts). */
+/** The commands that keep and delete backups: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
 import { type CommandSpec, INTERRUPTED, OPERATIONAL, STORE, USAGE } from "./command-spec.ts";
 

@@ -1,7 +1,7 @@
 /**
- * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. For a job of the daemon's
- * routine the end of the daemon counts as a SIGTERM, however the daemon ended. A command that reloads its configuration is not
- * ended by SIGHUP.
+ * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once. For a scheduled job
+ * the end of the daemon counts as a SIGTERM, however the daemon ended. SIGHUP does not end a command that reloads its
+ * configuration.
  */
 import { EXIT } from "../error-kinds.ts";
 import { sharedController } from "../signals.ts";

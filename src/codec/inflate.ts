@@ -1,5 +1,6 @@
 /**
- * Decompressing a stream as it arrives: what a server compressed for the network. Bytes in any split, views out.
+ * Decompresses a stream as it arrives, for servers that compress their base backup. Takes bytes in any split, and gives
+ * views.
  */
 import { constants, createGunzip } from "node:zlib";
 import binding from "zstd-napi/binding.js";

@@ -1,6 +1,6 @@
 /**
- * Bytes to stored object and back: envelope and zstd frame, checked both ways. Synchronous; the pool runs it off the main
- * thread for anything large.
+ * Turns bytes into a stored object and back: envelope and zstd frame, checked both ways. Synchronous; the pool runs it
+ * off the main thread for large content.
  */
 import { crc32c } from "@node-rs/crc32";
 import binding from "zstd-napi/binding.js";

@@ -1,6 +1,6 @@
 /**
- * zstd, decompressed as it arrives: any number of frames one after another, in any split, in fixed memory. Content checksums
- * are verified by zstd where frames have them.
+ * Decompresses zstd as it arrives: any number of frames one after another, in any split, in fixed memory. zstd verifies
+ * content checksums where frames have them.
  */
 import binding from "zstd-napi/binding.js";
 

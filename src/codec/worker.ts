@@ -1,4 +1,4 @@
-/** The worker thread of the codec pool: does what it is sent, one job at a time. */
+/** The worker thread of the codec pool: does one job at a time. */
 import { assertNever } from "../errors.ts";
 import { answerQuestions } from "../worker-thread.ts";
 import { compressFrame } from "./frame.ts";

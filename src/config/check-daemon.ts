@@ -1,4 +1,6 @@
-/** Finds what would make the routine or the notifications fail each time, and says it at the start instead. Pure. */
+/**
+ * Finds settings with which scheduled jobs or notifications would fail each time, so that the start reports them. Pure.
+ */
 import { SeawallError } from "../errors.ts";
 import type { SettingKey, Settings } from "./options.ts";
 

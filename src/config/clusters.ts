@@ -1,5 +1,5 @@
 /**
- * Several clusters in one file: which of them a command means, and what cannot be the same for two of them. Pure.
+ * Several clusters in one file: the clusters that a command means, and settings that two clusters must not share. Pure.
  */
 import { posix } from "node:path";
 import { SeawallError } from "../errors.ts";

@@ -1,4 +1,7 @@
-/** The environment of the daemon's jobs: what the daemon has loaded for their cluster, and not what the file says meanwhile. Pure. */
+/**
+ * The environment of the daemon's jobs: the settings that the daemon has loaded for their cluster, even if the file has
+ * changed since. Pure.
+ */
 import type { Merged } from "./load.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { defaultText, envName, OPTION_ROWS } from "./options.ts";

@@ -1,6 +1,6 @@
 /**
  * Reads checked settings from flags, environment and file: flags win over environment, environment over file, file over
- * default. Everything wrong is one `usage` error that names its place; nothing has been touched by then.
+ * default. Every mistake is one `usage` error that names its place, before anything is touched.
  *
  * Pure but for the file, which arrives through `readFile`.
  */

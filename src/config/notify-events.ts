@@ -1,4 +1,6 @@
-/** The one table of what the daemon notifies of: the options, the messages, docs/notifications.md and the tests read it. */
+/**
+ * The one table of the daemon's notifications: the options, the messages, docs/notifications.md and the tests read it.
+ */
 
 export type Severity = "info" | "warning" | "critical";
 

@@ -1,4 +1,4 @@
-/** The options of the commands that keep and drop backups: a part of the one table (options.ts). */
+/** The options of the commands that keep and delete backups: a part of the one table (options.ts). */
 import { type CommandName, option } from "./option-spec.ts";
 import { boolean, duration, integer, nameMatching, text } from "./types.ts";
 

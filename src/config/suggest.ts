@@ -1,4 +1,4 @@
-/** "Did you mean …?": the nearest known word to one that is not known. Pure. */
+/** "Did you mean …?": finds the nearest known word. Pure. */
 
 /** The nearest of `known` when it is near enough to be a slip of the finger; undefined otherwise. */
 export function nearest(word: string, known: Iterable<string>): string | undefined {

@@ -1,6 +1,6 @@
 /**
- * The types an option's value can have, each with one parser from text. Flags, environment and file all end up here, so
- * a value means the same wherever it was written. Parsers throw `BadValue`; the loader adds the place.
+ * The types of option values, each with one parser from text. Flags, environment and file all use them, so a value
+ * means the same everywhere. Parsers throw `BadValue`; the loader adds the place.
  */
 import { SeawallError } from "../errors.ts";
 import { schemeOf, STORE_URL_FORMS } from "../store/schemes.ts";

@@ -1,6 +1,6 @@
 /**
- * Everything of one cluster: the receiver, and around it the store's decorators, the journal, the watch over slot and gaps,
- * and the routine. One function that is the picture.
+ * Runs everything of one cluster, in one function: the receiver, the store's decorators, the journal, the watch over
+ * slot and gaps, and the schedules.
  */
 import { resolve } from "node:path";
 import type { Gap } from "../archive/documents.ts";

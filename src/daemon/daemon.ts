@@ -1,6 +1,6 @@
 /**
- * `seawall receive` from the inside: the process around its clusters, with the HTTP server, the exposition of the metrics, the
- * threads and turns that they share, and the reload of the configuration.
+ * `seawall receive` from the inside: the process around its clusters, with the HTTP server, the metrics, the shared
+ * threads and turns, and the reload of the configuration.
  */
 import { CodecPool } from "../codec/pool.ts";
 import type { RootLog } from "../log.ts";

@@ -1,6 +1,6 @@
 /**
- * One cluster of the process, over all its lives: opened and run, and where it is one of several, after every failure
- * opened again after a while. What it did and why it failed stays to be seen in between.
+ * One cluster of the process: opens and runs it, and if it is one of several, opens it again after each failure. Its
+ * last error stays visible in between.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ToldNotice } from "../archive/records/notices.ts";

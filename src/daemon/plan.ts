@@ -1,4 +1,4 @@
-/** The daemon's configuration, ready to be run, and the changes from one to the next. Pure. */
+/** The daemon's checked configuration, and the changes from one to the next. Pure. */
 import { isDeepStrictEqual } from "node:util";
 import { OPTION_ROWS, type SettingKey, type Settings } from "../config/options.ts";
 import type { ListenAddress } from "../config/types.ts";

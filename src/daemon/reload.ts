@@ -1,6 +1,6 @@
 /**
- * Reloading the configuration while everything runs: all of it is read and checked first, and when anything is wrong nothing
- * changes. One reload at a time; asked for during one, another follows.
+ * Reloads the configuration while everything runs: the whole file is read and checked first, and with an error nothing
+ * changes. One reload runs at a time; a request during a reload causes one more.
  */
 import { SeawallError } from "../errors.ts";
 import { type RootLog, redactSecrets } from "../log.ts";

@@ -1,6 +1,6 @@
 /**
- * The clusters of the process: started, stopped and changed each by itself. Where there are several, none of them can end
- * the process or hold up another; a cluster that is alone ends it with what ended the cluster.
+ * Starts, stops and changes the clusters of the process, each by itself. With several clusters, none can end the
+ * process or hold up another. A single cluster ends the process with its own error.
  */
 import type { Log } from "../log.ts";
 import { parseLsn } from "../wal/lsn.ts";

@@ -1,5 +1,6 @@
 /**
- * Several expositions in Prometheus' text format as one: each metric once, with its HELP and TYPE, and all its samples. Pure.
+ * Merges several expositions in Prometheus' text format: each metric once, with its HELP and TYPE, and all its samples.
+ * Pure.
  *
  * Source: Prometheus docs, exposition formats: all lines of a metric are one group, and no metric has two TYPE lines.
  */

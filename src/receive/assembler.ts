@@ -1,6 +1,6 @@
 /**
- * The assembler: WAL as it arrives becomes segments. The second station of the walk: after CopyData framing, before the
- * verifier. Bytes are copied once, into the segment's buffer, and never again.
+ * The assembler turns arriving WAL into segments. It is the second station of the walk, after CopyData framing and
+ * before the verifier. Bytes are copied once, into the segment's buffer.
  */
 import { firstDifference } from "../archive/put-once.ts";
 import type { SegmentPlace } from "../archive/keys.ts";

@@ -1,6 +1,6 @@
 /**
- * The recovery point in seconds: how old is the oldest commit that is not stored yet. Kept by arrival time on our own
- * clock, so a skewed server clock cannot make it lie.
+ * Measures the recovery point in seconds: the age of the oldest commit that is not stored yet. Ages start at arrival,
+ * by our own clock, so a wrong server clock does not matter.
  */
 import type { Lsn } from "../wal/lsn.ts";
 

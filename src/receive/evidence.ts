@@ -1,6 +1,6 @@
 /**
- * WAL that does not verify is kept before the receiver stops: the bytes of its segment as they were received, so that they
- * can be compared with the server's own file. It is never acknowledged and never part of the archive.
+ * Keeps WAL that does not verify before the receiver stops: the received bytes of its segment, to be compared with the
+ * server's own file. It is never acknowledged and not part of the archive.
  */
 import { evidenceKey } from "../archive/keys.ts";
 import type { Archive } from "../archive/archive.ts";

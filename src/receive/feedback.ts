@@ -1,5 +1,5 @@
 /**
- * Feedback: standby status updates on a timer of their own, so that `wal_sender_timeout` is met while the store stalls and
+ * Sends standby status updates on a timer of their own, so that `wal_sender_timeout` is met while the store stalls and
  * the socket is not read. Decisions are a pure function; the class is the timer around it.
  *
  * Source: PostgreSQL docs, Streaming Replication Protocol, "Standby status update"; receivelog.c, sendFeedback.

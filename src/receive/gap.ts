@@ -1,6 +1,6 @@
 /**
- * Promise 10: WAL that was lost before it was stored is written down before the receiver goes on. The gap document lets the
- * archive continue behind the gap, and tells every reader where WAL is missing.
+ * Promise 10: writes down lost WAL before the receiver goes on. The gap document lets the archive continue behind the
+ * gap, and tells every reader which WAL is missing.
  */
 import type { Archive } from "../archive/archive.ts";
 import { putGap } from "../archive/wal/put-gap.ts";

@@ -1,6 +1,6 @@
 /**
- * Promise 1 in one class: which stretches of WAL are stored, and how far that reaches without a hole. PUTs end in any
- * order; `storedLsn` moves only over the contiguous prefix, and never backwards.
+ * Promise 1 in one class: the stored ranges of WAL, and how far they reach without a hole. PUTs end in any order;
+ * `storedLsn` moves over the contiguous prefix only, and never backwards.
  */
 import { invariant } from "../errors.ts";
 import { type Lsn, formatLsn, maxLsn } from "../wal/lsn.ts";

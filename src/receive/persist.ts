@@ -1,7 +1,7 @@
 /**
- * Trying until it is stored. The store's own retries are bounded; a receiver that gave up after them would end the archive
- * because of an outage. So it goes on, at a bounded rate, until it succeeds, fails for good, or is cancelled; meanwhile the
- * bounded buffers fill and the server feels the backpressure.
+ * Repeats a store request until it succeeds. The store's own retries are bounded, and a receiver that gave up after
+ * them would end the archive because of an outage. So this goes on at a bounded rate, until success, a permanent error,
+ * or cancellation. Meanwhile the bounded buffers fill, and the server feels the backpressure.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError } from "../errors.ts";

@@ -1,4 +1,4 @@
-/** How long to wait before the next attempt: exponential with full jitter, bounded both ways. Pure. */
+/** Decides how long to wait before the next attempt: exponential with full jitter, bounded both ways. Pure. */
 const DELAY_FIRST_MS = 100;
 const DELAY_MIN_MS = 20;
 

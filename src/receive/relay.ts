@@ -1,7 +1,7 @@
 /**
- * The relay: from the spool to the store. With `--durability spool` the receiver archives into a local directory, in the
- * archive's own layout, and acknowledges that; the relay copies what lies there to the store behind it, oldest first, and
- * removes from the spool what the store has confirmed. Objects are immutable, so it can be cut off and repeated anywhere.
+ * The relay copies the spool to the store. With `--durability spool` the receiver archives into a local directory in
+ * the archive's own layout, and acknowledges that. The relay copies its objects to the store, oldest first, and removes
+ * from the spool what the store has confirmed. Objects are immutable, so it can be interrupted and repeated anywhere.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Archive, openArchive, openArchiveFor, readIdentity } from "../archive/archive.ts";

@@ -1,6 +1,6 @@
 /**
- * Retiring chunks: keys that are covered by something larger are deleted later and in batch, off the way of the WAL.
- * Losing this list loses nothing: the next start finds such chunks and retires them again.
+ * Retires chunks: deletes keys that a larger object covers, later and in batches, off the way of the WAL. If this list
+ * is lost, the next start finds such chunks and retires them.
  */
 import { isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";

@@ -1,5 +1,5 @@
 /**
- * Reads what the receiver must know of a server before it streams: who it is, where it is, how it got there, and our slot.
+ * Reads the facts of a server before it is streamed: its identity, its position, its timeline history, and our slot.
  */
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";

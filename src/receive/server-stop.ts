@@ -1,7 +1,7 @@
 /**
- * A server that shuts down waits until its walsender's client has reported everything as flushed. While the store takes
- * nothing, that would be for ever. This watch finds out that the server is shutting down, says so in the status, and after
- * `limitMs` ends the stream: the server goes, the slot keeps what was not reported, and streaming resumes from there.
+ * Limits how long a stopping server waits for the store. Its walsender waits until the client has reported everything
+ * as flushed; while the store takes nothing, that would be for ever. This watch notices the shutdown, shows it in the
+ * status, and ends the stream after `limitMs`. The slot keeps the unreported WAL, and streaming resumes from there.
  *
  * Source: PostgreSQL walsender.c, WalSndDone. The protocol has no message for it, but a new connection is refused with
  * SQLSTATE 57P03, which a server that streams gives for no other reason.

@@ -1,6 +1,6 @@
 /**
- * When the next chunk is due: so that what waits is stored, not only on its way, when the ship interval is over; at once
- * when the interval is 0.
+ * Decides when the next chunk is due: early enough that waiting WAL is stored, not only under way, when the ship
+ * interval ends; at once when the interval is 0.
  */
 
 export interface ShipTimerOptions {

@@ -1,6 +1,7 @@
 /**
- * `--durability spool`: acknowledge after a local fsync, upload behind it. The receiver runs unchanged on an archive in a
- * local directory; this file puts the spool in order at the start, bounds it, and runs the relay beside the receiver.
+ * `--durability spool`: acknowledges after a local fsync, and uploads behind it. The receiver runs unchanged on an
+ * archive in a local directory. This file prepares the spool at the start, bounds it, and runs the relay beside the
+ * receiver.
  *
  * The store stays the truth (promise 3): an empty spool is primed from it, a spool that lags behind it (this machine was
  * away while another one received) is uploaded and primed anew. Only while the store cannot be reached does a spool that

@@ -1,7 +1,7 @@
 /**
- * Where to begin: the tip of the archive on the server's history, then the slot, then the server's own position. A server
- * whose WAL does not continue the archive's is refused; whether its timeline may be archived is decided before
- * (line/decision.ts). Pure.
+ * Decides where to begin: at the archive's tip on the server's history, then at the slot, then at the server's own
+ * position. A server whose WAL does not continue the archive's is refused; line/decision.ts has decided before whether
+ * its timeline may be archived. Pure.
  *
  * Source: PostgreSQL streamutil.c / receivelog.c (FindStreamingStart) for the order; ours puts the archive first.
  */

@@ -1,6 +1,6 @@
 /**
- * Where every byte is: the receiver's state as `status`, `/status.json` and the metrics show it. One mutable record, written
- * by the receiver, and read at any time; nothing here decides anything.
+ * The receiver's state, as `status`, `/status.json` and the metrics show it. One mutable record that the receiver
+ * writes. It may be read at any time, and decides nothing.
  */
 import type { StoredWal } from "../archive/wal/objects.ts";
 import { SeawallError } from "../errors.ts";

@@ -1,6 +1,6 @@
 /**
- * BASE_BACKUP: its text in the grammar of the server's version, and the result sets around the data. Refuses what the
- * server's version cannot do before anything is sent.
+ * BASE_BACKUP: its text in the grammar of the server's version, and the result sets around the data. Options that the
+ * server's version lacks are refused before anything is sent.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol", BASE_BACKUP (15 and later in parentheses, 14 without);
  * basebackup.c, parse_basebackup_options; pg_basebackup.c, BaseBackup.

@@ -1,6 +1,6 @@
 /**
- * A base backup as it arrives: pulled event by event, so that not pulling is backpressure. One shape for both protocols:
- * 15 and later send one stream of typed messages, 14 one plain stream for each tablespace and one for the manifest.
+ * Receives a base backup event by event; not pulling is backpressure. One shape for both protocols: 15 and later send
+ * one stream of typed messages, 14 one plain stream for each tablespace and one for the manifest.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol", BASE_BACKUP; basebackup_copy.c; pg_basebackup.c.
  */

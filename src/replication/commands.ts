@@ -1,5 +1,5 @@
 /**
- * The commands of the replication protocol: their texts, quoted and checked before they are sent, and what they answer.
+ * The commands of the replication protocol: their texts, quoted and checked before they are sent, and their answers.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol"; repl_gram.y, walsender.c.
  */

@@ -1,6 +1,6 @@
 /**
- * The two kinds of connection the rest of Seawall uses: ReplicationConnection for the walsender's commands and its WAL
- * stream, SqlConnection for ordinary queries. In the walk: where the bytes come in.
+ * The two kinds of connection that the other rooms use: ReplicationConnection for the walsender's commands and its WAL
+ * stream, SqlConnection for ordinary queries.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol".
  */

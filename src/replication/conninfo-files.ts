@@ -1,4 +1,4 @@
-/** The window on the real file system and process for conninfo.ts; tests give their own. */
+/** Gives conninfo.ts the real file system and process; tests give their own. */
 import { readFileSync, statSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import type { ConninfoSources } from "./conninfo.ts";

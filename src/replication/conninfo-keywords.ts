@@ -1,5 +1,6 @@
 /**
- * The connection parameters libpq knows: keyword, environment variable, compiled-in default. A table, read by conninfo.ts.
+ * The connection parameters that libpq knows: keyword, environment variable, compiled-in default. A table, read by
+ * conninfo.ts.
  *
  * Source: PostgreSQL docs "Parameter Key Words" and "Environment Variables" (libpq); fe-connect.c, PQconninfoOptions.
  */

@@ -1,5 +1,6 @@
 /**
- * The two written forms of a connection string, taken apart into keyword and value: no meaning, no defaults.
+ * Takes the two written forms of a connection string apart into keywords and values. It knows neither meanings nor
+ * defaults.
  *
  * Source: PostgreSQL docs "Connection Strings" (libpq); fe-connect.c, conninfo_parse and conninfo_uri_parse_options.
  */

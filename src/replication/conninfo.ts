@@ -1,6 +1,6 @@
 /**
- * A connection string, the environment and libpq's files become `ConnectionSettings`: the same precedence, the same
- * defaults, the same refusals as libpq, so that a string that works for psql works here. Pure but for the given readers.
+ * Makes `ConnectionSettings` from a connection string, the environment and libpq's files. Precedence, defaults and
+ * refusals are libpq's, so that a string that works for psql works here. Pure but for the given readers.
  *
  * Source: PostgreSQL docs "Database Connection Control Functions" (libpq); fe-connect.c, conninfo_add_defaults and
  * pqConnectOptions2.

@@ -1,7 +1,7 @@
 /**
- * Framing of what the server sends: bytes in any split, protocol messages out. CopyData, which is nearly everything, is
- * handed on as views of the received chunk, in as many parts as it arrived in; nothing is reassembled. Any other message
- * is small and comes whole. Pure. In the walk: socket ─► this ─► wal-messages.ts ─► assembler.
+ * Frames the server's stream: bytes in any split, protocol messages out. CopyData, nearly all of the stream, is passed
+ * on as views of the received chunk, in as many parts as it arrived in. Any other message is small and comes whole.
+ * Pure. In the walk: socket ─► copy-both ─► wal-messages.ts ─► assembler.
  *
  * Source: PostgreSQL docs "Message Formats", "Streaming Replication Protocol".
  */

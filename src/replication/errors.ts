@@ -1,6 +1,6 @@
 /**
- * Maps errors of servers, sockets and TLS to our codes with the remedy: one table a source. Every error that
- * leaves this room went through here.
+ * Maps errors of servers, sockets and TLS to our codes with the remedy: one table a source. Every error that leaves
+ * this room passes here.
  *
  * The rows look at SQLSTATE, at the C function that raised the error (`routine`) and at whether there is a detail: no
  * lc_messages translates these. The English text only chooses the more telling of two codes that are handled alike.

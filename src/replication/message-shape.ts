@@ -1,6 +1,6 @@
 /**
- * The shape of each message that pg-protocol parses: every field whole, nothing behind the last one. pg-protocol reads past the
- * end of a message that is cut, and loops for ever on an error or notice without its final zero byte. Pure.
+ * Checks the shape of each message that pg-protocol parses: every field whole, no bytes behind the last. pg-protocol
+ * reads past the end of a cut message, and loops for ever on an error or notice without its final zero byte. Pure.
  *
  * Source: PostgreSQL docs "Message Formats".
  */

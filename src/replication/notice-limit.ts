@@ -1,6 +1,6 @@
 /**
- * Notices from a server, as many as a log can bear. A server, or an event trigger on it, may send them without end; the first
- * of a minute are passed on, the others are counted.
+ * Bounds the notices that reach the log. A server, or an event trigger on it, may send them without end: the first of a
+ * minute are passed on, the others are counted.
  */
 
 /** Bounds the notices of a server during a base backup: so much is kept until the end. */

@@ -1,7 +1,7 @@
 /**
- * The only file that leans on the inside of `pg`: one Client opens a socket, does TLS and authentication, and then either
- * stays a Client (ordinary SQL) or gives its socket up (replication), because pg reads as fast as the server sends and the
- * WAL stream must be read only as fast as it is stored.
+ * The only file that uses the inside of `pg`. A Client opens a socket, does TLS and authentication, and then either
+ * stays a Client (ordinary SQL) or gives its socket up (replication). pg reads as fast as the server sends; the WAL
+ * stream must be read only as fast as it is stored.
  *
  * What is relied on, in pg 8: `config.stream` may be a factory for the socket; `client.connection` is an emitter of
  * protocol messages; `connection.stream` is the current socket (TLS or not); `connection.attachListeners(stream)` starts

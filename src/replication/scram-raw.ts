@@ -1,6 +1,6 @@
 /**
- * The SCRAM proof for a password as it is, without SASLprep. PostgreSQL uses the bytes of the password where SASLprep
- * refuses it (unassigned code points, left-to-right letters beside right-to-left ones), while pg always prepares it.
+ * Makes the SCRAM proof for a password without SASLprep. PostgreSQL uses the bytes of a password that SASLprep refuses
+ * (unassigned code points, left-to-right letters beside right-to-left ones), while pg always prepares it.
  *
  * Source: RFC 5802, section 3; PostgreSQL: scram-common.c, saslprep.c.
  */

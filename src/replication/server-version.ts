@@ -1,4 +1,4 @@
-/** Which major versions of the server Seawall works with: those whose WAL it can verify (wal/format.ts). */
+/** The major versions of the server that Seawall works with: those whose WAL it can verify (wal/format.ts). */
 import { SeawallError } from "../errors.ts";
 import { MAJOR_MAX, MAJOR_MIN } from "../wal/format.ts";
 

@@ -1,5 +1,5 @@
 /**
- * Compares what a server says about itself while connecting with target_session_attrs. Pure.
+ * Compares the parameters that a server reports while connecting with target_session_attrs. Pure.
  *
  * From PostgreSQL 14 on `in_hot_standby` and `default_transaction_read_only` are reported at startup, to replication
  * connections as well, so nothing needs to be asked (fe-connect.c, CONNECTION_CHECK_TARGET).

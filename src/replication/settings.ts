@@ -1,6 +1,6 @@
 /**
- * Where and how to connect: what conninfo.ts makes of a connection string, its environment and its files, checked once and
- * trusted after. Secrets stay inside: they are in no message, no JSON and no inspection of this object.
+ * Where and how to connect: conninfo.ts makes it and checks it once. Secrets stay inside: no message, no JSON and no
+ * inspection of this object shows them.
  */
 import { inspect } from "node:util";
 import { type FileReader, findPassword, passfileProblem } from "./passfile.ts";

@@ -1,5 +1,6 @@
 /**
- * Messages inside CopyData while WAL is streamed: XLogData and keepalives from the server, status updates to it. Pure.
+ * The messages inside CopyData while WAL is streamed: XLogData and keepalives from the server, status updates to it.
+ * Pure.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol", START_REPLICATION.
  */

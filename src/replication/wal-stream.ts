@@ -1,6 +1,6 @@
 /**
- * The WAL stream of START_REPLICATION: pulled event by event, acknowledged by `sendStatus`, ended cleanly from either side.
- * In the walk: the socket end; everything after it pulls from here.
+ * The WAL stream of START_REPLICATION: pulled event by event, acknowledged by `sendStatus`, ended cleanly by either
+ * side. In the walk it is the socket's end; every later station pulls from it.
  *
  * Source: PostgreSQL docs "Streaming Replication Protocol", START_REPLICATION; walsender.c, StartReplication and WalSndDone;
  * receivelog.c, HandleEndOfCopyStream.

@@ -1,7 +1,7 @@
 /**
- * An authenticated socket in pull mode: frames are read when asked for and not otherwise, commands run one at a time.
- * Under commands.ts and wal-stream.ts. Not reading is backpressure: what Node.js has already buffered (one socket read)
- * stays there, and TCP holds the server.
+ * An authenticated socket in pull mode: frames are read on demand only, commands run one at a time. commands.ts and
+ * wal-stream.ts use it. Not reading is backpressure: Node.js has buffered one socket read at most, and TCP holds the
+ * server.
  *
  * Source: PostgreSQL docs "Message Flow", "Streaming Replication Protocol".
  */

@@ -1,6 +1,6 @@
 /**
- * `restore --check`: whether the server that was started from a restored directory has got where the restore promised. It
- * asks the server, or reads what the server has written down: the history file of the timeline it promoted to says where
+ * `restore --check`: finds out whether the server that was started from a restored directory reached the promised
+ * point. It asks the server, or reads its files: the history file of the timeline to which it promoted states where
  * recovery ended.
  *
  * Source: PostgreSQL timeline.c (writeTimeLineHistory), pg_control.h, miscinit.c (lines of postmaster.pid).

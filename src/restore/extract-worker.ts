@@ -1,4 +1,4 @@
-/** The worker thread of a restore: takes parts apart, and compares files that are there with what they should be. */
+/** The worker thread of a restore: takes parts apart, and compares existing files with the index. */
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { assertNever } from "../errors.ts";
 import { answerQuestions } from "../worker-thread.ts";

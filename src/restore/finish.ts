@@ -1,6 +1,6 @@
 /**
- * The end of a restore: what is not in the parts, then everything durable, and only then the control file, without which
- * no server starts.
+ * The end of a restore: files that are in no part, then everything flushed to disk, and only then the control file,
+ * without which no server starts.
  */
 import { mkdir, readdir, readFile, readlink, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";

@@ -1,6 +1,7 @@
 /**
- * Where a backup's files go: the data directory, a directory for each tablespace, and one for WAL where it is kept elsewhere.
- * Files are written where they belong from the start, never through the links in the data directory. Pure.
+ * Decides where a backup's files go: the data directory, a directory for each tablespace, and one for WAL where it is
+ * kept elsewhere. Files are written to their final place from the start, never through the links in the data directory.
+ * Pure.
  */
 import { pathToBytes } from "../codec/tar.ts";
 

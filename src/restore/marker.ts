@@ -1,6 +1,6 @@
 /**
- * Two small files that a restore leaves in a data directory: while it is not finished, a marker that says so; when it is, what
- * it promises recovery will reach, for `restore --check`. Pure.
+ * Two small files that a restore leaves in a data directory: a marker while it is unfinished, and at its end the point
+ * that recovery will reach, for `restore --check`. Pure.
  */
 import { SeawallError } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn, type TimelineId, timelineOf } from "../wal/lsn.ts";

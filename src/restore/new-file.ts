@@ -1,7 +1,7 @@
 /**
- * Files that a restore makes in a directory whose owner may be another account. That account may put a link in place of any
- * name at any moment, and root must not write through it or give away what it leads to. So a file is always a new one, and
- * its mode and owner are set through its handle.
+ * Makes files in a directory whose owner may be another account. That account may put a link in place of any name at
+ * any moment. Root must neither write through the link nor give its target away. So every file is a new one, and its
+ * mode and owner are set through its handle.
  */
 import { constants } from "node:fs";
 import { type FileHandle, open, rm } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * Other servers that run on this machine. A copied data directory has the links of its original, so what lies behind a link
- * may be in use by a server that the data directory says nothing about.
+ * Finds other servers that run on this machine. A copied data directory has the links of its original, so a running
+ * server may use the directory behind a link.
  */
 import { readdir, readlink } from "node:fs/promises";
 import { join, resolve } from "node:path";

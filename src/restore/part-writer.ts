@@ -1,6 +1,6 @@
 /**
- * Writes one part of a backup to disk: the CRC-32C of the object and all that part-reader.ts checks are right before it is
- * reported as there. Runs in a worker thread; file calls are synchronous.
+ * Writes one part of a backup to disk. It reports the part only when the CRC-32C of the object and every check of
+ * part-reader.ts have passed. Runs in a worker thread; file calls are synchronous.
  */
 import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { crc32c } from "@node-rs/crc32";

@@ -1,5 +1,5 @@
 /**
- * The few fields of global/pg_control that a restore and its check look at. Pure.
+ * Reads the few fields of global/pg_control that a restore and its check need. Pure.
  *
  * Source: PostgreSQL `catalog/pg_control.h` (ControlFileData, CheckPoint), one layout for each pg_control_version.
  */

@@ -1,6 +1,6 @@
 /**
- * Makes the directory ready for a backup's files: the marker first, then nothing in it that could be started, nothing that
- * does not belong, and every directory in its place. No link is ever followed.
+ * Prepares the directory for a backup's files: the marker first, then it removes everything that could be started or
+ * does not belong, and makes every directory. It follows no link.
  */
 import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";

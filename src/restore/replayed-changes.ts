@@ -1,6 +1,7 @@
 /**
- * Finds what recovery will replay outside of the data files between a backup and the point where it ends: tablespaces that it
- * creates, settings that it needs, and where it refuses to go on. Known before anything is restored.
+ * Finds what recovery will replay outside of the data files between a backup and the point where it ends: tablespaces
+ * that it creates, settings that it needs, and the record at which it refuses to go on. It is known before anything is
+ * restored.
  *
  * Source: PostgreSQL `tablespace.c` (tblspc_redo), `xlog.c` (xlog_redo, XLOG_PARAMETER_CHANGE), `xlogrecovery.c`
  * (CheckRequiredParameterValues).

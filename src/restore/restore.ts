@@ -1,6 +1,6 @@
 /**
- * A restore from top to bottom: plan, look, prepare, extract, finish. Everything that can be refused is refused before
- * anything is touched; until the last step the directory cannot be started.
+ * A restore from top to bottom: plan, look, prepare, extract, finish. Every refusal comes before anything is touched,
+ * and no server starts from the directory before the last step.
  */
 import type { Archive } from "../archive/archive.ts";
 import type { BackupDocument } from "../archive/backups/document.ts";

@@ -1,6 +1,6 @@
 /**
- * Tries what the account of a restored server may do, before anything is restored: root restores, and the server runs as
- * another account that may not be let in everywhere root is.
+ * Tries what the account of a restored server may do, before anything is restored: root restores, and the server's
+ * account may not enter every folder that root can.
  */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, stat } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * The server that asks for WAL: which data directory, which start of it, whether it is still recovering. Read from its own
- * files, because a restore_command gets two names only.
+ * Identifies the server that asks for WAL: its data directory, this start of it, and whether it is still recovering.
+ * Read from its files, because a restore_command gets two names only.
  *
  * Source: PostgreSQL `pidfile.h` (postmaster.pid), `pg_control.h` (system_identifier comes first), `xlogarchive.c`.
  */

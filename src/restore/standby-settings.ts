@@ -1,7 +1,6 @@
 /**
- * Settings that a server in recovery must have at least as high as the primary had, or it refuses to go on: where the
- * restored configuration would give less (the primary got them from its command line, or from a file elsewhere), the restore
- * writes them down.
+ * Settings that a server in recovery must have at least as high as the primary had. The primary may have had them from
+ * its command line or from a file elsewhere. Where the restored configuration gives less, the restore writes them down.
  *
  * Source: PostgreSQL docs, Hot Standby, Administrator's Overview; xlogrecovery.c (RecoveryRequiresIntParameter).
  */

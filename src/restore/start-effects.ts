@@ -1,6 +1,6 @@
 /**
- * Finds the effects of a restored server's start beside recovery: on other servers, to files elsewhere, to its first commits.
- * Read from its configuration; said by `restore`, so that an operator knows it before the start.
+ * Finds the effects of a restored server's start beside recovery: on other servers, on files elsewhere, on its first
+ * commits. Read from its configuration; `restore` prints them before the start.
  *
  * Source: PostgreSQL docs, Server Configuration; relmapper.c (global/pg_filenode.map), pg_subscription.h.
  */

@@ -1,6 +1,6 @@
 /**
- * Where tablespaces go: those of the backup, and those that recovery creates on its way. Each gets a directory that holds
- * nothing else, so that neither the restore nor the replay writes into another server's. Looks, and changes nothing.
+ * Decides where tablespaces go: the backup's, and those that recovery creates. Each gets a directory that holds nothing
+ * else, so that neither the restore nor the replay writes into another server's. Looks, and changes nothing.
  */
 import { isAbsolute, join, resolve } from "node:path";
 import type { BackupDocument } from "../archive/backups/document.ts";

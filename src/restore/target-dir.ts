@@ -1,6 +1,6 @@
 /**
- * The directories a restore writes into: what is in them, and whether it may be touched. A restore refuses rather than
- * overwrite: what is not empty wants --delta, and --delta wants an old data directory of the same cluster.
+ * Looks at the directories that a restore writes into, and decides whether it may. A restore refuses rather than
+ * overwrite: a directory that is not empty needs --delta, and --delta needs an old data directory of the same cluster.
  */
 import { lstat, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";

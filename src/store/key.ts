@@ -1,6 +1,6 @@
 /**
- * The form of a key: checked at the entrance of every store, so that no key can leave the store's root and every
- * key means the same on a file system and in a bucket.
+ * The form of a key, checked at the entrance of every store: no key can leave the store's root, and every key means the
+ * same on a file system and in a bucket.
  */
 import { SeawallError } from "../errors.ts";
 

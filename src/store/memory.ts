@@ -1,6 +1,6 @@
 /**
- * A store in memory, for tests: the contract at its plainest. Bodies are copied in and out, so a caller that breaks the
- * rules of borrowing is found out.
+ * A store in memory, for tests. Bodies are copied in and out, so that a caller that changes a borrowed body is found
+ * out.
  */
 import { SeawallError } from "../errors.ts";
 import { checkCrc32c } from "./crc.ts";

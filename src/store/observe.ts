@@ -1,6 +1,6 @@
 /**
- * Watching a store: one report for every operation that ended, with what it moved, how long it took and how it went.
- * Metrics are made of these; put it inside `withRetry` to see every try, outside to see what callers saw.
+ * Watches a store: one report for every ended operation, with its bytes, time and result. Metrics are made of these.
+ * Inside `withRetry` it sees every try, outside only the final results.
  */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";

@@ -1,4 +1,4 @@
-/** A listing comes in pages, as the store reads it; most callers want one object after the other. */
+/** Turns the pages of a listing into single objects. */
 import type { ObjectInfo } from "./store.ts";
 
 /** Objects of a page at most: as many as a bucket gives in one answer. */

@@ -1,6 +1,6 @@
 /**
- * Trying again: when, how long to wait, when to give up. `withRetry` puts it around any store; `retrying` around one
- * operation.
+ * Tries again: decides when, how long to wait, and when to give up. `withRetry` puts it around a store, `retrying`
+ * around one operation.
  *
  * Every method of a store may be repeated: nothing is overwritten and an absent key is deleted successfully. A put whose
  * first answer was lost finds its own object the second time: equal content then counts as created.

@@ -1,4 +1,7 @@
-/** Reading the body of a putStream: a caller's iterable that may fail, hang or never end, told apart from the store. */
+/**
+ * Reads the body of a putStream: a caller's iterable that may fail, hang or never end. Its errors are told apart from
+ * the store's.
+ */
 import { abortedError, throwIfAborted } from "./signal.ts";
 
 /** Carries the error of the caller's own iterable through the store's error mapping; callers get the cause, untouched. */

@@ -1,6 +1,6 @@
 /**
- * Whose segment is it? The long header on a segment's first page answers: system identifier, segment size, address,
- * timeline. For bytes that are about to be given to a server; the verifier checks every page (page-header.ts).
+ * Reads from the long header of a segment's first page to whom the segment belongs: system identifier, segment size,
+ * address, timeline. For bytes that are about to be given to a server; the verifier checks every page (page-header.ts).
  *
  * Source: PostgreSQL `xlogreader.c`, XLogReaderValidatePageHeader.
  */

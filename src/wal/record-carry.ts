@@ -1,6 +1,6 @@
 /**
- * The state at a segment border: enough to go on verifying in the next segment, as plain JSON of a few hundred bytes. Kept
- * with a sealed segment so that a receiver which starts at the next one has nothing to skip.
+ * The verifier's state at a segment border, as plain JSON of a few hundred bytes: enough to continue in the next
+ * segment. It is kept with a sealed segment, so that a receiver which starts at the next one skips nothing.
  */
 
 /** A record that crosses the border. */

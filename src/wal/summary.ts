@@ -1,6 +1,6 @@
 /**
- * Counts what verified WAL holds while it goes by: for each segment (the catalogue's windows) and in total (lag in
- * seconds). A record counts for the segment in which it ends.
+ * Counts the contents of verified WAL: for each segment (the catalogue's windows) and in total (lag in seconds). A
+ * record counts for the segment in which it ends.
  */
 import { invariant } from "../errors.ts";
 import * as f from "./format.ts";

@@ -1,6 +1,6 @@
 /**
- * `backup.json`: what a base backup is and what it consists of. Written last; a backup exists when it does (promise 8).
- * And the lines of its file index. Shapes: docs/archive-format.md.
+ * `backup.json`, the document of a base backup, and the lines of its file index. The document is written last: without
+ * it there is no backup (promise 8). Shapes: docs/archive-format.md.
  */
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../../codec/checksum.ts";
 import { type Lsn, type TimelineId, formatLsn, isValidSegmentSize } from "../../wal/lsn.ts";

@@ -1,6 +1,6 @@
 /**
- * Reads the parts of a backup before anything is touched: the file index, and the server's manifest, which must agree
- * with it on every file.
+ * Reads a backup's parts list before a restore touches anything: the file index, and the server's manifest, which must
+ * name the same files.
  */
 import { crc32c } from "@node-rs/crc32";
 import type { Archive } from "../archive.ts";

@@ -1,4 +1,4 @@
-/** The base backups of an archive: those that are finished, and what unfinished ones left behind. */
+/** Lists the base backups of an archive: finished ones, and the remains of unfinished ones. */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";

@@ -1,6 +1,6 @@
 /**
- * Pins: base backups that no expiry may take. A pin is replaced by writing the next generation of it and then removing the
- * older ones, so that a backup that is pinned anew is at no moment without a pin, and nothing is ever overwritten.
+ * Pins: base backups that expiry must not delete. A new pin is the next generation, and older generations are removed
+ * afterwards. So a backup that is pinned again is never without a pin, and nothing is overwritten.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError, isAbort } from "../../errors.ts";

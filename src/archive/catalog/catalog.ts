@@ -1,6 +1,6 @@
 /**
- * The catalog: what is in the archive and what it is good for, from the store alone. Backups are listed before WAL, so that
- * the WAL a finished backup needs is seen.
+ * The catalog: the backups and WAL of an archive, and the points that they lead to, from the store alone. Backups are
+ * listed before WAL, so that the WAL of a finished backup is always seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, segmentOf } from "../../wal/lsn.ts";

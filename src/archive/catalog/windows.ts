@@ -1,6 +1,6 @@
 /**
- * Windows: from where to where the cluster can be recovered, along each timeline's path. Pure, so that an expiry can ask what
- * would be left; a restore plans by the same rules (restore/target/plan.ts).
+ * Windows: the ranges of points to which the cluster can be recovered, along each timeline's path. Pure, so that an
+ * expiry can compute the windows that would remain. A restore plans by the same rules (restore/target/plan.ts).
  */
 import { type Lsn, minLsn, type SegmentNumber, segmentOf, type TimelineId } from "../../wal/lsn.ts";
 import { contains, type TimelineHistory } from "../../wal/timeline.ts";

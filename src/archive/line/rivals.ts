@@ -1,6 +1,6 @@
 /**
- * Rivals: timelines beside the archive's line that `check` and `status` name. One that is written after the line was claimed
- * means that two servers archive here; one that was never claimed is a stray.
+ * Rivals: timelines beside the archive's line that `check` and `status` name. A rival that was written after the line
+ * was claimed means that two servers archive here. A rival that was never claimed is a stray.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";

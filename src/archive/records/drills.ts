@@ -1,6 +1,6 @@
 /**
- * Drills: what came of restores that were done to see whether they work. One small document each, never changed; the newest
- * stay, and so does the last one that passed.
+ * The results of drills. Each is one small document that never changes. The newest stay, and so does the last that
+ * passed.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";

@@ -1,6 +1,6 @@
 /**
- * Runs of the routine: what the daemon did by its schedules, and what came of it. Kept in the store, so that a daemon that
- * starts on an empty machine knows what it has missed. One small document each, never changed; the newest of each job stay.
+ * The results of the daemon's scheduled jobs. The store keeps them, so that a daemon on an empty machine knows which
+ * runs it missed. Each is one small document that never changes; the newest of each job stay.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";

@@ -1,4 +1,4 @@
-/** Deleting many objects: in batches, several at a time, and past those that the store refuses to let go of. */
+/** Deletes many objects: in batches, several at a time, and passes over those that the store refuses to delete. */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
 import { mapBounded } from "../bounded.ts";

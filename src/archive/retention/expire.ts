@@ -1,7 +1,7 @@
 /**
- * An expiry, carried out: documents before data, so that nothing half removed ever looks like a backup, and WAL last, oldest
- * first. It may be interrupted anywhere: what is left is found and finished by the next one. It may run beside a receiver,
- * backups, restores and another expiry; what each of them does first and looks at afterwards is said where it is done.
+ * Carries out an expiry: documents before data, so that a half-removed backup never looks whole, and WAL last, oldest
+ * first. It may be interrupted anywhere; the next expiry finishes it. It may run beside a receiver, backups, restores
+ * and another expiry. Each step says what it writes first and reads afterwards.
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";

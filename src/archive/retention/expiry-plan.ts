@@ -1,4 +1,7 @@
-/** Reads what an expiry needs from the store, and says what it would do: the plan, its size, and the windows afterwards. */
+/**
+ * Reads the facts for an expiry from the store, and reports its plan: the deletions, their size, and the windows
+ * afterwards.
+ */
 import type { RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./model.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { TimelineId } from "../../wal/lsn.ts";

@@ -1,4 +1,4 @@
-/** Which backups stay, and why: every rule's reasons, side by side. Pure. */
+/** Decides which backups stay, with the reasons of every rule. Pure. */
 import type { TimelineId } from "../../wal/lsn.ts";
 import { contains, rootHistory, type TimelineHistory } from "../../wal/timeline.ts";
 import { isInForce } from "../backups/pins.ts";

@@ -1,8 +1,7 @@
 /**
- * Marks of backups that are being removed. A mark is written before a backup's document is deleted and goes when nothing of
- * the backup is left; so what an interrupted expiry leaves is known for what it is, and those who might disagree, a pin, a
- * second expiry, a backup that was taken for dead and is not, see the mark or are seen by the one who wrote it: each writes
- * first and looks afterwards.
+ * Marks of backups that are being removed. A mark is written before a backup's document is deleted, and removed when
+ * all objects of the backup are gone. So the remains of an interrupted expiry are known. A pin, a second expiry and a
+ * slow backup write their own document first and read the others afterwards: at least one side notices a conflict.
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";

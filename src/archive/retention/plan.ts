@@ -1,7 +1,7 @@
 /**
- * Decides what expires: a pure function of what is in the archive, the policy and the time (promise 9). It never lets go of a
- * surviving backup's WAL, the last good backup, a pin, or a promised window; backups are ordered by lineage (LSN) where they
- * share one and by time where they do not, never by name. docs/retention.md says it in words.
+ * Decides what expires, from the archive, the policy and the time (promise 9). Pure. It never gives up a surviving
+ * backup's WAL, the last good backup, a pin, or a promised window. Backups are ordered by lineage (LSN) where they
+ * share one, otherwise by time, never by name. docs/retention.md describes it.
  */
 import { keepReasons, settledMs } from "./keep.ts";
 import type {

@@ -1,4 +1,4 @@
-/** The objects of the WAL that a plan lets go of: listed when they are needed, never all at once. */
+/** Lists the WAL objects that a plan deletes, a few at a time. */
 import type { WalPlan, WalRange } from "./model.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { SegmentNumber, TimelineId } from "../../wal/lsn.ts";

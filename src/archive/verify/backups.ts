@@ -1,4 +1,4 @@
-/** Verifying base backups: that everything they consist of is stored at its size, and with `deep` every file in it. */
+/** Verifies base backups: every object is stored at its size, and with `deep` every file in them is right. */
 import { SeawallError } from "../../errors.ts";
 import type { ObjectInfo, RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";

@@ -1,4 +1,8 @@
-/** One part of a backup, read without writing anything: the CRC-32C of its object, and its content (../backups/part-reader.ts). */
+/**
+ * Reads one part of a backup without writing anything: CRC-32C of the object, zstd, tar, and each file against the
+ * index, which was compared with the server's manifest. A restore does the same on the way to disk
+ * (restore/part-writer.ts).
+ */
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupFile } from "../backups/document.ts";

@@ -1,6 +1,6 @@
 /**
- * Memory of verifications in the store, so that what was proven and is unchanged is not read again: `verify/<when>.json`.
- * The newest document counts; it is a cache, and any archive is as well without one.
+ * Remembers verifications in the store, so that unchanged objects are not read again: `verify/<when>.json`. The newest
+ * document counts. It is a cache: an archive is complete without it.
  */
 import { createHash } from "node:crypto";
 import { isAbort, SeawallError } from "../../errors.ts";

@@ -1,6 +1,6 @@
 /**
- * A verification in order: what is there (the catalog), what is missing, what each object says of itself or, with `deep`,
- * what is in it; then what that means, and what the next verification need not look at again.
+ * A verification in order: list the archive (the catalog), find missing WAL, check what each object states or, with
+ * `deep`, what it contains. Then report the consequences, and remember the good objects for the next run.
  */
 import { deadline } from "../../signals.ts";
 import type { RequestOptions } from "../../store/store.ts";

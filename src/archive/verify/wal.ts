@@ -1,6 +1,6 @@
 /**
- * Verifying sealed segments and partials, folder by folder: what they say of themselves against where and how they are
- * stored, and with `deep` every record in them.
+ * Verifies sealed segments and partials, folder by folder: their envelopes against their keys and sizes, and with
+ * `deep` every record in them.
  */
 import { SeawallError } from "../../errors.ts";
 import type { GetResult, RequestOptions } from "../../store/store.ts";

@@ -1,6 +1,6 @@
 /**
- * Breaks: WAL that is in the archive and that no recovery can pass. The server went on with wal_level=minimal, and PostgreSQL
- * refuses to replay the record that says so. A small document for each lets readers know without reading WAL.
+ * Breaks: archived WAL that no recovery can pass. The server went on with wal_level=minimal, and PostgreSQL refuses to
+ * replay the record of that change. A small document for each spares readers the WAL.
  */
 import type { PutResult, RequestOptions } from "../../store/store.ts";
 import type { Lsn, TimelineId } from "../../wal/lsn.ts";

@@ -1,6 +1,6 @@
 /**
- * Finds what the records of a stored segment change outside of the data files (wal/wal-changes.ts): from what the segment
- * says of itself, and from its records where it does not say (tails, partials, archives of an earlier Seawall).
+ * Finds the changes outside of the data files that a stored segment's records make (wal/wal-changes.ts): from its
+ * envelope, or from its records where the envelope lacks them (tails, partials, archives of an earlier Seawall).
  */
 import type { RequestOptions } from "../../store/store.ts";
 import type { WalChange } from "../../wal/wal-changes.ts";

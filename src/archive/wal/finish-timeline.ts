@@ -1,6 +1,6 @@
 /**
- * Ending a timeline in the archive: what its last segment holds becomes `<segment>.partial`, as PostgreSQL itself names it,
- * and the chunks are retired. Works from the store alone, so a crash at any point is finished by the next start.
+ * Ends a timeline in the archive: its last, open segment becomes `<segment>.partial`, as PostgreSQL names it, and its
+ * chunks are retired. Works from the store alone, so that the next start finishes it after a crash.
  *
  * Source: PostgreSQL docs, "WAL file archiving with multiple timelines"; xlog.c, CleanupAfterArchiveRecovery.
  */

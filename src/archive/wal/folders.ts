@@ -1,6 +1,6 @@
 /**
- * The folders of segments below `wal/`, listed many at a time: neighbouring ones in one go, so that the number of requests
- * is that of a listing's pages. What is not where a restore would look for it is passed over.
+ * Lists many folders of segments below `wal/`: neighbouring ones in one listing, so that the number of requests is that
+ * of its pages. Keys where no restore would look are passed over.
  */
 import { throwIfAborted } from "../../store/signal.ts";
 import type { RequestOptions } from "../../store/store.ts";

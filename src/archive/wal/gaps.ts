@@ -1,6 +1,6 @@
 /**
- * The recorded gaps. A gap's key says where WAL is missing, its document when and why: so a document that cannot be read still
- * counts as a gap, and is named as damage.
+ * The recorded gaps. A gap's key states which WAL is missing, its document when and why. So a gap whose document cannot
+ * be read still counts, and is reported as damage.
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";

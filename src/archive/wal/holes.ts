@@ -1,8 +1,8 @@
 /**
- * A hole: WAL that is not in the archive although later WAL of its timeline is. Either it was lost after it had been stored,
- * or it never was: PUTs go on in parallel, and what lies behind one under way, or behind the one in which the receiver was
- * stopped, has not been acknowledged. Every object tells how far WAL was durable without a hole when it was made
- * (`contiguous` in its envelope), so the objects behind a hole tell the two apart.
+ * A hole is missing WAL before stored WAL of the same timeline. Either it was stored and then lost, or it was never
+ * stored: PUTs run in parallel, and nothing behind a missing object is acknowledged. Every object states how far WAL
+ * was durable without a hole when it was made (`contiguous` in its envelope). So the objects behind a hole tell the two
+ * cases apart.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import {

@@ -1,6 +1,6 @@
 /**
- * Lists the stored WAL without reading it: the catalog's and verify's view of an archive of any size. Folders are listed in
- * parallel; what is kept of a million segments is a handful of runs.
+ * Lists the stored WAL without reading it, for the catalog and verify. Folders are listed in parallel. A million
+ * segments are kept in memory as a few runs.
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";

@@ -1,6 +1,6 @@
 /**
- * The tip: the highest LSN restorable from the archive, found from the store alone (promise 3), and the segment a receiver
- * resumes in. Reads the newest folders only: a handful of LISTs however large the archive is.
+ * The tip: the highest LSN that can be restored, found from the store alone (promise 3), and the segment in which a
+ * receiver resumes. Reads only the newest folders: a few LIST requests, however large the archive is.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, nextSegment, segmentOf, segmentStart } from "../../wal/lsn.ts";

@@ -1,6 +1,6 @@
 /**
- * Walks the records of one stored segment, verified again, for what a recovery target asks: where transactions end and when,
- * where named restore points lie, which tablespaces and settings change.
+ * Walks the records of one stored segment and verifies them again. It reports the facts that a recovery target needs:
+ * ends and times of transactions, named restore points, changes of tablespaces and settings.
  *
  * Source: PostgreSQL `xlogrecovery.c` (getRecordTimestamp, recoveryStopsBefore, recoveryStopsAfter), `xact.c`
  * (ParseCommitRecord, ParseAbortRecord).

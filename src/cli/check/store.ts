@@ -1,6 +1,6 @@
 /**
- * `check`, the store's side: writes, reads, lists and deletes one small object and leaves nothing behind, sees whether
- * conditional writes hold, and whose archive is there.
+ * `check`, the store's side: writes, reads, lists and deletes one small object, tries conditional writes, and reads
+ * which archive is stored.
  */
 import { randomBytes } from "node:crypto";
 import { type Archive, readIdentity } from "../../archive/archive.ts";

@@ -1,4 +1,4 @@
-/** `seawall backup`: one base backup, shown while it is taken. */
+/** `seawall backup`: takes one base backup, and shows its progress. */
 import { randomBytes } from "node:crypto";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import type { BackupOptions } from "../../backup/options.ts";

@@ -1,4 +1,4 @@
-/** `seawall check`: everything `receive` needs, one line each, with its remedy. */
+/** `seawall check`: checks everything that `receive` needs; one line each, with its remedy. */
 import { totalmem } from "node:os";
 import { EXIT } from "../../error-kinds.ts";
 import type { Finding, Verdict } from "../check/findings.ts";

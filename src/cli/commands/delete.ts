@@ -1,4 +1,4 @@
-/** `seawall delete`: one backup, unless it must stay; and the WAL that is not needed without it. */
+/** `seawall delete`: deletes one backup, unless it is protected, and names the WAL that no backup needs then. */
 import { type Archive, openArchive } from "../../archive/archive.ts";
 import { listBackups } from "../../archive/backups/list.ts";
 import { expire, type ExpireOptions, removeUnlisted } from "../../archive/retention/expire.ts";

@@ -1,4 +1,4 @@
-/** `seawall drill`: restore for real, start, recover, check; say what came of it, and store that. */
+/** `seawall drill`: restores, starts, recovers and checks a copy; prints the result and stores it. */
 import { randomBytes } from "node:crypto";
 import { availableParallelism, tmpdir } from "node:os";
 import { resolve } from "node:path";

@@ -1,4 +1,4 @@
-/** `seawall expire`: what the policy does not keep goes; the plan is printed, and with --dry-run nothing else happens. */
+/** `seawall expire`: prints the plan and deletes what the policy does not keep; with --dry-run prints only. */
 import type { RetentionPolicy } from "../../archive/retention/model.ts";
 import { openArchive } from "../../archive/archive.ts";
 import { expire, type Expired } from "../../archive/retention/expire.ts";

@@ -1,4 +1,4 @@
-/** `seawall list`: the base backups, the windows, the gaps and the timelines of an archive. */
+/** `seawall list`: prints the base backups, windows, gaps and timelines of an archive. */
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";

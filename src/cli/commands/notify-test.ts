@@ -1,4 +1,6 @@
-/** `seawall notify-test`: one message, marked as a test, over every channel that is configured; what came back. */
+/**
+ * `seawall notify-test`: sends one message, marked as a test, over every configured channel, and prints the answers.
+ */
 import { hostname } from "node:os";
 import { bodyOf, type Notice } from "../../daemon/notify/notice.ts";
 import { shownAnswer } from "../../daemon/notify/attempt.ts";

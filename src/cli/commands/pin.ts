@@ -1,4 +1,4 @@
-/** `seawall pin`: keep a base backup, for how long and why. */
+/** `seawall pin`: keeps a base backup, with an end and a reason. */
 import { openArchive } from "../../archive/archive.ts";
 import { isBackupId } from "../../archive/keys.ts";
 import { newestWalMs } from "../../archive/wal/stored-at.ts";

@@ -1,4 +1,4 @@
-/** `seawall receive`: the daemon, until a signal. */
+/** `seawall receive`: runs the daemon until a signal. */
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { runDaemon } from "../../daemon/daemon.ts";

@@ -1,4 +1,7 @@
-/** `seawall restore`: plan, print or do it, and say what was done; with --check, whether the server got where it should. */
+/**
+ * `seawall restore`: plans, and prints or carries out the plan; with --check, says whether the server reached its
+ * target.
+ */
 import { existsSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";

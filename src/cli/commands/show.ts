@@ -1,4 +1,4 @@
-/** `seawall show ID`: one base backup, what it needs and how far it leads. */
+/** `seawall show ID`: prints one base backup, the WAL that it needs and the points that it leads to. */
 import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { readBackup } from "../../archive/backups/list.ts";

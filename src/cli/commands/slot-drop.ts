@@ -1,4 +1,4 @@
-/** `seawall slot drop`: the slot is gone when this ends well. */
+/** `seawall slot drop`: drops the slot. */
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";

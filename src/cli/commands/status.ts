@@ -1,4 +1,4 @@
-/** `seawall status`: where every byte is, from the running receiver, or from the server and the store without one. */
+/** `seawall status`: prints where every byte is, from the running receiver, or from the server and the store. */
 import { mapBounded } from "../../archive/bounded.ts";
 import type { Merged } from "../../config/load.ts";
 import { EXIT } from "../../error-kinds.ts";

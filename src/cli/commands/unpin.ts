@@ -1,4 +1,4 @@
-/** `seawall unpin`: a pinned backup may expire again. */
+/** `seawall unpin`: removes the pin of a backup. */
 import { openArchive } from "../../archive/archive.ts";
 import { removePin } from "../../archive/backups/pins.ts";
 import { EXIT } from "../../error-kinds.ts";

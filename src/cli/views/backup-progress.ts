@@ -1,6 +1,6 @@
 /**
- * Shows a running backup: its progress as every long command shows it, and its news as sentences, or as JSON
- * objects with --json. All on stderr.
+ * Shows a running backup: its progress as every long command shows it, and its events as sentences, or as JSON objects
+ * with --json. All on stderr.
  */
 import { type BackupNews, BackupProgress } from "../../backup/options.ts";
 import { humanBytes } from "../../daemon/status/human.ts";

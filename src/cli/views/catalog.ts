@@ -1,4 +1,4 @@
-/** The catalog for commands that show it: read with a word on the terminal while it takes long, and its facts as JSON. */
+/** Reads the catalog for commands that show it, with a progress line on the terminal, and turns it into JSON. */
 import { type Archive, openArchive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { type Catalog, readCatalog } from "../../archive/catalog/catalog.ts";

@@ -1,4 +1,4 @@
-/** An expiry's plan and outcome, as people and `--json` see them. */
+/** Shows an expiry's plan and outcome, for people and for `--json`. */
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import type { Expired } from "../../archive/retention/expire.ts";
 import type { PlannedExpiry } from "../../archive/retention/expiry-plan.ts";

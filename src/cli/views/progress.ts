@@ -1,6 +1,6 @@
 /**
- * How far a long command has got: a line that is drawn over on a terminal, plain lines elsewhere, JSON lines with --json.
- * All on stderr: stdout is for the result.
+ * Shows the progress of a long command: a line that is redrawn on a terminal, plain lines elsewhere, JSON lines with
+ * --json. All on stderr: stdout is for the result.
  */
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import type { Io } from "../io.ts";

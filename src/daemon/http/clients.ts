@@ -1,6 +1,6 @@
 /**
- * Which clients the HTTP server serves: bounded in number, the newest first, and only under names that are its own. Slow
- * clients cannot keep a probe out, and a page in a browser cannot read the status through a name that it points here.
+ * Decides which clients the HTTP server serves: a bounded number, the newest first, and only under its own host names.
+ * So slow clients cannot block a probe, and a web page cannot read the status through a name that it points here.
  */
 import type { IncomingMessage, Server } from "node:http";
 import { isIP, type Socket } from "node:net";

@@ -1,7 +1,4 @@
-/**
- * Where the daemon listens: one address at a time, and from one to the next without a moment on none, where that is
- * possible.
- */
+/** Listens on one address at a time, and moves to another without a pause where that is possible. */
 import { type ListenAddress, formatAddress } from "../../config/types.ts";
 import type { Log } from "../../log.ts";
 import { type HttpServer, startHttp } from "./server.ts";

@@ -1,6 +1,6 @@
 /**
- * The status page: one self-contained HTML document made from the status on every request. Pure. The script only fetches
- * it again, so that without scripts the page is as true, just not fresh.
+ * The status page: one self-contained HTML document, made from the status on every request. Pure. The script only
+ * fetches it again; without scripts the page is right but does not refresh.
  */
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";

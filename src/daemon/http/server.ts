@@ -1,6 +1,6 @@
 /**
- * The HTTP server of `--listen`: /metrics, /healthz, /readyz, /status.json and the status page. It only reads, answers
- * GET and HEAD, and bounds what a client may cost: connections, header size, header time, idle time.
+ * The HTTP server of `--listen`: /metrics, /healthz, /readyz, /status.json and the status page. It answers GET and
+ * HEAD, changes nothing, and bounds each client: connections, header size, header time, idle time.
  */
 import { lstat, unlink } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";

@@ -1,4 +1,4 @@
-/** The content of the HTTP server: its answers for one cluster or for all of them. Pure but for what `Site` is asked. */
+/** The answers of the HTTP server, for one cluster or for all. Pure but for the questions to `Site`. */
 import { decideHealth, decideReadiness, type Verdict } from "../status/health.ts";
 import type { ConfigurationView, StatusDocument, StatusOverview } from "../status/document.ts";
 import type { Sample } from "../status/trend.ts";

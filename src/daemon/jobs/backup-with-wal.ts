@@ -1,6 +1,6 @@
 /**
- * A base backup that brings its own WAL: a receiver runs beside it, through a temporary slot, into the archive's ordinary
- * layout. It follows the same rules as any receiver, so one that runs already does no harm, and neither does this one.
+ * Takes a base backup with its own WAL: a receiver runs beside it, through a temporary slot, into the archive's
+ * ordinary layout. It follows the same rules as any receiver, so two receivers do no harm to one another.
  */
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import type { BackupOptions } from "../../backup/options.ts";

@@ -1,6 +1,6 @@
 /**
- * A job of the routine, in a process of its own: `seawall backup` and the like, as an operator would run it. What it holds
- * in memory, and how it may fail, are none of the receiver's business.
+ * Runs a scheduled job in a process of its own: `seawall backup` and the like, as an operator would. Its memory and its
+ * failures do not touch the receiver.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

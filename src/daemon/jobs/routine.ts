@@ -1,4 +1,7 @@
-/** The routine of one cluster: its schedules, what the archive knows of earlier runs, and the processes that do the work. */
+/**
+ * The scheduled jobs of one cluster: its schedules, the earlier runs in the archive, and the processes that do the
+ * work.
+ */
 import { randomBytes } from "node:crypto";
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";

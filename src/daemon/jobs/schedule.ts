@@ -1,5 +1,5 @@
 /**
- * Schedules: when the routine of a cluster is due. Cron expressions are croner's (five fields, or six with seconds in front;
+ * Decides when a cluster's jobs are due. Cron expressions are croner's (five fields, or six with seconds in front;
  * names of months and days, L, W, #), in a time zone, over changes to and from daylight saving time.
  */
 import { Cron } from "croner";

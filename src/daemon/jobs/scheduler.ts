@@ -1,6 +1,6 @@
 /**
- * The daemon's routine: base backups, expiry, verification and drills by their schedules, one at a time. What was missed
- * while the daemon was away is made up for once; what ran last is read from the store, so nothing local is needed.
+ * Runs base backups, expiry, verification and drills by their schedules, one at a time. Runs that were missed while the
+ * daemon was away are made up for once. Earlier runs are read from the store, so no local file is needed.
  */
 import { setTimeout } from "node:timers/promises";
 import { isAhead } from "../../archive/records/records.ts";

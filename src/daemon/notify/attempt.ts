@@ -1,4 +1,4 @@
-/** One try to deliver a message, whichever way, and what came of it. */
+/** One try to deliver a message, and its result. */
 
 export type Attempt =
   | { readonly outcome: "accepted"; readonly detail: string }

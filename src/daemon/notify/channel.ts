@@ -1,6 +1,6 @@
 /**
- * A channel: messages in order, one at a time, each tried again for a while. What it cannot deliver it counts, and says; it
- * never delays its caller.
+ * A channel sends messages in order, one at a time, and tries each again for a while. It counts and logs undelivered
+ * messages, and never delays its caller.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../../log.ts";

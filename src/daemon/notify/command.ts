@@ -1,6 +1,7 @@
 /**
- * The command hook: a program of the operator's, run without a shell, with the message on its standard input. It gets a
- * minimal environment, for ours holds secrets, and a process group of its own, so that what it started ends with it.
+ * The command hook: runs the operator's program without a shell, with the message on its standard input. The program
+ * gets a minimal environment, because the daemon's holds secrets, and a process group, so that its children end with
+ * it.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

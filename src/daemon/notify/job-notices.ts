@@ -1,4 +1,4 @@
-/** Makes notices when a job of the routine has ended, or the receiver by an error. Pure. */
+/** Makes notices when a scheduled job has ended, or the receiver by an error. Pure. */
 import { SeawallError } from "../../errors.ts";
 import { humanSeconds } from "../status/human.ts";
 import type { JobOutcome } from "../jobs/process.ts";

@@ -1,4 +1,4 @@
-/** A notice: one thing worth reporting, before it is sent. And the body in which it is sent. Pure. */
+/** A notice, one fact worth reporting, and the body in which it is sent. Pure. */
 import { createHash } from "node:crypto";
 import { isNoticeEvent, NOTICE_EVENTS, type NoticeEventName, type Severity } from "../../config/notify-events.ts";
 

@@ -1,6 +1,6 @@
 /**
- * The notifications of one cluster: looks at its status, hears of its jobs, tells what is news, and remembers that in the
- * store, so that a daemon that is started again and again does not repeat it. Nothing here holds up the receiver.
+ * Sends the notifications of one cluster: reads its status and its jobs' results, reports what is new, and remembers
+ * that in the store, so that a restarted daemon does not repeat it. It never holds up the receiver.
  */
 import { randomBytes } from "node:crypto";
 import { openArchive } from "../../archive/archive.ts";

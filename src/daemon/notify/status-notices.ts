@@ -1,6 +1,6 @@
 /**
- * Finds what to report about a cluster in its status. Every look says anew what holds; the one that
- * remembers what was reported (already-reported.ts) decides what is new. Pure.
+ * Finds in a cluster's status what to report. Each look states all current problems; already-reported.ts decides which
+ * are new. Pure.
  */
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../status/human.ts";

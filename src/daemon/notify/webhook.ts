@@ -1,6 +1,6 @@
 /**
- * The webhook: one POST a try, over a connection of its own. Redirects are not followed (the header would go along to
- * wherever they lead), and of the answer little is read.
+ * The webhook: one POST a try, over its own connection. Redirects are not followed, because the header would follow
+ * them, and only the beginning of the answer is read.
  *
  * Sources: RFC 9110 (15.5.9 and 15.6 on what may be tried again, 10.2.3 Retry-After), RFC 6585 (429).
  */

@@ -1,6 +1,6 @@
 /**
- * The document behind /status.json and `seawall status`: the receiver's own status and what the daemon around it knows.
- * Extended only; a value that is not known is null.
+ * The document behind /status.json and `seawall status`: the receiver's status and the daemon's. Members are only
+ * added; an unknown value is null.
  */
 import type { LastEvents } from "../../archive/records/last-events.ts";
 import type { ChannelView } from "../notify/channel.ts";

@@ -1,6 +1,6 @@
 /**
- * The gaps in the archive, for the status: listed once when streaming begins, and again whenever the receiver records one.
- * Failures here are told in the log and never stop the receiver.
+ * Lists the gaps in the archive for the status: once when streaming begins, and again whenever the receiver records
+ * one. Failures are logged and never stop the receiver.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../../archive/archive.ts";

@@ -1,4 +1,4 @@
-/** The status, as metrics: called before each scrape. */
+/** Copies the status into metrics, before each scrape. */
 import type { Metrics } from "../../metrics/registry.ts";
 import type { ReceiverPhase, SlotStatus } from "../../receive/status.ts";
 import { parseLsn } from "../../wal/lsn.ts";

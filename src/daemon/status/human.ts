@@ -1,4 +1,4 @@
-/** Numbers for people: three digits and a unit. Pure; `status` and the status page share it. */
+/** Formats numbers for people: three digits and a unit. Pure; `status` and the status page share it. */
 
 export function humanBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

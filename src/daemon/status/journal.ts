@@ -1,6 +1,6 @@
 /**
- * The latest errors, for the status, and the time of the last sign of life: an error that is retried is one, too. The same
- * error in a row is one entry with a count, so that an outage does not push everything else out.
+ * Keeps the latest errors for the status, and the time of the last sign of life; an error that is retried is a sign of
+ * life too. Repeats of one error are one entry with a count, so that an outage does not push out the others.
  */
 import { SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";

@@ -1,6 +1,6 @@
 /**
- * The status without a receiver: what the server says of itself and our slot, and how far the archive reaches. Either side
- * may be missing or failing; the other is still reported.
+ * The status without a receiver: the server's own facts and our slot, and how far the archive reaches. Either side may
+ * be missing or failing; the other is still reported.
  */
 import { openArchive } from "../../archive/archive.ts";
 import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";

@@ -1,6 +1,6 @@
 /**
- * Asks the server about our slot: how much WAL it keeps for us and how near the slot is to being given up. Asked every so
- * often over an ordinary connection, beside the stream; when it cannot be asked the answer is unknown, never stale.
+ * Asks the server about our slot: how much WAL it keeps, and how near it is to being invalidated. It asks regularly
+ * over an ordinary connection, beside the stream. When it cannot ask, the answer is unknown, never stale.
  *
  * Source: PostgreSQL docs, pg_replication_slots (wal_status, safe_wal_size).
  */

@@ -1,4 +1,4 @@
-/** A short memory of the receiver's numbers for the status page: one sample an interval, the newest `SAMPLES_MAX`. */
+/** Keeps recent samples of the receiver's numbers for the status page: one an interval, the newest `SAMPLES_MAX`. */
 import type { StatusDocument } from "./document.ts";
 
 export interface Sample {

@@ -1,6 +1,6 @@
 /**
- * Joining the archive: before a receiver stores anything or makes a slot, it finds out whether the server is on the
- * archive's line, and claims the line where the server has taken it over. The rule is `line-decision.ts`.
+ * Joins the archive: before a receiver stores anything or makes a slot, it decides whether the server is on the
+ * archive's line, and claims the line if the server has taken it over. decision.ts is the rule.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Archive } from "../../archive/archive.ts";

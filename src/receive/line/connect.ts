@@ -1,6 +1,6 @@
 /**
- * Connecting to a server that may be archived: of several hosts the first one that the archive's line admits. The decision
- * itself is claim.ts; with a spool the store behind it decides.
+ * Connects to a server that may be archived: the first of several hosts that the archive's line admits. claim.ts
+ * decides; with a spool, the store behind it.
  */
 import { type Archive, openArchiveFor } from "../../archive/archive.ts";
 import { findTip } from "../../archive/wal/tip.ts";

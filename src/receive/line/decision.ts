@@ -1,6 +1,6 @@
 /**
- * Whether a server may write to this archive, and whether it has to claim the line first. Pure; `line-claim.ts` asks before
- * anything is stored and before a slot is made. docs/timelines.md states the rule.
+ * Decides whether a server may write to this archive, and whether it must claim the line first. Pure; claim.ts asks
+ * before anything is stored and before a slot is made. docs/timelines.md states the rule.
  */
 import type { ClaimReason, LineClaim } from "../../archive/line/claims.ts";
 import { SeawallError } from "../../errors.ts";

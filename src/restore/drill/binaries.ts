@@ -1,4 +1,4 @@
-/** The PostgreSQL that a drill starts: found where packages put it, of the backup's major version. */
+/** Finds the PostgreSQL that a drill starts: where packages put it, of the backup's major version. */
 import { execFile } from "node:child_process";
 import { access, constants, realpath } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";

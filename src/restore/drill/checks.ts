@@ -1,4 +1,4 @@
-/** The questions of a drill to a recovered server: the user's own, and PostgreSQL's tools. */
+/** The checks of a drill on a recovered server: the user's queries, and PostgreSQL's tools. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import type { DrillCheck } from "../../archive/records/drills.ts";

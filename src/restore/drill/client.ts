@@ -1,6 +1,6 @@
 /**
- * Connections to the server of a drill that answers. The first of them takes away what the cluster keeps in its catalogs for
- * sessions: settings of roles and databases that are not on the allow-list. Only then come queries and pg_amcheck.
+ * Connects to the drill's server that answers queries. The first connection removes settings of roles and databases
+ * that are not on the allow-list. Only then queries and pg_amcheck run.
  *
  * Source: PostgreSQL docs, ALTER ROLE, pg_db_role_setting; postinit.c (process_startup_options, process_settings).
  */

@@ -1,6 +1,6 @@
 /**
- * A drill: restore a backup for real, start it, let it recover, look whether it got where it had to and whether what it holds
- * is whole. What fails because of what is archived is the drill's result; what fails for other reasons is thrown, and says
+ * A drill: restores a backup, starts it, lets it recover, and checks that it reached the promised point and that its
+ * contents are whole. A failure caused by the archive is the drill's result; any other failure is thrown, and says
  * nothing about the archive.
  */
 import { readFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * The scratch of a drill: a folder of its own that goes with it. One that a killed drill has left is found by the next: its
- * server is stopped and it is removed.
+ * The scratch folder of a drill, removed at its end. The next drill finds the folder of a killed one, stops its server
+ * and removes it.
  *
  * Root drills as another account. The folder itself stays root's, and the account owns only what its server writes: `data`,
  * `socket` and tablespaces. So that account cannot put a link where root writes next.

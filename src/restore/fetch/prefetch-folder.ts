@@ -1,6 +1,6 @@
 /**
- * `pg_wal/.seawall`: where segments wait that were fetched ahead. Inside pg_wal because there a rename puts them in place,
- * base backups leave it out, no other server looks, and it goes with the data directory.
+ * `pg_wal/.seawall`, the folder of prefetched segments. It lies inside pg_wal because there a rename puts them in
+ * place, base backups leave it out, no other server looks, and it is removed with the data directory.
  *
  *     session            for whom the waiting segments are: the lines of `Session`
  *     prefetcher         process ID of the prefetcher; touched while it lives

@@ -1,4 +1,4 @@
-/** Decides what to fetch ahead next, and what waits in vain, from what is seen. Pure. */
+/** Decides which segment to fetch ahead next, and which prefetched ones are useless, from what was observed. Pure. */
 import type { SegmentNumber, TimelineId } from "../../wal/lsn.ts";
 
 export interface Position {

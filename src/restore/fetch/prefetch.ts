@@ -1,7 +1,7 @@
 /**
- * The prefetcher: one process beside a recovering server that fetches the segments behind the one recovery is at, verifies
- * them and lays them where a rename puts them in place. Only sealed segments: they never change. Tails, partials and "not
- * there" are wal-fetch's, which asks the store every time; so is every word about what is wrong.
+ * The prefetcher: one process beside a recovering server that fetches the next segments, verifies them and puts them
+ * where a rename suffices. It handles sealed segments only, which never change. Tails, partials, "absent" and errors
+ * are wal-fetch's, which asks the store every time.
  *
  * It ends by itself: when recovery or the server ends, when no file was asked for for a while, when told to. What it leaves
  * when it is killed is valid for this start of the server only, and the next wal-fetch or prefetcher removes it.

@@ -1,7 +1,7 @@
 /**
- * Directories read by a few threads of their own (list-worker.ts). They start once a store has been asked about so many
- * files in a row that they pay: what an ordinary archive is listed for never starts one. They end when no listing asks any more,
- * for a daemon lives long and has a store for each cluster.
+ * Reads directories in a few threads (list-worker.ts). They start only for a listing long enough to pay for them; an
+ * ordinary archive never starts one. They end when no listing asks any more, because a daemon lives long and has a
+ * store for each cluster.
  */
 import { SeawallError } from "../../errors.ts";
 import { ThreadCrew } from "../../worker-thread.ts";

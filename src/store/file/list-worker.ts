@@ -1,6 +1,6 @@
 /**
- * A thread that reads directories and asks for the sizes of files, one system call after the other: what the event loop
- * pays for each of a million files is more than the calls themselves cost. A file system that hangs holds up this thread only.
+ * The thread that reads directories and asks for the sizes of files, one system call after the other. On the event loop
+ * each of a million files would cost more than the call itself. A file system that hangs holds up this thread only.
  */
 import { lstatSync, opendirSync } from "node:fs";
 import { answerQuestions } from "../../worker-thread.ts";

@@ -1,5 +1,6 @@
 /**
- * Which file systems this machine should have mounted, and which it has. Pure: fstab(5) and proc_pid_mountinfo(5) arrive as text.
+ * Compares the file systems that this machine should have mounted with those that it has. Pure: fstab(5) and
+ * proc_pid_mountinfo(5) arrive as text.
  */
 
 export interface MountTables {

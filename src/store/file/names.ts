@@ -1,7 +1,4 @@
-/**
- * Which names of a directory a listing of a file store is about. Pure: shared by the thread that lists and those that help
- * it.
- */
+/** Decides which names of a directory belong to a listing. Pure: the listing and its threads share it. */
 import { isKeyPart } from "../key.ts";
 
 export interface NamesRequest {

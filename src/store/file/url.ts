@@ -1,4 +1,7 @@
-/** Store URLs of directories. By itself, because a restore_command pays for each file it loads: without the S3 driver. */
+/**
+ * Store URLs of directories. A file of its own without the S3 driver, because a restore_command pays for each file that
+ * it loads.
+ */
 import { SeawallError } from "../../errors.ts";
 import { parseStoreUrl, schemeName, STORE_URL_HINT } from "../schemes.ts";
 import { FileStore } from "./store.ts";
