@@ -4,13 +4,22 @@ import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
-import { coverChunks, readTail, readTailEnd, readTailPart, tailCuts } from "../../src/archive/wal/tail.ts";
+import {
+  coverChunks,
+  listTails,
+  measureTail,
+  readTail,
+  readTailEnd,
+  readTailPart,
+  tailCuts,
+} from "../../src/archive/wal/tail.ts";
 import { verifiedEnd } from "../../src/archive/wal/reach.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
 import { putChunk, putPartial, readPartial } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
+import { emptyArchive } from "./retained.ts";
 
 const SIZE = 1 << 20;
 const place = { timeline: 1 as TimelineId, segment: 5 as SegmentNumber, segmentSize: SIZE };
@@ -29,6 +38,20 @@ describe("the fewest chunks that reach furthest", () => {
       chosen: [
         [0, 8],
         [8, 16],
+      ],
+    },
+    {
+      name: "of two that overlap, the one that reaches further although it begins later",
+      stored: [
+        [0, 8],
+        [2, 10],
+        [4, 20],
+        [12, 24],
+      ],
+      chosen: [
+        [0, 8],
+        [4, 20],
+        [12, 24],
       ],
     },
     {
@@ -317,4 +340,29 @@ test("a chunk stored again with the same bytes is success, with different bytes 
     code: "segment-conflict",
     message: expect.stringMatching(/tail\/000000010000000000000005\/00000000-00000004\.zst.*byte 2/s) as string,
   });
+});
+
+test("listed tails are those of each timeline and segment by itself, with the bytes that their chunks take", async () => {
+  const archive = await emptyArchive(new MemoryStore());
+  const placeOf = (timeline: number, segment: number) => ({
+    ...{ timeline: timeline as TimelineId, segment: segment as SegmentNumber, segmentSize: SIZE },
+  });
+  const put = (timeline: number, segment: number, start: number, end: number): Promise<unknown> =>
+    archive.store.put(chunkKey("main", placeOf(timeline, segment), start, end), Buffer.alloc(end - start));
+  for (const segment of [5, 6]) for (const timeline of [1, 2]) await put(timeline, segment, 0, 8);
+  await put(2, 6, 8, 20);
+  await archive.store.put("main/tail/README", Buffer.from("x"));
+  const shown = async (within: Parameters<typeof listTails>[1]): Promise<string[]> =>
+    (await listTails(archive, within)).map(
+      ({ timeline, segment, chunks }) =>
+        `${timeline}:${segment} ${chunks.map(({ start, end, bytes }) => `${start}-${end}/${bytes}`).join(" ")}`,
+    );
+  const [first, last] = [["1:5 0-8/8", "1:6 0-8/8", "2:5 0-8/8"], "2:6 0-8/8 8-20/12"];
+  expect(await shown({})).toEqual([...first, last]);
+  expect(await shown({ timeline: 2 as TimelineId })).toEqual(["2:5 0-8/8", last]);
+  expect(await shown({ timeline: 2 as TimelineId, segment: 6 as SegmentNumber })).toEqual([last]);
+  const tail = (await listTails(archive)).at(-1);
+  if (tail === undefined) throw new Error("no tail is listed");
+  for (const isStored of [false, true])
+    expect(await measureTail(archive, tail, { isStored })).toEqual({ length: 20, storedBytes: 20 });
 });
