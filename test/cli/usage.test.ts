@@ -162,7 +162,7 @@ describe("bad input is one error line with a hint, and exit status 2", () => {
 describe("the process", () => {
   it("--version is one line and exit status 0", async () => {
     for (const args of [["--version"], ["-V"]]) {
-      expect(await runCli(args)).toEqual({ code: 0, signal: null, stdout: "seawall 0.1.0\n", stderr: "" });
+      expect(await runCli(args)).toEqual({ code: 0, signal: null, stdout: "seawall 0.2.0\n", stderr: "" });
     }
   });
 
