@@ -5,14 +5,17 @@
  * Source: PostgreSQL docs, archive_command; pgarch.c (which files come, and in which order: histories first).
  */
 import { readFile } from "node:fs/promises";
-import { basename } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { type Archive, openArchive, openArchiveFor } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
-import { backupHistoryKey } from "../archive/keys.ts";
+import { ifReadable } from "../archive/damage.ts";
+import { backupHistoryKey, type SegmentPlace, segmentName } from "../archive/keys.ts";
 import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
 import { type LineClaim, putClaim, readClaims, readKnownTimelines } from "../archive/line/claims.ts";
 import { carryInto, findEnd, historyOf } from "../archive/wal/tip.ts";
+import { readTail } from "../archive/wal/tail.ts";
 import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal/objects.ts";
+import { markIn } from "../replication/restore-mark.ts";
 import type { Codec } from "../codec/codec.ts";
 import { SeawallError, isAbort } from "../errors.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
@@ -30,7 +33,7 @@ import { PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
 import { parentOf, type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
-import { takeOverHint } from "./line/decision.ts";
+import { refuseFutureClaim, takeOverHint } from "./line/decision.ts";
 
 export interface WalPushOptions extends RequestOptions {
   readonly store: Store;
@@ -139,17 +142,24 @@ async function pushPlain(
 
 /**
  * Refuses a file of a timeline that is no part of the archive, unless the line is to be taken over: then the claim to make.
- * Without claims every timeline is taken, as PostgreSQL's own archiving does. Throws the retryable `line-unclaimed`.
+ * Without claims every timeline is taken, as PostgreSQL's own archiving does. Throws the retryable `line-unclaimed`,
+ * `timeline-copy` for a restored copy, and `usage`.
  */
 async function admit(
   archive: Archive,
   file: { readonly history: TimelineHistory; readonly fileName: string },
-  { takeOver, server, now, signal }: WalPushOptions,
+  { takeOver, server, now, path, signal }: WalPushOptions,
 ): Promise<LineClaim | undefined> {
   const { timeline } = file.history;
+  const restoredFrom = await readMark(path);
   const claims = await readClaims(archive, { signal });
+  refuseFutureClaim(claims, takeOver);
   const line = claims.at(-1);
-  if (line === undefined || (await readKnownTimelines(archive, claims, { signal })).has(timeline)) return undefined;
+  if (line === undefined) return undefined;
+  const isKnownServer = restoredFrom === undefined || claims.some((claim) => claim.restoredFrom === restoredFrom);
+  const isKnown = (await readKnownTimelines(archive, claims, { signal })).has(timeline);
+  if (isKnown && isKnownServer) return undefined;
+  if (takeOver !== line.number && isKnown) throw ofCopy(file.fileName, timeline, takeOverHint(claims, takeOver));
   if (takeOver !== line.number) {
     throw new SeawallError(
       "line-unclaimed",
@@ -166,10 +176,29 @@ async function admit(
     parent: parentOf(file.history),
     why: "take-over",
     server,
-    over: { timeline: line.timeline, lsn: end?.lsn ?? (0n as Lsn) },
+    over: line.timeline === timeline ? undefined : { timeline: line.timeline, lsn: end?.lsn ?? (0n as Lsn) },
     claimedAt: now.toISOString(),
-    restoredFrom: undefined,
+    restoredFrom,
   };
+}
+
+/** A copy's timeline may have the number and the history of a timeline in the archive, and other WAL. */
+function ofCopy(fileName: string, timeline: TimelineId, order: string): SeawallError {
+  return new SeawallError(
+    "timeline-copy",
+    `${fileName} is of a restored copy, and the archive has a timeline ${timeline} of another server`,
+    { hint: `Archive the copy under a new --cluster. If it replaces the original, ${order}` },
+  );
+}
+
+/**
+ * The mark of the server that hands over `path`, from its data directory: archive_command runs there, and the file lies in its
+ * pg_wal. Undefined for a file elsewhere.
+ */
+async function readMark(path: string): Promise<string | undefined> {
+  const autoConf = join(dirname(dirname(resolve(path))), "postgresql.auto.conf");
+  const text = await readFile(autoConf, "utf8").catch(() => "");
+  return markIn(text);
 }
 
 /** Another claim may come first: PostgreSQL then hands the file over again. */
@@ -203,8 +232,31 @@ async function pushSegment(
     await putBreak(archive, { timeline: name.timeline, record, detectedAt: options.now }, { signal: options.signal });
   }
   const place = { timeline: name.timeline, segment: name.segment, segmentSize };
+  await refuseOtherTail(archive, place, content, options);
   const stored = await putSegment(archive, place, content, facts, { ...options, confirm: true });
   return stored.result;
+}
+
+/**
+ * A sealed segment hides the chunks of the same segment, and a receiver has acknowledged those. Throws `segment-conflict` when they
+ * differ.
+ */
+async function refuseOtherTail(
+  archive: Archive,
+  place: SegmentPlace,
+  content: Buffer,
+  { signal }: RequestOptions,
+): Promise<void> {
+  // A damaged chunk says nothing; the sealed segment mends it.
+  const tail = await ifReadable(readTail(archive, place, { signal }));
+  if (tail === undefined) return;
+  const stored = tail.bytes.subarray(0, bytesBetween(segmentStart(place.segment, place.segmentSize), tail.endLsn));
+  const at = firstDifference(stored, content.subarray(0, stored.byteLength));
+  if (at < 0) return;
+  throw new SeawallError(
+    "segment-conflict",
+    `${segmentName(place)} differs at byte ${at} from the WAL of the same segment that a receiver has stored`,
+  );
 }
 
 /**

@@ -4,7 +4,8 @@
  * Source: PostgreSQL docs, Recovery Target; guc-file.l (quoting, the last setting of a name wins); xlogrecovery.c
  * (assign_recovery_target*: two targets are an error, so every other one is emptied, before the one that counts).
  */
-import { MARK_SETTING } from "../replication/restore-mark.ts";
+import { configurationLines } from "../replication/configuration-lines.ts";
+import { MARK_SETTING, markIn } from "../replication/restore-mark.ts";
 import { formatLsn, type TimelineId } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import type { Landing } from "./target/landing.ts";
@@ -60,9 +61,8 @@ const REPLACED = new Set<string>([
 
 /** The content of postgresql.auto.conf: what was in it without former recoveries' settings, and ours. */
 export function withRecoverySettings(previous: string, settings: RecoverySettings): string {
-  const earlier = configurationLines(previous).findLast(({ name }) => name === MARK_SETTING)?.value;
   const kept = withoutRecoverySettings(previous);
-  const ours = block({ ...settings, mark: settings.mark ?? earlier }).join("\n");
+  const ours = block({ ...settings, mark: settings.mark ?? markIn(previous) }).join("\n");
   return kept === "" ? `${ours}\n` : `${kept}\n${ours}\n`;
 }
 
@@ -141,13 +141,4 @@ export function hasRecoveryTarget(files: readonly string[]): boolean {
 export function quoteSetting(value: string): string {
   const escaped = value.replaceAll("\\", "\\\\").replaceAll("'", "''").replaceAll("\n", "\\n").replaceAll("\r", "\\r");
   return `'${escaped}'`;
-}
-
-/** The `name = value` lines of a configuration file in their order, names in lower case. */
-export function configurationLines(text: string): { readonly name: string; readonly value: string }[] {
-  return text.split("\n").flatMap((line) => {
-    const match = /^\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(?:=\s*|\s)(?:'((?:[^'\\]|''|\\.)*)'|([^\s#']+))/.exec(line);
-    if (match?.[1] === undefined) return [];
-    return [{ name: match[1].toLowerCase(), value: match[2]?.replaceAll("''", "'") ?? match[3] ?? "" }];
-  });
 }

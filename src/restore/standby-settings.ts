@@ -7,7 +7,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { STANDBY_SETTINGS, type StandbySetting } from "../wal/wal-changes.ts";
-import { configurationLines } from "./recovery-config.ts";
+import { configurationLines } from "../replication/configuration-lines.ts";
 
 /** The defaults of a major version. Source: postgresql.conf.sample of 14 to 19; 19 raised max_locks_per_transaction. */
 function defaultsOf(major: number): Readonly<Record<StandbySetting, number>> {

@@ -62,9 +62,9 @@ describe("the decision about the line", () => {
       decision: goesOn,
     },
     {
-      name: "the line's own server was restored once: its mark is remembered",
-      change: { server: server(history(1), "an earlier restore") },
-      decision: claims("kept"),
+      name: "the line's own server was restored once, and its mark is accepted by order",
+      change: { server: server(history(1), "an earlier restore"), takeOver: 1 },
+      decision: claims("take-over"),
     },
     {
       name: "the line's own server goes on when its mark is remembered",
@@ -259,6 +259,32 @@ describe("the decision about the line", () => {
       name: "a restored copy",
       change: { server: server(history(2, [1, 100]), "this restore") },
       code: "timeline-copy",
+    },
+    {
+      name: "a restored copy whose timeline has the number and the history of the line",
+      change: {
+        ...{ line: timelineOf(2), claims: [claim(1, 1), claim(2, 2, [1, 100])] },
+        server: server(history(2, [1, 100]), "this restore"),
+      },
+      code: "timeline-copy",
+    },
+    {
+      name: "such a copy with the order for an earlier claim",
+      change: {
+        ...{ line: timelineOf(2), claims: [claim(1, 1), claim(2, 2, [1, 100])] },
+        ...{ server: server(history(2, [1, 100]), "this restore"), takeOver: 1 },
+      },
+      code: "timeline-copy",
+    },
+    {
+      name: "an order for a claim that does not exist yet",
+      change: { server: server(history(2, [1, 100])), takeOver: 2 },
+      code: "usage",
+    },
+    {
+      name: "the line's own server with such an order",
+      change: { takeOver: 99 },
+      code: "usage",
     },
     {
       name: "a restored copy in an archive without claims",

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { listBreaks } from "../../src/archive/wal/breaks.ts";
 import { breakKey } from "../../src/archive/keys.ts";
-import { configurationLines } from "../../src/restore/recovery-config.ts";
+import { configurationLines } from "../../src/replication/configuration-lines.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";

@@ -1,5 +1,5 @@
 /** What a restored copy must not do to its original: write into its archive, or pass for it. */
-import { readFileSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
@@ -7,6 +7,7 @@ import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection } from "../../src/replication/connection.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
 import { makeTablespaceFolder } from "../harness/tablespace-folder.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -131,6 +132,79 @@ test.each(versionsUnderTest())(
     await archived.server.start();
     expect(await archived.server.sql("SELECT i FROM kept")).toEqual([]);
     removeTree(folder);
+  },
+  TIMEOUT_MS,
+);
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: a copy whose timeline has the number and the history of production's is refused, and production goes on",
+  async (version) => {
+    await using archived = await Archived.start({ version });
+    await archived.insert(1);
+    await archived.backup();
+    await using standby = await archived.server.cloneAsStandby();
+    await archived.insert(2);
+    await archived.server.stop("fast");
+    await archived.stopReceiving();
+    await using copy = await archived.restored(["--keep-archiving"]);
+    await standby.promote();
+    const historyOf = (server: PostgresServer): string =>
+      readFileSync(join(server.dataDir, "pg_wal", "00000002.history"), "utf8");
+    expect(historyOf(copy)).toBe(historyOf(standby));
+    await archived.follow(standby);
+    await standby.sql("INSERT INTO t VALUES (3)");
+    await archived.share();
+
+    const store = ["--store", archived.url];
+    const claims = (): string[] => readdirSync(join(archived.folder, "s", "main", "line"));
+    const before = claims();
+    const said = /the server is a restored copy, and its timeline 2 has the number of the archive's line/;
+    const check = await runCli(["check", "--dsn", copy.dsn, ...store]);
+    expect(check.code).toBe(1);
+    expect(check.stdout).toMatch(said);
+    const received = await runCli(["receive", "--dsn", copy.dsn, "--no-loop", "--listen", "off", ...store]);
+    expect(received.code).toBe(6);
+    expect(received.stderr).toMatch(/timeline-copy/);
+    const future = await runCli([
+      "receive",
+      "--dsn",
+      copy.dsn,
+      "--no-loop",
+      "--listen",
+      "off",
+      "--take-over",
+      "9",
+      ...store,
+    ]);
+    expect(future.code).toBe(2);
+    expect(future.stderr).toMatch(/--take-over 9: the archive's newest claim is 2/);
+    expect(await copy.value("SELECT count(*) FROM pg_replication_slots")).toBe("0");
+
+    await copy.sql("INSERT INTO t VALUES (90)");
+    const segment = await copy.value("SELECT pg_walfile_name(pg_switch_wal())");
+    const path = join(copy.dataDir, "pg_wal", segment);
+    const pushed = await runCli(["wal-push", path, ...store]);
+    expect(pushed.code).toBe(6);
+    expect(pushed.stderr).toMatch(
+      /is of a restored copy, and the archive has a timeline 2 of another server.*timeline-copy/,
+    );
+    // Without its data directory the file names no copy: the chunks that a receiver has stored tell.
+    const elsewhere = makeTempDir("elsewhere");
+    await run("cp", [path, join(elsewhere, segment)]);
+    const bare = await runCli(["wal-push", join(elsewhere, segment), ...store]);
+    expect(bare.code).toBe(6);
+    expect(bare.stderr).toMatch(/differs at byte \d+ from the WAL of the same segment that a receiver has stored/);
+    removeTree(elsewhere);
+    expect(claims()).toEqual(before);
+
+    await archived.follow(standby);
+    await standby.sql("INSERT INTO t VALUES (4)");
+    await standby.sql("SELECT pg_switch_wal()");
+    await standby.sql("INSERT INTO t VALUES (5)");
+    await archived.follow(standby);
+    await archived.stopReceiving();
+    await using restored = await archived.restored([]);
+    expect(await rowsOf(restored)).toEqual([1, 2, 3, 4, 5]);
   },
   TIMEOUT_MS,
 );

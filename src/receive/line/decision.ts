@@ -38,16 +38,19 @@ export interface LineDecision {
   readonly watch: boolean;
 }
 
-/** Throws `timeline-copy`, `timeline-behind`, `timeline-unrelated` and the retryable `line-contested`. */
+/** Throws `timeline-copy`, `timeline-behind`, `timeline-unrelated`, `usage` and the retryable `line-contested`. */
 export function decideLine(facts: LineFacts): LineDecision {
   const { line, claims, server, claimsFirst } = facts;
-  if (line === undefined || line === server.timeline) {
-    if (claims.length === 0) return { claim: claimsFirst ? "first" : undefined, watch: false };
-    // The line's own primary carries the mark of a restore that wal-push, or an older version, accepted: remember it.
-    return { claim: isUnknownCopy(facts) && !server.inRecovery ? "kept" : undefined, watch: false };
-  }
+  refuseFutureClaim(claims, facts.takeOver);
   const takesOver = { claim: "take-over", watch: false } as const;
   const isOrdered = facts.takeOver === newestClaim(claims);
+  if (line === undefined || line === server.timeline) {
+    if (claims.length === 0) return { claim: claimsFirst ? "first" : undefined, watch: false };
+    // In recovery a copy writes no WAL of its own: it has the archive's.
+    if (!isUnknownCopy(facts) || server.inRecovery) return { claim: undefined, watch: false };
+    if (isOrdered) return takesOver;
+    throw sameNumber(facts);
+  }
   const left = leftLineAt(facts, line);
   if (left !== undefined) {
     if (isOrdered) return takesOver;
@@ -64,6 +67,33 @@ export function decideLine(facts: LineFacts): LineDecision {
 
 function newestClaim(claims: readonly LineClaim[]): number {
   return claims.at(-1)?.number ?? 0;
+}
+
+/**
+ * Throws `usage` for a claim that does not exist yet. Such a flag, left in a unit file, would take the line later, from a claim that
+ * its operator never saw.
+ */
+export function refuseFutureClaim(claims: readonly LineClaim[], given: number | undefined): void {
+  const newest = newestClaim(claims);
+  if (given === undefined || given <= newest) return;
+  throw new SeawallError("usage", `--take-over ${given}: the archive's newest claim is ${newest}`, {
+    hint: `If this server replaces the original, ${takeOverHint(claims, undefined)}`,
+  });
+}
+
+/**
+ * A timeline number and its history do not identify a server: a standby and a copy that leave the same timeline at the same point
+ * have equal history files.
+ */
+function sameNumber(facts: LineFacts): SeawallError {
+  const { timeline } = facts.server;
+  return new SeawallError(
+    "timeline-copy",
+    `the server is a restored copy, and its timeline ${timeline} has the number of the archive's line`,
+    {
+      hint: `Archive it under a new --cluster, or restore it again: it then takes another number. If it is the line's own server, ${hintOf(facts)}`,
+    },
+  );
 }
 
 /** Says how to order the take-over that this archive needs. A number that no longer fits is a flag left from an earlier one. */
