@@ -117,7 +117,12 @@ export class Member {
     const { error, atMs, failures } = this.#failure;
     const restart = { at: new Date(atMs).toISOString(), failures };
     // The server is not asked meanwhile: its last answer may no longer hold.
-    const receiving = { storeWaitSeconds: null, isStoreStalled: false, serverStoppingSince: null };
+    const receiving = {
+      storeWaitSeconds: null,
+      storeWaitError: null,
+      isStoreStalled: false,
+      serverStoppingSince: null,
+    };
     const unknown = { streamingSince: null, rpoSeconds: null, lagBytes: null, slot: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }

@@ -15,18 +15,24 @@ export interface PersistOptions {
   readonly what: string;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** Says whether an error may pass; `retryable` decides without it. */
+  readonly isPassing?: (error: unknown) => boolean;
 }
 
-/** Runs `work` until it succeeds. Rejects with the first error that is not retryable, or `aborted`. */
+/** Runs `work` until it succeeds. Rejects with the first error that does not pass, or `aborted`. */
 export async function persist<T>(work: () => Promise<T>, options: PersistOptions): Promise<T> {
-  const { what, log, signal } = options;
+  const { what, log, signal, isPassing = isRetryable } = options;
   for (let delayMs = DELAY_FIRST_MS; ; delayMs = Math.min(delayMs * 2, DELAY_MAX_MS)) {
     try {
       return await work();
     } catch (error) {
-      if (signal.aborted || !(error instanceof SeawallError) || !error.retryable) throw error;
+      if (signal.aborted || !isPassing(error)) throw error;
       log.warn(`could not store ${what}; trying again`, { error, delayMs });
       await sleep(delayMs, undefined, { signal });
     }
   }
+}
+
+function isRetryable(error: unknown): boolean {
+  return error instanceof SeawallError && error.retryable;
 }

@@ -30,6 +30,7 @@ import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { crc32cOf } from "../store/crc.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { sparingly } from "../store/retry.ts";
 import { waitFor } from "../store/signal.ts";
 import type { Store } from "../store/store.ts";
 import {
@@ -43,10 +44,13 @@ import {
   segmentStart,
 } from "../wal/lsn.ts";
 import { type StoredChunk, TailLevels } from "./tail-merge.ts";
+import { delaysUpload, isRefusedUpload } from "./upload-failures.ts";
 
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
+const UPLOAD_FAILED =
+  "the spool could not be uploaded; WAL is acknowledged from the spool, and the upload is tried again";
 /** The last segment, the open one's chunks and those they are merged into, and a segment on its way. */
 const SPOOL_SEGMENTS_MIN = 4;
 
@@ -64,6 +68,10 @@ export interface RelayOptions {
     /** All complete records before this are in the store. */
     uploaded(lsn: Lsn): void;
     spooled(bytes: number): void;
+    /** A pass failed and is tried again. */
+    failed(error: SeawallError): void;
+    /** A pass went through. */
+    passed(): void;
   };
 }
 
@@ -109,19 +117,28 @@ export class Relay {
     if (this.#hanging !== undefined) await waitFor(this.#hanging, { signals: [signal] });
   }
 
-  /** Passes until `stop`; an unreachable store is tried again for ever, anything else ends it. Resolves on `stop`. */
+  /**
+   * Passes until `stop`. A store that takes nothing is tried again for ever; an error that contradicts the archive is thrown
+   * (upload-failures.ts). Resolves on `stop`.
+   */
   async run(stop: AbortSignal): Promise<void> {
-    const { log, intervalMs } = this.#options;
+    const { log, intervalMs, observer } = this.#options;
+    const tell = sparingly((error: SeawallError, failures) =>
+      log[isRefusedUpload(error) ? "error" : "warn"](UPLOAD_FAILED, { error, failures }),
+    );
     let delayMs = DELAY_FIRST_MS;
     while (!stop.aborted) {
       let waitMs = intervalMs;
       try {
         await this.pass(stop);
+        observer.passed();
+        if (delayMs > DELAY_FIRST_MS) log.info("the store takes the spool's WAL again");
         delayMs = DELAY_FIRST_MS;
       } catch (error) {
         if (stop.aborted) return;
-        if (!isOutage(error)) throw error;
-        log.warn("the spool could not be uploaded; trying again", { error, delayMs });
+        if (!delaysUpload(error)) throw error;
+        observer.failed(error);
+        tell(error);
         waitMs = delayMs;
         delayMs = Math.min(delayMs * 2, DELAY_MAX_MS);
       }
@@ -377,11 +394,6 @@ export class Relay {
     const end = await readTailEnd(archive, place, { signal });
     return end === undefined ? 0 : bytesBetween(segmentStart(place.segment, place.segmentSize), end.endLsn);
   }
-}
-
-/** The store cannot be reached, or is not there: a directory that is not mounted. What the spool holds waits for it. */
-export function isOutage(error: unknown): error is SeawallError {
-  return error instanceof SeawallError && (error.retryable || error.code === "store-missing");
 }
 
 /** For an archive that may not be there yet: other errors are thrown again. */

@@ -4,8 +4,8 @@
  * receiver.
  *
  * The store stays the truth (promise 3): an empty spool is primed from it, a spool that lags behind it (this machine was
- * away while another one received) is uploaded and primed anew. Only while the store cannot be reached does a spool that
- * holds WAL go on by itself.
+ * away while another one received) is uploaded and primed anew. Only while the store cannot be reached, or refuses, does a
+ * spool that holds WAL go on by itself.
  */
 import { type Archive, openArchive, readIdentity } from "../archive/archive.ts";
 import { historyKey, identityKey, partialKey, segmentKey, uploadedKey } from "../archive/keys.ts";
@@ -26,7 +26,8 @@ import { ownerBefore } from "../wal/timeline.ts";
 import { limitsBesideRelay } from "./memory.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
-import { absentIsUndefined, isOutage, Relay, spooledBytes } from "./relay.ts";
+import { absentIsUndefined, Relay, spooledBytes } from "./relay.ts";
+import { delaysUpload } from "./upload-failures.ts";
 import { runReceiver } from "./walreceiver.ts";
 
 export interface SpoolOptions {
@@ -57,6 +58,8 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
         bounded.measured(bytes);
         state.spoolBytes = bytes;
       },
+      failed: (error) => state.uploadFailed(error),
+      passed: () => state.uploadsPass(),
     },
   });
   using stopped = stopwatch(stop);
@@ -123,7 +126,7 @@ const SILENCE_MS_MAX = 10_000;
  * spool that holds WAL goes on by itself.
  */
 async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions): Promise<void> {
-  const { cluster, log, stop, kill } = options;
+  const { cluster, log, state, stop, kill } = options;
   using either = joinSignals(stop, kill);
   const { signal } = either;
   const spoolTip = await tipOf(spool, cluster, signal);
@@ -146,8 +149,9 @@ async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions
     const silent = new Promise<"silent">((resolve) => silence.onTooLong(() => resolve("silent")));
     found = await waitFor(Promise.race([looking, silent]), { signals: [signal] });
   } catch (error) {
-    if (signal.aborted || !isOutage(error)) throw error;
-    return log.warn("the store cannot be reached: going on from the spool alone", { error });
+    if (signal.aborted || !delaysUpload(error)) throw error;
+    state.uploadFailed(error);
+    return log.warn("the store cannot be read: going on from the spool alone", { error });
   }
   if (found === "silent") {
     tell("going on from the spool alone");
@@ -160,7 +164,8 @@ async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions
     await clear(spool, cluster, signal);
     await primeFrom(found, { ...options, store }, spool, signal);
   };
-  await waitFor(refresh(), { signals: [signal] });
+  const what = "what the spool holds, before it is primed anew";
+  await waitFor(persist(refresh, { what, log, signal, isPassing: delaysUpload }), { signals: [signal] });
 }
 
 /** Calls back when nothing was heard for a time. */

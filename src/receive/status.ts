@@ -24,6 +24,20 @@ export interface SlotStatus {
   readonly safeBytes: number | null;
 }
 
+/** The failure that WAL waits for, and where it happened. */
+export interface StoreWaitError {
+  readonly place: "store" | "spool";
+  readonly at: string;
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+interface Failure {
+  readonly atMs: number;
+  readonly error: unknown;
+}
+
 export interface ReceiverCounters {
   receivedBytes: number;
   records: number;
@@ -70,6 +84,8 @@ export interface ReceiverStatus {
   readonly waitingForStore: boolean;
   /** For how long WAL has waited for the store without it confirming anything; 0 while none waits. */
   readonly storeWaitSeconds: number | null;
+  /** Why WAL waits, when the store or the spool has refused it since it last took some. */
+  readonly storeWaitError: StoreWaitError | null;
   /** Since when the server has been shutting down and waits for WAL that the store has not taken. */
   readonly serverStoppingSince: string | null;
   readonly counters: Readonly<ReceiverCounters>;
@@ -132,7 +148,10 @@ export class ReceiverState {
   lastMessageMs: number | undefined;
   /** The receive loop turned over: it read an event, waits for one, or for the store. For /healthz. */
   lastTurnMs: number;
-  lastError: { readonly atMs: number; readonly error: unknown } | undefined;
+  lastError: Failure | undefined;
+  /** The latest failure of the spool's upload, and of a write into the spool; undefined once one succeeded. */
+  #uploadFailure: Failure | undefined;
+  #spoolFailure: Failure | undefined;
   readonly #ages = new CommitAges();
   /** Since when verified WAL has waited without `storedLsn` moving, or spooled WAL without `uploadedLsn` moving. */
   #unstoredSinceMs: number | undefined;
@@ -192,6 +211,7 @@ export class ReceiverState {
     const now = this.nowMs();
     const moved = storedLsn !== this.storedLsn;
     this.storedLsn = storedLsn;
+    if (moved) this.#spoolFailure = undefined;
     this.#ages.stored(storedLsn);
     if (this.verifiedLsn === undefined || storedLsn >= this.verifiedLsn) this.#unstoredSinceMs = undefined;
     else if (moved) this.#unstoredSinceMs = now;
@@ -204,6 +224,30 @@ export class ReceiverState {
     this.uploadedLsn = uploadedLsn;
     if (!this.#isBehindSpool()) this.#unuploadedSinceMs = undefined;
     else if (moved) this.#unuploadedSinceMs = this.nowMs();
+  }
+
+  /** An upload of the spool failed; it is tried again. */
+  uploadFailed(error: unknown): void {
+    this.#uploadFailure = { atMs: this.nowMs(), error };
+    this.failed(error);
+  }
+
+  /** All that the spool held was uploaded. */
+  uploadsPass(): void {
+    this.#uploadFailure = undefined;
+  }
+
+  /** The spool did not take WAL; it is tried again. */
+  spoolFailed(error: unknown): void {
+    this.#spoolFailure = { atMs: this.nowMs(), error };
+    this.failed(error);
+  }
+
+  /** A spool that is full drains once its store takes WAL, so the store's failure comes first. */
+  storeWaitError(): StoreWaitError | null {
+    const place = this.#uploadFailure === undefined ? "spool" : "store";
+    const failure = this.#uploadFailure ?? this.#spoolFailure;
+    return failure === undefined ? null : { place, ...describe(failure.atMs, failure.error) };
   }
 
   /** For how long WAL has waited for the store (with a spool: for the spool or the store) without any of it being taken. */
@@ -277,6 +321,7 @@ export class ReceiverState {
       bufferSegmentsInUse: this.bufferSegmentsInUse,
       waitingForStore: this.waitingForStore,
       storeWaitSeconds: this.storeWaitSeconds(),
+      storeWaitError: this.storeWaitError(),
       serverStoppingSince: timeOf(this.serverStoppingSinceMs),
       counters: { ...this.counters },
       lastError: lastError === undefined ? null : describe(lastError.atMs, lastError.error),
@@ -292,7 +337,7 @@ function timeOf(ms: number | undefined): string | null {
   return ms === undefined ? null : new Date(ms).toISOString();
 }
 
-function describe(atMs: number, error: unknown): ReceiverStatus["lastError"] {
+function describe(atMs: number, error: unknown): NonNullable<ReceiverStatus["lastError"]> {
   const at = new Date(atMs).toISOString();
   if (error instanceof SeawallError) return { at, code: error.code, message: error.message, hint: error.hint };
   return { at, code: "internal", message: error instanceof Error ? error.message : String(error), hint: "" };

@@ -65,13 +65,13 @@ export interface RetryOptions {
  * Thins out reports of tries that failed: the first, and from then on one a period with how many there were. An outage is
  * reported when it begins and while it lasts, not at every request. `report` gets the failures since its last call.
  */
-export function sparingly(
-  report: (event: RetryEvent, failures: number) => void,
+export function sparingly<Event = RetryEvent>(
+  report: (event: Event, failures: number) => void,
   {
     periodMs = 30_000,
     nowMs = () => performance.now(),
   }: { readonly periodMs?: number; readonly nowMs?: () => number } = {},
-): (event: RetryEvent) => void {
+): (event: Event) => void {
   let toldMs = Number.NEGATIVE_INFINITY;
   let failures = 0;
   return (event) => {

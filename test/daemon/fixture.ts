@@ -20,6 +20,7 @@ export function statusFixture(changes: Partial<StatusDocument> = {}): StatusDocu
     bufferSegmentsInUse: 1,
     waitingForStore: false,
     storeWaitSeconds: 0.3,
+    storeWaitError: null,
     isStoreStalled: false,
     serverStoppingSince: null,
     spoolBytes: null,

@@ -133,6 +133,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "ship-timer": ["ship-timer"],
       "start-position": ["decisions"],
       "tail-merge": ["decisions"],
+      "upload-failures": ["upload-failures"],
     },
     leftOut: {
       ...{ assembler: "sockets", evidence: "store", gap: "store", options: "types", persist: "store" },

@@ -17,7 +17,7 @@ import { FileStore } from "../../src/store/file/store.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
 import { type SegmentNumber, type TimelineId, addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
-import { FaultyStore } from "../harness/faulty-store.ts";
+import { type Failpoint, FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
@@ -40,6 +40,13 @@ class Switched extends MemoryStore {
     return super.put(key, body, options);
   }
 }
+
+const observer = {
+  uploaded: () => undefined,
+  spooled: () => undefined,
+  failed: () => undefined,
+  passed: () => undefined,
+};
 
 const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i";
 
@@ -71,6 +78,77 @@ test("with a spool, WAL is acknowledged while the store is away, and uploaded wh
   await receiver.stop();
   expect(await expectEqualsServer(server, store)).toBeGreaterThan(4);
   expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+});
+
+const REFUSING = ["put", "putStream"] as const;
+
+test.each([
+  ["writes", REFUSING],
+  ["everything", undefined],
+] as const)("a store that denies %s holds up no acknowledgement, before or after a restart", async (_, operation) => {
+  await using server = await primary();
+  const store = new FaultyStore(new MemoryStore());
+  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
+  const errors: string[] = [];
+  const log: typeof silentLog = {
+    ...silentLog,
+    error: (message) => void errors.push(message),
+    child: () => log,
+  };
+  let refusal: Failpoint | undefined;
+  const denied = { ...(operation && { operation }), fault: "deny", times: Infinity } as const;
+  {
+    await using receiver = receive(server, store, { shipIntervalMs: 0, log }, spool);
+    await server.sql(LOAD);
+    await uploaded(receiver.state, await flushLsn(server));
+    refusal = store.failpoint(denied);
+    await server.sql(LOAD);
+    const lsn = await flushLsn(server);
+    await receiver.stored(lsn);
+    const status = (): unknown => receiver.state.snapshot().storeWaitError;
+    await vi.waitFor(() => expect(status()).toMatchObject({ place: "store", code: "store-denied" }), 60_000);
+    expect(receiver.state.uploadedLsn).toBeLessThan(lsn);
+    // Once, however many passes failed.
+    expect(errors).toEqual([expect.stringContaining("the spool could not be uploaded")]);
+    await receiver.kill();
+  }
+  await using receiver = receive(server, store, { shipIntervalMs: 0, log }, spool);
+  await server.sql(LOAD);
+  const lsn = await flushLsn(server);
+  await receiver.stored(lsn);
+  refusal?.remove();
+  await uploaded(receiver.state, lsn);
+  await vi.waitFor(() => expect(receiver.state.snapshot().storeWaitError).toBeNull(), 60_000);
+  await receiver.stop();
+  expect(await expectEqualsServer(server, store)).toBeGreaterThan(6);
+});
+
+test("a failover waits for a store that denies, and is followed once the store may be read again", async () => {
+  await using first = await primary();
+  await using second = await first.cloneAsStandby();
+  const store = new FaultyStore(new MemoryStore());
+  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
+  {
+    await using receiver = receive(first, store, { shipIntervalMs: 0 }, spool);
+    await first.sql(LOAD);
+    await uploaded(receiver.state, await flushLsn(first));
+    await receiver.stop();
+  }
+  await first.stop();
+  await second.promote();
+  const refusal = store.failpoint({ fault: "deny", times: Infinity });
+  await using receiver = receive(second, store, { shipIntervalMs: 0 }, spool);
+  const lastError = (): unknown => receiver.state.snapshot().lastError;
+  await vi.waitFor(
+    () => expect(lastError()).toMatchObject({ message: expect.stringContaining("timeline 2") as unknown }),
+    60_000,
+  );
+  expect(receiver.state.timeline).toBeUndefined();
+  refusal.remove();
+  await second.sql(LOAD);
+  await receiver.stored(await flushLsn(second));
+  await uploaded(receiver.state, await flushLsn(second));
+  expect(receiver.state.timeline).toBe(2);
 });
 
 test("what a killed receiver left in the spool is uploaded by the next one, the server being gone", async () => {
@@ -160,7 +238,6 @@ test("what lies in the spool past a segment still on its way there stays until t
     for await (const { key } of spool.list("main/wal/")) names.push(key.slice(-12, -4));
     return names.map((name) => Number.parseInt(name, 16));
   };
-  const observer = { uploaded: () => undefined, spooled: () => undefined };
   const store = new MemoryStore();
   const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
   const relay = new Relay({ spool, store, cluster: "main", codec: new Codec(), log: silentLog, ...times, observer });
@@ -202,7 +279,6 @@ test("a store that refuses to delete chunks of a sealed segment gets the WAL beh
   const refusal = store.failpoint({ operation: "delete", fault: "deny", times: Infinity });
   const warnings: string[] = [];
   const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
-  const observer = { uploaded: () => undefined, spooled: () => undefined };
   const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
   await new Relay({ spool, store, cluster: "main", codec, log, ...times, observer }).pass(new AbortController().signal);
   expect(refusal.hits).toBeGreaterThan(0);
@@ -231,7 +307,6 @@ test("a segment that cannot be removed from the spool leaves no hole that hides 
     await putSegment(local, place, Buffer.alloc(segmentSize, segment), facts, { confirm: true });
   }
   const tip = await findTip(local);
-  const observer = { uploaded: () => undefined, spooled: () => undefined };
   const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
   const store = new MemoryStore();
   const relay = new Relay({ spool, store, cluster: "main", codec, log: silentLog, ...times, observer });
@@ -253,7 +328,6 @@ test("the tail before a gap in the spool goes to the store too", async () => {
   const lost = { timeline: place.timeline, fromLsn: endLsn, availableLsn, reason: "test", detectedAt: new Date(0) };
   await recordGap(archive, lost, silentLog, signal);
   const store = new MemoryStore();
-  const observer = { uploaded: () => undefined, spooled: () => undefined };
   const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
   await new Relay({ spool, store, cluster: "main", codec: new Codec(), log: silentLog, ...times, observer }).pass(
     signal,
@@ -279,10 +353,14 @@ test("a receiver with WAL in its spool starts without the store's directory, and
   ): Promise<void> => {
     const store = new FileStore(root);
     let failedPasses = 0;
-    const warn = (): void => void (failedPasses += 1);
-    const log = { ...silentLog, warn, child: () => log } as typeof silentLog;
     {
-      await using receiver = receive(server, store, { shipIntervalMs: 0, log }, spool);
+      await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+      const { state } = receiver;
+      const uploadFailed = state.uploadFailed.bind(state);
+      state.uploadFailed = (error) => {
+        failedPasses += 1;
+        uploadFailed(error);
+      };
       await server.sql(LOAD);
       await receiver.stored(await flushLsn(server));
       await during(receiver.state, () => failedPasses);

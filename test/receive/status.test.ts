@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { storePatienceMs } from "../../src/daemon/status/receiver-document.ts";
 import { problemOf } from "../../src/daemon/status/problem.ts";
 import { decideReadiness } from "../../src/daemon/status/health.ts";
+import { SeawallError } from "../../src/errors.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { statusFixture } from "../daemon/fixture.ts";
@@ -96,6 +97,53 @@ test("a rival that still writes is a problem, and the receiver stays ready", () 
   );
   expect(problemOf(isActive(false))).toBeUndefined();
   expect(decideReadiness(isActive(true)).ok).toBe(true);
+});
+
+describe("why a spool waits", () => {
+  const denied = new SeawallError("store-denied", "put main/wal/x: AccessDenied");
+  const full = new SeawallError("store-full", "put main/tail/x: ENOSPC");
+
+  test("is the refusal of its store, until an upload succeeds", () => {
+    const { state } = streaming(0, "spool");
+    expect(state.snapshot().storeWaitError).toBeNull();
+    state.uploadFailed(denied);
+    state.spoolFailed(full);
+    expect(state.snapshot().storeWaitError).toMatchObject({ place: "store", code: "store-denied" });
+    expect(state.snapshot().lastError).toMatchObject({ code: "store-full" });
+    state.uploadsPass();
+    expect(state.snapshot().storeWaitError).toMatchObject({ place: "spool", code: "store-full" });
+  });
+
+  test("is its own full disk, until it stores WAL again", () => {
+    const { state } = streaming(0, "spool");
+    state.spoolFailed(full);
+    state.stored(lsn(0));
+    expect(state.snapshot().storeWaitError).toMatchObject({ place: "spool" });
+    state.stored(lsn(100));
+    expect(state.snapshot().storeWaitError).toBeNull();
+  });
+
+  test("is named by the problem, and not an error of the store from before", () => {
+    const at = "2026-11-20T10:00:00.000Z";
+    const errors = [
+      { at: "2026-11-20T09:59:00.000Z", code: "store-away", message: "the store is gone", hint: "", times: 1 },
+    ];
+    const waiting = { at, errors, isStoreStalled: true, storeWaitSeconds: 40 };
+    const storeWaitError = {
+      place: "spool" as const,
+      at,
+      code: "store-full",
+      message: "ENOSPC in the spool",
+      hint: "",
+    };
+    expect(problemOf(statusFixture({ ...waiting, storeWaitError }))).toBe(
+      "the spool has confirmed nothing for 40.0 s, 1.00 MiB of WAL wait for it (last error: ENOSPC in the spool)",
+    );
+    const nothing = "the store has confirmed nothing for 40.0 s, 1.00 MiB of WAL wait for it";
+    expect(problemOf(statusFixture(waiting))).toBe(nothing);
+    const during = statusFixture({ ...waiting, storeWaitSeconds: 60 });
+    expect(problemOf(during)).toContain("(last error: the store is gone)");
+  });
 });
 
 describe("a store that hangs for 40 s", () => {

@@ -105,6 +105,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     bufferSegmentsInUse: 0,
     waitingForStore: false,
     storeWaitSeconds: null,
+    storeWaitError: null,
     isStoreStalled: false,
     serverStoppingSince: null,
     counters: null,

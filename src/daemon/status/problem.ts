@@ -1,6 +1,6 @@
 /** Words a cluster's most urgent problem. Pure; the overview of `status` and of the page share it. */
 import { humanBytes, humanSeconds } from "./human.ts";
-import type { StatusDocument } from "./document.ts";
+import type { ErrorDocument, StatusDocument } from "./document.ts";
 
 /** Undefined when all is well: whatever was tried again and went well is no problem any more. */
 export function problemOf(status: StatusDocument): string | undefined {
@@ -28,14 +28,20 @@ export function problemOf(status: StatusDocument): string | undefined {
  * a healthy one needs. Probes, page, `status` and metrics ask this, so that all of them say the same. Pure.
  */
 export function storingProblemOf(status: StatusDocument): string | undefined {
-  const { at, storeWaitSeconds, serverStoppingSince, lagBytes, errors } = status;
+  const { at, storeWaitSeconds, storeWaitError, serverStoppingSince, lagBytes, errors } = status;
   if (serverStoppingSince !== null) {
     const seconds = Math.max(0, Date.parse(at) - Date.parse(serverStoppingSince)) / 1000;
     return `the server is shutting down and has waited ${humanSeconds(seconds)} for the store`;
   }
   if (!status.isStoreStalled) return undefined;
   const waiting = lagBytes === null || lagBytes === 0 ? "WAL waits" : `${humanBytes(lagBytes)} of WAL wait`;
-  const error = errors.find(({ code }) => code.startsWith("store-"));
+  const waitSeconds = storeWaitSeconds ?? 0;
+  // An error from before the wait is not its cause.
+  const sinceMs = Date.parse(at) - waitSeconds * 1000;
+  const isCause = ({ code, at: erredAt }: ErrorDocument): boolean =>
+    code.startsWith("store-") && Date.parse(erredAt) >= sinceMs;
+  const error = storeWaitError ?? errors.find(isCause);
   const why = error === undefined ? "" : ` (last error: ${error.message})`;
-  return `the store has confirmed nothing for ${humanSeconds(storeWaitSeconds ?? 0)}, ${waiting} for it${why}`;
+  const place = storeWaitError?.place ?? "store";
+  return `the ${place} has confirmed nothing for ${humanSeconds(waitSeconds)}, ${waiting} for it${why}`;
 }

@@ -14,8 +14,8 @@ import type { TimelineHistory } from "../../wal/timeline.ts";
 import { type JoinOptions, joinLine, storeHistories } from "./claim.ts";
 import type { JoinedLine } from "./watch.ts";
 import type { ReceiverOptions } from "../options.ts";
-import { isOutage } from "../relay.ts";
 import { type ServerFacts, readServerFacts, readServerHistory } from "../server-facts.ts";
+import { delaysUpload } from "../upload-failures.ts";
 import { waitFor } from "../../store/signal.ts";
 
 /** A server whose WAL belongs into the archive. */
@@ -122,9 +122,10 @@ async function join(
   if (openBehind === undefined) {
     return { openArchive: async () => archive, claim: await joinLine(archive, { ...joining, signal }) };
   }
-  // A spool goes on by itself while its store is away, but only on the timeline that it holds: a failover waits for the
-  // store, where other receivers can be seen.
-  const isOnTimeline = (await findTip(archive, { signal }))?.timeline === server.history.timeline;
+  // A spool goes on by itself while its store takes nothing, but only on the timeline that it holds: a failover waits for
+  // the store, where other receivers can be seen.
+  const tip = await findTip(archive, { signal });
+  const isOnTimeline = tip?.timeline === server.history.timeline;
   const openArchive: JoinedLine["openArchive"] = async (looking) => openBehind(archive, looking);
   let claim: number | undefined;
   using limit = isOnTimeline ? deadline(LINE_ANSWER_MS, signal) : joinSignals(signal);
@@ -134,12 +135,20 @@ async function join(
     // A directory behind the spool may answer no call, and heed no signal.
     claim = await waitFor(claiming, { signals: [patient] });
   } catch (error) {
-    const isAway = isOutage(error) && error.exit === EXIT.store;
-    if (signal.aborted || !isOnTimeline || !(isAway || limit.isOverdue)) throw error;
+    const isRefusing = delaysUpload(error) && error.exit === EXIT.store;
+    if (isRefusing && tip !== undefined && !isOnTimeline) throw failoverWaits(error, server.history.timeline);
+    if (signal.aborted || !isOnTimeline || !(isRefusing || limit.isOverdue)) throw error;
     log.warn("the store does not say where the archive's line is: going on with the spool's timeline", { error });
   }
   await storeHistories(archive, server.files, signal);
   return { openArchive, claim };
+}
+
+/** Has the receiver try again: the spool holds acknowledged WAL, and the store will answer one day. */
+function failoverWaits(cause: SeawallError, timeline: number): SeawallError {
+  if (cause.retryable) return cause;
+  const message = `the server moved to timeline ${timeline}, and the store does not say whether it may be archived: ${cause.message}`;
+  return new SeawallError("store-unavailable", message, { cause, hint: cause.hint });
 }
 
 /** How long the store behind a spool may take to say where the line is; the server waits meanwhile. */
