@@ -12,6 +12,7 @@ import type { Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/registry.ts";
 import type { ReceiverOptions } from "../receive/options.ts";
+import { refuseMissingSpool } from "../receive/spool-dir.ts";
 import { runSpooledReceiver } from "../receive/spool.ts";
 import { ReceiverState, type ReceiverStateOptions } from "../receive/status.ts";
 import { runReceiver } from "../receive/walreceiver.ts";
@@ -227,7 +228,9 @@ function guarded(work: () => void, broken: AbortController): () => void {
 
 async function receive(receiver: ReceiverOptions, settings: Settings): Promise<void> {
   if (settings.spoolDir === undefined) return runReceiver(receiver);
-  const spool = new FileStore(resolve(settings.spoolDir));
+  const spoolDir = resolve(settings.spoolDir);
+  await refuseMissingSpool(spoolDir, [receiver.stop, receiver.kill]);
+  const spool = new FileStore(spoolDir);
   try {
     await runSpooledReceiver(receiver, {
       spool,

@@ -150,6 +150,26 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       ]);
     });
 
+    it("a directory for the spool that is missing is named with its option, and receive starts nothing", async () => {
+      const missing = join(dir, "no-spool");
+      const where = ["--dsn", server.dsn, "--store", newStore("spooled"), "--durability", "spool"];
+      const { code, result } = await json<CheckResult>(["check", ...where, "--spool-dir", missing]);
+      expect([code, verdictOf(result, "spool"), verdictOf(result, "write")]).toEqual([1, "fail", "ok"]);
+      const found = result.findings.find(({ name }) => name === "spool");
+      expect(found?.message).toBe(`--spool-dir: ${missing} does not exist`);
+      expect(found?.remedy).toMatch(/^Create the directory on a disk/);
+      const there = await json<CheckResult>(["check", ...where, "--spool-dir", dir]);
+      expect(verdictOf(there.result, "spool")).toBe("ok");
+
+      const receiving = await runCli(["receive", ...where, "--spool-dir", missing, "--slot", "unspooled"]);
+      expect(receiving).toMatchObject({ code: 5, stdout: "" });
+      expect(receiving.stderr).toContain(`--spool-dir: ${missing} does not exist`);
+      expect(receiving.stderr).not.toContain("the store's root");
+      expect(await server.value("SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'unspooled'")).toBe(
+        "0",
+      );
+    });
+
     it("a store that may not be written fails at the write, with its remedy", async () => {
       const url = newStore("read-only");
       mkdirSync(join(store, "main"));

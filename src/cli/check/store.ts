@@ -1,6 +1,6 @@
 /**
- * `check`, the store's side: writes, reads, lists and deletes one small object, tries conditional writes, and reads
- * which archive is stored.
+ * `check`, the side of the store: looks for the spool's directory. In the store it writes, reads, lists and deletes one small
+ * object, tries conditional writes, and reads which archive is stored.
  */
 import { randomBytes } from "node:crypto";
 import { type Archive, readIdentity } from "../../archive/archive.ts";
@@ -11,6 +11,7 @@ import { humanSeconds } from "../../daemon/status/human.ts";
 import { SeawallError } from "../../errors.ts";
 import { isRefusal } from "../../receive/line/connect.ts";
 import { type JoinOptions, previewLine } from "../../receive/line/claim.ts";
+import { refuseMissingSpool } from "../../receive/spool-dir.ts";
 import { deadline } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
 import type { Finding } from "./findings.ts";
@@ -26,6 +27,14 @@ export interface StoreCheckOptions {
 
 const PROBE_BYTES = 8192;
 const CLOCK_SKEW_WARN_SECONDS = 30;
+
+/** `path`: the directory of `--spool-dir`, absolute. */
+export async function checkSpool(path: string, signal: AbortSignal): Promise<Finding[]> {
+  return step("spool", async () => {
+    await refuseMissingSpool(path, [signal]);
+    return [ok("spool", `${path} is a directory`)];
+  });
+}
 
 export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {
   const archive = await step("archive", () => checkArchive(options));

@@ -1,9 +1,10 @@
 /** `seawall check`: checks everything that `receive` needs; one line each, with its remedy. */
 import { totalmem } from "node:os";
+import { resolve } from "node:path";
 import { EXIT } from "../../error-kinds.ts";
 import type { Finding, Verdict } from "../check/findings.ts";
 import { checkServer, type ServerCheck } from "../check/server.ts";
-import { checkStore } from "../check/store.ts";
+import { checkSpool, checkStore } from "../check/store.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
 import { type Colour, columns, painted } from "../views/table.ts";
 
@@ -17,7 +18,7 @@ export async function run(context: CommandContext): Promise<number> {
     memoryLimitBytes: memoryLimit(),
   };
   const server = await checkServer(await connectionSettings(context), wishes, signals.stop);
-  const findings = [...server.findings, ...(await storeFindings(context, server))];
+  const findings = [...server.findings, ...(await spoolFindings(context)), ...(await storeFindings(context, server))];
   const ok = findings.every(({ verdict }) => verdict !== "fail");
   await printResult(context, { ok, findings }, render(findings, context.io.colours));
   return ok ? EXIT.done : EXIT.no;
@@ -27,6 +28,12 @@ export async function run(context: CommandContext): Promise<number> {
 function memoryLimit(): number {
   const constrained = process.constrainedMemory();
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
+}
+
+async function spoolFindings({ settings, signals }: CommandContext): Promise<Finding[]> {
+  const { spoolDir } = settings;
+  if (spoolDir === undefined) return [];
+  return checkSpool(resolve(spoolDir), signals.stop);
 }
 
 async function storeFindings(
