@@ -88,7 +88,7 @@ export const RESTORE_OPTIONS = {
     flagOnly: true,
     repeatable: true,
     help: "put the tablespace that was at OLD (a path or an OID) at NEW; may be repeated",
-    more: "An equals sign in a path is written `\\=`.",
+    more: "An equals sign in a path is written `\\=`. An old path that ends in a backslash cannot be written: name that tablespace by its OID.",
   }),
   tablespacesInPlace: option(boolean, {
     name: "tablespaces-in-place",

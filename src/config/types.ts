@@ -2,6 +2,7 @@
  * The types of option values, each with one parser from text. Flags, environment and file all use them, so a value
  * means the same everywhere. Parsers throw `BadValue`; the loader adds the place.
  */
+import { pathToFileURL } from "node:url";
 import { SeawallError } from "../errors.ts";
 import { schemeOf, STORE_URL_FORMS } from "../store/schemes.ts";
 import { type Lsn, parseLsn } from "../wal/lsn.ts";
@@ -66,7 +67,10 @@ export const storeUrl: ValueType<string> = {
     const hint = `Write ${STORE_URL_FORMS}.`;
     const scheme = schemeOf(value);
     if (scheme === undefined) {
-      throw new BadValue(`"${value}" is not a store URL`, value.startsWith("/") ? `Write file://${value}` : hint);
+      throw new BadValue(
+        `"${value}" is not a store URL`,
+        value.startsWith("/") ? `Write ${pathToFileURL(value).href}` : hint,
+      );
     }
     const malformed = scheme.malformed?.(value);
     if (malformed !== undefined) throw new BadValue(`"${value}" ${malformed.problem}`, malformed.hint);

@@ -89,12 +89,12 @@ export function refuseUnordered(found: {
     }),
   ].find(({ oid, path, directory }) => isFree(oid, path, directory));
   if (unordered === undefined) return;
-  const { oid, directory } = unordered;
+  const { oid, path, directory } = unordered;
   throw new SeawallError(
     "tablespace-unmapped",
     `tablespace ${oid} would go to ${directory}, which only the archive names`,
     {
-      hint: `Give it a place: ${mappingOption(directory)}. --tablespaces-in-place lets every tablespace go where it was.`,
+      hint: `Give it a place: ${mappingOption(oid, path ?? String(oid))}. --tablespaces-in-place lets every tablespace go where it was.`,
     },
   );
 }
@@ -165,7 +165,7 @@ async function placeFor({ targetDir }: PlaceOptions, tablespace: Wanted, others:
   const directory = await realpathOrSelf(resolve(wanted));
   if (isInside(directory, targetDir) || isInside(targetDir, directory)) {
     throw new SeawallError("usage", `tablespace ${oid} would lie in the data directory, at ${directory}`, {
-      hint: `Give it a place of its own: ${mappingOption(path)}`,
+      hint: `Give it a place of its own: ${mappingOption(oid, path)}`,
     });
   }
   if (others.some(([, other]) => isInside(directory, other) || isInside(other, directory))) {
@@ -188,7 +188,7 @@ async function refuseOccupied(
   }
   throw occupied(
     `the directory of tablespace ${oid}, ${directory}, is not empty`,
-    `Give it another place: ${mappingOption(path)}`,
+    `Give it another place: ${mappingOption(oid, path)}`,
   );
 }
 
@@ -201,7 +201,7 @@ async function refuseOtherServer(
   if (other === undefined) return;
   throw occupied(
     `${directory}, of tablespace ${oid}, is used by another data directory, ${other.dataDir}, in which process ${other.pid} runs`,
-    `Give it another place: ${mappingOption(path)}`,
+    `Give it another place: ${mappingOption(oid, path)}`,
   );
 }
 
@@ -224,7 +224,11 @@ function unreadable(oid: number, lsn: string): SeawallError {
   });
 }
 
-/** An equals sign in a path stands behind a backslash there, and a shell wants that in quotes. */
-function mappingOption(path: string): string {
-  return `--tablespace-mapping ${shellWord(`${path.replaceAll("=", "\\=")}=/another/directory`)}`;
+/**
+ * An equals sign in a path stands behind a backslash there, and a shell wants that in quotes. A backslash at the end of the
+ * path would hide the equals sign behind it, so the OID stands for such a path.
+ */
+export function mappingOption(oid: number, path: string): string {
+  const old = path.endsWith("\\") ? String(oid) : path.replaceAll("=", "\\=");
+  return `--tablespace-mapping ${shellWord(`${old}=/another/directory`)}`;
 }

@@ -1,7 +1,10 @@
 /** What `seawall restore` shows and takes on the command line, apart from restoring. */
 import { expect, test } from "vitest";
 import { Progress } from "../../src/cli/views/progress.ts";
+import { recoveryPoint } from "../../src/cli/commands/drill.ts";
 import { parseMapping } from "../../src/cli/commands/restore.ts";
+import { mappingOption } from "../../src/restore/tablespace-places.ts";
+import { parseLsn } from "../../src/wal/lsn.ts";
 
 function shown(options: { interactive: boolean; json: boolean }): string {
   let text = "";
@@ -75,7 +78,28 @@ test("tablespace mappings", () => {
     ["/with=sign", "/x=y"],
   ]);
   expect([...parseMapping(undefined)]).toEqual([]);
+  // Every option that a hint tells to write is read as it was meant.
+  for (const [path, read] of [
+    ["/old", "/old"],
+    ["/a=b", "/a=b"],
+    ["/a\\=b\\c", "/a\\=b\\c"],
+    ["/ends in \\", "16400"],
+  ] as const) {
+    const option = mappingOption(16400, path).replace(/^--tablespace-mapping '?|'$/g, "");
+    expect([...parseMapping(option)]).toEqual([[read, "/another/directory"]]);
+  }
   for (const wrong of ["/old", "=/new", "/old=", "/a=/b=/c", ""]) {
     expect(() => parseMapping(wrong)).toThrowError(/is not OLD=NEW/);
   }
+});
+
+test.each([
+  ["0/D04E080", "0/D04E080", "0/D04E080, as promised,"],
+  ["0/D04E080", "0/D100590", "0/D100590, beyond the promised 0/D04E080,"],
+  ["0/D04E080", "0/C000000", "0/C000000, short of the promised 0/D04E080,"],
+  ["0/D04E080", undefined, "not known; 0/D04E080 was promised"],
+  [undefined, undefined, "unknown"],
+])("a drill that was promised %s and reached %s says so", (promised, reached, says) => {
+  const lsn = (text: string | undefined) => (text === undefined ? undefined : parseLsn(text));
+  expect(recoveryPoint({ promisedLsn: lsn(promised), reachedLsn: lsn(reached) })).toBe(says);
 });

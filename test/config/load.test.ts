@@ -216,6 +216,12 @@ describe("bad values name their place and say what would be right", () => {
       /file:\/\/\/var\/archive/,
     ],
     [
+      "a store that is a path with characters that a URL writes otherwise",
+      { flags: { store: "/a b%f/c?d#e" } },
+      '--store: "/a b%f/c?d#e" is not a store URL',
+      /Write file:\/\/\/a%20b%25f\/c%3Fd%23e$/,
+    ],
+    [
       "a store of another kind",
       { flags: { store: "gs://bucket" } },
       '--store: "gs://bucket" is not a store URL',

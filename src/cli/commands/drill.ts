@@ -4,6 +4,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { resolve } from "node:path";
 import { openArchive } from "../../archive/archive.ts";
 import { backupIdOf } from "../../archive/keys.ts";
+import type { Drill } from "../../archive/records/drills.ts";
 import { humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
@@ -78,14 +79,13 @@ function resultJson({ drill, folder, unrecorded, unremoved }: Drilled): Record<s
 }
 
 function resultText({ drill, folder, unrecorded, unremoved }: Drilled, colours: boolean): string {
-  const { id, ok, backup, timeline, promisedLsn, reachedLsn, lastCommitAt, restoreSeconds, recoverySeconds } = drill;
-  const at = (lsn: typeof promisedLsn): string => (lsn === undefined ? "unknown" : formatLsn(lsn));
+  const { id, ok, backup, timeline, lastCommitAt, restoreSeconds, recoverySeconds } = drill;
   const commit = lastCommitAt === undefined ? "" : `, last commit at ${lastCommitAt}`;
   const took = (seconds: number | undefined): string => (seconds === undefined ? "did not end" : humanSeconds(seconds));
   const colour = { passed: "green", failed: "red", skipped: "yellow" } as const;
   const rows = [
     [painted(ok ? "passed" : "failed", ok ? "green" : "red", colours), `drill ${id} of backup ${backup ?? "none"}`],
-    ["recovery point", `${at(reachedLsn)} of ${at(promisedLsn)} on timeline ${timeline ?? "unknown"}${commit}`],
+    ["recovery point", `${recoveryPoint(drill)} on timeline ${timeline ?? "unknown"}${commit}`],
     ["recovery time", `restore ${took(restoreSeconds)}, recovery ${took(recoverySeconds)}`],
     ...drill.checks.map(({ name, outcome, message }) => [
       painted(outcome, colour[outcome], colours),
@@ -98,4 +98,14 @@ function resultText({ drill, folder, unrecorded, unremoved }: Drilled, colours: 
       : [[painted("not recorded", "yellow", colours), `${unrecorded.message}. ${unrecorded.hint}`]]),
   ];
   return columns(rows).join("\n");
+}
+
+/** Recovery may reach further than was promised: WAL is archived while the drill runs. Pure. */
+export function recoveryPoint({ promisedLsn, reachedLsn }: Pick<Drill, "promisedLsn" | "reachedLsn">): string {
+  if (promisedLsn === undefined) return "unknown";
+  const promised = formatLsn(promisedLsn);
+  if (reachedLsn === undefined) return `not known; ${promised} was promised`;
+  if (reachedLsn === promisedLsn) return `${promised}, as promised,`;
+  const relation = reachedLsn > promisedLsn ? "beyond" : "short of";
+  return `${formatLsn(reachedLsn)}, ${relation} the promised ${promised},`;
 }

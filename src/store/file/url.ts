@@ -3,7 +3,7 @@
  * it loads.
  */
 import { SeawallError } from "../../errors.ts";
-import { parseStoreUrl, schemeName, STORE_URL_HINT } from "../schemes.ts";
+import { parseStoreUrl, schemeName } from "../schemes.ts";
 import { FileStore } from "./store.ts";
 
 /** Undefined for other URLs. Touches no file. Throws `usage` for what is not a URL, and for one that is not quite a path. */
@@ -15,7 +15,7 @@ export function openFileStore(url: string): FileStore | undefined {
 function pathOf(url: URL): string {
   if (url.host !== "" || url.search !== "" || url.hash !== "" || url.username !== "") {
     throw new SeawallError("usage", "a file store is a path and nothing else: file:///absolute/path", {
-      hint: "Mind the three slashes; write special characters as %20, %23, %3F.",
+      hint: "Mind the three slashes; write special characters as %20, %23, %25, %3F.",
     });
   }
   return decodePath(url.pathname);
@@ -28,7 +28,8 @@ function decodePath(pathname: string): string {
   } catch {
     // Reported below, like a zero byte: neither can be a path.
   }
-  if (path.includes("\0"))
-    throw new SeawallError("usage", "the store's path is not a valid path", { hint: STORE_URL_HINT });
-  return path;
+  if (!path.includes("\0")) return path;
+  throw new SeawallError("usage", `the store's path ${pathname} is not a valid path`, {
+    hint: "Write a percent sign as %25, and every other character with % and two hexadecimal digits of UTF-8.",
+  });
 }
