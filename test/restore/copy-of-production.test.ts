@@ -1,5 +1,5 @@
 /** What a restored copy must not do to its original: write into its archive, or pass for it. */
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
@@ -7,6 +7,7 @@ import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection } from "../../src/replication/connection.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { canMount, cliWithBind } from "../harness/own-mount.ts";
 import { runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
 import { makeTablespaceFolder } from "../harness/tablespace-folder.ts";
@@ -119,6 +120,18 @@ test.each(versionsUnderTest())(
         `is used by another data directory, ${archived.server.dataDir}, in which process`,
       );
       expect(onCopy.stderr).toContain(`--tablespace-mapping ${place}=/another/directory`);
+    }
+    if (canMount()) {
+      // The same directory by another path, as a container mounts it.
+      const alias = join(folder, "alias");
+      mkdirSync(alias);
+      const link = join(copy, "pg_tblspc", readdirSync(join(copy, "pg_tblspc"))[0] ?? "");
+      rmSync(link);
+      symlinkSync(alias, link);
+      const args = ["restore", "--store", archived.url, ...flags, "--tablespace-mapping", `${place}=${alias}`];
+      const bound = cliWithBind({ source: place, alias }, args, archived.env);
+      expect(bound).toMatchObject({ code: 3, stdout: "" });
+      expect(bound.stderr).toContain(`is used by another data directory, ${archived.server.dataDir}, in which process`);
     }
     await archived.server.restart();
     expect((await archived.server.sql("SELECT i FROM kept ORDER BY i")).map(({ i }) => i as number)).toEqual([1, 2]);

@@ -17,11 +17,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeMarker } from "../../src/restore/marker.ts";
+import { ownIdentity } from "../../src/restore/process-identity.ts";
 import { refuseSharedWalDir } from "../../src/restore/wal-dir.ts";
 import { until } from "../campaigns/campaign.ts";
 import { serverAccount } from "../harness/account.ts";
 import { versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
+import { canMount, cliWithBind } from "../harness/own-mount.ts";
 import { runCli, startCli } from "../harness/process.ts";
 import { announcedRandom } from "../harness/random.ts";
 import { run } from "../harness/run.ts";
@@ -78,6 +80,17 @@ test(
     expect(onCopy.stderr).toContain(
       `${wal} holds the WAL of another data directory, ${restored.dataDir}, in which process`,
     );
+    if (canMount()) {
+      // The same directory by another path, as a container mounts it.
+      const alias = join(folder, "alias-of-wal");
+      mkdirSync(alias);
+      rmSync(join(copy, "pg_wal"));
+      symlinkSync(alias, join(copy, "pg_wal"));
+      const args = ["restore", "--store", archived.url, "--target-dir", copy, "--delta", "--waldir", alias];
+      const bound = cliWithBind({ source: wal, alias }, args, archived.env);
+      expect(bound).toMatchObject({ code: 3, stdout: "" });
+      expect(bound.stderr).toContain(`holds the WAL of another data directory, ${restored.dataDir}, in which process`);
+    }
     expect(readdirSync(wal)).toEqual(expect.arrayContaining(before));
     expect(await rowsOf(restored)).toEqual([1, 2, 9]);
     await restored.stop();
@@ -157,11 +170,11 @@ test(
     const flags = ["--target-dir", target, "--waldir", wal];
     expect(await archived.run(flags)).toMatchObject({ code: 0 });
     const { systemIdentifier } = (await archived.archive()).identity;
-    const { pid } = spawnSync("true");
+    const restorer = { ...(await ownIdentity()), pid: spawnSync("true").pid };
     const unfinished = (walDir: string | undefined): void => {
       rmSync(join(target, "global", "pg_control"), { force: true });
       rmSync(join(target, "pg_wal"));
-      const marker = { systemIdentifier, backup: "a", pid, startedAt: "", tablespaces: [], walDir };
+      const marker = { systemIdentifier, backup: "a", restorer, startedAt: "", tablespaces: [], walDir };
       writeFileSync(join(target, "seawall.restore.unfinished"), encodeMarker(marker));
     };
     unfinished(undefined);
