@@ -14,7 +14,8 @@ import { parseHistory, type TimelineHistory } from "../wal/timeline.ts";
 import { CONTROL_FILE } from "./layout.ts";
 import { parsePromise, PROMISE_FILE, type RestorePromise } from "./marker.ts";
 import { type ControlFile, parseControlFile } from "./pg-control.ts";
-import { isAlive, readIfThere, readMarker } from "./target-dir.ts";
+import { isProcessAlive } from "./server-run.ts";
+import { readIfThere, readMarker } from "./target-dir.ts";
 
 /** A server's answer about itself. */
 export interface ServerAnswer {
@@ -106,7 +107,7 @@ export async function readPostmaster(dataDir: string): Promise<Postmaster | unde
   const pid = Number(lines[0]);
   if (!Number.isInteger(pid) || pid <= 0) return undefined;
   const [startedAtSeconds, port, socketDir] = [Number(lines[2]), Number(lines[3] ?? 0), lines[4] ?? ""];
-  return { pid, startedAtSeconds, port, socketDir, isAlive: isAlive(pid) };
+  return { pid, startedAtSeconds, port, socketDir, isAlive: isProcessAlive(pid) };
 }
 
 /** The time is written when the server begins to start, and taken for the query once it has: shared memory lies in between. */

@@ -4,6 +4,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn, type TimelineId, timelineOf } from "../wal/lsn.ts";
+import type { ProcessIdentity } from "./process-identity.ts";
 import type { TargetAction, TargetJson } from "./target/target.ts";
 
 /** In the data directory, until the restore is complete. */
@@ -17,7 +18,8 @@ export const PROMISE_FILE = "pg_wal/seawall.restore.json";
 export interface RestoreMarker {
   readonly systemIdentifier: bigint;
   readonly backup: string;
-  readonly pid: number;
+  /** The process that restores; undefined when an operator removed its line, or the marker was cut off. */
+  readonly restorer: ProcessIdentity | undefined;
   readonly startedAt: string;
   readonly tablespaces: readonly string[];
   /** The directory that `--waldir` named; the unfinished restore found it empty. */
@@ -51,23 +53,35 @@ export interface PlacedTablespace {
 
 const VERSION = 1;
 
-export function encodeMarker(marker: RestoreMarker): string {
-  return toJson({ ...marker, systemIdentifier: marker.systemIdentifier.toString() });
+/** The process ID has a line of its own: an operator who knows that the process has ended removes that line. */
+export function encodeMarker({ systemIdentifier, backup, restorer, ...rest }: RestoreMarker): string {
+  return toJson({ systemIdentifier: systemIdentifier.toString(), backup, ...restorer, ...rest });
 }
 
 /** A marker cut off by a crash still marks: what it lacks is unknown. */
 export function parseMarker(bytes: Uint8Array): RestoreMarker {
   const fields = parsed(bytes) ?? {};
-  const { systemIdentifier, backup, pid, startedAt, tablespaces, walDir } = fields;
+  const { systemIdentifier, backup, startedAt, tablespaces, walDir } = fields;
   return {
     systemIdentifier:
       typeof systemIdentifier === "string" && /^\d+$/.test(systemIdentifier) ? BigInt(systemIdentifier) : 0n,
     backup: typeof backup === "string" ? backup : "an unknown backup",
-    pid: typeof pid === "number" ? pid : process.pid,
+    restorer: restorerOf(fields),
     startedAt: typeof startedAt === "string" ? startedAt : "",
     tablespaces: Array.isArray(tablespaces) ? tablespaces.filter((path) => typeof path === "string") : [],
     walDir: typeof walDir === "string" ? walDir : undefined,
   };
+}
+
+/** Markers of earlier versions have the process ID alone. */
+function restorerOf(fields: Readonly<Record<string, unknown>>): ProcessIdentity | undefined {
+  const { pid } = fields;
+  if (typeof pid !== "number") return undefined;
+  const text = (name: keyof ProcessIdentity): string | undefined => {
+    const value = fields[name];
+    return typeof value === "string" ? value : undefined;
+  };
+  return { pid, boot: text("boot"), namespaces: text("namespaces"), startTicks: text("startTicks") };
 }
 
 export function encodePromise(promise: RestorePromise): string {

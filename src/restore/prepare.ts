@@ -14,7 +14,8 @@ import { CONTROL_FILE, fsPath, Layout, type LayoutFacts, WAL_FOLDER } from "./la
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
 import { setModeAndOwner, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
-import type { TargetDir } from "./target-dir.ts";
+import { ownIdentity } from "./process-identity.ts";
+import { refuseServer, type TargetDir } from "./target-dir.ts";
 import { linkWalDir } from "./wal-dir.ts";
 
 export interface PrepareOptions {
@@ -34,10 +35,12 @@ export interface Prepared {
   readonly removed: number;
 }
 
-/** Throws `target-unwritable`. What it leaves behind cannot be started, and says so in its marker. */
+/** Throws `target-occupied` before it changes anything; then `target-unwritable`, and leaves a directory that does not start. */
 export async function prepareTarget(options: PrepareOptions): Promise<Prepared> {
   const { target, layout, backup, index, owner } = options;
   try {
+    // A server may have started while the plan was made.
+    await refuseServer(target.path);
     const mode = dataDirMode(index);
     await makeTopDirectory(target.path, mode, owner);
     await writeMarker(options);
@@ -72,7 +75,7 @@ async function writeMarker({ target, layout, backup, owner, now }: PrepareOption
   const marker = encodeMarker({
     systemIdentifier: backup.systemIdentifier,
     backup: backup.id,
-    pid: process.pid,
+    restorer: await ownIdentity(),
     startedAt: now.toISOString(),
     tablespaces: [...layout.tablespaces, ...layout.created].map(([, directory]) => directory),
     walDir: layout.walDir,

@@ -9,6 +9,7 @@ import { CONTROL_FILE } from "./layout.ts";
 import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
+import { fateOf } from "./process-identity.ts";
 
 export interface TargetDir {
   /** Absolute, symlinks resolved. */
@@ -23,7 +24,7 @@ export async function inspectTargetDir(given: string, systemIdentifier: bigint, 
   const path = await realpathOrSelf(resolve(given));
   const entries = await entriesOf(path);
   if (entries.length === 0) return { path, isEmpty: true, marker: undefined };
-  await refuseRunning(path);
+  await refuseServer(path);
   const marker = await readMarker(path);
   const control = await readIfThere(join(path, CONTROL_FILE));
   refuseTopFolder(path, entries, `--target-dir ${join(path, "data")}`);
@@ -45,7 +46,7 @@ export async function inspectTargetDir(given: string, systemIdentifier: bigint, 
       "Choose an empty directory, or --delta to reuse what is in it; whatever the backup does not have is removed.",
     );
   }
-  refuseAnotherRestore(path, marker);
+  if (marker !== undefined) await refuseAnotherRestore(path, marker);
   return { path, isEmpty: false, marker };
 }
 
@@ -86,20 +87,32 @@ export async function parseOwner(text: string): Promise<Owner> {
   });
 }
 
-async function refuseRunning(path: string): Promise<void> {
-  const pid = Number.parseInt((await readIfThere(join(path, "postmaster.pid")))?.toString("utf8") ?? "", 10);
-  if (!Number.isInteger(pid) || pid === process.pid || !isAlive(Math.abs(pid))) return;
+/**
+ * Refuses a directory with a postmaster.pid, and does not ask whether its process is alive. The server may run in another
+ * container or on another machine. There its process ID names no process of ours, or another one, or this one.
+ */
+export async function refuseServer(path: string): Promise<void> {
+  const bytes = await readIfThere(join(path, "postmaster.pid"));
+  if (bytes === undefined) return;
+  const pid = Number.parseInt(bytes.toString("utf8"), 10);
   throw occupied(
-    `a server runs in ${path} (process ${pid})`,
-    "Stop it first. If that process is not its postmaster, remove postmaster.pid.",
+    `${path} holds postmaster.pid: a server runs in it (process ${Number.isInteger(pid) ? Math.abs(pid) : "unknown"}), or crashed`,
+    "Stop the server. If none runs there, on any machine or container that mounts the directory, remove postmaster.pid.",
   );
 }
 
-function refuseAnotherRestore(path: string, marker: RestoreMarker | undefined): void {
-  if (marker === undefined || marker.pid === process.pid || !isAlive(marker.pid)) return;
+async function refuseAnotherRestore(path: string, { restorer }: RestoreMarker): Promise<void> {
+  if (restorer === undefined) return;
+  const fate = await fateOf(restorer);
+  if (fate === "ended" || fate === "this process") return;
+  if (fate === "running") {
+    throw occupied(`another restore into ${path} is under way (process ${restorer.pid})`, "Wait for it, or stop it.");
+  }
   throw occupied(
-    `another restore into ${path} is under way (process ${marker.pid})`,
-    `Wait for it. If that process is no restore, remove ${UNFINISHED_FILE} there.`,
+    `a restore into ${path} (process ${restorer.pid}) began in another container, on another machine or before a restart ` +
+      "of this one, and may still run",
+    "Look on every machine and container that mounts the directory. If none restores there, remove the line " +
+      `"pid" from ${join(path, UNFINISHED_FILE)}, and run this again.`,
   );
 }
 
@@ -122,16 +135,6 @@ function identityOf(control: Buffer): bigint | undefined {
     return parseControlFile(control).systemIdentifier;
   } catch {
     return undefined;
-  }
-}
-
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it exists and belongs to another account.
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

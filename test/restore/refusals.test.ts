@@ -5,6 +5,9 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type BackupDocument } from "../../src/archive/backups/document.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey, segmentKey } from "../../src/archive/keys.ts";
+import { silentLog } from "../../src/log.ts";
+import { restore } from "../../src/restore/restore.ts";
+import { parseTarget } from "../../src/restore/target/target.ts";
 import { addBytes, formatLsn, type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import type { CliResult } from "../harness/process.ts";
 import { startPostgres } from "../harness/postgres.ts";
@@ -118,13 +121,31 @@ test("directories that are not ours to fill", async () => {
   expect(readdirSync(full)).toEqual(["precious"]);
 
   const running = ["--target-dir", archived.server.dataDir, "--delta"];
-  await refused(running, { code: 3, says: /a server runs in .* \(process \d+\)/, hint: /Stop it first/ });
+  await refused(running, { code: 3, says: /a server runs in it \(process \d+\), or crashed/, hint: /Stop the server/ });
   expect(await archived.server.value("SELECT count(*)::text FROM t")).toBe("2");
 
   await using foreign = await startPostgres({ version: 18, freshIdentifier: true, start: false });
   const other = ["--target-dir", foreign.dataDir, "--delta"];
   await refused(other, { code: 3, says: /holds another cluster/, hint: /another --target-dir/ });
   await foreign.start();
+}, 300_000);
+
+test("a server that starts while the plan is made keeps its directory", async () => {
+  const targetDir = join(folder, "started");
+  expect(await archived.run(["--target-dir", targetDir])).toMatchObject({ code: 0 });
+  writeFileSync(join(targetDir, "later"), "x");
+  const start = (): void => writeFileSync(join(targetDir, "postmaster.pid"), "1\n");
+  const restoring = restore({
+    ...{ archive: await archived.archive(), targetDir, target: parseTarget({}, 0), delta: true, owner: undefined },
+    ...{ tablespaceMapping: new Map(), restoreCommand: "false", standby: undefined, jobs: 2, now: new Date() },
+    log: { ...silentLog, info: (message) => void (message === "restoring" && start()) },
+    progress: { begin: () => undefined, advance: () => undefined },
+    signal: new AbortController().signal,
+  });
+  await expect(restoring).rejects.toMatchObject({ code: "target-occupied" });
+  expect(readdirSync(targetDir)).toEqual(expect.arrayContaining(["later", "postmaster.pid", "global"]));
+  expect(readdirSync(targetDir)).not.toContain("seawall.restore.unfinished");
+  removeTree(targetDir);
 }, 300_000);
 
 test("the plan of a dry run says what would be done, and does nothing", async () => {

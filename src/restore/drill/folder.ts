@@ -13,7 +13,8 @@ import { SeawallError } from "../../errors.ts";
 import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
 import { setModeAndOwner, writeNewFile } from "../new-file.ts";
 import type { Owner } from "../part-writer.ts";
-import { isAlive, readIfThere } from "../target-dir.ts";
+import { isProcessAlive } from "../server-run.ts";
+import { readIfThere } from "../target-dir.ts";
 
 const PREFIX = "seawall-drill-";
 /** Holds the process ID of the drill whose folder it is. */
@@ -124,7 +125,7 @@ async function removeStale(parent: string, owner: Owner | undefined): Promise<Se
     const stats = await lstat(path).catch(() => undefined);
     if (stats?.isDirectory() !== true || !accounts.includes(stats.uid)) continue;
     const pid = Number.parseInt((await readIfThere(join(path, OWNER_FILE)))?.toString("utf8") ?? "", 10);
-    if (!(pid > 0) || isAlive(pid)) continue;
+    if (!(pid > 0) || isProcessAlive(pid)) continue;
     await stopServerIn(join(path, "data"));
     await removeAll(path).catch((error: unknown) => {
       if (!(error instanceof SeawallError)) throw error;
@@ -137,10 +138,10 @@ async function removeStale(parent: string, owner: Owner | undefined): Promise<Se
 /** Only a process that says it runs there: process IDs are used again. */
 async function stopServerIn(dataDir: string): Promise<void> {
   const pid = Number.parseInt((await readIfThere(join(dataDir, "postmaster.pid")))?.toString("utf8") ?? "", 10);
-  if (!(pid > 0) || !isAlive(pid)) return;
+  if (!(pid > 0) || !isProcessAlive(pid)) return;
   const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
   if (!command.split("\0").includes(dataDir)) return;
   process.kill(pid, "SIGQUIT");
-  for (let waitedMs = 0; isAlive(pid) && waitedMs < STOP_MS_MAX; waitedMs += 50) await sleep(50);
-  if (isAlive(pid)) process.kill(pid, "SIGKILL");
+  for (let waitedMs = 0; isProcessAlive(pid) && waitedMs < STOP_MS_MAX; waitedMs += 50) await sleep(50);
+  if (isProcessAlive(pid)) process.kill(pid, "SIGKILL");
 }
