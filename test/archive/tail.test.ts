@@ -1,6 +1,5 @@
 /** The tail: which chunks are read, how they are put together, and what is refused. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { type ChunkPlace, chunkKey } from "../../src/archive/keys.ts";
@@ -15,14 +14,13 @@ import {
 } from "../../src/archive/wal/tail.ts";
 import { verifiedEnd } from "../../src/archive/wal/reach.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
-import { putChunk, putPartial, readPartial } from "../../src/archive/wal/objects.ts";
+import { readPartial } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { emptyArchive } from "./retained.ts";
+import { newArchive, place, pushPartial, SIZE, store } from "./tail-archive.ts";
 
-const SIZE = 1 << 20;
-const place = { timeline: 1 as TimelineId, segment: 5 as SegmentNumber, segmentSize: SIZE };
 const chunk = (start: number, end: number): ChunkPlace => ({ ...place, key: `${start}-${end}`, start, end });
 
 describe("the fewest chunks that reach furthest", () => {
@@ -101,18 +99,6 @@ describe("the fewest chunks that reach furthest", () => {
     expect(covered.map(({ start, end }) => [start, end])).toEqual(chosen);
   });
 });
-
-function newArchive(): Archive {
-  const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  return { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
-}
-
-async function store(archive: Archive, start: number, bytes: string): Promise<void> {
-  const startLsn = addBytes(parseLsn("0/500000"), start);
-  const endLsn = addBytes(startLsn, bytes.length);
-  const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-  await putChunk(archive, place, start, Buffer.from(bytes), facts, { confirm: true });
-}
 
 describe("a tail that is read without being held", () => {
   test("reaches as far as the tail that is read whole, and is refused for the same reasons", async () => {
@@ -206,14 +192,6 @@ describe("a tail", () => {
     expect(await readTail(archive, place)).toBeUndefined();
   });
 });
-
-async function pushPartial(archive: Archive, content: string): Promise<void> {
-  const raw = Buffer.alloc(SIZE);
-  raw.write(content);
-  const startLsn = parseLsn("0/500000");
-  const endLsn = addBytes(startLsn, content.length);
-  await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn }, { confirm: true });
-}
 
 describe("a partial and chunks of one segment are read together", () => {
   test.each<{ name: string; partial: string; chunks: [number, string][]; bytes: string }>([

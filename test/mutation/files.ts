@@ -84,7 +84,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "retention/keep": ["retention", "retention-borders"],
       "retention/wal": ["retention-borders", "retention-wal"],
       "line/rivals": ["line", "line-rivals"],
-      "wal/tail": ["tail"],
+      "wal/tail": ["tail", "tail-readers"],
       "catalog/timeline-tree": ["timeline-tree"],
       "wal/tip": ["tip", "tip-store", "line"],
       "wal/reach": ["wal-reach", "tail", "tip-store"],
