@@ -72,6 +72,15 @@ test.each([
   expect(files).toHaveLength(3);
 });
 
+test("a manifest with other white space than the server's", () => {
+  const spaced = V2.replace(`"System-Identifier": `, `"System-Identifier"  :\n  `).replaceAll("},\n{", "} , \t{");
+  const { files, facts } = read([manifestOf(spaced)]);
+  expect(files).toEqual(EXPECTED_FILES);
+  expect(facts.systemIdentifier).toBe(7_412_345_678_901_234_567n);
+  const tight = V2.replace(`"System-Identifier": `, `"System-Identifier":`);
+  expect(read([manifestOf(tight)]).facts.systemIdentifier).toBe(7_412_345_678_901_234_567n);
+});
+
 test("a list that Seawall does not know is passed over", () => {
   const more = `"Checksum-Notes": [\n{ "Timeline": "none" }\n],\n`;
   const { files, facts } = read([manifestOf(V2.replace(RANGES, more + RANGES))]);

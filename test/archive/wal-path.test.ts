@@ -23,6 +23,9 @@ const one = { timeline: 1 as TimelineId, entries: [] };
 const two = { timeline: 2 as TimelineId, entries: [left(1, at(4, 100))] };
 const three = { timeline: 3 as TimelineId, entries: [left(1, at(4, 100)), left(2, at(7))] };
 
+/** Timeline 2 left 1 at the end of segment 4. */
+const border = { timeline: 2 as TimelineId, entries: [left(1, at(5))] };
+
 type Stored = Pick<WalInventory, "runs" | "partials" | "tails" | "gaps">;
 
 /** `1:2-5` is a run, `1:6+100` a tail of 100 bytes, `1:6p` a partial, `1:2.8-4.0` a gap from 8 bytes into segment 2 to 4. */
@@ -186,6 +189,30 @@ describe("recovery cannot pass", () => {
       text: "1:2-3 1:4p 2:6-6 2:4.101-6.0",
       history: two,
       barriers: "4.0-6.0 4.101-6.0 lost",
+    },
+    {
+      name: "a gap of its parent's end at a border, behind a partial that may be whole",
+      text: "1:2-3 1:4p 2:7-7 2:5.0-7.0",
+      history: border,
+      barriers: "5.0-7.0 lost",
+    },
+    {
+      name: "what is missing behind a partial before its timeline's last segment, where a gap begins in that one",
+      text: "1:2-2 1:3p 2:6-6 2:4.100-6.0",
+      history: two,
+      barriers: "3.0-6.0 4.100-6.0 lost",
+    },
+    {
+      name: "what is missing behind a partial of the newest timeline, where the gap begins later",
+      text: "1:2-2 2:4p 2:6-6 2:4.101-6.0 1:3.0-4.0",
+      history: two,
+      barriers: "3.0-4.0 lost 4.0-6.0 4.101-6.0 lost",
+    },
+    {
+      name: "what is missing behind a tail that ends before its timeline, where the gap begins at the timeline's end",
+      text: "1:2-3 1:4+50 2:6-6 2:4.100-6.0",
+      history: two,
+      barriers: "4.50-6.0 4.100-6.0 lost",
     },
     {
       name: "three gaps in the order of their beginnings, however they are listed",
