@@ -178,10 +178,10 @@ export const OPTIONS = {
   }),
   spoolMaxBytes: option(bytes({ min: 64 * MIB, max: 2 ** 50 }), {
     name: "spool-max",
-    commands: RECEIVE,
+    commands: ["receive", "check"],
     default: 16 * GIB,
     help: "limit of the spool's size; at the limit the receiver stops reading",
-    more: "At least four segments.",
+    more: "At least four segments; the disk of `spool-dir` must have as much. Chunks of the open segment stop one segment below the limit, and below the room on the disk, so that the segment can still be sealed.",
   }),
   statusIntervalMs: option(duration({ min: 100, max: 10 * MINUTE }), {
     name: "status-interval",

@@ -11,6 +11,7 @@ import type { CodecPool } from "../codec/pool.ts";
 import type { Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/registry.ts";
+import { diskSpaceOf } from "../receive/bounded-spool.ts";
 import type { ReceiverOptions } from "../receive/options.ts";
 import { refuseMissingSpool } from "../receive/spool-dir.ts";
 import { runSpooledReceiver } from "../receive/spool.ts";
@@ -235,6 +236,7 @@ async function receive(receiver: ReceiverOptions, settings: Settings): Promise<v
     await runSpooledReceiver(receiver, {
       spool,
       spoolBytesMax: settings.spoolMaxBytes,
+      diskSpace: async () => diskSpaceOf(spoolDir),
       uploadIntervalMs: settings.shipIntervalMs,
     });
   } finally {

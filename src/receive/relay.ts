@@ -43,6 +43,7 @@ import {
   segmentOf,
   segmentStart,
 } from "../wal/lsn.ts";
+import { type DiskSpace, judgeSpool } from "./spool-room.ts";
 import { type StoredChunk, TailLevels } from "./tail-merge.ts";
 import { delaysUpload, isRefusedUpload } from "./upload-failures.ts";
 
@@ -51,8 +52,6 @@ const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
 const UPLOAD_FAILED =
   "the spool could not be uploaded; WAL is acknowledged from the spool, and the upload is tried again";
-/** The last segment, the open one's chunks and those they are merged into, and a segment on its way. */
-const SPOOL_SEGMENTS_MIN = 4;
 
 export interface RelayOptions {
   readonly spool: Store;
@@ -64,10 +63,12 @@ export interface RelayOptions {
   /** How long new bytes of the open segment may stay in the spool only. */
   readonly intervalMs: number;
   readonly spoolBytesMax: number;
+  /** Asks the spool's disk; absent where there is none. */
+  readonly diskSpace?: () => Promise<DiskSpace>;
   readonly observer: {
     /** All complete records before this are in the store. */
     uploaded(lsn: Lsn): void;
-    spooled(bytes: number): void;
+    spooled(bytes: number): void | Promise<void>;
     /** A pass failed and is tried again. */
     failed(error: SeawallError): void;
     /** A pass went through. */
@@ -90,6 +91,7 @@ export class Relay {
   /** The part of the open segment's tail that the store has. */
   #tail: { readonly key: string; readonly levels: TailLevels; uploaded: number } | undefined;
 
+  #isSpoolJudged = false;
   /** The store's archive was opened in this run. */
   #isOpened = false;
   /** A look at the store that does not return; undefined once it has. */
@@ -139,6 +141,8 @@ export class Relay {
         if (!delaysUpload(error)) throw error;
         observer.failed(error);
         tell(error);
+        // Without a store the receiver retires chunks all the same, and the disk fills.
+        await this.#measure(stop).catch(() => undefined);
         waitMs = delayMs;
         delayMs = Math.min(delayMs * 2, DELAY_MAX_MS);
       }
@@ -152,7 +156,7 @@ export class Relay {
     const { spool, cluster, codec, observer } = this.#options;
     const local = await openArchive(spool, cluster, { codec, signal }).catch(absentIsUndefined);
     if (local === undefined) return;
-    this.#refuseSmallSpool(local.identity.segmentSize);
+    await this.#refuseSmallSpool(local.identity.segmentSize, signal);
     const remote = await this.openStore(local, signal);
     await this.#copyPlain(local, remote, signal);
     const spooled = await listSpooled(local, signal);
@@ -165,7 +169,12 @@ export class Relay {
       await this.#thinOut(spooled, tip, signal);
       if (await this.#copyTail(local, remote, tip, signal)) observer.uploaded(tip.lsn);
     }
-    observer.spooled(await spooledBytes(spool, signal));
+    await this.#measure(signal);
+  }
+
+  async #measure(signal: AbortSignal): Promise<void> {
+    const { spool, observer } = this.#options;
+    await observer.spooled(await spooledBytes(spool, signal));
   }
 
   /**
@@ -189,15 +198,16 @@ export class Relay {
     return remote;
   }
 
-  /** Full of what it must keep, the spool would never have room again. */
-  #refuseSmallSpool(segmentSize: number): void {
-    const { spoolBytesMax } = this.#options;
-    const bytesMin = SPOOL_SEGMENTS_MIN * segmentSize;
-    if (spoolBytesMax >= bytesMin) return;
-    const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
-    throw new SeawallError("usage", `--spool-max: ${mib(spoolBytesMax)} cannot hold segments of ${mib(segmentSize)}`, {
-      hint: `The spool keeps the last segment and the open one's chunks: give it ${mib(bytesMin)} or more.`,
-    });
+  /** Full of what it must keep, a spool that is too small would never have room again. A tight one is reported once. */
+  async #refuseSmallSpool(segmentSize: number, signal: AbortSignal): Promise<void> {
+    if (this.#isSpoolJudged) return;
+    const { spool, spoolBytesMax, diskSpace, log } = this.#options;
+    const disk = await diskSpace?.().catch(() => undefined);
+    const heldBytes = await spooledBytes(spool, signal);
+    const { kind, message, hint } = judgeSpool({ segmentSize, spoolBytesMax, disk, heldBytes });
+    if (kind === "small") throw new SeawallError("usage", message, { hint });
+    if (kind !== "ok") log.warn(message, { hint });
+    this.#isSpoolJudged = true;
   }
 
   /** Histories and gap documents, before the WAL that follows them. */

@@ -20,13 +20,15 @@ import { SeawallError } from "../errors.ts";
 import { deadline, joinSignals } from "../signals.ts";
 import { observed } from "../store/observe.ts";
 import { waitFor } from "../store/signal.ts";
-import type { PutOptions, PutResult, Store } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
 import { type SegmentNumber, formatLsn, segmentStart } from "../wal/lsn.ts";
 import { ownerBefore } from "../wal/timeline.ts";
+import { BoundedSpool } from "./bounded-spool.ts";
 import { limitsBesideRelay } from "./memory.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
 import { absentIsUndefined, Relay, spooledBytes } from "./relay.ts";
+import type { DiskSpace } from "./spool-room.ts";
 import { delaysUpload } from "./upload-failures.ts";
 import { runReceiver } from "./walreceiver.ts";
 
@@ -35,6 +37,8 @@ export interface SpoolOptions {
   readonly spool: Store;
   /** At this size the receiver stops reading until the store has taken some. */
   readonly spoolBytesMax: number;
+  /** Asks the spool's disk; absent where there is none. */
+  readonly diskSpace?: () => Promise<DiskSpace>;
   /** How long new WAL of the open segment may stay in the spool only. */
   readonly uploadIntervalMs: number;
 }
@@ -42,7 +46,17 @@ export interface SpoolOptions {
 /** Runs the receiver on the spool and the relay beside it; ends when the receiver ends, or with the relay's failure. */
 export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
   const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
-  const bounded = new BoundedSpool(spoolOptions.spool, spoolOptions.spoolBytesMax);
+  const { spool: inner, spoolBytesMax, diskSpace } = spoolOptions;
+  const segmentSize = (): number => state.segmentSize ?? 0;
+  const bounded = new BoundedSpool({
+    ...{ inner, spoolBytesMax, segmentSize },
+    onFailure: (error) => state.spoolFailed(error),
+  });
+  // A disk that does not answer is no limit: a write into it fails by itself.
+  const measure = async (bytes: number): Promise<void> => {
+    bounded.measured(bytes, await diskSpace?.().catch(() => undefined));
+    state.spoolBytes = bytes;
+  };
   const codec = new Codec({ level: options.compressLevel, ...sharedOrOwn(options.codecPool, { threads: 1 }) });
   const relay = new Relay({
     spool: bounded,
@@ -51,13 +65,11 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     codec,
     log,
     intervalMs: spoolOptions.uploadIntervalMs,
-    spoolBytesMax: spoolOptions.spoolBytesMax,
+    spoolBytesMax,
+    ...(diskSpace && { diskSpace }),
     observer: {
       uploaded: (lsn) => state.uploaded(lsn),
-      spooled: (bytes) => {
-        bounded.measured(bytes);
-        state.spoolBytes = bytes;
-      },
+      spooled: measure,
       failed: (error) => state.uploadFailed(error),
       passed: () => state.uploadsPass(),
     },
@@ -73,7 +85,7 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
   try {
     await prepareSpool(bounded, relay, options);
     using either = joinSignals(stop, kill);
-    bounded.measured(await spooledBytes(bounded, either.signal));
+    await measure(await spooledBytes(bounded, either.signal));
     let relayFailure: unknown;
     const relaying = relay.run(relayStop.signal).catch((error: unknown) => {
       relayFailure = error;
@@ -266,58 +278,5 @@ async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSign
   // A tip behind a gap has no segment before it: without the document the spool would have no place to go on from.
   for (const gap of await listGaps(archive, { signal })) {
     if (gap.timeline === tip.timeline) await putGap({ ...archive, store: spool }, gap, { signal });
-  }
-}
-
-/** The spool with its ceiling: a put waits while it is full, which is the backpressure the receiver feels. */
-class BoundedSpool implements Store {
-  readonly #inner: Store;
-  readonly #bytesMax: number;
-  #bytes = 0;
-  #waiting: (() => void)[] = [];
-
-  constructor(inner: Store, bytesMax: number) {
-    this.#inner = inner;
-    this.#bytesMax = bytesMax;
-  }
-
-  get description(): string {
-    return this.#inner.description;
-  }
-
-  /** The true size, counted anew. */
-  measured(bytes: number): void {
-    this.#bytes = bytes;
-    if (bytes >= this.#bytesMax) return;
-    for (const resume of this.#waiting.splice(0)) resume();
-  }
-
-  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
-    while (this.#bytes >= this.#bytesMax) await this.#room(options.signal);
-    const result = await this.#inner.put(key, body, options);
-    if (result === "created") this.#bytes += body.byteLength;
-    return result;
-  }
-
-  readonly putStream: Store["putStream"] = (key, body, options) => this.#inner.putStream(key, body, options);
-  readonly get: Store["get"] = (key, options) => this.#inner.get(key, options);
-  readonly getStream: Store["getStream"] = (key, options) => this.#inner.getStream(key, options);
-  readonly head: Store["head"] = (key, options) => this.#inner.head(key, options);
-  readonly list: Store["list"] = (prefix, options) => this.#inner.list(prefix, options);
-  readonly listPages: Store["listPages"] = (prefix, options) => this.#inner.listPages(prefix, options);
-  readonly listPrefixes: Store["listPrefixes"] = (prefix, options) => this.#inner.listPrefixes(prefix, options);
-  readonly delete: Store["delete"] = (keys, options) => this.#inner.delete(keys, options);
-  readonly close: Store["close"] = () => this.#inner.close();
-
-  async #room(signal: AbortSignal | undefined): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      const abort = (): void => reject(new SeawallError("aborted", "cancelled while the spool was full"));
-      if (signal?.aborted === true) return abort();
-      signal?.addEventListener("abort", abort, { once: true });
-      this.#waiting.push(() => {
-        signal?.removeEventListener("abort", abort);
-        resolve();
-      });
-    });
   }
 }

@@ -160,6 +160,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(found?.remedy).toMatch(/^Create the directory on a disk/);
       const there = await json<CheckResult>(["check", ...where, "--spool-dir", dir]);
       expect(verdictOf(there.result, "spool")).toBe("ok");
+      expect(verdictOf(there.result, "spool room")).toMatch(/^(ok|warn)$/);
 
       const receiving = await runCli(["receive", ...where, "--spool-dir", missing, "--slot", "unspooled"]);
       expect(receiving).toMatchObject({ code: 5, stdout: "" });

@@ -131,12 +131,20 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       reconnect: ["decisions"],
       retirement: ["retirement"],
       "ship-timer": ["ship-timer"],
+      "spool-room": ["spool-room"],
       "start-position": ["decisions"],
       "tail-merge": ["decisions"],
       "upload-failures": ["upload-failures"],
     },
     leftOut: {
-      ...{ assembler: "sockets", evidence: "store", gap: "store", options: "types", persist: "store" },
+      ...{
+        assembler: "sockets",
+        "bounded-spool": "files",
+        evidence: "store",
+        gap: "store",
+        options: "types",
+        persist: "store",
+      },
       ...{ relay: "store", "segment-buffer": "threads", "server-facts": "server" },
       ...{
         shipper: "store",

@@ -12,6 +12,7 @@ import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { recordGap } from "../../src/receive/gap.ts";
 import { Relay } from "../../src/receive/relay.ts";
+import type { DiskSpace } from "../../src/receive/spool-room.ts";
 import type { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
@@ -210,6 +211,75 @@ test("a full spool stops the receiver from reading until the store has taken som
   store.on = true;
   await receiver.stored(lsn);
   await uploaded(receiver.state, lsn);
+});
+
+/** A spool on a disk of its own. */
+class SmallDisk extends MemoryStore {
+  readonly #totalBytes: number;
+  readonly #sizes = new Map<string, number>();
+  /** Writes that found no room. */
+  refusals = 0;
+
+  constructor(totalBytes: number) {
+    super();
+    this.#totalBytes = totalBytes;
+  }
+
+  readonly space = async (): Promise<DiskSpace> => {
+    const used = [...this.#sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return Promise.resolve({ totalBytes: this.#totalBytes, freeBytes: this.#totalBytes - used });
+  };
+
+  override async put(key: string, body: Uint8Array, options?: PutOptions): Promise<PutResult> {
+    const { freeBytes } = await this.space();
+    if (body.byteLength > freeBytes) {
+      this.refusals += 1;
+      throw new SeawallError("store-full", `put ${key}: ENOSPC`);
+    }
+    const result = await super.put(key, body, options);
+    if (result === "created") this.#sizes.set(key, body.byteLength);
+    return result;
+  }
+
+  override async delete(keys: readonly string[]): Promise<void> {
+    await super.delete(keys);
+    for (const key of keys) this.#sizes.delete(key);
+  }
+}
+
+test("a spool stops before its disk is full, and drains once the store is back", async () => {
+  await using server = await primary();
+  await server.sql("CREATE TABLE noise (a text)");
+  const store = new Switched();
+  const disk = new SmallDisk(5 << 20);
+  const spool = { spool: disk, spoolBytesMax: 1 << 30, uploadIntervalMs: 100, diskSpace: disk.space };
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+  await receiver.stored(await flushLsn(server));
+  store.on = false;
+  // Small chunks leave no room by chance.
+  await server.sql(`DO $$ BEGIN FOR k IN 1..700 LOOP
+    INSERT INTO noise SELECT md5(i::text || k::text) || md5((i * 7)::text || k::text) FROM generate_series(1, 150) i;
+    COMMIT; PERFORM pg_sleep(0.003);
+  END LOOP; END $$`);
+  const lsn = await flushLsn(server);
+  await vi.waitFor(() => expect(receiver.state.waitingForStore).toBe(true), 60_000);
+  expect(receiver.state.storedLsn).toBeLessThan(lsn);
+  store.on = true;
+  await receiver.stored(lsn);
+  await uploaded(receiver.state, lsn);
+  expect(disk.refusals).toBe(0);
+  expect(await expectEqualsServer(server, store)).toBeGreaterThan(8);
+});
+
+test("a spool on a disk too small for it is refused", async () => {
+  await using server = await primary();
+  const disk = new SmallDisk((4 << 20) - 1);
+  const spool = { spool: disk, spoolBytesMax: 1 << 30, uploadIntervalMs: 100, diskSpace: disk.space };
+  await using receiver = receive(server, new MemoryStore(), {}, spool);
+  await expect(receiver.done).rejects.toMatchObject({
+    code: "usage",
+    message: "--spool-dir: a disk of 3 MiB cannot hold segments of 1 MiB",
+  });
 });
 
 test("a spool too small for what it must keep is refused, not filled for good", async () => {

@@ -11,8 +11,12 @@ import { humanSeconds } from "../../daemon/status/human.ts";
 import { SeawallError } from "../../errors.ts";
 import { isRefusal } from "../../receive/line/connect.ts";
 import { type JoinOptions, previewLine } from "../../receive/line/claim.ts";
+import { diskSpaceOf } from "../../receive/bounded-spool.ts";
+import { spooledBytes } from "../../receive/relay.ts";
 import { refuseMissingSpool } from "../../receive/spool-dir.ts";
+import { judgeSpool } from "../../receive/spool-room.ts";
 import { deadline } from "../../signals.ts";
+import { FileStore } from "../../store/file/store.ts";
 import type { Store } from "../../store/store.ts";
 import type { Finding } from "./findings.ts";
 
@@ -29,11 +33,36 @@ const PROBE_BYTES = 8192;
 const CLOCK_SKEW_WARN_SECONDS = 30;
 
 /** `path`: the directory of `--spool-dir`, absolute. */
-export async function checkSpool(path: string, signal: AbortSignal): Promise<Finding[]> {
+export async function checkSpool(
+  path: string,
+  limits: { readonly spoolBytesMax: number; readonly segmentSize: number | undefined },
+  signal: AbortSignal,
+): Promise<Finding[]> {
   return step("spool", async () => {
     await refuseMissingSpool(path, [signal]);
-    return [ok("spool", `${path} is a directory`)];
+    const there = ok("spool", `${path} is a directory`);
+    const { spoolBytesMax, segmentSize } = limits;
+    if (segmentSize === undefined) return [there];
+    return [there, await checkSpoolRoom(path, { spoolBytesMax, segmentSize }, signal)];
   });
+}
+
+/** Compares the disk with what the spool needs, as `receive` does at its start. */
+async function checkSpoolRoom(
+  path: string,
+  limits: { readonly spoolBytesMax: number; readonly segmentSize: number },
+  signal: AbortSignal,
+): Promise<Finding> {
+  const name = "spool room";
+  const spool = new FileStore(path);
+  try {
+    const heldBytes = await spooledBytes(spool, signal);
+    const { kind, message, hint } = judgeSpool({ ...limits, heldBytes, disk: await diskSpaceOf(path) });
+    if (kind === "ok") return ok(name, message);
+    return { ...failed(name, message, hint), verdict: kind === "tight" ? "warn" : "fail" };
+  } finally {
+    await spool.close();
+  }
 }
 
 export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {

@@ -18,7 +18,11 @@ export async function run(context: CommandContext): Promise<number> {
     memoryLimitBytes: memoryLimit(),
   };
   const server = await checkServer(await connectionSettings(context), wishes, signals.stop);
-  const findings = [...server.findings, ...(await spoolFindings(context)), ...(await storeFindings(context, server))];
+  const findings = [
+    ...server.findings,
+    ...(await spoolFindings(context, server)),
+    ...(await storeFindings(context, server)),
+  ];
   const ok = findings.every(({ verdict }) => verdict !== "fail");
   await printResult(context, { ok, findings }, render(findings, context.io.colours));
   return ok ? EXIT.done : EXIT.no;
@@ -30,10 +34,14 @@ function memoryLimit(): number {
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
 }
 
-async function spoolFindings({ settings, signals }: CommandContext): Promise<Finding[]> {
-  const { spoolDir } = settings;
+async function spoolFindings(
+  { settings, signals }: CommandContext,
+  { identity }: Pick<ServerCheck, "identity">,
+): Promise<Finding[]> {
+  const { spoolDir, spoolMaxBytes: spoolBytesMax } = settings;
   if (spoolDir === undefined) return [];
-  return checkSpool(resolve(spoolDir), signals.stop);
+  const limits = { spoolBytesMax, segmentSize: identity?.segmentSize };
+  return checkSpool(resolve(spoolDir), limits, signals.stop);
 }
 
 async function storeFindings(

@@ -23,6 +23,8 @@ export interface ReceiverFacts {
 }
 
 const PATIENCE_MS = 20_000;
+/** A spool that has refused WAL, or is full, holds up every commit: it gets less time than a silent store. */
+const SPOOL_PATIENCE_MS = 5_000;
 /** A store that takes less than this is too slow for most servers: 4 MiB a second. */
 const SLOWEST_BYTES_PER_MS = 4194;
 
@@ -39,9 +41,11 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
   const snapshot = state.snapshot();
+  const isSpoolRefusing = snapshot.storeWaitError?.place === "spool";
+  const patienceMs = isSpoolRefusing ? SPOOL_PATIENCE_MS : storePatienceMs(settings, snapshot.segmentSize);
   return {
     ...snapshot,
-    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > storePatienceMs(settings, snapshot.segmentSize),
+    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > patienceMs,
     source: "receiver",
     store,
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
