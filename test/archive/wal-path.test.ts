@@ -7,6 +7,7 @@ import {
   firstBarrier,
   itemBefore,
   itemsBack,
+  itemsFrom,
   stretchesOf,
   type WalItem,
   walPath,
@@ -123,6 +124,28 @@ describe("recovery reads", () => {
       from: 7,
       pieces: "3:7-8",
     },
+    {
+      name: "no chunks and no partial that the parent has behind the switch point, where the newer timeline has nothing",
+      text: "1:2-4 1:5+100 1:6p",
+      history: two,
+      pieces: "1:2-4",
+    },
+    { name: "no run that the parent has behind it", text: "1:2-3 1:5-6", history: two, pieces: "1:2-3" },
+    { name: "a run that begins with the last segment before it", text: "1:4-5", history: two, pieces: "1:4-4" },
+    {
+      name: "the last segment of a timeline, when that is asked for",
+      text: "1:2-4 2:5-6",
+      history: two,
+      from: 4,
+      pieces: "1:4-4, 2:5-6",
+    },
+    {
+      name: "nothing of a run that the parent wrote past the switch point, when a later segment is asked for",
+      text: "1:2-9 2:5-9",
+      history: two,
+      from: 6,
+      pieces: "2:6-9",
+    },
   ])("$name", ({ text, history = one, from, pieces }) => {
     expect(piecesOf(pathOf(text, history, from))).toBe(pieces);
   });
@@ -219,6 +242,24 @@ describe("recovery cannot pass", () => {
       text: "1:2-4 1:8-8 1:6.0-7.0 1:7.0-8.0 1:5.0-6.0",
       barriers: "5.0-6.0 lost 6.0-7.0 lost 7.0-8.0 lost",
     },
+    {
+      name: "what is missing behind a switch point, where the parent's gap begins there",
+      text: "1:2-3 1:4+100 2:5-6 1:4.100-5.0",
+      history: two,
+      barriers: "4.100-5.0",
+    },
+    {
+      name: "no gap of its parent that begins with a segment which the newer timeline has whole",
+      text: "1:2-3 2:4-6 1:4.0-5.0",
+      history: two,
+      barriers: "",
+    },
+    {
+      name: "a gap of its parent, where the newer timeline has nothing yet",
+      text: "1:2-2 1:3.0-4.0",
+      history: two,
+      barriers: "3.0-4.0 lost",
+    },
     { name: "nowhere, from one timeline to the next", text: "1:2-3 2:4-6 3:7-8", history: three, barriers: "" },
     { name: "a hole between two timelines", text: "1:2-3 2:5-6 3:7-8", history: three, barriers: "4.0-5.0" },
   ])("$name", ({ text, history = one, from, barriers }) => {
@@ -307,6 +348,17 @@ test.each<[from: Lsn, met: string | undefined]>([
   });
   const found = firstBarrier([gap(3), gap(6)], from);
   expect(found === undefined ? undefined : barriersOf({ barriers: [found] })).toBe(met);
+});
+
+test.each<[lsn: Lsn, items: string]>([
+  [at(1), "segment 2 1048576, segment 3 1048576, segment 5 1048576, tail 6 100"],
+  [at(3, 7), "segment 3 1048576, segment 5 1048576, tail 6 100"],
+  [at(4), "segment 5 1048576, tail 6 100"],
+  [at(6, 200), "tail 6 100"],
+  [at(7), ""],
+])("the items from %s on, over a hole", (lsn, items) => {
+  const found = [...itemsFrom(pathOf("1:2-3 1:5-5 1:6+100", one), lsn)];
+  expect(found.map(({ kind, segment, length }) => `${kind} ${segment} ${length}`).join(", ")).toBe(items);
 });
 
 describe("the last item", () => {

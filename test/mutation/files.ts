@@ -32,7 +32,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "partial-record": ["partial-record"],
       "prev-chain": ["prev-chain"],
       "record-facts": ["record-facts"],
-      summary: ["summary"],
+      summary: ["summary", "wal-changes"],
       timeline: ["timeline"],
       verifier: VERIFIER,
       "wal-changes": ["wal-changes"],

@@ -161,11 +161,35 @@ describe("records", () => {
     expect(createsTablespace([dropped, created])).toBe(true);
   });
 
-  it("more than fit are not listed in part", () => {
+  it("64 are listed, and of more none: they are not listed in part", () => {
     const writer = new WalWriter();
-    for (let i = 0; i < 65; i++) writer.write({ ...CREATE, data: creation(i + 1, "/a") });
+    for (let i = 0; i < 64; i++) writer.write({ ...CREATE, data: creation(i + 1, "/a") });
     const { verifier } = verifierFor(writer);
     verifier.push(writer.bytes);
-    expect(verifier.openSummary().changes).toBeUndefined();
+    expect(verifier.openSummary().changes).toHaveLength(64);
+    writer.write({ ...CREATE, data: creation(65, "/a") });
+    const { verifier: fuller } = verifierFor(writer);
+    fuller.push(writer.bytes);
+    expect(fuller.openSummary().changes).toBeUndefined();
+  });
+
+  it("settings with wal_level minimal are given once, those of all segments together, and no others", () => {
+    const writer = new WalWriter();
+    const settings = { rmid: RM_XLOG_ID, info: XLOG_PARAMETER_CHANGE };
+    const level = (value: number): Uint8Array => mainData(words(100, 8, 10, 0, 64, value));
+    writer.write({ ...CREATE, data: creation(1, "/a") });
+    const first = writer.write({ ...settings, data: level(0) });
+    writer.write({ ...settings, data: level(1) });
+    toSegmentEnd(writer, 200);
+    writer.write({ data: filled(300) });
+    const second = writer.write({ ...settings, data: level(0) });
+    const { verifier } = verifierFor(writer);
+    expect(verifier.takeMinimal()).toEqual([]);
+    verifier.push(writer.bytes);
+    expect(verifier.takeMinimal()).toMatchObject([
+      { lsn: first.lsn, end: first.end, walLevel: "minimal" },
+      { lsn: second.lsn, end: second.end, walLevel: "minimal" },
+    ]);
+    expect(verifier.takeMinimal()).toEqual([]);
   });
 });
