@@ -1,6 +1,6 @@
 /** Deleting many objects: batches, what is asked before each few of them, and objects that the store keeps. */
 import { describe, expect, test } from "vitest";
-import { BulkDelete, type DoomedObject, isRefusal } from "../../src/archive/retention/bulk-delete.ts";
+import { BulkDelete, type DoomedObject, isRefusal, refusedDeletion } from "../../src/archive/retention/bulk-delete.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { DeleteOptions } from "../../src/store/store.ts";
@@ -227,4 +227,17 @@ test.each<[string, unknown, boolean]>([
   ["nothing", undefined, false],
 ])("a store that says %s refuses: %s", (_, error, refuses) => {
   expect(isRefusal(error)).toBe(refuses);
+});
+
+test("the error of a command names the first refusal and its cause, and is none without refusals", () => {
+  expect(refusedDeletion({ refused: 0, refusals: [] })).toBeUndefined();
+  const cause = new SeawallError("store-denied", "kept", { hint: "Allow s3:DeleteObject." });
+  const refusals = [{ key: "main/a", error: cause }];
+  expect(refusedDeletion({ refused: 1, refusals })).toMatchObject({
+    ...{ code: "deletion-refused", message: "the store refused to delete main/a", cause, details: { objects: 1 } },
+    hint: "Allow s3:DeleteObject. The next expiry then removes what is left.",
+  });
+  expect(refusedDeletion({ refused: 200, refusals })).toMatchObject({
+    ...{ message: "the store refused to delete 200 objects, among them main/a", details: { objects: 200 } },
+  });
 });
