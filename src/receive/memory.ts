@@ -37,7 +37,7 @@ const BASE_BYTES = 130 << 20;
 
 /** The relay of a spool holds chunks as read, the new end of a tail made of them, room to encode it, and the object. */
 const RELAY_OBJECTS = 4;
-/** An upload of a large segment in parts holds one part being read and one being sent. */
+/** An upload of more than two such objects goes in parts: one part is being read and one is being sent. */
 const RELAY_PARTS = 2;
 
 /** Limits of a receiver that writes into a spool, a local disk: the relay beside it holds WAL too. */
@@ -56,6 +56,6 @@ export function memoryNeeded(
   // A chunk of the open segment on its way; beside a segment that is encoded in place, its object may be copied out.
   const object = Math.min(segmentSize, LARGE_OBJECT_BYTES);
   const segments = inPlace ? bufferBytes(segmentSize, counts) + object : (raw + encoded) * segmentSize;
-  const relayed = RELAY_OBJECTS + (inPlace ? RELAY_PARTS : 0);
+  const relayed = RELAY_OBJECTS + (segmentSize > 2 * LARGE_OBJECT_BYTES ? RELAY_PARTS : 0);
   return BASE_BYTES + segments + object + (hasSpool ? relayed * object : 0);
 }

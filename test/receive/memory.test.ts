@@ -45,7 +45,7 @@ describe("memory at full rate", () => {
     // One segment, room to encode it in place, and its object when it is small
     [256, 64, 4, false, 130 + 256 + 1 + 32 + 32],
     [1024, 64, 4, false, 130 + 1024 + 4 + 32 + 32],
-    [1024, 64, 4, true, 130 + 1024 + 4 + 32 + 32 + 4 * 32],
+    [1024, 64, 4, true, 130 + 1024 + 4 + 32 + 32 + 6 * 32],
     [1024, 2048, 4, false, 130 + (2 + 1) * 1024 + 32],
   ])(
     "segments of %i MiB, room for %i MiB, at most %i segments, spool %s: %i MiB",
