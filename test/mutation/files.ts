@@ -15,7 +15,7 @@ export interface MutationRoom {
 
 export type RoomName = "wal" | "codec" | "archive" | "receive" | "restore" | "store";
 
-const EXPIRY = ["expire", "expire-marks", "expire-protection"];
+const EXPIRY = ["expire", "expire-marks", "expire-protection", "expire-wal"];
 const VERIFIER = ["verifier", "verifier-refusals", "carry", "discontinuity", "page-header", "summary", "wal-changes"];
 
 export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {

@@ -250,12 +250,14 @@ class Run {
    */
   async removeWal(listing: BackupListing, removed: readonly BackupDocument[]): Promise<string | undefined> {
     const { facts, plan } = this.#planned;
-    const dead = new Set([...plan.leftovers, ...removed].map(({ id }) => id));
+    const spared = new Set(this.spared.map(({ id }) => id));
+    const late = listing.leftovers.find(({ id }) => spared.has(id));
+    // Its document was read after the listing, so the backups below lack it.
+    if (late !== undefined) return `backup ${late.id} has been finished meanwhile; the next expiry goes on`;
+    const dead = new Set([...plan.leftovers, ...removed].map(({ id }) => id).filter((id) => !spared.has(id)));
     const harmless = facts.unfinished.filter(({ id }) => !plan.running.some((other) => other.id === id));
-    const isRunning = ({ id }: { readonly id: string }): boolean =>
-      !dead.has(id) && !harmless.some((other) => other.id === id);
     const backups = listing.backups.filter(({ id }) => !dead.has(id));
-    const running = listing.leftovers.filter(isRunning).map(({ id }) => id);
+    const running = listing.leftovers.map(({ id }) => id).filter((id) => !harmless.some((other) => other.id === id));
     const keeps = backups.map((backup) => ({ backup, reasons: [] }));
     const damaged = [...facts.damaged, ...listing.damaged.map(({ id }) => `the document of backup ${id}`)];
     const wal = planWal({ ...facts, backups, damaged }, keeps, running);
