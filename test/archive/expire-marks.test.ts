@@ -81,6 +81,20 @@ describe("marks that an earlier expiry left", () => {
     expect(await marked()).toEqual([GONE, NEW]);
   });
 
+  test("stay on a backup that goes now, however old they are, until nothing is left of it", async () => {
+    await putMark(archive, OLD, now());
+    later(2 * HOUR);
+    await storePart(DEAD);
+    // The store's clock is known from this mark: the other one is two hours old.
+    await putMark(archive, DEAD, now());
+    expect((await run(await plan())).removed.map(({ id }) => id)).toEqual([OLD]);
+    const deleted = store.calls.filter(({ operation }) => operation === "delete").map(({ key }) => key);
+    const mark = deleted.indexOf(expiringKey("main", OLD));
+    const parts = deleted.findIndex((key) => key.includes(`${OLD}/parts/`));
+    expect([parts >= 0, mark > parts]).toEqual([true, true]);
+    expect(deleted.filter((key) => key === expiringKey("main", OLD))).toHaveLength(1);
+  });
+
   test("stay on what is left of an unfinished backup, beside other leftovers", async () => {
     for (const id of [DEAD, BEGUN]) await storePart(id);
     await putMark(archive, BEGUN, now());
