@@ -95,6 +95,13 @@ describe("marks that an earlier expiry left", () => {
     expect(deleted.filter((key) => key === expiringKey("main", OLD))).toHaveLength(1);
   });
 
+  test("stay while they are younger where no WAL tells the store's time", async () => {
+    await putMark(archive, NEW, now());
+    later(HOUR - 1);
+    await run(await planExpiry(archive, decide, { ignoreStandstill: true }));
+    expect(await marked()).toEqual([NEW]);
+  });
+
   test("stay on what is left of an unfinished backup, beside other leftovers", async () => {
     for (const id of [DEAD, BEGUN]) await storePart(id);
     await putMark(archive, BEGUN, now());
