@@ -87,6 +87,9 @@ const SCENARIOS: readonly Scenario[] = [
         "--no-slot",
         "--ship-interval",
         "100ms",
+        // The default port belongs to one process of the machine, and other tests run beside this one.
+        "--listen",
+        "127.0.0.1:0",
       ];
       await using receiver = startCli(["receive", ...flags], { env });
       await using look = closing(openStore(url, { env: full }));
