@@ -162,7 +162,16 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(verdictOf(there.result, "spool")).toBe("ok");
       expect(verdictOf(there.result, "spool room")).toMatch(/^(ok|warn)$/);
 
-      const receiving = await runCli(["receive", ...where, "--spool-dir", missing, "--slot", "unspooled"]);
+      const receiving = await runCli([
+        "receive",
+        ...where,
+        "--spool-dir",
+        missing,
+        "--slot",
+        "unspooled",
+        "--listen",
+        "off",
+      ]);
       expect(receiving).toMatchObject({ code: 5, stdout: "" });
       expect(receiving.stderr).toContain(`--spool-dir: ${missing} does not exist`);
       expect(receiving.stderr).not.toContain("the store's root");
