@@ -52,7 +52,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     summary: "create the physical replication slot, reserving WAL at once",
     description:
       "Creates the slot that keeps WAL on the server until Seawall has stored it. " +
-      "The server keeps WAL from this moment on. An existing physical slot of that name is success.",
+      "The server then keeps WAL. An existing physical slot of that name is success.",
     args: [],
     examples: [
       { line: "seawall slot create --dsn postgres://repl@db/", does: "the slot named seawall" },

@@ -6,7 +6,7 @@
  *     frames   independent zstd frames, streamed: parts, the file index       writeFrames · startReading("frames")
  *     plain    as it is, streamed: the server's manifest                      writePlain · startReading("plain")
  *
- * What encrypts would be given to the constructor, and would work here: writing needs recipients, decoding identities,
+ * Encryption belongs here, its keys in the constructor: writing needs recipients, decoding identities,
  * reading an envelope neither. A reader takes stored bytes from the first one on, or whole frames from any border on.
  *
  * A restore_command pays for each file that it loads: those that only writers need are loaded by writing.

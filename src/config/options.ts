@@ -273,7 +273,7 @@ export const OPTIONS = {
     commands: RESTORE_COMMAND,
     default: true,
     help: "have a process beside the recovering server fetch the segments that follow",
-    more: "They wait in `pg_wal/.seawall` of that server and are removed when its recovery ends.",
+    more: "They wait in the server's `pg_wal/.seawall`, and are removed when its recovery ends.",
   }),
   prefetchMaxBytes: option(bytes({ min: MIB, max: 2 ** 40 }), {
     name: "prefetch-max",

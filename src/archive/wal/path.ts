@@ -210,7 +210,7 @@ export function findBarriers(input: {
 
 /**
  * Ends a gap where recovery reads a later timeline: a gap is recorded to the end of the segment in which its timeline ends,
- * and the next timeline's file of that segment holds the whole segment, also its bytes before the switch point.
+ * and the next timeline's file of that segment holds the whole segment, including its bytes before the switch point.
  */
 function readableFrom(
   gap: Gap,

@@ -3,7 +3,7 @@
  * of WAL chooses here. `readItem` reads what a listing found, `readItems` many of them with the next one on its way, and
  * `findSegment` what a recovery asks for: it says whether the archive ends there.
  *
- * From an LSN on along a history: `readItems(archive, itemsFrom(walPath(inventory, { history, … }), lsn))` (path.ts).
+ * To read from an LSN along a history: `readItems(archive, itemsFrom(walPath(inventory, { history, … }), lsn))` (path.ts).
  */
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";

@@ -23,7 +23,7 @@ export interface Landing {
   readonly lsn: Lsn;
   /** Time of the last commit that is replayed, where it was met. */
   readonly commitTime?: PgTime | undefined;
-  /** The end of that commit's record; set for a time target only. */
+  /** End of the commit's record; set for a time target only. */
   readonly commitLsn?: Lsn | undefined;
   /** The target as PostgreSQL must be given it, which may differ in form from what was asked for. */
   readonly point: TargetPoint;
