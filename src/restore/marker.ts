@@ -4,7 +4,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn, type TimelineId, timelineOf } from "../wal/lsn.ts";
-import type { ProcessIdentity } from "./process-identity.ts";
+import { parseIdentity, type ProcessIdentity } from "./process-identity.ts";
 import type { TargetAction, TargetJson } from "./target/target.ts";
 
 /** In the data directory, until the restore is complete. */
@@ -66,22 +66,11 @@ export function parseMarker(bytes: Uint8Array): RestoreMarker {
     systemIdentifier:
       typeof systemIdentifier === "string" && /^\d+$/.test(systemIdentifier) ? BigInt(systemIdentifier) : 0n,
     backup: typeof backup === "string" ? backup : "an unknown backup",
-    restorer: restorerOf(fields),
+    restorer: parseIdentity(fields),
     startedAt: typeof startedAt === "string" ? startedAt : "",
     tablespaces: Array.isArray(tablespaces) ? tablespaces.filter((path) => typeof path === "string") : [],
     walDir: typeof walDir === "string" ? walDir : undefined,
   };
-}
-
-/** Markers of earlier versions have the process ID alone. */
-function restorerOf(fields: Readonly<Record<string, unknown>>): ProcessIdentity | undefined {
-  const { pid } = fields;
-  if (typeof pid !== "number") return undefined;
-  const text = (name: keyof ProcessIdentity): string | undefined => {
-    const value = fields[name];
-    return typeof value === "string" ? value : undefined;
-  };
-  return { pid, boot: text("boot"), namespaces: text("namespaces"), startTicks: text("startTicks") };
 }
 
 export function encodePromise(promise: RestorePromise): string {

@@ -29,6 +29,17 @@ export async function ownIdentity(): Promise<ProcessIdentity> {
   return { pid, boot, namespaces, startTicks };
 }
 
+/** Reads an identity back from a document's fields. Undefined without a process ID; earlier versions wrote it alone. */
+export function parseIdentity(fields: Readonly<Record<string, unknown>>): ProcessIdentity | undefined {
+  const { pid } = fields;
+  if (typeof pid !== "number") return undefined;
+  const text = (name: keyof ProcessIdentity): string | undefined => {
+    const value = fields[name];
+    return typeof value === "string" ? value : undefined;
+  };
+  return { pid, boot: text("boot"), namespaces: text("namespaces"), startTicks: text("startTicks") };
+}
+
 export async function fateOf(found: ProcessIdentity): Promise<ProcessFate> {
   const own = await ownIdentity();
   const isAlive = isProcessAlive(found.pid);

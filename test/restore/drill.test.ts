@@ -260,7 +260,7 @@ test.skipIf(!canFreeze())(
     let file = "";
     await until("the drill's folder", async () => {
       const [name] = leftIn(scratch);
-      file = join(scratch, name ?? "", "drill.pid");
+      file = join(scratch, name ?? "", "drill.json");
       return name !== undefined && existsSync(file);
     });
     const folder = dirname(file);

@@ -146,11 +146,10 @@ async function inFolder(
     if (options.keep) end.kept = folder.path;
   } finally {
     // A failure to remove it must hide neither the drill's result nor the error that ended the drill.
-    if (!options.keep)
-      await folder.remove().catch((error: unknown) => {
-        if (!(error instanceof SeawallError)) throw error;
-        end.unremoved = error;
-      });
+    await (options.keep ? folder.keep() : folder.remove()).catch((error: unknown) => {
+      if (!(error instanceof SeawallError)) throw error;
+      end.unremoved = error;
+    });
   }
 }
 
