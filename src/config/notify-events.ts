@@ -75,6 +75,17 @@ export const NOTICE_EVENTS = {
       reason: "what the server said",
     },
   },
+  "gap-covered": {
+    severity: "info",
+    when: "A base backup that begins behind a recorded gap is complete. The gap is history: everything since that backup can be recovered.",
+    details: {
+      timeline: "timeline of the lost WAL",
+      fromLsn: "where the gap begins",
+      toLsn: "where the archive went on",
+      backup: "id of the backup",
+      finishedAt: "when it was finished",
+    },
+  },
   "rival-found": {
     severity: "critical",
     when: "Another server writes into this archive beside its line, for example a copy of the cluster. It is reported again once a day. Stop its receiver or its `archive_command`, or give it a `cluster` of its own (timelines.md).",

@@ -3,7 +3,6 @@
  * slot and gaps, and the schedules.
  */
 import { resolve } from "node:path";
-import type { Gap } from "../archive/documents.ts";
 import type { DescribedRival } from "../archive/line/rivals.ts";
 import { objectKind } from "../archive/keys.ts";
 import type { ToldNotice } from "../archive/records/notices.ts";
@@ -30,12 +29,12 @@ import type { Journal } from "./status/journal.ts";
 import type { EndedRun } from "./notify/job-notices.ts";
 import type { Notifier } from "./notify/notifier.ts";
 import { buildNotifier, changesNotifying, foreseeHook, tuningOf } from "./notify/notify.ts";
-import { storingProblemOf } from "./status/problem.ts";
 import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./jobs/routine.ts";
 import type { Scheduler } from "./jobs/scheduler.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./status/slot-monitor.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
-import type { StatusDocument } from "./status/document.ts";
+import { followSlot } from "./status/slot-health.ts";
+import type { GapDocument, SlotHealth, StatusDocument } from "./status/document.ts";
 import { type Sample, SAMPLE_INTERVAL_MS, Trend } from "./status/trend.ts";
 
 export interface ClusterOptions {
@@ -81,7 +80,6 @@ export function openCluster(options: ClusterOptions): Cluster {
   const store = buildStore(options);
   const state = new NotedState({ cluster, synchronous, durability, nowMs: () => Date.now() }, journal);
   const ended = new AbortController();
-  let { routine } = options;
   const { env, version, connection } = options;
   const notifying = { env, version, connection, log: log.child("notify") };
   const notifier = buildNotifier({ ...notifying, settings, store, memory: options.told });
@@ -90,7 +88,7 @@ export function openCluster(options: ClusterOptions): Cluster {
       cluster,
       store,
       program: options.program,
-      plan: () => routine,
+      plan: () => parts.routine,
       turn: options.turn,
       mayRun: () => state.phase === "streaming",
       onRan: (run: EndedRun) => notifier.ran(run),
@@ -100,18 +98,23 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
     schedules,
   );
-  const parts: Parts = { store, state, scheduler, notifier, trend: new Trend(), ended, gaps: [], rivals: undefined };
+  const unknown = { gaps: [], archive: null, slotHealth: null, rivals: undefined };
+  const parts: Parts = {
+    ...{ store, state, scheduler, notifier, ended, ...unknown },
+    trend: new Trend(),
+    routine: options.routine,
+  };
   return {
     status: () => documentOf(options, parts),
     trend: () => parts.trend.samples(),
     run: async () => runCluster(options, parts),
     retune: (changed) => {
       const changedSchedules = schedulesOf(changed.settings);
-      if (changesNotifying(routine.settings, changed.settings)) {
+      if (changesNotifying(parts.routine.settings, changed.settings)) {
         notifier.retune(tuningOf({ ...notifying, settings: changed.settings }));
         void foreseeHook(changed.settings, notifying.log);
       }
-      routine = changed;
+      parts.routine = changed;
       scheduler.reschedule(changedSchedules);
       void foreseeDrill(changed, log.child("routine"));
     },
@@ -126,7 +129,11 @@ interface Parts {
   readonly trend: Trend;
   /** Aborted when the receiver has ended: what runs beside it ends, too. */
   readonly ended: AbortController;
-  gaps: readonly Gap[];
+  /** A reload changes it. */
+  routine: RoutinePlan;
+  gaps: readonly GapDocument[];
+  archive: StatusDocument["archive"];
+  slotHealth: SlotHealth | null;
   rivals: readonly DescribedRival[] | undefined;
 }
 
@@ -175,7 +182,10 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     foreseeHook(settings, log.child("notify")),
   ];
   if (!settings.noSlot) {
-    const onStatus = (found: ReceiverState["slot"]): void => void (state.slot = found);
+    const onStatus = (found: ReceiverState["slot"]): void => {
+      state.slot = found;
+      parts.slotHealth = followSlot(parts.slotHealth, found ?? null, state.nowMs());
+    };
     const monitor = {
       settings: options.connection,
       slot: settings.slot,
@@ -212,7 +222,8 @@ function storingLog(log: Log): (status: StatusDocument) => void {
   return (status) => {
     if (status.isStoreStalled === isStalled) return;
     isStalled = status.isStoreStalled;
-    if (isStalled) log.warn("WAL is not being stored", { problem: storingProblemOf(status) });
+    const finding = status.health.findings.find(({ kind }) => kind === "not-storing" || kind === "not-uploading");
+    if (isStalled) log.warn("WAL is not being stored", { problem: finding?.what });
     else log.info("WAL is being stored again", { storedLsn: status.storedLsn });
   };
 }
@@ -333,13 +344,16 @@ function buildStore(options: ClusterOptions): Store {
 }
 
 function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
-  const { state, gaps, rivals, store, scheduler, notifier } = parts;
+  const { state, gaps, archive, slotHealth, rivals, store, scheduler, notifier } = parts;
+  const { notifyAfterMs } = parts.routine.settings;
   return receiverDocument({
-    settings,
+    settings: { ...settings, notifyAfterMs },
     version,
     journal,
     state,
     gaps,
+    archive,
+    slotHealth,
     rivals,
     jobs: scheduler.views,
     notifications: notifier.view,

@@ -32,19 +32,17 @@ export interface DaemonOptions {
   readonly kill: AbortSignal;
 }
 
-/** No sign of life for so long is not normal: every request and every silence is cut off earlier. */
-const PROGRESS_MAX_SECONDS = 300;
-
 /** Resolves after an orderly stop; rejects with what ended the only cluster, or what could not be stored at the stop. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { configuration, version, log, stop } = options;
   const { several } = configuration;
   const turns = new Turns(configuration.jobsAtOnce);
   const codecPool = new CodecPool({ threads: threadsOf(configuration) });
-  const supervisor = new Supervisor({
+  const supervisor: Supervisor = new Supervisor({
     open: opener(options, turns, codecPool),
     isOneOfSeveral: several,
     version,
+    configuration: () => reloads.view(),
     log,
     stop,
   });
@@ -52,7 +50,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const metrics = createMetrics({ cluster: alone, version, only: "process", processMetrics: true });
   const doors = new Doors(log);
   let { listenNames } = configuration;
-  const reloads = new Reloads({
+  const reloads: Reloads = new Reloads({
     configuration,
     load: options.reload,
     supervisor,
@@ -122,9 +120,8 @@ function siteOf({ supervisor, several, metrics, reloads, version, names }: SiteP
     clusters: () =>
       supervisor.members.map((member) => ({
         name: member.plan.name,
-        status: () => ({ ...member.status(), configuration: reloads.view() }),
+        status: () => member.status(),
         trend: () => member.trend(),
-        progressMaxSeconds: Math.max(PROGRESS_MAX_SECONDS, (3 * member.plan.settings.receiverTimeoutMs) / 1000),
       })),
     metrics: async () => {
       const { error, loadedAt } = reloads.view();

@@ -10,11 +10,12 @@ import { createMetrics, type Metrics } from "../metrics/registry.ts";
 import { ReceiverState } from "../receive/status.ts";
 import { joinSignals, sharedController } from "../signals.ts";
 import type { Cluster } from "./cluster.ts";
+import { judged } from "./health/health.ts";
 import { copyStatus } from "./status/gauges.ts";
 import { Journal } from "./status/journal.ts";
 import type { ClusterPlan } from "./plan.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
-import type { ErrorDocument, StatusDocument } from "./status/document.ts";
+import type { ConfigurationView, ErrorDocument, StatusDocument, StatusFacts } from "./status/document.ts";
 import type { Sample } from "./status/trend.ts";
 
 /** Resources that a life of a cluster needs beside its plan. */
@@ -34,6 +35,8 @@ export interface MemberOptions {
   /** It is not alone in the process: a failure ends nothing. */
   readonly isOneOfSeveral: boolean;
   readonly version: string;
+  /** The process's; without it the status has none. */
+  readonly configuration?: () => ConfigurationView;
   readonly log: Log;
   /** For tests. */
   readonly restartDelayMs?: (failures: number) => number;
@@ -99,6 +102,11 @@ export class Member {
   }
 
   status(): StatusDocument {
+    const configuration = this.#options.configuration?.() ?? null;
+    return judged({ ...this.#facts(), configuration });
+  }
+
+  #facts(): StatusFacts {
     const { version } = this.#options;
     const status =
       this.#cluster?.status() ??
@@ -108,6 +116,8 @@ export class Member {
         journal: this.#journal,
         state: this.#unborn,
         gaps: [],
+        archive: null,
+        slotHealth: null,
         rivals: undefined,
         jobs: [],
         notifications: null,
@@ -123,7 +133,8 @@ export class Member {
       isStoreStalled: false,
       serverStoppingSince: null,
     };
-    const unknown = { streamingSince: null, rpoSeconds: null, lagBytes: null, slot: null, ...receiving };
+    const positions = { streamingSince: null, rpoSeconds: null, lagBytes: null };
+    const unknown = { ...positions, slot: null, slotHealth: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }
 

@@ -38,6 +38,16 @@ function ofProcess<T extends MetricSpec>(spec: T): T & { readonly scope: "proces
 }
 
 export const METRICS = {
+  // The judgement of health
+  health: gauge("seawall_health_state", "1 for the word of health (ok, warning, critical), 0 for the others.", [
+    "status",
+  ]),
+  healthFindings: gauge(
+    "seawall_health_findings",
+    "Findings behind the word of health, by kind and severity (docs/operation.md).",
+    ["kind", "severity"],
+  ),
+
   // Where every byte is
   serverLsn: gauge("seawall_server_lsn_bytes", "End of the server's WAL, as it last told us."),
   receivedLsn: gauge("seawall_received_lsn_bytes", "End of the WAL received."),
@@ -53,7 +63,10 @@ export const METRICS = {
   lag: gauge("seawall_server_lag_bytes", "WAL the server has written that is not stored yet."),
   rpo: gauge("seawall_rpo_seconds", "Age of the oldest received commit that is not stored yet; 0 when all are."),
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
-  gaps: gauge("seawall_archive_gaps", "Ranges of WAL known to be missing from the archive."),
+  gaps: gauge(
+    "seawall_archive_gaps",
+    "Ranges of WAL known to be missing from the archive that no newer complete backup covers.",
+  ),
 
   rivals: gauge(
     "seawall_archive_rivals",
@@ -77,7 +90,7 @@ export const METRICS = {
   ),
   storeStalled: gauge(
     "seawall_store_stalled",
-    "1 while the store has confirmed nothing for longer than the ship interval, 20 s and the time of one segment at 4 MiB/s.",
+    "1 while the store has confirmed nothing for longer than the ship interval and 10 s (large segments: the time of one at 4 MiB/s).",
   ),
   serverStopping: gauge(
     "seawall_server_stopping",
@@ -168,6 +181,7 @@ export const UNITS: readonly string[] = [
   "segments",
   "chunks",
   "runs",
+  "findings",
   "gaps",
   "rivals",
   "reconnects",

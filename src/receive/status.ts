@@ -79,6 +79,8 @@ export interface ReceiverStatus {
   readonly segmentSize: number | null;
   readonly startedAt: string;
   readonly streamingSince: string | null;
+  /** Since when no WAL has been received; null while it streams. A stream that brings nothing does not end that time. */
+  readonly notReceivingSince: string | null;
   readonly lastMessageAt: string | null;
   readonly bufferSegmentsInUse: number;
   readonly waitingForStore: boolean;
@@ -121,7 +123,7 @@ export class ReceiverState {
     reconnects: 0,
     gaps: 0,
   };
-  phase: ReceiverPhase = "starting";
+  #phase: ReceiverPhase = "starting";
   systemIdentifier: bigint | undefined;
   timeline: TimelineId | undefined;
   server: string | undefined;
@@ -153,6 +155,8 @@ export class ReceiverState {
   #uploadFailure: Failure | undefined;
   #spoolFailure: Failure | undefined;
   readonly #ages = new CommitAges();
+  /** Since when nothing was received; undefined once a stream has brought WAL or has shown that there is none. */
+  #notReceivingSinceMs: number | undefined;
   /** Since when verified WAL has waited without `storedLsn` moving, or spooled WAL without `uploadedLsn` moving. */
   #unstoredSinceMs: number | undefined;
   #unuploadedSinceMs: number | undefined;
@@ -163,6 +167,16 @@ export class ReceiverState {
     this.#options = options;
     this.#startedMs = options.nowMs();
     this.lastTurnMs = this.#startedMs;
+    this.#notReceivingSinceMs = this.#startedMs;
+  }
+
+  get phase(): ReceiverPhase {
+    return this.#phase;
+  }
+
+  set phase(phase: ReceiverPhase) {
+    if (phase !== "streaming") this.#notReceivingSinceMs ??= this.nowMs();
+    this.#phase = phase;
   }
 
   nowMs(): number {
@@ -191,7 +205,9 @@ export class ReceiverState {
     this.lastMessageMs = now;
     this.lastTurnMs = now;
     this.serverLsn = this.serverLsn === undefined ? serverLsn : maxLsn(this.serverLsn, serverLsn);
-    if (this.receivedLsn !== undefined && this.receivedLsn >= serverLsn) this.#caughtUpMs = now;
+    if (this.receivedLsn === undefined || this.receivedLsn < serverLsn) return;
+    this.#caughtUpMs = now;
+    this.#received();
   }
 
   /** WAL was received and verified; `commits` of the records were commits. */
@@ -212,6 +228,7 @@ export class ReceiverState {
     const moved = storedLsn !== this.storedLsn;
     this.storedLsn = storedLsn;
     if (moved) this.#spoolFailure = undefined;
+    if (moved) this.#received();
     this.#ages.stored(storedLsn);
     if (this.verifiedLsn === undefined || storedLsn >= this.verifiedLsn) this.#unstoredSinceMs = undefined;
     else if (moved) this.#unstoredSinceMs = now;
@@ -255,6 +272,10 @@ export class ReceiverState {
     const now = this.nowMs();
     const waits = [this.#unstoredSinceMs, this.#unuploadedSinceMs].map((since) => now - (since ?? now));
     return Math.max(0, ...waits) / 1000;
+  }
+
+  #received(): void {
+    if (this.phase === "streaming") this.#notReceivingSinceMs = undefined;
   }
 
   #isBehindSpool(): boolean {
@@ -317,6 +338,7 @@ export class ReceiverState {
       segmentSize: this.segmentSize ?? null,
       startedAt: new Date(this.#startedMs).toISOString(),
       streamingSince: timeOf(this.streamingSinceMs),
+      notReceivingSince: this.phase === "streaming" ? null : timeOf(this.#notReceivingSinceMs),
       lastMessageAt: timeOf(this.lastMessageMs),
       bufferSegmentsInUse: this.bufferSegmentsInUse,
       waitingForStore: this.waitingForStore,

@@ -76,7 +76,7 @@ test("check says whether receive would refuse the server; status, page and metri
       .poll(async () => (await status()).rivals, { timeout: 60_000 })
       .toMatchObject([{ timeline: 2, kind: "stray", isActive: true }]);
     expect(await (await fetch(`http://${address}/metrics`)).text()).toMatch(/seawall_archive_rivals\S* 1\n/);
-    expect(await (await fetch(`http://${address}/`)).text()).toContain("Another server writes into this archive");
+    expect(await (await fetch(`http://${address}/`)).text()).toContain("another server writes into this archive");
     expect((await fetch(`http://${address}/readyz`)).status).toBe(200);
     const shown = await runCli(["status", "--listen", address]);
     expect(shown.stdout).toMatch(/\nrival +timeline 2 was never the archive's line/);

@@ -275,7 +275,9 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       for (const key of [...documented, "storedLsn", "lagBytes", "rpoSeconds", "slot"])
         expect(result).toHaveProperty(key);
       const { stdout } = await runCli(["status", "--listen", address]);
-      expect(stdout).toMatch(/^cluster +main, system identifier \d+, timeline 1\nstate +streaming since /);
+      expect(stdout).toMatch(
+        /^cluster +main, system identifier \d+, timeline 1\nhealth +(ok|warning)\nstate +streaming since /,
+      );
       expect(stdout).toMatch(/\nstored +[0-9A-F]+\/[0-9A-F]+ +(up to date|.* behind)\n/);
       expect(stdout).toMatch(/\nslot +seawall: reserved, /);
       const looked = await runCli(["status", "--listen", address, "--store", url]);

@@ -62,9 +62,9 @@ describe("two clusters in one process", () => {
       (await server.overview()).clusters.every(({ slot }) => slot?.walStatus === "reserved"),
     );
     const table = await server.cli("status");
-    expect(table.stdout).toMatch(/^CLUSTER +STATE +TL .*PROBLEM$/m);
-    expect(table.stdout).toMatch(/^orders +streaming +1 +0\/\w+ .* reserved/m);
-    expect(table.stdout).toMatch(/^billing +streaming +1 +0\/\w+ .* reserved/m);
+    expect(table.stdout).toMatch(/^CLUSTER +HEALTH +STATE +TL .*PROBLEM$/m);
+    expect(table.stdout).toMatch(/^orders +(ok|warning) +streaming +1 +0\/\w+ .* reserved/m);
+    expect(table.stdout).toMatch(/^billing +(ok|warning) +streaming +1 +0\/\w+ .* reserved/m);
     const one = await server.cli("status", "--cluster", "billing");
     expect(one.stdout).toMatch(/^cluster +billing, system identifier \d+/);
     expect(one.stdout).toMatch(/PostgreSQL 18\./);
@@ -75,12 +75,12 @@ describe("two clusters in one process", () => {
     ]);
     // Without the file, the receiver alone says what it serves.
     const bare = await runCli(["status", "--listen", server.address]);
-    expect(bare.stdout).toMatch(/^orders +streaming/m);
+    expect(bare.stdout).toMatch(/^orders +(ok|warning) +streaming/m);
     const metrics = parseExposition(await (await server.get("/metrics")).text());
     const labels = (name: string): unknown[] => (metrics.get(name)?.samples ?? []).map((one) => one.labels["cluster"]);
     expect(labels("seawall_stored_lsn_bytes")).toEqual(["orders", "billing"]);
     expect(labels("process_resident_memory_bytes")).toEqual([undefined]);
-    expect(await (await server.get("/")).text()).toContain("2 of 2 streaming");
+    expect(await (await server.get("/")).text()).toMatch(/streaming[^]*streaming/);
 
     // Its server is killed.
     await billing.kill9();
@@ -89,7 +89,9 @@ describe("two clusters in one process", () => {
     expect((await server.get("/healthz")).status).toBe(200);
     const ready = await server.get("/readyz");
     expect([ready.status, await ready.text()]).toEqual([503, expect.stringMatching(/^billing: /)]);
-    expect((await server.cli("status")).stdout).toMatch(/^billing +(waiting|connecting) .*connection refused/m);
+    expect((await server.cli("status")).stdout).toMatch(
+      /^billing +warning +(waiting|connecting) .*connection refused/m,
+    );
     await billing.start();
     await server.streams("billing");
 
@@ -123,7 +125,9 @@ describe("two clusters in one process", () => {
     const failed = await server.of("billing");
     expect(failed?.restart?.failures).toBe(1);
     expect(failed?.lastError?.message).toMatch(/belongs to system identifier/);
-    expect((await server.get("/healthz?cluster=billing")).status).toBe(503);
+    // No restart of the process helps against a foreign server: the daemon tries again by itself.
+    expect((await server.get("/healthz?cluster=billing")).status).toBe(200);
+    expect((await server.get("/readyz?cluster=billing")).status).toBe(503);
     await commitIsStored(server, 5);
     server.clusters["billing"] = { dsn: billing.dsn, store: `file://${server.folder}/b` };
     server.write();
@@ -310,8 +314,8 @@ describe("two clusters in one process", () => {
     const shown = await runCli(["status", "--config", file]);
     expect(shown.code).toBe(0);
     expect(shown.stdout).toMatch(/^No receiver answers/);
-    expect(shown.stdout).toMatch(/^orders +unreachable +1 .*missing/m);
-    expect(shown.stdout).toMatch(/^nobody +unreachable .*connection refused/m);
+    expect(shown.stdout).toMatch(/^orders +critical +unreachable +1 .*no receiver answers/m);
+    expect(shown.stdout).toMatch(/^nobody +critical +unreachable .*connection refused/m);
     const needsName = await runCli(["list", "--config", file]);
     expect(needsName.code).toBe(2);
     expect(needsName.stderr).toMatch(/the file has several clusters[^]*--cluster orders or nobody/);

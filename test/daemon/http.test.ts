@@ -31,9 +31,7 @@ async function serve(
   const metrics = createMetrics({ cluster: "orders", version: "0.1.0" });
   const site: Site = {
     several: false,
-    clusters: () => [
-      { name: "orders", status: () => statusFixture(changes), trend: () => [], progressMaxSeconds: 60, ...shown },
-    ],
+    clusters: () => [{ name: "orders", status: () => statusFixture(changes), trend: () => [], ...shown }],
     names: () => [],
     configuration: () => null,
     metrics: () => metrics.render(),
@@ -70,6 +68,7 @@ describe("paths", () => {
     expect(await answer.json()).toEqual(statusFixture());
   });
 
+  const BUG = { at: "2026-11-20T10:00:00.000Z", code: "internal", message: "it broke", hint: "" };
   const probes: readonly (readonly [string, string, Partial<StatusDocument>, number, RegExp])[] = [
     ["streaming is alive", "/healthz", {}, 200, /^streaming$/],
     ["waiting for the server is alive", "/healthz", { state: "waiting" }, 200, /^waiting$/],
@@ -80,16 +79,23 @@ describe("paths", () => {
       503,
       /no progress for 61 s \(streaming\); at most 60 s/,
     ],
-    ["failed is not", "/healthz", { state: "failed" }, 503, /failed: no answer from wal-archive/],
+    [
+      "failed by the store is alive: a restart does not help",
+      "/healthz",
+      { state: "failed" },
+      200,
+      /^failed: no answer/,
+    ],
+    ["failed by a bug is not", "/healthz", { state: "failed", lastError: BUG }, 503, /^failed: it broke$/],
     ["streaming is ready", "/readyz", {}, 200, /^streaming$/],
     [
       "waiting is not ready and says why",
       "/readyz",
       { state: "waiting" },
       503,
-      /^waiting: no answer from wal-archive$/,
+      /^no WAL has been received for 0 s \(waiting\): no answer from wal-archive$/,
     ],
-    ["starting is not ready", "/readyz", { state: "starting", errors: [] }, 503, /^starting$/],
+    ["starting is not ready", "/readyz", { state: "starting", errors: [] }, 503, /\(starting\)$/],
   ];
   it.each(probes)("%s", async (_, path, changes, status, reason) => {
     const { url } = await serve(changes);
@@ -133,7 +139,7 @@ describe("paths", () => {
 
 describe("several clusters", () => {
   const line = (name: string, changes: Partial<StatusDocument> = {}): ShownCluster => ({
-    ...{ name, trend: () => [], progressMaxSeconds: 60 },
+    ...{ name, trend: () => [] },
     status: () => statusFixture({ cluster: name, ...changes }),
   });
   async function serveSeveral(clusters: readonly ShownCluster[]): Promise<string> {
@@ -174,7 +180,13 @@ describe("several clusters", () => {
     ["the one that failed, when asked for", "/healthz?cluster=b", [line("a"), line("b", failed)], 503, /^failed/],
     ["the other one, when asked for", "/healthz?cluster=a", [line("a"), line("b", failed)], 200, /^streaming/],
     ["all streaming is ready", "/readyz", [line("a"), line("b")], 200, /^2 clusters streaming\n$/],
-    ["those that are not are named", "/readyz", [line("a"), line("b", { state: "waiting" })], 503, /^b: waiting: no/],
+    [
+      "those that are not are named",
+      "/readyz",
+      [line("a"), line("b", { state: "waiting" })],
+      503,
+      /^b: no WAL has been received/,
+    ],
     ["one by itself", "/readyz?cluster=a", [line("a"), line("b", failed)], 200, /^streaming/],
     ["an unknown one", "/readyz?cluster=x", [line("a")], 404, /no cluster has this name/],
   ];
@@ -185,11 +197,11 @@ describe("several clusters", () => {
   });
 
   it("/ is a table with a link to each one's page, and says when the file could not be reloaded", async () => {
-    const gap = { timeline: 1, fromLsn: "0/1", toLsn: "0/2", detectedAt: "", reason: "recycled" };
+    const gap = { timeline: 1, fromLsn: "0/1", toLsn: "0/2", detectedAt: "", reason: "recycled", coveredBy: null };
     const url = await serveSeveral([line("orders", { gaps: [gap] }), line("billing", { state: "failed", slot: null })]);
     const html = await (await fetch(`${url}/`)).text();
     expect(html).toContain('<a href="?cluster=orders">orders</a>');
-    expect(html).toContain("1 of 2 streaming");
+    expect(html).toContain("0 of 2 ok");
     expect(html).toContain("WAL is missing: 1 gap");
     expect(html).toContain("no answer from wal-archive");
     expect(html).toContain("seawall.yaml:1:1: &lt;b&gt;");

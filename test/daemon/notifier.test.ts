@@ -13,22 +13,23 @@ import { silentLog } from "../../src/log.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
-import { statusFixture } from "./fixture.ts";
+import { statusFixture, StatusStory } from "./fixture.ts";
 
 const IDENTITY = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
 const WELL: Partial<StatusDocument> = { state: "streaming", rpoSeconds: 0, errors: [] };
 const AWAY: Partial<StatusDocument> = { state: "waiting", rpoSeconds: 60, errors: [] };
 const MINUTE = 60_000;
-const TUNING = { events: "all", scrub: (text: string) => text, notifyAfterMs: 2 * MINUTE, shipIntervalMs: 1000 };
+const TUNING = { events: "all", scrub: (text: string) => text, notifyAfterMs: 2 * MINUTE };
 const GAP = {
   ...{ timeline: 1, fromLsn: "0/3000000", toLsn: "0/5000000", reason: "removed" },
-  detectedAt: "2026-11-20T10:00:30.000Z",
+  ...{ detectedAt: "2026-11-20T10:00:30.000Z", coveredBy: null },
 };
 
 /** A machine on which daemons of one cluster come and go. */
 class Machine {
   nowMs = Date.parse("2026-11-20T10:00:00.000Z");
   readonly sent: NoticeBody[] = [];
+  #story = new StatusStory();
   answer: Attempt = { outcome: "accepted", detail: "ok" };
   readonly store: Store;
   readonly wanted: string;
@@ -60,13 +61,14 @@ class Machine {
   async pass(minutes: number, changes: Partial<StatusDocument>): Promise<void> {
     for (let look = 0; look < minutes * 6; look++) {
       this.nowMs += 10_000;
-      this.notifier.look(statusFixture({ cluster: "main", ...changes, at: new Date(this.nowMs).toISOString() }));
+      this.notifier.look(this.#story.at(this.nowMs, { cluster: "main", ...changes }));
       await settled();
     }
   }
 
   async restart(failure?: unknown): Promise<void> {
     await this.notifier.end(failure);
+    this.#story = new StatusStory();
     this.start();
   }
 

@@ -48,7 +48,7 @@ describe("the page", () => {
       store: evil,
       server: evil,
       errors: [{ at: evil, code: evil, message: evil, hint: evil, times: 3 }],
-      gaps: [{ timeline: 1, fromLsn: evil, toLsn: evil, detectedAt: evil, reason: evil }],
+      gaps: [{ timeline: 1, fromLsn: evil, toLsn: evil, detectedAt: evil, reason: evil, coveredBy: null }],
       slot: {
         name: evil,
         exists: true,
@@ -86,7 +86,7 @@ describe("the page", () => {
         ...{ state: "failed", slot: null, restart: { at: "2026-11-20T10:01:00.000Z", failures: 2 } },
         lastError: { at: "2026-11-20T10:00:00.000Z", code: "wal-diverged", message: "it <went> away", hint: "Look." },
       },
-      /This cluster has failed and is started again at 2026-11-20T10:01:00.000Z: it &lt;went&gt; away Look\..* Slot – not known now/,
+      /critical: the receiver has failed: it &lt;went&gt; away; it is started again at 2026-11-20T10:01:00.000Z .*To do: Look\..* Slot – not known now/,
     ],
     [
       "a file that could not be reloaded",
@@ -96,7 +96,7 @@ describe("the page", () => {
           error: { at: "2026-11-20T10:00:00.000Z", code: "usage", message: "seawall.yaml:3:1: what?", hint: "" },
         },
       },
-      /The configuration could not be reloaded: seawall\.yaml:3:1: what\? .*what was loaded 2026-11-20T09:00:00.000Z goes on/,
+      /warning: the configuration could not be reloaded: seawall\.yaml:3:1: what\? .*goes on with the configuration that was loaded at 2026-11-20T09:00:00.000Z/,
     ],
     [
       "a missing slot",
@@ -130,8 +130,19 @@ describe("the page", () => {
     ],
     [
       "a gap",
-      { gaps: [{ timeline: 1, fromLsn: "0/1000000", toLsn: "0/3000000", detectedAt: "x", reason: "slot lost" }] },
-      /WAL is missing from the archive.*0\/1000000 to 0\/3000000/,
+      {
+        gaps: [
+          {
+            timeline: 1,
+            fromLsn: "0/1000000",
+            toLsn: "0/3000000",
+            detectedAt: "x",
+            reason: "slot lost",
+            coveredBy: null,
+          },
+        ],
+      },
+      /critical: WAL is missing: 1 gap, from 0\/1000000 to 0\/3000000 on timeline 1 \(slot lost\)/,
     ],
     [
       "a spool that fills",

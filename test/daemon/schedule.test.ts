@@ -233,7 +233,7 @@ describe("the scheduler", () => {
   });
 
   test("a night that was missed is made up for once, at the start", async () => {
-    const lastRun = { ok: true, message: "done", finishedAt: "2026-05-01T02:05:00.000Z" };
+    const lastRun = { ok: true, exit: 0, message: "done", finishedAt: "2026-05-01T02:05:00.000Z" };
     const day = new Day({
       schedules: { backup: "0 2 * * *" },
       outcome: ok,
@@ -347,6 +347,7 @@ describe("the scheduler", () => {
       startedAt: "2026-05-10T02:00:10.000Z",
       finishedAt: "2026-05-10T02:20:00.000Z",
       ok: true,
+      exit: 0,
       message: "done",
     };
     const day = new Day({
@@ -373,6 +374,7 @@ describe("the scheduler", () => {
         startedAt: "2026-05-08T12:00:00.000Z",
         finishedAt: "2026-05-08T12:00:00.000Z",
         ok: true,
+        exit: 0,
         message: "done",
       },
     });

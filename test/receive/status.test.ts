@@ -1,12 +1,14 @@
 /** What the receiver's state says of WAL that waits to be stored: the recovery point, and for how long the store takes nothing. */
 import { describe, expect, test } from "vitest";
 import { storePatienceMs } from "../../src/daemon/status/receiver-document.ts";
-import { problemOf } from "../../src/daemon/status/problem.ts";
-import { decideReadiness } from "../../src/daemon/status/health.ts";
+import { decideReadiness } from "../../src/daemon/health/probes.ts";
+import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { statusFixture } from "../daemon/fixture.ts";
+
+const problemOf = ({ health }: StatusDocument): string | undefined => health.findings[0]?.what;
 
 const lsn = (offset: number): ReturnType<typeof lsnOf> => lsnOf(BigInt(0x1000000 + offset));
 
@@ -76,14 +78,14 @@ describe("the wait for the store", () => {
   });
 
   test.each([
-    { title: "16 MiB", options: { synchronous: false, shipIntervalMs: 1000 }, segmentSize: 16 << 20, seconds: 25 },
+    { title: "16 MiB", options: { synchronous: false, shipIntervalMs: 1000 }, segmentSize: 16 << 20, seconds: 11 },
     {
       title: "64 MiB, synchronous",
       options: { synchronous: true, shipIntervalMs: 1000 },
       segmentSize: 64 << 20,
-      seconds: 36,
+      seconds: 16,
     },
-    { title: "not known yet", options: { synchronous: false, shipIntervalMs: 60_000 }, segmentSize: null, seconds: 80 },
+    { title: "not known yet", options: { synchronous: false, shipIntervalMs: 60_000 }, segmentSize: null, seconds: 70 },
   ])("of $title may be $seconds s on a healthy store", ({ options, segmentSize, seconds }) => {
     expect(Math.round(storePatienceMs(options, segmentSize) / 1000)).toBe(seconds);
   });
@@ -157,7 +159,7 @@ describe("a store that hangs for 40 s", () => {
   });
 
   test("a server that shuts down meanwhile says more", () => {
-    const stopping = { ...status, serverStoppingSince: "2026-11-20T09:59:48.500Z" };
+    const stopping = statusFixture({ ...status, serverStoppingSince: "2026-11-20T09:59:48.500Z" });
     expect(problemOf(stopping)).toBe("the server is shutting down and has waited 12.0 s for the store");
   });
 });

@@ -3,8 +3,10 @@ import { mapBounded } from "../../archive/bounded.ts";
 import type { Merged } from "../../config/load.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
+import { judged } from "../../daemon/health/health.ts";
 import { askReceiver, type StatusAnswer } from "../../daemon/status/client.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
+import { healthLimits } from "../../daemon/status/receiver-document.ts";
 import { deadline } from "../../signals.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
 import { renderOverview } from "../views/status-overview.ts";
@@ -38,7 +40,7 @@ async function showOne(context: CommandContext, answer: StatusAnswer): Promise<v
   const { settings } = context;
   const found = answerFor(settings.cluster, answer, isNamed(context));
   if (typeof found !== "string") {
-    const status = { ...found, archive: await lookAtArchive(context, found.cluster) };
+    const status = judged({ ...found, archive: await lookAtArchive(context, found.cluster) });
     await printResult(context, status, renderStatus(status, context.io.colours));
     return;
   }
@@ -73,7 +75,7 @@ async function showAll(context: CommandContext, clusters: readonly Merged[], ans
   const own = await mapBounded(clusters, LOOKS_MAX, async (merged): Promise<StatusDocument> => {
     const one = { ...context, ...merged };
     const found = answerFor(merged.settings.cluster, answer, true);
-    if (typeof found !== "string") return { ...found, archive: await lookAtArchive(one, found.cluster) };
+    if (typeof found !== "string") return judged({ ...found, archive: await lookAtArchive(one, found.cluster) });
     const looked = await lookWithoutReceiver(one, found).catch(async (error: unknown) => notLookedAt(one, error));
     if (looked.failures.length === looked.wanted) {
       failures++;
@@ -124,6 +126,7 @@ async function notLookedAt({ settings, signals }: CommandContext, error: unknown
     connection: undefined,
     store: undefined,
     troubles: [error],
+    limits: healthLimits(settings, null),
     version: seawallVersion(),
     nowMs: () => Date.now(),
     signal: signals.stop,
@@ -161,6 +164,7 @@ async function lookWithoutReceiver(context: CommandContext, reason: string): Pro
       slot: settings.noSlot ? undefined : settings.slot,
       connection,
       store,
+      limits: healthLimits(settings, null),
       version: seawallVersion(),
       nowMs: () => Date.now(),
       signal: limit.signal,

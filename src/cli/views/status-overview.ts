@@ -1,12 +1,11 @@
 /** The status of several clusters, for people: a line for each. Pure. */
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
-import { problemOf } from "../../daemon/status/problem.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
-import { toneOf } from "./status.ts";
+import { HEALTH_TONE } from "./status.ts";
 import { columns, painted } from "./table.ts";
 
 export function renderOverview({ clusters, configuration }: StatusOverview, colours: boolean): string {
-  const head = ["CLUSTER", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "BACKUP", "DRILL", "PROBLEM"];
+  const head = ["CLUSTER", "HEALTH", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "BACKUP", "DRILL", "PROBLEM"];
   const lines = columns([head, ...clusters.map((status) => rowOf(status, colours))]);
   const error = configuration?.error ?? null;
   const loaded = configuration?.loadedAt ?? "";
@@ -15,11 +14,12 @@ export function renderOverview({ clusters, configuration }: StatusOverview, colo
 }
 
 function rowOf(status: StatusDocument, colours: boolean): string[] {
-  const { cluster, state, timeline, storedLsn, lagBytes, rpoSeconds, slot, archive } = status;
-  const problem = problemOf(status);
+  const { cluster, state, timeline, storedLsn, lagBytes, rpoSeconds, slot, archive, health } = status;
+  const problem = health.findings.find(({ severity }) => severity !== "note");
   return [
     cluster,
-    painted(state, toneOf(state), colours),
+    painted(health.status, HEALTH_TONE[health.status], colours),
+    state,
     timeline === null ? "–" : String(timeline),
     storedLsn ?? "–",
     lagBytes === null ? "–" : humanBytes(lagBytes),
@@ -27,7 +27,7 @@ function rowOf(status: StatusDocument, colours: boolean): string[] {
     slot === null ? "–" : slot.exists ? (slot.walStatus ?? "–") : "missing",
     day(archive?.backup?.finishedAt),
     drillText(status, colours),
-    problem === undefined ? "" : painted(problem, "red", colours),
+    problem === undefined ? "" : painted(problem.what, HEALTH_TONE[health.status], colours),
   ];
 }
 

@@ -1,6 +1,6 @@
 /** The status of one cluster, for people. Pure. */
 import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
-import { storingProblemOf } from "../../daemon/status/problem.ts";
+import type { Finding, HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
@@ -9,8 +9,8 @@ import { type Colour, columns, painted } from "./table.ts";
 export function renderStatus(status: StatusDocument, colours: boolean): string {
   const rows: string[][] = [
     ["cluster", [status.cluster, identity(status)].filter(Boolean).join(", ")],
-    ["state", painted(status.state, toneOf(status.state), colours) + since(status) + again(status)],
-    ...storingRow(status, colours),
+    ["health", painted(status.health.status, HEALTH_TONE[status.health.status], colours)],
+    ["state", status.state + since(status) + again(status)],
     ["server", serverText(status)],
     ["store", status.store ?? "–"],
     ["", ""],
@@ -32,7 +32,14 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ...configurationRow(status, colours),
     ...status.errors.slice(0, 1).map((error) => ["last error", `${error.at} ${error.message} [${error.code}]`]),
   ];
-  return columns(rows).join("\n");
+  const findings = status.health.findings.flatMap((finding) => findingLines(finding, colours));
+  return [...columns(rows), ...(findings.length === 0 ? [] : ["", ...findings])].join("\n");
+}
+
+function findingLines({ severity, since, what, meaning, remedy }: Finding, colours: boolean): string[] {
+  const word = painted(severity, severity === "note" ? "dim" : HEALTH_TONE[severity], colours);
+  const when = since === null ? "" : ` (since ${since})`;
+  return [`${word}  ${what}${when}`, `  ${meaning}`, `  → ${remedy}`];
 }
 
 function identity(status: StatusDocument): string {
@@ -43,15 +50,7 @@ function identity(status: StatusDocument): string {
   return parts.filter(Boolean).join(", ");
 }
 
-function storingRow(status: StatusDocument, colours: boolean): string[][] {
-  const problem = storingProblemOf(status);
-  return problem === undefined ? [] : [["not stored", painted(problem, "red", colours)]];
-}
-
-export function toneOf(state: StatusDocument["state"]): Colour {
-  if (state === "streaming") return "green";
-  return state === "failed" || state === "stopped" || state === "unreachable" ? "red" : "yellow";
-}
+export const HEALTH_TONE: Readonly<Record<HealthWord, Colour>> = { ok: "green", warning: "yellow", critical: "red" };
 
 function since(status: StatusDocument): string {
   return status.state === "streaming" && status.streamingSince !== null ? ` since ${status.streamingSince}` : "";
@@ -104,9 +103,12 @@ function spoolRow({ spoolBytes, spoolLimitBytes, uploadedLsn }: StatusDocument):
 function gapsText({ gaps }: StatusDocument, colours: boolean): string {
   if (gaps.length === 0) return "none";
   const text = gaps
-    .map((gap) => `${gap.fromLsn} to ${gap.toLsn} on timeline ${gap.timeline} (${gap.reason})`)
+    .map(({ fromLsn, toLsn, timeline, reason, coveredBy }) => {
+      const covered = coveredBy === null ? "" : `, covered by backup ${coveredBy.backup}`;
+      return `${fromLsn} to ${toLsn} on timeline ${timeline} (${reason})${covered}`;
+    })
     .join("; ");
-  return painted(text, "red", colours);
+  return painted(text, gaps.some(({ coveredBy }) => coveredBy === null) ? "red" : "dim", colours);
 }
 
 function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {

@@ -17,6 +17,7 @@ h2 { font-size: 13px; font-weight: 600; color: var(--dim); margin: 28px 0 8px; }
 .pill { border: 1px solid currentColor; border-radius: 99px; padding: 1px 12px; font-weight: 600; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); } .dim { color: var(--dim); }
 .banner { border: 1px solid var(--bad); border-left-width: 6px; background: var(--card); border-radius: 6px; padding: 10px 14px; margin-bottom: 16px; }
+.warn-line { border-color: var(--warn); } .dim-line { border-color: var(--line); }
 .lost { position: sticky; top: 0; margin: 0; border-radius: 0; }
 .flow { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 12px; margin-top: 12px; }

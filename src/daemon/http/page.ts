@@ -5,22 +5,13 @@
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page-assets.ts";
-import { storingProblemOf } from "../status/problem.ts";
-import type { ConfigurationView, StatusDocument, StatusState } from "../status/document.ts";
+import type { Finding, HealthWord } from "../health/finding.ts";
+import type { ConfigurationView, StatusDocument } from "../status/document.ts";
 import { rates, type Sample } from "../status/trend.ts";
 
 type Tone = "good" | "warn" | "bad";
 
-const STATE_TONE: Readonly<Record<StatusState, Tone>> = {
-  starting: "warn",
-  connecting: "warn",
-  streaming: "good",
-  waiting: "warn",
-  stopping: "warn",
-  stopped: "bad",
-  failed: "bad",
-  unreachable: "bad",
-};
+export const WORD_TONE: Readonly<Record<HealthWord, Tone>> = { ok: "good", warning: "warn", critical: "bad" };
 
 export interface PageOptions {
   /** There is an overview above it. */
@@ -29,18 +20,12 @@ export interface PageOptions {
 
 export function renderPage(status: StatusDocument, trend: readonly Sample[], options: PageOptions = {}): string {
   const main = [
-    ...[
-      heading(status, options),
-      configurationBanner(status.configuration),
-      restartBanner(status),
-      storingBanner(status),
-    ],
-    gapBanner(status),
-    rivalBanner(status),
+    heading(status, options),
+    findingsSection(status.health.findings),
     ...[flow(status), tiles(status, trend), charts(trend), errorTable(status)],
   ];
   return htmlPage({
-    title: `${status.state}: ${status.cluster} (Seawall)`,
+    title: `${status.health.status}: ${status.cluster} (Seawall)`,
     main: main.filter((part) => part !== "").join("\n"),
     footer: footer(status, options),
   });
@@ -85,46 +70,26 @@ ${statePill(status)}
 </header>`;
 }
 
-export function statePill(status: StatusDocument): string {
-  const { state } = status;
-  if (state === "streaming" && storingProblemOf(status) !== undefined)
-    return `<span class="pill bad">streaming, not stored</span>`;
-  return `<span class="pill ${STATE_TONE[state]}">${state}</span>`;
+/** The word of health, and the receiver's state beside it. */
+export function statePill({ health, state }: StatusDocument): string {
+  return `<span class="pill ${WORD_TONE[health.status]}">${health.status}</span> <span class="dim">${state}</span>`;
 }
 
-function storingBanner(status: StatusDocument): string {
-  const problem = storingProblemOf(status);
-  return problem === undefined
-    ? ""
-    : `<p class="banner"><strong class="bad">Not stored:</strong> ${escape(problem)}.</p>`;
+function findingsSection(findings: readonly Finding[]): string {
+  return findings.map((finding) => findingBanner(finding)).join("\n");
+}
+
+function findingBanner({ severity, since, what, meaning, remedy }: Finding): string {
+  const tone = severity === "note" ? "dim" : WORD_TONE[severity];
+  const when = since === null ? "" : ` <small class="dim">since <time>${escape(since)}</time></small>`;
+  const heading = `<strong class="${tone}">${severity}:</strong> ${escape(what)}${when}`;
+  return `<p class="banner ${tone}-line">${heading}<br>${escape(meaning)}<br><small class="dim">To do: ${escape(remedy)}</small></p>`;
 }
 
 export function configurationBanner(configuration: ConfigurationView | null): string {
   if (configuration === null || configuration.error === null) return "";
   const { at, message, hint } = configuration.error;
   return `<p class="banner"><strong class="bad">The configuration could not be reloaded:</strong> ${escape(message)}<br><small class="dim">${escape(hint)} Tried ${escape(at)}; what was loaded ${escape(configuration.loadedAt)} goes on.</small></p>`;
-}
-
-function restartBanner({ restart, lastError }: StatusDocument): string {
-  if (restart === null) return "";
-  const why =
-    lastError === null ? "" : `: ${escape(lastError.message)}<br><small class="dim">${escape(lastError.hint)}</small>`;
-  return `<p class="banner"><strong class="bad">This cluster has failed</strong> and is started again at ${escape(restart.at)}${why}</p>`;
-}
-
-function gapBanner(status: StatusDocument): string {
-  const items = status.gaps.map(
-    (gap) =>
-      `<br><code>${escape(gap.fromLsn)} to ${escape(gap.toLsn)}</code> on timeline ${gap.timeline}: ${escape(gap.reason)}`,
-  );
-  if (items.length === 0) return "";
-  return `<p class="banner"><strong class="bad">WAL is missing from the archive.</strong> Take a new base backup: nothing restores across a gap.${items.join("")}</p>`;
-}
-
-function rivalBanner(status: StatusDocument): string {
-  const items = (status.rivals ?? []).flatMap(({ isActive, text }) => (isActive ? [`<br>${escape(text)}`] : []));
-  if (items.length === 0) return "";
-  return `<p class="banner"><strong class="bad">Another server writes into this archive.</strong> Stop its receiver or its archive_command.${items.join("")}</p>`;
 }
 
 /** Server → received → verified → stored, each with its distance from the one before. */

@@ -8,12 +8,12 @@ import { type AddressInfo, connect } from "node:net";
 import { type ListenAddress, formatAddress } from "../../config/types.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
-import { decideReadiness, type Verdict } from "../status/health.ts";
+import { decideReadiness, type Verdict } from "../health/probes.ts";
 import { boundConnections, isOwnName } from "./clients.ts";
 import { renderOverview } from "./overview-page.ts";
 import { CONTENT_SECURITY_POLICY } from "./page-assets.ts";
 import { renderPage } from "./page.ts";
-import { healthOf, healthOfAll, overviewOf, readinessOfAll, type ShownCluster, type Site } from "./site.ts";
+import { livenessOf, livenessOfAll, overviewOf, readinessOfAll, type ShownCluster, type Site } from "./site.ts";
 
 export interface HttpOptions {
   readonly listen: Exclude<ListenAddress, { readonly kind: "off" }>;
@@ -119,7 +119,7 @@ async function answerTo(request: IncomingMessage, options: HttpOptions): Promise
       return { status: 200, type: contentType, body };
     }
     case "/healthz":
-      return verdict(shown === undefined ? healthOfAll(clusters) : healthOf(shown));
+      return verdict(shown === undefined ? livenessOfAll(clusters) : livenessOf(shown));
     case "/readyz":
       return verdict(shown === undefined ? readinessOfAll(clusters) : decideReadiness(shown.status()));
     case "/status.json": {

@@ -1,5 +1,5 @@
 /** The answers of the HTTP server, for one cluster or for all. Pure but for the questions to `Site`. */
-import { decideHealth, decideReadiness, type Verdict } from "../status/health.ts";
+import { decideLiveness, decideReadiness, type Verdict } from "../health/probes.ts";
 import type { ConfigurationView, StatusDocument, StatusOverview } from "../status/document.ts";
 import type { Sample } from "../status/trend.ts";
 
@@ -7,8 +7,6 @@ export interface ShownCluster {
   readonly name: string;
   readonly status: () => StatusDocument;
   readonly trend: () => readonly Sample[];
-  /** How old the receive loop's last turn may be before /healthz says 503. */
-  readonly progressMaxSeconds: number;
 }
 
 export interface Site {
@@ -31,13 +29,13 @@ export function overviewOf(site: Site, now: Date): StatusOverview {
   };
 }
 
-export function healthOf({ status, progressMaxSeconds }: ShownCluster): Verdict {
-  return decideHealth(status(), progressMaxSeconds);
+export function livenessOf({ status }: ShownCluster): Verdict {
+  return decideLiveness(status());
 }
 
 /** Alive as long as one of them is: a restart for the sake of one would disturb the others. */
-export function healthOfAll(clusters: readonly ShownCluster[]): Verdict {
-  const verdicts = clusters.map((shown) => ({ name: shown.name, ...healthOf(shown) }));
+export function livenessOfAll(clusters: readonly ShownCluster[]): Verdict {
+  const verdicts = clusters.map((shown) => ({ name: shown.name, ...livenessOf(shown) }));
   const ill = verdicts.filter(({ ok }) => !ok);
   if (ill.length === 0) return { ok: true, reason: counted(clusters.length, "alive") };
   const reason = ill.map(({ name, reason: why }) => `${name}: ${why}`).join("\n");

@@ -127,6 +127,6 @@ async function pastOf(
   return { ...lastStart(starts, now), isMissing, last };
 }
 
-function lastOf({ startedAt, finishedAt, ok, message }: JobRun): LastRun {
-  return { startedAt, finishedAt, ok, message };
+function lastOf({ startedAt, finishedAt, ok, exit, message }: JobRun): LastRun {
+  return { startedAt, finishedAt, ok, exit, message };
 }

@@ -14,6 +14,8 @@ export interface LastRun {
   readonly startedAt: string;
   readonly finishedAt: string;
   readonly ok: boolean;
+  /** Exit status of the command; null when a signal ended it. */
+  readonly exit: number | null;
   readonly message: string;
 }
 
@@ -45,7 +47,7 @@ export interface SchedulerOptions {
   readonly past: (job: JobName, signal: AbortSignal) => Promise<JobPast & { readonly last: LastRun | null }>;
   readonly execute: (job: JobName, signal: AbortSignal) => Promise<JobOutcome>;
   /** Writes the run down. */
-  readonly record: (job: JobName, run: LastRun & { readonly exit: number | null }) => Promise<void>;
+  readonly record: (job: JobName, run: LastRun) => Promise<void>;
   /** Whether this daemon is the one that receives: another one that waits for the slot leaves the jobs to it. */
   readonly mayRun: () => boolean;
   /** Waits for a turn among the jobs of other clusters; undefined when the signal came first. */
@@ -280,7 +282,7 @@ export class Scheduler {
     planned.runningSince = undefined;
     // Told to stop, as we were: the next start makes up for it.
     if (signal.aborted && !ok) return;
-    const run = { startedAt: startedAt.toISOString(), finishedAt: finishedAt.toISOString(), ok, message };
+    const run = { startedAt: startedAt.toISOString(), finishedAt: finishedAt.toISOString(), ok, exit, message };
     planned.last = run;
     if (ok) planned.lastSuccessAt = run.finishedAt;
     planned.runs++;
@@ -293,10 +295,10 @@ export class Scheduler {
     const due = earliest(planned.scheduledAt, againAt(finishedAt, planned.failuresInARow));
     planned.dueAt = due === undefined ? undefined : new Date(due.getTime() + jitterMs());
     this.#unplanned.delete(planned);
-    await this.#record(job, { ...run, exit });
+    await this.#record(job, run);
   }
 
-  async #record(job: JobName, run: LastRun & { readonly exit: number | null }): Promise<void> {
+  async #record(job: JobName, run: LastRun): Promise<void> {
     const { record, log, signal } = this.#options;
     for (let attempt = 1; attempt <= RECORD_TRIES; attempt++) {
       try {

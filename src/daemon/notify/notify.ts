@@ -56,7 +56,6 @@ export function tuningOf(source: Omit<NotifierSource, "store">): NotifierTuning 
     channels,
     scrub,
     notifyAfterMs: settings.notifyAfterMs,
-    shipIntervalMs: settings.synchronous ? 0 : settings.shipIntervalMs,
   };
 }
 

@@ -1,51 +1,40 @@
 /**
- * Finds in a cluster's status what to report. Each look states all current problems; already-reported.ts decides which
- * are new. Pure.
+ * Makes notices from the judgement of a cluster's health. Each look states all current problems; already-reported.ts decides
+ * which are new. Whether something is a problem, and how grave, is decided by health/health.ts. Pure.
  */
-import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
-import { humanBytes, humanSeconds } from "../status/human.ts";
-import type { Notice } from "./notice.ts";
+import type { Finding, FindingKind } from "../health/finding.ts";
+import { isOverdue } from "../health/routine.ts";
 import type { JobView } from "../jobs/scheduler.ts";
 import type { GapDocument, RivalDocument, StatusDocument } from "../status/document.ts";
+import type { Notice } from "./notice.ts";
 
 export interface WatchOptions {
   readonly notifyAfterMs: number;
-  readonly shipIntervalMs: number;
 }
 
-/** How far WAL had got, and when that was last in order: it moved on, or there was nothing to do. */
-interface Track {
-  readonly lsn: string | null;
-  readonly okMs: number;
-  /** Since when it has been in order without a longer pause. */
-  readonly wellSinceMs: number | undefined;
+/** Since when there is no finding on a subject; undefined while there is one. */
+interface Calm {
+  readonly sinceMs: number | undefined;
 }
-
-type SlotHealth = "ok" | "endangered" | "lost";
 
 export interface Watch {
   readonly startedMs: number;
-  readonly stored: Track;
-  readonly uploaded: Track;
-  readonly slot: { readonly health: SlotHealth; readonly sinceMs: number };
+  readonly receiver: Calm;
+  readonly uploads: Calm;
 }
 
 /** Report recovery after this long without trouble. */
 const WELL_MS = 30_000;
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
 const SLOT_SETTLED_MS = 20_000;
-/** A pause between two signs of progress that is none of our business. */
-const QUIET_MS = 5_000;
 /** A gap found that long before this daemon's start may not have been told by the one before. */
 const GAP_NEWS_MS = 3_600_000;
-const MISSED_AFTER_MS = 15 * 60_000;
-/** Warn when no more than this share of the WAL that the server may keep is left. */
-const SAFE_SHARE_LITTLE = 0.2;
-const SAFE_SHARE_ENOUGH = 0.4;
+
+const RECEIVING: readonly FindingKind[] = ["not-receiving", "not-storing", "server-stopping"];
+const UPLOADING: readonly FindingKind[] = ["not-uploading"];
 
 export function beginWatch(nowMs: number): Watch {
-  const track = { lsn: null, okMs: nowMs, wellSinceMs: undefined };
-  return { startedMs: nowMs, stored: track, uploaded: track, slot: { health: "ok", sinceMs: nowMs } };
+  return { startedMs: nowMs, receiver: { sinceMs: undefined }, uploads: { sinceMs: undefined } };
 }
 
 export function decideNotices(
@@ -53,139 +42,89 @@ export function decideNotices(
   status: StatusDocument,
   options: WatchOptions,
 ): { readonly watch: Watch; readonly notices: readonly Notice[] } {
-  const nowMs = Date.parse(status.at);
   const watch: Watch = {
     startedMs: before.startedMs,
-    stored: follow(before.stored, { lsn: status.storedLsn, isIdle: isIdle(status), nowMs }, options),
-    uploaded: follow(before.uploaded, { lsn: status.uploadedLsn, isIdle: isUploaded(status), nowMs }, options),
-    slot: followSlot(before.slot, status, nowMs),
+    receiver: follow(before.receiver, status, RECEIVING),
+    uploads: follow(before.uploads, status, UPLOADING),
   };
-  // The process is ending: WAL that is not received then is no problem.
-  const isLeaving = status.state === "stopping" || status.state === "stopped" || status.state === "failed";
+  const isNew = (at: string): boolean => Date.parse(at) >= watch.startedMs - GAP_NEWS_MS;
   const notices = [
-    ...(isLeaving ? [] : trackNotices(watch.stored, "receiver", status, options)),
-    ...(isLeaving || status.durability !== "spool" ? [] : trackNotices(watch.uploaded, "uploads", status, options)),
-    ...slotNotices(watch, status, options),
-    ...status.gaps
-      .filter((gap) => Date.parse(gap.detectedAt) >= watch.startedMs - GAP_NEWS_MS)
-      .map((gap) => gapNotice(gap)),
+    ...flowNotices(watch.receiver, { subject: "receiver", kinds: RECEIVING }, status, options),
+    ...(status.durability === "spool"
+      ? flowNotices(watch.uploads, { subject: "uploads", kinds: UPLOADING }, status, options)
+      : []),
+    ...slotNotices(status, options),
+    ...status.gaps.filter(({ coveredBy, detectedAt }) => coveredBy === null && isNew(detectedAt)).map(gapNotice),
+    ...status.gaps.filter(({ coveredBy }) => coveredBy !== null && isNew(coveredBy.finishedAt)).map(coveredNotice),
     ...(status.rivals ?? []).filter(({ isActive }) => isActive).map((rival) => rivalNotice(rival, status)),
     ...status.jobs.flatMap((job) => missedNotice(job, watch, status)),
   ];
   return { watch, notices };
 }
 
-/** Streaming, and no commit waits to be stored. */
-function isIdle({ state, rpoSeconds }: StatusDocument): boolean {
-  return state === "streaming" && rpoSeconds === 0;
+/** A receiver that does not stream is not well on any subject. */
+function follow(before: Calm, { at, state, health }: StatusDocument, kinds: readonly FindingKind[]): Calm {
+  if (state !== "streaming" || health.findings.some(({ kind }) => kinds.includes(kind))) return { sinceMs: undefined };
+  return { sinceMs: Math.min(before.sinceMs ?? Infinity, Date.parse(at)) };
 }
 
-/** The store has all that is in the spool. Before it has anything, there may be nothing to have. */
-function isUploaded({ uploadedLsn, storedLsn, counters }: StatusDocument): boolean {
-  if (storedLsn === null) return true;
-  if (uploadedLsn === null) return counters === null || counters.chunksStored + counters.segmentsSealed === 0;
-  return bytesBetween(parseLsn(uploadedLsn), parseLsn(storedLsn)) <= 0;
-}
-
-function follow(
-  before: Track,
-  seen: { readonly lsn: string | null; readonly isIdle: boolean; readonly nowMs: number },
-  { shipIntervalMs }: WatchOptions,
-): Track {
-  const { lsn, nowMs } = seen;
-  const moved = lsn !== null && before.lsn !== null && lsn !== before.lsn;
-  // A clock that was set back must not postpone the alarm by as much.
-  const okMs = moved || seen.isIdle ? nowMs : Math.min(before.okMs, nowMs);
-  const paused = nowMs - okMs > 2 * shipIntervalMs + QUIET_MS;
-  const wellSinceMs = paused ? undefined : (before.wellSinceMs ?? (okMs === nowMs ? nowMs : undefined));
-  return { lsn: lsn ?? before.lsn, okMs, wellSinceMs };
-}
-
-function trackNotices(
-  { okMs, wellSinceMs }: Track,
-  subject: "receiver" | "uploads",
+function flowNotices(
+  { sinceMs }: Calm,
+  { subject, kinds }: { readonly subject: "receiver" | "uploads"; readonly kinds: readonly FindingKind[] },
   status: StatusDocument,
-  { notifyAfterMs, shipIntervalMs }: WatchOptions,
+  { notifyAfterMs }: WatchOptions,
 ): Notice[] {
-  const nowMs = Date.parse(status.at);
-  const at = new Date(nowMs);
-  const { storedLsn, rpoSeconds } = status;
-  const isReceiving = status.state === "streaming";
-  // A chunk is stored only so often.
-  const patienceMs = notifyAfterMs + (isReceiving ? 2 * shipIntervalMs : 0);
-  if (nowMs - okMs >= patienceMs) {
-    const kind = subject === "uploads" ? "not-uploading" : isReceiving ? "not-storing" : "not-receiving";
-    // What failed since, if anything did.
-    const error = status.errors.find((one) => Date.parse(one.at) >= okMs);
-    const why = error === undefined ? "" : `: ${error.message} [${error.code}]`;
+  const { at, health, storedLsn, rpoSeconds, limits } = status;
+  const found = health.findings.find(({ kind, since }) => {
+    const isLasting = since === null || Date.parse(at) - Date.parse(since) >= limits.criticalAfterSeconds * 1000;
+    return kinds.includes(kind) && isLasting;
+  });
+  if (found?.severity === "critical") {
+    const error = errorOf(found, status);
+    const code = error === undefined ? "" : ` [${error.code}]`;
+    const kind = found.kind === "server-stopping" ? "not-storing" : found.kind;
     const details = {
       kind,
-      since: new Date(okMs).toISOString(),
+      since: found.since,
       storedLsn,
       rpoSeconds,
       code: error?.code ?? null,
       message: error?.message ?? null,
       hint: error?.hint ?? null,
     };
-    const text = `no WAL has been ${PARTICIPLE[kind]} for ${wholeSeconds(nowMs - okMs)}${why}`;
-    return [{ event: "receiver-stalled", subject, kind: "state", state: kind, at, text, details }];
+    const text = `${found.what}${code}`;
+    return [{ event: "receiver-stalled", subject, kind: "state", state: kind, at: new Date(at), text, details }];
   }
-  if (wellSinceMs === undefined || nowMs - wellSinceMs < Math.min(notifyAfterMs, WELL_MS)) return [];
+  if (sinceMs === undefined || Date.parse(at) - sinceMs < Math.min(notifyAfterMs, WELL_MS)) return [];
   const done = subject === "uploads" ? "uploaded" : "received and stored";
   const text = `WAL is being ${done} again, up to ${storedLsn ?? "an unknown LSN"}`;
-  return [{ event: "receiver-recovered", subject, kind: "end", state: "well", at, text, details: { storedLsn } }];
+  const details = { storedLsn };
+  return [{ event: "receiver-recovered", subject, kind: "end", state: "well", at: new Date(at), text, details }];
 }
 
-/** `95 s`, `2 min 10 s`. */
-function wholeSeconds(ms: number): string {
-  const seconds = Math.round(ms / 1000);
-  return seconds < 120 ? `${seconds} s` : humanSeconds(seconds);
+/** The error that came since, if one did. */
+function errorOf({ since }: Finding, { errors, storeWaitError }: StatusDocument): ErrorFacts | undefined {
+  if (storeWaitError !== null) return storeWaitError;
+  return errors.find((one) => since === null || Date.parse(one.at) >= Date.parse(since));
 }
 
-const PARTICIPLE = { "not-receiving": "received", "not-storing": "stored", "not-uploading": "uploaded to the store" };
+type ErrorFacts = Pick<StatusDocument["errors"][number], "code" | "message" | "hint">;
 
-function followSlot(before: Watch["slot"], { slot }: StatusDocument, nowMs: number): Watch["slot"] {
-  // The server could not be asked: the earlier answer stays.
-  if (slot === null) return before;
-  const health = slotHealth(slot, before.health);
-  return { health, sinceMs: health === before.health ? Math.min(before.sinceMs, nowMs) : nowMs };
-}
-
-function slotHealth(slot: NonNullable<StatusDocument["slot"]>, before: SlotHealth): SlotHealth {
-  const { exists, walStatus, safeBytes, retainedBytes } = slot;
-  if (!exists || walStatus === "lost" || walStatus === null) return "lost";
-  if (walStatus === "unreserved") return "endangered";
-  if (safeBytes === null || retainedBytes === null) return "ok";
-  const share = Math.max(0, safeBytes) / Math.max(1, retainedBytes + Math.max(0, safeBytes));
-  return share < (before === "endangered" ? SAFE_SHARE_ENOUGH : SAFE_SHARE_LITTLE) ? "endangered" : "ok";
-}
-
-function slotNotices({ slot: { health, sinceMs } }: Watch, status: StatusDocument, options: WatchOptions): Notice[] {
-  const nowMs = Date.parse(status.at);
-  const { slot } = status;
-  if (slot === null || nowMs - sinceMs < Math.min(options.notifyAfterMs, SLOT_SETTLED_MS)) return [];
+function slotNotices({ at, slot, slotHealth, health }: StatusDocument, { notifyAfterMs }: WatchOptions): Notice[] {
+  if (slot === null || slotHealth === null) return [];
   const { name, exists, walStatus, retainedBytes, safeBytes } = slot;
-  const common = {
-    subject: "slot",
-    at: new Date(nowMs),
-    details: { slot: name, exists, walStatus, retainedBytes, safeBytes },
-  };
-  const called = `the replication slot "${name}"`;
-  if (health === "ok") {
-    const text = `${called} is in order again: ${walStatus ?? "unknown"}`;
+  const details = { slot: name, exists, walStatus, retainedBytes, safeBytes };
+  const common = { subject: "slot", at: new Date(at), details };
+  const isSettled = Date.parse(at) - Date.parse(slotHealth.since) >= Math.min(notifyAfterMs, SLOT_SETTLED_MS);
+  if (slotHealth.state === "ok" && isSettled) {
+    const text = `the replication slot "${name}" is in order again: ${walStatus ?? "unknown"}`;
     return [{ ...common, event: "slot-recovered", kind: "end", state: "ok", text }];
   }
-  if (health === "lost") {
-    const what = !exists
-      ? "is missing on the server"
-      : walStatus === "lost"
-        ? "was given up by the server"
-        : "keeps no WAL";
-    return [{ ...common, event: "slot-lost", kind: "state", state: "lost", text: `${called} ${what}` }];
-  }
-  const left = safeBytes === null ? "" : `, ${humanBytes(Math.max(0, safeBytes))} are left`;
-  const text = `the server is about to give up ${called}: it is ${walStatus ?? "unknown"}${left}`;
-  return [{ ...common, event: "slot-endangered", kind: "state", state: "endangered", text }];
+  const found = health.findings.find(({ kind }) => kind === "slot-lost" || kind === "slot-endangered");
+  if (found === undefined || !isSettled) return [];
+  const isLost = found.kind === "slot-lost";
+  const [event, state] = isLost ? (["slot-lost", "lost"] as const) : (["slot-endangered", "endangered"] as const);
+  return [{ ...common, event, kind: "state", state, text: found.what }];
 }
 
 function gapNotice({ timeline, fromLsn, toLsn, detectedAt, reason }: GapDocument): Notice {
@@ -197,6 +136,19 @@ function gapNotice({ timeline, fromLsn, toLsn, detectedAt, reason }: GapDocument
     at: new Date(detectedAt),
     text: `WAL from ${fromLsn} to ${toLsn} on timeline ${timeline} was lost before it could be archived; take a base backup now`,
     details: { timeline, fromLsn, toLsn, detectedAt, reason },
+  };
+}
+
+function coveredNotice({ timeline, fromLsn, toLsn, coveredBy }: GapDocument): Notice {
+  const { backup, finishedAt } = coveredBy ?? { backup: "", finishedAt: "" };
+  return {
+    event: "gap-covered",
+    subject: `gap ${timeline} ${fromLsn} ${toLsn} covered`,
+    kind: "once",
+    state: "covered",
+    at: new Date(finishedAt),
+    text: `a base backup covers the gap from ${fromLsn} to ${toLsn} on timeline ${timeline}: everything since ${finishedAt} is recoverable`,
+    details: { timeline, fromLsn, toLsn, backup, finishedAt },
   };
 }
 
@@ -213,12 +165,9 @@ function rivalNotice({ timeline, kind, endLsn, text }: RivalDocument, status: St
 }
 
 function missedNotice(view: JobView, { startedMs }: Watch, status: StatusDocument): Notice[] {
-  const { job, schedule, timeZone, scheduledAt, runningSince, waitingSince } = view;
-  // A daemon that does not receive leaves the jobs to the one that does, and looks again when its turn comes.
-  if (scheduledAt === null || status.state !== "streaming") return [];
-  const begunMs = runningSince === null ? Date.parse(status.at) : Date.parse(runningSince);
+  const { job, schedule, timeZone, scheduledAt, waitingSince } = view;
+  if (scheduledAt === null || !isOverdue(view, status)) return [];
   const dueMs = Date.parse(scheduledAt);
-  if (begunMs - dueMs < MISSED_AFTER_MS) return [];
   const other = status.jobs.find((one) => one.job !== job && one.runningSince !== null);
   const isBehind = other !== undefined || waitingSince !== null;
   const reason = dueMs < startedMs ? "daemon-away" : isBehind ? "job-in-the-way" : "not-receiving";

@@ -2,9 +2,12 @@
 import { request } from "node:http";
 import { formatAddress, type ListenAddress } from "../../config/types.ts";
 import { deadline } from "../../signals.ts";
+import { judged } from "../health/health.ts";
 import type { StatusDocument, StatusOverview } from "./document.ts";
 
 const ANSWER_BYTES_MAX = 4 << 20;
+/** The limits of a receiver with default settings. */
+const OLDER_LIMITS = { criticalAfterSeconds: 120, storePatienceSeconds: 11, progressMaxSeconds: 300 };
 
 export type StatusAnswer =
   | { readonly kind: "answered"; readonly status: StatusDocument }
@@ -20,9 +23,12 @@ export async function askReceiver(listen: ListenAddress, timeoutMs: number): Pro
     const answer = await get(listen, timeoutMs);
     if (answer.status !== 200) return { kind: "no-answer", reason: `${at} answered ${answer.status}` };
     const document: unknown = JSON.parse(answer.body);
-    if (isOverview(document)) return { kind: "answered-for-several", overview: document };
+    if (isOverview(document)) {
+      const overview = { ...document, clusters: document.clusters.map((status) => completed(status)) };
+      return { kind: "answered-for-several", overview };
+    }
     if (!isStatus(document)) return { kind: "no-answer", reason: `what answers at ${at} is no receiver` };
-    return { kind: "answered", status: document };
+    return { kind: "answered", status: completed(document) };
   } catch (error) {
     const reason = error instanceof SyntaxError ? "what it says is no JSON" : reasonOf(error);
     return { kind: "no-answer", reason: `${at}: ${reason}` };
@@ -70,6 +76,14 @@ function isStatus(value: unknown): value is StatusDocument {
 function isOverview(value: unknown): value is StatusOverview {
   if (typeof value !== "object" || value === null || !("clusters" in value)) return false;
   return Array.isArray(value.clusters) && value.clusters.every(isStatus);
+}
+
+/** A receiver of an older version has no judgement in its answer, nor all that the judgement reads. */
+function completed(status: StatusDocument): StatusDocument {
+  if ("health" in status) return status;
+  const older: Omit<StatusDocument, "health" | "limits" | "slotHealth" | "notReceivingSince"> = status;
+  const unknown = { slotHealth: null, notReceivingSince: null, limits: OLDER_LIMITS };
+  return judged({ ...older, ...unknown, gaps: older.gaps.map((gap) => ({ ...gap, coveredBy: null })) });
 }
 
 function reasonOf(error: unknown): string {

@@ -3,6 +3,7 @@
  * added; an unknown value is null.
  */
 import type { LastEvents } from "../../archive/records/last-events.ts";
+import type { Health } from "../health/finding.ts";
 import type { ChannelView } from "../notify/channel.ts";
 import type { JobView } from "../jobs/scheduler.ts";
 import type { ReceiverPhase, ReceiverStatus } from "../../receive/status.ts";
@@ -17,7 +18,8 @@ export interface NotificationsView {
 /** `unreachable`: no receiver answered, and `status` looked at the server and the store itself. */
 export type StatusState = ReceiverPhase | "unreachable";
 
-export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedAt" | "counters"> {
+/** Everything that the judgement of health reads. */
+export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" | "counters"> {
   readonly state: StatusState;
   readonly startedAt: string | null;
   readonly counters: ReceiverStatus["counters"] | null;
@@ -44,11 +46,35 @@ export interface StatusDocument extends Omit<ReceiverStatus, "state" | "startedA
   readonly notifications: NotificationsView | null;
   /** The store has confirmed nothing for longer than it usually takes, and WAL waits for it. */
   readonly isStoreStalled: boolean;
+  /** The judgement of the slot over several looks; null where it is not looked at. */
+  readonly slotHealth: SlotHealth | null;
+  readonly limits: HealthLimits;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
   readonly version: string;
   /** When this was written. */
   readonly at: string;
+}
+
+export interface StatusDocument extends StatusFacts {
+  /** The one judgement (health/health.ts). */
+  readonly health: Health;
+}
+
+export interface SlotHealth {
+  /** `unseen`: the server cannot be asked. */
+  readonly state: "ok" | "endangered" | "lost" | "unseen";
+  readonly since: string;
+}
+
+/** Times by which the judgement of health goes; they follow from the receiver's settings. */
+export interface HealthLimits {
+  /** WAL that does not arrive for so long is critical (`notify-after`). */
+  readonly criticalAfterSeconds: number;
+  /** A healthy store confirms something within this time. */
+  readonly storePatienceSeconds: number;
+  /** The receive loop gives a sign of life within this time: every request and every silence is cut off earlier. */
+  readonly progressMaxSeconds: number;
 }
 
 /** The document of /status.json where the file has `clusters:`. */
@@ -74,6 +100,8 @@ export interface GapDocument {
   readonly toLsn: string;
   readonly detectedAt: string;
   readonly reason: string;
+  /** The oldest complete backup that begins behind the gap; null while there is none. */
+  readonly coveredBy: { readonly backup: string; readonly finishedAt: string } | null;
 }
 
 export interface RivalDocument {

@@ -4,18 +4,19 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../../archive/archive.ts";
-import type { Gap } from "../../archive/documents.ts";
 import { listGaps } from "../../archive/wal/gaps.ts";
 import type { Log } from "../../log.ts";
 import type { ReceiverState } from "../../receive/status.ts";
 import { deadline } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
+import type { GapDocument } from "./document.ts";
+import { gapDocument } from "./receiver-document.ts";
 
 export interface GapWatchOptions {
   readonly store: Store;
   readonly cluster: string;
   readonly state: ReceiverState;
-  readonly onGaps: (gaps: readonly Gap[]) => void;
+  readonly onGaps: (gaps: readonly GapDocument[]) => void;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -35,7 +36,8 @@ export async function watchGaps({ store, cluster, state, onGaps, log, signal }: 
       try {
         using limit = deadline(LOOK_TIMEOUT_MS, signal);
         const archive = await openArchive(store, cluster, { signal: limit.signal });
-        onGaps(await listGaps(archive, { signal: limit.signal }));
+        const found = await listGaps(archive, { signal: limit.signal });
+        onGaps(found.map((gap) => gapDocument(gap, null)));
         known = count;
       } catch (error) {
         if (!signal.aborted) log.warn("cannot look for gaps in the archive", { error });

@@ -2,6 +2,7 @@
 import type { Metrics } from "../../metrics/registry.ts";
 import type { ReceiverPhase, SlotStatus } from "../../receive/status.ts";
 import { parseLsn } from "../../wal/lsn.ts";
+import { FINDING_KINDS, HEALTH_WORDS } from "../health/finding.ts";
 import type { ChannelView } from "../notify/channel.ts";
 import { JOB_NAMES, type JobName } from "../jobs/schedule.ts";
 import type { JobView } from "../jobs/scheduler.ts";
@@ -29,7 +30,8 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("lag", status.lagBytes ?? undefined);
   metrics.set("rpo", status.rpoSeconds ?? undefined);
   metrics.set("timeline", status.timeline ?? undefined);
-  metrics.set("gaps", status.gaps.length);
+  metrics.set("gaps", status.gaps.filter(({ coveredBy }) => coveredBy === null).length);
+  copyHealth(status, metrics);
   metrics.set("rivals", status.rivals?.filter(({ isActive }) => isActive).length);
   metrics.setState("state", "state", { current: status.state, all: RECEIVER_STATES });
   metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
@@ -58,6 +60,16 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   }
   if (slot !== null) metrics.setState("slotState", "status", { current: slotStatus(slot), all: SLOT_STATUSES });
   else for (const name of SLOT_STATUSES) metrics.set("slotState", undefined, { status: name });
+}
+
+function copyHealth({ health }: StatusDocument, metrics: Metrics): void {
+  metrics.setState("health", "status", { current: health.status, all: HEALTH_WORDS });
+  for (const severity of ["warning", "critical"] as const) {
+    for (const kind of FINDING_KINDS) {
+      const count = health.findings.filter((one) => one.kind === kind && one.severity === severity).length;
+      metrics.set("healthFindings", count, { kind, severity });
+    }
+  }
 }
 
 /** A reload may have taken it off the schedule: what was true of it would raise alarms for ever. */

@@ -14,8 +14,10 @@ import type { ConnectionSettings } from "../../replication/settings.ts";
 import type { Store } from "../../store/store.ts";
 import { bytesBetween, formatLsn, type Lsn } from "../../wal/lsn.ts";
 import { Journal } from "./journal.ts";
-import { rivalDocument } from "./receiver-document.ts";
-import type { GapDocument, RivalDocument, StatusDocument } from "./document.ts";
+import { judged } from "../health/health.ts";
+import { gapDocument, rivalDocument } from "./receiver-document.ts";
+import { followSlot } from "./slot-health.ts";
+import type { GapDocument, HealthLimits, RivalDocument, StatusDocument } from "./document.ts";
 
 export interface OutsideViewOptions {
   readonly cluster: string;
@@ -25,6 +27,7 @@ export interface OutsideViewOptions {
   readonly store: Store | undefined;
   /** Why something could not even be tried. */
   readonly troubles?: readonly unknown[];
+  readonly limits: HealthLimits;
   readonly version: string;
   readonly nowMs: () => number;
   readonly signal: AbortSignal;
@@ -76,7 +79,9 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
   const identifier = server?.systemIdentifier ?? archive?.systemIdentifier;
   const lagBytes =
     server === undefined || archive?.tip === undefined ? null : Math.max(0, bytesBetween(archive.tip, server.flushLsn));
-  const status: StatusDocument = {
+  const at = nowMs();
+  const slot = server?.slot ?? null;
+  const status = judged({
     source: "server-and-store",
     cluster,
     state: "unreachable",
@@ -89,7 +94,9 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     reportedLsn: null,
     lagBytes,
     rpoSeconds: null,
-    slot: server?.slot ?? null,
+    slot,
+    slotHealth: slot === null ? null : followSlot(null, slot, at),
+    limits: options.limits,
     synchronous: false,
     durability: "store",
     spoolBytes: null,
@@ -101,6 +108,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     store: store?.description ?? null,
     startedAt: null,
     streamingSince: null,
+    notReceivingSince: null,
     lastMessageAt: null,
     bufferSegmentsInUse: 0,
     waitingForStore: false,
@@ -120,8 +128,8 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     notifications: null,
     progressAgeSeconds: null,
     version,
-    at: new Date(nowMs()).toISOString(),
-  };
+    at: new Date(at).toISOString(),
+  });
   return { status, failures };
 }
 
@@ -152,6 +160,6 @@ async function lookAtArchive(store: Store, cluster: string, nowMs: number, signa
     timeline: tip?.timeline,
     last,
     rivals: rivals.map(rivalDocument),
-    gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
+    gaps: gaps.map((gap) => gapDocument(gap, null)),
   };
 }

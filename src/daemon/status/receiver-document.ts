@@ -2,18 +2,23 @@
 import type { Gap } from "../../archive/documents.ts";
 import type { DescribedRival } from "../../archive/line/rivals.ts";
 import type { Settings } from "../../config/options.ts";
-import type { ReceiverState } from "../../receive/status.ts";
+import type { ReceiverState, ReceiverStatus } from "../../receive/status.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import type { Journal } from "./journal.ts";
+import { judged } from "../health/health.ts";
 import type { JobView } from "../jobs/scheduler.ts";
-import type { RivalDocument, StatusDocument } from "./document.ts";
+import type { GapDocument, HealthLimits, RivalDocument, SlotHealth, StatusDocument } from "./document.ts";
 
 export interface ReceiverFacts {
   readonly settings: Settings;
   readonly version: string;
   readonly journal: Journal;
   readonly state: ReceiverState;
-  readonly gaps: readonly Gap[];
+  readonly gaps: readonly GapDocument[];
+  /** Null before the first look. */
+  readonly archive: StatusDocument["archive"];
+  /** Null without a slot, and before the first look. */
+  readonly slotHealth: SlotHealth | null;
   /** Undefined before the first look. */
   readonly rivals: readonly DescribedRival[] | undefined;
   readonly jobs: readonly JobView[];
@@ -22,35 +27,54 @@ export interface ReceiverFacts {
   readonly store: string | null;
 }
 
-const PATIENCE_MS = 20_000;
+/** A store that has answered nothing for this long, beside the time until the next chunk is due, does not answer. */
+const PATIENCE_MS = 10_000;
 /** A spool that has refused WAL, or is full, holds up every commit: it gets less time than a silent store. */
 const SPOOL_PATIENCE_MS = 5_000;
 /** A store that takes less than this is too slow for most servers: 4 MiB a second. */
 const SLOWEST_BYTES_PER_MS = 4194;
 
-/** How long a healthy store may confirm nothing: until the next chunk is due, and while a whole segment is on its way. */
+/** No sign of life for so long is not normal. */
+const PROGRESS_MAX_MS = 300_000;
+
+/** How long a healthy store may confirm nothing: until the next chunk is due, or while a large segment is on its way. */
 export function storePatienceMs(
   { synchronous, shipIntervalMs }: Pick<Settings, "synchronous" | "shipIntervalMs">,
   segmentSize: number | null,
 ): number {
-  return (synchronous ? 0 : shipIntervalMs) + PATIENCE_MS + (segmentSize ?? 0) / SLOWEST_BYTES_PER_MS;
+  return (synchronous ? 0 : shipIntervalMs) + Math.max(PATIENCE_MS, (segmentSize ?? 0) / SLOWEST_BYTES_PER_MS);
+}
+
+/** Times by which the judgement of health goes. */
+export function healthLimits(
+  settings: Pick<Settings, "synchronous" | "shipIntervalMs" | "notifyAfterMs" | "receiverTimeoutMs">,
+  segmentSize: number | null,
+): HealthLimits {
+  return {
+    criticalAfterSeconds: settings.notifyAfterMs / 1000,
+    storePatienceSeconds: storePatienceMs(settings, segmentSize) / 1000,
+    progressMaxSeconds: Math.max(PROGRESS_MAX_MS, 3 * settings.receiverTimeoutMs) / 1000,
+  };
 }
 
 export function receiverDocument(facts: ReceiverFacts): StatusDocument {
-  const { settings, version, journal, state, gaps, rivals, jobs, notifications, store } = facts;
+  const { settings, version, journal, state, gaps, archive, slotHealth, rivals, jobs, notifications, store } = facts;
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
   const snapshot = state.snapshot();
   const isSpoolRefusing = snapshot.storeWaitError?.place === "spool";
-  const patienceMs = isSpoolRefusing ? SPOOL_PATIENCE_MS : storePatienceMs(settings, snapshot.segmentSize);
-  return {
+  const limits = healthLimits(settings, snapshot.segmentSize);
+  const patienceMs = isSpoolRefusing ? SPOOL_PATIENCE_MS : limits.storePatienceSeconds * 1000;
+  return judged({
     ...snapshot,
-    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > patienceMs,
+    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > patienceMs && !mayHoldNothing(snapshot),
     source: "receiver",
     store,
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
-    archive: null,
-    gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
+    archive,
+    gaps,
+    slotHealth,
+    limits,
     rivals: rivals?.map(rivalDocument) ?? null,
     errors: journal.errors(),
     jobs,
@@ -60,7 +84,18 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     progressAgeSeconds: Math.max(0, nowMs - aliveMs) / 1000,
     version,
     at: new Date(nowMs).toISOString(),
-  };
+  });
+}
+
+/** A spool that has taken nothing since the start may hold nothing that the store lacks; a refused upload shows that it does. */
+function mayHoldNothing({ durability, uploadedLsn, counters, storeWaitError }: ReceiverStatus): boolean {
+  const hasStored = counters.chunksStored + counters.segmentsSealed > 0;
+  return durability === "spool" && uploadedLsn === null && !hasStored && storeWaitError === null;
+}
+
+/** Coverage is looked for where the archive is (gap-watch.ts). */
+export function gapDocument(gap: Gap, coveredBy: GapDocument["coveredBy"]): GapDocument {
+  return { ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn), coveredBy };
 }
 
 export function rivalDocument({ timeline, kind, endLsn, isActive, text }: DescribedRival): RivalDocument {

@@ -1,0 +1,161 @@
+/** Findings about what the archive holds and what the slot keeps for it. Pure. */
+import type { GapDocument, StatusFacts } from "../status/document.ts";
+import { humanBytes, humanSeconds } from "../status/human.ts";
+import { type Finding, secondsBetween } from "./finding.ts";
+
+/** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
+const SLOT_SETTLED_SECONDS = 20;
+const SLOT_UNSEEN_SECONDS = 60;
+
+export function archiveFindings(status: StatusFacts): Finding[] {
+  return [
+    ...gapFindings(status),
+    ...rivalFindings(status),
+    ...slotFindings(status),
+    ...backupFindings(status),
+    ...verifyFindings(status),
+    ...drillFindings(status),
+  ];
+}
+
+function gapFindings({ gaps }: StatusFacts): Finding[] {
+  const open = gaps.filter(({ coveredBy }) => coveredBy === null);
+  const covered = gaps.filter(({ coveredBy }) => coveredBy !== null);
+  return [...openGaps(open), ...covered.map((gap) => coveredGap(gap))];
+}
+
+function openGaps(open: readonly GapDocument[]): Finding[] {
+  const newest = [...open].sort((a, b) => Date.parse(b.detectedAt) - Date.parse(a.detectedAt))[0];
+  if (newest === undefined) return [];
+  const { fromLsn, toLsn, timeline, reason } = newest;
+  const count = open.length === 1 ? "1 gap" : `${open.length} gaps`;
+  const where = `${open.length === 1 ? "" : "the newest "}from ${fromLsn} to ${toLsn} on timeline ${timeline}`;
+  return [
+    {
+      kind: "gap",
+      severity: "critical",
+      stopsArchiving: false,
+      since: newest.detectedAt,
+      what: `WAL is missing: ${count}, ${where} (${reason})`,
+      meaning: `No restore passes the gap: nothing after ${fromLsn} can be recovered until a newer base backup is complete.`,
+      remedy: "Take a base backup now: seawall backup. With on-gap: backup the daemon takes it.",
+    },
+  ];
+}
+
+function coveredGap({ fromLsn, toLsn, timeline, detectedAt, coveredBy }: GapDocument): Finding {
+  const since = coveredBy?.finishedAt ?? "";
+  return {
+    kind: "gap",
+    severity: "note",
+    stopsArchiving: false,
+    since: detectedAt,
+    what: `WAL from ${fromLsn} to ${toLsn} on timeline ${timeline} was lost; a newer backup covers the gap`,
+    meaning: `unreachable: ${fromLsn} (gap found at ${detectedAt}) until ${since}; everything since ${since} is recoverable`,
+    remedy: `Nothing: backup ${coveredBy?.backup ?? ""} begins behind the gap.`,
+  };
+}
+
+function rivalFindings({ rivals }: StatusFacts): Finding[] {
+  return (rivals ?? [])
+    .filter(({ isActive }) => isActive)
+    .map(({ text }) => ({
+      kind: "rival",
+      severity: "critical",
+      stopsArchiving: false,
+      since: null,
+      what: `another server writes into this archive: ${text}`,
+      meaning: "A restore follows the archive's line only. The other server's WAL is not on it.",
+      remedy: "Stop its receiver or its archive_command, or give it a --cluster of its own.",
+    }));
+}
+
+function slotFindings({ slot, slotHealth, at, streamingSince, state }: StatusFacts): Finding[] {
+  if (slotHealth === null || slotHealth.state === "ok") return [];
+  const { state: health, since } = slotHealth;
+  const seconds = secondsBetween(since, at);
+  const common = { since, stopsArchiving: false } as const;
+  if (health === "unseen") {
+    if (state !== "streaming" || seconds < SLOT_UNSEEN_SECONDS) return [];
+    const what = `the server cannot be asked about the replication slot for ${humanSeconds(seconds)}`;
+    const meaning = "WAL is being archived. How much WAL the server keeps for Seawall is not known.";
+    const remedy = "Allow the role an ordinary connection to the server, beside replication (pg_hba.conf).";
+    return [{ ...common, kind: "slot-unseen", severity: "warning", what, meaning, remedy }];
+  }
+  // The receiver makes the slot at its first connection.
+  if (slot === null || (streamingSince === null && state !== "unreachable")) return [];
+  const { name, exists, walStatus, safeBytes } = slot;
+  if (health === "lost") {
+    const isLost = exists && walStatus === "lost";
+    const how = !exists ? "is missing on the server" : isLost ? "was given up by the server" : "keeps no WAL";
+    const severity = seconds < SLOT_SETTLED_SECONDS && state !== "unreachable" ? "warning" : "critical";
+    const what = `the replication slot "${name}" ${how}`;
+    const meaning =
+      "The server may remove WAL that is not archived. That would be a gap, which needs a new base backup.";
+    const remedy = "seawall receive makes the slot anew when it connects. Review max_slot_wal_keep_size.";
+    return [{ ...common, kind: "slot-lost", severity, what, meaning, remedy }];
+  }
+  const left = safeBytes === null ? "" : `, ${humanBytes(Math.max(0, safeBytes))} are left`;
+  const what = `the server is about to give up the replication slot "${name}": it is ${walStatus ?? "unknown"}${left}`;
+  const meaning = "If it does, WAL that is not archived is lost, and a gap needs a new base backup.";
+  const remedy = "Bring the receiver and its store back, or raise max_slot_wal_keep_size.";
+  return [{ ...common, kind: "slot-endangered", severity: "warning", what, meaning, remedy }];
+}
+
+function backupFindings({ archive }: StatusFacts): Finding[] {
+  if (archive === null || archive.backup !== null) return [];
+  return [
+    {
+      kind: "no-backup",
+      severity: "warning",
+      stopsArchiving: false,
+      since: null,
+      what: "there is no base backup in the archive",
+      meaning: "Nothing can be restored from this archive yet.",
+      remedy: "Take a base backup: seawall backup, or set backup-schedule.",
+    },
+  ];
+}
+
+/** The last verification, by hand or by schedule: the archive's record, or the daemon's own run when that is newer. */
+function verifyFindings({ archive, jobs }: StatusFacts): Finding[] {
+  const verify = archive?.verify ?? null;
+  const run = jobs.find(({ job }) => job === "verify")?.last ?? null;
+  const isRunNewer = run !== null && Date.parse(run.finishedAt) >= Date.parse(verify?.finishedAt ?? run.finishedAt);
+  const hasDamage = isRunNewer ? !run.ok && run.exit === 1 : verify?.ok === false;
+  if (!hasDamage) return [];
+  const count =
+    verify === null || isRunNewer ? "damage" : `${verify.problems} problem${verify.problems === 1 ? "" : "s"}`;
+  return [
+    {
+      kind: "damage",
+      severity: "critical",
+      stopsArchiving: false,
+      since: isRunNewer ? run.finishedAt : (verify?.finishedAt ?? null),
+      what: isRunNewer
+        ? `the scheduled verify failed: ${run.message}`
+        : `the last verify found ${count} in the archive`,
+      meaning: "Some restores fail, or do not reach as far as they should.",
+      remedy: "Run seawall verify: it names what is damaged and which backups need it. Take a base backup.",
+    },
+  ];
+}
+
+function drillFindings({ archive, jobs }: StatusFacts): Finding[] {
+  const drill = archive?.drill ?? null;
+  const run = jobs.find(({ job }) => job === "drill")?.last ?? null;
+  const isRunNewer = run !== null && Date.parse(run.finishedAt) >= Date.parse(drill?.finishedAt ?? run.finishedAt);
+  const hasFailed = isRunNewer ? !run.ok && run.exit === 1 : drill?.ok === false;
+  if (!hasFailed) return [];
+  return [
+    {
+      kind: "drill-failed",
+      severity: "critical",
+      stopsArchiving: false,
+      since: isRunNewer ? run.finishedAt : (drill?.finishedAt ?? null),
+      what: isRunNewer ? `the scheduled drill failed: ${run.message}` : "the last drill failed",
+      meaning: "A trial restore of this archive did not succeed: a real one may fail in the same way.",
+      remedy: "Read the drill's checks in its result, repair what they name, and run seawall drill again.",
+    },
+  ];
+}
