@@ -27,6 +27,13 @@ export default async function setup(): Promise<() => Promise<void>> {
       lastLines.noteClock(access);
       return { answer: access, stop: async () => undefined };
     },
+    browser: async () => {
+      // The driver takes a moment to load, and most runs need no browser.
+      const { provideBrowser } = await import("./browser.ts");
+      const { access, stop } = await provideBrowser();
+      lastLines.noteBrowser(access);
+      return { answer: access, stop };
+    },
   });
   process.env[RUN_DIR] = services.folder;
   return async () => services[Symbol.asyncDispose]();

@@ -4,6 +4,7 @@
  */
 import type { SerializedError } from "vitest";
 import type { Reporter, TestModule } from "vitest/node";
+import { BROWSER_PACKAGES, type BrowserAccess } from "./browser-access.ts";
 import { CLOCK_PACKAGES, type ClockAccess } from "./calendar.ts";
 import { CEPH_PACKAGES } from "./ceph.ts";
 import type { S3Access } from "./s3-provider.ts";
@@ -38,6 +39,11 @@ export const lastLines = {
     if (!("unavailable" in access)) return;
     const remedies = [`apt-get install ${CLOCK_PACKAGES.join(" ")}`];
     note({ tests: "Tests of a simulated calendar", why: access.unavailable, remedies });
+  },
+  noteBrowser(access: BrowserAccess): void {
+    if (!("unavailable" in access)) return;
+    const remedies = [`apt-get install ${BROWSER_PACKAGES.join(" ")}`];
+    note({ tests: "Tests of the status page in a browser", why: access.unavailable, remedies });
   },
   missing(): readonly Missing[] {
     return ((process as unknown as Record<symbol, unknown>)[NOTES] ?? []) as readonly Missing[];
