@@ -46,7 +46,8 @@ function optionSection(spec: OptionSpec<unknown>): string {
     facts.push("With several clusters: one for all, at the top of the file");
   if (spec.scope === "own") facts.push("With several clusters: each has its own, so not by flag or variable for all");
   const more = spec.more === undefined ? "" : `\n${spec.more}\n`;
-  return `### ${spec.name}\n\n${sentence(spec.help)}\n\n${facts.map((fact) => `- ${fact}`).join("\n")}\n${more}`;
+  const title = spec.sharesName === true ? `${spec.name} (${spec.commands.join(", ")})` : spec.name;
+  return `### ${title}\n\n${sentence(spec.help)}\n\n${facts.map((fact) => `- ${fact}`).join("\n")}\n${more}`;
 }
 
 function required(spec: OptionSpec<unknown>): string {

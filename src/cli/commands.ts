@@ -107,18 +107,25 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     summary: "where every byte is: server, received, verified, stored; lag, slot",
     description:
       "Asks the running receiver at --listen. If none answers, it asks the server and the store itself and says so. " +
-      "With several clusters it shows one line for each, or all facts about the one that --cluster names.",
+      "With several clusters it shows one line for each, or all facts about the one that --cluster names.\n\n" +
+      "--check prints the judgement of health alone and exits as monitoring plug-ins do: 0 ok, 1 warning, 2 critical, 3 unknown. " +
+      "The worst cluster counts. A receiver that does not answer is critical; a wrong option is unknown.",
     args: [],
     examples: [
       { line: "seawall status", does: "of the receiver on this machine" },
       { line: "seawall status --json | jq .rpoSeconds", does: "one fact, for a script" },
       { line: "seawall status --config /etc/seawall.yaml", does: "also when the receiver is down" },
       { line: "seawall status --config /etc/clusters.yaml --cluster orders", does: "one of several clusters" },
+      {
+        line: "seawall status --config /etc/seawall.yaml --check --nagios --max-rpo 30s --max-backup-age 26h",
+        does: "a check for Nagios or Icinga",
+      },
     ],
     exits: [
-      [EXIT.done, "the status is known"],
-      USAGE,
-      [EXIT.operational, "no receiver answers, and neither server nor store was given to look at"],
+      [EXIT.done, "the status is known; with --check: ok"],
+      [EXIT.no, "with --check: warning"],
+      [EXIT.usage, "wrong options, environment or configuration file; with --check: critical"],
+      [EXIT.operational, "no receiver answers, and neither server nor store was given; with --check: unknown"],
       SERVER,
       STORE,
       INTERRUPTED,

@@ -17,7 +17,7 @@ import {
 import { nearest } from "../config/suggest.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
-import { createLog, type Log } from "../log.ts";
+import { createLog, type Log, redactSecrets } from "../log.ts";
 import { schemeOf } from "../store/schemes.ts";
 import { COMMAND_GROUPS, COMMANDS } from "./commands.ts";
 import type { CommandSpec } from "./command-spec.ts";
@@ -26,6 +26,7 @@ import { describeExits, helpTail } from "./help.ts";
 import type { Io } from "./io.ts";
 import { endWithin, GRACE_MS, RUN_AGAIN } from "./last-resort.ts";
 import type { Signals } from "./signals.ts";
+import { CHECK_UNKNOWN, unknownLine } from "./check-status.ts";
 import { seawallVersion } from "./commands/version.ts";
 
 export interface ProgramInput {
@@ -47,13 +48,16 @@ interface Parsed {
 
 /** Resolves with the exit status; throws only what is a bug in this file. */
 export async function runProgram(input: ProgramInput): Promise<number> {
-  const { args, io, usageExit } = input;
+  const { args, io } = input;
   const json = args.includes("--json");
+  const isCheck = args[0] === "status" && args.includes("--check");
+  const usageExit = isCheck ? CHECK_UNKNOWN : input.usageExit;
   let parsed: Parsed | { readonly help: string; readonly exit: number };
   try {
     parsed = parse(args);
   } catch (error) {
     const { text, exit } = describeFailure(error, { json, usageExit, unexpectedExit: EXIT.operational });
+    if (isCheck && args.includes("--nagios")) await io.out(`${unknownLine(messageOf(error))}\n`);
     io.err(text);
     return exit;
   }
@@ -62,19 +66,21 @@ export async function runProgram(input: ProgramInput): Promise<number> {
     else io.err(parsed.help);
     return parsed.exit === EXIT.done ? EXIT.done : usageExit;
   }
-  return runCommand(parsed, input, json);
+  return runCommand(parsed, { ...input, usageExit }, json);
+}
+
+function messageOf(error: unknown): string {
+  return redactSecrets(error instanceof Error ? error.message : String(error));
 }
 
 async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): Promise<number> {
   const { env, io, signals, usageExit } = input;
   const spec: CommandSpec = COMMANDS[parsed.name];
-  const always = spec.unexpectedExit > 125;
-  const failure = {
-    json,
-    unexpectedExit: spec.unexpectedExit,
-    usageExit: always ? spec.unexpectedExit : usageExit,
-    always,
-  };
+  const isCheck = parsed.name === "status" && parsed.flags.get("check") === true;
+  // A monitoring check that cannot be carried out is unknown, whatever stood in its way.
+  const unexpectedExit = isCheck ? CHECK_UNKNOWN : spec.unexpectedExit;
+  const always = isCheck || unexpectedExit > 125;
+  const failure = { json, unexpectedExit, usageExit: always ? unexpectedExit : usageExit, always };
   let log = createLog({ level: "silent", format: "json" });
   try {
     const { name: command, flags } = parsed;
@@ -96,6 +102,7 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
     if (interrupted !== undefined && error instanceof SeawallError && error.code === "aborted") return interrupted;
     log.flush();
     const { text, exit } = describeFailure(error, failure);
+    if (isCheck && parsed.flags.get("nagios") === true) await io.out(`${unknownLine(messageOf(error))}\n`);
     io.err(text);
     return exit;
   } finally {

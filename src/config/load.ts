@@ -261,6 +261,7 @@ function checkTogether(settings: Settings, origins: ReadonlyMap<SettingKey, stri
     if (settings.store === undefined) throw missing(OPTIONS.store, command, undefined);
     if (settings.targetDir === undefined) throw missing(OPTIONS.targetDir, command, undefined);
   }
+  if (command === "status") checkStatusOptions(settings, origins);
   if (command !== "receive") return;
   if (settings.durability === "spool" && settings.spoolDir === undefined) {
     throw new SeawallError("usage", `${place(origins, "durability")}: spool needs --spool-dir`, {
@@ -283,6 +284,20 @@ function checkTogether(settings: Settings, origins: ReadonlyMap<SettingKey, stri
       { hint: "Leave one of them out: --synchronous ships at once." },
     );
   }
+}
+
+function checkStatusOptions(settings: Settings, origins: ReadonlyMap<SettingKey, string>): void {
+  if (settings.nagios && settings.json) {
+    throw new SeawallError("usage", "--nagios and --json exclude each other", { hint: "Leave one of them out." });
+  }
+  if (settings.statusCheck) return;
+  const alone = (["nagios", "maxRpoMs", "maxBackupAgeMs", "maxDrillAgeMs"] as const).find((key) =>
+    place(origins, key).startsWith("--"),
+  );
+  if (alone === undefined) return;
+  throw new SeawallError("usage", `${place(origins, alone)} has a meaning only with --check`, {
+    hint: "Add --check, or leave it out.",
+  });
 }
 
 function place(origins: ReadonlyMap<SettingKey, string>, key: SettingKey): string {

@@ -34,6 +34,8 @@ export interface OptionSpec<T> extends ValueType<T> {
   readonly default?: T;
   /** Commands that do not run without a value. */
   readonly requiredBy?: readonly CommandName[];
+  /** Another command has a different option of this name: the key begins with the command's name. */
+  readonly sharesName?: true;
   /** May hold a password: shown redacted. */
   readonly secret?: true;
   /** May be given several times: the texts arrive in one, a line each. */

@@ -28,6 +28,7 @@ import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
 import { SCHEDULE_OPTIONS } from "./schedule-options.ts";
+import { STATUS_OPTIONS } from "./status-options.ts";
 
 export { COMMAND_NAMES, type CommandName, type OptionSpec } from "./option-spec.ts";
 
@@ -310,6 +311,7 @@ export const OPTIONS = {
   ...RETENTION_OPTIONS,
   ...SCHEDULE_OPTIONS,
   ...NOTIFY_OPTIONS,
+  ...STATUS_OPTIONS,
 } as const;
 
 export type SettingKey = keyof typeof OPTIONS;

@@ -50,6 +50,11 @@ describe("precedence", () => {
       logLevel: "info",
       logFormat: "auto",
       json: false,
+      statusCheck: false,
+      nagios: false,
+      maxRpoMs: undefined,
+      maxBackupAgeMs: undefined,
+      maxDrillAgeMs: undefined,
       listen: { kind: "tcp", host: "127.0.0.1", port: 9848 },
       listenNames: undefined,
       synchronous: false,
@@ -333,7 +338,9 @@ describe("the table", () => {
     (key, spec) => {
       const camel = spec.name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
       const unit = spec.type === "duration" ? "Ms" : spec.type === "bytes" ? "Bytes" : "";
-      expect(key).toBe(camel + unit);
+      const [command = ""] = spec.commands;
+      const own = spec.sharesName === true ? command + camel.replace(/^./, (letter) => letter.toUpperCase()) : camel;
+      expect(key).toBe(own + unit);
       expect(envName(spec.name)).toMatch(/^SEAWALL_[A-Z_]+$/);
       expect(spec.help).toMatch(/^[a-z].*[^.]$/);
       expect(spec.commands.length).toBeGreaterThan(0);

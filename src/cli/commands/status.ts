@@ -11,6 +11,7 @@ import { deadline } from "../../signals.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
 import { renderOverview } from "../views/status-overview.ts";
 import { renderStatus } from "../views/status.ts";
+import { checkExit, checkJson, checkText, nagiosLine } from "../views/status-check.ts";
 import { seawallVersion } from "./version.ts";
 
 const ASK_TIMEOUT_MS = 2_000;
@@ -19,16 +20,58 @@ const LOOK_TIMEOUT_MS = 30_000;
 const LOOKS_MAX = 8;
 
 export async function run(context: CommandContext): Promise<number> {
+  const { settings } = context;
+  if (!settings.statusCheck) {
+    const { note, shown } = await gather(context);
+    const text =
+      "clusters" in shown ? renderOverview(shown, context.io.colours) : renderStatus(shown, context.io.colours);
+    await printResult(context, shown, `${note}${text}`);
+    return EXIT.done;
+  }
+  return check(context);
+}
+
+/** The judgement alone, with the limits that were asked for. A receiver that does not answer is an answer: critical. */
+async function check(context: CommandContext): Promise<number> {
+  const { settings, io, signals } = context;
+  let statuses: readonly StatusDocument[];
+  try {
+    const { shown } = await gather(context);
+    statuses = "clusters" in shown ? shown.clusters : [shown];
+  } catch (error) {
+    if (signals.stop.aborted || !isMissing(error)) throw error;
+    const named: readonly CommandContext[] = context.clusters?.map((merged) => ({ ...context, ...merged })) ?? [
+      context,
+    ];
+    statuses = await Promise.all(named.map(async (one) => (await notLookedAt(one, error)).status));
+  }
+  const asked = statuses.map((status) => judged(status, settings));
+  if (settings.nagios) await io.out(`${nagiosLine(asked, settings)}\n`);
+  else await printResult(context, checkJson(asked), checkText(asked, io.colours));
+  return checkExit(asked);
+}
+
+/** True when receiver, server or store gave no answer; a wrong option or a bug is something else. */
+function isMissing(error: unknown): boolean {
+  return error instanceof SeawallError && !["usage", "internal", "aborted"].includes(error.code);
+}
+
+interface Gathered {
+  readonly shown: StatusDocument | StatusOverview;
+  /** Stands above what is shown; empty where a receiver answered. */
+  readonly note: string;
+}
+
+async function gather(context: CommandContext): Promise<Gathered> {
   const { settings, clusters } = context;
   const { listen } = settings;
   const answer: StatusAnswer =
     listen.kind === "off"
       ? { kind: "no-answer", reason: "--listen is off" }
       : await askReceiver(listen, ASK_TIMEOUT_MS);
-  if (clusters !== undefined && clusters.length > 1) await showAll(context, clusters, answer);
-  else if (answer.kind === "answered-for-several" && !isNamed(context)) await showAll(context, [], answer);
-  else await showOne(context, answer);
-  return EXIT.done;
+  if (clusters !== undefined && clusters.length > 1) return gatherAll(context, clusters, answer);
+  if (answer.kind === "answered-for-several" && !isNamed(context)) return gatherAll(context, [], answer);
+  return gatherOne(context, answer);
 }
 
 /** True when the cluster is given, if only by a file that has one. */
@@ -36,18 +79,16 @@ function isNamed({ origins }: CommandContext): boolean {
   return origins.get("cluster") !== "default";
 }
 
-async function showOne(context: CommandContext, answer: StatusAnswer): Promise<void> {
+async function gatherOne(context: CommandContext, answer: StatusAnswer): Promise<Gathered> {
   const { settings } = context;
   const found = answerFor(settings.cluster, answer, isNamed(context));
   if (typeof found !== "string") {
-    const status = judged({ ...found, archive: await lookAtArchive(context, found.cluster) });
-    await printResult(context, status, renderStatus(status, context.io.colours));
-    return;
+    const shown = judged({ ...found, archive: (await lookAtArchive(context, found.cluster)) ?? found.archive });
+    return { shown, note: "" };
   }
   const { status, failures, wanted } = await lookWithoutReceiver(context, found);
   if (failures.length === wanted) throw failures[0];
-  const note = `No receiver answers (${found}): this is what server and store say themselves.\n\n`;
-  await printResult(context, status, note + renderStatus(status, context.io.colours));
+  return { shown: status, note: `No receiver answers (${found}): this is what server and store say themselves.\n\n` };
 }
 
 /** Picks the receiver's answer for this cluster, or the reason why there is none. */
@@ -67,7 +108,11 @@ function answerFor(cluster: string, answer: StatusAnswer, isAsked: boolean): Sta
 }
 
 /** Those of the file, and those that the receiver serves beside them; each by itself, so that none hides another. */
-async function showAll(context: CommandContext, clusters: readonly Merged[], answer: StatusAnswer): Promise<void> {
+async function gatherAll(
+  context: CommandContext,
+  clusters: readonly Merged[],
+  answer: StatusAnswer,
+): Promise<Gathered> {
   const served = answer.kind === "answered-for-several" ? answer.overview : undefined;
   const others = served?.clusters.filter((one) => !clusters.some(({ settings }) => settings.cluster === one.cluster));
   let failures = 0;
@@ -75,7 +120,9 @@ async function showAll(context: CommandContext, clusters: readonly Merged[], ans
   const own = await mapBounded(clusters, LOOKS_MAX, async (merged): Promise<StatusDocument> => {
     const one = { ...context, ...merged };
     const found = answerFor(merged.settings.cluster, answer, true);
-    if (typeof found !== "string") return judged({ ...found, archive: await lookAtArchive(one, found.cluster) });
+    if (typeof found !== "string") {
+      return judged({ ...found, archive: (await lookAtArchive(one, found.cluster)) ?? found.archive });
+    }
     const looked = await lookWithoutReceiver(one, found).catch(async (error: unknown) => notLookedAt(one, error));
     if (looked.failures.length === looked.wanted) {
       failures++;
@@ -93,7 +140,7 @@ async function showAll(context: CommandContext, clusters: readonly Merged[], ans
   const why = answer.kind === "no-answer" ? answer.reason : "it serves another cluster";
   const note =
     served === undefined ? `No receiver answers (${why}): this is what servers and stores say themselves.\n\n` : "";
-  await printResult(context, overview, note + renderOverview(overview, context.io.colours));
+  return { shown: overview, note };
 }
 
 /** The receiver does not look for what others did with its archive; we do, where we know the store. */

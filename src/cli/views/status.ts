@@ -36,7 +36,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
   return [...columns(rows), ...(findings.length === 0 ? [] : ["", ...findings])].join("\n");
 }
 
-function findingLines({ severity, since, what, meaning, remedy }: Finding, colours: boolean): string[] {
+export function findingLines({ severity, since, what, meaning, remedy }: Finding, colours: boolean): string[] {
   const word = painted(severity, severity === "note" ? "dim" : HEALTH_TONE[severity], colours);
   const when = since === null ? "" : ` (since ${since})`;
   return [`${word}  ${what}${when}`, `  ${meaning}`, `  → ${remedy}`];

@@ -1,0 +1,177 @@
+/** `seawall status --check`: the exit statuses, the line and the performance data that monitoring systems read. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { renderStatus } from "../../src/cli/views/status.ts";
+import { nagiosLine } from "../../src/cli/views/status-check.ts";
+import { type HttpServer, startHttp } from "../../src/daemon/http/server.ts";
+import { judged } from "../../src/daemon/health/health.ts";
+import type { StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
+import { silentLog } from "../../src/log.ts";
+import { statusFixture } from "../daemon/fixture.ts";
+import { runCli } from "../harness/process.ts";
+
+let shown: StatusDocument[] = [];
+let http: HttpServer;
+let several = false;
+
+beforeAll(async () => {
+  http = await startHttp({
+    listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
+    log: silentLog,
+    site: {
+      get several() {
+        return several;
+      },
+      names: () => [],
+      clusters: () => shown.map((status) => ({ name: status.cluster, status: () => status, trend: () => [] })),
+      configuration: () => null,
+      metrics: async () => Promise.resolve({ contentType: "text/plain", text: "" }),
+      version: "0",
+    },
+  });
+});
+afterAll(async () => http.close());
+
+/** Runs the check against a receiver that shows these. */
+async function check(statuses: readonly Partial<StatusFacts>[], ...args: string[]): ReturnType<typeof runCli> {
+  shown = statuses.map((changes) => statusFixture({ errors: [], ...changes }));
+  several = shown.length > 1;
+  return runCli(["status", "--listen", http.address, "--check", ...args]);
+}
+
+const HOUR = 3_600_000;
+const stalled = { isStoreStalled: true, storeWaitSeconds: 300 };
+const archive = {
+  backup: { id: "20261120T020000Z-0badcafe", finishedAt: "2026-11-20T02:00:00.500Z", bytes: 1 },
+  ...{ verify: null, drill: { finishedAt: "2026-11-18T10:00:00.500Z", ok: true } },
+};
+
+describe("the exit status", () => {
+  test.each([
+    {
+      title: "0: streaming",
+      state: {},
+      args: [],
+      exit: 0,
+      line: /^SEAWALL OK: orders: streaming, recovery point 412 ms \| /,
+    },
+    {
+      title: "1: connecting",
+      state: { state: "connecting", notReceivingSince: "2026-11-20T09:59:50.500Z" } as const,
+      args: [],
+      exit: 1,
+      line: /^SEAWALL WARNING: orders: no WAL has been received for 10 s \(connecting\) \|/,
+    },
+    {
+      title: "2: nothing stored",
+      state: stalled,
+      args: [],
+      exit: 2,
+      line: /^SEAWALL CRITICAL: orders: the store has confirmed nothing for 5 min 0 s/,
+    },
+    {
+      title: "0: within the limit",
+      state: { archive },
+      args: ["--max-rpo", "30s", "--max-backup-age", "26h", "--max-drill-age", "8d"],
+      exit: 0,
+      line: /^SEAWALL OK: .*last backup 2026-11-20T02:00:00.500Z \| .*rpo=0.412s;;30;0 .*backup_age=28800s;;93600;0 drill_age=172800s;;691200;0\n$/,
+    },
+    {
+      title: "2: a backup that is too old",
+      state: { archive },
+      args: ["--max-backup-age", "7h"],
+      exit: 2,
+      line: /^SEAWALL CRITICAL: orders: the age of the last backup: 8 h 0 min; at most 7 h/,
+    },
+    {
+      title: "2: no drill is known",
+      state: {},
+      args: ["--max-drill-age", "8d"],
+      exit: 2,
+      line: /the age of the last drill: not known/,
+    },
+  ])("$title", async ({ state, args, exit, line }) => {
+    const answer = await check([state], "--nagios", ...args);
+    expect(answer.code).toBe(exit);
+    expect(answer.stdout).toMatch(line);
+    expect(answer.stdout.split("\n")).toHaveLength(2);
+    expect((await check([state], ...args)).code).toBe(exit);
+  });
+
+  test("of several clusters the worst counts, and is named first", async () => {
+    const answer = await check(
+      [{ cluster: "a" }, { cluster: "b", rpoSeconds: 100 }, { cluster: "c", ...stalled }],
+      "--nagios",
+    );
+    expect(answer.code).toBe(2);
+    expect(answer.stdout).toMatch(/^SEAWALL CRITICAL: 2 of 3 clusters: c: the store .*; b: the oldest commit/);
+    expect(answer.stdout).toMatch(/ a_rpo=0.412s;;;0 .* b_rpo=100s;;;0 .* c_rpo=0.412s;;;0 /);
+    expect((await check([{ cluster: "a" }, { cluster: "b" }], "--nagios")).stdout).toMatch(
+      /^SEAWALL OK: 2 clusters \|/,
+    );
+  });
+
+  test("a receiver that does not answer is critical", async () => {
+    const away = await runCli(["status", "--listen", "127.0.0.1:1", "--check", "--nagios"]);
+    expect(away.code).toBe(2);
+    expect(away.stdout).toMatch(/^SEAWALL CRITICAL: main: no receiver answers: .*no process listens there\n$/);
+  });
+
+  test.each([
+    { title: "a limit without its unit", args: ["--check", "--nagios", "--max-rpo", "30"], says: /"30" has no unit/ },
+    { title: "an unknown option", args: ["--check", "--nagios", "--max-rop", "30s"], says: /--max-rop/ },
+    { title: "an address that is none", args: ["--check", "--nagios", "--listen", "here"], says: /not an address/ },
+    {
+      title: "a file that is not there",
+      args: ["--check", "--nagios", "--config", "/nowhere/seawall.yaml"],
+      says: /cannot read/,
+    },
+    { title: "a store that is none", args: ["--check", "--nagios", "--store", "/var/lib/x"], says: /not a store URL/ },
+  ])("3: $title, on standard output too", async ({ args, says }) => {
+    const answer = await runCli(["status", ...args]);
+    expect(answer.code).toBe(3);
+    expect(answer.stdout).toMatch(/^SEAWALL UNKNOWN: [^|\n]*\n$/);
+    expect(answer.stdout).toMatch(says);
+    expect(answer.stderr).toMatch(says);
+  });
+
+  test.each([["--max-rpo", "30s"], ["--nagios"], ["--max-backup-age", "1d"], ["--max-drill-age", "1d"]])(
+    "%s without --check is refused as wrong usage",
+    async (...args) => {
+      const answer = await runCli(["status", "--listen", "127.0.0.1:1", ...args.filter((arg) => arg !== undefined)]);
+      expect(answer.code).toBe(2);
+      expect(answer.stderr).toMatch(/has a meaning only with --check/);
+    },
+  );
+
+  test("--json gives the word and every cluster's findings", async () => {
+    const answer = await check([stalled], "--json");
+    expect(answer.code).toBe(2);
+    const result = JSON.parse(answer.stdout) as { readonly status: string; readonly clusters: readonly unknown[] };
+    expect(result.status).toBe("critical");
+    expect(result.clusters).toEqual([{ cluster: "orders", health: shown[0]?.health }]);
+    expect((await check([{}], "--json", "--nagios")).code).toBe(3);
+  });
+});
+
+describe("the line", () => {
+  test("keeps bars and line breaks out of its text, and has no more than one bar", () => {
+    const errors = [{ at: "2026-11-20T10:00:00.000Z", code: "x", message: "a | b\nc", hint: "", times: 1 }];
+    const status = statusFixture({ state: "waiting", notReceivingSince: "2026-11-20T09:59:00.000Z", errors });
+    const line = nagiosLine([status], {});
+    expect(line).toContain("a / b c");
+    expect(line.split("|")).toHaveLength(2);
+  });
+
+  test("leaves out what is not known", () => {
+    const unknown = { rpoSeconds: null, lagBytes: null, storeWaitSeconds: null, slot: null };
+    expect(nagiosLine([statusFixture({ ...unknown, errors: [] })], {})).toBe("SEAWALL OK: orders: streaming");
+  });
+
+  test("says the same as status", () => {
+    const status = judged(statusFixture(stalled), { maxBackupAgeMs: HOUR });
+    for (const { what } of status.health.findings) {
+      expect(nagiosLine([status], {})).toContain(what);
+      expect(renderStatus(status, false)).toContain(what);
+    }
+  });
+});
