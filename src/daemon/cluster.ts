@@ -3,7 +3,6 @@
  * slot and gaps, and the schedules.
  */
 import { resolve } from "node:path";
-import type { DescribedRival } from "../archive/line/rivals.ts";
 import { objectKind } from "../archive/keys.ts";
 import type { ToldNotice } from "../archive/records/notices.ts";
 import type { CodecPool } from "../codec/pool.ts";
@@ -23,19 +22,18 @@ import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, sparingly, withRetry } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
-import { watchGaps } from "./status/gap-watch.ts";
-import { watchRivals } from "./status/rival-watch.ts";
+import { ArchiveWatch } from "./status/archive-watch.ts";
 import type { Journal } from "./status/journal.ts";
 import type { EndedRun } from "./notify/job-notices.ts";
 import type { Notifier } from "./notify/notifier.ts";
 import { buildNotifier, changesNotifying, foreseeHook, tuningOf } from "./notify/notify.ts";
 import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./jobs/routine.ts";
 import type { Scheduler } from "./jobs/scheduler.ts";
-import { monitorSlot, SLOT_INTERVAL_MS } from "./status/slot-monitor.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
-import { followSlot } from "./status/slot-health.ts";
-import type { GapDocument, SlotHealth, StatusDocument } from "./status/document.ts";
+import type { StatusDocument } from "./status/document.ts";
 import { type Sample, SAMPLE_INTERVAL_MS, Trend } from "./status/trend.ts";
+import { NOTHING_SEEN, type Seen } from "./status/seen.ts";
+import { startWatches } from "./status/watches.ts";
 
 export interface ClusterOptions {
   readonly settings: Settings;
@@ -80,6 +78,10 @@ export function openCluster(options: ClusterOptions): Cluster {
   const store = buildStore(options);
   const state = new NotedState({ cluster, synchronous, durability, nowMs: () => Date.now() }, journal);
   const ended = new AbortController();
+  const archiveWatch = new ArchiveWatch({
+    ...{ store, cluster, state, log: log.child("archive") },
+    onSeen: (archive, contents) => (parts.seen = { ...parts.seen, archive, contents }),
+  });
   const { env, version, connection } = options;
   const notifying = { env, version, connection, log: log.child("notify") };
   const notifier = buildNotifier({ ...notifying, settings, store, memory: options.told });
@@ -91,16 +93,19 @@ export function openCluster(options: ClusterOptions): Cluster {
       plan: () => parts.routine,
       turn: options.turn,
       mayRun: () => state.phase === "streaming",
-      onRan: (run: EndedRun) => notifier.ran(run),
+      onRan: (run: EndedRun) => {
+        notifier.ran(run);
+        archiveWatch.changed();
+      },
       log: log.child("routine"),
       // Lets go of `stop` when `ended` fires, which it always does.
       signal: joinSignals(ended.signal, stop).signal,
     },
     schedules,
   );
-  const unknown = { gaps: [], archive: null, slotHealth: null, rivals: undefined };
   const parts: Parts = {
-    ...{ store, state, scheduler, notifier, ended, ...unknown },
+    ...{ store, state, scheduler, notifier, ended, archiveWatch },
+    seen: NOTHING_SEEN,
     trend: new Trend(),
     routine: options.routine,
   };
@@ -129,12 +134,10 @@ interface Parts {
   readonly trend: Trend;
   /** Aborted when the receiver has ended: what runs beside it ends, too. */
   readonly ended: AbortController;
+  readonly archiveWatch: ArchiveWatch;
   /** A reload changes it. */
   routine: RoutinePlan;
-  gaps: readonly GapDocument[];
-  archive: StatusDocument["archive"];
-  slotHealth: SlotHealth | null;
-  rivals: readonly DescribedRival[] | undefined;
+  seen: Seen;
 }
 
 const LOOK_INTERVAL_MS = 1_000;
@@ -161,41 +164,21 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     notifier.look(document);
   });
   const beside = [
-    watchGaps({
+    ...startWatches({
       store,
       cluster,
       state,
-      onGaps: (found) => (parts.gaps = found),
-      log: log.child("gaps"),
+      connection: options.connection,
+      slot: settings.noSlot ? undefined : settings.slot,
+      archiveWatch: parts.archiveWatch,
+      see: (change) => (parts.seen = { ...parts.seen, ...change }),
+      log,
       signal: ended.signal,
-    }),
-    watchRivals({
-      store,
-      cluster,
-      state,
-      log: log.child("line"),
-      signal: ended.signal,
-      onRivals: (found) => (parts.rivals = found),
     }),
     scheduler.run(),
     foreseeDrill(options.routine, log.child("routine")),
     foreseeHook(settings, log.child("notify")),
   ];
-  if (!settings.noSlot) {
-    const onStatus = (found: ReceiverState["slot"]): void => {
-      state.slot = found;
-      parts.slotHealth = followSlot(parts.slotHealth, found ?? null, state.nowMs());
-    };
-    const monitor = {
-      settings: options.connection,
-      slot: settings.slot,
-      log: log.child("slot"),
-      intervalMs: SLOT_INTERVAL_MS,
-      connected: () => state.phase === "streaming",
-      onStatus,
-    };
-    beside.push(monitorSlot(monitor, ended.signal));
-  }
   const watched = beside.map((running) => running.catch((error: unknown) => broken.abort(error)));
   using kill = joinSignals(options.kill, broken.signal);
   const receiver: ReceiverOptions = { ...receiverOptions(options, parts), kill: kill.signal };
@@ -344,17 +327,14 @@ function buildStore(options: ClusterOptions): Store {
 }
 
 function documentOf({ settings, version, journal }: ClusterOptions, parts: Parts): StatusDocument {
-  const { state, gaps, archive, slotHealth, rivals, store, scheduler, notifier } = parts;
+  const { state, seen, store, scheduler, notifier } = parts;
   const { notifyAfterMs } = parts.routine.settings;
   return receiverDocument({
     settings: { ...settings, notifyAfterMs },
     version,
     journal,
     state,
-    gaps,
-    archive,
-    slotHealth,
-    rivals,
+    seen,
     jobs: scheduler.views,
     notifications: notifier.view,
     store: store.description,

@@ -17,6 +17,7 @@ import type { ClusterPlan } from "./plan.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
 import type { ConfigurationView, ErrorDocument, StatusDocument, StatusFacts } from "./status/document.ts";
 import type { Sample } from "./status/trend.ts";
+import { NOTHING_SEEN } from "./status/seen.ts";
 
 /** Resources that a life of a cluster needs beside its plan. */
 export interface Equipment {
@@ -115,10 +116,7 @@ export class Member {
         version,
         journal: this.#journal,
         state: this.#unborn,
-        gaps: [],
-        archive: null,
-        slotHealth: null,
-        rivals: undefined,
+        seen: NOTHING_SEEN,
         jobs: [],
         notifications: null,
         store: null,
@@ -134,7 +132,7 @@ export class Member {
       serverStoppingSince: null,
     };
     const positions = { streamingSince: null, rpoSeconds: null, lagBytes: null };
-    const unknown = { ...positions, slot: null, slotHealth: null, ...receiving };
+    const unknown = { ...positions, slot: null, slotHealth: null, slotError: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }
 

@@ -73,6 +73,23 @@ export const METRICS = {
     "Timelines beside the archive's line that another server writes; absent before the first look.",
   ),
 
+  // The contents of the archive, of any origin; absent before the first look
+  backups: gauge("seawall_archive_backups", "Finished base backups."),
+  archiveBytes: gauge("seawall_archive_stored_bytes", "Bytes of all WAL and finished backups, as they are stored."),
+  oldestRecoverable: gauge(
+    "seawall_archive_oldest_recoverable_timestamp_seconds",
+    "The oldest moment that can be recovered to, as a Unix time; absent without a backup.",
+  ),
+  lastBackup: gauge(
+    "seawall_archive_last_backup_timestamp_seconds",
+    "When the newest base backup ended, as a Unix time; absent without one.",
+  ),
+  lastDrill: gauge(
+    "seawall_archive_last_drill_timestamp_seconds",
+    "When the newest drill ended, passed or not, as a Unix time; absent without one.",
+  ),
+  lastDrillOk: gauge("seawall_archive_last_drill_successful", "1 when the newest drill passed, 0 when it failed."),
+
   // The receiver
   state: gauge("seawall_receiver_state", "1 for the state the receiver is in, 0 for the others.", ["state"]),
   progressAge: gauge("seawall_receiver_progress_age_seconds", "Time since the receive loop last turned over."),
@@ -120,6 +137,10 @@ export const METRICS = {
     "seawall_slot_safe_bytes",
     "WAL the server may still write before it gives the slot up (safe_wal_size); no sample without such a limit.",
   ),
+  slotSeen: gauge(
+    "seawall_slot_seen_state",
+    "1 while the server answers questions about the slot, 0 while it does not; absent without a slot.",
+  ),
   slotState: gauge("seawall_slot_wal_status_state", "1 for the slot's wal_status (PostgreSQL: pg_replication_slots).", [
     "status",
   ]),
@@ -132,19 +153,20 @@ export const METRICS = {
   spool: gauge("seawall_spool_bytes", "WAL in the spool: acknowledged and not in the store yet."),
   spoolLimit: gauge("seawall_spool_limit_bytes", "Most the spool may hold."),
 
-  // The routine
-  jobLastRun: gauge("seawall_job_last_run_seconds", "When the job last ended, as a Unix time.", ["job"]),
-  jobLastSuccess: gauge("seawall_job_last_success_seconds", "When the job last ended well, as a Unix time.", ["job"]),
-  jobDuration: gauge("seawall_job_duration_seconds", "How long the job took when it last ran.", ["job"]),
-  jobNext: gauge("seawall_job_next_run_seconds", "When the job is due, as a Unix time.", ["job"]),
-  jobRunning: gauge("seawall_job_running_state", "1 while the job runs.", ["job"]),
-  jobRunningFor: gauge("seawall_job_running_seconds", "How long the job has been running; 0 while it does not.", [
-    "job",
+  // The routine; the label is not `job`, which is Prometheus's own
+  jobLastRun: gauge("seawall_job_last_run_timestamp_seconds", "When the job last ended, as a Unix time.", ["task"]),
+  jobLastSuccess: gauge("seawall_job_last_success_timestamp_seconds", "When the job last ended well, as a Unix time.", [
+    "task",
   ]),
-  jobRuns: counter("seawall_job_runs_total", "Runs of the job that ended since start.", ["job"]),
-  jobFailures: counter("seawall_job_failed_runs_total", "Runs of the job that failed since start.", ["job"]),
-
-  jobWaiting: gauge("seawall_job_waiting_state", "1 while the job waits for others to end (jobs-at-once).", ["job"]),
+  jobDuration: gauge("seawall_job_duration_seconds", "How long the job took when it last ran.", ["task"]),
+  jobNext: gauge("seawall_job_next_run_timestamp_seconds", "When the job is due, as a Unix time.", ["task"]),
+  jobRunning: gauge("seawall_job_running_state", "1 while the job runs.", ["task"]),
+  jobRunningFor: gauge("seawall_job_running_seconds", "How long the job has been running; 0 while it does not.", [
+    "task",
+  ]),
+  jobRuns: counter("seawall_job_runs_total", "Runs of the job that ended since start.", ["task"]),
+  jobFailures: counter("seawall_job_failed_runs_total", "Runs of the job that failed since start.", ["task"]),
+  jobWaiting: gauge("seawall_job_waiting_state", "1 while the job waits for others to end (jobs-at-once).", ["task"]),
 
   // Notifications
   notifications: counter(
@@ -182,6 +204,7 @@ export const UNITS: readonly string[] = [
   "chunks",
   "runs",
   "findings",
+  "backups",
   "gaps",
   "rivals",
   "reconnects",

@@ -20,6 +20,8 @@ export interface BoundedSpoolOptions {
   readonly segmentSize: () => number;
   /** A put failed, or waits for room; not called again for the wait of further puts. */
   readonly onFailure: (error: unknown) => void;
+  /** Told the spool's size whenever it is counted anew or grows. */
+  readonly onBytes?: (bytes: number) => void;
 }
 
 export class BoundedSpool implements Store {
@@ -42,7 +44,7 @@ export class BoundedSpool implements Store {
 
   /** The true size, counted anew, and the disk's room; undefined when that is not known. */
   measured(bytes: number, disk: DiskSpace | undefined): void {
-    this.#storedBytes = bytes;
+    this.#holds(bytes);
     this.#diskBytesMax = disk === undefined ? Number.POSITIVE_INFINITY : bytes + disk.freeBytes;
     for (const resume of this.#waiting.splice(0)) resume();
   }
@@ -61,7 +63,7 @@ export class BoundedSpool implements Store {
     this.#arrivingBytes += object.bytes;
     try {
       const result = await this.#inner.put(key, body, options);
-      if (result === "created") this.#storedBytes += object.bytes;
+      if (result === "created") this.#holds(this.#storedBytes + object.bytes);
       if (object.isChunk) this.#isFull = false;
       return result;
     } catch (error) {
@@ -81,6 +83,11 @@ export class BoundedSpool implements Store {
   readonly listPrefixes: Store["listPrefixes"] = (prefix, options) => this.#inner.listPrefixes(prefix, options);
   readonly delete: Store["delete"] = (keys, options) => this.#inner.delete(keys, options);
   readonly close: Store["close"] = () => this.#inner.close();
+
+  #holds(bytes: number): void {
+    this.#storedBytes = bytes;
+    this.#options.onBytes?.(bytes);
+  }
 
   #use(): SpoolUse {
     const { spoolBytesMax, segmentSize } = this.#options;

@@ -51,11 +51,11 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
   const bounded = new BoundedSpool({
     ...{ inner, spoolBytesMax, segmentSize },
     onFailure: (error) => state.spoolFailed(error),
+    onBytes: (bytes) => (state.spoolBytes = bytes),
   });
   // A disk that does not answer is no limit: a write into it fails by itself.
   const measure = async (bytes: number): Promise<void> => {
     bounded.measured(bytes, await diskSpace?.().catch(() => undefined));
-    state.spoolBytes = bytes;
   };
   const codec = new Codec({ level: options.compressLevel, ...sharedOrOwn(options.codecPool, { threads: 1 }) });
   const relay = new Relay({

@@ -307,7 +307,8 @@ export class ReceiverState {
     if (this.#caughtUpMs === undefined && this.receivedLsn === undefined) return undefined;
     const unstored = this.#ages.oldestMs(now);
     const behind = this.receivedLsn !== undefined && this.serverLsn !== undefined && this.receivedLsn < this.serverLsn;
-    const blind = this.phase !== "streaming" || behind;
+    // With all buffers full the socket is not read: what the server has written since then is unknown.
+    const blind = this.phase !== "streaming" || behind || this.waitingForStore;
     const unreceived = blind ? now - (this.#caughtUpMs ?? this.#startedMs) : 0;
     return Math.max(unstored, unreceived) / 1000;
   }

@@ -63,6 +63,8 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     gaps: [],
     rivals: null,
     archive: null,
+    contents: null,
+    slotError: null,
     jobs: [],
     restart: null,
     configuration: null,

@@ -60,6 +60,28 @@ it("a streaming receiver", async () => {
   expect(all).not.toHaveProperty("seawall_slot_safe_bytes");
 });
 
+it("the archive's contents, whoever stored them, and whether the slot can be seen", async () => {
+  const archive = {
+    backup: { id: "b", finishedAt: "2026-11-19T03:00:00.000Z", bytes: 1 },
+    drill: { finishedAt: "2026-11-18T03:00:00.000Z", ok: false },
+    verify: null,
+  };
+  const at = "2026-11-20T09:00:00.000Z";
+  const contents = { at, backups: 7, storedBytes: 12_345, oldestRecoverableAt: "2026-11-01T00:00:00.000Z" };
+  const slotHealth = { state: "unseen", since: at } as const;
+  expect(await samples(statusFixture({ archive, contents, slotHealth }))).toMatchObject({
+    seawall_archive_backups: 7,
+    seawall_archive_stored_bytes: 12_345,
+    seawall_archive_oldest_recoverable_timestamp_seconds: Date.parse("2026-11-01T00:00:00Z") / 1000,
+    seawall_archive_last_backup_timestamp_seconds: Date.parse("2026-11-19T03:00:00Z") / 1000,
+    seawall_archive_last_drill_timestamp_seconds: Date.parse("2026-11-18T03:00:00Z") / 1000,
+    seawall_archive_last_drill_successful: 0,
+    seawall_slot_seen_state: 0,
+  });
+  const unknown = Object.keys(await samples(statusFixture({ archive: { backup: null, drill: null, verify: null } })));
+  expect(unknown.filter((name) => /^seawall_archive_(?!gaps)|slot_seen/.test(name))).toEqual([]);
+});
+
 it("notifications are counted by channel and outcome, from 0 on", async () => {
   const channel = { channel: "webhook", waiting: 1, delivered: 3, failed: 0, dropped: 2 } as const;
   const all = await samples(
@@ -123,7 +145,11 @@ it("a job that is scheduled no more, and a slot that cannot be asked about any m
     const families = parseExposition((await metrics.render()).text);
     return [...families.values()].filter((family) => family.samples.length > 0).map(({ name }) => name);
   };
-  const gone = ["seawall_job_next_run_seconds", "seawall_job_last_success_seconds", "seawall_job_running_state"];
+  const gone = [
+    "seawall_job_next_run_timestamp_seconds",
+    "seawall_job_last_success_timestamp_seconds",
+    "seawall_job_running_state",
+  ];
   gone.push("seawall_slot_wal_status_state");
   expect(await names()).toEqual(expect.arrayContaining(gone));
   status = statusFixture({ jobs: [], slot: null });

@@ -83,10 +83,10 @@ test("backups, expiry and verification by their schedules, from a file: run, wri
 
   const metrics = parseExposition(await (await fetch(`http://${address}/metrics`)).text());
   const sample = (name: string, job: string): number | undefined =>
-    metrics.get(name)?.samples.find(({ labels }) => labels["job"] === job)?.value;
+    metrics.get(name)?.samples.find(({ labels }) => labels["task"] === job)?.value;
   expect(sample("seawall_job_runs_total", "backup")).toBeGreaterThanOrEqual(3);
   expect(sample("seawall_job_failed_runs_total", "backup") ?? 0).toBe(0);
-  expect(sample("seawall_job_last_success_seconds", "verify")).toBeGreaterThan(Date.now() / 1000 - 120);
+  expect(sample("seawall_job_last_success_timestamp_seconds", "verify")).toBeGreaterThan(Date.now() / 1000 - 120);
   expect(await daemon.end("SIGTERM")).toEqual({ code: 0, signal: null });
 
   const archive = await openArchive(new FileStore(folder), "main");

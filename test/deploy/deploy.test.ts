@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { parseAllDocuments } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import { loadSettings } from "../../src/config/load.ts";
 import { envName, OPTION_ROWS } from "../../src/config/options.ts";
 import { memoryNeeded } from "../../src/receive/memory.ts";
@@ -15,7 +15,29 @@ const deployed = readdirSync(join(ROOT, "deploy"), { recursive: true, withFileTy
   .filter((entry) => entry.isFile())
   .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length + 1));
 
-describe("metrics in alerts and dashboard", () => {
+interface Rules {
+  readonly groups: readonly {
+    readonly rules: readonly {
+      readonly alert: string;
+      readonly expr: string;
+      readonly annotations: Readonly<Record<string, string>>;
+    }[];
+  }[];
+}
+
+interface RuleTests {
+  readonly tests: readonly {
+    readonly alert_rule_test: readonly { readonly alertname: string; readonly exp_alerts?: readonly unknown[] }[];
+  }[];
+}
+
+/** The labels that a scrape adds. */
+const SCRAPED = ["job", "instance"];
+const pages = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => join("docs", name))].filter((path) =>
+  path.endsWith(".md"),
+);
+
+describe("metrics in alerts, dashboard and documentation", () => {
   const known = new Map<string, MetricSpec>(Object.values(METRICS).map((spec) => [spec.name, spec]));
 
   it.each(deployed.filter((path) => /prometheus|grafana/.test(path)))(
@@ -28,11 +50,39 @@ describe("metrics in alerts and dashboard", () => {
         expect(spec, used).toBeDefined();
         const labels = [...selector.matchAll(/([a-z]+)=/g)].map((match) => match[1]);
         // Of several clusters in one process the process' own metrics belong to none.
-        const always = spec?.scope === "process" ? ["instance"] : ["cluster", "instance"];
+        const always = spec?.scope === "process" ? SCRAPED : ["cluster", ...SCRAPED];
         for (const label of labels) expect([...always, ...(spec?.labels ?? [])], used).toContain(label);
       }
     },
   );
+
+  it("no metric has a label that a scrape adds: Prometheus would rename ours", () => {
+    for (const { name, labels } of known.values()) {
+      for (const label of SCRAPED) expect(labels, name).not.toContain(label);
+    }
+  });
+
+  it("the documentation names only metrics that exist", () => {
+    const named = pages.flatMap((path) => [...read(path).matchAll(/`(seawall_[a-z_]+)/g)].map(([, name = ""]) => name));
+    expect(named).toContain("seawall_rpo_seconds");
+    for (const name of named) expect([...known.keys()], name).toContain(name);
+  });
+
+  it("each alert fires in a test of its own, and its text names only labels that it has", () => {
+    const { groups } = parse(read("deploy/prometheus/alerts.yml")) as Rules;
+    const rules = groups.flatMap((group) => group.rules);
+    const { tests } = parse(read("deploy/prometheus/alerts_test.yml")) as RuleTests;
+    const checks = tests.flatMap((test) => test.alert_rule_test);
+    const fired = checks.filter(({ exp_alerts: alerts = [] }) => alerts.length > 0);
+    expect(rules.length).toBeGreaterThan(15);
+    for (const { alert, expr, annotations } of rules) {
+      expect(fired.map(({ alertname }) => alertname)).toContain(alert);
+      const [first = ""] = /\bseawall_[a-z_]+/.exec(expr) ?? [];
+      const own = known.get(first.replace(/_count$/, ""))?.labels ?? [];
+      const labels = Object.values(annotations).flatMap((text) => [...text.matchAll(/\$labels\.([a-z_]+)/g)]);
+      for (const [, label] of labels) expect(["cluster", "instance", ...own], alert).toContain(label);
+    }
+  });
 
   it("what alerts and dashboard say of clusters keeps them apart, also where one process has several", () => {
     const alerts = read("deploy/prometheus/alerts.yml");

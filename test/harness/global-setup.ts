@@ -2,6 +2,7 @@
 import { buildChanged } from "./build.ts";
 import { provideClock } from "./calendar.ts";
 import { removeStaleServers } from "./postgres-process.ts";
+import { providePrometheus } from "./prometheus.ts";
 import { lastLines } from "./reporter.ts";
 import { RUN_DIR, RunServices } from "./run-services.ts";
 import { type OtherS3, provideOtherS3, remedyFor } from "./s3-others.ts";
@@ -22,6 +23,11 @@ export default async function setup(): Promise<() => Promise<void>> {
     },
     versitygw: () => otherS3("versitygw"),
     moto: () => otherS3("moto"),
+    prometheus: async () => {
+      const access = await providePrometheus();
+      lastLines.notePrometheus(access);
+      return { answer: access, stop: async () => undefined };
+    },
     clock: async () => {
       const access = await provideClock();
       lastLines.noteClock(access);

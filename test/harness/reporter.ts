@@ -7,6 +7,7 @@ import type { Reporter, TestModule } from "vitest/node";
 import { BROWSER_PACKAGES, type BrowserAccess } from "./browser-access.ts";
 import { CLOCK_PACKAGES, type ClockAccess } from "./calendar.ts";
 import { CEPH_PACKAGES } from "./ceph.ts";
+import { PROMETHEUS_PACKAGES, type PrometheusAccess } from "./prometheus.ts";
 import type { S3Access } from "./s3-provider.ts";
 
 export interface Counts {
@@ -44,6 +45,11 @@ export const lastLines = {
     if (!("unavailable" in access)) return;
     const remedies = [`apt-get install ${BROWSER_PACKAGES.join(" ")}`];
     note({ tests: "Tests of the status page in a browser", why: access.unavailable, remedies });
+  },
+  notePrometheus(access: PrometheusAccess): void {
+    if (!("unavailable" in access)) return;
+    const remedies = [`apt-get install ${PROMETHEUS_PACKAGES.join(" ")}`];
+    note({ tests: "Tests with a real Prometheus", why: access.unavailable, remedies });
   },
   missing(): readonly Missing[] {
     return ((process as unknown as Record<symbol, unknown>)[NOTES] ?? []) as readonly Missing[];

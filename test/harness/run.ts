@@ -11,6 +11,8 @@ export interface RunOptions {
   readonly timeoutMs?: number;
   /** An abort kills the program. */
   readonly signal?: AbortSignal;
+  /** For its standard input; without it, it finds nothing there. */
+  readonly input?: string;
   /** Exit statuses that are not an error; 0 only by default. */
   readonly accept?: readonly number[];
 }
@@ -24,7 +26,7 @@ export interface RunResult {
 /** Throws with the tail of the output when the program exits with a status that is not accepted, or by a signal. */
 export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const child = spawn(file, args, {
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["pipe", "pipe", "pipe"],
     cwd: options.cwd,
     env: options.env ?? process.env,
     timeout: options.timeoutMs ?? 120_000,
@@ -32,6 +34,8 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...identity(options.account),
   });
+  // A program that does not read its input is free not to.
+  child.stdin.on("error", () => undefined).end(options.input);
   let stdout = "";
   let stderr = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));

@@ -4,13 +4,14 @@
  * loopback port below a scratch folder.
  */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { cachedInstall } from "./cached-install.ts";
 import { freePort } from "./postgres-process.ts";
 import { run } from "./run.ts";
 import { type LimitedAccount, type S3Access, keysEnv } from "./s3-provider.ts";
 import { ServerProcess, waitForAnswer } from "./server-process.ts";
-import { cacheDir, makeTempDir, removeTree, touch, unfinishedName } from "./temp.ts";
+import { makeTempDir, removeTree } from "./temp.ts";
 
 export type OtherS3 = "versitygw" | "moto";
 
@@ -76,31 +77,11 @@ export function remedyFor(kind: OtherS3): string {
 /** Starts the server, installed if need be. Never throws for want of it: that is an answer. */
 export async function provideOtherS3(kind: OtherS3): Promise<{ access: S3Access; stop: () => Promise<void> }> {
   try {
-    return await start(kind, await installed(kind));
+    return await start(kind, await cachedInstall(kind, "S3 tests", async (folder) => KINDS[kind].install(folder)));
   } catch (error) {
     const unavailable = `${kind}: ${error instanceof Error ? error.message : String(error)}`;
     return { access: { unavailable }, stop: async () => undefined };
   }
-}
-
-async function installed(kind: OtherS3): Promise<string> {
-  const folder = join(cacheDir("servers"), kind);
-  if (existsSync(folder)) {
-    touch(folder);
-    return folder;
-  }
-  process.stderr.write(`S3 tests: installing ${kind} (once)\n`);
-  const unfinished = unfinishedName(folder);
-  removeTree(unfinished);
-  mkdirSync(unfinished);
-  try {
-    await KINDS[kind].install(unfinished);
-    // Another run may have been quicker: then its copy is as good.
-    if (!existsSync(folder)) renameSync(unfinished, folder);
-  } finally {
-    removeTree(unfinished);
-  }
-  return folder;
 }
 
 async function start(kind: OtherS3, folder: string): Promise<{ access: S3Access; stop: () => Promise<void> }> {

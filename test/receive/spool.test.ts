@@ -208,6 +208,9 @@ test("a full spool stops the receiver from reading until the store has taken som
   for (let i = 0; i < 500 && !receiver.state.waitingForStore; i++) await new Promise((r) => setTimeout(r, 20));
   expect(receiver.state.waitingForStore).toBe(true);
   expect(receiver.state.storedLsn).toBeLessThan(lsn);
+  // No pass of the upload comes to its end meanwhile, and the size is known all the same.
+  expect(receiver.state.spoolBytes).toBeGreaterThan(2 << 20);
+  await expect.poll(() => receiver.state.rpoSeconds(), { timeout: 30_000 }).toBeGreaterThan(0.5);
   store.on = true;
   await receiver.stored(lsn);
   await uploaded(receiver.state, lsn);

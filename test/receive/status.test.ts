@@ -46,6 +46,19 @@ describe("the recovery point", () => {
   });
 });
 
+test("the recovery point counts while all buffers are full, as the server may have written commits that are not read", () => {
+  const { state, clock } = streaming(500);
+  state.verified(lsn(600), lsn(600), 100, 0);
+  state.heard(lsn(600));
+  state.waitingForStore = true;
+  clock.ms += 60_000;
+  expect(state.rpoSeconds()).toBe(60);
+  state.waitingForStore = false;
+  state.stored(lsn(600));
+  state.heard(lsn(600));
+  expect(state.rpoSeconds()).toBe(0);
+});
+
 describe("the wait for the store", () => {
   test("begins with WAL that is not stored, and again with each step that leaves some", () => {
     const { state, clock } = streaming(0);

@@ -85,7 +85,10 @@ function recoveryPoint(status: StatusDocument): string {
   return status.rpoSeconds === null ? "–" : `${humanSeconds(status.rpoSeconds)} (age of the oldest commit not stored)`;
 }
 
-function slotText({ slot }: StatusDocument, colours: boolean): string {
+function slotText({ slot, slotHealth, slotError }: StatusDocument, colours: boolean): string {
+  if (slotError !== null && slotHealth !== null) {
+    return painted(`unknown since ${slotHealth.since}: ${slotError.message} [${slotError.code}]`, "red", colours);
+  }
   if (slot === null) return "–";
   if (!slot.exists) return painted(`${slot.name}: missing on the server`, "red", colours);
   const kept = slot.retainedBytes === null ? "" : `, ${humanBytes(slot.retainedBytes)} of WAL kept`;

@@ -144,8 +144,9 @@ function tile(name: string, value: string, note: string, tone = ""): string {
 }
 
 function slotTile(status: StatusDocument): string {
-  const { slot } = status;
+  const { slot, slotError } = status;
   // Unknown without a connection.
+  if (slotError !== null) return tile("Slot", "unknown", `cannot ask the server: ${slotError.message}`, "warn");
   if (slot === null && status.state !== "streaming") return tile("Slot", "–", "not known now");
   if (slot === null) return tile("Slot", "none", "the server may recycle WAL that is not stored");
   if (!slot.exists) return tile(`Slot ${slot.name}`, "missing", "the server has no such slot", "bad");

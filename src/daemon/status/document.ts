@@ -34,6 +34,8 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
   readonly rivals: readonly RivalDocument[] | null;
   /** The newest backup, verification and drill in the archive; null where the archive was not looked at. */
   readonly archive: LastEvents | null;
+  /** The archive as a receiver last listed it; null before, and without a receiver. */
+  readonly contents: ArchiveContents | null;
   /** The latest errors, newest first, those that were retried included. */
   readonly errors: readonly ErrorDocument[];
   /** The daemon's routine: what is scheduled, and how it went; empty without schedules. */
@@ -48,6 +50,8 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
   readonly isStoreStalled: boolean;
   /** The judgement of the slot over several looks; null where it is not looked at. */
   readonly slotHealth: SlotHealth | null;
+  /** Why the server could not be asked about the slot, which happens over a connection of its own; null when it answered. */
+  readonly slotError: Omit<ErrorDocument, "times"> | null;
   readonly limits: HealthLimits;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
@@ -83,6 +87,17 @@ export interface StatusOverview {
   readonly configuration: ConfigurationView | null;
   readonly version: string;
   readonly at: string;
+}
+
+export interface ArchiveContents {
+  /** When it was listed. */
+  readonly at: string;
+  /** Finished base backups. */
+  readonly backups: number;
+  /** Bytes of all WAL and finished backups as they are stored. */
+  readonly storedBytes: number;
+  /** The oldest moment that can be recovered to; null when there is none. */
+  readonly oldestRecoverableAt: string | null;
 }
 
 export interface ConfigurationView {

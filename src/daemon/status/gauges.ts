@@ -33,6 +33,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("gaps", status.gaps.filter(({ coveredBy }) => coveredBy === null).length);
   copyHealth(status, metrics);
   metrics.set("rivals", status.rivals?.filter(({ isActive }) => isActive).length);
+  copyArchive(status, metrics);
   metrics.setState("state", "state", { current: status.state, all: RECEIVER_STATES });
   metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
   metrics.set("unstored", unstoredBytes(status));
@@ -52,6 +53,8 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
+  const { slotHealth } = status;
+  metrics.set("slotSeen", slotHealth === null ? undefined : Number(slotHealth.state !== "unseen"));
   for (const channel of status.notifications?.channels ?? []) copyChannel(channel, metrics);
   for (const job of JOB_NAMES) {
     const view = status.jobs.find((one) => one.job === job);
@@ -72,11 +75,20 @@ function copyHealth({ health }: StatusDocument, metrics: Metrics): void {
   }
 }
 
+function copyArchive({ archive, contents }: StatusDocument, metrics: Metrics): void {
+  metrics.set("backups", contents?.backups);
+  metrics.set("archiveBytes", contents?.storedBytes);
+  metrics.set("oldestRecoverable", unixTime(contents?.oldestRecoverableAt));
+  metrics.set("lastBackup", unixTime(archive?.backup?.finishedAt));
+  metrics.set("lastDrill", unixTime(archive?.drill?.finishedAt));
+  metrics.set("lastDrillOk", archive?.drill ? Number(archive.drill.ok) : undefined);
+}
+
 /** A reload may have taken it off the schedule: what was true of it would raise alarms for ever. */
 function forgetJob(job: JobName, metrics: Metrics): void {
   const gauges = ["jobLastRun", "jobLastSuccess", "jobDuration", "jobNext"] as const;
   const states = ["jobRunning", "jobRunningFor", "jobWaiting"] as const;
-  for (const key of [...gauges, ...states]) metrics.set(key, undefined, { job });
+  for (const key of [...gauges, ...states]) metrics.set(key, undefined, { task: job });
 }
 
 function copyChannel({ channel, delivered, failed, dropped }: ChannelView, metrics: Metrics): void {
@@ -89,13 +101,12 @@ function copyChannel({ channel, delivered, failed, dropped }: ChannelView, metri
 
 function copyJob(view: JobView, nowMs: number, metrics: Metrics): void {
   const { job, last, lastSuccessAt, nextAt, runningSince, waitingSince, runs, failures } = view;
-  const seconds = (text: string | null): number | undefined => (text === null ? undefined : Date.parse(text) / 1000);
-  const labels = { job };
-  const [began, ended] = [seconds(last?.startedAt ?? null), seconds(last?.finishedAt ?? null)];
+  const labels = { task: job };
+  const [began, ended] = [unixTime(last?.startedAt), unixTime(last?.finishedAt)];
   metrics.set("jobLastRun", ended, labels);
-  metrics.set("jobLastSuccess", seconds(lastSuccessAt), labels);
+  metrics.set("jobLastSuccess", unixTime(lastSuccessAt), labels);
   metrics.set("jobDuration", began === undefined || ended === undefined ? undefined : ended - began, labels);
-  metrics.set("jobNext", seconds(nextAt), labels);
+  metrics.set("jobNext", unixTime(nextAt), labels);
   metrics.set("jobRunning", runningSince === null ? 0 : 1, labels);
   const runningMs = runningSince === null ? 0 : nowMs - Date.parse(runningSince);
   metrics.set("jobRunningFor", Math.max(0, runningMs) / 1000, labels);
@@ -109,6 +120,10 @@ function copyJob(view: JobView, nowMs: number, metrics: Metrics): void {
 
 function slotStatus(slot: SlotStatus): string {
   return slot.exists ? (slot.walStatus ?? "none") : "missing";
+}
+
+function unixTime(text: string | null | undefined): number | undefined {
+  return text === null || text === undefined ? undefined : Date.parse(text) / 1000;
 }
 
 function position(lsn: string | null): number | undefined {

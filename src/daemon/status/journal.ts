@@ -31,24 +31,28 @@ export class Journal {
 
   note(error: unknown): void {
     this.touch();
-    const known = error instanceof SeawallError ? error : undefined;
-    const code = known?.code ?? "internal";
-    const message = redactSecrets(error instanceof Error ? error.message : String(error));
+    const described = describedError(error, this.#nowMs());
+    const { code, message } = described;
     this.#onError(code);
     const latest = this.#entries[0];
     const again = latest?.code === code && latest.message === message;
     if (again) this.#entries.shift();
-    this.#entries.unshift({
-      at: new Date(this.#nowMs()).toISOString(),
-      code,
-      message,
-      hint: redactSecrets(known?.hint ?? ""),
-      times: again ? latest.times + 1 : 1,
-    });
+    this.#entries.unshift({ ...described, times: again ? latest.times + 1 : 1 });
     if (this.#entries.length > ENTRIES_MAX) this.#entries.pop();
   }
 
   errors(): readonly ErrorDocument[] {
     return [...this.#entries];
   }
+}
+
+/** The error for people, without secrets. Pure. */
+export function describedError(error: unknown, nowMs: number): Omit<ErrorDocument, "times"> {
+  const known = error instanceof SeawallError ? error : undefined;
+  return {
+    at: new Date(nowMs).toISOString(),
+    code: known?.code ?? "internal",
+    message: redactSecrets(error instanceof Error ? error.message : String(error)),
+    hint: redactSecrets(known?.hint ?? ""),
+  };
 }

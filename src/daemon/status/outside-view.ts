@@ -120,6 +120,8 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     gaps: archive?.gaps ?? [],
     rivals: archive?.rivals ?? null,
     archive: archive?.last ?? null,
+    contents: null,
+    slotError: null,
     lastError: null,
     errors: journal.errors(),
     jobs: [],

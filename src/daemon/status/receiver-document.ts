@@ -7,20 +7,15 @@ import { formatLsn } from "../../wal/lsn.ts";
 import type { Journal } from "./journal.ts";
 import { judged } from "../health/health.ts";
 import type { JobView } from "../jobs/scheduler.ts";
-import type { GapDocument, HealthLimits, RivalDocument, SlotHealth, StatusDocument } from "./document.ts";
+import type { GapDocument, HealthLimits, RivalDocument, StatusDocument } from "./document.ts";
+import type { Seen } from "./seen.ts";
 
 export interface ReceiverFacts {
   readonly settings: Settings;
   readonly version: string;
   readonly journal: Journal;
   readonly state: ReceiverState;
-  readonly gaps: readonly GapDocument[];
-  /** Null before the first look. */
-  readonly archive: StatusDocument["archive"];
-  /** Null without a slot, and before the first look. */
-  readonly slotHealth: SlotHealth | null;
-  /** Undefined before the first look. */
-  readonly rivals: readonly DescribedRival[] | undefined;
+  readonly seen: Seen;
   readonly jobs: readonly JobView[];
   readonly notifications: StatusDocument["notifications"];
   /** The store's URL without secrets. */
@@ -58,7 +53,8 @@ export function healthLimits(
 }
 
 export function receiverDocument(facts: ReceiverFacts): StatusDocument {
-  const { settings, version, journal, state, gaps, archive, slotHealth, rivals, jobs, notifications, store } = facts;
+  const { settings, version, journal, state, seen, jobs, notifications, store } = facts;
+  const { gaps, rivals, archive, contents, slotHealth, slotError } = seen;
   const nowMs = state.nowMs();
   const aliveMs = Math.max(state.lastTurnMs, journal.touchedMs);
   const snapshot = state.snapshot();
@@ -72,8 +68,10 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     store,
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
     archive,
+    contents,
     gaps,
     slotHealth,
+    slotError,
     limits,
     rivals: rivals?.map(rivalDocument) ?? null,
     errors: journal.errors(),

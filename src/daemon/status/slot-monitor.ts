@@ -73,8 +73,8 @@ export interface SlotMonitorOptions {
   readonly intervalMs: number;
   /** While the receiver has no connection either, its own error is enough: ours goes to the debug level. */
   readonly connected: () => boolean;
-  /** Undefined: the server cannot be asked. */
-  readonly onStatus: (status: SlotStatus | undefined) => void;
+  /** Undefined: the server cannot be asked, because of `error`. */
+  readonly onStatus: (status: SlotStatus | undefined, error?: unknown) => void;
 }
 
 /** Looks until `stop`; never rejects. A server that cannot be asked is one line in the log, not one a round. */
@@ -90,8 +90,8 @@ export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal
       if (!status.exists) waitMs = Math.min(intervalMs, MISSING_INTERVAL_MS);
       complained = false;
     } catch (error) {
-      onStatus(undefined);
       if (stop.aborted) return;
+      onStatus(undefined, error);
       const news: boolean = connected() && !complained;
       log[news ? "warn" : "debug"]("cannot ask the server about the slot", { error });
       complained ||= news;

@@ -1,0 +1,100 @@
+/**
+ * Looks at what the archive holds, for status and metrics: its newest backup, verification and drill, those of other
+ * processes too, and its size. A look is made when streaming begins, after a job of ours, and later only after new WAL was stored: an idle
+ * cluster costs no requests. Failures are logged and never stop the receiver.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { openArchive } from "../../archive/archive.ts";
+import { readCatalog } from "../../archive/catalog/catalog.ts";
+import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";
+import type { Log } from "../../log.ts";
+import type { ReceiverState } from "../../receive/status.ts";
+import { deadline } from "../../signals.ts";
+import type { Store } from "../../store/store.ts";
+import type { Lsn } from "../../wal/lsn.ts";
+import { contentsOf } from "./contents.ts";
+import type { ArchiveContents } from "./document.ts";
+
+export interface ArchiveWatchOptions {
+  readonly store: Store;
+  readonly cluster: string;
+  readonly state: ReceiverState;
+  readonly onSeen: (last: LastEvents, contents: ArchiveContents) => void;
+  readonly log: Log;
+  /** Time between two looks at the newest records. */
+  readonly lookEveryMs?: number | undefined;
+  /** Time between two listings of the whole archive. */
+  readonly listEveryMs?: number | undefined;
+}
+
+const LOOK_EVERY_MS = 300_000;
+const LIST_EVERY_MS = 3_600_000;
+const LOOK_TIMEOUT_MS = 120_000;
+/** Between looks at the receiver's own state, which cost nothing. */
+const POLL_MS = 500;
+/** The listing is in no hurry, and the receiver needs the memory. */
+const LISTS_IN_FLIGHT = 2;
+
+interface Look {
+  readonly atMs: number;
+  readonly storedLsn: Lsn | undefined;
+}
+
+export class ArchiveWatch {
+  readonly #options: ArchiveWatchOptions;
+  #looked: Look | undefined;
+  #listedMs: number | undefined;
+  #contents: ArchiveContents | undefined;
+  #newestBackup: string | undefined;
+  /** A job of ours has changed the archive. */
+  #isChanged = false;
+
+  constructor(options: ArchiveWatchOptions) {
+    this.#options = options;
+  }
+
+  /** The archive has changed: list it again soon. */
+  changed(): void {
+    this.#isChanged = true;
+  }
+
+  /** Runs until the signal; resolves always. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (this.#isDue()) await this.#look(signal);
+      await sleep(POLL_MS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #isDue(): boolean {
+    const { state, lookEveryMs = LOOK_EVERY_MS } = this.#options;
+    if (state.phase !== "streaming") return false;
+    if (this.#looked === undefined || this.#isChanged) return true;
+    const isTime = performance.now() - this.#looked.atMs >= lookEveryMs;
+    return isTime && (state.storedLsn !== this.#looked.storedLsn || this.#contents === undefined);
+  }
+
+  async #look(outer: AbortSignal): Promise<void> {
+    const { store, cluster, state, onSeen, log, listEveryMs = LIST_EVERY_MS } = this.#options;
+    const nowMs = performance.now();
+    this.#looked = { atMs: nowMs, storedLsn: state.storedLsn };
+    const isChanged = this.#isChanged;
+    this.#isChanged = false;
+    try {
+      using limit = deadline(LOOK_TIMEOUT_MS, outer);
+      const { signal } = limit;
+      const archive = await openArchive(store, cluster, { signal });
+      const now = new Date(state.nowMs());
+      const last = await readLastEvents(archive, now, { signal });
+      const isStale = this.#listedMs === undefined || nowMs - this.#listedMs >= listEveryMs;
+      if (isStale || isChanged || last.backup?.id !== this.#newestBackup || this.#contents === undefined) {
+        this.#contents = contentsOf(await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT }), now);
+        this.#listedMs = nowMs;
+        this.#newestBackup = last.backup?.id;
+      }
+      onSeen(last, this.#contents);
+    } catch (error) {
+      if (!outer.aborted) log.warn("cannot look at what the archive holds", { error });
+    }
+  }
+}

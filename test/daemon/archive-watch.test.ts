@@ -1,0 +1,105 @@
+/** The watch over the archive's contents: it finds what others stored, asks nothing while nothing is stored, and counts right. */
+import { cpSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { LastEvents } from "../../src/archive/records/last-events.ts";
+import { ArchiveWatch } from "../../src/daemon/status/archive-watch.ts";
+import type { ArchiveContents } from "../../src/daemon/status/document.ts";
+import { silentLog } from "../../src/log.ts";
+import { ReceiverState } from "../../src/receive/status.ts";
+import { FileStore } from "../../src/store/file/store.ts";
+import { observed } from "../../src/store/observe.ts";
+import { lsnOf } from "../../src/wal/lsn.ts";
+import { until } from "../campaigns/campaign.ts";
+import { ROOT } from "../harness/build.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+const NEWEST = "20250306T080001Z-d652b08a";
+
+let dir: string;
+beforeEach(() => {
+  dir = makeTempDir("contents");
+  cpSync(join(ROOT, "test/fixtures/archive"), dir, { recursive: true });
+});
+afterEach(() => removeTree(dir));
+
+interface Seen {
+  readonly last: LastEvents;
+  readonly contents: ArchiveContents;
+}
+
+/** A watch that looks every 50 ms, over a receiver that streams. */
+function watched() {
+  const state = new ReceiverState({ cluster: "main", synchronous: false, durability: "store", nowMs: Date.now });
+  state.phase = "streaming";
+  state.storedLsn = lsnOf(0x100_0000n);
+  const seen: Seen[] = [];
+  let requests = 0;
+  const store = observed(new FileStore(dir), { classify: () => "", observe: () => void requests++ });
+  const watch = new ArchiveWatch({
+    ...{ store, cluster: "main", state, log: silentLog, lookEveryMs: 50, listEveryMs: 3_600_000 },
+    onSeen: (last, contents) => void seen.push({ last, contents }),
+  });
+  const ended = new AbortController();
+  const running = watch.run(ended.signal);
+  const stop = async (): Promise<void> => {
+    ended.abort();
+    await running;
+  };
+  return { watch, state, seen, requests: () => requests, stop };
+}
+
+/** The files of WAL and backups, by the file system; a backup's document and histories are not counted. */
+function storedBytes(): number {
+  const files = ["wal", "tail", "backups"]
+    .flatMap((room) => readdirSync(join(dir, "main", room), { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile() && !/backup\.json$|\.history$/.test(entry.name));
+  return files.map((entry) => statSync(join(entry.parentPath, entry.name)).size).reduce((sum, size) => sum + size, 0);
+}
+
+test("the first look finds backups, sizes, the oldest moment, and the newest drill and verification", async () => {
+  const { seen, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  await stop();
+  expect(seen[0]?.last).toMatchObject({ backup: { id: NEWEST }, drill: { ok: true }, verify: { ok: true } });
+  // The end of the older backup, as its document says.
+  expect(seen[0]?.contents).toMatchObject({ backups: 2, oldestRecoverableAt: "2025-03-03T08:00:07.347Z" });
+  expect(seen[0]?.contents.storedBytes).toBe(storedBytes());
+});
+
+test("an archive to which nothing is added costs no requests after the first look", async () => {
+  const { seen, requests, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  const before = requests();
+  await sleep(1_500);
+  expect(requests()).toBe(before);
+  await stop();
+});
+
+test("a backup that another process took is found once WAL was stored; one that it deleted, after a job", async () => {
+  const hidden = join(dir, "hidden");
+  const backup = join(dir, "main/backups", NEWEST);
+  renameSync(backup, hidden);
+  const { watch, state, seen, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  expect(seen[0]?.contents.backups).toBe(1);
+  renameSync(hidden, backup);
+  state.storedLsn = lsnOf(0x200_0000n);
+  await until("the backup", () => seen.at(-1)?.contents.backups === 2);
+  expect(seen.at(-1)?.last.backup?.id).toBe(NEWEST);
+  rmSync(join(dir, "main/backups/20250303T080002Z-eb42d435"), { recursive: true });
+  watch.changed();
+  await until("its end", () => seen.at(-1)?.contents.backups === 1);
+  await stop();
+});
+
+test("a look that fails is made again, and the watch goes on", async () => {
+  renameSync(join(dir, "main/cluster.json"), join(dir, "main/cluster.json.away"));
+  const { seen, stop } = watched();
+  await sleep(700);
+  expect(seen).toEqual([]);
+  renameSync(join(dir, "main/cluster.json.away"), join(dir, "main/cluster.json"));
+  await until("a look", () => seen.length > 0);
+  await stop();
+});
