@@ -46,7 +46,8 @@ export function buildNotifier(source: NotifierSource): Notifier {
 /** The notifier's settings that a reload may change. */
 export function tuningOf(source: Omit<NotifierSource, "store">): NotifierTuning {
   const { settings, log } = source;
-  const scrub = secretsScrubber(source);
+  // Made anew for each text: the password may have been changed in its file.
+  const scrub = (text: string): string => secretsScrubber(source)(text);
   const nowMs = (): number => Date.now();
   const channels = configuredChannels(source).map(
     ([name, deliver]) => new Channel({ name, deliver, scrub, log, nowMs, random: Math.random }),
