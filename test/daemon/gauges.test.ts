@@ -78,7 +78,9 @@ it("the archive's contents, whoever stored them, and whether the slot can be see
     seawall_archive_last_drill_successful: 0,
     seawall_slot_seen_state: 0,
   });
-  const unknown = Object.keys(await samples(statusFixture({ archive: { backup: null, drill: null, verify: null } })));
+  const unknown = Object.keys(
+    await samples(statusFixture({ archive: { backup: null, drill: null, verify: null }, slotHealth: null })),
+  );
   expect(unknown.filter((name) => /^seawall_archive_(?!gaps)|slot_seen/.test(name))).toEqual([]);
 });
 

@@ -43,12 +43,12 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     const jobs = ["--backup-schedule", "*/10 * * * * *", "--schedule-jitter", "0s"];
     await using daemon = startCli(["receive", ...place, ...flags, ...jobs], { env });
     const address = await streaming(daemon);
-    const watch = async () => (await statusOf(address)).slotWatch;
-    await until("the slot is seen", async () => (await watch())?.isAnswered === true, WAIT_MS);
+    const slotState = async () => (await statusOf(address)).slotHealth?.state;
+    await until("the slot is seen", async () => (await slotState()) === "ok", WAIT_MS);
 
     await setPassword("second secret");
-    await until("the old password is refused", async () => (await watch())?.isAnswered === false, WAIT_MS);
-    expect((await watch())?.error).toMatchObject({
+    await until("the old password is refused", async () => (await slotState()) === "unseen", WAIT_MS);
+    expect((await statusOf(address)).slotError).toMatchObject({
       code: "server-auth",
       message: expect.stringContaining("password authentication failed") as unknown,
       hint: `The password came from ${passfile}: correct it there.`,
@@ -60,7 +60,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
 
     writePassfile("second secret");
     const { jobs: before } = await statusOf(address);
-    await until("the slot is seen again", async () => (await watch())?.isAnswered === true, WAIT_MS);
+    await until("the slot is seen again", async () => (await slotState()) === "ok", WAIT_MS);
     await server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
     await until(
       "the stream is back",

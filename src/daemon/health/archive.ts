@@ -70,16 +70,18 @@ function rivalFindings({ rivals }: StatusFacts): Finding[] {
     }));
 }
 
-function slotFindings({ slot, slotHealth, at, streamingSince, state }: StatusFacts): Finding[] {
+function slotFindings({ slot, slotHealth, slotError, at, streamingSince, state }: StatusFacts): Finding[] {
   if (slotHealth === null || slotHealth.state === "ok") return [];
   const { state: health, since } = slotHealth;
   const seconds = secondsBetween(since, at);
   const common = { since, stopsArchiving: false } as const;
   if (health === "unseen") {
     if (state !== "streaming" || seconds < SLOT_UNSEEN_SECONDS) return [];
-    const what = `the server cannot be asked about the replication slot for ${humanSeconds(seconds)}`;
+    const why = slotError === null ? "" : `: ${slotError.message}`;
+    const what = `the server cannot be asked about the replication slot for ${humanSeconds(seconds)}${why}`;
     const meaning = "WAL is being archived. How much WAL the server keeps for Seawall is not known.";
-    const remedy = "Allow the role an ordinary connection to the server, beside replication (pg_hba.conf).";
+    const general = "Allow the role an ordinary connection to the server, beside replication (pg_hba.conf).";
+    const remedy = slotError === null || slotError.hint === "" ? general : slotError.hint;
     return [{ ...common, kind: "slot-unseen", severity: "warning", what, meaning, remedy }];
   }
   // The receiver makes the slot at its first connection.
