@@ -86,6 +86,12 @@ export const ERROR_KINDS = {
       "Compare the named LSN with pg_waldump on the server; nothing past it was acknowledged.",
     ),
   ),
+  "wal-version": kind(
+    EXIT.operational,
+    false,
+    "The WAL is of a PostgreSQL version newer than this Seawall knows, and the contents of its records are needed.",
+    "Use a Seawall that knows this version (docs/versions.md).",
+  ),
   "wal-noncontiguous": kind(
     EXIT.damage,
     true,

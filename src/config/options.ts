@@ -297,6 +297,13 @@ export const OPTIONS = {
     help: "take the archive's line from the claim with this number, for a server that would be refused",
     more: "For a restored server that replaces the original ([timelines.md](timelines.md)). The refusal and `seawall check` name the number. It works for this one claim: a flag that is left in a unit file takes nothing a second time. With `backup` it needs `--with-wal`.",
   }),
+  allowNewerServer: option(boolean, {
+    name: "allow-newer-server",
+    commands: ["receive", "check"],
+    default: false,
+    help: "archive a server of a newer version than Seawall knows, without reading its records",
+    more: "For the days between a new PostgreSQL version and the Seawall that knows it ([versions.md](versions.md)). Page headers and CRCs are verified. Base backups, restores, drills and recovery targets are refused for this archive until a Seawall that knows the version reads it.",
+  }),
   noLoop: option(boolean, {
     name: "no-loop",
     commands: RECEIVE,

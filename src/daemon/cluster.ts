@@ -261,6 +261,7 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     confirmChunks: settings.confirmChunks,
     shutdownTimeoutMs: settings.shutdownTimeoutMs,
     serverStopTimeoutMs: settings.serverStopTimeoutMs,
+    allowNewerServer: settings.allowNewerServer,
     once: settings.noLoop,
     log: log.child("receive"),
     state,

@@ -113,6 +113,10 @@ export const METRICS = {
     "seawall_server_stopping",
     "1 while the server is shutting down and waits for WAL that the store has not taken.",
   ),
+  serverNewer: gauge(
+    "seawall_server_version_unknown",
+    "1 while the server is newer than this Seawall knows: its WAL is archived without reading the records, and cannot be restored.",
+  ),
 
   // The store
   sealedSegments: counter("seawall_sealed_segments_total", "Complete segments stored."),
@@ -218,4 +222,5 @@ export const UNITS: readonly string[] = [
   "successful",
   "stalled",
   "stopping",
+  "unknown",
 ];

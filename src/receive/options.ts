@@ -42,6 +42,8 @@ export interface ReceiverOptions {
   readonly shutdownTimeoutMs: number;
   /** How long a server that shuts down is held up by a store that takes nothing. */
   readonly serverStopTimeoutMs: number;
+  /** Archive a server that is newer than Seawall knows, without reading its records; undefined where no option allows it. */
+  readonly allowNewerServer?: boolean | undefined;
   /** Give up at the first error instead of reconnecting. */
   readonly once: boolean;
   readonly log: Log;

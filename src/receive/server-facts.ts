@@ -5,7 +5,7 @@ import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { parseSegmentSize } from "../replication/commands.ts";
-import { knownMajor } from "../replication/server-version.ts";
+import { type NewerServers, receivableMajor } from "../replication/server-version.ts";
 import { readRestoreMark } from "../replication/restore-mark.ts";
 import type { Lsn, TimelineId } from "../wal/lsn.ts";
 import { parseHistory, rootHistory } from "../wal/timeline.ts";
@@ -24,8 +24,8 @@ export interface ServerFacts {
   readonly restoredFrom: string | undefined;
 }
 
-export async function readServerFacts(connection: ReplicationConnection): Promise<ServerFacts> {
-  const major = knownMajor(connection.serverVersion);
+export async function readServerFacts(connection: ReplicationConnection, options: NewerServers): Promise<ServerFacts> {
+  const major = receivableMajor(connection.serverVersion, options);
   const { systemIdentifier, timeline, xlogpos } = await connection.identifySystem();
   const segmentSize = parseSegmentSize(await connection.show("wal_segment_size"));
   const inRecovery = (await connection.show("in_hot_standby")) === "on";

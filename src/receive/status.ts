@@ -4,6 +4,7 @@
  */
 import type { StoredWal } from "../archive/wal/objects.ts";
 import { SeawallError } from "../errors.ts";
+import { isNewerServer } from "../replication/server-version.ts";
 import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
 import { CommitAges } from "./commit-ages.ts";
 
@@ -76,6 +77,8 @@ export interface ReceiverStatus {
   readonly uploadedLsn: string | null;
   readonly server: string | null;
   readonly serverVersion: number | null;
+  /** The server is newer than Seawall knows (`--allow-newer-server`): its records are not read. Null before it is known. */
+  readonly isServerNewer: boolean | null;
   readonly segmentSize: number | null;
   readonly startedAt: string;
   readonly streamingSince: string | null;
@@ -210,17 +213,20 @@ export class ReceiverState {
     this.#received();
   }
 
-  /** WAL was received and verified; `commits` of the records were commits. */
-  verified(receivedLsn: Lsn, verifiedLsn: Lsn, bytes: number, commits: number): void {
+  /**
+   * WAL was received and verified; `commits` of the records were commits. Undefined where records are not read: each may be
+   * one, so that the age of the oldest is never shown too low.
+   */
+  verified(receivedLsn: Lsn, verifiedLsn: Lsn, bytes: number, commits: number | undefined): void {
     this.receivedLsn = receivedLsn;
     this.verifiedLsn = verifiedLsn;
     this.counters.receivedBytes += bytes;
-    this.counters.commits += commits;
+    this.counters.commits += commits ?? 0;
     // After a restart the open segment is read again from its start: what is stored does not wait.
     if (this.storedLsn !== undefined && verifiedLsn <= this.storedLsn) return;
     const now = this.nowMs();
     this.#unstoredSinceMs ??= now;
-    if (commits > 0) this.#ages.arrived(verifiedLsn, now);
+    if (commits !== 0) this.#ages.arrived(verifiedLsn, now);
   }
 
   stored(storedLsn: Lsn): void {
@@ -336,6 +342,7 @@ export class ReceiverState {
       uploadedLsn: textOf(this.uploadedLsn),
       server: this.server ?? null,
       serverVersion: this.serverVersion ?? null,
+      isServerNewer: this.serverVersion === undefined ? null : isNewerServer(this.serverVersion),
       segmentSize: this.segmentSize ?? null,
       startedAt: new Date(this.#startedMs).toISOString(),
       streamingSince: timeOf(this.streamingSinceMs),

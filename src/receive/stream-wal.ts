@@ -188,7 +188,7 @@ async function takeWal(
     const piece = open.append(rest);
     assembler.advance(piece.byteLength);
     rest = rest.subarray(piece.byteLength);
-    const commitsBefore = verifier.commitCount;
+    const commitsBefore = verifier.commitCount ?? 0;
     try {
       verifier.push(piece);
     } catch (error) {
@@ -197,7 +197,8 @@ async function takeWal(
     // Before it is shipped, so that what is acknowledged is never a window that it is not.
     for (const record of verifier.takeMinimal()) await recordBreak(record, taking.signal, options, context);
     open.verifiedTo(verifier.verifiedLsn);
-    state.verified(assembler.position, verifier.verifiedLsn, piece.byteLength, verifier.commitCount - commitsBefore);
+    const commits = verifier.commitCount === undefined ? undefined : verifier.commitCount - commitsBefore;
+    state.verified(assembler.position, verifier.verifiedLsn, piece.byteLength, commits);
     const prefix = open.takeComparedPrefix();
     if (prefix !== undefined)
       ledger.confirm({

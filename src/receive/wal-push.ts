@@ -29,7 +29,7 @@ import {
   segmentEnd,
   segmentStart,
 } from "../wal/lsn.ts";
-import { PAGE_MAGIC } from "../wal/format.ts";
+import { isNewerMagic, PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
 import { parentOf, type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
@@ -50,7 +50,7 @@ export interface WalPushOptions extends RequestOptions {
 
 const FILE_BYTES_MAX = 1 << 30;
 
-/** Throws `wal-corrupt`, `segment-conflict`, `foreign-cluster`, `usage` and what the store throws. */
+/** Throws `wal-corrupt`, `wal-version`, `segment-conflict`, `foreign-cluster`, `usage` and what the store throws. */
 export async function walPush(options: WalPushOptions): Promise<PutResult> {
   const { store, cluster, path, codec, signal } = options;
   const fileName = basename(path);
@@ -106,6 +106,9 @@ function readIdentity(content: Buffer, fileName: string, now: Date): Parameters<
     throw wrong(`${content.byteLength} bytes is no segment`);
   const magic = content.readUInt16LE(0);
   const major = Object.entries(PAGE_MAGIC).find(([, known]) => known === magic)?.[0];
+  if (major === undefined && isNewerMagic(magic)) {
+    throw new SeawallError("wal-version", `${fileName} is of a PostgreSQL newer than this Seawall knows`);
+  }
   if (major === undefined) throw wrong(`unknown page magic ${magic.toString(16)}`);
   const segmentSize = content.readUInt32LE(32);
   if (!isValidSegmentSize(segmentSize) || segmentSize !== content.byteLength) {

@@ -13,6 +13,7 @@ import { SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
 import { joinSignals } from "../signals.ts";
+import { isNewerMajor, MAJOR_MAX } from "../wal/format.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { switchPointOf } from "../wal/timeline.ts";
 import { connectToLine } from "./line/connect.ts";
@@ -118,6 +119,12 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   state.systemIdentifier = server.systemIdentifier;
   state.segmentSize = server.segmentSize;
   state.heard(server.flushLsn);
+
+  if (isNewerMajor(server.major)) {
+    log.warn("the server is newer than this Seawall knows: its WAL is archived without reading the records", {
+      ...{ major: server.major, newestKnown: MAJOR_MAX },
+    });
+  }
 
   const { segmentSize } = server;
   const slot = { create: options.createSlot, temporary: options.temporarySlot === true, log };

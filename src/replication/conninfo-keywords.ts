@@ -80,6 +80,10 @@ export const KEYWORDS: Readonly<Record<string, Keyword>> = {
   oauth_issuer: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
   oauth_client_id: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
   oauth_client_secret: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
+  oauth_ca_file: {
+    env: "PGOAUTHCAFILE",
+    refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." },
+  },
   oauth_scope: { refused: { unless: [""], reason: "OAuth is not supported for an unattended receiver." } },
 };
 

@@ -4,7 +4,7 @@
  *
  * Source: PostgreSQL `xlogreader.c`, XLogReaderValidatePageHeader.
  */
-import { LONG_HEADER_SIZE, majorVersionOfMagic, XLP_LONG_HEADER } from "./format.ts";
+import { isNewerMagic, isNewerMajor, LONG_HEADER_SIZE, majorVersionOfMagic, XLP_LONG_HEADER } from "./format.ts";
 import { formatLsn, lsnOf, type SegmentNumber, segmentStart, type TimelineId } from "./lsn.ts";
 
 export interface SegmentIdentity {
@@ -12,13 +12,17 @@ export interface SegmentIdentity {
   readonly timeline: TimelineId;
   readonly segment: SegmentNumber;
   readonly segmentSize: number;
+  /** The major version of the cluster. */
+  readonly majorVersion: number;
 }
 
 /** Finds what is wrong with the first page of `content`; undefined when it begins the segment it should. */
 export function firstPageProblem(content: Uint8Array, expected: SegmentIdentity): string | undefined {
   if (content.byteLength < LONG_HEADER_SIZE) return `it has only ${content.byteLength} bytes`;
   const page = new DataView(content.buffer, content.byteOffset, LONG_HEADER_SIZE);
-  if (majorVersionOfMagic(page.getUint16(0, true)) === undefined) return "it does not begin with a page of WAL";
+  const magic = page.getUint16(0, true);
+  const isMagic = isNewerMajor(expected.majorVersion) ? isNewerMagic(magic) : majorVersionOfMagic(magic) !== undefined;
+  if (!isMagic) return "it does not begin with a page of WAL";
   if ((page.getUint16(2, true) & XLP_LONG_HEADER) === 0) return "its first page has no long header";
   const systemIdentifier = page.getBigUint64(24, true);
   if (systemIdentifier !== expected.systemIdentifier) {

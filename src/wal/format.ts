@@ -26,6 +26,19 @@ export const PAGE_MAGIC: Readonly<Record<number, number>> = {
 export const MAJOR_MIN = 14;
 export const MAJOR_MAX = 19;
 
+/**
+ * Tells a version that is newer than every known one. Its pages and records are verified by the newest known layout, and the
+ * contents of its records are not read: a layout that has changed must not be guessed.
+ */
+export function isNewerMajor(majorVersion: number): boolean {
+  return majorVersion > MAJOR_MAX;
+}
+
+/** Tells the page magic of a newer version. Magics only grow, and one that is still in development may have the newest known. */
+export function isNewerMagic(magic: number): boolean {
+  return magic >= (PAGE_MAGIC[MAJOR_MAX] ?? 0);
+}
+
 /** The major version that writes pages with this magic; undefined for versions Seawall does not know. */
 export function majorVersionOfMagic(magic: number): number | undefined {
   for (const [major, known] of Object.entries(PAGE_MAGIC)) if (known === magic) return Number(major);

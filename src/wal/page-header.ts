@@ -21,6 +21,8 @@ export interface PageHeaderOptions {
   readonly history: TimelineHistory;
   /** XLOG_PAGE_MAGIC when it is known already; otherwise the first page's, if it is one of the known ones. */
   readonly magic?: number | undefined;
+  /** The WAL is of a version newer than the known ones: the first page's magic is taken if it is not older than theirs. */
+  readonly isNewer?: boolean | undefined;
 }
 
 export class PageHeaderReader {
@@ -35,6 +37,7 @@ export class PageHeaderReader {
 
   /** The bits of the stream's version; those of the newest version until a page has told it. */
   #flags: f.PageFlags;
+  readonly #isNewer: boolean;
   readonly #systemIdLow: number;
   readonly #systemIdHigh: number;
   readonly #segmentSize: number;
@@ -49,7 +52,8 @@ export class PageHeaderReader {
 
   constructor(options: PageHeaderOptions) {
     this.magic = options.magic ?? 0;
-    this.#flags = f.pageFlagsOf(f.majorVersionOfMagic(this.magic) ?? f.MAJOR_MAX);
+    this.#isNewer = options.isNewer === true;
+    this.#flags = this.#flagsOf(this.magic);
     this.#systemIdLow = lowWord(options.systemIdentifier);
     this.#systemIdHigh = highWord(options.systemIdentifier);
     this.#segmentSize = options.segmentSize;
@@ -98,12 +102,10 @@ export class PageHeaderReader {
     const info = word(0) >>> 16;
     const isLong = pageOffset === 0;
     if (this.magic === 0) {
-      const major = f.majorVersionOfMagic(magic);
-      if (major === undefined) {
-        return `page magic ${hex(magic)} is none of PostgreSQL ${f.MAJOR_MIN} to ${f.MAJOR_MAX}`;
-      }
+      const problem = this.#magicProblem(magic);
+      if (problem !== undefined) return problem;
       this.magic = magic;
-      this.#flags = f.pageFlagsOf(major);
+      this.#flags = this.#flagsOf(magic);
     }
     if (magic !== this.magic) return `page magic is ${hex(magic)}, expected ${hex(this.magic)}`;
     if ((info & ~this.#flags.all) !== 0) return `page info bits ${hex(info)} are not legal`;
@@ -132,6 +134,18 @@ export class PageHeaderReader {
     if (word(8) >>> 0 !== this.#segmentSize) return `segment size is ${word(8) >>> 0}, expected ${this.#segmentSize}`;
     if (word(9) !== f.PAGE_SIZE) return `WAL block size is ${word(9) >>> 0}, expected ${f.PAGE_SIZE}`;
     return undefined;
+  }
+
+  #magicProblem(magic: number): string | undefined {
+    if (this.#isNewer) {
+      return f.isNewerMagic(magic) ? undefined : `page magic ${hex(magic)} is of no version after ${f.MAJOR_MAX}`;
+    }
+    if (f.majorVersionOfMagic(magic) !== undefined) return undefined;
+    return `page magic ${hex(magic)} is none of PostgreSQL ${f.MAJOR_MIN} to ${f.MAJOR_MAX}`;
+  }
+
+  #flagsOf(magic: number): f.PageFlags {
+    return f.pageFlagsOf(this.#isNewer ? f.MAJOR_MAX : (f.majorVersionOfMagic(magic) ?? f.MAJOR_MAX));
   }
 
   /**

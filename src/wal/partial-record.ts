@@ -34,7 +34,13 @@ export class PartialRecord {
   /** How much of `prefix` is filled: less than was seen when a carry was resumed that holds less. */
   prefixLength = 0;
   readonly #prefixWords = new Int32Array(this.prefix.buffer);
+  readonly #takesAnyRmgr: boolean;
   #crc = CRC_START;
+
+  /** `takesAnyRmgr`: the WAL is of a newer version, which may have resource managers of its own. */
+  constructor(options: { readonly takesAnyRmgr?: boolean } = {}) {
+    this.#takesAnyRmgr = options.takesAnyRmgr === true;
+  }
 
   begin(startHigh: number, startLow: number): void {
     this.active = true;
@@ -74,7 +80,7 @@ export class PartialRecord {
     }
     if (this.got === RECORD_HEADER_SIZE) {
       const rmid = this.prefix[XL_RMID_OFFSET] as number; // always there
-      if (isUnknownRmgr(rmid)) this.problem = rmgrProblem(rmid);
+      if (!this.#takesAnyRmgr && isUnknownRmgr(rmid)) this.problem = rmgrProblem(rmid);
     }
     return end;
   }

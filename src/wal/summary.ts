@@ -20,6 +20,8 @@ export interface SegmentSummary {
   /** The timeline whose history was verified against: the one in the segment's file name. */
   readonly timeline: TimelineId;
   readonly recordCount: number;
+  /** False for WAL of a newer version than Seawall knows: what follows says nothing, as no record was looked into. */
+  readonly isRead: boolean;
   /** COMMIT and COMMIT PREPARED records. */
   readonly commitCount: number;
   /** ABORT and ABORT PREPARED records, which recovery targets can stop at too. */
@@ -55,6 +57,7 @@ export class WalAccount {
 
   readonly #timeline: TimelineId;
   readonly #segmentSize: number;
+  readonly #isRead: boolean;
   #base: Lsn;
   #finished: SegmentSummary[] = [];
 
@@ -70,10 +73,14 @@ export class WalAccount {
   /** Since they were taken: of any segment. */
   #minimal: ParametersChanged[] = [];
 
-  constructor(base: Lsn, segmentSize: number, timeline: TimelineId) {
+  constructor(
+    base: Lsn,
+    options: { readonly segmentSize: number; readonly timeline: TimelineId; readonly isRead: boolean },
+  ) {
     this.#base = base;
-    this.#segmentSize = segmentSize;
-    this.#timeline = timeline;
+    this.#segmentSize = options.segmentSize;
+    this.#timeline = options.timeline;
+    this.#isRead = options.isRead;
   }
 
   get lastCommitLsn(): Lsn | undefined {
@@ -124,6 +131,7 @@ export class WalAccount {
       segment: segmentOf(this.#base, this.#segmentSize),
       timeline: this.#timeline,
       recordCount: this.recordCount,
+      isRead: this.#isRead,
       commitCount: this.#commits,
       abortCount: this.#aborts,
       ...(this.#firstTime === undefined ? {} : { firstCommitTime: this.#firstTime }),
@@ -131,7 +139,7 @@ export class WalAccount {
       ...(lastCommitLsn === undefined ? {} : { lastCommitLsn }),
       lastRecordEnd,
       restorePoints: [...this.#restorePoints],
-      changes: this.#changeCount > CHANGES_MAX ? undefined : [...this.#changes],
+      changes: !this.#isRead || this.#changeCount > CHANGES_MAX ? undefined : [...this.#changes],
     };
   }
 

@@ -34,7 +34,10 @@ export interface WalVerifierOptions {
   readonly startLsn: Lsn;
   /** The history of the timeline that the bytes come from, itself included. */
   readonly history: TimelineHistory;
-  /** The server's major version where it is known: pins the page magic from the first page on. */
+  /**
+   * The server's major version where it is known: pins the page magic from the first page on. For one that is newer than
+   * Seawall knows, page headers and CRCs are checked, and the contents of records are not read.
+   */
   readonly majorVersion?: number | undefined;
   /** The result of `carry()` at `startLsn`; without it a record that crosses `startLsn` cannot be verified, only skipped. */
   readonly carry?: RecordCarry | undefined;
@@ -54,6 +57,7 @@ export class WalVerifier {
   readonly #segmentSize: number;
   readonly #history: TimelineHistory;
   readonly #onRecord: ((record: VerifiedRecord) => void) | undefined;
+  readonly #isNewer: boolean;
   readonly #header: PageHeaderReader;
   readonly #account: WalAccount;
 
@@ -68,7 +72,7 @@ export class WalVerifier {
   // What the next byte belongs to.
   #headerDue = true;
   #zeros = false;
-  readonly #partial = new PartialRecord();
+  readonly #partial: PartialRecord;
   /** True until the first page tells whether it starts in mid-record (no carry to know it from). */
   #unknownStart: boolean;
   readonly #overwrite = new OverwriteWatch();
@@ -87,9 +91,12 @@ export class WalVerifier {
     this.#segmentSize = segmentSize;
     this.#history = history;
     this.#onRecord = options.onRecord;
-    const magic = majorVersion === undefined ? carry?.magic : f.PAGE_MAGIC[majorVersion];
-    this.#header = new PageHeaderReader({ systemIdentifier, segmentSize, history, magic });
-    this.#account = new WalAccount(startLsn, segmentSize, history.timeline);
+    const isNewer = majorVersion !== undefined && f.isNewerMajor(majorVersion);
+    const magic = majorVersion === undefined || isNewer ? carry?.magic : f.PAGE_MAGIC[majorVersion];
+    this.#isNewer = isNewer;
+    this.#partial = new PartialRecord({ takesAnyRmgr: isNewer });
+    this.#header = new PageHeaderReader({ systemIdentifier, segmentSize, history, magic, isNewer });
+    this.#account = new WalAccount(startLsn, { segmentSize, timeline: history.timeline, isRead: !isNewer });
     this.#base = startLsn;
     this.#baseLow = lowWord(startLsn);
     this.#baseHigh = highWord(startLsn);
@@ -108,9 +115,9 @@ export class WalVerifier {
     return addBytes(this.#base, this.#verified);
   }
 
-  /** COMMIT and COMMIT PREPARED records verified so far. */
-  get commitCount(): number {
-    return this.#account.commitCount;
+  /** COMMIT and COMMIT PREPARED records verified so far; undefined where the contents of records are not read. */
+  get commitCount(): number | undefined {
+    return this.#isNewer ? undefined : this.#account.commitCount;
   }
 
   get lastCommitTime(): PgTime | undefined {
@@ -234,7 +241,7 @@ export class WalVerifier {
       const next = p + length + padding;
       if (next > end) break;
       const rmid = ((words[w + 4] as number) >>> 8) & 255;
-      if (isUnknownRmgr(rmid)) this.#failAt(p + shift, rmgrProblem(rmid));
+      if (isUnknownRmgr(rmid) && !this.#isNewer) this.#failAt(p + shift, rmgrProblem(rmid));
       const prevLow = words[w + 2] as number;
       const prevHigh = words[w + 3] as number;
       const startLow = (this.#baseLow + p + shift) | 0;
@@ -348,15 +355,20 @@ export class WalVerifier {
     return end;
   }
 
-  /** Looks into a verified record: `bytes[at, to)` is the record or its prefix, `end` its padded end in the segment. */
+  /**
+   * Looks into a verified record: `bytes[at, to)` is the record or its prefix, `end` its padded end in the segment. The two
+   * records that shape the pages are heeded in newer versions, too: WAL of another meaning would not verify behind them.
+   */
   #note(bytes: Uint8Array, at: number, to: number, end: number): void {
-    const rmid = bytes[at + f.XL_RMID_OFFSET];
-    if (rmid === f.RM_XACT_ID) this.#account.noteTransaction(bytes, at, to, end);
-    const info = bytes[at + f.XL_INFO_OFFSET] as number; // a whole header is there
-    if (isChange(rmid as number, info)) this.#account.noteChange(bytes, at, to, { lsn: this.#prev.lsn, end });
+    const rmid = bytes[at + f.XL_RMID_OFFSET] as number; // a whole header is there
+    const info = bytes[at + f.XL_INFO_OFFSET] as number; // likewise
     const operation = rmid === f.RM_XLOG_ID ? info & f.RMGR_INFO_MASK : undefined;
+    if (!this.#isNewer) {
+      if (rmid === f.RM_XACT_ID) this.#account.noteTransaction(bytes, at, to, end);
+      if (isChange(rmid, info)) this.#account.noteChange(bytes, at, to, { lsn: this.#prev.lsn, end });
+      if (operation === f.XLOG_RESTORE_POINT) this.#account.noteRestorePoint(bytes, at, to, end);
+    }
     if (operation === f.XLOG_SWITCH) this.#zeros = end !== this.#segmentSize;
-    if (operation === f.XLOG_RESTORE_POINT) this.#account.noteRestorePoint(bytes, at, to, end);
     const isOverwrite = operation === f.XLOG_OVERWRITE_CONTRECORD;
     if (!isOverwrite && !this.#overwrite.due) return;
     const problem = this.#overwrite.judge(isOverwrite, overwrittenLsn(bytes, at, to));

@@ -98,7 +98,14 @@ export async function putSegments(
     const inside = changes.filter(({ lsn }) => lsn >= startLsn && lsn < endLsn);
     const time = ((Date.UTC(2026, 0, 1) + number * 60_000) * 1000) as PgTime;
     const commits = { firstCommitTime: time, lastCommitTime: time, lastCommitLsn: endLsn, commitCount: 1 };
-    const counts = { recordCount: 1, abortCount: 0, restorePoints: [], changes: inside, lastRecordEnd: endLsn };
+    const counts = {
+      recordCount: 1,
+      isRead: true,
+      abortCount: 0,
+      restorePoints: [],
+      changes: inside,
+      lastRecordEnd: endLsn,
+    };
     const summary = { segment, timeline: place.timeline, ...counts, ...commits };
     await putSegment(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn, summary }, { confirm: false });
   }

@@ -44,6 +44,7 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     },
     server: "db.internal:5432",
     serverVersion: 180001,
+    isServerNewer: false,
     store: "s3://wal-archive/prod",
     durability: "store",
     synchronous: false,

@@ -141,6 +141,12 @@ const TABLE: Readonly<Record<string, Row>> = {
     dead: true,
     state: { progressAgeSeconds: 61 },
   },
+  "a server that is newer than this Seawall knows": {
+    is: "critical",
+    kind: "server-newer",
+    ready: true,
+    state: { isServerNewer: true, serverVersion: 200_000 },
+  },
   stopping: { is: "warning", kind: "receiver-stopping", ready: false, state: { state: "stopping" } },
   stopped: { is: "warning", kind: "receiver-stopping", ready: false, state: { state: "stopped" } },
   "no receiver": {

@@ -73,7 +73,7 @@ export async function seal(
   const startLsn = segmentStart(place.segment, SEGMENT_SIZE);
   const endLsn = segmentStart((segment + 1) as SegmentNumber, SEGMENT_SIZE);
   // What lies behind the header is no WAL: the envelope says that nothing in it concerns a recovery.
-  const counts = { recordCount: 0, commitCount: 0, abortCount: 0, restorePoints: [], changes: [] };
+  const counts = { recordCount: 0, isRead: true, commitCount: 0, abortCount: 0, restorePoints: [], changes: [] };
   const summary = { ...place, ...counts, lastRecordEnd: endLsn };
   const facts = { startLsn, endLsn, verifiedLsn: endLsn, summary };
   await putSegment(archive, place, content, facts, { confirm: false });

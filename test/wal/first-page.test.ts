@@ -5,7 +5,10 @@ import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 24;
 const SYSTEM = 7_412_345_678_901_234_567n;
-const expected = { systemIdentifier: SYSTEM, timeline: timelineOf(3), segment: 5 as SegmentNumber, segmentSize: SIZE };
+const expected = {
+  ...{ systemIdentifier: SYSTEM, timeline: timelineOf(3), segment: 5 as SegmentNumber, segmentSize: SIZE },
+  majorVersion: 18,
+};
 
 interface Fields {
   readonly magic?: number;
@@ -58,4 +61,13 @@ describe("a segment is not the one it should be", () => {
   ])("$name", ({ fields, length, problem }) => {
     expect(firstPageProblem(page(fields, length), expected)).toBe(problem);
   });
+});
+
+test.each([
+  { magic: 0xd130, problem: undefined },
+  { magic: 0xd122, problem: undefined },
+  { magic: 0xd121, problem: "it does not begin with a page of WAL" },
+  { magic: 0, problem: "it does not begin with a page of WAL" },
+])("in an archive of a version newer than the known ones, magic %j", ({ magic, problem }) => {
+  expect(firstPageProblem(page({ magic }), { ...expected, majorVersion: 20 })).toBe(problem);
 });

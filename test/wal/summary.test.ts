@@ -35,6 +35,7 @@ describe("commits are counted and dated", () => {
       segment: 1,
       timeline: 1,
       recordCount: writer.records.length,
+      isRead: true,
       commitCount: 10,
       abortCount: 2,
       firstCommitTime: at(0),
@@ -57,6 +58,7 @@ describe("commits are counted and dated", () => {
     const [first, second, ...rest] = verifier.takeSummaries();
     expect(first).toMatchObject({
       segment: 1,
+      isRead: true,
       commitCount: 1,
       lastCommitTime: at(0),
       lastRecordEnd: writer.records.at(-3)?.end,
@@ -65,6 +67,7 @@ describe("commits are counted and dated", () => {
       segment: 2,
       timeline: 1,
       recordCount: 0,
+      isRead: true,
       commitCount: 0,
       abortCount: 0,
       lastRecordEnd: writer.records.at(-3)?.end,
@@ -142,12 +145,14 @@ describe("commits are counted and dated", () => {
 });
 
 describe("an account", () => {
-  const newAccount = (): WalAccount => new WalAccount(0x100000n as Lsn, MIB, timelineOf(1));
+  const newAccount = (): WalAccount => {
+    return new WalAccount(0x100000n as Lsn, { segmentSize: MIB, timeline: timelineOf(1), isRead: true });
+  };
 
   it("has no member for what has not been seen", () => {
     const summary = newAccount().openSummary(0x100028n as Lsn);
     expect(summary).toStrictEqual({
-      ...{ segment: 1, timeline: 1, recordCount: 0, commitCount: 0, abortCount: 0 },
+      ...{ segment: 1, timeline: 1, recordCount: 0, isRead: true, commitCount: 0, abortCount: 0 },
       ...{ lastRecordEnd: 0x100028n, restorePoints: [], changes: [] },
     });
     expect(newAccount().lastCommitLsn).toBeUndefined();

@@ -38,6 +38,8 @@ export interface WriterOptions {
   readonly history?: TimelineHistory;
   readonly majorVersion?: number;
   readonly prev?: Lsn;
+  /** XLOG_PAGE_MAGIC, for a version that Seawall does not know. */
+  readonly magic?: number;
 }
 
 export class WalWriter {
@@ -58,7 +60,7 @@ export class WalWriter {
     this.start = options.start ?? lsnOf(BigInt(this.segmentSize));
     this.history = options.history ?? rootHistory(timelineOf(1));
     this.majorVersion = options.majorVersion ?? 18;
-    this.#magic = PAGE_MAGIC[this.majorVersion] ?? 0;
+    this.#magic = options.magic ?? PAGE_MAGIC[this.majorVersion] ?? 0;
     this.flags = pageFlagsOf(this.majorVersion);
     this.#prev = options.prev ?? lsnOf(0n);
   }

@@ -16,6 +16,7 @@ import { type LineClaim, readClaims } from "../line/claims.ts";
 import { listPins, type Pin } from "../backups/pins.ts";
 import { findTip, type Tip } from "../wal/tip.ts";
 import { commitTimesIn } from "../wal/commits.ts";
+import { hasKnownRecords } from "../wal/known-records.ts";
 import { readableEnd } from "../wal/reach.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
 import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
@@ -166,6 +167,7 @@ async function lastCommitAt(
   item: BorderItem,
   options: RequestOptions,
 ): Promise<string | undefined> {
+  if (!hasKnownRecords(archive.identity)) return undefined;
   let looked = 0;
   for (const at of itemsBack(path, item)) {
     if (looked++ === LOOK_BACK_MAX) return undefined;

@@ -19,6 +19,8 @@ export type VerifyQuestion =
       readonly kind: "chain";
       readonly systemIdentifier: bigint;
       readonly segmentSize: number;
+      /** For WAL of a version that Seawall does not know. */
+      readonly majorVersion: number | undefined;
       readonly history: TimelineHistory;
       readonly carry: RecordCarry | undefined;
       readonly startLsn: Lsn;

@@ -306,7 +306,8 @@ async function verifyWal(
     };
     options.findings.checked.tails++;
     try {
-      await walkSegment(archive, { timeline, segment, kind: "tail" }, visit, { signal: options.signal });
+      const walked = { signal: options.signal, takesNewer: true };
+      await walkSegment(archive, { timeline, segment, kind: "tail" }, visit, walked);
       reportBreaks(minimalIn(changes), key, place, options);
     } catch (error) {
       options.findings.reportWal(key, damageOf(error), place);

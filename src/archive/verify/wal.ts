@@ -15,6 +15,7 @@ import { parseChanges } from "../wal/change-json.ts";
 import { damageOf } from "../damage.ts";
 import type { Gap } from "../documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "../keys.ts";
+import { hasKnownRecords } from "../wal/known-records.ts";
 import { carryInto } from "../wal/tip.ts";
 import type { VerifyCrew, VerifyThread } from "./threads.ts";
 import { checkFacts } from "./facts.ts";
@@ -187,7 +188,7 @@ async function verifyPartial(
       findings.checked.records++;
       if (change !== undefined) changes.push(change);
     };
-    await walkSegment(archive, { ...place, kind: "partial" }, visit, { signal });
+    await walkSegment(archive, { ...place, kind: "partial" }, visit, { signal, takesNewer: true });
     reportBreaks(minimalIn(changes), key, place, options);
     findings.checked.readBytes += listed.bytes;
   } catch (error) {
@@ -267,7 +268,8 @@ async function startOfChain(
   { timeline, segment, segmentSize }: SegmentPlace,
   { histories, signal }: VerifyWalOptions,
 ): Promise<VerifyQuestion> {
-  const { systemIdentifier } = archive.identity;
+  const { systemIdentifier, pgMajor } = archive.identity;
+  const majorVersion = hasKnownRecords(archive.identity) ? undefined : pgMajor;
   const history = histories.get(timeline) ?? { timeline, entries: [] };
   let carry: RecordCarry | undefined;
   try {
@@ -276,5 +278,6 @@ async function startOfChain(
     // The segment before is damaged: that is its own finding, and a record that crosses the border is skipped.
     damageOf(error);
   }
-  return { kind: "chain", systemIdentifier, segmentSize, history, carry, startLsn: segmentStart(segment, segmentSize) };
+  const startLsn = segmentStart(segment, segmentSize);
+  return { kind: "chain", systemIdentifier, segmentSize, majorVersion, history, carry, startLsn };
 }

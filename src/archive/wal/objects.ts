@@ -156,19 +156,26 @@ function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: Wal
       ? {}
       : {
           records: summary.recordCount,
-          commits: summary.commitCount,
-          aborts: summary.abortCount,
-          firstCommitAt: timeText(summary.firstCommitTime),
-          lastCommitAt: timeText(summary.lastCommitTime),
-          restorePoints: summary.restorePoints.map(({ name, time, lsn }) => ({
-            name,
-            at: timeText(time),
-            lsn: formatLsn(lsn),
-          })),
-          changes: changesJson(summary.changes),
+          ...(summary.isRead ? contentsMeta(summary) : {}),
         }),
     ...(carry === undefined ? {} : { carry }),
     ...(contiguousLsn === undefined ? {} : { contiguous: formatLsn(contiguousLsn) }),
+  };
+}
+
+/** What the contents of records say. */
+function contentsMeta(summary: SegmentSummary): EnvelopeMeta {
+  return {
+    commits: summary.commitCount,
+    aborts: summary.abortCount,
+    firstCommitAt: timeText(summary.firstCommitTime),
+    lastCommitAt: timeText(summary.lastCommitTime),
+    restorePoints: summary.restorePoints.map(({ name, time, lsn }) => ({
+      name,
+      at: timeText(time),
+      lsn: formatLsn(lsn),
+    })),
+    changes: changesJson(summary.changes),
   };
 }
 

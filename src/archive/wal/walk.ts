@@ -6,6 +6,7 @@
  * (ParseCommitRecord, ParseAbortRecord).
  */
 import type { Archive } from "../archive.ts";
+import { hasKnownRecords, requireKnownRecords } from "./known-records.ts";
 import { readItems } from "./reader.ts";
 import { carryInto, historyOf } from "./tip.ts";
 import type { RequestOptions } from "../../store/store.ts";
@@ -40,15 +41,20 @@ const RECORD_BYTES_MAX = 1 << 20;
 
 export type VisitRecord = (record: WalkedRecord) => void;
 
+export interface WalkOptions extends RequestOptions {
+  /** For verification alone: WAL of a version that Seawall does not know is walked, and each record is of kind `other`. */
+  readonly takesNewer?: boolean | undefined;
+}
+
 /**
  * Calls `visit` with each record that ends in the segment. Throws `wal-corrupt` and `object-corrupt` for WAL that is
- * damaged, `wal-gap` when the object has vanished.
+ * damaged, `wal-gap` when the object has vanished, `wal-version` for WAL whose records cannot be read.
  */
 export async function walkSegment(
   archive: Archive,
   item: WalItem,
   visit: VisitRecord,
-  options: RequestOptions = {},
+  options: WalkOptions = {},
 ): Promise<void> {
   await walkItems(archive, [item], visit, options);
 }
@@ -58,9 +64,10 @@ export async function walkItems(
   archive: Archive,
   items: Iterable<WalItem>,
   visit: VisitRecord,
-  { isDone, ...options }: RequestOptions & { readonly isDone?: () => boolean } = {},
+  { isDone, takesNewer, ...options }: WalkOptions & { readonly isDone?: () => boolean } = {},
 ): Promise<void> {
   const { segmentSize } = archive.identity;
+  if (takesNewer !== true) requireKnownRecords(archive.identity, "read the records of archived WAL");
   let history: TimelineHistory | undefined;
   let before: { readonly timeline: TimelineId; readonly end: Lsn; readonly carry: RecordCarry | undefined } | undefined;
   for await (const { item, stored } of readItems(archive, items, options)) {
@@ -85,6 +92,7 @@ export async function walkBytes(
   visit: VisitRecord,
   options: RequestOptions = {},
 ): Promise<void> {
+  requireKnownRecords(archive.identity, "read the records of archived WAL");
   const history = await historyOf(archive, timeline, options);
   const carry = await carryInto(archive, history, segment, options);
   visitRecords(archive, { segment, history, carry, bytes }, visit);
@@ -102,6 +110,7 @@ function visitRecords(
 ): WalVerifier {
   const { segmentSize, systemIdentifier } = archive.identity;
   const { segment, history, carry, bytes } = input;
+  const isKnown = hasKnownRecords(archive.identity);
   const startLsn = segmentStart(segment, segmentSize);
   const reader = new RecordReader(bytes, startLsn, carry);
   let previousEnd = carry === undefined ? startLsn : parseLsn(carry.verifiedLsn);
@@ -110,9 +119,11 @@ function visitRecords(
     segmentSize,
     startLsn,
     history,
+    majorVersion: isKnown ? undefined : archive.identity.pgMajor,
     carry,
     onRecord: (record) => {
-      visit({ lsn: record.lsn, end: record.end, previousEnd, ...factsOf(record, reader) });
+      const facts: Facts = isKnown ? factsOf(record, reader) : { kind: "other", xid: record.xid };
+      visit({ lsn: record.lsn, end: record.end, previousEnd, ...facts });
       previousEnd = record.end;
     },
   });

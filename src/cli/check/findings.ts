@@ -3,7 +3,7 @@ import { SeawallError } from "../../errors.ts";
 import { type MemoryLimits, memoryNeeded } from "../../receive/memory.ts";
 import type { SlotStatus } from "../../receive/status.ts";
 import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
-import { knownMajor } from "../../replication/server-version.ts";
+import { isNewerServer, receivableMajor } from "../../replication/server-version.ts";
 
 export type Verdict = "ok" | "warn" | "fail" | "skip";
 
@@ -43,6 +43,8 @@ export interface SqlFacts {
 export interface Wishes {
   /** Undefined: --no-slot. */
   readonly slot: string | undefined;
+  /** `--allow-newer-server`. */
+  readonly allowsNewer: boolean;
   readonly statusIntervalMs: number;
   readonly memory: MemoryLimits;
   readonly hasSpool: boolean;
@@ -66,7 +68,7 @@ const alter = (setting: string, value: string, then: "reload" | "restart"): stri
 const CLOCK_SKEW_WARN_SECONDS = 2;
 
 const RULES: readonly Rule[] = [
-  ["server", "version", ({ serverVersion }) => judgeVersion(serverVersion)],
+  ["server", "version", ({ serverVersion }, wishes) => judgeVersion(serverVersion, wishes)],
   [
     "server",
     "role",
@@ -202,14 +204,18 @@ export function judgeServer(facts: ServerFacts, wishes: Wishes): Finding[] {
   return [connection, ...found];
 }
 
-function judgeVersion(serverVersion: number): Judgement {
+function judgeVersion(serverVersion: number, wishes: Wishes): Judgement {
   try {
-    knownMajor(serverVersion);
+    receivableMajor(serverVersion, wishes);
   } catch (error) {
     if (!(error instanceof SeawallError)) throw error;
     return fail(error.message, error.hint);
   }
-  return ok(`PostgreSQL ${versionText(serverVersion)}`);
+  if (!isNewerServer(serverVersion)) return ok(`PostgreSQL ${versionText(serverVersion)}`);
+  return warn(
+    `PostgreSQL ${versionText(serverVersion)} is newer than this Seawall knows: WAL is archived without reading its records`,
+    "Upgrade Seawall before you need a backup or a restore (docs/versions.md).",
+  );
 }
 
 /** One free is what the receiver takes; none left for a base backup or a reconnect beside a dead connection is worth a word. */

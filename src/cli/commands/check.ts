@@ -12,6 +12,7 @@ export async function run(context: CommandContext): Promise<number> {
   const { settings, signals } = context;
   const wishes = {
     slot: settings.noSlot ? undefined : settings.slot,
+    allowsNewer: settings.allowNewerServer,
     statusIntervalMs: settings.statusIntervalMs,
     memory: { bufferBytesMax: settings.bufferMaxBytes, bufferSegments: settings.bufferSegments },
     hasSpool: settings.durability === "spool",

@@ -1,6 +1,7 @@
 /** `seawall list`: prints the base backups, windows, gaps and timelines of an archive. */
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
+import { hasKnownRecords } from "../../archive/wal/known-records.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { formatLsn } from "../../wal/lsn.ts";
@@ -32,6 +33,11 @@ function listText(view: CatalogView, colours: boolean): string {
     ["cluster", `${archive.cluster}, system identifier ${archive.identity.systemIdentifier}`],
     ["store", archive.store.description],
     ["tip", tip === undefined ? "–" : `${formatLsn(tip.lsn)} on timeline ${tip.timeline}`],
+    ...(hasKnownRecords(archive.identity)
+      ? []
+      : [
+          ["version", painted(`PostgreSQL ${archive.identity.pgMajor}, newer than this Seawall knows`, "red", colours)],
+        ]),
     ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
   ];
   const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason }) => [

@@ -1,6 +1,6 @@
 /** Findings about what the archive holds and what the slot keeps for it. Pure. */
 import type { GapDocument, StatusFacts } from "../status/document.ts";
-import { humanBytes, humanSeconds } from "../status/human.ts";
+import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
 import { type Finding, secondsBetween } from "./finding.ts";
 
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
@@ -9,12 +9,30 @@ const SLOT_UNSEEN_SECONDS = 60;
 
 export function archiveFindings(status: StatusFacts): Finding[] {
   return [
+    ...versionFindings(status),
     ...gapFindings(status),
     ...rivalFindings(status),
     ...slotFindings(status),
     ...backupFindings(status),
     ...verifyFindings(status),
     ...drillFindings(status),
+  ];
+}
+
+/** Critical: the archive grows, and nothing that this Seawall can do restores from it. */
+function versionFindings({ isServerNewer, serverVersion }: StatusFacts): Finding[] {
+  if (isServerNewer !== true || serverVersion === null) return [];
+  return [
+    {
+      kind: "server-newer",
+      severity: "critical",
+      stopsArchiving: false,
+      since: null,
+      what: `PostgreSQL ${versionText(serverVersion)} is newer than this Seawall knows`,
+      meaning:
+        "Its WAL can be archived without reading the records. This Seawall takes no backup of it and restores nothing.",
+      remedy: "Upgrade Seawall, then take a base backup (docs/versions.md).",
+    },
   ];
 }
 

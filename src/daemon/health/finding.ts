@@ -14,6 +14,7 @@ export const FINDING_KINDS = [
   "not-uploading",
   "recovery-point",
   "spool-filling",
+  "server-newer",
   "gap",
   "rival",
   "slot-lost",

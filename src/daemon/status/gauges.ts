@@ -36,6 +36,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   copyArchive(status, metrics);
   metrics.setState("state", "state", { current: status.state, all: RECEIVER_STATES });
   metrics.set("progressAge", status.progressAgeSeconds ?? undefined);
+  metrics.set("serverNewer", status.isServerNewer === null ? undefined : status.isServerNewer ? 1 : 0);
   metrics.set("unstored", unstoredBytes(status));
   metrics.set("storeWait", status.storeWaitSeconds ?? undefined);
   metrics.set("storeStalled", status.isStoreStalled ? 1 : 0);

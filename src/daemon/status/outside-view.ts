@@ -10,6 +10,7 @@ import { findTip } from "../../archive/wal/tip.ts";
 import { readSlotStatus } from "./slot-monitor.ts";
 import type { SlotStatus } from "../../receive/status.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
+import { isNewerServer } from "../../replication/server-version.ts";
 import type { ConnectionSettings } from "../../replication/settings.ts";
 import type { Store } from "../../store/store.ts";
 import { bytesBetween, formatLsn, type Lsn } from "../../wal/lsn.ts";
@@ -104,6 +105,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     uploadedLsn: null,
     server: server?.server ?? null,
     serverVersion: server?.serverVersion ?? null,
+    isServerNewer: server === undefined ? null : isNewerServer(server.serverVersion),
     segmentSize: archive?.segmentSize ?? null,
     store: store?.description ?? null,
     startedAt: null,

@@ -98,7 +98,7 @@ async function joinServer(
 ): Promise<Pick<Joined, "server" | "archive" | "history" | "line">> {
   const { store, cluster, state } = options;
   const { codec, signal } = joining;
-  const server = await readServerFacts(connection);
+  const server = await readServerFacts(connection, { allowsNewer: options.allowNewerServer });
   const { systemIdentifier, segmentSize, major, restoredFrom, inRecovery } = server;
   const createdAt = new Date(state.nowMs()).toISOString();
   const identity = { systemIdentifier, segmentSize, pgMajor: major, createdAt };

@@ -12,6 +12,7 @@ import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "..
 import { readClaims } from "../../archive/line/claims.ts";
 import { parseChanges } from "../../archive/wal/change-json.ts";
 import { changesInBytes } from "../../archive/wal/changes.ts";
+import { requireKnownRecords } from "../../archive/wal/known-records.ts";
 import { type FindSegmentOptions, findSegment, readSealed, type StoredSegment } from "../../archive/wal/reader.ts";
 import { readHistory, readPartial, type ReadWalOptions } from "../../archive/wal/objects.ts";
 import { SeawallError } from "../../errors.ts";
@@ -80,8 +81,8 @@ export interface WalFetchOptions extends RequestOptions {
 }
 
 /**
- * Throws `wal-gap`, `object-corrupt`, `archive-absent`, `foreign-cluster`, `tablespace-unmapped`, `usage` and what the store
- * throws.
+ * Throws `wal-gap`, `object-corrupt`, `archive-absent`, `foreign-cluster`, `tablespace-unmapped`, `wal-version`, `usage` and
+ * what the store throws.
  */
 export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const { store, cluster, fileName, targetPath, server, signal } = options;
@@ -115,6 +116,8 @@ async function passGate(
 ): Promise<Uint8Array> {
   const { content, wal } = found;
   if (wal === undefined || !TablespaceGate.isBefore(targetPath)) return content;
+  // Also where an envelope lists the changes: the gate would rewrite records by a layout that it does not know.
+  requireKnownRecords(archive.identity, "hand WAL to a server in recovery");
   const changes = await changesOf(archive, found, options);
   if (!createsTablespace(changes)) return content;
   const gate = await TablespaceGate.before(targetPath);
@@ -183,8 +186,8 @@ function contentOf(archive: Archive, { place, kind, bytes, facts }: StoredSegmen
 
 /** The envelope says what the object is; this is what the bytes themselves say. */
 function checkedFirstPage(archive: Archive, place: SegmentPlace, content: Uint8Array): Uint8Array {
-  const { systemIdentifier } = archive.identity;
-  const problem = firstPageProblem(content, { ...place, systemIdentifier });
+  const { systemIdentifier, pgMajor: majorVersion } = archive.identity;
+  const problem = firstPageProblem(content, { ...place, systemIdentifier, majorVersion });
   if (problem !== undefined) throw new SeawallError("object-corrupt", `${segmentName(place)}: ${problem}`);
   return content;
 }

@@ -8,6 +8,7 @@ import { listBackups, readBackup } from "../../archive/backups/list.ts";
 import { listBreaks } from "../../archive/wal/breaks.ts";
 import type { Gap } from "../../archive/documents.ts";
 import { listGaps } from "../../archive/wal/gaps.ts";
+import { requireKnownRecords } from "../../archive/wal/known-records.ts";
 import { historyOf, locateTip } from "../../archive/wal/tip.ts";
 import { MINIMAL_REASON } from "../../archive/wal/breaks.ts";
 import { type Barrier, breakBarrier } from "../../archive/wal/path.ts";
@@ -37,12 +38,13 @@ export interface PlanWish {
   readonly target: RecoveryTarget;
 }
 
-/** Throws `backup-absent`, `target-unreachable`, and what a damaged archive or the store throws. */
+/** Throws `backup-absent`, `target-unreachable`, `wal-version`, and what a damaged archive or the store throws. */
 export async function resolvePlan(
   archive: Archive,
   wish: PlanWish,
   options: RequestOptions = {},
 ): Promise<ResolvedPlan> {
+  requireKnownRecords(archive.identity, "plan a restore");
   const backups = await wantedBackups(archive, wish, options);
   const gaps = await listGaps(archive, options);
   const breaks = await listBreaks(archive, options);
