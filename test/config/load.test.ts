@@ -77,6 +77,7 @@ describe("precedence", () => {
       storeRetryForMs: 120_000,
       prefetch: true,
       prefetchMaxBytes: 256 * 2 ** 20,
+      allowNewerServer: false,
       anyTimeline: false,
       takeOver: undefined,
       noLoop: false,
