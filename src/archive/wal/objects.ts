@@ -163,7 +163,7 @@ function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: Wal
   };
 }
 
-/** What the contents of records say. */
+/** Facts from the contents of records. */
 function contentsMeta(summary: SegmentSummary): EnvelopeMeta {
   return {
     commits: summary.commitCount,
