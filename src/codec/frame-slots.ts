@@ -21,9 +21,6 @@ export function copyToSlot(memory: SharedBuffer, at: number, bytes: Uint8Array):
   if (bytes.length > 0) memory.fill(bytes, at, at + bytes.length);
 }
 
-/** Bytes a slot takes: about 8 MiB. */
-export const FRAME_SLOT_BYTES = FRAME_RAW_BYTES_MAX + FRAME_STORED_BYTES_MAX;
-
 export class FrameSlots {
   readonly #turns: Turns;
   readonly #free: FrameSlot[] = [];

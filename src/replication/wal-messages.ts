@@ -58,10 +58,6 @@ export function pgTimestamp(unixMs: number): PgTimestamp {
   return BigInt(Math.round((unixMs - PG_EPOCH_MS) * 1000));
 }
 
-export function unixMsOf(timestamp: PgTimestamp): number {
-  return Number(timestamp) / 1000 + PG_EPOCH_MS;
-}
-
 const XLOG_DATA = 0x77;
 const KEEPALIVE = 0x6b;
 const XLOG_HEADER_BYTES = 25;

@@ -47,11 +47,6 @@ export function restoreCommand(options: RestoreCommandOptions): string {
   return ["exec", quoted(script), "--node", quoted(node), '"%f"', '"%p"', ...flags.map(quoted)].join(" ");
 }
 
-/** A whole line of postgresql.conf or postgresql.auto.conf, without the line's end. */
-export function restoreCommandLine(options: RestoreCommandOptions): string {
-  return `restore_command = ${settingValue(restoreCommand(options))}`;
-}
-
 /** A text as a value in postgresql.conf: quoted, with what has a meaning there doubled. */
 export function settingValue(text: string): string {
   return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;

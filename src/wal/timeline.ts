@@ -1,11 +1,10 @@
 /**
  * Timelines: which timeline a stretch of WAL belongs to, read from `.history` files.
  *
- * Source: PostgreSQL `src/backend/access/transam/timeline.c` (readTimeLineHistory, writeTimeLineHistory,
- * tliOfPointInHistory, tliSwitchPoint).
+ * Source: PostgreSQL `src/backend/access/transam/timeline.c` (readTimeLineHistory, tliOfPointInHistory, tliSwitchPoint).
  */
 import { SeawallError } from "../errors.ts";
-import { formatLsn, type Lsn, minLsn, type TimelineId, timelineOf } from "./lsn.ts";
+import { type Lsn, minLsn, type TimelineId, timelineOf } from "./lsn.ts";
 
 /** One line of a history file: `timeline` ended at `switchLsn`, where the next one in the list begins. */
 export interface TimelineSwitch {
@@ -51,12 +50,6 @@ export function parseHistory(timeline: TimelineId, content: string | Uint8Array)
     entries.push(entry);
   }
   return { timeline, entries };
-}
-
-/** Writes a history the way PostgreSQL does. A stored history file is kept byte for byte; this is for tests and tools. */
-export function formatHistory(history: TimelineHistory): string {
-  const line = (e: TimelineSwitch): string => `${e.timeline}\t${formatLsn(e.switchLsn)}\t${e.reason}\n`;
-  return history.entries.map(line).join("\n");
 }
 
 /** The timeline that holds the byte at `lsn`: a timeline's first byte is at its parent's switch point (tliOfPointInHistory). */

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { Codec } from "../../src/codec/codec.ts";
 import { openArchiveFor } from "../../src/archive/archive.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

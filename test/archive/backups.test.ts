@@ -22,7 +22,7 @@ import {
 } from "../../src/archive/keys.ts";
 import { pathFromBytes } from "../../src/codec/tar.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 
 const ID = "20260203T040506Z-0badcafe";

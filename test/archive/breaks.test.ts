@@ -5,7 +5,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { MINIMAL_REASON, listBreaks, minimalIn, putBreak } from "../../src/archive/wal/breaks.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { breakKey } from "../../src/archive/keys.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import type { WalChange, WalLevel } from "../../src/wal/wal-changes.ts";
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { BulkDelete, type DoomedObject, isRefusal, refusedDeletion } from "../../src/archive/retention/bulk-delete.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { DeleteOptions } from "../../src/store/store.ts";
 
 const objects = (count: number, from = 0): DoomedObject[] =>

@@ -4,7 +4,7 @@ import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import { decodeEnvelope } from "../../src/codec/envelope.ts";
 import { decodeObject, encodeObject } from "../../src/codec/object.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { archiveOf, backupOptions } from "../backup/taking.ts";
 import { startPostgres } from "../harness/postgres.ts";

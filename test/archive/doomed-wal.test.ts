@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { doomedEnds, doomedSegments, measureWal, runsAfter } from "../../src/archive/retention/unneeded-wal.ts";
 import { chunkKey, partialKey, segmentKey } from "../../src/archive/keys.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { emptyArchive, MIB } from "./retained.ts";
 

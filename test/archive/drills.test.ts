@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { Codec } from "../../src/codec/codec.ts";
 import { type Drill, lastDrill, putDrill } from "../../src/archive/records/drills.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 
 const idOf = (n: number): string => `20260101T00${String(n).padStart(4, "0")}Z-0badcafe`;

@@ -13,7 +13,7 @@ import { backupDocumentKey, backupIdOf, backupPrefix, segmentKey } from "../../s
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

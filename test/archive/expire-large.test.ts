@@ -4,7 +4,7 @@ import { expire } from "../../src/archive/retention/expire.ts";
 import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
 import { parseWalKey, segmentKey, timelinePrefix } from "../../src/archive/keys.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { ObjectInfo, RequestOptions } from "../../src/store/store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { FULL } from "../campaigns/campaign.ts";

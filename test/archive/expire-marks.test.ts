@@ -17,7 +17,7 @@ import {
 } from "../../src/archive/keys.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { keysBelow } from "../store/keys-below.ts";

@@ -5,7 +5,7 @@ import { expire, removeUnlisted } from "../../src/archive/retention/expire.ts";
 import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { ListOptions, ObjectInfo, RequestOptions } from "../../src/store/store.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { emptyArchive, putSegments, putWholeBackup } from "./retained.ts";

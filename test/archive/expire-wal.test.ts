@@ -20,7 +20,7 @@ import { encodeDocument } from "../../src/archive/json-document.ts";
 import { putMark } from "../../src/archive/retention/marks.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

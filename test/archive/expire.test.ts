@@ -10,7 +10,7 @@ import { backupDocumentKey, backupPartKey, expiringKey, pinKey, segmentKey } fro
 import { listPins, putPin } from "../../src/archive/backups/pins.ts";
 import { planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

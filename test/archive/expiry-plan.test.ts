@@ -13,7 +13,7 @@ import { putMark } from "../../src/archive/retention/marks.ts";
 import { backupManifestKey, backupPartKey, gapKey, historyKey, lineKey, segmentKey } from "../../src/archive/keys.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
 import { putChunk, putPartial } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { emptyArchive, MIB, putBackupDocument, putSegments, putWholeBackup } from "./retained.ts";
 

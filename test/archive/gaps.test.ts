@@ -7,7 +7,7 @@ import { gapOf, listGaps, readGaps } from "../../src/archive/wal/gaps.ts";
 import { gapKey } from "../../src/archive/keys.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { ObjectInfo } from "../../src/store/store.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 

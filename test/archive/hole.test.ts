@@ -5,7 +5,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { type Behind, callWitnesses, findOpenHole, judgeHole } from "../../src/archive/wal/holes.ts";
 import type { Barrier, WalPiece } from "../../src/archive/wal/path.ts";
 import { putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;

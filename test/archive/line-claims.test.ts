@@ -13,7 +13,7 @@ import {
 } from "../../src/archive/line/claims.ts";
 import { putHistory } from "../../src/archive/wal/objects.ts";
 import type { GetResult } from "../../src/store/store.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import { emptyArchive } from "./retained.ts";
 

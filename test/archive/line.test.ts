@@ -12,7 +12,7 @@ import { findLine, locateTip } from "../../src/archive/wal/tip.ts";
 import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
 import { walPush } from "../../src/receive/wal-push.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { addBytes, type Lsn, type SegmentNumber, segmentStart, type TimelineId } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;

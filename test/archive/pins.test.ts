@@ -4,7 +4,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { putMark } from "../../src/archive/retention/marks.ts";
 import { backupDocumentKey, expiringKey, parsePinKey, pinKey } from "../../src/archive/keys.ts";
 import { isInForce, listPins, type Pin, putPin, removePin } from "../../src/archive/backups/pins.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { emptyArchive, putBackupDocument } from "./retained.ts";

@@ -6,7 +6,7 @@ import { backupDocumentKey, backupPartKey } from "../../src/archive/keys.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { confirmProtection, type Protection } from "../../src/archive/retention/protection.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { backupDocument, emptyArchive, putBackupDocument } from "./retained.ts";
 
 const OLD = "20260201T000000Z-ffffffff";

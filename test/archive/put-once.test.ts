@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { createOrCompare, firstDifference, putOnce, putPlainOnce } from "../../src/archive/put-once.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { type EncodedObject, decodeObject, encodeObject } from "../../src/codec/object.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 

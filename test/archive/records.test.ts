@@ -5,7 +5,7 @@ import { lastRun, putRun } from "../../src/archive/records/runs.ts";
 import { listNotices, putNotice } from "../../src/archive/records/notices.ts";
 import { backupIdOf } from "../../src/archive/keys.ts";
 import { Codec } from "../../src/codec/codec.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore, type StoreFault } from "../harness/faulty-store.ts";
 import { keysBelow } from "../store/keys-below.ts";
 

@@ -2,7 +2,7 @@
 import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { putChunk, putPartial } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type SegmentNumber, type TimelineId, addBytes, segmentStart } from "../../src/wal/lsn.ts";
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { chunkKey } from "../../src/archive/keys.ts";
 import { listChunks, readTail, readTailEnd, readTailPart, tailCuts, tailSegments } from "../../src/archive/wal/tail.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { GetOptions, GetResult, ListOptions, ObjectInfo } from "../../src/store/store.ts";
 import { type SegmentNumber, type TimelineId, parseLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -15,7 +15,7 @@ import {
 import { verifiedEnd } from "../../src/archive/wal/reach.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
 import { readPartial } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, type TimelineId, addBytes, parseLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { emptyArchive } from "./retained.ts";

@@ -16,7 +16,7 @@ import {
 } from "../../src/archive/wal/tip.ts";
 import { listTails, tailSegments } from "../../src/archive/wal/tail.ts";
 import { putChunk, putHistory, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;

@@ -5,7 +5,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
 import { carryInto, resumeSegment, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 20;

@@ -13,7 +13,7 @@ import {
 import { putMark } from "../../src/archive/retention/marks.ts";
 import { verifyArchive, type VerifyOptions, type VerifyReport } from "../../src/archive/verify/verify.ts";
 import { readVerifyRecord } from "../../src/archive/verify/state.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentEnd, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

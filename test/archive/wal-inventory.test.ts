@@ -6,7 +6,7 @@ import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey, partialKey, segmentKey } from "../../src/archive/keys.ts";
 import { walkWal } from "../../src/archive/wal/folders.ts";
 import { mergeRuns, readInventory, type WalRun } from "../../src/archive/wal/inventory.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { announcedRandom } from "../harness/random.ts";
 

@@ -5,7 +5,7 @@ import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
 import { isInGap, storedFrom } from "../../src/archive/wal/reach.ts";
 import { putChunk, putPartial, type WalFacts } from "../../src/archive/wal/objects.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import {
   addBytes,
   formatLsn,

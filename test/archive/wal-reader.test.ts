@@ -9,7 +9,7 @@ import { itemsFrom, type WalItem, walPath } from "../../src/archive/wal/path.ts"
 import { readItem, readItems } from "../../src/archive/wal/reader.ts";
 import { listChunks } from "../../src/archive/wal/tail.ts";
 import { Codec } from "../../src/codec/codec.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, addBytes, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 

@@ -9,7 +9,7 @@ import { backupsPrefix, gapKey } from "../../src/archive/keys.ts";
 import type { BackupOptions } from "../../src/backup/options.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import type { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore, type FailpointOptions } from "../harness/faulty-store.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";

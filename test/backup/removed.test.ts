@@ -4,7 +4,7 @@ import { expire } from "../../src/archive/retention/expire.ts";
 import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";

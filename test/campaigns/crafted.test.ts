@@ -1,6 +1,6 @@
 /** Byte for byte: every crafted workload, on every version and segment size, archived while it is written. */
 import { describe, expect, test } from "vitest";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { formatLsn } from "../../src/wal/lsn.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { receive } from "../receive/receiving.ts";

@@ -9,7 +9,7 @@ import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore, type StoreFault, type StoreOperation } from "../harness/faulty-store.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";

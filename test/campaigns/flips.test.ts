@@ -10,7 +10,7 @@ import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { decodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { pageFlagsOf } from "../../src/wal/format.ts";
 import { type Lsn, formatLsn, lsnOf, parseLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory } from "../../src/wal/timeline.ts";

@@ -6,7 +6,7 @@ import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";

@@ -10,7 +10,7 @@ import { Channel } from "../../src/daemon/notify/channel.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { statusFixture, StatusStory } from "./fixture.ts";

@@ -7,7 +7,7 @@ import { lastRun, putRun } from "../../src/archive/records/runs.ts";
 import { loadSettings } from "../../src/config/load.ts";
 import { buildScheduler, schedulesOf } from "../../src/daemon/jobs/routine.ts";
 import { silentLog } from "../../src/log.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { until } from "../campaigns/campaign.ts";
 
 const IDENTITY = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };

@@ -1,6 +1,6 @@
 /** Every fault does what its name says, to the calls it is meant for and to no other. */
 import { describe, expect, test } from "vitest";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "./memory-store.ts";
 import { describeStoreContract } from "../store/contract.ts";
 import { FaultyStore, HONEST_FAULTS } from "./faulty-store.ts";
 import { announcedRandom, randomFrom } from "./random.ts";

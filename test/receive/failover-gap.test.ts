@@ -12,7 +12,7 @@ import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
 import { walPath } from "../../src/archive/wal/path.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type TimelineId, parseLsn, segmentEnd, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, parseLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";

@@ -6,7 +6,7 @@ import { type LineClaim, putClaim } from "../../src/archive/line/claims.ts";
 import type { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { LineWatch } from "../../src/receive/line/watch.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 

@@ -8,7 +8,7 @@ import { findEnd, findTip } from "../../src/archive/wal/tip.ts";
 import { readHistory } from "../../src/archive/wal/objects.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { TimelineId } from "../../src/wal/lsn.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";

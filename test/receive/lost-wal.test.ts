@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { readTail } from "../../src/archive/wal/tail.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";

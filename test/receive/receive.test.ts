@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { findTip, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { silentLog } from "../../src/log.ts";
 import { Retirement } from "../../src/receive/retirement.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { EXIT } from "../../src/error-kinds.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { until } from "../campaigns/campaign.ts";

@@ -3,7 +3,7 @@
  * reported as flushed. It is held up for a bounded time, the status says so meanwhile, and nothing is reported too early.
  */
 import { describe, expect, test } from "vitest";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";

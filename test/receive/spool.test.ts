@@ -15,7 +15,7 @@ import { Relay } from "../../src/receive/relay.ts";
 import type { DiskSpace } from "../../src/receive/spool-room.ts";
 import type { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
 import { type SegmentNumber, type TimelineId, addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import { type Failpoint, FaultyStore } from "../harness/faulty-store.ts";

@@ -1,6 +1,6 @@
 /** A receiver that is told to stop while its store says nothing: it ends, whichever request it waits for. */
 import { expect, test } from "vitest";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { lsnOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { ScriptedWalsender } from "../harness/scripted-walsender.ts";

@@ -12,7 +12,7 @@ import { readHistory, readPartial } from "../../src/archive/wal/objects.ts";
 import { walkSegment } from "../../src/archive/wal/walk.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
 import { readRoute } from "../../src/restore/target/route.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
 import { rootHistory } from "../../src/wal/timeline.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";

@@ -1,13 +1,7 @@
 /** The incremental framing of the stream, cut at every byte, and the messages inside it. */
 import { describe, expect, it } from "vitest";
 import { COPY_DATA_BYTES_MAX, type Frame, MESSAGE_BYTES_MAX, MessageFramer } from "../../src/replication/copy-both.ts";
-import {
-  encodeStatus,
-  pgTimestamp,
-  unixMsOf,
-  type WalEvent,
-  WalMessageDecoder,
-} from "../../src/replication/wal-messages.ts";
+import { encodeStatus, pgTimestamp, type WalEvent, WalMessageDecoder } from "../../src/replication/wal-messages.ts";
 import { type Lsn, lsnOf } from "../../src/wal/lsn.ts";
 
 const message = (type: string, body: Uint8Array): Buffer => {
@@ -217,6 +211,6 @@ describe("standby status updates", () => {
   it("count time in microseconds since 2000", () => {
     expect(pgTimestamp(Date.UTC(2000, 0, 1))).toBe(0n);
     expect(pgTimestamp(Date.UTC(2000, 0, 1, 0, 0, 1))).toBe(1_000_000n);
-    expect(unixMsOf(pgTimestamp(1_763_800_000_123))).toBe(1_763_800_000_123);
+    expect(pgTimestamp(Date.UTC(2000, 0, 1) - 1)).toBe(-1_000n);
   });
 });

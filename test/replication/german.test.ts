@@ -4,7 +4,7 @@ import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { addBytes, type Lsn, segmentStart, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";
 import { startGermanPostgres } from "../harness/german.ts";

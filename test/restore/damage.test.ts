@@ -27,7 +27,7 @@ import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/arch
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore, type Restored, type RestoreOptions } from "../../src/restore/restore.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
 import { campaignRandom, minutes, report, rounds, until } from "../campaigns/campaign.ts";
 import { runCli, startCli } from "../harness/process.ts";

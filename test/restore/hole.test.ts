@@ -7,7 +7,7 @@ import { segmentKey } from "../../src/archive/keys.ts";
 import { type WalFacts, putChunk, putSegment } from "../../src/archive/wal/objects.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import type { GetOptions, RequestOptions } from "../../src/store/store.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import {
   type Lsn,
   type SegmentNumber,

@@ -12,7 +12,7 @@ import { PrefetchFolder, type Session } from "../../src/restore/fetch/prefetch-f
 import { planPrefetch, positionAfter, segmentsWithin } from "../../src/restore/fetch/prefetch-plan.ts";
 import { type PrefetchOptions, runPrefetcher } from "../../src/restore/fetch/prefetch.ts";
 import type { ServerRun } from "../../src/restore/server-run.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { addBytes, type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { readReplayedChanges, replayedChanges } from "../../src/restore/replayed-changes.ts";
 import type { RouteItem } from "../../src/restore/target/route.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import type { WalChange, WalLevel } from "../../src/wal/wal-changes.ts";
 import { emptyArchive, putSegments } from "../archive/retained.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { resolvePlan } from "../../src/restore/target/resolve.ts";
 import { parseTarget, type TargetTexts } from "../../src/restore/target/target.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { backupDocumentKey, backupPartKey, gapKey, historyKey } from "../../src/archive/keys.ts";

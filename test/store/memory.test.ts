@@ -1,5 +1,5 @@
 /** The memory store under the shared contract. */
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { describeStoreContract } from "./contract.ts";
 
 describeStoreContract(

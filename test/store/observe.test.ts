@@ -1,7 +1,7 @@
 /** The observer hears of every operation once, and the store behind it is none the wiser. */
 import { describe, expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { type StoreObservation, observed } from "../../src/store/observe.ts";
 import { describeStoreContract } from "./contract.ts";
 import { all, collect, pieces } from "./contract-bodies.ts";

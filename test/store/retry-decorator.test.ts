@@ -2,7 +2,7 @@
 import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { putAgain, type RetryEvent, type RetryPolicy, retrying, sparingly, withRetry } from "../../src/store/retry.ts";
 import type { ObjectInfo } from "../../src/store/store.ts";
 

@@ -3,7 +3,7 @@ import { randomBytes, randomInt } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import {
   DEFAULT_RETRY_POLICY,
   type RetryEvent,

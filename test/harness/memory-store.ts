@@ -1,13 +1,12 @@
 /**
- * A store in memory, for tests. Bodies are copied in and out, so that a caller that changes a borrowed body is found
- * out.
+ * A store in memory. Bodies are copied in and out, so that a caller that changes a borrowed body is found out.
  */
-import { SeawallError } from "../errors.ts";
-import { checkCrc32c } from "./crc.ts";
-import { checkFolder, checkKey, checkPrefix, checkRange } from "./key.ts";
-import { throwIfAborted } from "./signal.ts";
-import { readSource, SourceFailure } from "./source.ts";
-import { objectsOf, PAGE_OBJECTS_MAX } from "./pages.ts";
+import { SeawallError } from "../../src/errors.ts";
+import { checkCrc32c } from "../../src/store/crc.ts";
+import { checkFolder, checkKey, checkPrefix, checkRange } from "../../src/store/key.ts";
+import { throwIfAborted } from "../../src/store/signal.ts";
+import { readSource, SourceFailure } from "../../src/store/source.ts";
+import { objectsOf, PAGE_OBJECTS_MAX } from "../../src/store/pages.ts";
 import {
   type GetOptions,
   type GetResult,
@@ -19,7 +18,7 @@ import {
   type PutStreamOptions,
   type RequestOptions,
   type Store,
-} from "./store.ts";
+} from "../../src/store/store.ts";
 
 /** A streamed read arrives in pieces of this size, so that readers meet borders. */
 const STREAM_PIECE_BYTES = 64 * 1024;
