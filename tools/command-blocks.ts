@@ -13,13 +13,14 @@ function commandSection(name: CommandName, spec: CommandSpec): string {
   const options = OPTION_ROWS.flatMap(([, option]) =>
     option.commands.includes(name) ? [`[\`--${option.name}\`](configuration.md#${option.name})`] : [],
   );
-  const usage = ["seawall", name, "[options]", ...spec.args.map((arg) => `<${arg.name}>`)].join(" ");
+  const { args = [] } = spec;
+  const usage = ["seawall", name, "[options]", ...args.map((arg) => `<${arg.name}>`)].join(" ");
   const examples = spec.examples.map(({ line, does }) => `# ${does}\n${line}`);
   return [
     `### ${name}`,
     `\`${usage}\`: ${spec.summary}.`,
     spec.description,
-    ...(spec.args.length === 0 ? [] : [spec.args.map(({ name: arg, help }) => `- \`<${arg}>\`: ${help}`).join("\n")]),
+    ...(args.length === 0 ? [] : [args.map(({ name: arg, help }) => `- \`<${arg}>\`: ${help}`).join("\n")]),
     `\`\`\`sh\n${examples.join("\n\n")}\n\`\`\``,
     `Options: ${options.join(", ")}.`,
     ["| exit | meaning |", "| ---: | --- |", ...spec.exits.map(([exit, means]) => `| ${exit} | ${means} |`)].join("\n"),

@@ -7,14 +7,14 @@ export interface CommandSpec {
   readonly summary: string;
   /** Paragraphs for the command's own help. */
   readonly description: string;
-  readonly args: readonly { readonly name: string; readonly help: string }[];
+  readonly args?: readonly { readonly name: string; readonly help: string }[];
   readonly examples: readonly { readonly line: string; readonly does: string }[];
   readonly exits: readonly (readonly [number, string])[];
   /**
-   * Exit status of whatever fails without a status of its own. `wal-fetch` must stay above 125 there: PostgreSQL takes
-   * a lower one for the end of the archive.
+   * Exit status of whatever fails without a status of its own; 3 by default. `wal-fetch` must stay above 125 there:
+   * PostgreSQL takes a lower one for the end of the archive.
    */
-  readonly unexpectedExit: number;
+  readonly unexpectedExit?: number;
   /** Runs until it is stopped: its errors belong into its log. */
   readonly daemon?: true;
   /**
@@ -34,3 +34,5 @@ export const DAMAGE = [
   "WAL or the archive is damaged, foreign or diverged; nothing doubtful was acknowledged",
 ] as const;
 export const INTERRUPTED = [EXIT.interrupted, "interrupted (SIGINT); 143 for SIGTERM"] as const;
+/** How a command on the store alone may fail. */
+export const STORE_FAILURES = [USAGE, OPERATIONAL, STORE, INTERRUPTED] as const;

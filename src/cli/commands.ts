@@ -4,10 +4,8 @@
  */
 import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
-import { CATALOG_COMMANDS } from "./catalog-commands.ts";
+import { ARCHIVE_COMMANDS } from "./archive-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
-import { DRILL_COMMANDS } from "./drill-commands.ts";
-import { NOTIFY_COMMANDS } from "./notify-commands.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
 
 export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
@@ -21,7 +19,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "If the file has clusters, one process runs all of them, or the one that --cluster names. " +
       "A cluster that fails is tried again and does not disturb the others. " +
       "SIGHUP reads the file again and touches only clusters that changed; a file with an error changes nothing.",
-    args: [],
     examples: [
       { line: "seawall receive --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "into a directory" },
       {
@@ -43,7 +40,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       DAMAGE,
       [EXIT.interrupted, "second SIGINT: left at once"],
     ],
-    unexpectedExit: EXIT.operational,
     daemon: true,
     endAfterStop: "own",
     load: () => import("./commands/receive.ts"),
@@ -53,21 +49,18 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     description:
       "Creates the slot that keeps WAL on the server until Seawall has stored it. " +
       "The server then keeps WAL. An existing physical slot of that name is success.",
-    args: [],
     examples: [
       { line: "seawall slot create --dsn postgres://repl@db/", does: "the slot named seawall" },
       { line: "seawall slot create --slot archive_a --json", does: "another name; the result as JSON" },
       { line: "seawall slot create --config /etc/clusters.yaml --cluster orders", does: "on one server of several" },
     ],
     exits: [[EXIT.done, "the slot is there"], USAGE, OPERATIONAL, SERVER, INTERRUPTED],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/slot-create.ts"),
   },
   "slot drop": {
     summary: "drop the physical replication slot",
     description:
       "Drops the slot, so that the server no longer keeps WAL for Seawall. A slot in use is refused: stop the receiver first.",
-    args: [],
     examples: [
       { line: "seawall slot drop --dsn postgres://repl@db/", does: "the slot named seawall" },
       { line: "seawall slot drop --slot archive_a --if-exists", does: "success if it does not exist" },
@@ -80,7 +73,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       SERVER,
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/slot-drop.ts"),
   },
   check: {
@@ -88,7 +80,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     description:
       "Checks everything that `receive` needs, one line each: ok, warn or fail, with the remedy. " +
       "It changes nothing on the server. In the store it writes, reads and deletes one small probe object.",
-    args: [],
     examples: [
       { line: "seawall check --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "server and store" },
       { line: "seawall check --config /etc/seawall.yaml --json", does: "for a script" },
@@ -100,7 +91,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       OPERATIONAL,
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/check.ts"),
   },
   status: {
@@ -110,7 +100,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "With several clusters it shows one line for each, or all facts about the one that --cluster names.\n\n" +
       "--check prints the judgement of health alone and exits as monitoring plug-ins do: 0 ok, 1 warning, 2 critical, 3 unknown. " +
       "The worst cluster counts. A receiver that does not answer is critical; a wrong option is unknown.",
-    args: [],
     examples: [
       { line: "seawall status", does: "of the receiver on this machine" },
       { line: "seawall status --json | jq .rpoSeconds", does: "one fact, for a script" },
@@ -130,7 +119,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       STORE,
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/status.ts"),
   },
   backup: {
@@ -142,7 +130,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "A backup that fails or is interrupted removes its objects, and never looks like a finished one.\n\n" +
       "Progress goes to stderr: one line on a terminal, plain lines elsewhere, one JSON object a line with --json. " +
       "The finished backup is the result on stdout.",
-    args: [],
     examples: [
       {
         line: "seawall backup --dsn postgres://repl@db/ --store file:///var/lib/seawall",
@@ -170,7 +157,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       [EXIT.damage, "damaged pages on the server, files other than the manifest says, or a foreign archive"],
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     endAfterStop: "own",
     load: () => import("./commands/backup.ts"),
   },
@@ -184,7 +170,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "A target that cannot be reached is refused before anything is touched, with the nearest points that can. " +
       "--check says whether the started server reached its target. " +
       "It asks the server, or reads its files when it is stopped.",
-    args: [],
     examples: [
       {
         line: "seawall restore --store file:///backup --target-dir /var/lib/postgresql/data",
@@ -221,7 +206,6 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       [EXIT.damage, "the backup or the archive is damaged; what was written cannot be started"],
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/restore.ts"),
   },
   "wal-fetch": {
@@ -301,13 +285,32 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       },
     ],
     exits: [[EXIT.done, "the file is stored"], USAGE, OPERATIONAL, STORE, DAMAGE, INTERRUPTED],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/wal-push.ts"),
   },
-  ...CATALOG_COMMANDS,
-  ...DRILL_COMMANDS,
+  ...ARCHIVE_COMMANDS,
   ...RETENTION_COMMANDS,
-  ...NOTIFY_COMMANDS,
+  "notify-test": {
+    summary: "send a test message to the webhook and the command that the daemon notifies",
+    description:
+      "Sends one message with the event `test` once over every configured channel, and prints the answers. " +
+      "The daemon (`seawall receive`) sends the real messages, with retries; docs/notifications.md lists them.",
+    examples: [
+      { line: "seawall notify-test --config /etc/seawall.yaml", does: "over the channels of the file" },
+      { line: "seawall notify-test --notify-command /usr/local/bin/on-seawall", does: "a program of your own" },
+      {
+        line: "SEAWALL_NOTIFY_URL=https://hooks.example.com/x seawall notify-test --json",
+        does: "a webhook; body and answer as JSON",
+      },
+    ],
+    exits: [
+      [EXIT.done, "every channel has accepted the message"],
+      [EXIT.no, "at least one has not"],
+      [EXIT.usage, "no channel is configured, or wrong options, environment or configuration file"],
+      OPERATIONAL,
+      INTERRUPTED,
+    ],
+    load: () => import("./commands/notify-test.ts"),
+  },
 };
 
 type GroupName<Name> = Name extends `${infer Group} ${string}` ? Group : never;

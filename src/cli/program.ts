@@ -78,7 +78,7 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
   const spec: CommandSpec = COMMANDS[parsed.name];
   const isCheck = parsed.name === "status" && parsed.flags.get("check") === true;
   // A monitoring check that cannot be carried out is unknown, whatever stood in its way.
-  const unexpectedExit = isCheck ? CHECK_UNKNOWN : spec.unexpectedExit;
+  const unexpectedExit = isCheck ? CHECK_UNKNOWN : (spec.unexpectedExit ?? EXIT.operational);
   const always = isCheck || unexpectedExit > 125;
   const failure = { json, unexpectedExit, usageExit: always ? unexpectedExit : usageExit, always };
   let log = createLog({ level: "silent", format: "json" });
@@ -195,7 +195,7 @@ function addCommand(parent: Commander, word: string, name: CommandName, chosen: 
     .helpOption("-h, --help", "print help")
     .showSuggestionAfterError(false)
     .addHelpText("after", () => helpTail(spec.examples, spec.exits));
-  for (const arg of spec.args) command.argument(`<${arg.name}>`, arg.help);
+  for (const arg of spec.args ?? []) command.argument(`<${arg.name}>`, arg.help);
   const flags = new Map<string, string | boolean>();
   for (const [, option] of OPTION_ROWS) if (option.commands.includes(name)) addOption(command, option, flags);
   command.action(() => chosen({ name, flags, args: command.args }));

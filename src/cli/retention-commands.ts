@@ -1,6 +1,6 @@
 /** The commands that keep and delete backups: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
-import { type CommandSpec, INTERRUPTED, OPERATIONAL, STORE, USAGE } from "./command-spec.ts";
+import { type CommandSpec, INTERRUPTED, OPERATIONAL, STORE_FAILURES, USAGE } from "./command-spec.ts";
 
 const STORE_KEEPS = [
   EXIT.store,
@@ -18,7 +18,6 @@ export const RETENTION_COMMANDS = {
       "It may be interrupted and run again at any time, beside a receiver, backups and restores.\n\n" +
       "--dry-run prints what would go, what stays and why, the bytes that are freed, and the points to which the cluster can be recovered afterwards. " +
       "Objects that the store refuses to delete (a missing right, a lock) are passed over and reported, and the exit status is 5.",
-    args: [],
     examples: [
       {
         line: "seawall expire --store file:///backup --recovery-window 14d --keep-monthly 12 --dry-run",
@@ -35,7 +34,6 @@ export const RETENTION_COMMANDS = {
       STORE_KEEPS,
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/expire.ts"),
   },
   delete: {
@@ -56,7 +54,6 @@ export const RETENTION_COMMANDS = {
       STORE_KEEPS,
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/delete.ts"),
   },
   pin: {
@@ -75,8 +72,7 @@ export const RETENTION_COMMANDS = {
         does: "for ninety days",
       },
     ],
-    exits: [[EXIT.done, "the backup is pinned"], NO_BACKUP, USAGE, OPERATIONAL, STORE, INTERRUPTED],
-    unexpectedExit: EXIT.operational,
+    exits: [[EXIT.done, "the backup is pinned"], NO_BACKUP, ...STORE_FAILURES],
     load: () => import("./commands/pin.ts"),
   },
   unpin: {
@@ -87,12 +83,8 @@ export const RETENTION_COMMANDS = {
     exits: [
       [EXIT.done, "the pin is gone"],
       [EXIT.no, "the backup was not pinned, or there is no archive"],
-      USAGE,
-      OPERATIONAL,
-      STORE,
-      INTERRUPTED,
+      ...STORE_FAILURES,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/unpin.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;

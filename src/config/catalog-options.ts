@@ -4,14 +4,12 @@ import { boolean } from "./types.ts";
 
 export const CATALOG_OPTIONS = {
   deep: option(boolean, {
-    name: "deep",
     commands: ["verify"],
     default: false,
     flagOnly: true,
     help: "read everything: each record of the WAL, each file of each backup against its manifest",
   }),
   full: option(boolean, {
-    name: "full",
     commands: ["verify"],
     default: false,
     flagOnly: true,

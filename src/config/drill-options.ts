@@ -6,50 +6,42 @@ const DRILL: readonly CommandName[] = ["drill"];
 
 export const DRILL_OPTIONS = {
   pgBin: option(text("dir", "path"), {
-    name: "pg-bin",
     commands: DRILL,
     help: "directory of PostgreSQL's programs, of the backup's major version",
     more: "Without it Seawall looks along `PATH`, then where the packages of Debian and PGDG install them.",
   }),
   scratchDir: option(text("dir", "path"), {
-    name: "scratch-dir",
     commands: DRILL,
     help: "where the drill makes its folder, and removes it again; the directory for temporary files by default",
     more: "It must have room for the whole cluster and its WAL.",
   }),
   superuser: option(text("role"), {
-    name: "superuser",
     commands: DRILL,
     default: "postgres",
     help: "role of the cluster that the drill connects as",
   }),
   preload: option(text("libraries"), {
-    name: "preload",
     commands: DRILL,
     help: "shared_preload_libraries of the drill's server; none by default",
     more: "For libraries that the cluster's WAL or types need. The drill takes none over from the cluster.",
   }),
   sql: option(text("query"), {
-    name: "sql",
     commands: DRILL,
     repeatable: true,
     help: "ask the recovered server: the first value must be neither false nor null; may be repeated",
     more: '`database: SELECT …` asks another database than `postgres` (or `template1`, where that is dropped). A name with other characters stands in quotes: `"a=b c": SELECT …`. In the file, for scheduled drills, it is one text or a list of them.',
   }),
   amcheck: option(boolean, {
-    name: "amcheck",
     commands: DRILL,
     default: true,
     help: "run pg_amcheck on every database, where it is installed",
   }),
   checksums: option(boolean, {
-    name: "checksums",
     commands: DRILL,
     default: true,
     help: "check every page's checksum at the end, where the cluster has them",
   }),
   keep: option(boolean, {
-    name: "keep",
     commands: DRILL,
     default: false,
     flagOnly: true,

@@ -68,7 +68,6 @@ const events: ValueType<string> = {
 
 export const NOTIFY_OPTIONS = {
   notifyUrl: option(webhookUrl, {
-    name: "notify-url",
     commands: NOTIFYING,
     routine: true,
     help: "webhook that gets a POST with a JSON body when something happens (docs/notifications.md)",
@@ -76,21 +75,18 @@ export const NOTIFY_OPTIONS = {
     secret: true,
   }),
   notifyHeader: option(header, {
-    name: "notify-header",
     commands: NOTIFYING,
     routine: true,
     help: 'one more header for the webhook, such as "Authorization: Bearer …"',
     secret: true,
   }),
   notifyCommand: option(program, {
-    name: "notify-command",
     commands: NOTIFYING,
     routine: true,
     help: "program that is run when something happens, with the same JSON body on its standard input",
     more: "It is run without a shell and without our environment: it gets `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, and `SEAWALL_EVENT`, `SEAWALL_CLUSTER`, `SEAWALL_SEVERITY`. An exit status other than 0 is tried again; after 30 s it is killed.",
   }),
   notifyEvents: option(events, {
-    name: "notify-events",
     commands: ["receive"],
     routine: true,
     default: "all",
@@ -98,7 +94,6 @@ export const NOTIFY_OPTIONS = {
     more: `Events are ${NOTICE_EVENT_NAMES.map((name) => `\`${name}\``).join(", ")}. \`-drill-passed\` is all but that one.`,
   }),
   notifyAfterMs: option(duration({ min: 1000, max: 86_400_000 }), {
-    name: "notify-after",
     commands: ["receive"],
     routine: true,
     default: 120_000,

@@ -51,17 +51,33 @@ export interface OptionSpec<T> extends ValueType<T> {
   readonly routine?: true;
 }
 
-type Rest<T> = Omit<OptionSpec<T>, keyof ValueType<T>>;
+/** A row of the table: an option but for its name, which follows from the row's key. */
+type Row<T> = Omit<OptionSpec<T>, "name">;
+type Rest<T> = Omit<Row<T>, keyof ValueType<T>>;
 /** An option that always has a value. */
-type WithDefault<T> = OptionSpec<T> & { readonly default: T };
+type WithDefault<T> = Row<T> & { readonly default: T };
 
 export function option<T>(
   type: ValueType<T>,
   rest: Rest<NoInfer<T>> & { readonly default: NoInfer<T> },
 ): WithDefault<T>;
-export function option<T>(type: ValueType<T>, rest: Rest<NoInfer<T>>): OptionSpec<T>;
-export function option<T>(type: ValueType<T>, rest: Rest<T>): OptionSpec<T> {
+export function option<T>(type: ValueType<T>, rest: Rest<NoInfer<T>>): Row<T>;
+export function option<T>(type: ValueType<T>, rest: Rest<T>): Row<T> {
   return { ...type, ...rest };
+}
+
+/** Gives each row the name that its key stands for: `shipIntervalMs`, a duration, is `ship-interval`. */
+export function named<Table extends Readonly<Record<string, Row<unknown>>>>(
+  table: Table,
+): { readonly [K in keyof Table]: Table[K] & { readonly name: string } } {
+  const rows = Object.entries(table).map(([key, row]) => {
+    const unit = row.type === "duration" ? /Ms$/ : row.type === "bytes" ? /Bytes$/ : "";
+    const words = key.replace(unit, "").replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const name = row.sharesName === true ? words.replace(`${row.commands[0]}-`, "") : words;
+    return [key, { ...row, name }];
+  });
+  // A cast: Object.fromEntries forgets which row stands under which key.
+  return Object.fromEntries(rows) as { readonly [K in keyof Table]: Table[K] & { readonly name: string } };
 }
 
 /** PostgreSQL: slot.c, ReplicationSlotValidateName. */

@@ -1,8 +1,8 @@
 /**
  * The one table of options. Flags, environment variables, file keys, help and docs/configuration.md are all made from it.
  *
- * An option is named once, in kebab case: `ship-interval` is `--ship-interval`, `SEAWALL_SHIP_INTERVAL`, and the key
- * `ship-interval` in the file. The table's own key is the name of the setting in code, with its unit.
+ * A row's key is the name of the setting in code, with its unit. The option's name follows from it: `shipIntervalMs` is
+ * `--ship-interval`, `SEAWALL_SHIP_INTERVAL`, and the key `ship-interval` in the file.
  */
 import {
   address,
@@ -23,7 +23,7 @@ import { STORE_URL_HELP } from "../store/schemes.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { CATALOG_OPTIONS } from "./catalog-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
-import { COMMAND_NAMES, type CommandName, option, type OptionSpec, slotName } from "./option-spec.ts";
+import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
@@ -58,9 +58,8 @@ export const clusterName = nameMatching(
 );
 const LOOPBACK: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 9848 };
 
-export const OPTIONS = {
+const ROWS = {
   dsn: option(text("conninfo", "dsn"), {
-    name: "dsn",
     scope: "own",
     commands: [...WITH_SERVER, "restore"],
     help: "connection to the server, as libpq takes it; PG* variables and .pgpass fill in the rest",
@@ -68,14 +67,12 @@ export const OPTIONS = {
     secret: true,
   }),
   store: option(storeUrl, {
-    name: "store",
     commands: WITH_STORE,
     requiredBy: NEEDS_STORE,
     help: "where the archive lives",
     more: STORE_URL_HELP,
   }),
   cluster: option(clusterName, {
-    name: "cluster",
     scope: "process",
     commands: ALL,
     default: "main",
@@ -83,59 +80,50 @@ export const OPTIONS = {
     more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused. Where the file has `clusters:`, it is the name of one of them.",
   }),
   slot: option(slotName, {
-    name: "slot",
     commands: WITH_SLOT,
     default: "seawall",
     help: "physical replication slot that keeps WAL on the server until it is stored",
   }),
   noSlot: option(boolean, {
-    name: "no-slot",
     commands: ["receive", "check", "status"],
     default: false,
     help: "stream without a slot: the server may recycle WAL that is not stored yet",
   }),
   ifExists: option(boolean, {
-    name: "if-exists",
     commands: ["slot drop"],
     default: false,
     flagOnly: true,
     help: "a slot that is not there is success",
   }),
   createSlot: option(boolean, {
-    name: "create-slot",
     commands: RECEIVE,
     default: true,
     help: "create the slot when it is not there",
   }),
   config: option(text("file", "path"), {
-    name: "config",
     commands: ALL,
     help: "read options from this YAML file",
     more: "There is no default path: a file is read only when it is named by `--config` or `SEAWALL_CONFIG`.",
   }),
   logLevel: option(oneOf(["debug", "info", "warn", "error", "silent"]), {
-    name: "log-level",
     scope: "process",
     commands: ALL,
     default: "info",
     help: "least important messages to log",
   }),
   logFormat: option(oneOf(["auto", "json", "pretty"]), {
-    name: "log-format",
     scope: "process",
     commands: ALL,
     default: "auto",
     help: "log lines on stderr; auto is pretty on a terminal and JSON elsewhere",
   }),
   json: option(boolean, {
-    name: "json",
     commands: ALL,
     default: false,
     flagOnly: true,
     help: "print results and errors as JSON",
   }),
   listen: option(address, {
-    name: "listen",
     scope: "process",
     commands: ["receive", "status"],
     default: LOOPBACK,
@@ -143,155 +131,132 @@ export const OPTIONS = {
     more: "All pages are read-only, but they show LSNs, names and errors to everyone who can connect. The default is loopback.",
   }),
   listenNames: option(text("names"), {
-    name: "listen-names",
     scope: "process",
     commands: RECEIVE,
     help: "further host names under which --listen may be asked, separated by commas",
     more: "A request may name an IP address, `localhost`, this machine's name, the name in `listen`, or one of these. Any other name is refused with status 421: a hostile web page could point its own name at this address, and read the status through a visitor's browser.",
   }),
   synchronous: option(boolean, {
-    name: "synchronous",
     commands: RECEIVE,
     default: false,
     help: "store WAL as soon as it arrives, for a synchronous standby (ship-interval 0)",
     more: "Set it when `synchronous_standby_names` names Seawall: a commit then waits for one PUT instead of up to a ship interval and one PUT.",
   }),
   shipIntervalMs: option(duration({ min: 0, max: HOUR }), {
-    name: "ship-interval",
     commands: RECEIVE,
     default: SECOND,
     help: "how often new WAL of the open segment is stored",
     more: "If the server is lost, at most the WAL of this interval and of one PUT is lost with it. It costs one PUT per interval while there is new WAL; an idle cluster costs nothing.",
   }),
   durability: option(oneOf(["store", "spool"]), {
-    name: "durability",
     commands: ["receive", "check"],
     default: "store",
     help: "what is reported as flushed: confirmed by the store, or fsynced to the spool",
     more: "With `spool` a commit waits for this machine's disk instead of the store, and an outage of the store does not hold up the server; losing server and spool together loses what was not uploaded. `ship-interval` is then how long new WAL may stay in the spool only.",
   }),
   spoolDir: option(text("dir", "path"), {
-    name: "spool-dir",
     scope: "own",
     commands: ["receive", "check"],
     help: "directory of the spool, for --durability spool",
     more: "It must exist on a disk that survives a restart of this machine. No other receiver may use it.",
   }),
   spoolMaxBytes: option(bytes({ min: 64 * MIB, max: 2 ** 50 }), {
-    name: "spool-max",
     commands: ["receive", "check"],
     default: 16 * GIB,
     help: "limit of the spool's size; at the limit the receiver stops reading",
     more: "At least four segments; the disk of `spool-dir` must have as much. Chunks of the open segment stop one segment below the limit, and below the room on the disk, so that the segment can still be sealed.",
   }),
   statusIntervalMs: option(duration({ min: 100, max: 10 * MINUTE }), {
-    name: "status-interval",
     commands: ["receive", "check"],
     default: 10 * SECOND,
     help: "how often Seawall reports its position to the server even when nothing moved",
     more: "Must be well below the server's `wal_sender_timeout` (60s by default).",
   }),
   compressLevel: option(integer({ min: 1, max: 19 }), {
-    name: "compress-level",
     commands: ["receive", "backup", "wal-push"],
     default: 1,
     help: "zstd level",
   }),
   compressThreads: option(integer({ min: 1, max: 16 }), {
-    name: "compress-threads",
     commands: ["receive", "backup"],
     default: 2,
     help: "threads that compress complete segments, or a backup's parts",
   }),
   chunksInFlight: option(integer({ min: 1, max: 64 }), {
-    name: "chunks-in-flight",
     commands: RECEIVE,
     default: 4,
     help: "most PUTs of the open segment's chunks at the same time",
   }),
   bufferSegments: option(integer({ min: 2, max: 64 }), {
-    name: "buffer-segments",
     commands: ["receive", "check"],
     default: 4,
     help: "most segments held in memory, within buffer-max; when all are full the socket is not read",
   }),
   bufferMaxBytes: option(bytes({ min: MIB, max: 16 * GIB }), {
-    name: "buffer-max",
     commands: ["receive", "check"],
     default: 64 * MIB,
     help: "most WAL held in memory, but always one segment; when it is full the socket is not read",
     more: "As much again, compressed, may be on its way to the store. A segment that is larger than this and 32 MiB is compressed in its own memory: the next one waits until it is stored, or compressed to 32 MiB. `seawall check` says how much memory the server's segment size needs: a limit on the process must allow for it (docs/deployment.md).",
   }),
   receiverTimeoutMs: option(duration({ min: SECOND, max: HOUR }), {
-    name: "receiver-timeout",
     commands: RECEIVE,
     default: MINUTE,
     help: "reconnect when the server has been silent for this long",
   }),
   reconnectMaxDelayMs: option(duration({ min: 100, max: 10 * MINUTE }), {
-    name: "reconnect-max-delay",
     commands: RECEIVE,
     default: 30 * SECOND,
     help: "longest pause between attempts to reconnect",
   }),
   shutdownTimeoutMs: option(duration({ min: 0, max: HOUR }), {
-    name: "shutdown-timeout",
     commands: RECEIVE,
     default: 30 * SECOND,
     help: "how long an orderly stop waits until the received WAL is stored",
     more: "Keep it below the time the service manager gives the process (`TimeoutStopSec`, `terminationGracePeriodSeconds`). WAL that is not stored by then was not acknowledged either. With a spool, the upload of the rest shares this time. Ten seconds later the process ends in any case, even if a mounted directory does not answer.",
   }),
   serverStopTimeoutMs: option(duration({ min: 0, max: 24 * HOUR }), {
-    name: "server-stop-timeout",
     commands: RECEIVE,
     default: 30 * SECOND,
     help: "how long a server that shuts down waits for a store that takes nothing",
     more: "PostgreSQL does not end before everything it has sent is reported as flushed. After this time the receiver ends the stream without reporting what is not stored; the slot keeps that WAL, and streaming resumes when the server is back. Keep it below the time that `pg_ctl stop` or the service manager gives the server. Choose it long where a server that was stopped may never start again, so that its last WAL is stored first.",
   }),
   confirmChunks: option(boolean, {
-    name: "confirm-chunks",
     commands: RECEIVE,
     default: false,
     help: "ask the store again about every chunk before acknowledging it",
     more: "For a store that may lose objects that it has confirmed. It costs one more request per chunk.",
   }),
   storeTimeoutMs: option(duration({ min: SECOND, max: HOUR }), {
-    name: "store-timeout",
     commands: WITH_STORE,
     default: 90 * SECOND,
     help: "longest that one try of a store request may take",
     more: "A large body has more time: as long as it takes at 64 KiB/s.",
   }),
   storeRetryForMs: option(duration({ min: 0, max: HOUR }), {
-    name: "store-retry-for",
     commands: WITH_STORE,
     default: 2 * MINUTE,
     help: "how long a store request is tried again before it counts as failed",
     more: "The number of tries has no limit, and a store's `Retry-After` is heeded. After a failed request `receive` reconnects and resumes. Recovery stops when a request of `wal-fetch` fails.",
   }),
   prefetch: option(boolean, {
-    name: "prefetch",
     commands: RESTORE_COMMAND,
     default: true,
     help: "have a process beside the recovering server fetch the segments that follow",
     more: "They wait in the server's `pg_wal/.seawall`, and are removed when its recovery ends.",
   }),
   prefetchMaxBytes: option(bytes({ min: MIB, max: 2 ** 40 }), {
-    name: "prefetch-max",
     commands: RESTORE_COMMAND,
     default: 256 * MIB,
     help: "most bytes of prefetched segments; 64 segments at most, none when not one fits",
     more: "The same amount stays free on the disk of pg_wal; with less free space nothing is prefetched.",
   }),
   anyTimeline: option(boolean, {
-    name: "any-timeline",
     commands: RESTORE_COMMAND,
     default: false,
     help: "give history files of timelines above the archive's line, too",
     more: "`restore` adds it to the `restore_command` of a server that recovers to one timeline: the server then takes a timeline number that no other server has. Without it a server that follows `latest` sees the line's timelines only ([timelines.md](timelines.md)).",
   }),
   takeOver: option(integer({ min: 0, max: 99_999_999 }), {
-    name: "take-over",
     commands: ["receive", "backup", "wal-push"],
     flagOnly: true,
     help: "take the archive's line from the claim with this number, for a server that would be refused",
@@ -305,7 +270,6 @@ export const OPTIONS = {
     more: "For the days between a new PostgreSQL version and the Seawall that knows it ([versions.md](versions.md)). Page headers and CRCs are verified. Base backups, restores, drills and recovery targets are refused for this archive until a Seawall that knows the version reads it.",
   }),
   noLoop: option(boolean, {
-    name: "no-loop",
     commands: RECEIVE,
     default: false,
     help: "exit when the connection is lost instead of reconnecting",
@@ -320,6 +284,8 @@ export const OPTIONS = {
   ...NOTIFY_OPTIONS,
   ...STATUS_OPTIONS,
 } as const;
+
+export const OPTIONS = named(ROWS);
 
 export type SettingKey = keyof typeof OPTIONS;
 

@@ -7,83 +7,70 @@ const RECOVERY: readonly CommandName[] = ["restore", "drill"];
 
 export const RESTORE_OPTIONS = {
   targetDir: option(text("dir", "path"), {
-    name: "target-dir",
     commands: RESTORE,
     flagOnly: true,
     help: "directory to restore into: absent or empty, or an old data directory with --delta",
   }),
   waldir: option(text("dir", "path"), {
-    name: "waldir",
     commands: RESTORE,
     flagOnly: true,
     help: "keep WAL in this directory: pg_wal becomes a link to it",
     more: "An absolute path outside of the target directory. The directory is made when it is absent, and must be empty; with `--delta` it may be the one to which `pg_wal` leads already.",
   }),
   backup: option(text("id"), {
-    name: "backup",
     commands: RECOVERY,
     flagOnly: true,
     help: "restore this backup instead of the newest that can reach the target",
   }),
   target: option(oneOf(["latest", "immediate"]), {
-    name: "target",
     commands: RECOVERY,
     flagOnly: true,
     help: "recover to the end of the archive (latest, the default), or only until consistent (immediate)",
   }),
   targetTime: option(text("time"), {
-    name: "target-time",
     commands: RECOVERY,
     flagOnly: true,
     help: 'recover to this moment, with its zone: 2026-11-22T10:30:00Z, or "5 minutes ago"',
   }),
   targetLsn: option(lsn, {
-    name: "target-lsn",
     commands: RECOVERY,
     flagOnly: true,
     help: "recover to the first record that starts at or after this LSN",
   }),
   targetXid: option(text("xid"), {
-    name: "target-xid",
     commands: RECOVERY,
     flagOnly: true,
     help: "recover to the end of this transaction",
   }),
   targetName: option(text("name"), {
-    name: "target-name",
     commands: RECOVERY,
     flagOnly: true,
     help: "recover to this point of pg_create_restore_point()",
   }),
   targetTimeline: option(text("timeline"), {
-    name: "target-timeline",
     commands: RECOVERY,
     flagOnly: true,
     help: "timeline to follow: latest (the default), current (the backup's own), or a number",
   }),
   targetInclusive: option(boolean, {
-    name: "target-inclusive",
     commands: RECOVERY,
     default: false,
     flagOnly: true,
     help: "replay also the record that lies exactly at the target (the default)",
   }),
   targetExclusive: option(boolean, {
-    name: "target-exclusive",
     commands: RECOVERY,
     default: false,
     flagOnly: true,
     help: "stop before the record that lies exactly at the target: time, LSN or xid",
   }),
   targetAction: option(oneOf(["promote", "pause", "shutdown"]), {
-    name: "target-action",
     commands: RESTORE,
     flagOnly: true,
     help: "what the server does at the target (promote by default)",
     more: "`promote` opens the server for writes on a new timeline; `pause` leaves it in recovery, readable, until `pg_wal_replay_resume()`; `shutdown` stops it.",
   }),
   tablespaceMapping: option(text("old=new"), {
-    name: "tablespace-mapping",
     commands: RESTORE,
     flagOnly: true,
     repeatable: true,
@@ -91,7 +78,6 @@ export const RESTORE_OPTIONS = {
     more: "An equals sign in a path is written `\\=`. An old path that ends in a backslash cannot be written: name that tablespace by its OID.",
   }),
   tablespacesInPlace: option(boolean, {
-    name: "tablespaces-in-place",
     commands: RESTORE,
     default: false,
     flagOnly: true,
@@ -99,21 +85,18 @@ export const RESTORE_OPTIONS = {
     more: "Without it a tablespace that is not mapped is refused. The directories must be empty.",
   }),
   delta: option(boolean, {
-    name: "delta",
     commands: RESTORE,
     default: false,
     flagOnly: true,
     help: "reuse an old data directory: write only files that differ, and remove files that the backup does not have",
   }),
   standby: option(boolean, {
-    name: "standby",
     commands: RESTORE,
     default: false,
     flagOnly: true,
     help: "make a standby: it recovers from the archive and then streams",
   }),
   primaryConninfo: option(text("conninfo", "dsn"), {
-    name: "primary-conninfo",
     commands: RESTORE,
     flagOnly: true,
     secret: true,
@@ -121,20 +104,17 @@ export const RESTORE_OPTIONS = {
     more: "It is written into `postgresql.auto.conf`; without it the standby reads the archive only. Keep the password in `.pgpass` of the server's account.",
   }),
   primarySlot: option(slotName, {
-    name: "primary-slot",
     commands: RESTORE,
     flagOnly: true,
     help: "for --standby: the replication slot on the primary that it uses",
   }),
   noRecoveryConfig: option(boolean, {
-    name: "no-recovery-config",
     commands: RESTORE,
     default: false,
     flagOnly: true,
     help: "write no recovery settings and no signal file",
   }),
   isolate: option(boolean, {
-    name: "isolate",
     commands: RESTORE,
     default: false,
     flagOnly: true,
@@ -142,7 +122,6 @@ export const RESTORE_OPTIONS = {
     more: "The settings of a drill, in `postgresql.auto.conf`; docs/restore.md says how to lift them.",
   }),
   keepArchiving: option(boolean, {
-    name: "keep-archiving",
     commands: RESTORE,
     default: false,
     flagOnly: true,
@@ -150,30 +129,25 @@ export const RESTORE_OPTIONS = {
     more: "A copy that archives writes into the archive of its original. A standby always keeps the setting.",
   }),
   restoreCommand: option(text("command"), {
-    name: "restore-command",
     commands: RECOVERY,
     help: "restore_command of the restored server, instead of one that calls this Seawall",
     more: "For a server that runs where this installation is not: `seawall wal-fetch %f %p --store …`.",
   }),
   owner: option(text("user[:group]"), {
-    name: "owner",
     commands: RECOVERY,
     help: "for root: the owner of the files; by default the owner of the directory, for a drill postgres",
   }),
   jobs: option(integer({ min: 1, max: 32 }), {
-    name: "jobs",
     commands: [...RECOVERY, "verify"],
     help: "parts restored, or read by verify --deep, at the same time; by default as many as there are processors, 2 to 8",
   }),
   dryRun: option(boolean, {
-    name: "dry-run",
     commands: [...RESTORE, "expire", "delete"],
     default: false,
     flagOnly: true,
     help: "print the plan and touch nothing",
   }),
   check: option(text("dir", "path"), {
-    name: "check",
     commands: RESTORE,
     flagOnly: true,
     help: "check that the server restored into this directory reached the promised point; restores nothing",

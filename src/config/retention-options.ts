@@ -10,54 +10,45 @@ const pinNote = nameMatching(/^\P{Cc}{1,500}$/u, "1 to 500 characters without li
 
 export const RETENTION_OPTIONS = {
   keepFull: option(count, {
-    name: "keep-full",
     commands: EXPIRE,
     help: "keep the newest so many full backups",
     more: "Backups that lead to the current timeline count. Backups of a timeline that was left stay while they are newer than the oldest of these.",
   }),
   recoveryWindowMs: option(duration({ min: 1000, max: 36_500 * DAY }), {
-    name: "recovery-window",
     commands: EXPIRE,
     help: "keep the backups and WAL to recover to any moment of the last so long, such as 14d",
     more: "That includes the last backup before the window begins. It is counted back from the last stored WAL if that is older than now: an archive that stands still keeps its window.",
   }),
   keepDaily: option(count, {
-    name: "keep-daily",
     commands: EXPIRE,
     help: "keep the newest backup of each of the last so many days that have one",
     more: "A backup belongs to the day on which it began, in UTC; likewise for weeks (from Monday), months and years.",
   }),
   keepWeekly: option(count, {
-    name: "keep-weekly",
     commands: EXPIRE,
     help: "keep the newest backup of each of the last so many weeks that have one",
   }),
   keepMonthly: option(count, {
-    name: "keep-monthly",
     commands: EXPIRE,
     help: "keep the newest backup of each of the last so many months that have one",
   }),
   keepYearly: option(count, {
-    name: "keep-yearly",
     commands: EXPIRE,
     help: "keep the newest backup of each of the last so many years that have one",
   }),
   force: option(boolean, {
-    name: "force",
     commands: ["delete"],
     default: false,
     flagOnly: true,
     help: "delete also the last good backup, one that cannot be read, or one that is not finished",
   }),
   until: option(text("when"), {
-    name: "until",
     commands: ["pin"],
     flagOnly: true,
     help: "when the pin ends: 2027-12-31, 2027-12-31T18:00:00+01:00, or 14d from now; without it, never",
     more: "A date alone means its end, in UTC.",
   }),
   note: option(pinNote, {
-    name: "note",
     commands: ["pin"],
     flagOnly: true,
     help: "why the backup is kept, for readers of the pin",

@@ -12,48 +12,41 @@ const DAY = 1440 * MINUTE;
 
 export const SCHEDULE_OPTIONS = {
   backupSchedule: option(text("cron"), {
-    name: "backup-schedule",
     routine: true,
     commands: RECEIVE,
     help: "when the daemon takes base backups; without it, never",
     more: `${CRON} Where there is no backup yet, the first one is taken at once. A run that was missed is made up for, once; jobs never overlap, and of several daemons of a cluster only the one that streams runs them.`,
   }),
   expireSchedule: option(text("cron"), {
-    name: "expire-schedule",
     routine: true,
     commands: RECEIVE,
     help: "when the daemon deletes what the retention rules do not keep; without it, never",
     more: "The rules are `keep-full`, `recovery-window`, `keep-daily` and so on, in the same file or in the environment.",
   }),
   verifySchedule: option(text("cron"), {
-    name: "verify-schedule",
     routine: true,
     commands: RECEIVE,
     help: "when the daemon verifies the archive; without it, never",
   }),
   drillSchedule: option(text("cron"), {
-    name: "drill-schedule",
     routine: true,
     commands: RECEIVE,
     help: "when the daemon runs a drill; without it, never",
     more: "It needs PostgreSQL's programs and room for the whole cluster: `pg-bin`, `scratch-dir`.",
   }),
   scheduleTimeZone: option(text("zone"), {
-    name: "schedule-time-zone",
     routine: true,
     commands: RECEIVE,
     default: "UTC",
     help: "time zone of the schedules, such as Europe/Berlin",
   }),
   scheduleJitterMs: option(duration({ min: 0, max: DAY }), {
-    name: "schedule-jitter",
     routine: true,
     commands: RECEIVE,
     default: MINUTE,
     help: "each job begins at random up to so much later, so that many daemons do not begin together",
   }),
   jobTimeoutMs: option(duration({ min: MINUTE, max: 20 * DAY }), {
-    name: "job-timeout",
     routine: true,
     commands: RECEIVE,
     default: 2 * DAY,
@@ -61,7 +54,6 @@ export const SCHEDULE_OPTIONS = {
     more: "So a job that hangs cannot hold up all others for ever. Make it longer where a base backup or a drill takes days.",
   }),
   jobsAtOnce: option(integer({ min: 1, max: 64 }), {
-    name: "jobs-at-once",
     scope: "process",
     commands: RECEIVE,
     default: 2,

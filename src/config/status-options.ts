@@ -8,7 +8,6 @@ const DAY = 86_400 * SECOND;
 
 export const STATUS_OPTIONS = {
   statusCheck: option(boolean, {
-    name: "check",
     sharesName: true,
     commands: STATUS,
     default: false,
@@ -17,25 +16,21 @@ export const STATUS_OPTIONS = {
     more: "The status of the worst cluster counts. Nothing else in Seawall exits in this way: a wrong option gives 3.",
   }),
   nagios: option(boolean, {
-    name: "nagios",
     commands: STATUS,
     default: false,
     flagOnly: true,
     help: "with --check: one line and performance data behind a bar, for Nagios, Icinga and their like",
   }),
   maxRpoMs: option(duration({ min: SECOND, max: 365 * DAY }), {
-    name: "max-rpo",
     commands: STATUS,
     help: "with --check: critical when the oldest commit that is not stored is older",
   }),
   maxBackupAgeMs: option(duration({ min: SECOND, max: 3650 * DAY }), {
-    name: "max-backup-age",
     commands: STATUS,
     help: "with --check: critical when the last base backup, by hand or by schedule, is older",
     more: "It needs the store: give --store, or the file of the receiver.",
   }),
   maxDrillAgeMs: option(duration({ min: SECOND, max: 3650 * DAY }), {
-    name: "max-drill-age",
     commands: STATUS,
     help: "with --check: critical when the last drill is older, or none was run",
     more: "It needs the store: give --store, or the file of the receiver.",

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { NOTIFY_OPTIONS } from "../../src/config/notify-options.ts";
 import { NOTICE_EVENT_NAMES } from "../../src/config/notify-events.ts";
+import { OPTIONS } from "../../src/config/options.ts";
 import { load, refusal } from "./given.ts";
 
 const STORE = { store: "file:///archive" };
@@ -17,7 +18,7 @@ describe("are taken", () => {
     ["notify-after", "90s", 90_000],
   ])("%s: %s", async (name, text, expected) => {
     const { settings } = await load({ flags: { ...STORE, [name]: text } });
-    const key = Object.entries(NOTIFY_OPTIONS).find(([, spec]) => spec.name === name)?.[0];
+    const key = Object.entries(OPTIONS).find(([, spec]) => spec.name === name)?.[0];
     expect(settings[key as keyof typeof NOTIFY_OPTIONS]).toBe(expected);
   });
 

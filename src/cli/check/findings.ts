@@ -65,6 +65,13 @@ const fail = (message: string, remedy: string): Judgement => ({ verdict: "fail",
 const alter = (setting: string, value: string, then: "reload" | "restart"): string =>
   `ALTER SYSTEM SET ${setting} = ${value}; then ${then === "reload" ? "SELECT pg_reload_conf();" : "restart the server."}`;
 
+/** Warns where a setting is off. */
+const betterOn = (setting: string, message: string, remedy: string): Rule => [
+  "server",
+  setting,
+  ({ settings }) => (settings.get(setting) === "off" ? warn(message, remedy) : ok("on")),
+];
+
 const CLOCK_SKEW_WARN_SECONDS = 2;
 
 const RULES: readonly Rule[] = [
@@ -114,39 +121,21 @@ const RULES: readonly Rule[] = [
     },
   ],
   ["server", "wal_sender_timeout", (facts, wishes) => judgeSenderTimeout(facts, wishes)],
-  [
-    "server",
+  betterOn(
     "full_page_writes",
-    ({ settings }) =>
-      settings.get("full_page_writes") === "off"
-        ? warn(
-            "full_page_writes is off: a base backup taken while the server writes may hold torn pages",
-            alter("full_page_writes", "on", "reload"),
-          )
-        : ok("on"),
-  ],
-  [
-    "server",
+    "full_page_writes is off: a base backup taken while the server writes may hold torn pages",
+    alter("full_page_writes", "on", "reload"),
+  ),
+  betterOn(
     "fsync",
-    ({ settings }) =>
-      settings.get("fsync") === "off"
-        ? warn(
-            "fsync is off: a crash of the machine can corrupt the cluster, and what it archives afterwards",
-            alter("fsync", "on", "reload"),
-          )
-        : ok("on"),
-  ],
-  [
-    "server",
+    "fsync is off: a crash of the machine can corrupt the cluster, and what it archives afterwards",
+    alter("fsync", "on", "reload"),
+  ),
+  betterOn(
     "data_checksums",
-    ({ settings }) =>
-      settings.get("data_checksums") === "off"
-        ? warn(
-            "data checksums are off: damage in data files goes unnoticed into backups",
-            "Stop the server and run pg_checksums --enable.",
-          )
-        : ok("on"),
-  ],
+    "data checksums are off: damage in data files goes unnoticed into backups",
+    "Stop the server and run pg_checksums --enable.",
+  ),
   [
     "server",
     "archive_mode",

@@ -10,6 +10,7 @@ import { schemeOf } from "../../store/schemes.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { BackupDisplay } from "../views/backup-progress.ts";
+import { counted } from "../views/table.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
 import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
 
@@ -118,7 +119,7 @@ function sentence(document: BackupDocument): string {
   const seconds = (Date.parse(document.finishedAt) - Date.parse(document.startedAt)) / 1000;
   return (
     `backup ${document.id} is complete: ${humanBytes(document.bytes)} in ${humanBytes(document.storedBytes)}, ` +
-    `${document.parts.length} part${document.parts.length === 1 ? "" : "s"}, ` +
+    `${counted(document.parts.length, "part")}, ` +
     `WAL ${formatLsn(document.startLsn)} to ${formatLsn(document.stopLsn)}, ${humanSeconds(seconds)}`
   );
 }

@@ -1,5 +1,5 @@
 /** `seawall delete`: deletes one backup, unless it is protected, and names the WAL that no backup needs then. */
-import { type Archive, openArchive } from "../../archive/archive.ts";
+import type { Archive } from "../../archive/archive.ts";
 import { listBackups } from "../../archive/backups/list.ts";
 import { expire, type ExpireOptions, removeUnlisted } from "../../archive/retention/expire.ts";
 import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
@@ -9,22 +9,19 @@ import { planDeletion } from "../../archive/retention/plan.ts";
 import { settledMs } from "../../archive/retention/keep.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
-import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { type CommandContext, printResult } from "../context.ts";
 import { expiredJson, expiredText, planJson, walLines } from "../views/expiry.ts";
 import { backupIdArgument } from "./pin.ts";
-import { Progress } from "../views/progress.ts";
+import { withArchive } from "../with-archive.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, signals, args, io } = context;
+  const { settings, signals, args } = context;
   const id = backupIdArgument(args[0]);
   const now = new Date();
   const decide: Decide = (facts) => planDeletion(facts, { id, force: settings.force }, now);
-  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
-  const progress = new Progress({ io, json: settings.json, verb: "deleting", nowMs: () => Date.now() });
-  try {
+  return withArchive(context, { verb: "deleting" }, async (archive, progress) => {
     const request = { signal: signals.stop };
-    const archive = await openArchive(store, settings.cluster, request);
     const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
     const options = { ...request, decide, now: () => new Date(), withWal: false, onDeleted };
     const planned = await planExpiry(archive, decide, request);
@@ -56,9 +53,7 @@ export async function run(context: CommandContext): Promise<number> {
     const failure = refusedDeletion(expired);
     if (failure !== undefined) throw failure;
     return isGone ? EXIT.done : EXIT.no;
-  } finally {
-    await store.close();
-  }
+  });
 }
 
 function refuseProtected({ plan }: PlannedExpiry, id: string): void {

@@ -2,7 +2,6 @@
 import { randomBytes } from "node:crypto";
 import { availableParallelism, tmpdir } from "node:os";
 import { resolve } from "node:path";
-import { openArchive } from "../../archive/archive.ts";
 import { backupIdOf } from "../../archive/keys.ts";
 import type { Drill } from "../../archive/records/drills.ts";
 import { humanSeconds } from "../../daemon/status/human.ts";
@@ -12,20 +11,17 @@ import { drill, type Drilled } from "../../restore/drill/drill.ts";
 import type { Owner } from "../../restore/part-writer.ts";
 import { parseOwner } from "../../restore/target-dir.ts";
 import { formatLsn } from "../../wal/lsn.ts";
-import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { Progress } from "../views/progress.ts";
+import { type CommandContext, printResult } from "../context.ts";
 import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
 import { columns, painted } from "../views/table.ts";
+import { withArchive } from "../with-archive.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, log, io, env } = context;
   const startedAt = new Date();
   const target = recoveryTarget(context, startedAt);
   const owner = await serverOwner(settings.owner);
-  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
-  const progress = new Progress({ io, json: settings.json, verb: "drilling", nowMs: () => Date.now() });
-  try {
-    const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
+  return withArchive(context, { verb: "drilling" }, async (archive, progress) => {
     const drilled = await drill({
       ...{ archive, target, owner, progress, log, env },
       backupId: settings.backup,
@@ -45,10 +41,7 @@ export async function run(context: CommandContext): Promise<number> {
     if (!drilled.drill.ok) return EXIT.no;
     if (drilled.unremoved !== undefined) throw drilled.unremoved;
     return EXIT.done;
-  } finally {
-    progress.end();
-    await store.close();
-  }
+  });
 }
 
 /** PostgreSQL refuses to run as root. Throws `usage`. */

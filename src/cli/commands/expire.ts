@@ -1,6 +1,5 @@
 /** `seawall expire`: prints the plan and deletes what the policy does not keep; with --dry-run prints only. */
 import type { RetentionPolicy } from "../../archive/retention/model.ts";
-import { openArchive } from "../../archive/archive.ts";
 import { expire, type Expired } from "../../archive/retention/expire.ts";
 import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../../archive/retention/expiry-plan.ts";
@@ -9,12 +8,12 @@ import type { Settings } from "../../config/options.ts";
 import { formatDuration } from "../../config/types.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
-import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { type CommandContext, printResult } from "../context.ts";
 import { expiredJson, expiredText, planJson, planText } from "../views/expiry.ts";
-import { Progress } from "../views/progress.ts";
+import { withArchive } from "../with-archive.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, signals, io } = context;
+  const { settings, signals } = context;
   const policy = policyOf(settings);
   if (!isPolicy(policy)) {
     throw new SeawallError("usage", "seawall expire needs a retention policy", {
@@ -23,11 +22,8 @@ export async function run(context: CommandContext): Promise<number> {
   }
   const now = new Date();
   const decide: Decide = (facts) => planRetention(facts, policy, now);
-  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
-  const progress = new Progress({ io, json: settings.json, verb: "expiring", nowMs: () => Date.now() });
-  try {
+  return withArchive(context, { verb: "expiring" }, async (archive, progress) => {
     const request = { signal: signals.stop };
-    const archive = await openArchive(store, settings.cluster, request);
     const planned = await planExpiry(archive, decide, request);
     if (settings.dryRun) {
       await print(context, { planned, policy, expired: undefined });
@@ -41,9 +37,7 @@ export async function run(context: CommandContext): Promise<number> {
     const failure = refusedDeletion(expired);
     if (failure !== undefined) throw failure;
     return EXIT.done;
-  } finally {
-    await store.close();
-  }
+  });
 }
 
 interface Outcome {

@@ -1,5 +1,4 @@
 /** `seawall pin`: keeps a base backup, with an end and a reason. */
-import { openArchive } from "../../archive/archive.ts";
 import { isBackupId } from "../../archive/keys.ts";
 import { newestWalMs } from "../../archive/wal/stored-at.ts";
 import { putPin } from "../../archive/backups/pins.ts";
@@ -7,7 +6,8 @@ import { duration } from "../../config/types.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { parseTargetTime } from "../../restore/target/target.ts";
-import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { type CommandContext, printResult } from "../context.ts";
+import { withArchive } from "../with-archive.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -15,10 +15,8 @@ export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, args } = context;
   const id = backupIdArgument(args[0]);
   if (settings.until !== undefined) parseUntil(settings.until, new Date());
-  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
-  try {
+  return withArchive(context, { verb: "pinning" }, async (archive) => {
     const options = { signal: signals.stop };
-    const archive = await openArchive(store, settings.cluster, options);
     // An expiry elsewhere goes by a right clock: where this machine's is behind, the newest WAL's date by the store counts.
     const now = new Date(Math.max(Date.now(), (await newestWalMs(archive, options)) ?? 0));
     const expiresAt = settings.until === undefined ? null : parseUntil(settings.until, now).toISOString();
@@ -26,9 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
     await putPin(archive, pin, options);
     await printResult(context, pin, `Backup ${id} is pinned${expiresAt === null ? "" : ` until ${expiresAt}`}.`);
     return EXIT.done;
-  } finally {
-    await store.close();
-  }
+  });
 }
 
 /** Throws `usage` for what cannot be the id of a backup. */

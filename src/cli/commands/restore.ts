@@ -6,7 +6,6 @@ import { existsSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openArchive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
@@ -23,25 +22,22 @@ import { inspectWalDir, refuseSharedWalDir } from "../../restore/wal-dir.ts";
 import { schemeOf } from "../../store/schemes.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
-import { type CommandContext, openPatientStore, printResult } from "../context.ts";
-import { Progress } from "../views/progress.ts";
+import { type CommandContext, printResult } from "../context.ts";
 import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
 import { checkRestored } from "./restore-check.ts";
 import { columns } from "../views/table.ts";
+import { withArchive } from "../with-archive.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, signals, log, io, env } = context;
+  const { settings, signals, log, env } = context;
   if (settings.check !== undefined) return checkRestored(context, settings.check);
   const startedAt = new Date();
   const target = targetOf(context, startedAt);
   const tablespaceMapping = parseMapping(settings.tablespaceMapping);
   const owner = settings.owner === undefined ? undefined : await parseOwner(settings.owner);
-  const { targetDir, store: url } = settings;
-  if (targetDir === undefined || url === undefined) throw new SeawallError("internal", "no target or store");
-  const store = await openPatientStore(context, url, { interactive: true });
-  const progress = new Progress({ io, json: settings.json, verb: "restoring", nowMs: () => Date.now() });
-  try {
-    const archive = await openArchive(store, settings.cluster, { signal: signals.stop });
+  const { targetDir } = settings;
+  if (targetDir === undefined) throw new SeawallError("internal", "no target");
+  return withArchive(context, { verb: "restoring" }, async (archive, progress) => {
     const wish = { backupId: settings.backup, target };
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
@@ -76,10 +72,7 @@ export async function run(context: CommandContext): Promise<number> {
     const result = { ...resultJson(restored, target), standby: settings.standby, seconds, notes, dryRun: false };
     await printResult(context, result, resultText(restored, { target, seconds, notes }));
     return EXIT.done;
-  } finally {
-    progress.end();
-    await store.close();
-  }
+  });
 }
 
 /** `--dry-run`: checks the places of tablespaces and of WAL, and prints the plan. Touches nothing. */

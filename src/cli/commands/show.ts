@@ -13,7 +13,7 @@ import { backupJson, type CatalogView, reachesOf, secondsOf, walNeeded, withCata
 import { type CommandContext, printResult } from "../context.ts";
 import { shortTime } from "./list.ts";
 import { backupIdArgument } from "./pin.ts";
-import { columns, painted } from "../views/table.ts";
+import { columns, counted, painted } from "../views/table.ts";
 
 /** The WAL between a backup's start and its stop. */
 interface NeededWal {
@@ -116,20 +116,16 @@ function showText(shown: Shown, colours: boolean): string {
     ["size", `${humanBytes(backup.bytes)} in ${files} files`],
     [
       "stored",
-      `${humanBytes(backup.storedBytes)} in ${countOf(parts.length, "part")}, zstd level ${compression.level}`,
+      `${humanBytes(backup.storedBytes)} in ${counted(parts.length, "part")}, zstd level ${compression.level}`,
     ],
     ["checksums", `${manifest?.algorithm ?? "no manifest"}; data checksums ${dataChecksums ? "on" : "off"}`],
     ...tablespaces.map(({ oid, path, bytes }) => ["tablespace", `${oid} at ${path}, ${humanBytes(bytes)}`]),
     ["from LSN", `${formatLsn(backup.startLsn)}, consistent at ${formatLsn(backup.stopLsn)}`],
-    ["needs WAL", `${span}: ${countOf(wal.segments, "segment")}, ${humanBytes(wal.storedBytes)} stored`],
+    ["needs WAL", `${span}: ${counted(wal.segments, "segment")}, ${humanBytes(wal.storedBytes)} stored`],
     ...(wal.missing.length === 0 ? [] : [["", painted(missingText(wal.missing), "red", colours)]]),
     ...(reaches.length === 0 ? [["reaches", painted("nothing: it cannot be restored", "red", colours)]] : reaches),
     ["pinned", pinText(pin, now)],
   ]).join("\n");
-}
-
-function countOf(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function missingText(missing: readonly string[]): string {

@@ -7,6 +7,7 @@ import { humanBytes } from "../../daemon/status/human.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import type { Io } from "../io.ts";
 import { Progress } from "./progress.ts";
+import { counted } from "./table.ts";
 
 /** How often the counters are looked at; Progress decides what is shown. */
 const LOOK_MS = 100;
@@ -67,7 +68,7 @@ export function newsLine(news: BackupNews): string {
     }
     case "started": {
       const { tablespaces, totalBytes } = news;
-      const more = tablespaces === 0 ? "" : ` and ${tablespaces} tablespace${tablespaces === 1 ? "" : "s"}`;
+      const more = tablespaces === 0 ? "" : ` and ${counted(tablespaces, "tablespace")}`;
       return `started at ${formatLsn(news.startLsn)} on timeline ${news.timeline}: data directory${more}, about ${humanBytes(totalBytes)}`;
     }
     case "verified":

@@ -1,5 +1,5 @@
 /** Reads the catalog for commands that show it, with a progress line on the terminal, and turns it into JSON. */
-import { type Archive, openArchive } from "../../archive/archive.ts";
+import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { type Catalog, readCatalog } from "../../archive/catalog/catalog.ts";
 import { segmentName } from "../../archive/keys.ts";
@@ -8,8 +8,8 @@ import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-
 import { itemBefore } from "../../archive/wal/path.ts";
 import { backupsOn, itemKey, reachOf, type RecoveryWindow } from "../../archive/catalog/windows.ts";
 import { formatLsn, type Lsn, segmentOf, type TimelineId, segmentBefore } from "../../wal/lsn.ts";
-import { type CommandContext, openPatientStore, requiredStore } from "../context.ts";
-import { Progress } from "./progress.ts";
+import type { CommandContext } from "../context.ts";
+import { withArchive } from "../with-archive.ts";
 
 export interface CatalogView {
   readonly archive: Archive;
@@ -20,31 +20,17 @@ export interface CatalogView {
 
 /** Opens the archive, reads its catalog, and gives both to `work`. Throws `archive-absent` and what the store throws. */
 export async function withCatalog<T>(context: CommandContext, work: (view: CatalogView) => Promise<T>): Promise<T> {
-  const { settings, signals, io } = context;
-  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
-  const signal = signals.stop;
-  const progress = new Progress({
-    io,
-    json: settings.json,
-    verb: "listing",
-    unit: "segments",
-    nowMs: () => Date.now(),
-  });
-  let listed = 0;
-  const onSegments = (segments: number): void => {
-    progress.advance(segments - listed);
-    listed = segments;
-  };
-  try {
-    const archive = await openArchive(store, settings.cluster, { signal });
+  return withArchive(context, { verb: "listing", unit: "segments" }, async (archive, progress) => {
+    let listed = 0;
+    const onSegments = (segments: number): void => {
+      progress.advance(segments - listed);
+      listed = segments;
+    };
     progress.begin(undefined);
-    const catalog = await readCatalog(archive, { signal, onSegments });
+    const catalog = await readCatalog(archive, { signal: context.signals.stop, onSegments });
     progress.end();
-    return await work({ archive, catalog, now: new Date() });
-  } finally {
-    progress.end();
-    await store.close();
-  }
+    return work({ archive, catalog, now: new Date() });
+  });
 }
 
 /** How far a backup can be recovered on the way to each timeline, newest timeline first. */
@@ -136,7 +122,7 @@ function lineJson({ claim }: Catalog): Record<string, unknown> | null {
   return { timeline, claimedAt, why, server };
 }
 
-function windowJson(window: RecoveryWindow): Record<string, unknown> {
+export function windowJson(window: RecoveryWindow): Record<string, unknown> {
   const { timeline, fromLsn, toLsn, fromTime, toTime, backup } = window;
   return { timeline, fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn), fromTime, toTime, backup };
 }

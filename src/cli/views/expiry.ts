@@ -6,6 +6,7 @@ import type { RecoveryWindow } from "../../archive/catalog/windows.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 import { formatLsn, type SegmentNumber, type TimelineId } from "../../wal/lsn.ts";
 import { segmentFileName } from "../../wal/names.ts";
+import { windowJson } from "./catalog.ts";
 import { columns } from "./table.ts";
 
 /** At most this many refused objects are shown. */
@@ -39,10 +40,6 @@ function backupJson(backup: BackupDocument): Record<string, unknown> {
   const { id, timeline, startLsn, stopLsn, startedAt, finishedAt, storedBytes } = backup;
   const [start, stop] = [formatLsn(startLsn), formatLsn(stopLsn)];
   return { id, timeline, startLsn: start, stopLsn: stop, startedAt, finishedAt, storedBytes };
-}
-
-function windowJson({ timeline, fromLsn, toLsn, fromTime, toTime, backup }: RecoveryWindow): Record<string, unknown> {
-  return { timeline, fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn), fromTime, toTime, backup };
 }
 
 export function expiredJson(expired: Expired | undefined): Record<string, unknown> {

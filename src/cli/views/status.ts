@@ -4,7 +4,7 @@ import type { Finding, HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
-import { type Colour, columns, painted } from "./table.ts";
+import { type Colour, columns, counted, painted } from "./table.ts";
 
 export function renderStatus(status: StatusDocument, colours: boolean): string {
   const rows: string[][] = [
@@ -118,7 +118,7 @@ function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] 
   if (archive === null) return [];
   const { backup, verify, drill } = archive;
   const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
-  const problems = verify === null || verify.problems === 1 ? "1 problem" : `${verify.problems} problems`;
+  const problems = counted(verify?.problems ?? 0, "problem");
   return [
     ["last backup", backup === null ? "none" : `${backup.finishedAt}, ${humanBytes(backup.bytes)}, ${backup.id}`],
     [

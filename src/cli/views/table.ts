@@ -1,4 +1,4 @@
-/** Columns of text for the terminal, and its few colours. */
+/** Columns of text for the terminal, its few colours, and counts in words. */
 
 /** Rows with their columns padded to the widest cell; the last column is left as it is. */
 export function columns(rows: readonly (readonly string[])[], gap = "  "): string[] {
@@ -20,6 +20,11 @@ const CODES: Readonly<Record<Colour, number>> = { green: 32, yellow: 33, red: 31
 
 export function painted(text: string, colour: Colour, on: boolean): string {
   return on ? `\u001b[${CODES[colour]}m${text}\u001b[0m` : text;
+}
+
+/** `1 part`, `2 parts`. */
+export function counted(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function visibleLength(text: string): number {

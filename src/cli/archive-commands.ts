@@ -1,8 +1,8 @@
-/** The commands that look at an archive: a part of the table of commands (commands.ts). */
+/** The commands that look at an archive, and the one that proves it: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
-import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, STORE, USAGE } from "./command-spec.ts";
+import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, STORE, STORE_FAILURES, USAGE } from "./command-spec.ts";
 
-export const CATALOG_COMMANDS = {
+export const ARCHIVE_COMMANDS = {
   list: {
     summary: "base backups, and from when to when the cluster can be recovered",
     description:
@@ -10,7 +10,6 @@ export const CATALOG_COMMANDS = {
       "It needs only the store, and reads only the WAL at the ends of windows.\n\n" +
       "A window begins at a backup's end, and ends with the last commit before the archive's end or a gap. " +
       "If the backup was taken on an older timeline, the window begins there: restore --target-timeline reaches all of it.",
-    args: [],
     examples: [
       { line: "seawall list --store file:///backup", does: "of the cluster main" },
       { line: "seawall list --config /etc/seawall.yaml --cluster orders", does: "of another one" },
@@ -22,12 +21,8 @@ export const CATALOG_COMMANDS = {
     exits: [
       [EXIT.done, "the archive is listed; damage that was met is named"],
       [EXIT.no, "there is no archive under this store and cluster name"],
-      USAGE,
-      OPERATIONAL,
-      STORE,
-      INTERRUPTED,
+      ...STORE_FAILURES,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/list.ts"),
   },
   show: {
@@ -51,7 +46,6 @@ export const CATALOG_COMMANDS = {
       DAMAGE,
       INTERRUPTED,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/show.ts"),
   },
   verify: {
@@ -64,7 +58,6 @@ export const CATALOG_COMMANDS = {
       "The store keeps the result, and objects that have not changed since are not checked again; --full checks everything. " +
       "An interrupted run is continued by the next. " +
       "Damage is reported with its consequence: which backups cannot be restored, and how far others reach.",
-    args: [],
     examples: [
       { line: "seawall verify --store file:///backup", does: "new and changed objects" },
       { line: "seawall verify --config /etc/seawall.yaml --deep", does: "every byte of them" },
@@ -74,12 +67,36 @@ export const CATALOG_COMMANDS = {
     exits: [
       [EXIT.done, "everything is there and unbroken"],
       [EXIT.no, "there are problems; or there is no archive"],
-      USAGE,
-      OPERATIONAL,
-      STORE,
-      INTERRUPTED,
+      ...STORE_FAILURES,
     ],
-    unexpectedExit: EXIT.operational,
     load: () => import("./commands/verify.ts"),
+  },
+  drill: {
+    summary: "restore for real, start the server, check it, and report recovery point and time",
+    description:
+      "Restores a backup into a scratch directory and starts a real PostgreSQL there. " +
+      "The server recovers to the end of the archive or to a target, and the drill checks that it reached the promised point. " +
+      "Then it runs pg_amcheck, checks page checksums, and runs your own queries. " +
+      "The server has its own configuration and no effect outside its folder (docs/drills.md); both are removed at the end. " +
+      "The archive keeps the result.",
+    examples: [
+      { line: "seawall drill --store file:///var/lib/seawall", does: "newest backup, end of the archive" },
+      {
+        line: "seawall drill --config /etc/seawall.yaml --scratch-dir /scratch --sql 'shop: SELECT count(*) > 0 FROM orders'",
+        does: "with a query of your own in the database shop",
+      },
+      {
+        line: "seawall drill --config /etc/seawall.yaml --target-time '1 hour ago' --pg-bin /usr/lib/postgresql/17/bin",
+        does: "to a moment, with a PostgreSQL that is not in PATH",
+      },
+    ],
+    exits: [
+      [EXIT.done, "everything passed"],
+      [EXIT.no, "a check failed, or the archive cannot be restored"],
+      ...STORE_FAILURES,
+    ],
+    // It has a server running, and must stop that before it leaves.
+    endAfterStop: "none",
+    load: () => import("./commands/drill.ts"),
   },
 } as const satisfies Record<string, CommandSpec>;
