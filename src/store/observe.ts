@@ -5,19 +5,7 @@
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { objectsOf } from "./pages.ts";
-import {
-  type DeleteOptions,
-  type GetOptions,
-  type GetResult,
-  type GetStreamResult,
-  type ListOptions,
-  type ObjectInfo,
-  type PutOptions,
-  type PutResult,
-  type PutStreamOptions,
-  type RequestOptions,
-  type Store,
-} from "./store.ts";
+import type { GetResult, PutResult, Store } from "./store.ts";
 
 export type StoreOperation = "put" | "putStream" | "get" | "getStream" | "head" | "list" | "listPrefixes" | "delete";
 
@@ -44,149 +32,89 @@ export interface ObserveOptions {
   readonly nowMs?: () => number;
 }
 
-export function observed(store: Store, options: ObserveOptions): Store {
-  return new ObservedStore(store, options);
-}
-
 interface Facts {
   readonly outcome: StoreObservation["outcome"];
   readonly bytes?: number;
   readonly count?: number;
 }
 
-class ObservedStore implements Store {
-  readonly description: string;
-  readonly #store: Store;
-  readonly #options: ObserveOptions;
-
-  constructor(store: Store, options: ObserveOptions) {
-    this.description = store.description;
-    this.#store = store;
-    this.#options = options;
-  }
-
-  put(key: string, body: Uint8Array, options?: PutOptions): Promise<PutResult> {
-    return this.#call(
-      "put",
-      key,
-      () => this.#store.put(key, body, options),
-      (outcome) => ({ outcome, bytes: body.length }),
-    );
-  }
-
-  putStream(key: string, body: AsyncIterable<Uint8Array>, options?: PutStreamOptions): Promise<PutResult> {
-    const counter = new Counter();
-    const call = () => this.#store.putStream(key, counter.count(body), options);
-    return this.#call("putStream", key, call, (outcome) => ({ outcome, bytes: counter.bytes }), counter);
-  }
-
-  get(key: string, options?: GetOptions): Promise<GetResult | undefined> {
-    return this.#call(
-      "get",
-      key,
-      () => this.#store.get(key, options),
-      (got) => ({
-        outcome: got === undefined ? "absent" : "ok",
-        bytes: got?.body.length ?? 0,
-      }),
-    );
-  }
-
-  async getStream(key: string, options?: RequestOptions): Promise<GetStreamResult | undefined> {
-    const report = this.#begin("getStream", key);
-    let opened: GetStreamResult | undefined;
-    try {
-      opened = await this.#store.getStream(key, options);
-    } catch (error) {
-      report({ outcome: outcomeOf(error) });
-      throw error;
-    }
-    if (opened === undefined) {
-      report({ outcome: "absent" });
-      return undefined;
-    }
-    return {
-      body: watched(
-        opened.body,
-        (piece) => piece.length,
-        (bytes, outcome) => report({ outcome, bytes }),
-      ),
-      objectBytes: opened.objectBytes,
-    };
-  }
-
-  head(key: string, options?: RequestOptions): Promise<ObjectInfo | undefined> {
-    return this.#call(
-      "head",
-      key,
-      () => this.#store.head(key, options),
-      (info) => ({ outcome: info === undefined ? "absent" : "ok" }),
-    );
-  }
-
-  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
-    return objectsOf(this.listPages(prefix, options));
-  }
-
-  listPages(prefix: string, options?: ListOptions): AsyncIterable<readonly ObjectInfo[]> {
-    const begin = () => this.#begin("list", prefix);
-    const store = this.#store;
-    return (async function* () {
-      const report = begin();
-      yield* watched(
-        store.listPages(prefix, options),
-        (page) => page.length,
-        (count, outcome) => report({ outcome, count }),
-      );
-    })();
-  }
-
-  listPrefixes(prefix: string, options?: RequestOptions): Promise<string[]> {
-    return this.#call(
-      "listPrefixes",
-      prefix,
-      () => this.#store.listPrefixes(prefix, options),
-      (found) => ({ outcome: "ok", count: found.length }),
-    );
-  }
-
-  delete(keys: readonly string[], options?: DeleteOptions): Promise<void> {
-    return this.#call(
-      "delete",
-      keys[0] ?? "",
-      () => this.#store.delete(keys, options),
-      () => ({ outcome: "ok", count: keys.length }),
-    );
-  }
-
-  close(): Promise<void> {
-    return this.#store.close();
-  }
-
-  async #call<T>(
+export function observed(store: Store, options: ObserveOptions): Store {
+  const { observe, classify, nowMs = () => performance.now() } = options;
+  /** Begins an operation. The function that it gives reports the operation's end. */
+  const begin = (operation: StoreOperation, key: string): ((facts: Facts) => void) => {
+    const startedMs = nowMs();
+    return ({ outcome, bytes = 0, count = 1 }) =>
+      observe({ operation, keyClass: classify(key), bytes, count, durationMs: nowMs() - startedMs, outcome });
+  };
+  const report = async <T>(
     operation: StoreOperation,
     key: string,
     call: () => Promise<T>,
     facts: (result: T) => Facts,
     counter?: Counter,
-  ): Promise<T> {
-    const report = this.#begin(operation, key);
+  ): Promise<T> => {
+    const end = begin(operation, key);
     try {
       const result = await call();
-      report(facts(result));
+      end(facts(result));
       return result;
     } catch (error) {
-      report({ outcome: outcomeOf(error), bytes: counter?.bytes ?? 0 });
+      end({ outcome: outcomeOf(error), bytes: counter?.bytes ?? 0 });
       throw error;
     }
-  }
+  };
+  const listPages: Store["listPages"] = async function* (prefix, options) {
+    const end = begin("list", prefix);
+    const pages = store.listPages(prefix, options);
+    yield* watched(pages, { weigh: (page) => page.length, ended: (count, outcome) => end({ outcome, count }) });
+  };
+  return {
+    description: store.description,
+    put: (key, body, options) => {
+      const call = () => store.put(key, body, options);
+      return report("put", key, call, (outcome) => ({ outcome, bytes: body.length }));
+    },
+    putStream: (key, body, options) => {
+      const counter = new Counter();
+      const call = () => store.putStream(key, counter.count(body), options);
+      return report("putStream", key, call, (outcome) => ({ outcome, bytes: counter.bytes }), counter);
+    },
+    get: (key, options) => {
+      const facts = (got: GetResult | undefined): Facts => ({ ...foundOrAbsent(got), bytes: got?.body.length ?? 0 });
+      return report("get", key, () => store.get(key, options), facts);
+    },
+    getStream: async (key, options) => {
+      const end = begin("getStream", key);
+      try {
+        const opened = await store.getStream(key, options);
+        if (opened === undefined) {
+          end({ outcome: "absent" });
+          return undefined;
+        }
+        const ended = (bytes: number, outcome: Facts["outcome"]): void => end({ outcome, bytes });
+        return { ...opened, body: watched(opened.body, { weigh: (piece) => piece.length, ended }) };
+      } catch (error) {
+        end({ outcome: outcomeOf(error) });
+        throw error;
+      }
+    },
+    head: (key, options) => report("head", key, () => store.head(key, options), foundOrAbsent),
+    list: (prefix, options) => objectsOf(listPages(prefix, options)),
+    listPages,
+    listPrefixes: (prefix, options) => {
+      const call = () => store.listPrefixes(prefix, options);
+      return report("listPrefixes", prefix, call, (found) => ({ outcome: "ok", count: found.length }));
+    },
+    delete: (keys, options) => {
+      const call = () => store.delete(keys, options);
+      return report("delete", keys[0] ?? "", call, () => ({ outcome: "ok", count: keys.length }));
+    },
+    close: () => store.close(),
+  };
+}
 
-  #begin(operation: StoreOperation, key: string): (facts: Facts) => void {
-    const { observe, classify, nowMs = () => performance.now() } = this.#options;
-    const startedMs = nowMs();
-    return ({ outcome, bytes = 0, count = 1 }) =>
-      observe({ operation, keyClass: classify(key), bytes, count, durationMs: nowMs() - startedMs, outcome });
-  }
+function foundOrAbsent(found: unknown): Facts {
+  return { outcome: found === undefined ? "absent" : "ok" };
 }
 
 class Counter {
@@ -203,24 +131,23 @@ class Counter {
 /** Passes everything on and says once, at whichever end, what it came to. */
 async function* watched<T>(
   source: AsyncIterable<T>,
-  weigh: (item: T) => number,
-  ended: (sum: number, outcome: StoreObservation["outcome"]) => void,
+  told: { readonly weigh: (item: T) => number; readonly ended: (sum: number, outcome: Facts["outcome"]) => void },
 ): AsyncGenerator<T> {
   let sum = 0;
-  let outcome: StoreObservation["outcome"] = "ok";
+  let outcome: Facts["outcome"] = "ok";
   try {
     for await (const item of source) {
-      sum += weigh(item);
+      sum += told.weigh(item);
       yield item;
     }
   } catch (error) {
     outcome = outcomeOf(error);
     throw error;
   } finally {
-    ended(sum, outcome);
+    told.ended(sum, outcome);
   }
 }
 
-function outcomeOf(error: unknown): StoreObservation["outcome"] {
+function outcomeOf(error: unknown): Facts["outcome"] {
   return error instanceof SeawallError ? error.code : "failed";
 }

@@ -2,7 +2,7 @@
 import { SeawallError } from "../errors.ts";
 import { openFileStore } from "./file/url.ts";
 import type { S3StoreOptions } from "./s3/objects.ts";
-import { S3Store } from "./s3/store.ts";
+import { s3Store } from "./s3/store.ts";
 import { parseS3Url } from "./s3/url.ts";
 import { parseStoreUrl, type SchemeName, schemeName, STORE_URL_HINT } from "./schemes.ts";
 import type { Store } from "./store.ts";
@@ -11,7 +11,7 @@ import type { Store } from "./store.ts";
 export type OpenStoreOptions = S3StoreOptions;
 
 const DRIVERS: Readonly<Record<SchemeName, (url: string, options: OpenStoreOptions) => Store | undefined>> = {
-  s3: (url, options) => new S3Store(parseS3Url(parseStoreUrl(url)), options),
+  s3: (url, options) => s3Store(parseS3Url(parseStoreUrl(url)), options),
   file: (url) => openFileStore(url),
 };
 

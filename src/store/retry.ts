@@ -5,22 +5,12 @@
  * Every method of a store may be repeated: nothing is overwritten and an absent key is deleted successfully. A put whose
  * first answer was lost finds its own object the second time: equal content then counts as created.
  */
-import { SeawallError } from "../errors.ts";
-import { abortedError, throwIfAborted } from "./signal.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isAbort, SeawallError } from "../errors.ts";
+import { deadline } from "../signals.ts";
+import { throwIfAborted } from "./signal.ts";
 import { objectsOf } from "./pages.ts";
-import {
-  type DeleteOptions,
-  type GetOptions,
-  type GetResult,
-  type GetStreamResult,
-  type ListOptions,
-  type ObjectInfo,
-  type PutOptions,
-  type PutResult,
-  type PutStreamOptions,
-  type RequestOptions,
-  type Store,
-} from "./store.ts";
+import type { GetStreamResult, PutOptions, PutResult, Store } from "./store.ts";
 
 export interface RetryPolicy {
   /** The first try included; the time is the limit where this is Infinity. */
@@ -141,17 +131,9 @@ export async function retrying<T>(
       const decision = decideRetry({ attempt: number, elapsedMs: nowMs() - startedMs, error }, policy, random());
       if (decision.kind === "give-up" || !(error instanceof SeawallError)) throw error;
       onRetry?.({ what: attempt.what, attempt: number, error, waitMs: decision.waitMs });
-      await sleep(decision.waitMs, attempt.signal);
+      await pause(decision.waitMs, attempt.signal);
     }
   }
-}
-
-/**
- * The decorator. A putStream is passed through: its body can be read only once, and the s3 store retries each part by
- * itself. A streamed read that breaks off goes on where it was, with ranged reads.
- */
-export function withRetry(store: Store, options: RetryOptions = {}): Store {
-  return new RetryingStore(store, options);
 }
 
 /**
@@ -174,62 +156,24 @@ const SLOWEST_BYTES_PER_MS = 64;
 /** A broken read goes on in pieces of this size. */
 const RESUME_BYTES = 8 * 1024 * 1024;
 
-class RetryingStore implements Store {
-  readonly description: string;
-  readonly #store: Store;
-  readonly #options: RetryOptions;
-
-  constructor(store: Store, options: RetryOptions) {
-    this.description = store.description;
-    this.#store = store;
-    this.#options = options;
-  }
-
-  put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
-    return this.#retry(
-      `put ${key}`,
-      options,
-      (signal, attempt) => putAgain(this.#store, key, body, { options: { ...options, signal }, attempt }),
-      body.length,
-    );
-  }
-
-  putStream(key: string, body: AsyncIterable<Uint8Array>, options?: PutStreamOptions): Promise<PutResult> {
-    return this.#store.putStream(key, body, options);
-  }
-
-  get(key: string, options: GetOptions = {}): Promise<GetResult | undefined> {
-    return this.#retry(
-      `get ${key}`,
-      options,
-      (signal) => this.#store.get(key, { ...options, signal }),
-      options.range?.length,
-    );
-  }
-
-  async getStream(key: string, options: RequestOptions = {}): Promise<GetStreamResult | undefined> {
-    // Without the deadline of a try: it would go on running while the body is read.
-    const opened = await this.#retry(`get ${key}`, options, () => this.#store.getStream(key, options));
-    if (opened === undefined) return undefined;
-    return { body: this.#resumed(key, opened, options.signal), objectBytes: opened.objectBytes };
-  }
-
-  head(key: string, options: RequestOptions = {}): Promise<ObjectInfo | undefined> {
-    return this.#retry(`head ${key}`, options, (signal) => this.#store.head(key, { ...options, signal }));
-  }
-
-  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
-    return objectsOf(this.listPages(prefix, options));
-  }
-
-  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
+/**
+ * The decorator. A putStream is passed through: its body can be read only once, and the s3 store retries each part by
+ * itself. A streamed read that breaks off goes on where it was, with ranged reads.
+ */
+export function withRetry(store: Store, retry: RetryOptions = {}): Store {
+  const get: Store["get"] = (key, options = {}) => {
+    const attempt = { what: `get ${key}`, bytes: options.range?.length ?? 0, signal: options.signal };
+    return retrying(attempt, retry, (signal) => store.get(key, { ...options, signal }));
+  };
+  const listPages: Store["listPages"] = async function* (prefix, options = {}) {
+    const attempt = { what: `list ${prefix}`, signal: options.signal };
     let position = options;
-    let listing = this.#store.listPages(prefix, position)[Symbol.asyncIterator]();
+    let listing = store.listPages(prefix, position)[Symbol.asyncIterator]();
     try {
       for (;;) {
-        const next = await this.#retry(`list ${prefix}`, options, async (_signal, attempt) => {
+        const next = await retrying(attempt, retry, async (_signal, number) => {
           // An iterator that threw is over: go on behind the last key it gave.
-          if (attempt > 1) listing = this.#store.listPages(prefix, position)[Symbol.asyncIterator]();
+          if (number > 1) listing = store.listPages(prefix, position)[Symbol.asyncIterator]();
           return listing.next();
         });
         if (next.done === true) return;
@@ -240,97 +184,89 @@ class RetryingStore implements Store {
     } finally {
       await listing.return?.();
     }
-  }
+  };
+  return {
+    description: store.description,
+    put: (key, body, options = {}) => {
+      const attempt = { what: `put ${key}`, bytes: body.length, signal: options.signal };
+      return retrying(attempt, retry, (signal, number) =>
+        putAgain(store, key, body, { options: { ...options, signal }, attempt: number }),
+      );
+    },
+    putStream: (key, body, options) => store.putStream(key, body, options),
+    get,
+    getStream: async (key, { signal } = {}) => {
+      // Without the deadline of a try: it would go on running while the body is read.
+      const opened = await retrying({ what: `get ${key}`, signal }, retry, () => store.getStream(key, { signal }));
+      return opened && { ...opened, body: resumed(key, opened, { retry, get, signal }) };
+    },
+    head: (key, { signal: outer } = {}) =>
+      retrying({ what: `head ${key}`, signal: outer }, retry, (signal) => store.head(key, { signal })),
+    list: (prefix, options) => objectsOf(listPages(prefix, options)),
+    listPages,
+    listPrefixes: (prefix, { signal: outer } = {}) =>
+      retrying({ what: `list ${prefix}`, signal: outer }, retry, (signal) => store.listPrefixes(prefix, { signal })),
+    delete: (keys, options = {}) =>
+      retrying({ what: "delete", signal: options.signal }, retry, (signal) =>
+        store.delete(keys, { ...options, signal }),
+      ),
+    close: () => store.close(),
+  };
+}
 
-  listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
-    return this.#retry(`list ${prefix}`, options, (signal) => this.#store.listPrefixes(prefix, { ...options, signal }));
-  }
-
-  delete(keys: readonly string[], options: DeleteOptions = {}): Promise<void> {
-    return this.#retry("delete", options, (signal) => this.#store.delete(keys, { ...options, signal }));
-  }
-
-  close(): Promise<void> {
-    return this.#store.close();
-  }
-
-  #retry<T>(
-    what: string,
-    options: RequestOptions,
-    operation: (signal: AbortSignal, attempt: number) => Promise<T>,
-    bytes = 0,
-  ): Promise<T> {
-    return retrying({ what, bytes, signal: options.signal }, this.#options, operation);
-  }
-
-  async *#resumed(key: string, opened: GetStreamResult, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-    const { body, objectBytes } = opened;
-    const { policy = DEFAULT_RETRY_POLICY, onRetry, random = Math.random } = this.#options;
-    let at = 0;
-    try {
-      for await (const piece of body) {
-        at += piece.length;
-        yield piece;
-      }
-      return;
-    } catch (error) {
-      throwIfAborted(signal);
-      // The bytes handed out already are not the object's: reading on would make them pass for it.
-      if (error instanceof SeawallError && error.code === "store-checksum") throw error;
-      const decision = decideRetry({ attempt: 1, elapsedMs: 0, error }, policy, random());
-      if (decision.kind === "give-up" || !(error instanceof SeawallError)) throw error;
-      onRetry?.({ what: `get ${key}`, attempt: 1, error, waitMs: decision.waitMs });
-      await sleep(decision.waitMs, signal);
+async function* resumed(
+  key: string,
+  { body, objectBytes }: GetStreamResult,
+  { retry, get, signal }: { retry: RetryOptions; get: Store["get"]; signal: AbortSignal | undefined },
+): AsyncGenerator<Uint8Array> {
+  const { policy = DEFAULT_RETRY_POLICY, onRetry, random = Math.random } = retry;
+  let at = 0;
+  try {
+    for await (const piece of body) {
+      at += piece.length;
+      yield piece;
     }
-    while (at < objectBytes) {
-      const range = { offset: at, length: Math.min(RESUME_BYTES, objectBytes - at) };
-      const got = await this.get(key, { range, signal });
-      if (got === undefined || got.body.length !== range.length) {
-        throw new SeawallError("object-corrupt", `${key} changed or vanished while it was read`);
-      }
-      at += got.body.length;
-      yield got.body;
+    return;
+  } catch (error) {
+    throwIfAborted(signal);
+    // The bytes handed out already are not the object's: reading on would make them pass for it.
+    if (error instanceof SeawallError && error.code === "store-checksum") throw error;
+    const decision = decideRetry({ attempt: 1, elapsedMs: 0, error }, policy, random());
+    if (decision.kind === "give-up" || !(error instanceof SeawallError)) throw error;
+    onRetry?.({ what: `get ${key}`, attempt: 1, error, waitMs: decision.waitMs });
+    await pause(decision.waitMs, signal);
+  }
+  while (at < objectBytes) {
+    const range = { offset: at, length: Math.min(RESUME_BYTES, objectBytes - at) };
+    const got = await get(key, { range, signal });
+    if (got === undefined || got.body.length !== range.length) {
+      throw new SeawallError("object-corrupt", `${key} changed or vanished while it was read`);
     }
+    at += got.body.length;
+    yield got.body;
   }
 }
 
 /** Runs one try; its signal fires with the caller's or at the deadline, which makes the error `store-unavailable`. */
 async function withDeadline<T>(
-  attempt: Attempt,
+  { what, bytes = 0, signal: outer }: Attempt,
   timeoutMs: number,
   operation: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const controller = new AbortController();
-  const { what, bytes = 0, signal: outer } = attempt;
   const ms = timeoutMs + bytes / SLOWEST_BYTES_PER_MS;
-  let late: SeawallError | undefined;
-  const timer = setTimeout(() => {
-    late = new SeawallError("store-unavailable", `${what}: no answer within ${Math.round(ms)} ms`);
-    controller.abort(late);
-  }, ms);
-  const onAbort = (): void => controller.abort(outer?.reason);
-  outer?.addEventListener("abort", onAbort, { once: true });
+  using limit = deadline(ms, outer);
   try {
-    return await operation(controller.signal);
+    return await operation(limit.signal);
   } catch (error) {
-    if (late !== undefined && error instanceof SeawallError && error.code === "aborted") throw late;
+    if (limit.isOverdue && isAbort(error)) {
+      throw new SeawallError("store-unavailable", `${what}: no answer within ${Math.round(ms)} ms`);
+    }
     throw error;
-  } finally {
-    clearTimeout(timer);
-    outer?.removeEventListener("abort", onAbort);
   }
 }
 
-function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      clearTimeout(timer);
-      reject(abortedError(signal?.reason));
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", onAbort, { once: true });
-  });
+/** Throws `aborted` when the signal fires first. */
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined);
+  throwIfAborted(signal);
 }

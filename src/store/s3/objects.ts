@@ -60,7 +60,7 @@ export interface S3StoreOptions {
   readonly partRetry?: RetryOptions;
 }
 
-/** The methods of a Store, whose arguments S3Store has checked. */
+/** The methods of a Store, whose arguments s3Store has checked. */
 export class S3Objects {
   readonly #settings: S3Settings;
   readonly #options: S3StoreOptions;
