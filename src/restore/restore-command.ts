@@ -3,7 +3,7 @@
  * starting Node.js and turns every failure into an exit status that stops recovery. `restore_command = 'seawall wal-fetch
  * %f %p'` works as well, only slower.
  *
- * Source: PostgreSQL docs, restore_command; guc-file.l for what stands between quotes.
+ * Source: PostgreSQL docs, restore_command.
  */
 import { isAbsolute } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -45,11 +45,6 @@ export function restoreCommand(options: RestoreCommandOptions): string {
   }
   // exec: a shell in between that cannot fork would end with 2, which PostgreSQL takes for the end of the archive.
   return ["exec", quoted(script), "--node", quoted(node), '"%f"', '"%p"', ...flags.map(quoted)].join(" ");
-}
-
-/** A text as a value in postgresql.conf: quoted, with what has a meaning there doubled. */
-export function settingValue(text: string): string {
-  return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }
 
 /** One word for sh, with percent signs doubled for PostgreSQL. */

@@ -6,7 +6,8 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { restoreCommand, settingValue } from "../../src/restore/restore-command.ts";
+import { quoteSetting } from "../../src/restore/recovery-config.ts";
+import { restoreCommand } from "../../src/restore/restore-command.ts";
 import { serverAccount } from "../harness/account.ts";
 import { ROOT } from "../harness/build.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
@@ -66,7 +67,7 @@ describe("the line", () => {
     await using server = await startPostgres({ version });
     writeFileSync(
       join(server.dataDir, "postgresql.auto.conf"),
-      `restore_command = ${settingValue(restoreCommand(options))}\n`,
+      `restore_command = ${quoteSetting(restoreCommand(options))}\n`,
     );
     await server.sql("SELECT pg_reload_conf()");
     await expect.poll(async () => server.value("SHOW restore_command")).toBe(restoreCommand(options));
