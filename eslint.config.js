@@ -17,7 +17,7 @@ export default tseslint.config(
         "error",
         { allowNumber: true, allowBoolean: true, allow: [{ name: "bigint", from: "lib" }] },
       ],
-      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
+      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", ignoreUsingDeclarations: true }],
       eqeqeq: "error",
       "no-console": "error",
     },

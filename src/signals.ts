@@ -1,8 +1,10 @@
 /**
- * Joins abort signals for the length of one piece of work, and lets go of them afterwards.
+ * Listens to abort signals for the length of one piece of work, and lets go of them afterwards.
  *
  *     using limit = deadline(30_000, stop);
  *     await store.get(key, { signal: limit.signal });
+ *
+ * However much work waits for a signal, it has one listener of ours: Node.js warns of a leak at the eleventh.
  *
  * `AbortSignal.any` and `AbortSignal.timeout` are banned in src: Node.js 20 and 22 keep what they return registered with a
  * long-lived source, and with it everything that its listeners hold (about 100 KB per reconnect were measured).
@@ -18,10 +20,49 @@ export function sharedController(): AbortController {
 
 type Source = AbortSignal | undefined;
 
+interface Hub {
+  readonly reactions: Set<() => void>;
+  readonly fire: () => void;
+}
+
+/** The reactions to each signal that something waits for. */
+const hubs = new WeakMap<AbortSignal, Hub>();
+
+/** Calls `react` once the signal fires; at once when it has fired already. Disposed, it holds nothing and calls nothing. */
+export function onAbort(signal: Source, react: () => void): Disposable {
+  if (signal?.aborted === true) react();
+  if (signal === undefined || signal.aborted) return { [Symbol.dispose]: () => undefined };
+  const { reactions, fire } = hubs.get(signal) ?? openHub(signal);
+  // Each call reacts by itself, also where two pass the same function.
+  const reaction = (): void => react();
+  reactions.add(reaction);
+  return {
+    [Symbol.dispose]: () => {
+      reactions.delete(reaction);
+      if (reactions.size > 0 || hubs.get(signal)?.reactions !== reactions) return;
+      signal.removeEventListener("abort", fire);
+      hubs.delete(signal);
+    },
+  };
+}
+
+function openHub(signal: AbortSignal): Hub {
+  const reactions = new Set<() => void>();
+  const fire = (): void => {
+    hubs.delete(signal);
+    // One that an earlier reaction has disposed of is called no more.
+    for (const reaction of [...reactions]) if (reactions.has(reaction)) reaction();
+  };
+  signal.addEventListener("abort", fire, { once: true });
+  const hub = { reactions, fire };
+  hubs.set(signal, hub);
+  return hub;
+}
+
 /** Fires when one of its sources does or its time is over. Disposed, it holds nothing and never fires again. */
 export class JoinedSignal implements Disposable {
   readonly #controller = sharedController();
-  readonly #watched = new Map<AbortSignal, () => void>();
+  readonly #watched = new Map<AbortSignal, Disposable>();
   #timer: NodeJS.Timeout | undefined;
   #isOverdue = false;
 
@@ -43,8 +84,7 @@ export class JoinedSignal implements Disposable {
 
   /** Listens to `source` no longer; the other sources and the deadline stay. */
   leave(source: AbortSignal): void {
-    const onAbort = this.#watched.get(source);
-    if (onAbort !== undefined) source.removeEventListener("abort", onAbort);
+    this.#watched.get(source)?.[Symbol.dispose]();
     this.#watched.delete(source);
   }
 
@@ -56,9 +96,10 @@ export class JoinedSignal implements Disposable {
   #watch(source: AbortSignal): void {
     if (this.signal.aborted || this.#watched.has(source)) return;
     if (source.aborted) return this.#fire(source.reason);
-    const onAbort = (): void => this.#fire(source.reason);
-    this.#watched.set(source, onAbort);
-    source.addEventListener("abort", onAbort, { once: true });
+    this.#watched.set(
+      source,
+      onAbort(source, () => this.#fire(source.reason)),
+    );
   }
 
   #expire(timeoutMs: number): void {

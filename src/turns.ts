@@ -1,4 +1,5 @@
 /** Turns bound work that runs at the same time: so many at once, first come, first served. Shared by every room. */
+import { onAbort } from "./signals.ts";
 
 interface Waiter {
   readonly give: () => void;
@@ -34,15 +35,14 @@ export class Turns {
     return new Promise((resolve) => {
       const waiter: Waiter = {
         give: () => {
-          signal?.removeEventListener("abort", onAbort);
+          leaving[Symbol.dispose]();
           resolve(this.#turn());
         },
       };
-      const onAbort = (): void => {
+      const leaving = onAbort(signal, () => {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         resolve(undefined);
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
+      });
       this.#waiting.push(waiter);
     });
   }

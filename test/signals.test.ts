@@ -1,7 +1,10 @@
 /** Joined abort signals: when they fire, with which reason, and that nothing of them stays with the signals they listen to. */
 import { getEventListeners } from "node:events";
 import { describe, expect, test } from "vitest";
-import { deadline, joinSignals } from "../src/signals.ts";
+import { mapBounded } from "../src/archive/bounded.ts";
+import { deadline, joinSignals, onAbort } from "../src/signals.ts";
+import { withRetry } from "../src/store/retry.ts";
+import { MemoryStore } from "./harness/memory-store.ts";
 
 const listeners = (signal: AbortSignal): number => getEventListeners(signal, "abort").length;
 
@@ -50,6 +53,57 @@ describe("a joined signal", () => {
       expect(limit.signal.aborted).toBe(false);
     }
     expect(listeners(long.signal)).toBe(0);
+  });
+});
+
+describe("what waits for a signal", () => {
+  test("is one listener, however much waits, and none when the last has let go", () => {
+    const { signal } = new AbortController();
+    const waiting = Array.from({ length: 100 }, () => onAbort(signal, () => undefined));
+    expect(listeners(signal)).toBe(1);
+    for (const one of waiting.slice(1)) one[Symbol.dispose]();
+    expect(listeners(signal)).toBe(1);
+    for (const one of waiting) one[Symbol.dispose]();
+    expect(listeners(signal)).toBe(0);
+    using _again = onAbort(signal, () => undefined);
+    expect(listeners(signal)).toBe(1);
+  });
+
+  test("reacts once, in order, and not when it was disposed of before its turn", () => {
+    const source = new AbortController();
+    const seen: string[] = [];
+    onAbort(source.signal, () => {
+      seen.push("first");
+      third[Symbol.dispose]();
+    });
+    const twice = (): void => void seen.push("second");
+    onAbort(source.signal, twice);
+    const third = onAbort(source.signal, () => seen.push("third"));
+    onAbort(source.signal, twice);
+    source.abort();
+    source.abort();
+    expect(seen).toEqual(["first", "second", "second"]);
+  });
+
+  test("reacts at once to a signal that has fired, and never without one", () => {
+    const seen: string[] = [];
+    onAbort(AbortSignal.abort(), () => seen.push("fired"));
+    onAbort(undefined, () => seen.push("none"));
+    expect(seen).toEqual(["fired"]);
+  });
+
+  test("a caller whose signal sixteen requests share is not warned of a leak", async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", onWarning);
+    const { signal } = new AbortController();
+    const store = withRetry(new MemoryStore());
+    await mapBounded([...Array(64).keys()], 16, (n) => store.put(`key-${n}`, new Uint8Array(1), { signal }));
+    // Warnings are emitted in a tick of their own.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off("warning", onWarning);
+    expect(warnings).toEqual([]);
+    expect(listeners(signal)).toBe(0);
   });
 });
 

@@ -26,7 +26,7 @@ import { SeawallError } from "../errors.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
-import { deadline, sharedController } from "../signals.ts";
+import { deadline, onAbort, sharedController } from "../signals.ts";
 import { type Lsn, bytesBetween } from "../wal/lsn.ts";
 import { FileLedger } from "./file-ledger.ts";
 import { type TakenIn, takeIn } from "./intake.ts";
@@ -54,12 +54,10 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   const broken = sharedController();
   const overdue = sharedController();
   let overtime: NodeJS.Timeout | undefined;
-  const onAbort = (): void => {
+  using _cancelling = onAbort(signal, () => {
     broken.abort(cancelled(signal));
     overtime = setTimeout(() => overdue.abort(), options.shutdownTimeoutMs);
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) onAbort();
+  });
   const uploads = new Uploads(store, broken);
   const codec = new Codec({
     level: options.compressLevel,
@@ -106,7 +104,6 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
     // The first cause counts, not how it reached us.
     throw broken.signal.reason;
   } finally {
-    signal.removeEventListener("abort", onAbort);
     clearTimeout(overtime);
     await codec.close();
   }

@@ -4,6 +4,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import type { RootLog } from "../log.ts";
+import { onAbort } from "../signals.ts";
 
 export interface LastResortOptions {
   /** Told to stop. */
@@ -40,9 +41,7 @@ export function endWithin({ stop, withinMs, log, usesFiles, hint }: LastResortOp
     setTimeout(() => (usesFiles || hasFileCalls() ? kill() : process.exit(error.exit)), LAST_WORD_MS);
   };
   // A process that has nothing left to do is not kept alive by this.
-  const onStop = (): void => void setTimeout(end, withinMs).unref();
-  stop.addEventListener("abort", onStop, { once: true });
-  if (stop.aborted) onStop();
+  onAbort(stop, () => void setTimeout(end, withinMs).unref());
 }
 
 /**

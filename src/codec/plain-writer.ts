@@ -4,6 +4,7 @@
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
+import { onAbort } from "../signals.ts";
 
 const QUEUED_BYTES_MAX = 1 << 20;
 
@@ -20,7 +21,7 @@ export class PlainWriter {
   /** When the reader gives up, abort the signal, or the writer waits for ever. */
   constructor(signal: AbortSignal) {
     this.#signal = signal;
-    signal.addEventListener("abort", () => this.#wakeWriter?.(), { once: true });
+    onAbort(signal, () => this.#wakeWriter?.());
   }
 
   /** Copies `chunk`; waits while too much is queued. Throws `aborted`. */

@@ -3,6 +3,7 @@
  * process or hold up another. A single cluster ends the process with its own error.
  */
 import type { Log } from "../log.ts";
+import { onAbort } from "../signals.ts";
 import { parseLsn } from "../wal/lsn.ts";
 import { Member, type MemberOptions } from "./member.ts";
 import { type Change, changeOf, type ClusterPlan, collide, jobsChange } from "./plan.ts";
@@ -164,8 +165,5 @@ function isAllUploaded({ uploadedLsn, storedLsn }: Pick<StatusDocument, "uploade
 }
 
 function abortOf(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+  return new Promise((resolve) => void onAbort(signal, resolve));
 }

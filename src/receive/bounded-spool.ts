@@ -5,6 +5,7 @@
 import { statfs } from "node:fs/promises";
 import { objectKind } from "../archive/keys.ts";
 import { SeawallError, isAbort } from "../errors.ts";
+import { onAbort } from "../signals.ts";
 import type { PutOptions, PutResult, Store } from "../store/store.ts";
 import { type DiskSpace, type SpoolUse, lackOfRoom, noRoom } from "./spool-room.ts";
 
@@ -98,10 +99,9 @@ export class BoundedSpool implements Store {
   async #room(signal: AbortSignal | undefined): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const abort = (): void => reject(new SeawallError("aborted", "cancelled while the spool was full"));
-      if (signal?.aborted === true) return abort();
-      signal?.addEventListener("abort", abort, { once: true });
+      const waiting = onAbort(signal, abort);
       this.#waiting.push(() => {
-        signal?.removeEventListener("abort", abort);
+        waiting[Symbol.dispose]();
         resolve();
       });
     });

@@ -4,6 +4,7 @@
  */
 import { isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { deadline, onAbort } from "../signals.ts";
 import type { Store } from "../store/store.ts";
 
 const BATCH_MAX = 1000;
@@ -42,15 +43,11 @@ export class Retirement {
 
   /** Deletes what is known now, for some seconds at most or until `kill`; never rejects. What is left, the next start finds. */
   async finish(kill: AbortSignal): Promise<void> {
-    const cancel = (): void => this.#cancelled.abort();
-    const overdue = setTimeout(cancel, FINISH_MS);
-    kill.addEventListener("abort", cancel, { once: true });
-    if (kill.aborted) cancel();
+    using limit = deadline(FINISH_MS, kill);
+    using _cancelling = onAbort(limit.signal, () => this.#cancelled.abort());
     await this.#running;
     if (this.#keys.length > 0) await this.#run();
     clearTimeout(this.#timer);
-    clearTimeout(overdue);
-    kill.removeEventListener("abort", cancel);
   }
 
   /** Never rejects: what fails is tried again with the next batch. */

@@ -5,6 +5,7 @@
 import { SeawallError, invariant } from "../errors.ts";
 import { collectSoon, IdleTimer } from "../idle-memory.ts";
 import { type MemoryLimits, bufferBytes, segmentCounts } from "./memory.ts";
+import { onAbort } from "../signals.ts";
 
 /** Shared memory, so that the codec's threads read it in place. Contents past what was written are undefined. */
 export interface SegmentBuffer {
@@ -57,14 +58,11 @@ export class SegmentBufferPool {
         this.#waiting = undefined;
         reject(new SeawallError("aborted", "cancelled while waiting for the store", { cause: signal.reason }));
       };
-      if (signal.aborted) {
-        abort();
-        return;
-      }
-      signal.addEventListener("abort", abort, { once: true });
+      const waiting = onAbort(signal, abort);
+      if (signal.aborted) return;
       this.#waiting = {
         give: (buffer) => {
-          signal.removeEventListener("abort", abort);
+          waiting[Symbol.dispose]();
           this.#waiting = undefined;
           resolve(buffer);
         },

@@ -22,7 +22,7 @@ import {
 import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { joinSignals, sharedController } from "../signals.ts";
+import { joinSignals, onAbort, sharedController } from "../signals.ts";
 import { Turns } from "../turns.ts";
 import { type Lsn, addBytes, formatLsn, segmentEnd } from "../wal/lsn.ts";
 import type { OpenSegment } from "./assembler.ts";
@@ -112,7 +112,7 @@ export class Shipper {
     this.#options = options;
     // `close` aborts `#failed`, which lets go of `options.signal`.
     this.#signal = joinSignals(options.signal, this.#failed.signal).signal;
-    this.#signal.addEventListener("abort", () => {
+    onAbort(this.#signal, () => {
       for (const cancelled of this.#chunksCancelled) cancelled.abort(this.#signal.reason);
     });
     this.#anchored = !options.unanchored;
@@ -190,7 +190,7 @@ export class Shipper {
   async #settleUntil(done: () => boolean, overdue: AbortSignal): Promise<boolean> {
     using either = joinSignals(this.#signal, overdue);
     const { signal } = either;
-    const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    const aborted = new Promise<void>((resolve) => void onAbort(signal, resolve));
     while (!done()) {
       if (signal.aborted) return false;
       const shipping = this.#current;

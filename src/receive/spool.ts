@@ -17,7 +17,7 @@ import { type Tip, findTip, historyOf } from "../archive/wal/tip.ts";
 import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
-import { deadline, joinSignals } from "../signals.ts";
+import { deadline, joinSignals, onAbort } from "../signals.ts";
 import { observed } from "../store/observe.ts";
 import { waitFor } from "../store/signal.ts";
 import type { Store } from "../store/store.ts";
@@ -77,11 +77,10 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
   using stopped = stopwatch(stop);
   const relayStop = new AbortController();
   const receiverKill = new AbortController();
-  const onKill = (): void => {
+  using _killing = onAbort(kill, () => {
     receiverKill.abort(kill.reason);
     relayStop.abort();
-  };
-  kill.addEventListener("abort", onKill, { once: true });
+  });
   try {
     await prepareSpool(bounded, relay, options);
     using either = joinSignals(stop, kill);
@@ -105,7 +104,6 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     using limit = deadline(Math.max(0, shutdownTimeoutMs - stopped.elapsedMs()), kill);
     await lastPass(relay, options, limit.signal);
   } finally {
-    kill.removeEventListener("abort", onKill);
     await codec.close();
   }
 }
@@ -113,12 +111,8 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
 /** Milliseconds since `stop`: receiver and relay share the time that an orderly stop is given. */
 function stopwatch(stop: AbortSignal): Disposable & { readonly elapsedMs: () => number } {
   let sinceMs: number | undefined;
-  const onStop = (): void => void (sinceMs = performance.now());
-  stop.addEventListener("abort", onStop, { once: true });
-  return {
-    elapsedMs: () => (sinceMs === undefined ? 0 : performance.now() - sinceMs),
-    [Symbol.dispose]: () => stop.removeEventListener("abort", onStop),
-  };
+  const stopping = onAbort(stop, () => (sinceMs = performance.now()));
+  return { ...stopping, elapsedMs: () => (sinceMs === undefined ? 0 : performance.now() - sinceMs) };
 }
 
 /** A graceful stop uploads what it can; what it cannot is durable in the spool, and the next start uploads it. */

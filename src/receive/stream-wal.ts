@@ -12,7 +12,7 @@ import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
 import { IdleTimer } from "../idle-memory.ts";
-import { deadline, joinSignals, sharedController } from "../signals.ts";
+import { deadline, joinSignals, onAbort, sharedController } from "../signals.ts";
 import { type Lsn, type TimelineId, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import { WalVerifier } from "../wal/verifier.ts";
@@ -78,9 +78,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   const { state, kill, slot } = options;
   const { connection, start } = context;
   const broken = sharedController();
-  const onKill = (): void => broken.abort(kill.reason);
-  kill.addEventListener("abort", onKill, { once: true });
-  if (kill.aborted) onKill();
+  const killing = onAbort(kill, () => broken.abort(kill.reason));
   const { timeline, startLsn } = start;
   let stations: Stations | undefined;
   let stopping: Stopping | undefined;
@@ -107,7 +105,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     throw broken.signal.aborted ? broken.signal.reason : error;
   } finally {
     if (state.phase === "streaming") state.phase = "waiting";
-    kill.removeEventListener("abort", onKill);
+    killing[Symbol.dispose]();
     const isStopped = await stopping?.end();
     over.abort();
     await serverStop;
@@ -270,7 +268,7 @@ async function buildStations(
   const nowMs = (): number => performance.now();
   const fail = (reason: unknown): void => broken.abort(reason);
   const taking = sharedController();
-  broken.signal.addEventListener("abort", () => taking.abort(broken.signal.reason), { once: true });
+  onAbort(broken.signal, () => taking.abort(broken.signal.reason));
   const ledger = new Ledger({ contiguous: startLsn, stored: start.storedLsn });
   const assembler = new Assembler({
     pool,
@@ -344,7 +342,7 @@ async function buildStations(
       chunk: (stored) => state.chunk(stored),
     },
   });
-  shipper.failure.addEventListener("abort", () => fail(shipper.failure.reason), { once: true });
+  onAbort(shipper.failure, () => fail(shipper.failure.reason));
   return { assembler, verifier, continues, shipper, ledger, feedback, lineWatch, broken, taking };
 }
 
@@ -360,25 +358,21 @@ class Stopping {
   readonly #options: ReceiverOptions;
   readonly #stations: Stations;
   readonly #walStream: WalStream;
+  readonly #begin: Disposable;
   #running: Promise<boolean> | undefined;
 
   constructor(options: ReceiverOptions, stations: Stations, walStream: WalStream) {
     this.#options = options;
     this.#stations = stations;
     this.#walStream = walStream;
-    options.stop.addEventListener("abort", this.#begin, { once: true });
-    if (options.stop.aborted) this.#begin();
+    this.#begin = onAbort(options.stop, () => void (this.#running ??= this.#run()));
   }
 
   /** The stream is over: waits for a stop that has begun, and hears no other. True when there was one, and it stored all. */
   async end(): Promise<boolean> {
-    this.#options.stop.removeEventListener("abort", this.#begin);
+    this.#begin[Symbol.dispose]();
     return (await this.#running) ?? false;
   }
-
-  readonly #begin = (): void => {
-    this.#running ??= this.#run();
-  };
 
   async #run(): Promise<boolean> {
     const { state, stop, log, shutdownTimeoutMs } = this.#options;
@@ -414,11 +408,7 @@ async function storeTheRest(shipper: Shipper, options: ReceiverOptions): Promise
   if (stop.aborted) return;
   const overdue = new AbortController();
   let timer: NodeJS.Timeout | undefined;
-  const onStop = (): void => {
-    timer = setTimeout(() => overdue.abort(), shutdownTimeoutMs);
-  };
-  stop.addEventListener("abort", onStop, { once: true });
+  using _stopping = onAbort(stop, () => (timer = setTimeout(() => overdue.abort(), shutdownTimeoutMs)));
   await shipper.drain(overdue.signal);
-  stop.removeEventListener("abort", onStop);
   clearTimeout(timer);
 }

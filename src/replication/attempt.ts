@@ -11,6 +11,7 @@ import { type AuthenticationRequest, PgOpening } from "./pg-internals.ts";
 import { hasTwoForms } from "./scram-raw.ts";
 import { type ConnectionSettings, describeTarget, type FoundPassword, type HostTarget } from "./settings.ts";
 import { type Encryption, type TlsMaterial, tlsOptionsFor } from "./tls.ts";
+import { deadline, joinSignals, onAbort } from "../signals.ts";
 
 export interface ConnectOptions {
   readonly settings: ConnectionSettings;
@@ -30,9 +31,6 @@ export interface Opened {
   readonly target: HostTarget;
   readonly encryption: Encryption;
 }
-
-/** The longest delay a timer takes: as good as none. */
-const TIMER_MS_MAX = 0x7fffffff;
 
 export interface Way {
   readonly target: HostTarget;
@@ -148,16 +146,8 @@ async function openAs(options: ConnectOptions, way: Way, { isRawPassword, isOwnS
     replication,
   );
   const timeoutMs = values.connectTimeoutMs;
-  let timedOut = false;
-  const timer = setTimeout(
-    () => {
-      timedOut = true;
-      opening.destroy();
-    },
-    timeoutMs === 0 ? TIMER_MS_MAX : Math.min(timeoutMs, TIMER_MS_MAX),
-  );
-  const onAbort = (): void => opening.destroy();
-  signal?.addEventListener("abort", onAbort, { once: true });
+  using limit = timeoutMs === 0 ? joinSignals(signal) : deadline(timeoutMs, signal);
+  using _destroying = onAbort(limit.signal, () => opening.destroy());
   try {
     if (signal?.aborted === true) throw aborted(context, signal);
     await opening.connect();
@@ -165,16 +155,13 @@ async function openAs(options: ConnectOptions, way: Way, { isRawPassword, isOwnS
   } catch (error) {
     opening.destroy();
     if (signal?.aborted === true) throw aborted(context, signal);
-    if (timedOut) {
+    if (limit.isOverdue) {
       throw new SeawallError("server-unreachable", `${context.server}: no connection within ${timeoutMs / 1000} s`, {
         hint: "Check address and firewall, or raise connect_timeout.",
       });
     }
     if (error instanceof DatabaseError) throw fromServer(error, context, error);
     throw fromSocket(error, context);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
   }
 }
 

@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import { DatabaseError } from "pg-protocol";
 import { SeawallError } from "../errors.ts";
-import { deadline, joinSignals } from "../signals.ts";
+import { deadline, joinSignals, onAbort } from "../signals.ts";
 import { aborted, type ConnectOptions, contextFor, type Opened, openOne } from "./attempt.ts";
 import { fromSocket, isTlsUnsupported } from "./errors.ts";
 import { matchesSessionAttrs, serverVersionNumber } from "./session-attrs.ts";
@@ -156,9 +156,8 @@ async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined
   const stop = limit.signal;
   stop.throwIfAborted();
   return await new Promise<T>((resolve, reject) => {
-    const onStop = (): void => reject(new Error("host name lookup took too long"));
-    stop.addEventListener("abort", onStop, { once: true });
-    work.then(resolve, reject).finally(() => stop.removeEventListener("abort", onStop));
+    onAbort(stop, () => reject(new Error("host name lookup took too long")));
+    work.then(resolve, reject);
   });
 }
 

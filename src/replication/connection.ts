@@ -7,7 +7,7 @@
 import type pg from "pg";
 import { DatabaseError, serialize } from "pg-protocol";
 import { invariant, SeawallError } from "../errors.ts";
-import { deadline } from "../signals.ts";
+import { deadline, joinSignals, onAbort } from "../signals.ts";
 import { isValidSegmentSize, type Lsn, parseLsn, type TimelineId } from "../wal/lsn.ts";
 import {
   checkSlotName,
@@ -350,26 +350,17 @@ export class SqlConnection implements AsyncDisposable {
     const { timeoutMs = QUERY_MS } = options;
     const signals = [this.#signal, options.signal].filter((signal) => signal !== undefined);
     for (const signal of signals) if (signal.aborted) throw cancelled(signal);
-    let isLate = false;
-    const onAbort = (): void => this.destroy();
-    const onLate = (): void => {
-      isLate = true;
-      this.destroy();
-    };
-    for (const signal of signals) signal.addEventListener("abort", onAbort, { once: true });
-    const timer = timeoutMs === 0 ? undefined : setTimeout(onLate, timeoutMs);
+    using limit = timeoutMs === 0 ? joinSignals(...signals) : deadline(timeoutMs, ...signals);
+    using _destroying = onAbort(limit.signal, () => this.destroy());
     try {
       const { rows } = await this.#client.query<Row>(text, [...parameters]);
       return { rows };
     } catch (error) {
       const aborted = signals.find((signal) => signal.aborted);
       if (aborted !== undefined) throw cancelled(aborted);
-      if (isLate)
+      if (limit.isOverdue)
         throw lostConnection(this.#opened.context, `as a query was not answered within ${timeoutMs / 1000} s`);
       throw this.#mapped(error);
-    } finally {
-      clearTimeout(timer);
-      for (const signal of signals) signal.removeEventListener("abort", onAbort);
     }
   }
 

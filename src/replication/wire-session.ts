@@ -11,6 +11,7 @@ import { type Frame, MessageFramer } from "./copy-both.ts";
 import { type ErrorContext, lostConnection } from "./errors.ts";
 import type { ReusedReads } from "./pg-internals.ts";
 import { parseReply, type Reply } from "./replies.ts";
+import { onAbort } from "../signals.ts";
 
 export interface WireSessionOptions {
   readonly socket: Duplex;
@@ -83,17 +84,15 @@ export class WireSession {
   /** Lets `signal` drop the connection, until the returned function is called or the connection ends. */
   watch(signal: AbortSignal | undefined): () => void {
     if (signal === undefined || this.closed) return () => undefined;
-    const onAbort = (): void => {
+    const watching = onAbort(signal, () => {
       this.#abortedBy ??= signal;
       this.destroy();
-    };
+    });
     const stop = (): void => {
-      signal.removeEventListener("abort", onAbort);
+      watching[Symbol.dispose]();
       this.#watches.delete(stop);
     };
-    this.#watches.add(stop);
-    signal.addEventListener("abort", onAbort, { once: true });
-    if (signal.aborted) onAbort();
+    if (!this.closed) this.#watches.add(stop);
     return stop;
   }
 

@@ -1,6 +1,6 @@
 /** Abort signals as every store reads them. */
 import { SeawallError } from "../errors.ts";
-import { JoinedSignal } from "../signals.ts";
+import { JoinedSignal, onAbort } from "../signals.ts";
 
 /** The one shape in which stores report an abort. */
 export function abortedError(cause?: unknown): SeawallError {
@@ -28,10 +28,9 @@ export async function waitFor<T>(
   using limit = new JoinedSignal(limits.signals, limits.timeoutMs);
   const { signal } = limit;
   const ended = new Promise<never>((_, reject) => {
-    const onAbort = (): void =>
-      reject(limit.isOverdue && limits.late !== undefined ? limits.late() : abortedError(signal.reason));
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
+    onAbort(signal, () =>
+      reject(limit.isOverdue && limits.late !== undefined ? limits.late() : abortedError(signal.reason)),
+    );
   });
   return await Promise.race([wanted, ended]);
 }

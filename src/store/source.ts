@@ -3,6 +3,7 @@
  * the store's.
  */
 import { abortedError, throwIfAborted } from "./signal.ts";
+import { onAbort } from "../signals.ts";
 
 /** Carries the error of the caller's own iterable through the store's error mapping; callers get the cause, untouched. */
 export class SourceFailure extends Error {
@@ -44,18 +45,10 @@ function nextPiece(
 ): Promise<IteratorResult<Uint8Array, unknown>> {
   throwIfAborted(signal);
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(abortedError(signal?.reason));
-    signal?.addEventListener("abort", onAbort, { once: true });
-    const done = (): void => signal?.removeEventListener("abort", onAbort);
-    iterator.next().then(
-      (piece) => {
-        done();
-        resolve(piece);
-      },
-      (error: unknown) => {
-        done();
-        reject(new SourceFailure(error));
-      },
-    );
+    const waiting = onAbort(signal, () => reject(abortedError(signal?.reason)));
+    iterator
+      .next()
+      .then(resolve, (error: unknown) => reject(new SourceFailure(error)))
+      .finally(() => waiting[Symbol.dispose]());
   });
 }

@@ -216,7 +216,7 @@ describe("withRetry", () => {
     };
     const store = withRetry(inner, { policy: { ...QUICK, attemptTimeoutMs: 20 } });
     expect(await store.put("k", new Uint8Array(1))).toBe("created");
-    expect(aborted).toMatchObject([{ code: "store-unavailable" }]);
+    expect(aborted).toMatchObject([{ name: "TimeoutError" }]);
   });
 
   test("a store that always hangs is store-unavailable in the end", async () => {

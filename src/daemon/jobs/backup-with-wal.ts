@@ -10,7 +10,7 @@ import { SeawallError } from "../../errors.ts";
 import type { ReceiverOptions } from "../../receive/options.ts";
 import { ReceiverState } from "../../receive/status.ts";
 import { runReceiver } from "../../receive/walreceiver.ts";
-import { joinSignals } from "../../signals.ts";
+import { joinSignals, onAbort } from "../../signals.ts";
 
 export interface BackupWithWalOptions {
   readonly backup: BackupOptions;
@@ -29,9 +29,7 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
   const { store, cluster, signal } = backup;
   const [stop, failed] = [new AbortController(), new AbortController()];
   // Told to stop, the receiver and the backup use the same time to end, not one after the other.
-  const onAbort = (): void => stop.abort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) onAbort();
+  using _stopping = onAbort(signal, () => stop.abort());
   const state = new ReceiverState({ cluster, synchronous: false, durability: "store", nowMs: Date.now });
   const slot = `seawall_backup_${(backup.randomBits() >>> 0).toString(16).padStart(8, "0")}`;
   const receiving = runReceiver({
@@ -59,7 +57,6 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
     }
     throw error;
   } finally {
-    signal.removeEventListener("abort", onAbort);
     stop.abort();
     await receiving;
   }

@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatDuration } from "../../config/types.ts";
 import type { Log, LogLevel } from "../../log.ts";
+import { onAbort } from "../../signals.ts";
 import { humanBytes } from "../status/human.ts";
 import type { JobName } from "./schedule.ts";
 
@@ -80,8 +81,7 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
     overdue = `it was stopped because it took longer than ${formatDuration(timeoutMs)} (job-timeout)`;
     leave();
   }, timeoutMs);
-  signal.addEventListener("abort", leave, { once: true });
-  if (signal.aborted) leave();
+  using _leaving = onAbort(signal, leave);
   try {
     const [exit] = (await exited) as [number | null];
     // Its last words are here soon. What it left running when it was killed may hold its output open for ever.
@@ -94,7 +94,6 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
     child.stderr?.destroy();
     clearTimeout(timer);
     clearTimeout(late);
-    signal.removeEventListener("abort", leave);
   }
 }
 

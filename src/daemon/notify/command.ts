@@ -7,6 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Attempt, Deliver, Message } from "./attempt.ts";
+import { onAbort } from "../../signals.ts";
 
 export interface CommandOptions {
   readonly path: string;
@@ -58,8 +59,7 @@ async function attemptOf(
     late = true;
     kill();
   }, timeoutMs);
-  signal.addEventListener("abort", kill, { once: true });
-  if (signal.aborted) kill();
+  using _killing = onAbort(signal, kill);
   // Neither is there when the program could not be started. One that does not read its input is free not to.
   child.stdin?.on("error", () => undefined).end(message.body);
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
@@ -76,7 +76,6 @@ async function attemptOf(
     return { outcome: code === 0 ? "accepted" : "again", detail };
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener("abort", kill);
     child.stderr?.destroy();
   }
 }

@@ -6,6 +6,7 @@
  */
 import { type ClientRequest, type IncomingMessage } from "node:http";
 import { SeawallError } from "../../errors.ts";
+import { onAbort } from "../../signals.ts";
 import { errnoOf } from "../file/errors.ts";
 import { abortedError } from "../signal.ts";
 
@@ -27,6 +28,7 @@ export class Exchange {
   failure: SeawallError | undefined;
   readonly #options: ExchangeOptions;
   #client: ClientRequest | undefined;
+  #aborting: Disposable | undefined;
   #idle: NodeJS.Timeout | undefined;
   #total: NodeJS.Timeout | undefined;
   #progress = 0;
@@ -40,7 +42,6 @@ export class Exchange {
   start(client: ClientRequest): Promise<IncomingMessage> {
     this.#client = client;
     const { body, signal, idleMs } = this.#options;
-    signal?.addEventListener("abort", this.#onAbort, { once: true });
     return new Promise((resolve, reject) => {
       client.on("error", (error) => reject(this.failure ?? error));
       client.once("response", (response) => {
@@ -52,11 +53,8 @@ export class Exchange {
         this.resume();
         this.#total = setTimeout(this.#onTotal, totalMs(idleMs, body?.length ?? 0));
       });
-      // An abort since the request was composed has called no listener.
-      if (signal?.aborted === true) {
-        this.#onAbort();
-        return;
-      }
+      this.#aborting = onAbort(signal, () => this.#fail(abortedError(signal?.reason)));
+      if (signal?.aborted === true) return;
       if (body === undefined || body.length <= WRITE_BYTES) {
         client.end(body);
         return;
@@ -104,7 +102,7 @@ export class Exchange {
    */
   end(): void {
     this.pause();
-    this.#options.signal?.removeEventListener("abort", this.#onAbort);
+    this.#aborting?.[Symbol.dispose]();
     if (this.#client?.writableFinished === false) this.#client.destroy();
   }
 
@@ -113,7 +111,6 @@ export class Exchange {
     return ["ECONNRESET", "EPIPE"].includes(errnoOf(error) ?? "");
   }
 
-  readonly #onAbort = (): void => this.#fail(abortedError(this.#options.signal?.reason));
   readonly #onIdle = (): void => {
     // Where our own process stood still, an answer may lie in the socket: timers come first, so let it be read.
     const before = this.#progress;

@@ -16,7 +16,7 @@ import {
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import { SeawallError } from "../../errors.ts";
-import { deadline, sharedController } from "../../signals.ts";
+import { deadline, onAbort, sharedController } from "../../signals.ts";
 import { crc32cBase64, crc32cOf } from "../crc.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, type RetryPolicy, putAgain, retrying } from "../retry.ts";
 import { SourceFailure, readSource } from "../source.ts";
@@ -61,9 +61,7 @@ export async function uploadStream(
   const what = `put ${target.key}`;
   // Fires with the caller's signal, and when a part has failed for good: then the body need not be read to its end.
   const stop = sharedController();
-  const onAbort = (): void => stop.abort(signal?.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  if (signal?.aborted === true) onAbort();
+  using _stopping = onAbort(signal, () => stop.abort(signal?.reason));
   const spare: Buffer[] = [];
   const partBytes = Math.max(PART_BYTES_MIN, options.partBytes ?? PART_BYTES_DEFAULT);
   const parts = gatherParts(readSource(body, stop.signal), partBytes, spare);
@@ -83,7 +81,6 @@ export async function uploadStream(
   } catch (error) {
     throw error instanceof SourceFailure ? error.cause : error;
   } finally {
-    signal?.removeEventListener("abort", onAbort);
     await parts.return(undefined);
   }
 }
