@@ -165,8 +165,6 @@ export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn
   return `${gapsPrefix(cluster)}${timelineText(timeline)}-${hex16(from)}-${hex16(to)}.json`;
 }
 
-const GAP = /^[^/]+\/gaps\/([0-9A-F]{8})-([0-9A-F]{16})-([0-9A-F]{16})\.json$/;
-
 export interface GapKey {
   readonly key: string;
   readonly timeline: TimelineId;
@@ -176,18 +174,19 @@ export interface GapKey {
 
 /** Undefined for a key that is not a gap's: not ours, left alone. */
 export function parseGapKey(key: string): GapKey | undefined {
-  const [, timeline = "", from = "", to = ""] = GAP.exec(key) ?? [];
-  if (timeline === "" || timeline === "00000000" || from >= to) return undefined;
-  const lsn = (digits: string): Lsn => BigInt(`0x${digits}`) as Lsn;
-  return { key, timeline: timelineOf(Number.parseInt(timeline, 16)), fromLsn: lsn(from), toLsn: lsn(to) };
+  return parseWalSpan("gaps", key);
 }
-
-const BREAK = /^[^/]+\/breaks\/([0-9A-F]{8})-([0-9A-F]{16})-([0-9A-F]{16})\.json$/;
 
 /** Undefined for a key that is not a break's: not ours, left alone. */
 export function parseBreakKey(key: string): GapKey | undefined {
-  const [, timeline = "", from = "", to = ""] = BREAK.exec(key) ?? [];
-  if (timeline === "" || timeline === "00000000" || from >= to) return undefined;
+  return parseWalSpan("breaks", key);
+}
+
+const WAL_SPAN = /^[^/]+\/(gaps|breaks)\/([0-9A-F]{8})-([0-9A-F]{16})-([0-9A-F]{16})\.json$/;
+
+function parseWalSpan(folder: string, key: string): GapKey | undefined {
+  const [, found, timeline = "", from = "", to = ""] = WAL_SPAN.exec(key) ?? [];
+  if (found !== folder || timeline === "00000000" || from >= to) return undefined;
   const lsn = (digits: string): Lsn => BigInt(`0x${digits}`) as Lsn;
   return { key, timeline: timelineOf(Number.parseInt(timeline, 16)), fromLsn: lsn(from), toLsn: lsn(to) };
 }

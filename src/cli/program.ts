@@ -14,7 +14,7 @@ import {
   type OptionSpec,
   type Settings,
 } from "../config/options.ts";
-import { nearest } from "../config/suggest.ts";
+import { nearest } from "../suggest.ts";
 import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { createLog, type Log, redactSecrets } from "../log.ts";

@@ -5,7 +5,7 @@ import { posix } from "node:path";
 import { SeawallError } from "../errors.ts";
 import type { FileEntry } from "./file.ts";
 import { type CommandName, envName, OPTION_ROWS, OPTIONS, type SettingKey } from "./options.ts";
-import { nearest } from "./suggest.ts";
+import { nearest } from "../suggest.ts";
 
 /** A value and where it stands. */
 export interface Given {

@@ -27,7 +27,7 @@ import {
   type SettingKey,
   type Settings,
 } from "./options.ts";
-import { nearest } from "./suggest.ts";
+import { nearest } from "../suggest.ts";
 import { BadValue } from "./types.ts";
 
 export interface LoadInput {

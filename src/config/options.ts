@@ -21,7 +21,6 @@ import {
 } from "./types.ts";
 import { STORE_URL_HELP } from "../store/schemes.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
-import { CATALOG_OPTIONS } from "./catalog-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
@@ -276,7 +275,18 @@ const ROWS = {
     more: "Not where the file has `clusters:`.",
   }),
   ...BACKUP_OPTIONS,
-  ...CATALOG_OPTIONS,
+  deep: option(boolean, {
+    commands: ["verify"],
+    default: false,
+    flagOnly: true,
+    help: "read everything: each record of the WAL, each file of each backup against its manifest",
+  }),
+  full: option(boolean, {
+    commands: ["verify"],
+    default: false,
+    flagOnly: true,
+    help: "verify also objects that an earlier run verified and that have not changed since",
+  }),
   ...RESTORE_OPTIONS,
   ...DRILL_OPTIONS,
   ...RETENTION_OPTIONS,

@@ -3,8 +3,7 @@
  * before the verifier. Bytes are copied once, into the segment's buffer.
  */
 import { firstDifference } from "../archive/put-once.ts";
-import type { SegmentPlace } from "../archive/keys.ts";
-import { segmentName } from "../archive/keys.ts";
+import { type SegmentPlace, segmentName } from "../archive/keys.ts";
 import { SeawallError, invariant } from "../errors.ts";
 import {
   type Lsn,

@@ -39,19 +39,21 @@ interface Failure {
   readonly error: unknown;
 }
 
-export interface ReceiverCounters {
-  receivedBytes: number;
-  records: number;
-  commits: number;
-  segmentsSealed: number;
-  sealedRawBytes: number;
-  sealedStoredBytes: number;
-  chunksStored: number;
-  chunkStoredBytes: number;
-  chunksRetired: number;
-  reconnects: number;
-  gaps: number;
-}
+const COUNTERS = {
+  receivedBytes: 0,
+  records: 0,
+  commits: 0,
+  segmentsSealed: 0,
+  sealedRawBytes: 0,
+  sealedStoredBytes: 0,
+  chunksStored: 0,
+  chunkStoredBytes: 0,
+  chunksRetired: 0,
+  reconnects: 0,
+  gaps: 0,
+};
+
+export type ReceiverCounters = typeof COUNTERS;
 
 /** The JSON shape: stable, extended only. LSNs as text, times as ISO 8601, null for what is not known yet. */
 export interface ReceiverStatus {
@@ -113,19 +115,7 @@ export interface ReceiverStateOptions {
 export class ReceiverState {
   readonly #options: ReceiverStateOptions;
   readonly #startedMs: number;
-  readonly counters: ReceiverCounters = {
-    receivedBytes: 0,
-    records: 0,
-    commits: 0,
-    segmentsSealed: 0,
-    sealedRawBytes: 0,
-    sealedStoredBytes: 0,
-    chunksStored: 0,
-    chunkStoredBytes: 0,
-    chunksRetired: 0,
-    reconnects: 0,
-    gaps: 0,
-  };
+  readonly counters: ReceiverCounters = { ...COUNTERS };
   #phase: ReceiverPhase = "starting";
   systemIdentifier: bigint | undefined;
   timeline: TimelineId | undefined;

@@ -27,6 +27,7 @@ import {
   formatLsn,
   isValidSegmentSize,
   segmentEnd,
+  minLsn,
   segmentStart,
 } from "../wal/lsn.ts";
 import { isNewerMagic, PAGE_MAGIC } from "../wal/format.ts";
@@ -292,14 +293,10 @@ async function pushPartial(
     // The receiver may have seen less or more of the timeline's end than this server: where both have WAL it must agree.
     const theirs = await readPartial(archive, place, options);
     if (theirs === undefined) throw error;
-    const shared = bytesBetween(startLsn, minEnd(endLsn, theirs.endLsn));
+    const shared = bytesBetween(startLsn, minLsn(endLsn, theirs.endLsn));
     if (firstDifference(theirs.raw.subarray(0, shared), raw.subarray(0, shared)) >= 0) throw error;
     return "exists";
   }
-}
-
-function minEnd(a: Lsn, b: Lsn): Lsn {
-  return a < b ? a : b;
 }
 
 async function verifierFor(

@@ -95,25 +95,3 @@ export const SECRET_KEYWORDS: ReadonlySet<string> = new Set([
   "scram_server_key",
   "oauth_client_secret",
 ]);
-
-/** The known keyword nearest to a mistyped one, for the hint; undefined when none is near. */
-export function nearestKeyword(typed: string): string | undefined {
-  const scored = Object.keys(KEYWORDS)
-    .map((keyword) => ({ keyword, distance: editDistance(typed.toLowerCase(), keyword) }))
-    .sort((a, b) => a.distance - b.distance);
-  const best = scored[0];
-  return best !== undefined && best.distance <= 3 ? best.keyword : undefined;
-}
-
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(substitution, (previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1));
-    }
-    previous = row;
-  }
-  return previous[b.length] ?? 0;
-}

@@ -5,7 +5,8 @@
  * Source: PostgreSQL docs "Connection Strings" (libpq); fe-connect.c, conninfo_parse and conninfo_uri_parse_options.
  */
 import { SeawallError } from "../errors.ts";
-import { KEYWORDS, nearestKeyword } from "./conninfo-keywords.ts";
+import { nearest } from "../suggest.ts";
+import { KEYWORDS } from "./conninfo-keywords.ts";
 
 export type ConninfoValues = Map<string, string>;
 
@@ -19,7 +20,7 @@ export function parseConninfoText(text: string): ConninfoValues {
 
 /** Complains about a keyword libpq does not know, with the nearest one that it does. */
 export function unknownKeyword(keyword: string, where: string): SeawallError {
-  const near = nearestKeyword(keyword);
+  const near = nearest(keyword, Object.keys(KEYWORDS));
   return new SeawallError("usage", `invalid connection option "${keyword}" in ${where}`, {
     hint:
       near === undefined

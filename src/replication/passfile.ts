@@ -8,8 +8,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import { KEYWORDS } from "./conninfo-keywords.ts";
-import type { ConninfoValues } from "./conninfo-text.ts";
-import { unknownKeyword } from "./conninfo-text.ts";
+import { type ConninfoValues, unknownKeyword } from "./conninfo-text.ts";
 
 /** Facts of one file that decide whether its secrets may be used. */
 export interface FileFacts {

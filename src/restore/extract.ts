@@ -2,7 +2,6 @@
  * All parts of a backup onto disk: several at a time, each fetched in ranges, taken apart in a worker thread, and its files
  * made durable while the next ones arrive. Memory is bounded by lanes × (ranges in flight × their size).
  */
-import { open } from "node:fs/promises";
 import type { Archive } from "../archive/archive.ts";
 import { mapBounded, readAhead } from "../archive/bounded.ts";
 import type { BackupDocument, BackupFile, BackupPart } from "../archive/backups/document.ts";
@@ -12,6 +11,7 @@ import { throwIfAborted } from "../store/signal.ts";
 import { ThreadCrew, type WorkerThread } from "../worker-thread.ts";
 import type { CompareFile, ExtractAnswer, ExtractQuestion } from "./extract-worker.ts";
 import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
+import { syncPath } from "./new-file.ts";
 import type { Owner, PartJob, PartResult } from "./part-writer.ts";
 
 export interface ExtractOptions {
@@ -181,12 +181,7 @@ export class SyncQueue {
   async #hand(): Promise<void> {
     for (let path = this.#paths.pop(); path !== undefined; path = this.#paths.pop()) {
       try {
-        const file = await open(fsPath(path), "r");
-        try {
-          await file.sync();
-        } finally {
-          await file.close();
-        }
+        await syncPath(fsPath(path));
       } catch (cause) {
         this.#failure ??= new SeawallError("target-unwritable", `cannot flush ${path} to disk`, { cause });
         this.#paths.length = 0;

@@ -43,3 +43,13 @@ export async function setModeAndOwner(
     await handle.close();
   }
 }
+
+/** Makes a file's content durable, or a directory's names. */
+export async function syncPath(path: string | Buffer): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -2,7 +2,7 @@
  * Prepares the directory for a backup's files: the marker first, then it removes everything that could be started or
  * does not belong, and makes every directory. It follows no link.
  */
-import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { BackupDocument, BackupFile } from "../archive/backups/document.ts";
 import { pathFromBytes } from "../codec/tar.ts";
@@ -12,7 +12,7 @@ import type { BackupIndex } from "../archive/backups/index.ts";
 import { compareFiles, type ExtractCrew } from "./extract.ts";
 import { CONTROL_FILE, fsPath, Layout, type LayoutFacts, WAL_FOLDER } from "./layout.ts";
 import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
-import { setModeAndOwner, writeNewFile } from "./new-file.ts";
+import { setModeAndOwner, syncPath, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import { ownIdentity } from "./process-identity.ts";
 import { refuseServer, type TargetDir } from "./target-dir.ts";
@@ -111,16 +111,6 @@ async function emptyCreated({ layout, backup, owner }: PrepareOptions, mode: num
       if (new RegExp(`^PG_${major}_\\d+$`).test(name))
         await rm(join(directory, name), { recursive: true, force: true });
     }
-  }
-}
-
-/** A file's content, or a directory's names. */
-export async function syncPath(path: string | Buffer): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

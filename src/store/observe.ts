@@ -4,8 +4,7 @@
  */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
-import { objectsOf } from "./pages.ts";
-import type { GetResult, PutResult, Store } from "./store.ts";
+import { type GetResult, objectsOf, type PutResult, type Store } from "./store.ts";
 
 export type StoreOperation = "put" | "putStream" | "get" | "getStream" | "head" | "list" | "listPrefixes" | "delete";
 

@@ -9,8 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isAbort, SeawallError } from "../errors.ts";
 import { deadline } from "../signals.ts";
 import { throwIfAborted } from "./signal.ts";
-import { objectsOf } from "./pages.ts";
-import type { GetStreamResult, PutOptions, PutResult, Store } from "./store.ts";
+import { type GetStreamResult, objectsOf, type PutOptions, type PutResult, type Store } from "./store.ts";
 
 export interface RetryPolicy {
   /** The first try included; the time is the limit where this is Infinity. */

@@ -84,7 +84,7 @@ export interface Store {
   /** Every object whose key starts with `prefix`, in byte order of the key, page by page as it is consumed. */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
 
-  /** The same a page at a time (pages.ts), none of them empty: for listings so long that a step for each object counts. */
+  /** The same a page at a time, none of them empty: for listings so long that a step for each object counts. */
   listPages(prefix: string, options?: ListOptions): AsyncIterable<readonly ObjectInfo[]>;
 
   /** The distinct next path parts below `prefix` (which ends with `/` or is empty), each with its trailing `/`, sorted. */
@@ -95,4 +95,12 @@ export interface Store {
 
   /** Ends connections. Calls under way are aborted. */
   close(): Promise<void>;
+}
+
+/** Objects of a page at most: as many as a bucket gives in one answer. */
+export const PAGE_OBJECTS_MAX = 1000;
+
+/** Turns the pages of a listing into single objects. */
+export async function* objectsOf(pages: AsyncIterable<readonly ObjectInfo[]>): AsyncGenerator<ObjectInfo> {
+  for await (const page of pages) yield* page;
 }

@@ -11,18 +11,18 @@
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { abortedError } from "../../src/store/signal.ts";
-import { objectsOf } from "../../src/store/pages.ts";
-import type {
-  GetOptions,
-  GetResult,
-  GetStreamResult,
-  ListOptions,
-  ObjectInfo,
-  PutOptions,
-  PutResult,
-  PutStreamOptions,
-  RequestOptions,
-  Store,
+import {
+  type GetOptions,
+  type GetResult,
+  type GetStreamResult,
+  type ListOptions,
+  type ObjectInfo,
+  objectsOf,
+  type PutOptions,
+  type PutResult,
+  type PutStreamOptions,
+  type RequestOptions,
+  type Store,
 } from "../../src/store/store.ts";
 import type { Random } from "./random.ts";
 

@@ -6,13 +6,14 @@ import { checkCrc32c } from "../../src/store/crc.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "../../src/store/key.ts";
 import { throwIfAborted } from "../../src/store/signal.ts";
 import { readSource, SourceFailure } from "../../src/store/source.ts";
-import { objectsOf, PAGE_OBJECTS_MAX } from "../../src/store/pages.ts";
 import {
   type GetOptions,
   type GetResult,
   type GetStreamResult,
   type ListOptions,
   type ObjectInfo,
+  objectsOf,
+  PAGE_OBJECTS_MAX,
   type PutOptions,
   type PutResult,
   type PutStreamOptions,

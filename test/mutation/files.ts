@@ -110,11 +110,10 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       ...{
         "verify/backups": "store",
-        "verify/threads": "threads",
         "retention/model": "types",
         damage: "a line",
         "verify/facts": "types",
-        "verify/questions": "types",
+        "verify/questions": "threads",
         "verify/report": "texts",
       },
       ...{ "verify/state": "store", "verify/wal": "store", "verify/worker": "threads", "verify/verify": "store" },

@@ -1,4 +1,5 @@
 /** Walking directories in lots: as if all keys had been sorted at once, however small the lots and whatever happens meanwhile. */
+import { objectsOf } from "../../src/store/store.ts";
 import { randomInt } from "node:crypto";
 import { mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -7,7 +8,6 @@ import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ListThreads } from "../../src/store/file/list-threads.ts";
 import { eventLoopReader, type FolderReader, listFiles, listFolders } from "../../src/store/file/list.ts";
-import { objectsOf } from "../../src/store/pages.ts";
 
 let root = "";
 beforeEach(async () => {

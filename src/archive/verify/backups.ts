@@ -8,7 +8,7 @@ import { mapBounded } from "../bounded.ts";
 import { damageOf } from "../damage.ts";
 import { backupDocumentKey, backupFilesKey, backupManifestKey, backupPartKey, backupPrefix } from "../keys.ts";
 import { checkPart } from "./part.ts";
-import type { VerifyCrew } from "./threads.ts";
+import type { VerifyCrew } from "./questions.ts";
 import type { Findings } from "./report.ts";
 import { digestOf, type ProofLevel, type ProvenBackup } from "./state.ts";
 

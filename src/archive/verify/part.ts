@@ -8,8 +8,7 @@ import type { Archive } from "../archive.ts";
 import type { BackupFile } from "../backups/document.ts";
 import { readStored } from "../backups/index.ts";
 import { PartReader } from "../backups/part-reader.ts";
-import type { VerifyThread } from "./threads.ts";
-import type { PartToCheck } from "./questions.ts";
+import type { PartToCheck, VerifyThread } from "./questions.ts";
 
 /** Resolves with the number of files. Throws `backup-corrupt` naming part and file, and what the store throws. */
 export async function checkPart(

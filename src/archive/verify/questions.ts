@@ -1,4 +1,8 @@
-/** The questions of a deep verification to its threads, and their answers. */
+/**
+ * The questions of a deep verification to its threads, and their answers. Each thread is lent to a piece of WAL or a part of
+ * a backup at a time.
+ */
+import { ThreadCrew, type WorkerThread } from "../../worker-thread.ts";
 import type { BackupFile, BackupPart } from "../backups/document.ts";
 import type { Lsn } from "../../wal/lsn.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
@@ -41,4 +45,11 @@ export interface VerifyAnswer {
   readonly count: number;
   /** For a segment, the records that no recovery passes. */
   readonly minimal?: readonly MinimalRecord[];
+}
+
+export type VerifyThread = WorkerThread<VerifyQuestion, VerifyAnswer>;
+export type VerifyCrew = ThreadCrew<VerifyQuestion, VerifyAnswer>;
+
+export function verifyCrew(threadsMax: number): VerifyCrew {
+  return new ThreadCrew({ from: import.meta.url, file: "./worker.js", name: "a verification thread" }, threadsMax);
 }

@@ -16,7 +16,7 @@ import { type Catalog, readCatalog } from "../catalog/catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
 import { damageOf } from "../damage.ts";
-import { verifyCrew } from "./threads.ts";
+import { verifyCrew } from "./questions.ts";
 import { affectedBackups, breakMessage, type Checked, Findings, type Note, type Problem } from "./report.ts";
 import {
   type ProvenBackup,

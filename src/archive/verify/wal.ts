@@ -17,12 +17,11 @@ import type { Gap } from "../documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "../keys.ts";
 import { hasKnownRecords } from "../wal/known-records.ts";
 import { carryInto } from "../wal/tip.ts";
-import type { VerifyCrew, VerifyThread } from "./threads.ts";
+import type { VerifyCrew, VerifyQuestion, VerifyThread } from "./questions.ts";
 import { checkFacts } from "./facts.ts";
 import { breakMessage, type Findings } from "./report.ts";
 import { digestOfSegments, type ProofLevel, type ProvenWal } from "./state.ts";
 import { type ListedWal, listFolder, type WalFolder } from "../wal/folders.ts";
-import type { VerifyQuestion } from "./questions.ts";
 import { peekObject } from "../wal/objects.ts";
 import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
 

@@ -5,12 +5,11 @@
 import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { listBackups, readBackup } from "../../archive/backups/list.ts";
-import { listBreaks } from "../../archive/wal/breaks.ts";
+import { listBreaks, MINIMAL_REASON } from "../../archive/wal/breaks.ts";
 import type { Gap } from "../../archive/documents.ts";
 import { listGaps } from "../../archive/wal/gaps.ts";
 import { requireKnownRecords } from "../../archive/wal/known-records.ts";
 import { historyOf, locateTip } from "../../archive/wal/tip.ts";
-import { MINIMAL_REASON } from "../../archive/wal/breaks.ts";
 import { type Barrier, breakBarrier } from "../../archive/wal/path.ts";
 import { backupsOn } from "../../archive/catalog/windows.ts";
 import { SeawallError } from "../../errors.ts";

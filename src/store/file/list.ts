@@ -7,9 +7,8 @@ import { type Dirent, lstat, opendir } from "node:fs";
 import { promisify } from "node:util";
 import { isGone } from "./errors.ts";
 import { FirstNames, keyOf, type NamesRequest } from "./names.ts";
-import { PAGE_OBJECTS_MAX } from "../pages.ts";
 import { throwIfAborted } from "../signal.ts";
-import { type ObjectInfo } from "../store.ts";
+import { type ObjectInfo, PAGE_OBJECTS_MAX } from "../store.ts";
 
 /** Empty directories looked into, one below the other, before a folder counts as empty. */
 const FOLDERS_MAX = 1000;

@@ -27,7 +27,6 @@ import { ListThreads } from "./list-threads.ts";
 import { openFile, readRange, streamFile } from "./read.ts";
 import { type HeldRoot, StoreRoot } from "./root.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "../key.ts";
-import { objectsOf } from "../pages.ts";
 import { abortedError, throwIfAborted } from "../signal.ts";
 import { readSource, SourceFailure } from "../source.ts";
 import {
@@ -36,6 +35,7 @@ import {
   type GetStreamResult,
   type ListOptions,
   type ObjectInfo,
+  objectsOf,
   type PutOptions,
   type PutResult,
   type PutStreamOptions,

@@ -6,9 +6,8 @@ import { isAbort } from "../../errors.ts";
 import { sharedController } from "../../signals.ts";
 import { checkCrc32c } from "../crc.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange } from "../key.ts";
-import { objectsOf } from "../pages.ts";
 import { abortedError, throwIfAborted, waitFor } from "../signal.ts";
-import type { Store } from "../store.ts";
+import { objectsOf, type Store } from "../store.ts";
 import type { S3Objects, S3StoreOptions } from "./objects.ts";
 import type { S3Settings } from "./url.ts";
 

@@ -1,4 +1,4 @@
-/** "Did you mean …?": finds the nearest known word. Pure. */
+/** "Did you mean …?": finds the nearest known word. Pure; options, commands and connection keywords are looked up here. */
 
 /** The nearest of `known` when it is near enough to be a slip of the finger; undefined otherwise. */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
