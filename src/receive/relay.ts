@@ -19,15 +19,13 @@ import { isRefusal } from "../archive/retention/bulk-delete.ts";
 import { listBreaks, putBreak } from "../archive/wal/breaks.ts";
 import { encodeDocument } from "../archive/json-document.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
-import { putOnce, putPlainOnce } from "../archive/put-once.ts";
+import { putPlainOnce } from "../archive/put-once.ts";
 import { listChunks, readTailEnd, readTailPart, tailCuts } from "../archive/wal/tail.ts";
 import { listGaps } from "../archive/wal/gaps.ts";
 import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { parseFacts, putChunk } from "../archive/wal/objects.ts";
 import type { Codec } from "../codec/codec.ts";
-import type { Envelope } from "../codec/envelope.ts";
 import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
-import { crc32cOf } from "../store/crc.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { sparingly } from "../store/retry.ts";
@@ -43,6 +41,7 @@ import {
   segmentOf,
   segmentStart,
 } from "../wal/lsn.ts";
+import { copyObject } from "./copy-object.ts";
 import { type DiskSpace, judgeSpool } from "./spool-room.ts";
 import { type StoredChunk, TailLevels } from "./tail-merge.ts";
 import { delaysUpload, isRefusedUpload } from "./upload-failures.ts";
@@ -82,6 +81,13 @@ interface SpooledWal {
   readonly timeline: TimelineId;
   readonly segment: SegmentNumber;
   readonly bytes: number;
+}
+
+/** One pass over the spool: what it copies from, and to where. */
+interface Pass {
+  readonly local: Archive;
+  readonly remote: Archive;
+  readonly signal: AbortSignal;
 }
 
 export class Relay {
@@ -158,16 +164,17 @@ export class Relay {
     if (local === undefined) return;
     await this.#refuseSmallSpool(local.identity.segmentSize, signal);
     const remote = await this.openStore(local, signal);
-    await this.#copyPlain(local, remote, signal);
+    const pass = { local, remote, signal };
+    await this.#copyPlain(pass);
     const spooled = await listSpooled(local, signal);
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
     // In order, so that a hole never precedes what the store has; one at a time, since each is held in memory.
-    for (const object of waiting) await this.#copyWal(local, remote, object, signal);
-    await this.#copyTailsBeforeGaps(local, remote, signal);
+    for (const object of waiting) await this.#copyWal(pass, object);
+    await this.#copyTailsBeforeGaps(pass);
     const tip = await findTip(local, { signal });
     if (tip !== undefined) {
       await this.#thinOut(spooled, tip, signal);
-      if (await this.#copyTail(local, remote, tip, signal)) observer.uploaded(tip.lsn);
+      if (await this.#copyTail(pass, tip)) observer.uploaded(tip.lsn);
     }
     await this.#measure(signal);
   }
@@ -211,7 +218,7 @@ export class Relay {
   }
 
   /** Histories and gap documents, before the WAL that follows them. */
-  async #copyPlain(local: Archive, remote: Archive, signal: AbortSignal): Promise<void> {
+  async #copyPlain({ local, remote, signal }: Pass): Promise<void> {
     const { spool, store, cluster } = this.#options;
     for await (const { key } of spool.list(walPrefix(cluster), { signal })) {
       if (this.#stored.has(key) || !key.endsWith(".history")) continue;
@@ -235,9 +242,10 @@ export class Relay {
   }
 
   /** One segment or partial, checked on the way. The chunks that it covers are then removed from the store. */
-  async #copyWal(local: Archive, remote: Archive, object: SpooledWal, signal: AbortSignal): Promise<void> {
+  async #copyWal(pass: Pass, object: SpooledWal): Promise<void> {
+    const { local, remote, signal } = pass;
     const { segmentSize } = local.identity;
-    const copied = await this.#copyObject(local, remote, object, signal);
+    const copied = await copyObject({ from: local, to: remote }, object, signal);
     if (copied === undefined) return;
     const seen = await remote.store.head(object.key, { signal });
     if (seen === undefined) throw new SeawallError("store-lied", `the store confirmed ${object.key} but has none`);
@@ -247,11 +255,11 @@ export class Relay {
     const length = bytesBetween(segmentStart(object.segment, segmentSize), facts.endLsn);
     const chunks = await listChunks(remote, place, { signal });
     const covered = chunks.filter(({ end }) => end <= length).map(({ key }) => key);
-    await this.#retire(remote, covered, signal);
+    await this.#retire(pass, covered);
   }
 
   /** Removes chunks that a larger object covers. A store that refuses keeps them: they do no harm, and uploads go on. */
-  async #retire(remote: Archive, keys: readonly string[], signal: AbortSignal): Promise<void> {
+  async #retire({ remote, signal }: Pass, keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return;
     await remote.store.delete(keys, { signal }).catch((error: unknown) => {
       if (!isRefusal(error)) throw error;
@@ -260,39 +268,6 @@ export class Relay {
         keys: keys.length,
       });
     });
-  }
-
-  /** Copies a checked object, in pieces when it is large. Gives its envelope; undefined when it is not in the spool any more. */
-  async #copyObject(
-    local: Archive,
-    remote: Archive,
-    { key, bytes }: SpooledWal,
-    signal: AbortSignal,
-  ): Promise<Envelope | undefined> {
-    const limits = { key, rawBytesMax: local.identity.segmentSize };
-    if (bytes <= LARGE_OBJECT_BYTES) {
-      const found = await local.store.get(key, { signal });
-      if (found === undefined) return undefined;
-      const envelope = await local.codec.check(found.body, limits);
-      const { rawBytes, rawCrc32c } = envelope;
-      const encoded = { stored: found.body, storedCrc32c: crc32cOf(found.body), rawBytes, rawCrc32c };
-      await putOnce(remote, key, encoded, { signal });
-      return envelope;
-    }
-    const ours = await local.store.getStream(key, { signal });
-    if (ours === undefined) return undefined;
-    const envelope = await local.codec.checkPieces(ours.body, limits);
-    const source = await local.store.getStream(key, { signal });
-    if (source === undefined) return undefined;
-    if ((await remote.store.putStream(key, source.body, { signal })) === "created") return envelope;
-    const theirs = await remote.store.getStream(key, { signal });
-    if (theirs === undefined) throw new SeawallError("store-unavailable", `${key} appeared and vanished`);
-    const there = await remote.codec.checkPieces(theirs.body, limits);
-    if (there.rawBytes === envelope.rawBytes && there.rawCrc32c === envelope.rawCrc32c) return envelope;
-    throw new SeawallError(
-      "segment-conflict",
-      `${key} is stored in ${remote.store.description} with different content`,
-    );
   }
 
   /**
@@ -313,14 +288,15 @@ export class Relay {
   }
 
   /** The segment before a gap is never sealed: what was acknowledged of it goes to the store as one chunk. */
-  async #copyTailsBeforeGaps(local: Archive, remote: Archive, signal: AbortSignal): Promise<void> {
+  async #copyTailsBeforeGaps(pass: Pass): Promise<void> {
+    const { local, remote, signal } = pass;
     const { segmentSize } = local.identity;
     for (const { timeline, fromLsn } of await listGaps(local, { signal })) {
       const place: SegmentPlace = { timeline, segment: segmentOf(fromLsn, segmentSize), segmentSize };
       const prefix = tailPrefix(local.cluster, place);
       if (this.#stored.has(prefix)) continue;
       const known = await this.#tailLength(remote, place, signal);
-      if (await this.#uploadTail(local, remote, { place, from: known }, signal)) this.#stored.add(prefix);
+      if (await this.#uploadTail(pass, { place, from: known })) this.#stored.add(prefix);
     }
   }
 
@@ -328,7 +304,8 @@ export class Relay {
    * Uploads the new bytes of the open segment. False when the store still lacks WAL up to the tip: the segment was sealed
    * meanwhile, and the next pass copies it.
    */
-  async #copyTail(local: Archive, remote: Archive, tip: Tip, signal: AbortSignal): Promise<boolean> {
+  async #copyTail(pass: Pass, tip: Tip): Promise<boolean> {
+    const { local, remote, signal } = pass;
     const { segmentSize } = local.identity;
     const place: SegmentPlace = { timeline: tip.timeline, segment: tip.segment, segmentSize };
     const key = segmentKey(local.cluster, place);
@@ -339,20 +316,17 @@ export class Relay {
     }
     const tail = this.#tail;
     const { levels } = tail;
-    await this.#uploadTail(local, remote, { place, from: tail.uploaded }, signal, (chunk) => {
+    await this.#uploadTail(pass, { place, from: tail.uploaded }, (chunk) => {
       levels.add(0, chunk);
       tail.uploaded = chunk.end;
     });
     for (let merge = levels.take(); merge !== undefined; merge = levels.take()) {
       const { start, end } = merge;
-      const merged = await this.#uploadPart(local, remote, place, { start, end }, signal);
+      const merged = await this.#uploadPart(pass, place, { start, end });
       if (merged === undefined) break;
       levels.add(merge.level + 1, merged);
-      await this.#retire(
-        remote,
-        merge.replaces.map((chunk) => chunk.key),
-        signal,
-      );
+      const replaced = merge.replaces.map((chunk) => chunk.key);
+      await this.#retire(pass, replaced);
     }
     return addBytes(segmentStart(tip.segment, segmentSize), tail.uploaded) >= tip.lsn;
   }
@@ -362,18 +336,16 @@ export class Relay {
    * the segment was sealed meanwhile.
    */
   async #uploadTail(
-    local: Archive,
-    remote: Archive,
+    pass: Pass,
     { place, from }: { readonly place: SegmentPlace; readonly from: number },
-    signal: AbortSignal,
     onStored: (chunk: StoredChunk) => void = () => undefined,
   ): Promise<boolean> {
-    const cuts = await tailCuts(local, place, from, { signal });
+    const cuts = await tailCuts(pass.local, place, from, { signal: pass.signal });
     for (let start = from, at = 0; at < cuts.length;) {
       // At least one object of the spool, however long it is.
       let end = cuts[at] ?? start;
       for (at++; at < cuts.length && (cuts[at] ?? 0) - start <= LARGE_OBJECT_BYTES; at++) end = cuts[at] ?? end;
-      const chunk = await this.#uploadPart(local, remote, place, { start, end }, signal);
+      const chunk = await this.#uploadPart(pass, place, { start, end });
       if (chunk === undefined) return false;
       onStored(chunk);
       start = end;
@@ -383,11 +355,9 @@ export class Relay {
 
   /** Undefined when the spool does not hold these bytes as a tail any more. */
   async #uploadPart(
-    local: Archive,
-    remote: Archive,
+    { local, remote, signal }: Pass,
     place: SegmentPlace,
     { start, end }: { readonly start: number; readonly end: number },
-    signal: AbortSignal,
   ): Promise<StoredChunk | undefined> {
     const part = await readTailPart(local, place, { start, end }, { signal });
     if (part === undefined) return undefined;

@@ -145,6 +145,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         options: "types",
         persist: "store",
       },
+      "copy-object": "store",
       ...{ relay: "store", "segment-buffer": "threads", "server-facts": "server" },
       ...{
         shipper: "store",
