@@ -7,11 +7,9 @@ import { FileStore } from "../../src/store/file/store.ts";
 import { openCalendar } from "../harness/calendar.ts";
 import { runCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
-import { emptyArchive, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, NEW, OLD, putSegments, putWholeBackup } from "./retained.ts";
 
 const calendar = await openCalendar();
-const OLD = "20260201T000000Z-ffffffff";
-const NEW = "20260203T000000Z-00000000";
 const DAY_MS = 86_400_000;
 
 let folder: string;

@@ -2,13 +2,13 @@
 import { expect, test } from "vitest";
 import { expire } from "../../src/archive/retention/expire.ts";
 import { type Decide, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
-import { parseWalKey, segmentKey, timelinePrefix } from "../../src/archive/keys.ts";
+import { parseWalKey, timelinePrefix } from "../../src/archive/keys.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { ObjectInfo, RequestOptions } from "../../src/store/store.ts";
-import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
+import { formatLsn, type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import { FULL } from "../campaigns/campaign.ts";
-import { emptyArchive, MIB, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, keyOfSegment, MIB, putSegments, putWholeBackup } from "./retained.ts";
 
 /** The full number with the full campaigns. */
 const SEGMENTS = FULL ? 1_000_000 : 200_000;
@@ -17,9 +17,6 @@ const FOLDER = 2 ** 32 / MIB;
 const PAGE = 1000;
 const prefix = timelinePrefix("main", timelineOf(1));
 const modifiedAt = new Date("2026-01-01T00:00:00.000Z");
-
-const nameOf = (segment: number): string =>
-  segmentKey("main", { timeline: timelineOf(1), segment: segment as SegmentNumber, segmentSize: MIB });
 
 /** Keys of segments are made as they are listed; only what was put is really there. */
 class MillionStore extends MemoryStore {
@@ -37,7 +34,7 @@ class MillionStore extends MemoryStore {
 
   override async listPrefixes(folder: string, options?: RequestOptions): Promise<string[]> {
     if (folder !== prefix) return super.listPrefixes(folder, options);
-    const folders = Array.from({ length: Math.floor(SEGMENTS / FOLDER) + 1 }, (_, i) => nameOf(i * FOLDER));
+    const folders = Array.from({ length: Math.floor(SEGMENTS / FOLDER) + 1 }, (_, i) => keyOfSegment(i * FOLDER));
     return folders.map((name) => name.slice(0, name.lastIndexOf("/") + 1));
   }
 
@@ -55,7 +52,7 @@ class MillionStore extends MemoryStore {
     const folder = /\/([0-9A-F]{8})\//.exec(after.slice(prefix.length - 1))?.[1] ?? "0";
     for (let segment = Math.max(1, Number.parseInt(folder, 16) * FOLDER); segment <= SEGMENTS; segment++) {
       if (this.#gone[segment] === 1) continue;
-      const key = nameOf(segment);
+      const key = keyOfSegment(segment);
       if (key <= after || !key.startsWith(wanted)) continue;
       this.aheadMax = Math.max(this.aheadMax, ++this.#ahead);
       page.push({ key, bytes: 1000, modifiedAt });

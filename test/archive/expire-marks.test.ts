@@ -13,18 +13,15 @@ import {
   expiringKey,
   gapKey,
   pinKey,
-  segmentKey,
 } from "../../src/archive/keys.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
+import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { keysBelow } from "../store/keys-below.ts";
-import { emptyArchive, MIB, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, keyOfSegment, NEW, OLD, putOldAndNew, putSegments, putWholeBackup } from "./retained.ts";
 
-const OLD = "20260201T000000Z-ffffffff";
-const NEW = "20260203T000000Z-00000000";
 const DEAD = "20260202T120000Z-12345678";
 const BEGUN = "20260301T120000Z-87654321";
 const GONE = "20260101T000000Z-aaaaaaaa";
@@ -40,8 +37,6 @@ const plan = (): Promise<PlannedExpiry> => planExpiry(archive, decide);
 const run = (planned: PlannedExpiry): Promise<Expired> => expire(archive, planned, { now, decide, withWal: true });
 const marked = async (): Promise<string[]> =>
   (await keysBelow(store, "main/expiring/")).map((key) => key.slice("main/expiring/".length, -".json".length));
-const segment = (number: number): string =>
-  segmentKey("main", { timeline: timelineOf(1), segment: number as SegmentNumber, segmentSize: MIB });
 const storePart = (id: string, part = "00001.tar.zst"): Promise<unknown> =>
   store.put(backupPartKey("main", id, part), Buffer.alloc(10));
 
@@ -50,14 +45,7 @@ beforeEach(async () => {
   store = new FaultyStore(new MemoryStore());
   archive = await emptyArchive(store);
   await putSegments(archive, 1, 1, 12);
-  const at = (id: string): string => `2026-02-${id.slice(6, 8)}T00:00:00.000Z`;
-  for (const [id, first] of [
-    [OLD, "3"],
-    [NEW, "8"],
-  ] as const) {
-    const lsns = { startLsn: `0/${first}00028`, stopLsn: `0/${first}00100` };
-    await putWholeBackup(archive, { id, ...lsns, startedAt: at(id), finishedAt: at(id) });
-  }
+  await putOldAndNew(archive, ["3", "8"]);
   later(48 * HOUR);
 });
 afterEach(() => vi.useRealTimers());
@@ -175,7 +163,7 @@ describe("WAL", () => {
     const { leftovers, walStaysBecause } = await run(planned);
     expect(leftovers).toEqual([DEAD]);
     expect(walStaysBecause).toMatch(/is being taken, or failed less than a day ago/);
-    expect(await store.head(segment(1))).toBeDefined();
+    expect(await store.head(keyOfSegment(1))).toBeDefined();
   });
 
   test("that nothing needs goes, and the gaps behind which nothing is left go with it", async () => {
@@ -187,8 +175,8 @@ describe("WAL", () => {
     }));
     for (const gap of gaps) await store.put(gapKey("main", gap.timeline, gap.fromLsn, gap.toLsn), encodeGap(gap));
     expect((await run(await plan())).walStaysBecause).toBeUndefined();
-    expect(await store.head(segment(7))).toBeUndefined();
-    expect(await store.head(segment(8))).toBeDefined();
+    expect(await store.head(keyOfSegment(7))).toBeUndefined();
+    expect(await store.head(keyOfSegment(8))).toBeDefined();
     expect(await keysBelow(store, "main/gaps/")).toEqual([
       gapKey("main", timelineOf(1), parseLsn("0/A00000"), parseLsn("0/B00000")),
     ]);

@@ -8,11 +8,9 @@ import { planRetention } from "../../src/archive/retention/plan.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { ListOptions, ObjectInfo, RequestOptions } from "../../src/store/store.ts";
 import { keysBelow } from "../store/keys-below.ts";
-import { emptyArchive, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, NEW, OLD, putSegments, putWholeBackup } from "./retained.ts";
 
-const OLD = "20260201T000000Z-ffffffff";
 const MIDDLE = "20260202T000000Z-aaaaaaaa";
-const NEW = "20260203T000000Z-00000000";
 /** Memory stores stamp objects with the real time: two days later nothing in them is fresh. */
 const now = (): Date => new Date(Date.now() + 2 * 86_400_000);
 

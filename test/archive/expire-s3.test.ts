@@ -15,11 +15,9 @@ import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { startS3 } from "../harness/s3.ts";
-import { emptyArchive, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, NEW, OLD, putSegments, putWholeBackup } from "./retained.ts";
 
 const s3 = await startS3();
-const OLD = "20260201T000000Z-ffffffff";
-const NEW = "20260203T000000Z-00000000";
 const now = (): Date => new Date();
 
 /** Segments 1 to 8, of which the older backup needs 3 on and the newer 6 on. */

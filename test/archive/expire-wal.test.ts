@@ -7,15 +7,7 @@ import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { expire, type Expired, type ExpireOptions, removeUnlisted } from "../../src/archive/retention/expire.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
-import {
-  backupDocumentKey,
-  backupPartKey,
-  chunkKey,
-  expiringKey,
-  gapKey,
-  pinKey,
-  segmentKey,
-} from "../../src/archive/keys.ts";
+import { backupDocumentKey, backupPartKey, chunkKey, expiringKey, gapKey, pinKey } from "../../src/archive/keys.ts";
 import { encodeDocument } from "../../src/archive/json-document.ts";
 import { putMark } from "../../src/archive/retention/marks.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
@@ -25,11 +17,9 @@ import type { Store } from "../../src/store/store.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { keysBelow } from "../store/keys-below.ts";
-import { emptyArchive, MIB, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, keyOfSegment, MIB, OLD, putOldAndNew, putSegments, putWholeBackup } from "./retained.ts";
 
-const OLD = "20260201T000000Z-ffffffff";
 const SLOW = "20260202T000000Z-12345678";
-const NEW = "20260203T000000Z-00000000";
 const BEGUN = "20260301T120000Z-87654321";
 const DAMAGED = "20260202T180000Z-bbbbbbbb";
 const GONE = "20260101T000000Z-aaaaaaaa";
@@ -54,24 +44,15 @@ beforeEach(async () => {
   store = new FaultyStore(new MemoryStore());
   archive = await emptyArchive(store);
   await putSegments(archive, 1, 1, 30);
-  const at = (id: string): string => `2026-02-${id.slice(6, 8)}T00:00:00.000Z`;
-  for (const [id, start] of [
-    [OLD, "5"],
-    [NEW, "14"],
-  ] as const) {
-    const lsns = { startLsn: `0/${start}00028`, stopLsn: `0/${start}00100` };
-    await putWholeBackup(archive, { id, ...lsns, startedAt: at(id), finishedAt: at(id) });
-  }
+  await putOldAndNew(archive, ["5", "14"]);
   await store.put(backupPartKey("main", SLOW, "00001.tar.zst"), Buffer.alloc(10));
 });
 
 const finishSlow = (): Promise<unknown> =>
   putWholeBackup(archive, { id: SLOW, startLsn: "0/C00028", stopLsn: "0/1600100" });
-const keyOf = (segment: number): string =>
-  segmentKey("main", { timeline: timelineOf(1), segment: segment as SegmentNumber, segmentSize: MIB });
 const segmentsLeft = async (): Promise<number[]> => {
   const keys = new Set(await keysBelow(store, "main/wal/"));
-  return Array.from({ length: 30 }, (_, index) => index + 1).filter((segment) => keys.has(keyOf(segment)));
+  return Array.from({ length: 30 }, (_, index) => index + 1).filter((segment) => keys.has(keyOfSegment(segment)));
 };
 const from = (first: number): number[] => Array.from({ length: 31 - first }, (_, index) => first + index);
 
@@ -112,7 +93,7 @@ describe("WAL", () => {
     await store.put(gapKey("main", GAP.timeline, GAP.fromLsn, GAP.toLsn), encodeGap(GAP));
     const planned = await plan();
     expect([planned.plan.wal.tails.length, planned.plan.wal.gaps.length]).toEqual([1, 1]);
-    const point = store.failpoint({ operation: "delete", key: keyOf(19), fault: "stall" });
+    const point = store.failpoint({ operation: "delete", key: keyOfSegment(19), fault: "stall" });
     const running = run(planned);
     await point.reached;
     await store.put(backupPartKey("main", BEGUN, "00001.tar.zst"), Buffer.alloc(10));

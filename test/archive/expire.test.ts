@@ -6,25 +6,20 @@ import { expire, type Expired, type ExpireOptions } from "../../src/archive/rete
 import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
 import { refusedDeletion } from "../../src/archive/retention/bulk-delete.ts";
 import { putMark, refuseRemoved } from "../../src/archive/retention/marks.ts";
-import { backupDocumentKey, backupPartKey, expiringKey, pinKey, segmentKey } from "../../src/archive/keys.ts";
+import { backupDocumentKey, backupPartKey, expiringKey, pinKey } from "../../src/archive/keys.ts";
 import { listPins, putPin } from "../../src/archive/backups/pins.ts";
 import { planDeletion, planRetention } from "../../src/archive/retention/plan.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
-import { emptyArchive, MIB, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, keyOfSegment, NEW, OLD, putSegments, putWholeBackup } from "./retained.ts";
 
-const OLD = "20260201T000000Z-ffffffff";
 const MIDDLE = "20260202T000000Z-aaaaaaaa";
-const NEW = "20260203T000000Z-00000000";
 const RUNNING = "20260203T120000Z-12345678";
 /** Memory stores stamp objects with the real time: a day later nothing in them is fresh. */
 const now = (): Date => new Date(Date.now() + 2 * 86_400_000);
 const pinOf = (backup: string) => ({ backup, pinnedAt: now().toISOString(), expiresAt: null, note: "" });
-const segment = (number: number): string =>
-  segmentKey("main", { timeline: timelineOf(1), segment: number as SegmentNumber, segmentSize: MIB });
 
 let inner: MemoryStore;
 let store: FaultyStore;
@@ -98,7 +93,7 @@ test("documents go before data, data before WAL, and WAL from its beginning", as
       ),
       "main/cluster.json",
       "main/wal/00000001/00000000/copy-of-000000010000000000000003.zst",
-      ...Array.from({ length: 11 }, (_, i) => segment(20 + i)),
+      ...Array.from({ length: 11 }, (_, i) => keyOfSegment(20 + i)),
     ].sort(),
   );
 });
@@ -141,7 +136,8 @@ async function expectWhole(): Promise<void> {
   ] as const) {
     if ((await inner.head(backupDocumentKey("main", id))) === undefined) continue;
     expect((await keysBelow(inner, `main/backups/${id}/`)).filter((key) => !key.endsWith("txt"))).toHaveLength(5);
-    for (let number: number = from; number <= 30; number++) expect(await inner.head(segment(number))).toBeDefined();
+    for (let number: number = from; number <= 30; number++)
+      expect(await inner.head(keyOfSegment(number))).toBeDefined();
   }
 }
 
@@ -166,7 +162,7 @@ describe("backups that are not finished", () => {
     expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
     expect(result.walStaysBecause).toMatch(/is being taken, or failed less than a day ago/);
     expect(await keysBelow(store, `main/backups/${RUNNING}/`)).toHaveLength(1);
-    expect(await store.head(segment(1))).toBeDefined();
+    expect(await store.head(keyOfSegment(1))).toBeDefined();
   });
 
   test("one to which nothing was added for a day goes, with what is ours in it", async () => {
@@ -230,7 +226,7 @@ describe("backups that are not finished", () => {
     await store.put(backupPartKey("main", RUNNING, "00001.tar.zst"), Buffer.alloc(10));
     point.release();
     expect((await running).walStaysBecause).toMatch(/a backup has begun meanwhile/);
-    expect(await store.head(segment(1))).toBeDefined();
+    expect(await store.head(keyOfSegment(1))).toBeDefined();
   });
 });
 
@@ -303,7 +299,7 @@ describe("a store that will not let go (Object Lock)", () => {
     expect(result.spared).toEqual([{ id: MIDDLE, why: "the store refuses to delete it" }]);
     expect(result.refusals.map(({ key }) => key)).toEqual([backupDocumentKey("main", MIDDLE)]);
     await expectWhole();
-    expect(await store.head(segment(11))).toBeUndefined();
+    expect(await store.head(keyOfSegment(11))).toBeUndefined();
     store.heal();
     expect((await expireBy(EXPIRED_ALL)).removed.map(({ id }) => id)).toEqual([MIDDLE]);
   });
@@ -316,7 +312,7 @@ describe("a store that will not let go (Object Lock)", () => {
     expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
     expect(refusedDeletion(result)?.message).toBe(`the store refused to delete ${locked}`);
     expect((await keysBelow(store, `main/backups/${OLD}/`)).filter((key) => !key.endsWith("txt"))).toEqual([locked]);
-    expect(await store.head(segment(19))).toBeUndefined();
+    expect(await store.head(keyOfSegment(19))).toBeUndefined();
     expect(await expireBy(EXPIRED_ALL)).toMatchObject({ leftovers: [], remains: [OLD], refused: 1 });
     store.heal();
     expect(await expireBy(EXPIRED_ALL)).toMatchObject({ leftovers: [OLD], remains: [], refused: 0 });
@@ -326,16 +322,16 @@ describe("a store that will not let go (Object Lock)", () => {
 
   test("of a segment: the WAL behind it stays, so that no hole hides the end of the archive from a receiver", async () => {
     const tip = await findTip(archive);
-    store.failpoint({ operation: "delete", key: new RegExp(segment(7)), times: Infinity, fault: "deny" });
+    store.failpoint({ operation: "delete", key: new RegExp(keyOfSegment(7)), times: Infinity, fault: "deny" });
     const result = await expireBy(EXPIRED_ALL);
-    expect(result.walStaysBecause).toBe(`the store refuses to delete ${segment(7)}: WAL behind it stays too`);
-    expect(result.refusals.map(({ key }) => key)).toEqual([segment(7)]);
+    expect(result.walStaysBecause).toBe(`the store refuses to delete ${keyOfSegment(7)}: WAL behind it stays too`);
+    expect(result.refusals.map(({ key }) => key)).toEqual([keyOfSegment(7)]);
     const wal = await keysBelow(store, "main/wal/00000001/00000000/0");
-    expect(wal).toEqual(Array.from({ length: 24 }, (_, i) => segment(7 + i)));
+    expect(wal).toEqual(Array.from({ length: 24 }, (_, i) => keyOfSegment(7 + i)));
     expect(await findTip(archive)).toEqual(tip);
     store.heal();
     expect((await expireBy(EXPIRED_ALL)).walStaysBecause).toBeUndefined();
-    expect(await store.head(segment(19))).toBeUndefined();
+    expect(await store.head(keyOfSegment(19))).toBeUndefined();
     expect(await findTip(archive)).toEqual(tip);
   });
 
@@ -357,7 +353,7 @@ test("a backup document that nobody can read keeps all WAL, and itself", async (
   expect(result.walStaysBecause).toBe(
     `the document of backup ${RUNNING} cannot be read, so it is unknown which WAL is needed`,
   );
-  expect(await store.head(segment(1))).toBeDefined();
+  expect(await store.head(keyOfSegment(1))).toBeDefined();
 });
 
 test("the plan says why all WAL stays where there is no backup", async () => {

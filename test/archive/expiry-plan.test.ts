@@ -15,10 +15,8 @@ import { planRetention } from "../../src/archive/retention/plan.ts";
 import { putChunk, putPartial } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
-import { emptyArchive, MIB, putBackupDocument, putSegments, putWholeBackup } from "./retained.ts";
+import { emptyArchive, MIB, NEW, OLD, putBackupDocument, putSegments, putWholeBackup } from "./retained.ts";
 
-const OLD = "20260201T000000Z-ffffffff";
-const NEW = "20260203T000000Z-00000000";
 const HALF = "20260203T120000Z-12345678";
 
 let store: MemoryStore;

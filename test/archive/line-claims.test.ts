@@ -5,7 +5,6 @@ import { lineKey } from "../../src/archive/keys.ts";
 import {
   decodeClaim,
   encodeClaim,
-  type LineClaim,
   putClaim,
   readClaims,
   readKnownTimelines,
@@ -14,8 +13,8 @@ import {
 import { putHistory } from "../../src/archive/wal/objects.ts";
 import type { GetResult } from "../../src/store/store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
-import { emptyArchive } from "./retained.ts";
+import { timelineOf } from "../../src/wal/lsn.ts";
+import { emptyArchive, lineClaim } from "./retained.ts";
 
 /** A store whose listing names objects that are gone when they are read. */
 class Forgetful extends MemoryStore {
@@ -32,48 +31,34 @@ beforeEach(async () => {
   archive = await emptyArchive(store);
 });
 
-const lsn = (value: number): Lsn => BigInt(value) as Lsn;
-function claim(number: number, timeline: number, parent?: number): LineClaim {
-  return {
-    ...{
-      number,
-      timeline: timelineOf(timeline),
-      claimedAt: "2026-03-02T10:15:00.000Z",
-      server: "db:5432",
-      why: "first",
-    },
-    parent: parent === undefined ? undefined : { timeline: timelineOf(parent), lsn: lsn(0x600000) },
-    ...{ over: undefined, restoredFrom: undefined },
-  };
-}
 const history = (timeline: number, ...lines: string[]): Promise<unknown> =>
   putHistory(archive, timelineOf(timeline), Buffer.from(`${lines.join("\n")}\n`));
 
 describe("reading", () => {
   test("eleven claims come in the order of their numbers, without one that is gone", async () => {
-    for (let number = 11; number >= 1; number--) await putClaim(archive, claim(number, number));
+    for (let number = 11; number >= 1; number--) await putClaim(archive, lineClaim(number, number));
     store.gone.add(lineKey("main", 4));
     const numbers = (await readClaims(archive)).map(({ number }) => number);
     expect(numbers).toEqual([1, 2, 3, 5, 6, 7, 8, 9, 10, 11]);
   });
 
   test("a number whose claim cannot be read back is taken", async () => {
-    await putClaim(archive, claim(1, 1));
+    await putClaim(archive, lineClaim(1, 1));
     store.gone.add(lineKey("main", 1));
-    expect(await putClaim(archive, claim(1, 1))).toBe("exists");
+    expect(await putClaim(archive, lineClaim(1, 1))).toBe("exists");
   });
 
   test.each([
     ["absent", null, undefined],
     ["a text", "file:///b", "file:///b"],
   ])("a mark that is %s is read", (_, mark, read) => {
-    const fields = JSON.parse(Buffer.from(encodeClaim(claim(1, 1))).toString()) as Record<string, unknown>;
+    const fields = JSON.parse(Buffer.from(encodeClaim(lineClaim(1, 1))).toString()) as Record<string, unknown>;
     const bytes = Buffer.from(JSON.stringify({ ...fields, restoredFrom: mark }));
     expect(decodeClaim(bytes, { key: "k", number: 1 }).restoredFrom).toBe(read);
   });
 
   test.each([[1], [true], [{}]])("a mark that is %j is damage", (mark) => {
-    const fields = JSON.parse(Buffer.from(encodeClaim(claim(1, 1))).toString()) as Record<string, unknown>;
+    const fields = JSON.parse(Buffer.from(encodeClaim(lineClaim(1, 1))).toString()) as Record<string, unknown>;
     const bytes = Buffer.from(JSON.stringify({ ...fields, restoredFrom: mark }));
     expect(() => decodeClaim(bytes, { key: "k", number: 1 })).toThrow(
       expect.objectContaining({ code: "object-corrupt" }),
@@ -88,17 +73,17 @@ describe("the way to the line's end", () => {
 
   test("is the stored history of the newest claim's timeline, whatever parent the claim names", async () => {
     await history(4, "1\t0/500000\ta", "2\t0/600000\tb");
-    expect(await readLinePath(archive, [claim(1, 9), claim(2, 4, 3)])).toEqual([4, 2, 1]);
+    expect(await readLinePath(archive, [lineClaim(1, 9), lineClaim(2, 4, 3)])).toEqual([4, 2, 1]);
   });
 
   test("is the claim's parent where the history file is missing", async () => {
-    expect(await readLinePath(archive, [claim(1, 4, 3)])).toEqual([4, 3]);
-    expect(await readLinePath(archive, [claim(1, 4)])).toEqual([4]);
+    expect(await readLinePath(archive, [lineClaim(1, 4, 3)])).toEqual([4, 3]);
+    expect(await readLinePath(archive, [lineClaim(1, 4)])).toEqual([4]);
   });
 
   test("of timeline 1 reads no history", async () => {
     await store.put("main/wal/00000001.history", Buffer.from("nonsense"));
-    expect(await readLinePath(archive, [claim(1, 1)])).toEqual([1]);
+    expect(await readLinePath(archive, [lineClaim(1, 1)])).toEqual([1]);
   });
 });
 
@@ -106,7 +91,9 @@ describe("timelines of the archive", () => {
   test("are those that were claimed, their parents, and the ancestors of both", async () => {
     await history(7, "5\t0/700000\ta");
     await history(6, "2\t0/500000\ta", "3\t0/600000\tb");
-    expect(await readKnownTimelines(archive, [claim(1, 7), claim(2, 8, 6)])).toEqual(new Set([7, 5, 8, 6, 2, 3]));
+    expect(await readKnownTimelines(archive, [lineClaim(1, 7), lineClaim(2, 8, 6)])).toEqual(
+      new Set([7, 5, 8, 6, 2, 3]),
+    );
     expect(await readKnownTimelines(archive, [])).toEqual(new Set());
   });
 });

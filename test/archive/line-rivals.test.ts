@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { chunkKey, lineKey, tailPrefix } from "../../src/archive/keys.ts";
-import { type LineClaim, putClaim } from "../../src/archive/line/claims.ts";
+import { putClaim } from "../../src/archive/line/claims.ts";
 import { describeRivals, findRivals } from "../../src/archive/line/rivals.ts";
 import { putChunk, putHistory } from "../../src/archive/wal/objects.ts";
 import { FileStore } from "../../src/store/file/store.ts";
-import { addBytes, type Lsn, type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
+import { addBytes, type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
-import { emptyArchive, MIB, putSegments } from "./retained.ts";
+import { emptyArchive, lineClaim, MIB, putSegments } from "./retained.ts";
 
 const HOUR = 3_600;
 const T = 1_700_000_000;
@@ -25,7 +25,6 @@ afterEach(async () => {
   removeTree(folder);
 });
 
-const lsn = (value: number): Lsn => BigInt(value) as Lsn;
 /** Dates every file below a key or folder. */
 function date(key: string, seconds: number): void {
   const path = join(folder, key);
@@ -35,18 +34,7 @@ function date(key: string, seconds: number): void {
 const walOf = (timeline: number): string => `main/wal/${timeline.toString(16).toUpperCase().padStart(8, "0")}/`;
 
 async function claim(number: number, timeline: number, at: number, parent?: number): Promise<void> {
-  const fields: LineClaim = {
-    ...{
-      number,
-      timeline: timelineOf(timeline),
-      claimedAt: "2026-03-02T10:15:00.000Z",
-      server: "db:5432",
-      why: "first",
-    },
-    parent: parent === undefined ? undefined : { timeline: timelineOf(parent), lsn: lsn(0x600000) },
-    ...{ over: undefined, restoredFrom: undefined },
-  };
-  await putClaim(archive, fields);
+  await putClaim(archive, lineClaim(number, timeline, parent));
   date(lineKey("main", number), at);
 }
 

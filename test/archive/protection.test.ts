@@ -7,11 +7,9 @@ import { putPin } from "../../src/archive/backups/pins.ts";
 import { confirmProtection, type Protection } from "../../src/archive/retention/protection.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { backupDocument, emptyArchive, putBackupDocument } from "./retained.ts";
+import { backupDocument, emptyArchive, NEW, OLD, putBackupDocument } from "./retained.ts";
 
-const OLD = "20260201T000000Z-ffffffff";
 const MIDDLE = "20260202T000000Z-aaaaaaaa";
-const NEW = "20260203T000000Z-00000000";
 
 let store: MemoryStore;
 let archive: Archive;

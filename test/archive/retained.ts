@@ -8,15 +8,20 @@ import {
   backupManifestKey,
   backupPartKey,
   identityKey,
+  segmentKey,
 } from "../../src/archive/keys.ts";
+import type { LineClaim } from "../../src/archive/line/claims.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
 import type { Store } from "../../src/store/store.ts";
-import { parseLsn, type SegmentNumber, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
+import { type Lsn, parseLsn, type SegmentNumber, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
 import type { WalChange } from "../../src/wal/wal-changes.ts";
 
 export const SYSTEM_IDENTIFIER = 7_412_345_678_901_234_567n;
 export const MIB = 2 ** 20;
+/** Backups whose ids sort by their random digits in another order than by their dates. */
+export const OLD = "20260201T000000Z-ffffffff";
+export const NEW = "20260203T000000Z-00000000";
 
 /** An archive of 1 MiB segments that holds nothing but its `cluster.json`. */
 export async function emptyArchive(store: Store, cluster = "main"): Promise<Archive> {
@@ -109,4 +114,32 @@ export async function putSegments(
     const summary = { segment, timeline: place.timeline, ...counts, ...commits };
     await putSegment(archive, place, raw, { startLsn, endLsn, verifiedLsn: endLsn, summary }, { confirm: false });
   }
+}
+
+/** OLD and NEW, whole, each begun at the start of a segment (in hexadecimal) and over within it. */
+export async function putOldAndNew(archive: Archive, segments: readonly [old: string, new: string]): Promise<void> {
+  for (const [index, id] of [OLD, NEW].entries()) {
+    const lsns = { startLsn: `0/${segments[index]}00028`, stopLsn: `0/${segments[index]}00100` };
+    const at = `2026-02-${id.slice(6, 8)}T00:00:00.000Z`;
+    await putWholeBackup(archive, { id, ...lsns, startedAt: at, finishedAt: at });
+  }
+}
+
+/** The key of a sealed segment of timeline 1. */
+export function keyOfSegment(segment: number): string {
+  return segmentKey("main", { timeline: timelineOf(1), segment: segment as SegmentNumber, segmentSize: MIB });
+}
+
+/** A claim of the line; with a parent, the timeline left it in segment 6. */
+export function lineClaim(number: number, timeline: number, parent?: number): LineClaim {
+  return {
+    number,
+    timeline: timelineOf(timeline),
+    claimedAt: "2026-03-02T10:15:00.000Z",
+    server: "db:5432",
+    why: "first",
+    parent: parent === undefined ? undefined : { timeline: timelineOf(parent), lsn: 0x600000n as Lsn },
+    over: undefined,
+    restoredFrom: undefined,
+  };
 }
