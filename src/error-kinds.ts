@@ -113,7 +113,7 @@ export const ERROR_KINDS = {
   ),
   "timeline-behind": damage.final(
     "The server is on a timeline that the archive's line has left.",
-    "Connect to the current primary. To archive this server nevertheless, give --take-over with the number of the line's claim (docs/timelines.md).",
+    "Connect to the current primary. To archive this server all the same, give --take-over with the number of the line's claim (docs/timelines.md).",
   ),
   "timeline-unrelated": damage.inArchive(
     "The server's timeline does not descend from the archive's line.",

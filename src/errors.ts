@@ -45,7 +45,7 @@ export function invariant(condition: boolean, message: string): asserts conditio
   if (!condition) throw new SeawallError("internal", message);
 }
 
-/** True for errors that mean "stop because we were told to", in whichever shape Node.js gives them. */
+/** True for errors that mean "stop because we were told to", in every shape that Node.js gives them. */
 export function isAbort(error: unknown): boolean {
   if (error instanceof SeawallError) return error.code === "aborted";
   return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");

@@ -133,7 +133,7 @@ export function walFolderNames(prefix: string, folders: readonly string[]): stri
   return folders.map((folder) => folder.slice(prefix.length, -1)).filter((name) => /^[0-9A-F]{8}$/.test(name));
 }
 
-/** Likewise, those that are a timeline, ascending when the folders are. */
+/** The folders that are a timeline, ascending when `folders` is. */
 export function timelineFolders(prefix: string, folders: readonly string[]): TimelineId[] {
   const numbers = walFolderNames(prefix, folders).map((name) => Number.parseInt(name, 16));
   return numbers.filter((timeline) => timeline > 0).map(timelineOf);

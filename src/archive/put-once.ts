@@ -61,7 +61,10 @@ export async function createOrCompare(
       `${key} is stored in ${store.description} with different content: ${difference}`,
     );
   }
-  throw new SeawallError("store-unavailable", `${key} appeared and vanished ${RACES_MAX} times`);
+  throw new SeawallError(
+    "store-unavailable",
+    `${store.description} said ${RACES_MAX} times that ${key} exists, and then that it does not`,
+  );
 }
 
 function differenceOf(theirs: Uint8Array, ours: Uint8Array): string | undefined {

@@ -11,7 +11,7 @@ export const FRAME_STORED_BYTES_MAX = binding.compressBound(FRAME_RAW_BYTES_MAX)
 
 let compressor: { readonly context: binding.CCtx; level: number } | undefined;
 
-/** Compresses `raw` to the front of `target`, which has room for the worst case; the frame's length. */
+/** Compresses `raw` to the front of `target`, which has room for the worst case. Returns the frame's length. */
 export function compressFrame(target: Uint8Array, raw: Uint8Array, level: number): number {
   compressor ??= { context: new binding.CCtx(), level: Number.NaN };
   if (compressor.level !== level) {

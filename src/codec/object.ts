@@ -84,7 +84,7 @@ export function encodeInPlace(memory: Uint8Array, rawBytes: number, meta: Envelo
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes };
 }
 
-/** Compresses `memory` from offset `from` on into the bytes from offset `to` on, which lies before; the frame's length. */
+/** Compresses `memory` from offset `from` on to offset `to`, which lies before it. Returns the frame's length. */
 function compressInPlace(memory: Uint8Array, { from, to }: { from: number; to: number }, level: number): number {
   const context = contextFor(level);
   step ??= { source: new Uint8Array(IN_PLACE_STEP_BYTES), target: new Uint8Array(binding.cStreamOutSize()) };
@@ -117,7 +117,7 @@ function compressInPlace(memory: Uint8Array, { from, to }: { from: number; to: n
   return written - to;
 }
 
-/** The same for small content; the result is freshly allocated and belongs to the caller. */
+/** Encodes small content; the result is freshly allocated and belongs to the caller. */
 export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
@@ -175,7 +175,7 @@ export function decodeObject(
   return { envelope, raw };
 }
 
-/** The same check in 128 KiB of memory, the content thrown away. */
+/** Checks an object in 128 KiB of memory and throws the content away. */
 export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
   const envelope = boundedEnvelope(stored, key, rawBytesMax);
   const check = new ContentCheck(envelope, key, (decompressor ??= new binding.DCtx()));
@@ -190,7 +190,7 @@ export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number
   return envelope;
 }
 
-/** The same for an object that arrives in pieces of any size. */
+/** Checks an object that arrives in pieces of any size. */
 export async function checkPieces(
   pieces: AsyncIterable<Uint8Array>,
   key: string,

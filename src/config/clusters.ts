@@ -31,7 +31,7 @@ export function layered(layers: readonly Layer[]): Layer {
 /** Commands that work on all clusters when none is named. */
 const ON_ALL: readonly CommandName[] = ["receive", "status"];
 
-/** Those that the command works on. Throws `usage` where it is not clear which. */
+/** The clusters that the command works on. Throws `usage` where that is not clear. */
 export function chooseClusters(
   clusters: readonly ClusterLayer[],
   asked: Given | undefined,

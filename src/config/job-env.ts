@@ -9,8 +9,9 @@ import { defaultText, envName, OPTION_ROWS } from "./options.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * `env` with every option (but those of the notifications, which only the daemon sends) of the file and of the command line as a variable, in the loader's order: a flag wins over a
- * variable that is there, a variable over the file. Nothing of it shows in a list of processes.
+ * Adds every option of the file and of the command line to `env` as a variable, so that a list of processes shows none.
+ * The order is the loader's: a flag wins over a variable of `env`, a variable over the file. The options of notifications
+ * are left out: only the daemon sends them.
  */
 export function jobEnvironment({ settings, origins }: Merged, env: Environment): Environment {
   const result: Record<string, string | undefined> = { ...env, SEAWALL_CONFIG: undefined };

@@ -22,7 +22,7 @@ export const RETENTION_OPTIONS = {
   keepDaily: option(count, {
     commands: EXPIRE,
     help: "keep the newest backup of each of the last so many days that have one",
-    more: "A backup belongs to the day on which it began, in UTC; likewise for weeks (from Monday), months and years.",
+    more: "A backup belongs to the day on which it began, in UTC. The same holds for weeks (from Monday), months and years.",
   }),
   keepWeekly: option(count, {
     commands: EXPIRE,

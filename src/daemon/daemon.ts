@@ -96,7 +96,7 @@ function opener(options: DaemonOptions, turns: Turns, codecPool: CodecPool): Ope
     });
 }
 
-/** They are started by need, and the work of all receivers is the same: as many as the one that wants most. */
+/** All receivers share the threads, which start when they are needed: as many as the largest setting asks for. */
 function threadsOf({ clusters }: Configuration): number {
   return Math.max(...clusters.map(({ settings }) => settings.compressThreads));
 }

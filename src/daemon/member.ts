@@ -33,7 +33,7 @@ export type OpenCluster = (plan: ClusterPlan, equipment: Equipment) => Promise<C
 export interface MemberOptions {
   readonly plan: ClusterPlan;
   readonly open: OpenCluster;
-  /** It is not alone in the process: a failure ends nothing. */
+  /** The process serves other clusters too: a failure of this one does not end it. */
   readonly isOneOfSeveral: boolean;
   readonly version: string;
   /** The process's; without it the status has none. */

@@ -9,14 +9,14 @@ import type { RoutinePlan } from "./jobs/routine.ts";
 export interface ClusterPlan extends RoutinePlan {
   readonly name: string;
   readonly storeUrl: string;
-  /** Asked anew at each start: passwords and service files may be others by then. Throws `usage`. */
+  /** Called again at each start: passwords and service files may have changed. Throws `usage`. */
   readonly connect: () => Promise<ConnectionSettings>;
 }
 
 export interface Configuration {
   /** Undefined: flags and environment alone. */
   readonly file: string | undefined;
-  /** The file has `clusters:`: none of them ends the process. */
+  /** The file has `clusters:`: a failure of one cluster does not end the process. */
   readonly several: boolean;
   readonly clusters: readonly ClusterPlan[];
   readonly listen: ListenAddress;
@@ -36,18 +36,18 @@ export function changeOf(before: Settings, after: Settings): Change {
   return own.every(([key]) => isRoutine(key)) ? "routine" : "receiver";
 }
 
-/** Only jobs know it, or it says when they run. */
+/** True for an option that only jobs read, or that says when they run. */
 function isRoutine(key: SettingKey): boolean {
   const spec = OPTION_ROWS.find(([name]) => name === key)?.[1];
   return spec?.routine === true || spec?.commands.includes("receive") === false;
 }
 
-/** Jobs are told options of the whole process, too: how much to log. */
+/** Jobs also read options of the whole process, such as the log level. */
 export function jobsChange(before: ClusterPlan, after: ClusterPlan): boolean {
   return !isDeepStrictEqual(before.jobEnv, after.jobEnv);
 }
 
-/** One of them can run only when the other has let go. */
+/** True when one cluster can run only after the other has released a slot, a spool or a name. */
 export function collide({ settings: a }: ClusterPlan, { settings: b }: ClusterPlan): boolean {
   const sameSlot = a.dsn === b.dsn && a.slot === b.slot && !a.noSlot && !b.noSlot;
   return sameSlot || (a.spoolDir !== undefined && a.spoolDir === b.spoolDir) || a.cluster === b.cluster;

@@ -11,7 +11,7 @@ import type { Supervisor } from "./supervisor.ts";
 
 export interface ReloadOptions {
   readonly configuration: Configuration;
-  /** Throws `usage`. */
+  /** Reads the file again. Throws `usage`. */
   readonly load: () => Promise<Configuration>;
   /** Applies what was loaded to what the process shares. */
   readonly onLoaded: (configuration: Configuration) => void;

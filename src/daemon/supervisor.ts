@@ -99,7 +99,7 @@ export class Supervisor {
         member.hurry();
         return;
       }
-      // Its server's slot, its spool or its name may still be in the hands of one that goes.
+      // A cluster that is being stopped may still hold the slot, the spool or the name of this one.
       const inTheWay = leaving.filter((other) => collide(other.plan, plan)).map((other) => gone.get(other));
       await Promise.all([...inTheWay, member === undefined ? undefined : this.#letGo(member)]);
       this.#start(member === undefined ? plan : this.#nextPlan(member, plan));

@@ -35,7 +35,12 @@ export async function copyObject(
   if (source === undefined) return undefined;
   if ((await to.store.putStream(key, source.body, { signal })) === "created") return envelope;
   const theirs = await to.store.getStream(key, { signal });
-  if (theirs === undefined) throw new SeawallError("store-unavailable", `${key} appeared and vanished`);
+  if (theirs === undefined) {
+    throw new SeawallError(
+      "store-unavailable",
+      `${to.store.description} said that ${key} exists, and then that it does not`,
+    );
+  }
   const there = await to.codec.checkPieces(theirs.body, limits);
   if (there.rawBytes === envelope.rawBytes && there.rawCrc32c === envelope.rawCrc32c) return envelope;
   throw new SeawallError("segment-conflict", `${key} is stored in ${to.store.description} with different content`);

@@ -159,7 +159,7 @@ export class Shipper {
     this.#pump();
   }
 
-  /** The segment is complete: it becomes one object, and its chunks superfluous. The shipper owns its buffer from here. */
+  /** The segment is complete: it becomes one object, and its chunks are not needed any more. The shipper owns its buffer now. */
   seal(open: OpenSegment, facts: SealFacts): void {
     const shipping = this.#shipping(open);
     this.#current = undefined;
@@ -182,7 +182,7 @@ export class Shipper {
     }, overdue);
   }
 
-  /** The same for what lies before `lsn`, however much arrives meanwhile. */
+  /** Waits until everything before `lsn` is stored, however much arrives meanwhile. */
   async storeUpTo(lsn: Lsn, overdue: AbortSignal): Promise<boolean> {
     return this.#settleUntil(() => this.#options.ledger.storedLsn >= lsn, overdue);
   }

@@ -104,7 +104,7 @@ async function readWalFile(path: string): Promise<Buffer> {
 function readIdentity(content: Buffer, fileName: string, now: Date): Parameters<typeof openArchiveFor>[2] {
   const wrong = (why: string): SeawallError => new SeawallError("wal-corrupt", `${fileName}: ${why}`);
   if (content.byteLength < 40 || content.byteLength > FILE_BYTES_MAX)
-    throw wrong(`${content.byteLength} bytes is no segment`);
+    throw wrong(`is ${content.byteLength} bytes long; a segment has 1 MiB to 1 GiB`);
   const magic = content.readUInt16LE(0);
   const major = Object.entries(PAGE_MAGIC).find(([, known]) => known === magic)?.[0];
   if (major === undefined && isNewerMagic(magic)) {

@@ -90,7 +90,7 @@ export function parseTablespaces(result: CommandResult): BackupTablespaceSent[] 
   return result.rows.map(([oid, path, kilobytes]) => {
     const number = oid === null || oid === undefined ? undefined : Number(oid.toString("latin1"));
     if (number !== undefined && !(Number.isInteger(number) && number > 0)) {
-      throw new SeawallError("server-protocol", `the server names a tablespace ${oid?.toString("latin1")}`);
+      throw new SeawallError("server-protocol", `the server gives a tablespace's OID as ${oid?.toString("latin1")}`);
     }
     return {
       oid: number,

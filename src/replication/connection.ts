@@ -62,7 +62,7 @@ const COMMAND_MS = 60_000;
 const CHECKPOINT_MS = 25 * 3_600_000;
 /** A server that cannot even refuse a connection in this time is not asked longer. */
 const PROBE_MS = 10_000;
-/** The same for a question to the catalog. */
+/** A server that does not answer a question to the catalog in this time is gone. */
 const QUERY_MS = 60_000;
 /** How long a polite goodbye may take before the socket is destroyed. */
 const CLOSE_MS = 1_000;

@@ -7,9 +7,9 @@ import { pathToBytes } from "../codec/tar.ts";
 
 export interface LayoutFacts {
   readonly targetDir: string;
-  /** OID → absolute directory. */
+  /** The tablespaces of the backup: OID → absolute directory. */
   readonly tablespaces: readonly (readonly [oid: number, directory: string])[];
-  /** The same for those that recovery creates: nothing of the backup lies there. */
+  /** The tablespaces that recovery creates; nothing of the backup lies there. */
   readonly created: readonly (readonly [oid: number, directory: string])[];
   /** `--waldir`: the absolute directory to which pg_wal is a link; undefined: pg_wal is a directory. */
   readonly walDir?: string | undefined;

@@ -66,7 +66,7 @@ export function withRecoverySettings(previous: string, settings: RecoverySetting
   return kept === "" ? `${ours}\n` : `${kept}\n${ours}\n`;
 }
 
-/** The same without ours. */
+/** Removes the settings of former recoveries from the content of postgresql.auto.conf. */
 export function withoutRecoverySettings(previous: string): string {
   const lines: string[] = [];
   let isOurs = false;

@@ -38,7 +38,7 @@ export interface RestoreOptions extends PlanWish {
   readonly otherTablespaces?: string | undefined;
   /** Reuse what is in the directory. */
   readonly delta: boolean;
-  /** For root: who shall own the files. */
+  /** For root: the user and group that will own the files. */
   readonly owner: Owner | undefined;
   /** Undefined: no recovery configuration at all. */
   readonly restoreCommand: string | undefined;
@@ -69,7 +69,7 @@ export interface Restored {
   readonly targetDir: string;
   /** The directory to which pg_wal is a link. */
   readonly walDir: string | undefined;
-  /** Those that recovery creates are among them. */
+  /** With those that recovery creates. */
   readonly tablespaces: readonly (readonly [oid: number, directory: string])[];
   readonly owner: Owner | undefined;
   readonly files: number;

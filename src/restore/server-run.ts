@@ -73,7 +73,8 @@ export async function refuseForeignArchive(run: ServerRun, archived: bigint): Pr
   let systemIdentifier: bigint;
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, 0);
-    if (bytesRead !== 8) throw new SeawallError("foreign-cluster", `pg_control of ${run.dataDir} is empty`);
+    if (bytesRead !== 8)
+      throw new SeawallError("foreign-cluster", `pg_control of ${run.dataDir} has only ${bytesRead} bytes`);
     systemIdentifier = endianness() === "LE" ? buffer.readBigUInt64LE() : buffer.readBigUInt64BE();
   } finally {
     await file.close();

@@ -48,7 +48,7 @@ export function neededSettings(
   return Object.fromEntries(pairs) as Record<StandbySetting, number>; // every name has its number
 }
 
-/** Those of `needed` that a server of this major version would have lower with this configuration. Pure. */
+/** Finds the settings that a server of this major version would have lower than `needed` says. Pure. */
 export function missingMinimums(
   configuration: ReadonlyMap<string, string>,
   major: number,

@@ -127,7 +127,7 @@ class Counter {
   }
 }
 
-/** Passes everything on and says once, at whichever end, what it came to. */
+/** Passes everything on and reports the total once, when the read ends, fails or is left. */
 async function* watched<T>(
   source: AsyncIterable<T>,
   told: { readonly weigh: (item: T) => number; readonly ended: (sum: number, outcome: Facts["outcome"]) => void },

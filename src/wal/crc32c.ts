@@ -39,7 +39,7 @@ export function crc32c(bytes: Uint8Array, seed = 0): number {
     : ~crcUpdateShort(~seed, bytes, 0, bytes.length) >>> 0;
 }
 
-/** Takes `bytes[from, to)` into the register, in whichever way is faster. */
+/** Takes `bytes[from, to)` into the register, by the faster way for this length. */
 export function crcUpdate(state: number, bytes: Uint8Array, from: number, to: number): number {
   return to - from >= NATIVE_FROM_BYTES
     ? ~nativeCrc32c(bytes.subarray(from, to), ~state >>> 0)

@@ -92,7 +92,7 @@ export class PageHeaderReader {
   #check(words: Int32Array, at: number, pageOffset: number): void {
     this.problem = this.#findProblem(words, at, pageOffset);
     const info = (words[at] as number) >>> 16; // the whole header is there
-    this.remaining = (words[at + 4] as number) >>> 0; // likewise
+    this.remaining = (words[at + 4] as number) >>> 0; // as above
     this.overwrites = (info & this.#flags.overwrites) !== 0;
   }
 

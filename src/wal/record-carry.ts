@@ -11,7 +11,7 @@ export interface CarriedRecord {
   readonly got: number;
   /** CRC register over its data so far (int32); the header enters it at the end. */
   readonly crc: number;
-  /** Its first bytes, at most CARRIED_PREFIX_SIZE, base64. */
+  /** The record's first bytes, at most CARRIED_PREFIX_SIZE, base64. */
   readonly prefix: string;
 }
 

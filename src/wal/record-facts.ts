@@ -119,7 +119,7 @@ export function recordAt(bytes: Uint8Array, at: number, lsn: Lsn, end: Lsn): Ver
     prev: lsnOfWords(wordAt(bytes, at + XL_PREV_OFFSET + 4), wordAt(bytes, at + XL_PREV_OFFSET)),
     xid: wordAt(bytes, at + XL_XID_OFFSET),
     info: bytes[at + XL_INFO_OFFSET] as number, // a whole header is there
-    rmid: bytes[at + XL_RMID_OFFSET] as number, // likewise
+    rmid: bytes[at + XL_RMID_OFFSET] as number, // as above
   };
 }
 

@@ -102,7 +102,7 @@ export class WalAccount {
     this.#lastTime = time;
   }
 
-  /** Likewise for a record of XLOG. */
+  /** Notes the restore point in a record of XLOG, which ends at `end`. */
   noteRestorePoint(bytes: Uint8Array, at: number, to: number, end: number): void {
     const name = restorePointName(bytes, at, to);
     const time = leadingTime(bytes, at, to);

@@ -27,7 +27,7 @@ export type WalLevel = (typeof WAL_LEVELS)[number];
 interface RecordPlace {
   /** First byte of the record. */
   readonly lsn: Lsn;
-  /** Its MAXALIGNed end. */
+  /** The record's MAXALIGNed end. */
   readonly end: Lsn;
 }
 
@@ -68,7 +68,7 @@ export function createsTablespace(changes: readonly WalChange[]): boolean {
 /** Reads the verified record `bytes[at, to)`, or its first bytes; undefined for every other kind. */
 export function changeOf(bytes: Uint8Array, at: number, to: number, place: RecordPlace): WalChange | undefined {
   const rmid = bytes[at + f.XL_RMID_OFFSET] as number; // a whole header is there
-  const info = bytes[at + f.XL_INFO_OFFSET] as number; // likewise
+  const info = bytes[at + f.XL_INFO_OFFSET] as number; // as above
   if (!isChange(rmid, info)) return undefined;
   const data = mainDataAt(bytes, at, to);
   if (data < 0 || data + 4 > to) return undefined;

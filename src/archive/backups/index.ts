@@ -76,7 +76,7 @@ function strayInTablespace(path: string, pgMajor: number): string | undefined {
   return `PG_${pgMajor}_*`;
 }
 
-/** The manifest's own checksum, and that it and the index say the same of every file. Throws `backup-corrupt`. */
+/** Checks the manifest's own checksum, and that manifest and index agree on every file. Throws `backup-corrupt`. */
 export async function checkManifest(
   archive: Archive,
   backup: BackupDocument,

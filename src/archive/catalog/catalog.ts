@@ -35,7 +35,7 @@ export interface Catalog {
   readonly backups: readonly BackupDocument[];
   readonly leftovers: BackupListing["leftovers"];
   readonly damagedBackups: BackupListing["damaged"];
-  /** Those that have run out included. */
+  /** With the pins that have run out. */
   readonly pins: readonly Pin[];
   readonly inventory: WalInventory;
   /** To the end of each timeline that has WAL. */

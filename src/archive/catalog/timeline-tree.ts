@@ -11,7 +11,7 @@ export interface TimelineNode {
   readonly forkLsn: Lsn | undefined;
   /** The reason that the history file gives. */
   readonly reason: string | undefined;
-  /** Sealed ones that carry its name. */
+  /** Sealed segments that carry this timeline in their name. */
   readonly segments: number;
   readonly storedBytes: number;
   /** How many ancestors are shown above it. */

@@ -26,7 +26,7 @@ export interface Rival {
 /** By the store's clock, which dates both. */
 const ACTIVE_MS = 3_600_000;
 
-/** By timeline; none in an archive without claims. Throws what the store throws. */
+/** Finds the rivals in the order of their timelines; none in an archive without claims. Throws what the store throws. */
 export async function findRivals(archive: Archive, options: RequestOptions = {}): Promise<Rival[]> {
   const claims = await readClaims(archive, options);
   const line = claims.at(-1);
@@ -60,7 +60,7 @@ export interface DescribedRival extends Rival {
   readonly text: string;
 }
 
-/** The same with a sentence for each. */
+/** Finds the rivals, with a sentence for each. */
 export async function describeRivals(archive: Archive, options: RequestOptions = {}): Promise<DescribedRival[]> {
   const rivals = await findRivals(archive, options);
   const line = rivals.length === 0 ? undefined : (await readClaims(archive, options)).at(-1);

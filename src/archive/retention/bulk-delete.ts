@@ -83,8 +83,8 @@ export class BulkDelete {
   }
 
   /**
-   * All of them, in the order in which they come, several batches at the same time; `before` is asked before each few
-   * batches and may put an end to it. Returns whether it came to its end. An abort, or an error of the store other than a
+   * Deletes all keys in the order in which they come, several batches at the same time. `before` is asked before each few
+   * batches; false stops the deletion. Returns whether everything was deleted or refused. An abort, or an error of the store other than a
    * refusal, leaves the rest where it is.
    */
   async all(

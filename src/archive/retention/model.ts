@@ -108,7 +108,7 @@ export interface RetentionCatalog<B extends BackupFacts = BackupFacts> {
   readonly wal: WalFacts;
   readonly tip: { readonly timeline: TimelineId; readonly segment: SegmentNumber } | undefined;
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
-  /** When WAL was stored last, on any timeline; undefined where that is not known or shall not count. */
+  /** When WAL was stored last, on any timeline; undefined where that is unknown or must not count. */
   readonly newestWalMs: number | undefined;
   /** When WAL of a timeline was stored last; one that is not in it may still grow. */
   readonly timelineEndsMs: ReadonlyMap<TimelineId, number>;

@@ -10,7 +10,7 @@ import { segmentSummary } from "./commits.ts";
 import type { WalItem } from "./path.ts";
 import { walkBytes, type WalkedRecord, walkSegment } from "./walk.ts";
 
-/** In WAL order: of the records that end in the item. Throws what damaged WAL throws. */
+/** Finds the changes in the records that end in the item, in WAL order. Throws what damaged WAL throws. */
 export async function changesIn(
   archive: Archive,
   item: WalItem,
@@ -23,7 +23,7 @@ export async function changesIn(
   return changes;
 }
 
-/** The same for bytes that were read already: WAL from the segment's start on, without what pads it. */
+/** Finds the changes in bytes that were read already: WAL from the segment's start on, without its padding. */
 export async function changesInBytes(
   archive: Archive,
   item: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },

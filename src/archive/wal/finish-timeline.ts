@@ -15,7 +15,7 @@ import { putPartial } from "./objects.ts";
 export interface FinishedTimeline {
   /** Undefined when the timeline ended at a segment border: there is nothing to finish. */
   readonly partial: { readonly key: string; readonly endLsn: Lsn } | undefined;
-  /** Chunks that are superfluous now. */
+  /** Chunks that are not needed any more. */
   readonly retired: readonly string[];
 }
 

@@ -77,7 +77,7 @@ export interface EncodedWal {
   readonly encoded: EncodedObject;
 }
 
-/** The first half of `putSegment`: once it resolves, `raw` is read no more. */
+/** Does the first half of `putSegment`: once it resolves, `raw` is read no more. */
 export async function encodeSegment(
   archive: Archive,
   place: SegmentPlace,
@@ -88,7 +88,7 @@ export async function encodeSegment(
   return { key: segmentKey(archive.cluster, place), encoded };
 }
 
-/** The same for a segment that is encoded into its own memory, which ends with `place.segmentSize` bytes of content. */
+/** Encodes a segment into its own memory, which ends with `place.segmentSize` bytes of content. */
 export async function encodeSegmentInPlace(
   archive: Archive,
   place: SegmentPlace,
@@ -277,7 +277,7 @@ export async function decodeWal(
   return { ...facts, raw };
 }
 
-/** Only what a stored segment or partial says of itself: one small ranged read. */
+/** Reads only what a stored segment or partial says of itself: one small ranged read. */
 export async function peekWal(
   archive: Archive,
   kind: "segment" | "partial",
@@ -288,7 +288,7 @@ export async function peekWal(
   return peekObject(archive, key, place, options);
 }
 
-/** The same for any WAL object. */
+/** Reads only what a stored WAL object says of itself. */
 export async function peekObject(
   archive: Archive,
   key: string,

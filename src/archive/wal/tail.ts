@@ -44,7 +44,7 @@ export interface Tail {
   readonly bytes: Buffer;
   readonly endLsn: Lsn;
   readonly verifiedLsn: Lsn;
-  /** Every chunk stored for this segment, including superfluous ones and those behind a hole. */
+  /** Every chunk stored for this segment, including those that are not needed and those behind a hole. */
   readonly chunks: readonly ChunkPlace[];
   /** Where the segment's partial ends; undefined without one. */
   readonly partialEndLsn: Lsn | undefined;
@@ -178,7 +178,7 @@ export async function readTail(
       const { verifiedLsn } = partial;
       joined.add({ start: 0, bytes: partialBytes, verifiedLsn, key: partialKey(archive.cluster, place) });
     }
-    // A partial comes from another process than the chunks beside it: all of them are compared, superfluous ones too.
+    // A partial comes from another process than the chunks beside it: all of them are compared, also those that are not needed.
     const wanted = partial === undefined ? cover : chunks.filter((chunk) => chunk.start < end);
     if (!(await forEachPiece(archive, wanted, (piece) => joined.add(piece), { signal }))) continue;
     const { bytes, verifiedLsn } = joined;
@@ -305,8 +305,12 @@ function* batchesOf(chunks: readonly ChunkPlace[]): Generator<ChunkPlace[]> {
 async function readChunk(archive: Archive, chunk: ChunkPlace, options: RequestOptions): Promise<Piece | undefined> {
   const content = await readWal(archive, chunk.key, chunk, options);
   if (content === undefined) return undefined;
-  if (content.raw.byteLength !== chunk.end - chunk.start) {
-    throw new SeawallError("object-corrupt", `${chunk.key} holds ${content.raw.byteLength} bytes`);
+  const named = chunk.end - chunk.start;
+  if (content.raw.byteLength !== named) {
+    throw new SeawallError(
+      "object-corrupt",
+      `${chunk.key} holds ${content.raw.byteLength} bytes of WAL, its name says ${named}`,
+    );
   }
   return { start: chunk.start, bytes: content.raw, verifiedLsn: content.verifiedLsn, key: chunk.key };
 }

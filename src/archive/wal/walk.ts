@@ -59,7 +59,7 @@ export async function walkSegment(
   await walkItems(archive, [item], visit, options);
 }
 
-/** The same for items one after the other, the next one on its way, until `isDone` holds behind one of them. */
+/** Walks items one after the other and reads ahead by one; stops when `isDone` is true behind one of them. */
 export async function walkItems(
   archive: Archive,
   items: Iterable<WalItem>,
@@ -85,7 +85,7 @@ export async function walkItems(
   }
 }
 
-/** The same for bytes that were read already: WAL from the segment's start on, without what pads it. */
+/** Walks bytes that were read already: WAL from the segment's start on, without its padding. */
 export async function walkBytes(
   archive: Archive,
   { timeline, segment, bytes }: Pick<WalItem, "timeline" | "segment"> & { readonly bytes: Buffer },

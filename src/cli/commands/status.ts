@@ -107,7 +107,7 @@ function answerFor(cluster: string, answer: StatusAnswer, isAsked: boolean): Sta
   }
 }
 
-/** Those of the file, and those that the receiver serves beside them; each by itself, so that none hides another. */
+/** Finds the clusters of the file and those that the receiver serves beside them, one by one: a failure hides no other. */
 async function gatherAll(
   context: CommandContext,
   clusters: readonly Merged[],

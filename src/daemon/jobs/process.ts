@@ -84,7 +84,7 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
   using _leaving = onAbort(signal, leave);
   try {
     const [exit] = (await exited) as [number | null];
-    // Its last words are here soon. What it left running when it was killed may hold its output open for ever.
+    // The rest of its output arrives soon. A process that the killed job left behind may hold the output open for ever.
     await Promise.race([closed, sleep(LAST_WORDS_MS_MAX, undefined, { ref: false })]);
     const found = parseResult(result);
     const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, found);
@@ -97,7 +97,7 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
   }
 }
 
-/** Its log lines become ours; of its error the message is returned. Progress is for terminals. */
+/** Logs the job's line as the daemon's own; returns the message when it is the job's error. Leaves out progress. */
 function retell(line: string, log: Log): string | undefined {
   let said: Record<string, unknown>;
   try {
@@ -113,7 +113,7 @@ function retell(line: string, log: Log): string | undefined {
     return `${String(message)} [${String(code)}]`;
   }
   const known = (["debug", "info", "warn", "error"] as const).find((one: LogLevel) => one === level) ?? "info";
-  // Ours has these already.
+  // The daemon's log sets these itself.
   const fields = Object.entries(said).filter(([name]) => !["level", "msg", "time", "pid", "hostname"].includes(name));
   // A command's progress line has an event and no message.
   const text = [msg, event].find((said) => typeof said === "string") ?? line;

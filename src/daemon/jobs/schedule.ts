@@ -6,7 +6,7 @@ import { Cron } from "croner";
 import { isAhead } from "../../archive/records/records.ts";
 import { SeawallError } from "../../errors.ts";
 
-/** In the order in which those that are due together are run: what a backup made superfluous goes after it. */
+/** Jobs that are due together run in this order: `expire` removes what the new backup replaces. */
 export const JOB_NAMES = ["backup", "expire", "verify", "drill"] as const;
 export type JobName = (typeof JOB_NAMES)[number];
 

@@ -100,7 +100,7 @@ interface Planned {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   #jobs: readonly Planned[];
-  /** Those of which it is not known yet when they are due. */
+  /** The jobs whose next time is not known yet. */
   readonly #unplanned: Set<Planned>;
   #wake = new AbortController();
   /** The clock at the last look. */

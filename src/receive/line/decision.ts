@@ -34,7 +34,7 @@ export interface LineFacts {
 export interface LineDecision {
   /** Undefined: go on without a new claim. */
   readonly claim: ClaimReason | undefined;
-  /** The line has WAL past the point where the server left it: first see that it does not grow. */
+  /** The line has WAL past the point where the server left it: wait until it is sure that it does not grow. */
   readonly watch: boolean;
 }
 
@@ -179,7 +179,7 @@ function refused(facts: LineFacts, line: TimelineId): SeawallError {
   const { timeline } = server;
   const by = claimOver(claims, timeline);
   const taken = by?.why === "take-over" ? `: ${claimText(by)} took the line over` : "";
-  const hint = `To archive this server nevertheless, ${hintOf(facts)}`;
+  const hint = `To archive this server all the same, ${hintOf(facts)}`;
   const isAncestor = lineHistory?.entries.some((entry) => entry.timeline === timeline) ?? false;
   if (isAncestor) {
     return new SeawallError(

@@ -80,7 +80,7 @@ async function installAmcheck(client: DrillClient, signal: AbortSignal): Promise
   const { rows } = await first.query<{ name: string }>(open, [], { signal });
   for (const { name } of rows) {
     await using connection = await client.connectPlain(name);
-    // Their locks would keep amcheck waiting for ever; queries have seen them before.
+    // Locks of prepared transactions would keep amcheck waiting for ever. The queries ran before this.
     const prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()";
     for (const { gid } of (await connection.query<{ gid: string }>(prepared, [], { signal })).rows) {
       await connection.query(`ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`, [], { signal });

@@ -322,7 +322,7 @@ async function judged(server: DrillServer, folder: DrillFolder, isWhole: boolean
   if (isWhole) return { name, outcome: verdict.ok ? "passed" : "failed", message: verdict.message };
   const { text, code } = await server.complaint();
   const message = `the server ended before its recovery did: ${text}`;
-  // Its restore_command could not reach the store, or was not let in: that says nothing about the archive.
+  // The server's restore_command could not reach the store or was refused: that says nothing about the archive.
   if (code !== undefined && isErrorCode(code) && !OF_THE_ARCHIVE.includes(code)) throw new SeawallError(code, message);
   return { name, outcome: "failed", message };
 }

@@ -221,7 +221,7 @@ export class ReadySegments {
     await rm(`${path}.want.${asker}`, { force: true });
   }
 
-  /** It is on its way: recovery waits for it instead of fetching it too. Ends with `add` or `giveUp`. */
+  /** Marks a file as on its way: recovery waits for it instead of fetching it too. Ends with `add` or `giveUp`. */
   async begin(name: string): Promise<void> {
     await writeFile(join(this.#root, this.#own, partOf(name)), "");
   }

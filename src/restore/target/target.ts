@@ -1,6 +1,6 @@
 /**
- * Where recovery shall end: what the user wrote, made into a recovery target, or refused before anything is touched. Pure;
- * the clock arrives as an argument.
+ * Makes what the user wrote into a recovery target, or refuses it before anything is touched. Pure; the clock arrives as an
+ * argument.
  *
  * Source: PostgreSQL docs, Recovery Target; xlogrecovery.c (check_recovery_target_*).
  */

@@ -1,8 +1,8 @@
 /**
  * The directories below a file store's root: created on demand, fsynced in groups, their handles kept for the next fsync.
  *
- * A new object is durable once its name is: the directory that holds it must be fsynced after link(2). Likewise a new
- * directory is durable once its parent was fsynced. On ext4 and xfs an fsync of a directory forces the journal up to the
+ * A new object is durable once its name is: the directory that holds it must be fsynced after link(2). A new directory is
+ * durable once its parent was fsynced. On ext4 and xfs an fsync of a directory forces the journal up to the
  * last change of that directory, and nothing cheaper does; so this is exactly one fsync per object, less where several
  * puts into one directory overlap, plus one for every directory that this process uses for the first time.
  */

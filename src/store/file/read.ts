@@ -20,6 +20,7 @@ const fs = {
 
 /** Opens a file for readRange or streamFile, which close it. */
 export interface OpenFile {
+  readonly path: string;
   readonly fd: number;
   readonly bytes: number;
 }
@@ -35,7 +36,7 @@ export async function openFile(path: string): Promise<OpenFile | undefined> {
     throw error;
   }
   const stats = await fs.fstat(fd);
-  if (stats.isFile()) return { fd, bytes: stats.size };
+  if (stats.isFile()) return { path, fd, bytes: stats.size };
   await fs.close(fd);
   return undefined;
 }
@@ -52,7 +53,7 @@ export async function readRange(
     for (let at = 0; at < body.length;) {
       throwIfAborted(signal);
       const { bytesRead } = await fs.read(file.fd, body, at, Math.min(IO_BYTES, body.length - at), offset + at);
-      if (bytesRead === 0) throw new SeawallError("object-corrupt", "a stored file shrank while it was read");
+      if (bytesRead === 0) throw new SeawallError("object-corrupt", `${file.path} shrank while it was read`);
       at += bytesRead;
     }
     return body;
@@ -70,7 +71,12 @@ export function streamFile(file: OpenFile, signal: AbortSignal | undefined): Asy
   unread.unref();
   return (async function* () {
     clearTimeout(unread);
-    if (isGivenUp) throw new SeawallError("store-unavailable", "a read was begun too late: its file is closed");
+    if (isGivenUp) {
+      throw new SeawallError(
+        "store-unavailable",
+        `${file.path} was closed: its reader asked for nothing for ${UNREAD_MS / 1000} s`,
+      );
+    }
     // It closes the file however the iteration ends.
     const pieces = createReadStream("", { fd: file.fd, highWaterMark: STREAM_BYTES });
     for await (const piece of pieces) {

@@ -17,7 +17,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A source of credentials asks several services in turn, so it is given as long as a request, twice. */
 export const CREDENTIALS_FACTOR = 2;
-/** Servers of one's own rarely care. */
+/** For servers that do not check the region. */
 const DEFAULT_REGION = "us-east-1";
 
 export interface S3Account {
