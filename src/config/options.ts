@@ -262,7 +262,6 @@ const ROWS = {
     more: "For a restored server that replaces the original ([timelines.md](timelines.md)). The refusal and `seawall check` name the number. It works for this one claim: a flag that is left in a unit file takes nothing a second time. With `backup` it needs `--with-wal`.",
   }),
   allowNewerServer: option(boolean, {
-    name: "allow-newer-server",
     commands: ["receive", "check"],
     default: false,
     help: "archive a server of a newer version than Seawall knows, without reading its records",

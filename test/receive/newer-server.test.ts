@@ -17,7 +17,7 @@ import { createMetrics } from "../../src/metrics/registry.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import { resolvePlan } from "../../src/restore/target/resolve.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
-import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
 import { MAJOR_MAX } from "../../src/wal/format.ts";
 import { type Lsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
