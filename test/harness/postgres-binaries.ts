@@ -72,9 +72,10 @@ export async function toolOf(
   return Number(/\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]) === server.version ? machines : undefined;
 }
 
-async function describeBinaries(binDir: string): Promise<PostgresBinaries> {
+/** Asks the programs in a folder for their version. */
+export async function describeBinaries(binDir: string): Promise<PostgresBinaries> {
   const { stdout } = await run(join(binDir, "postgres"), ["--version"]);
-  const fullVersion = /\(PostgreSQL\) (\d+(?:\.\d+|rc\d+|beta\d+))/.exec(stdout)?.[1];
+  const fullVersion = /\(PostgreSQL\) (\d+(?:\.\d+|rc\d+|beta\d+|devel))/.exec(stdout)?.[1];
   if (fullVersion === undefined) throw new Error(`cannot read a version from: ${stdout}`);
   return { version: Number.parseInt(fullVersion, 10), fullVersion, binDir };
 }

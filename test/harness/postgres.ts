@@ -13,7 +13,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { type Lsn, parseLsn } from "../../src/wal/lsn.ts";
 import { type CloneOptions, copyDataDir } from "./postgres-clone.ts";
-import { type PostgresBinaries, type PostgresVersion, embeddedBinaries, systemBinaries } from "./postgres-binaries.ts";
+import {
+  describeBinaries,
+  embeddedBinaries,
+  type PostgresBinaries,
+  type PostgresVersion,
+  systemBinaries,
+} from "./postgres-binaries.ts";
 import { type StopMode, PostgresProcess, freePort, removeStaleServers } from "./postgres-process.ts";
 import { createCluster, giveToServer } from "./postgres-template.ts";
 import { makeTempDir, removeTree } from "./temp.ts";
@@ -25,6 +31,8 @@ export interface PostgresOptions {
   readonly version?: PostgresVersion;
   /** The machine's own PostgreSQL instead of a version from npm; throws when there is none. */
   readonly system?: boolean;
+  /** The programs of any server, of a version that Seawall need not know. */
+  readonly binDir?: string;
   /** 16 by default. */
   readonly segmentSizeMiB?: number;
   readonly initdbArgs?: readonly string[];
@@ -380,6 +388,7 @@ export class PostgresServer implements AsyncDisposable {
 }
 
 async function findBinaries(options: PostgresOptions): Promise<PostgresBinaries> {
+  if (options.binDir !== undefined) return describeBinaries(options.binDir);
   if (options.system !== true) return embeddedBinaries(options.version ?? 18);
   const binaries = await systemBinaries();
   if (binaries === undefined) throw new Error("this machine has no PostgreSQL server of its own (14 or later)");
