@@ -281,6 +281,10 @@ export const ERROR_KINDS = {
     "The base backup must not be deleted: it is pinned, or the last good one.",
     "Unpin it (seawall unpin ID). The last good backup is deleted with --force only.",
   ),
+  "cluster-protected": no.final(
+    "The cluster must not be removed: it is still written to, or a backup is pinned or being taken.",
+    "Stop its receiver and wait two minutes. --force removes pinned and running backups too.",
+  ),
   "backup-removed": operational.final(
     "An expiry is removing the base backup, or has removed it while it was still being taken, or being restored.",
     "Choose another backup, or take a new one.",

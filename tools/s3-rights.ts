@@ -87,6 +87,7 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...sometimes("s3:DeleteObject", "WAL was lost or never sealed", "tail/*", "gaps/*"),
   ],
   delete: [...READS, ...removes()],
+  "cluster remove": [...READS, ...put("expiring/*"), { action: "s3:DeleteObject", on: all }],
   restore: READS,
   "wal-fetch": [
     { action: "s3:ListBucket", on: all, when: ABSENT },
@@ -122,6 +123,7 @@ export const S3_ROLES: readonly S3Role[] = [
     does: "takes backups, verifies, drills and expires",
     commands: ["backup", "verify", "drill", "expire", "delete", "pin", "unpin", "list", "show", "status"],
   },
+  { name: "removal", does: "removes a whole cluster", commands: ["cluster remove"] },
   { name: "restore", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
   { name: "read-only", does: "looks", commands: ["list", "show", "status", "verify"] },
 ];

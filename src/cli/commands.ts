@@ -318,4 +318,5 @@ type GroupName<Name> = Name extends `${infer Group} ${string}` ? Group : never;
 /** Commands of two words stand in a group: what each group is for. */
 export const COMMAND_GROUPS: Readonly<Record<GroupName<CommandName>, string>> = {
   slot: "manage the physical replication slot",
+  cluster: "manage what the store holds of a cluster",
 };

@@ -56,6 +56,32 @@ export const RETENTION_COMMANDS = {
     ],
     load: () => import("./commands/delete.ts"),
   },
+  "cluster remove": {
+    summary: "remove everything of one cluster from the store",
+    description:
+      "Shows what the store holds of the cluster. With --confirm and the cluster's name it removes all of that: backups and their records first, WAL after them, cluster.json last. " +
+      "It may be interrupted and run again at any time. Objects that are not Seawall's stay and are counted.\n\n" +
+      "It refuses while a receiver stores WAL (the newest is less than two minutes old, or the server says that the slot is in use), and while a backup is pinned or being taken. " +
+      "Stop the receiver first. The server's slot is not touched: seawall slot drop.",
+    args: [],
+    examples: [
+      { line: "seawall cluster remove --config /etc/seawall.yaml --cluster orders", does: "shows what would go" },
+      {
+        line: "seawall cluster remove --config /etc/seawall.yaml --cluster orders --confirm orders",
+        does: "removes it",
+      },
+    ],
+    exits: [
+      [EXIT.done, "nothing of the cluster is left, or what would go was shown"],
+      [EXIT.no, "there is no such archive, it is still written to, or a backup is pinned or being taken"],
+      USAGE,
+      OPERATIONAL,
+      STORE_KEEPS,
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./commands/cluster-remove.ts"),
+  },
   pin: {
     summary: "keep a base backup from expiring",
     description:

@@ -39,7 +39,7 @@ const HOUR = 60 * MINUTE;
 
 const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
-const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "check", "status"];
+const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "cluster remove", "check", "status"];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
 const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test"];
 const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));

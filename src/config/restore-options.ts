@@ -142,7 +142,7 @@ export const RESTORE_OPTIONS = {
     help: "parts restored, or read by verify --deep, at the same time; by default as many as there are processors, 2 to 8",
   }),
   dryRun: option(boolean, {
-    commands: [...RESTORE, "expire", "delete"],
+    commands: [...RESTORE, "expire", "delete", "cluster remove"],
     default: false,
     flagOnly: true,
     help: "print the plan and touch nothing",

@@ -37,10 +37,15 @@ export const RETENTION_OPTIONS = {
     help: "keep the newest backup of each of the last so many years that have one",
   }),
   force: option(boolean, {
-    commands: ["delete"],
+    commands: ["delete", "cluster remove"],
     default: false,
     flagOnly: true,
-    help: "delete also the last good backup, one that cannot be read, or one that is not finished",
+    help: "delete: also the last good backup, one that cannot be read, or one that is not finished; cluster remove: also pinned backups and running ones",
+  }),
+  confirm: option(text("name"), {
+    commands: ["cluster remove"],
+    flagOnly: true,
+    help: "the cluster's name once more: removes it; without it, only shows what would go",
   }),
   until: option(text("when"), {
     commands: ["pin"],

@@ -134,6 +134,14 @@ const SCENARIOS: readonly Scenario[] = [
   plain("expire", "--keep-full", "1"),
   { command: "delete", run: ({ backups }, run) => seawall(["delete", backups[0]], run) },
   {
+    command: "cluster remove",
+    run: async (_scene, run) => {
+      // This copy has just been made: its WAL looks as if a receiver stored it.
+      for (const place of [walPrefix(CLUSTER), tailsPrefix(CLUSTER)]) await clear(run.url, run.full, place);
+      return seawall(["cluster", "remove", "--confirm", CLUSTER, "--force"], run);
+    },
+  },
+  {
     command: "restore",
     run: (_scene, run) => seawall(["restore", "--target-dir", join(run.folder, "data")], run),
   },
@@ -292,10 +300,10 @@ async function copy(
   }
 }
 
-async function clear(url: string, env: Env): Promise<void> {
+async function clear(url: string, env: Env, place = ""): Promise<void> {
   await using whole = closing(openStore(url, { env }));
   const keys: string[] = [];
-  for await (const { key } of whole.store.list("")) keys.push(key);
+  for await (const { key } of whole.store.list(place)) keys.push(key);
   await whole.store.delete(keys);
 }
 

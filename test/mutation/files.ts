@@ -65,6 +65,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "backups/list": ["backups"],
       "wal/breaks": ["breaks"],
       "retention/bulk-delete": ["bulk-delete"],
+      "retention/belongings": ["belongings"],
+      "retention/removal": ["removal", "belongings"],
       "wal/change-json": ["change-json"],
       documents: ["documents"],
       "retention/unneeded-wal": ["doomed-wal"],

@@ -1,0 +1,141 @@
+/** `seawall cluster remove`: shows what a store holds of a cluster, and with its name typed once more removes all of that. */
+import { openArchive } from "../../archive/archive.ts";
+import { REMOVAL_STEPS } from "../../archive/retention/belongings.ts";
+import { type BulkDelete, refusedDeletion } from "../../archive/retention/bulk-delete.ts";
+import { type Belongings, obstaclesOf, removeArchive, surveyArchive } from "../../archive/retention/removal.ts";
+import { humanBytes } from "../../daemon/status/human.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
+import { deadline } from "../../signals.ts";
+import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { columns } from "../views/table.ts";
+import { Progress } from "../views/progress.ts";
+
+/** The server is asked about the slot for so long: it may be gone for good. */
+const SERVER_MS = 10_000;
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals, io } = context;
+  const { cluster, confirm, force } = settings;
+  if (confirm !== undefined && confirm !== cluster) {
+    throw new SeawallError("usage", `--confirm "${confirm}" is not the name of the cluster: that is "${cluster}"`, {
+      hint: "Name the cluster that you mean in both --cluster and --confirm.",
+    });
+  }
+  const store = await openPatientStore(context, requiredStore(context), { interactive: true });
+  const progress = new Progress({ io, json: settings.json, verb: "removing", nowMs: () => Date.now() });
+  try {
+    const request = { signal: signals.stop };
+    const archive = await openArchive(store, cluster, request);
+    const slot = await slotInUse(context);
+    const found = await surveyArchive(archive, new Date(), request);
+    const obstacles = [...obstaclesOf(found, { now: new Date(), force }), ...slot];
+    if (settings.dryRun || confirm === undefined) {
+      await printResult(
+        context,
+        { dryRun: true, ...surveyJson(context, found, obstacles) },
+        surveyText(context, found, obstacles),
+      );
+      return EXIT.done;
+    }
+    if (obstacles.length > 0) {
+      throw new SeawallError("cluster-protected", `cluster "${cluster}" must stay: ${obstacles.join("; ")}`);
+    }
+    progress.begin(bytesOf(found));
+    const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
+    const removing = removeArchive(archive, { ...request, now: () => new Date(), force, onDeleted });
+    const removed = await removing.finally(() => progress.end());
+    await printResult(
+      context,
+      { dryRun: false, ...surveyJson(context, found, []), ...removedJson(removed) },
+      removedText(context, removed, found),
+    );
+    const failure = refusedDeletion(removed);
+    if (failure !== undefined) throw failure;
+    return EXIT.done;
+  } finally {
+    await store.close();
+  }
+}
+
+/** Why the server speaks against it. A server that cannot be asked says nothing: it may be gone for good. */
+async function slotInUse(context: CommandContext): Promise<string[]> {
+  const { settings, signals, log } = context;
+  if (settings.dsn === undefined || settings.noSlot) return [];
+  using limit = deadline(SERVER_MS, signals.stop);
+  try {
+    const status = await readSlotStatus(await connectionSettings(context), settings.slot, limit.signal);
+    return status.active === true ? [`a receiver uses the slot "${settings.slot}" of its server`] : [];
+  } catch (error) {
+    if (signals.stop.aborted) throw error;
+    log.warn("cannot ask the server whether the slot is in use", { slot: settings.slot, error });
+    return [];
+  }
+}
+
+function bytesOf({ steps }: Belongings): number {
+  return REMOVAL_STEPS.reduce((sum, step) => sum + steps[step].bytes, 0);
+}
+
+function objectsOf({ steps }: Belongings): number {
+  return REMOVAL_STEPS.reduce((sum, step) => sum + steps[step].objects, 0);
+}
+
+function surveyJson({ settings }: CommandContext, found: Belongings, obstacles: readonly string[]): object {
+  const { backups, pinned, running, steps, foreign, newestWalMs } = found;
+  return {
+    cluster: settings.cluster,
+    objects: objectsOf(found),
+    bytes: bytesOf(found),
+    steps,
+    backups,
+    pinned,
+    running,
+    newestWalAt: newestWalMs === undefined ? null : new Date(newestWalMs).toISOString(),
+    foreignObjects: foreign.objects,
+    obstacles,
+  };
+}
+
+function removedJson({ objects, bytes, hidden, refused, refusals }: BulkDelete): object {
+  return { removed: { objects, bytes, hidden, refused, refusals: refusals.map(({ key }) => key) } };
+}
+
+function surveyText({ settings }: CommandContext, found: Belongings, obstacles: readonly string[]): string {
+  const { cluster } = settings;
+  const rows = REMOVAL_STEPS.map((step) => [
+    `  ${step}`,
+    counted(found.steps[step].objects, "object"),
+    humanBytes(found.steps[step].bytes),
+  ]);
+  const removal = `To remove all of it: add --confirm ${cluster}`;
+  return [
+    `The store has ${counted(objectsOf(found), "object")} of cluster ${cluster}, ${humanBytes(bytesOf(found))}, ${counted(found.backups.length, "backup")}:`,
+    ...columns(rows),
+    ...foreignLines(found),
+    "",
+    ...(obstacles.length === 0 ? [removal] : ["It must stay:", ...obstacles.map((obstacle) => `  ${obstacle}`)]),
+  ].join("\n");
+}
+
+function removedText({ settings }: CommandContext, removed: BulkDelete, found: Belongings): string {
+  const { objects, bytes, hidden, refused } = removed;
+  const whole = refused === 0 ? `Cluster ${settings.cluster} is gone: ` : "";
+  return [
+    `${whole}${counted(objects, "object")} removed, ${humanBytes(bytes)} freed.`,
+    ...(hidden === 0 ? [] : [`The store keeps ${hidden} of them as old versions: their space is not free yet.`]),
+    ...foreignLines(found),
+    ...(refused === 0 ? ["Its slot on the server, if it has one, is not touched: seawall slot drop."] : []),
+  ].join("\n");
+}
+
+function foreignLines({ foreign: { objects, first } }: Belongings): string[] {
+  return objects === 0
+    ? []
+    : [`Not Seawall's, and left alone: ${counted(objects, "object")}, among them ${first ?? ""}`];
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
