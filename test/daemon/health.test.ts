@@ -12,6 +12,7 @@ import { followSlot } from "../../src/daemon/status/slot-health.ts";
 import { copyStatus } from "../../src/daemon/status/gauges.ts";
 import { renderOverview } from "../../src/cli/views/status-overview.ts";
 import { renderStatus } from "../../src/cli/views/status.ts";
+import type { ErrorCode } from "../../src/error-kinds.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseExposition } from "../metrics/exposition.ts";
 import { statusFixture } from "./fixture.ts";
@@ -85,7 +86,7 @@ interface Row {
   readonly state: Partial<StatusFacts>;
 }
 
-const failedBy = (code: string): Partial<StatusFacts> => ({
+const failedBy = (code: ErrorCode): Partial<StatusFacts> => ({
   ...{
     state: "failed",
     lastError: error(5, code),
@@ -126,7 +127,7 @@ const TABLE: Readonly<Record<string, Row>> = {
     state: { state: "waiting", notReceivingSince: ago(120), errors: [error(3)] },
   },
   "failed by the store": { is: "critical", kind: "receiver-failed", ready: false, state: failedBy("store-denied") },
-  "failed by the server": { is: "critical", kind: "receiver-failed", ready: false, state: failedBy("server-refused") },
+  "failed by the server": { is: "critical", kind: "receiver-failed", ready: false, state: failedBy("server-auth") },
   "failed by a foreign archive": {
     is: "critical",
     kind: "receiver-failed",
