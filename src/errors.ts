@@ -7,7 +7,7 @@ import { ERROR_KINDS, type ErrorCode, type ErrorKind } from "./error-kinds.ts";
 export interface SeawallErrorOptions {
   readonly cause?: unknown;
   /** A sentence that says what to try; the table's hint where none is given. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   /** Facts for machines and logs (LSNs as text, keys, names); never secrets. */
   readonly details?: Readonly<Record<string, string | number | boolean>>;
 }
@@ -33,6 +33,21 @@ export class SeawallError extends Error {
     this.isDamage = entry.isDamage === true;
     this.details = options.details ?? {};
   }
+}
+
+/** True for an error of ours with one of these codes. */
+export function hasCode(error: unknown, ...codes: readonly ErrorCode[]): error is SeawallError {
+  return error instanceof SeawallError && codes.includes(error.code);
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Node's name for the failure of a system call, such as ENOENT, or of TLS; undefined for other errors. */
+export function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
 /** Proves a switch over a union complete; reaching it is a bug. */

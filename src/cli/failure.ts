@@ -1,5 +1,5 @@
 /** Shows an error to the user: what failed, why, what to do. Plain lines, or one JSON object with --json. */
-import { SeawallError } from "../errors.ts";
+import { messageOf, SeawallError } from "../errors.ts";
 import { causesOf, redactDetails, redactSecrets } from "../log.ts";
 
 export interface Failure {
@@ -19,7 +19,7 @@ export interface FailureOptions {
 export function describeFailure(error: unknown, options: FailureOptions): Failure {
   const known = error instanceof SeawallError ? error : undefined;
   const exit = exitOf(known, options);
-  const message = redactSecrets(error instanceof Error ? error.message : String(error));
+  const message = redactSecrets(messageOf(error));
   const causes = error instanceof Error ? causesOf(error).map((cause) => redactSecrets(cause.message)) : [];
   const isBug = known === undefined || known.code === "internal";
   const hint = redactSecrets(known?.hint ?? "This is a bug in Seawall: please report it with the lines above.");

@@ -8,9 +8,8 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SeawallError } from "../errors.ts";
+import { errnoOf, SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { errnoOf } from "../store/file/errors.ts";
 import { ORPHAN_MS_MAX } from "./signals.ts";
 
 export interface JobTurn {

@@ -16,7 +16,7 @@ import {
 } from "../config/options.ts";
 import { nearest } from "../suggest.ts";
 import { EXIT } from "../error-kinds.ts";
-import { SeawallError } from "../errors.ts";
+import { hasCode, messageOf, SeawallError } from "../errors.ts";
 import { createLog, type Log, redactSecrets } from "../log.ts";
 import { schemeOf } from "../store/schemes.ts";
 import { COMMAND_GROUPS, COMMANDS } from "./commands.ts";
@@ -57,7 +57,7 @@ export async function runProgram(input: ProgramInput): Promise<number> {
     parsed = parse(args);
   } catch (error) {
     const { text, exit } = describeFailure(error, { json, usageExit, unexpectedExit: EXIT.operational });
-    if (isCheck && args.includes("--nagios")) await io.out(`${unknownLine(messageOf(error))}\n`);
+    if (isCheck && args.includes("--nagios")) await io.out(`${unknownLine(redactSecrets(messageOf(error)))}\n`);
     io.err(text);
     return exit;
   }
@@ -67,10 +67,6 @@ export async function runProgram(input: ProgramInput): Promise<number> {
     return parsed.exit === EXIT.done ? EXIT.done : usageExit;
   }
   return runCommand(parsed, { ...input, usageExit }, json);
-}
-
-function messageOf(error: unknown): string {
-  return redactSecrets(error instanceof Error ? error.message : String(error));
 }
 
 async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): Promise<number> {
@@ -99,10 +95,11 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
     return await run({ settings, origins, clusters, load, ...given });
   } catch (error) {
     const interrupted = signals.exit();
-    if (interrupted !== undefined && error instanceof SeawallError && error.code === "aborted") return interrupted;
+    if (interrupted !== undefined && hasCode(error, "aborted")) return interrupted;
     log.flush();
     const { text, exit } = describeFailure(error, failure);
-    if (isCheck && parsed.flags.get("nagios") === true) await io.out(`${unknownLine(messageOf(error))}\n`);
+    if (isCheck && parsed.flags.get("nagios") === true)
+      await io.out(`${unknownLine(redactSecrets(messageOf(error)))}\n`);
     io.err(text);
     return exit;
   } finally {

@@ -4,7 +4,7 @@
  *
  * Pure but for the file, which arrives through `readFile`.
  */
-import { SeawallError } from "../errors.ts";
+import { messageOf, SeawallError } from "../errors.ts";
 import { checkDaemon } from "./check-daemon.ts";
 import {
   checkApart,
@@ -138,7 +138,7 @@ async function fromConfigFile(path: string, namedBy: string, input: LoadInput): 
   try {
     content = await input.readFile(path);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new SeawallError("usage", `cannot read the configuration file ${path}: ${reason}`, {
       cause,
       hint: `The file is named by ${namedBy}: check the path and its permissions.`,

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ToldNotice } from "../archive/records/notices.ts";
-import { isAbort, SeawallError } from "../errors.ts";
+import { isAbort, messageOf, SeawallError } from "../errors.ts";
 import { type Log, redactSecrets } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
 import { ReceiverState } from "../receive/status.ts";
@@ -195,7 +195,7 @@ export class Member {
 
   #failed(error: unknown, waitMs: number, failures: number): void {
     const noted = this.#journal.errors()[0];
-    const message = redactSecrets(error instanceof Error ? error.message : String(error));
+    const message = redactSecrets(messageOf(error));
     // What the receiver itself called a failure is noted already.
     if (noted?.message !== message) this.#journal.note(error);
     const latest = this.#journal.errors()[0];

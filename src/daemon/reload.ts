@@ -2,7 +2,7 @@
  * Reloads the configuration while everything runs: the whole file is read and checked first, and with an error nothing
  * changes. One reload runs at a time; a request during a reload causes one more.
  */
-import { SeawallError } from "../errors.ts";
+import { messageOf, SeawallError } from "../errors.ts";
 import { type RootLog, redactSecrets } from "../log.ts";
 import type { Doors } from "./http/listener.ts";
 import type { Configuration } from "./plan.ts";
@@ -105,7 +105,7 @@ function described(error: unknown): ConfigurationView["error"] {
   return {
     at: new Date().toISOString(),
     code: known?.code ?? "internal",
-    message: redactSecrets(error instanceof Error ? error.message : String(error)),
+    message: redactSecrets(messageOf(error)),
     hint: redactSecrets(known?.hint ?? ""),
   };
 }

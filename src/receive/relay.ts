@@ -26,7 +26,7 @@ import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { parseFacts, putChunk } from "../archive/wal/objects.ts";
 import type { Codec } from "../codec/codec.ts";
 import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { sparingly } from "../store/retry.ts";
 import { waitFor } from "../store/signal.ts";
@@ -378,7 +378,7 @@ export class Relay {
 
 /** For an archive that may not be there yet: other errors are thrown again. */
 export function absentIsUndefined(error: unknown): undefined {
-  if (error instanceof SeawallError && error.code === "archive-absent") return undefined;
+  if (hasCode(error, "archive-absent")) return undefined;
   throw error;
 }
 

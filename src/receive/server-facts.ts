@@ -1,7 +1,7 @@
 /**
  * Reads the facts of a server before it is streamed: its identity, its position, its timeline history, and our slot.
  */
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { parseSegmentSize } from "../replication/commands.ts";
@@ -68,7 +68,7 @@ async function historyIfThere(
   try {
     return (await connection.timelineHistory(timeline)).content;
   } catch (error) {
-    if (error instanceof SeawallError && error.code === "history-missing") return undefined;
+    if (hasCode(error, "history-missing")) return undefined;
     throw error;
   }
 }

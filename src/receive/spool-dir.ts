@@ -1,6 +1,6 @@
 /** Looks whether the directory of a spool is there, and names the option when it is not. `receive` and `check` ask. */
 import { stat } from "node:fs/promises";
-import { SeawallError } from "../errors.ts";
+import { errnoOf, SeawallError } from "../errors.ts";
 import { waitFor } from "../store/signal.ts";
 
 /** A disk that answers nothing for so long hangs. */
@@ -23,7 +23,7 @@ async function troubleWith(path: string): Promise<string | undefined> {
   try {
     return (await stat(path)).isDirectory() ? undefined : "is not a directory";
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
+    const code = errnoOf(error);
     if (code === "ENOENT") return "does not exist";
     return code === "ENOTDIR" ? "is not a directory" : undefined;
   }

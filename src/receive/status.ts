@@ -3,7 +3,7 @@
  * writes. It may be read at any time, and decides nothing.
  */
 import type { StoredWal } from "../archive/wal/objects.ts";
-import { SeawallError } from "../errors.ts";
+import { messageOf, SeawallError } from "../errors.ts";
 import { isNewerServer } from "../replication/server-version.ts";
 import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
 import { CommitAges } from "./commit-ages.ts";
@@ -360,5 +360,5 @@ function timeOf(ms: number | undefined): string | null {
 function describe(atMs: number, error: unknown): NonNullable<ReceiverStatus["lastError"]> {
   const at = new Date(atMs).toISOString();
   if (error instanceof SeawallError) return { at, code: error.code, message: error.message, hint: error.hint };
-  return { at, code: "internal", message: error instanceof Error ? error.message : String(error), hint: "" };
+  return { at, code: "internal", message: messageOf(error), hint: "" };
 }

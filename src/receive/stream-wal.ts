@@ -7,7 +7,7 @@ import type { Archive } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
 import { type ListedTail, readTail } from "../archive/wal/tail.ts";
 import { carryInto } from "../archive/wal/tip.ts";
-import { SeawallError, assertNever } from "../errors.ts";
+import { assertNever, hasCode, SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { type WalEvent, pgTimestamp } from "../replication/wal-messages.ts";
 import type { WalStream } from "../replication/wal-stream.ts";
@@ -241,7 +241,7 @@ async function refuse(
 ): Promise<never> {
   open.verifiedTo(stations.verifier.verifiedLsn);
   stations.shipper.advance(open);
-  if (error instanceof SeawallError && error.code === "wal-corrupt") {
+  if (hasCode(error, "wal-corrupt")) {
     const nowMs = options.state.nowMs();
     await keepEvidence(context.archive, open, { log: options.log, nowMs, error });
     // The very first record after what is stored does not follow it: as far as can be told from here, two histories.

@@ -9,7 +9,7 @@ import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { listTails } from "../archive/wal/tail.ts";
 import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 import type { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
 import { joinSignals } from "../signals.ts";
@@ -53,7 +53,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
         log.info("the stream ended; reconnecting");
       } catch (error) {
         if (kill.aborted) throw new SeawallError("aborted", "the receiver was told to end at once", { cause: error });
-        if (stop.aborted && error instanceof SeawallError && error.code === "aborted") break;
+        if (stop.aborted && hasCode(error, "aborted")) break;
         if (state.lastError?.error !== error) state.failed(error);
         if (options.once || !(error instanceof SeawallError) || !error.retryable) throw error;
         if (stop.aborted) break;

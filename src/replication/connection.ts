@@ -6,7 +6,7 @@
  */
 import type pg from "pg";
 import { DatabaseError, serialize } from "pg-protocol";
-import { invariant, SeawallError } from "../errors.ts";
+import { hasCode, invariant, SeawallError } from "../errors.ts";
 import { deadline, joinSignals, onAbort } from "../signals.ts";
 import { isValidSegmentSize, type Lsn, parseLsn, type TimelineId } from "../wal/lsn.ts";
 import {
@@ -252,7 +252,7 @@ export class ReplicationConnection implements AsyncDisposable {
       return false;
     } catch (error) {
       if (signal.aborted) throw error;
-      return error instanceof SeawallError && error.code === "server-starting";
+      return hasCode(error, "server-starting");
     }
   }
 

@@ -7,7 +7,7 @@
  * Sources: PostgreSQL postinit.c, auth.c, proc.c, slot.c, walsender.c, timeline.c; docs Appendix A "Error Codes".
  */
 import type { ErrorCode } from "../error-kinds.ts";
-import { SeawallError } from "../errors.ts";
+import { errnoOf, messageOf, SeawallError } from "../errors.ts";
 
 /** The fields of an ErrorResponse that decide (docs: Error and Notice Message Fields). */
 export interface ServerErrorFields {
@@ -207,7 +207,7 @@ export function fromServer(error: ServerErrorFields, context: ErrorContext, caus
   const hint = row?.hint?.(error, context) ?? (code === "server-error" ? error.hint : undefined);
   return new SeawallError(code, `${context.server}: ${error.message}${detail}`, {
     cause: cause ?? error,
-    ...(hint === undefined ? {} : { hint }),
+    hint,
     details: {
       server: context.server,
       ...(error.code === undefined ? {} : { sqlstate: error.code }),
@@ -331,14 +331,14 @@ const TLS_UNSUPPORTED = /does not support SSL/;
 /** A failure below the protocol while connecting: name lookup, socket, TLS handshake, a closed connection. */
 export function fromSocket(error: unknown, context: ErrorContext): SeawallError {
   if (error instanceof SeawallError) return error;
-  const code = errorCode(error);
-  const text = error instanceof Error ? error.message : String(error);
+  const code = errnoOf(error) ?? "";
+  const text = messageOf(error);
   const row = SOCKET_ROWS[code];
   const make = (ourCode: ErrorCode, what: string, hint?: string): SeawallError =>
     new SeawallError(ourCode, `${context.server}: ${what}`, {
       cause: error,
       details: { server: context.server, ...(code === "" ? {} : { errno: code }) },
-      ...(hint === undefined ? {} : { hint }),
+      hint,
     });
   if (row !== undefined) return make(row.code, row.what, row.hint);
   if (UNTRUSTED.test(code)) {
@@ -379,11 +379,6 @@ export function isTlsUnsupported(error: SeawallError): boolean {
 export function lostConnection(context: ErrorContext, doing: string, cause?: unknown): SeawallError {
   const why = cause instanceof Error ? `: ${cause.message}` : "";
   return new SeawallError("server-lost", `${context.server}: the connection was lost ${doing}${why}`, { cause });
-}
-
-function errorCode(error: unknown): string {
-  if (typeof error !== "object" || error === null || !("code" in error)) return "";
-  return typeof error.code === "string" ? error.code : "";
 }
 
 function tlsReason(error: unknown, text: string): string {

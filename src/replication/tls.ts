@@ -7,7 +7,7 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { checkServerIdentity, type ConnectionOptions, createSecureContext, rootCertificates } from "node:tls";
-import { SeawallError } from "../errors.ts";
+import { messageOf, SeawallError } from "../errors.ts";
 import { type ConnectionSettings, type HostTarget, isSocketFolder, type SslMode } from "./settings.ts";
 
 export type Encryption = "tls" | "plain";
@@ -111,7 +111,7 @@ function refuseNoCertificate(text: string, keyword: string): void {
 }
 
 function doesNotLoad(what: string, cause: unknown): SeawallError {
-  const why = cause instanceof Error ? cause.message : String(cause);
+  const why = messageOf(cause);
   return new SeawallError("usage", `${what} do${what.endsWith("s") ? "" : "es"} not load: ${why}`, {
     cause,
     hint: "Check sslrootcert, sslcert, sslkey, sslpassword and sslcrl: PEM files that belong together.",

@@ -6,7 +6,7 @@
  * Source: PostgreSQL docs "Message Flow", "Streaming Replication Protocol".
  */
 import type { Duplex } from "node:stream";
-import { invariant, SeawallError } from "../errors.ts";
+import { invariant, messageOf, SeawallError } from "../errors.ts";
 import { type Frame, MessageFramer } from "./copy-both.ts";
 import { type ErrorContext, lostConnection } from "./errors.ts";
 import type { ReusedReads } from "./pg-internals.ts";
@@ -202,7 +202,7 @@ export class WireSession {
   /** Drops the connection because of what came over it; the error to throw, with the server's name. */
   broken(error: unknown): SeawallError {
     this.destroy();
-    const what = error instanceof Error ? error.message : String(error);
+    const what = messageOf(error);
     return new SeawallError("server-protocol", `${this.context.server}: ${what}`, { cause: error });
   }
 

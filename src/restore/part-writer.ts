@@ -6,7 +6,7 @@ import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSy
 import { crc32c } from "@node-rs/crc32";
 import { type PartEntry, PartReader, type PartSink } from "../archive/backups/part-reader.ts";
 import type { TarHeader } from "../codec/tar.ts";
-import { SeawallError } from "../errors.ts";
+import { errnoOf, SeawallError } from "../errors.ts";
 import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
 
 export interface WriteEntry extends PartEntry {
@@ -136,7 +136,7 @@ function openOrMakeParent(path: string | Buffer, place: string, mode: number): n
   try {
     return openSync(path, CREATE, mode);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if (errnoOf(error) !== "ENOENT") throw error;
     mkdirSync(fsPath(place.slice(0, place.lastIndexOf("/"))), { recursive: true, mode: 0o700 });
     return openSync(path, CREATE, mode);
   }

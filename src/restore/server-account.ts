@@ -122,7 +122,7 @@ async function troubleOf(
       env: { ...env },
       signal,
       timeout: TRY_MS_MAX,
-      ...(owner === undefined ? {} : { uid: owner.uid, gid: owner.gid }),
+      ...owner,
     });
     return undefined;
   } catch (error) {

@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { endianness } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { SeawallError } from "../errors.ts";
+import { errnoOf, SeawallError } from "../errors.ts";
 
 export interface ServerRun {
   readonly dataDir: string;
@@ -60,7 +60,7 @@ export function isProcessAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return errnoOf(error) === "EPERM";
   }
 }
 

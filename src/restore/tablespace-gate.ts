@@ -9,7 +9,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readlink, symlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { assertNever, SeawallError } from "../errors.ts";
+import { assertNever, errnoOf, SeawallError } from "../errors.ts";
 import { bytesBetween, type Lsn, segmentStart, type SegmentNumber } from "../wal/lsn.ts";
 import { emptyLocation } from "../wal/empty-location.ts";
 import type { TablespaceCreated, WalChange } from "../wal/wal-changes.ts";
@@ -144,7 +144,7 @@ export class TablespaceGate {
     try {
       await symlink(place, this.#pathOf(oid));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      if (errnoOf(error) !== "EEXIST") throw error;
     }
   }
 

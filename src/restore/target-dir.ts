@@ -4,7 +4,7 @@
  */
 import { lstat, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { SeawallError } from "../errors.ts";
+import { errnoOf, SeawallError } from "../errors.ts";
 import { CONTROL_FILE } from "./layout.ts";
 import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
@@ -148,7 +148,7 @@ export async function entriesOf(path: string): Promise<string[]> {
     if (!(await lstat(path)).isDirectory()) throw occupied(`${path} is not a directory`, "Choose another place.");
     return await readdir(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    if (errnoOf(error) === "ENOENT") return [];
     if (error instanceof SeawallError) throw error;
     throw new SeawallError("target-unwritable", `cannot look into ${path}`, { cause: error });
   }
@@ -158,7 +158,7 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
   try {
     return await readFile(path);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
+    const code = errnoOf(error);
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw new SeawallError("target-unwritable", `cannot read ${path}`, { cause: error });
   }

@@ -6,7 +6,7 @@
  * first answer was lost finds its own object the second time: equal content then counts as created.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { isAbort, SeawallError } from "../errors.ts";
+import { hasCode, isAbort, SeawallError } from "../errors.ts";
 import { deadline } from "../signals.ts";
 import { throwIfAborted } from "./signal.ts";
 import { type GetStreamResult, objectsOf, type PutOptions, type PutResult, type Store } from "./store.ts";
@@ -229,7 +229,7 @@ async function* resumed(
   } catch (error) {
     throwIfAborted(signal);
     // The bytes handed out already are not the object's: reading on would make them pass for it.
-    if (error instanceof SeawallError && error.code === "store-checksum") throw error;
+    if (hasCode(error, "store-checksum")) throw error;
     const decision = decideRetry({ attempt: 1, elapsedMs: 0, error }, policy, random());
     if (decision.kind === "give-up" || !(error instanceof SeawallError)) throw error;
     onRetry?.({ what: `get ${key}`, attempt: 1, error, waitMs: decision.waitMs });

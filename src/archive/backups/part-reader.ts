@@ -7,7 +7,7 @@ import { checksumFor, type FileChecksum } from "../../codec/checksum.ts";
 import { Codec } from "../../codec/codec.ts";
 import type { TarEntryType, TarHeader } from "../../codec/tar.ts";
 import { TarReader } from "../../codec/tar-reader.ts";
-import { SeawallError } from "../../errors.ts";
+import { messageOf, SeawallError } from "../../errors.ts";
 import { pathOfEntry } from "./document.ts";
 
 /** An entry that the index lists for the part. */
@@ -142,7 +142,7 @@ export class PartReader<Entry extends PartEntry> {
       const { subject } = this.#part;
       if (cause instanceof SeawallError && (cause.code !== "backup-corrupt" || cause.message.includes(subject)))
         throw cause;
-      const why = cause instanceof Error ? cause.message : String(cause);
+      const why = messageOf(cause);
       const where = this.#path === "" ? "" : ` in or after ${this.#path}`;
       throw new SeawallError("backup-corrupt", `${subject} is damaged${where}: ${why}`, { cause });
     }

@@ -3,7 +3,7 @@
  * afterwards. So a backup that is pinned again is never without a pin, and nothing is overwritten.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { SeawallError, isAbort } from "../../errors.ts";
+import { hasCode, isAbort, SeawallError } from "../../errors.ts";
 import { throwIfAborted } from "../../store/signal.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
@@ -78,7 +78,7 @@ export async function putPin(archive: Archive, pin: Pin, options: PinOptions = {
     await refuseExpiring(archive, pin.backup, options);
     await refuseAbsent(archive, pin.backup, options);
   } catch (error) {
-    if (error instanceof SeawallError && error.code === "backup-absent") await deleteIfAllowed(archive, [key], options);
+    if (hasCode(error, "backup-absent")) await deleteIfAllowed(archive, [key], options);
     throw error;
   }
 }

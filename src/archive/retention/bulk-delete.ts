@@ -1,5 +1,6 @@
 /** Deletes many objects: in batches, several at a time, and passes over those that the store refuses to delete. */
-import { SeawallError } from "../../errors.ts";
+import type { ErrorCode } from "../../error-kinds.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
 import { mapBounded } from "../bounded.ts";
 
@@ -36,11 +37,11 @@ const REFUSALS_KEPT = 100;
 /** When so many are refused before a single one has been deleted, nothing is going to be. */
 const REFUSALS_AT_FIRST_MAX = 50;
 /** Codes for an object that the store keeps: Object Lock, a legal hold, an immutable file. */
-const REFUSED: readonly string[] = ["store-denied", "store-unsupported"];
+const REFUSED: readonly ErrorCode[] = ["store-denied", "store-unsupported"];
 
 /** Whether a store said that it will not delete, as opposed to that it cannot now. */
 export function isRefusal(error: unknown): error is SeawallError {
-  return error instanceof SeawallError && REFUSED.includes(error.code);
+  return hasCode(error, ...REFUSED);
 }
 
 /** Makes one error of all refusals of a command; undefined without one. The first refusal is its cause and names the right. */

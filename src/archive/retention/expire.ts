@@ -3,7 +3,7 @@
  * first. It may be interrupted anywhere; the next expiry finishes it. It may run beside a receiver, backups, restores
  * and another expiry. Each step says what it writes first and reads afterwards.
  */
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { TimelineId } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
@@ -180,7 +180,7 @@ class Run {
     try {
       await confirmProtection(this.#archive, protection, this.#request);
     } catch (error) {
-      if (error instanceof SeawallError && error.code === "store-lied")
+      if (hasCode(error, "store-lied"))
         for (const id of protection.going) if (!marksBefore.has(id)) await this.#unmark(id);
       throw error;
     }

@@ -1,6 +1,6 @@
 /** `seawall receive`: runs the daemon until a signal. */
 import { EXIT } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import { runDaemon } from "../../daemon/daemon.ts";
 import { sharedController } from "../../signals.ts";
 import { schemeOf } from "../../store/schemes.ts";
@@ -37,7 +37,7 @@ export async function run(context: CommandContext): Promise<number> {
     });
   } catch (error) {
     // Nothing has begun: said like any other usage error.
-    if (error instanceof SeawallError && error.code === "usage") throw error;
+    if (hasCode(error, "usage")) throw error;
     // The log is where a daemon's end is looked for; people at a terminal get the error in words as well.
     log.error("stopped by an error", { error });
     if (io.interactive || settings.json || !(error instanceof SeawallError)) throw error;

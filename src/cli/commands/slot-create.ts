@@ -1,6 +1,6 @@
 /** `seawall slot create`: makes the slot, or finds it. */
 import { EXIT } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import { NoticeLimit } from "../../replication/notice-limit.ts";
 import { formatLsn } from "../../wal/lsn.ts";
@@ -35,7 +35,7 @@ async function create(connection: ReplicationConnection, name: string): Promise<
     await connection.createPhysicalSlot(name, { reserveWal: true });
     return true;
   } catch (error) {
-    if (error instanceof SeawallError && error.code === "slot-exists") return false;
+    if (hasCode(error, "slot-exists")) return false;
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 /** `seawall slot drop`: drops the slot. */
 import { EXIT } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import { NoticeLimit } from "../../replication/notice-limit.ts";
 import { type CommandContext, connectionSettings, printResult } from "../context.ts";
@@ -27,7 +27,7 @@ async function drop(connection: ReplicationConnection, name: string): Promise<bo
     await connection.dropSlot(name);
     return true;
   } catch (error) {
-    if (error instanceof SeawallError && error.code === "slot-missing") return false;
+    if (hasCode(error, "slot-missing")) return false;
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import type { BackupDocument } from "../../archive/backups/document.ts";
 import type { BackupOptions } from "../../backup/options.ts";
 import { takeBackup } from "../../backup/take-backup.ts";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SeawallError } from "../../errors.ts";
+import { hasCode } from "../../errors.ts";
 import type { ReceiverOptions } from "../../receive/options.ts";
 import { ReceiverState } from "../../receive/status.ts";
 import { runReceiver } from "../../receive/walreceiver.ts";
@@ -52,7 +52,7 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
     return await takeBackup({ ...backup, signal: either.signal });
   } catch (error) {
     // The receiver's failure ended the backup, so report it; an abort that the caller asked for is reported as such.
-    if (failed.signal.aborted && !signal.aborted && error instanceof SeawallError && error.code === "aborted") {
+    if (failed.signal.aborted && !signal.aborted && hasCode(error, "aborted")) {
       throw failed.signal.reason;
     }
     throw error;

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../../log.ts";
 import { type Attempt, type Deliver, type Message, shownAnswer } from "./attempt.ts";
+import { messageOf } from "../../errors.ts";
 
 export type ChannelName = "webhook" | "command";
 /** How a message left the channel. */
@@ -145,7 +146,7 @@ export class Channel {
 
 /** A bug, or a machine without memory for another process: no reason to end anything. */
 function unexpected(error: unknown): Attempt {
-  return { outcome: "again", detail: error instanceof Error ? error.message : String(error) };
+  return { outcome: "again", detail: messageOf(error) };
 }
 
 /** Doubling, half of it by chance; never before the other side said. */

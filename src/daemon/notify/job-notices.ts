@@ -1,5 +1,5 @@
 /** Makes notices when a scheduled job has ended, or the receiver by an error. Pure. */
-import { SeawallError } from "../../errors.ts";
+import { messageOf, SeawallError } from "../../errors.ts";
 import { humanSeconds } from "../status/human.ts";
 import type { JobOutcome } from "../jobs/process.ts";
 import type { Notice } from "./notice.ts";
@@ -81,7 +81,7 @@ function drillNotice(run: EndedRun, result: Readonly<Record<string, unknown>>): 
 
 export function failureNotice(error: unknown, at: Date): Notice {
   const code = error instanceof SeawallError ? error.code : "internal";
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const hint = error instanceof SeawallError ? error.hint : null;
   return {
     event: "receiver-failed",

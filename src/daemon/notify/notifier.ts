@@ -7,7 +7,7 @@ import { openArchive } from "../../archive/archive.ts";
 import { backupIdOf } from "../../archive/keys.ts";
 import { listNotices, putNotice, type ToldNotice } from "../../archive/records/notices.ts";
 import type { NoticeEventName } from "../../config/notify-events.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { deadline, type JoinedSignal } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
@@ -120,7 +120,7 @@ export class Notifier {
     const { nowMs } = this.#options;
     const { channels } = this.#tuning;
     if (channels.length === 0) return;
-    this.#isForeign = failure instanceof SeawallError && failure.code === "foreign-cluster";
+    this.#isForeign = hasCode(failure, "foreign-cluster");
     const timer = setTimeout(() => this.#hurry.abort(), STOP_MS);
     if (failure !== undefined) this.#guarded(() => this.#consider([failureNotice(failure, new Date(nowMs()))]));
     await this.#working;

@@ -2,7 +2,7 @@
  * Keeps the latest errors for the status, and the time of the last sign of life; an error that is retried is a sign of
  * life too. Repeats of one error are one entry with a count, so that an outage does not push out the others.
  */
-import { SeawallError } from "../../errors.ts";
+import { messageOf, SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
 import type { ErrorDocument } from "./document.ts";
 
@@ -52,7 +52,7 @@ export function describedError(error: unknown, nowMs: number): Omit<ErrorDocumen
   return {
     at: new Date(nowMs).toISOString(),
     code: known?.code ?? "internal",
-    message: redactSecrets(error instanceof Error ? error.message : String(error)),
+    message: redactSecrets(messageOf(error)),
     hint: redactSecrets(known?.hint ?? ""),
   };
 }

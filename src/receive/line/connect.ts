@@ -6,7 +6,7 @@ import { type Archive, openArchiveFor } from "../../archive/archive.ts";
 import { findTip } from "../../archive/wal/tip.ts";
 import type { Codec } from "../../codec/codec.ts";
 import { EXIT, type ErrorCode } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import type { NoticeLimit } from "../../replication/notice-limit.ts";
 import { type JoinedSignal, deadline, joinSignals } from "../../signals.ts";
@@ -88,7 +88,7 @@ async function connectToFit(options: ReceiverOptions, joining: Joining): Promise
 const REFUSALS: readonly ErrorCode[] = ["timeline-behind", "timeline-unrelated", "timeline-copy", "line-contested"];
 
 export function isRefusal(error: unknown): error is SeawallError {
-  return error instanceof SeawallError && REFUSALS.includes(error.code);
+  return hasCode(error, ...REFUSALS);
 }
 
 async function joinServer(

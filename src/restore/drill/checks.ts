@@ -114,7 +114,7 @@ async function tool(
       env: { ...env, PATH: binaries.directory, LC_ALL: "C" },
       maxBuffer: OUTPUT_BYTES_MAX,
       signal,
-      ...(owner === undefined ? {} : { uid: owner.uid, gid: owner.gid }),
+      ...owner,
     });
     return { name, outcome: "passed", message: oneLine(stdout) };
   } catch (error) {

@@ -97,7 +97,7 @@ export class DrillServer implements AsyncDisposable {
         stdio: ["ignore", log.fd, log.fd],
         // A Ctrl-C is for us: we stop the server.
         detached: true,
-        ...(entered.owner === undefined ? {} : { uid: entered.owner.uid, gid: entered.owner.gid }),
+        ...entered.owner,
       });
       return new DrillServer(options, child);
     } finally {

@@ -17,6 +17,7 @@ import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat, utimes, writeF
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isProcessAlive, type ServerRun } from "../server-run.ts";
+import { errnoOf } from "../../errors.ts";
 
 export interface Session {
   /** `ServerRun.id`: segments wait for this start of the server only. */
@@ -89,7 +90,7 @@ export class PrefetchFolder {
         await rename(aside, join(this.#path, "asked"));
         return;
       } catch (error) {
-        if (attempt === ATTEMPTS_MAX || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        if (attempt === ATTEMPTS_MAX || errnoOf(error) !== "ENOENT") throw error;
       }
     }
   }

@@ -8,7 +8,7 @@
  */
 import { type Stats, close, constants, fstat, fsync, mkdir, open, rmdir } from "node:fs";
 import { promisify } from "node:util";
-import { errnoOf } from "./errors.ts";
+import { errnoOf } from "../../errors.ts";
 
 /** Directories whose own durability is known. Forgetting one costs an mkdir and an fsync of its parent. */
 const KNOWN_MAX = 4096;

@@ -1,10 +1,6 @@
 /** Translates errors of the operating system into the store's codes, with what to do about them. */
 import type { ErrorCode } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
-
-export function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
-}
+import { errnoOf, SeawallError } from "../../errors.ts";
 
 /** Nothing is there under that path. */
 export function isGone(error: unknown): boolean {
@@ -75,7 +71,7 @@ export function fileError(error: unknown, what: string, where: string): SeawallE
     });
   }
   const { code, hint } = meaning;
-  return new SeawallError(code, message, { cause: error, details, ...(hint === undefined ? {} : { hint }) });
+  return new SeawallError(code, message, { cause: error, details, hint });
 }
 
 function meaningOf(errno: string, syscall: unknown): Meaning | undefined {

@@ -29,8 +29,8 @@ import {
 import { opendir, readFile, realpath } from "node:fs/promises";
 import { randomUUID } from "node:crypto";
 import { promisify } from "node:util";
-import { SeawallError } from "../../errors.ts";
-import { errnoOf, isGone } from "./errors.ts";
+import { errnoOf, SeawallError } from "../../errors.ts";
+import { isGone } from "./errors.ts";
 import { infoOf } from "./list.ts";
 import { unmountedAbove } from "./mount-table.ts";
 

@@ -1,8 +1,7 @@
 /** Translates errors of S3 servers and the network into the store's codes, with hints that name the bucket and the endpoint. */
 import type { ErrorCode } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
+import { errnoOf, SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
-import { errnoOf } from "../file/errors.ts";
 import { RETRY_AFTER_MS } from "../retry.ts";
 import { type ErrorDocument, parseError } from "./document.ts";
 

@@ -5,9 +5,8 @@
  * 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
  */
 import { type ClientRequest, type IncomingMessage } from "node:http";
-import { SeawallError } from "../../errors.ts";
+import { errnoOf, SeawallError } from "../../errors.ts";
 import { onAbort } from "../../signals.ts";
-import { errnoOf } from "../file/errors.ts";
 import { abortedError } from "../signal.ts";
 
 /** Written at once: each piece that leaves is progress for the idle deadline. */
