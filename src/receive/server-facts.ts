@@ -51,13 +51,13 @@ export async function readServerHistory(
 ): Promise<ServerHistory> {
   if (timeline === 1) return { history: rootHistory(timeline), files: new Map() };
   const own = await connection.timelineHistory(timeline);
-  const history = parseHistory(timeline, own.content);
+  const history = parseHistory(timeline, own);
   const files = new Map<TimelineId, Uint8Array>();
   for (const { timeline: ancestor } of history.entries) {
     const file = ancestor === 1 ? undefined : await historyIfThere(connection, ancestor);
     if (file !== undefined) files.set(ancestor, file);
   }
-  return { history, files: files.set(timeline, own.content) };
+  return { history, files: files.set(timeline, own) };
 }
 
 /** A server restored with another server's help may lack its ancestors' files: its own file names them all. */
@@ -66,7 +66,7 @@ async function historyIfThere(
   timeline: TimelineId,
 ): Promise<Uint8Array | undefined> {
   try {
-    return (await connection.timelineHistory(timeline)).content;
+    return await connection.timelineHistory(timeline);
   } catch (error) {
     if (hasCode(error, "history-missing")) return undefined;
     throw error;

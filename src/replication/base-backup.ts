@@ -233,7 +233,7 @@ async function readTable(session: WireSession): Promise<CommandResult> {
     const reply = await nextReply(session, DOING);
     if (reply.kind === "row-description") columns = reply.columns;
     else if (reply.kind === "row" && rows.length < TABLESPACES_MAX) rows.push(reply.fields);
-    else if (reply.kind === "complete") return { columns, rows, tag: reply.tag };
+    else if (reply.kind === "complete") return { columns, rows };
     else throw await failed(session, reply, []);
   }
 }

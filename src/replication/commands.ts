@@ -17,24 +17,14 @@ export interface IdentifySystem {
   readonly xlogpos: Lsn;
 }
 
-export interface TimelineHistoryFile {
-  readonly fileName: string;
-  /** The file's bytes as they are on the server. */
-  readonly content: Uint8Array;
-}
-
 export interface SlotFacts {
-  readonly type: "physical" | "logical";
   /** Oldest WAL the slot keeps; undefined when it keeps none (never used without RESERVE_WAL, or invalidated). */
-  readonly restartLsn?: Lsn;
-  /** Timeline of restartLsn; only PostgreSQL 15 and later say. */
-  readonly restartTimeline?: TimelineId;
+  readonly restartLsn: Lsn | undefined;
 }
 
 export interface CommandResult {
   readonly columns: readonly string[];
   readonly rows: readonly (readonly (Buffer | null)[])[];
-  readonly tag: string;
 }
 
 /** `NAMEDATALEN - 1`. */
@@ -114,7 +104,6 @@ export async function runCommand(session: WireSession, text: string): Promise<Co
 export async function readResult(session: WireSession, doing: string, first?: Reply): Promise<CommandResult> {
   let columns: readonly string[] = [];
   const rows: (readonly (Buffer | null)[])[] = [];
-  let tag = "";
   let failure: SeawallError | undefined;
   for (let given = first; ; given = undefined) {
     const reply = given ?? (await nextReply(session, doing, failure));
@@ -125,15 +114,13 @@ export async function readResult(session: WireSession, doing: string, first?: Re
       case "row":
         if (rows.push(reply.fields) > ROWS_MAX) throw unexpected(session, `more than ${ROWS_MAX} rows`, doing);
         break;
-      case "complete":
-        tag = reply.tag;
-        break;
       case "error":
         failure ??= fromServer(reply.error, session.context, reply.error);
         break;
       case "ready":
         if (failure !== undefined) throw failure;
-        return { columns, rows, tag };
+        return { columns, rows };
+      case "complete":
       case "copy-both":
       case "copy-out":
       case "copy-done":
@@ -182,15 +169,9 @@ export function parseIdentifySystem(row: Record<string, string | undefined>): Id
 
 /** READ_REPLICATION_SLOT answers a row of NULLs for a slot that is not there. */
 export function parseReadSlot(row: Record<string, string | undefined>): SlotFacts | undefined {
-  const { slot_type: type, restart_lsn: lsn, restart_tli: timeline } = row;
+  const { slot_type: type, restart_lsn: lsn } = row;
   if (type === undefined) return undefined;
-  return {
-    type: type === "logical" ? "logical" : "physical",
-    ...(lsn === undefined ? {} : { restartLsn: understood("restart_lsn", lsn, parseLsn) }),
-    ...(timeline === undefined
-      ? {}
-      : { restartTimeline: understood("restart_tli", timeline, (text) => timelineOf(Number(text))) }),
-  };
+  return { restartLsn: lsn === undefined ? undefined : understood("restart_lsn", lsn, parseLsn) };
 }
 
 /** The successor at the end of a timeline: the server's next one, never "this one plus one". */

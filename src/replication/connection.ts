@@ -28,7 +28,6 @@ import {
   type SlotFacts,
   startReplicationText,
   timelineHistoryText,
-  type TimelineHistoryFile,
   unexpected,
 } from "./commands.ts";
 import type { Opened } from "./attempt.ts";
@@ -185,21 +184,18 @@ export class ReplicationConnection implements AsyncDisposable {
     if (slot === undefined) return undefined;
     if (slot.slot_type === "logical")
       throw new SeawallError("slot-logical", `replication slot "${name}" is a logical slot`);
-    return {
-      type: "physical",
-      ...(slot.restart_lsn === null ? {} : { restartLsn: parseLsn(slot.restart_lsn) }),
-    };
+    return { restartLsn: slot.restart_lsn === null ? undefined : parseLsn(slot.restart_lsn) };
   }
 
-  /** The timeline's history file. Timeline 1 has none. Throws `history-missing`. */
-  async timelineHistory(timeline: TimelineId): Promise<TimelineHistoryFile> {
+  /** The bytes of the timeline's history file as they are on the server. Timeline 1 has none. Throws `history-missing`. */
+  async timelineHistory(timeline: TimelineId): Promise<Uint8Array> {
     const text = timelineHistoryText(timeline);
     const { rows } = await this.#run(text);
     const [fileName, content] = rows[0] ?? [];
     if (fileName === undefined || fileName === null || content === undefined || content === null) {
       throw unexpected(this.#session, "answer without a file", text);
     }
-    return { fileName: fileName.toString("latin1"), content: new Uint8Array(content) };
+    return new Uint8Array(content);
   }
 
   /**
@@ -328,10 +324,6 @@ export class SqlConnection implements AsyncDisposable {
 
   get serverVersion(): number {
     return serverVersionNumber(this.#opened.opening.parameters.get("server_version"));
-  }
-
-  get parameters(): ReadonlyMap<string, string> {
-    return this.#opened.opening.parameters;
   }
 
   get server(): string {

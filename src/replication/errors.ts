@@ -31,8 +31,6 @@ export interface ErrorContext {
   readonly slot?: string | undefined;
   /** The file the password came from, when it came from one. */
   readonly passfile?: string | undefined;
-  /** No password was sent because none was found. */
-  readonly noPassword?: boolean | undefined;
   readonly tls?: boolean | undefined;
 }
 

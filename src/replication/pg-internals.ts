@@ -118,7 +118,6 @@ export class PgOpening {
   readonly #socket: Socket;
   readonly #reads = new ReusedReads();
   readonly #inside: PgClientInside;
-  #backendPid = 0;
   #takeOver: boolean;
   #leftover: Uint8Array = new Uint8Array(0);
   #onData: ((chunk: Buffer) => void) | undefined;
@@ -153,10 +152,6 @@ export class PgOpening {
     this.#listen(options);
     // Errors also reject connect(); later ones are seen on the socket by its owner.
     this.client.on("error", () => undefined);
-  }
-
-  get backendPid(): number {
-    return this.#backendPid;
   }
 
   /** The socket in use, for closing it whatever state the Client is in. */
@@ -203,7 +198,6 @@ export class PgOpening {
     connection.on("parameterStatus", (message: { parameterName: string; parameterValue: string }) => {
       if (this.parameters.size < PARAMETERS_MAX) this.parameters.set(message.parameterName, message.parameterValue);
     });
-    connection.on("backendKeyData", (message: { processID: number }) => (this.#backendPid = message.processID));
     if (options.isRawPassword) this.#proveRaw(options.password);
     connection.attachListeners = (stream) => this.#parse(stream);
   }

@@ -5,7 +5,6 @@
  */
 import type {
   BackendMessage,
-  CommandCompleteMessage,
   DatabaseError,
   NoticeMessage,
   ParameterStatusMessage,
@@ -18,7 +17,7 @@ import { checkShape } from "./message-shape.ts";
 export type Reply =
   | { readonly kind: "row-description"; readonly columns: readonly string[] }
   | { readonly kind: "row"; readonly fields: readonly (Buffer | null)[] }
-  | { readonly kind: "complete"; readonly tag: string }
+  | { readonly kind: "complete" }
   | { readonly kind: "ready" }
   | { readonly kind: "error"; readonly error: DatabaseError }
   | { readonly kind: "notice"; readonly text: string }
@@ -55,7 +54,7 @@ function replyOf(message: BackendMessage): Reply {
   if (name === "rowDescription") {
     return { kind: "row-description", columns: (message as RowDescriptionMessage).fields.map((field) => field.name) };
   }
-  if (name === "commandComplete") return { kind: "complete", tag: (message as CommandCompleteMessage).text };
+  if (name === "commandComplete") return { kind: "complete" };
   if (name === "readyForQuery") return { kind: "ready" };
   // DatabaseError is an Error besides being a message, which the interface does not say.
   if (name === "error") return { kind: "error", error: message as unknown as DatabaseError };

@@ -20,12 +20,10 @@ export type StreamedEvent =
       readonly bytes: Uint8Array;
       /** The server's end of WAL when it sent this. */
       readonly serverEnd: Lsn;
-      readonly sentAt: PgTimestamp;
     }
   | {
       readonly kind: "keepalive";
       readonly serverEnd: Lsn;
-      readonly sentAt: PgTimestamp;
       /** The server wants a status update at once. */
       readonly replyRequested: boolean;
     };
@@ -70,7 +68,6 @@ export class WalMessageDecoder {
   #inWal = false;
   #position = 0n as Lsn;
   #serverEnd = 0n as Lsn;
-  #sentAt = 0n;
 
   /** The event in one part; undefined when the part completes none. Throws `server-protocol`. */
   decode(frame: Frame & { kind: "copy" }): StreamedEvent | undefined {
@@ -93,12 +90,11 @@ export class WalMessageDecoder {
       this.#inWal = true;
       this.#position = lsnOf(this.#header.readBigUInt64BE(1));
       this.#serverEnd = lsnOf(this.#header.readBigUInt64BE(9));
-      this.#sentAt = this.#header.readBigInt64BE(17);
     }
     if (bytes.length === 0) return undefined;
     const startLsn = this.#position;
     this.#position = addBytes(startLsn, bytes.length);
-    return { kind: "wal", startLsn, bytes, serverEnd: this.#serverEnd, sentAt: this.#sentAt };
+    return { kind: "wal", startLsn, bytes, serverEnd: this.#serverEnd };
   }
 
   /** Moves header bytes from a part into the header; returns what is left of the part. */
@@ -121,7 +117,6 @@ export class WalMessageDecoder {
     return {
       kind: "keepalive",
       serverEnd: lsnOf(this.#header.readBigUInt64BE(1)),
-      sentAt: this.#header.readBigInt64BE(9),
       replyRequested: this.#header[17] === 1,
     };
   }

@@ -23,8 +23,6 @@ export interface CreatedTablespace {
   readonly lsn: Lsn;
   /** The record begins in one segment and ends in the next: wal-fetch cannot change it. */
   readonly isCut: boolean;
-  /** Where replay removes it again. */
-  readonly droppedLsn: Lsn | undefined;
 }
 
 export interface ReplayedChanges {
@@ -88,15 +86,12 @@ export function replayedChanges(changes: readonly WalChange[], span: ReplaySpan,
       case "tablespace-created": {
         const { oid, location, lsn, end } = change;
         const isCut = segmentOf(lsn, segmentSize) !== segmentBefore(end, segmentSize);
-        tablespaces.push({ oid, location, lsn, isCut, droppedLsn: undefined });
+        tablespaces.push({ oid, location, lsn, isCut });
         break;
       }
-      case "tablespace-dropped": {
-        const at = tablespaces.findLastIndex(({ oid }) => oid === change.oid);
-        const created = tablespaces[at];
-        if (created !== undefined) tablespaces[at] = { ...created, droppedLsn: change.lsn };
+      // Replay makes it before it removes it, so it needs its place all the same.
+      case "tablespace-dropped":
         break;
-      }
       case "parameters":
         if (change.walLevel === "minimal") minimal ??= { lsn: change.lsn, end: change.end };
         for (const name of STANDBY_SETTINGS) {

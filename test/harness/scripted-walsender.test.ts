@@ -63,10 +63,10 @@ describe("commands", () => {
       xlogpos: FACTS.xlogpos,
     });
     expect(await client.show("wal_segment_size")).toBe("1MB");
-    expect(await client.readSlot("seawall")).toMatchObject({ restartLsn: START, restartTimeline: 1 });
+    expect(await client.readSlot("seawall")).toEqual({ restartLsn: START });
     expect(await client.readSlot("other")).toBeUndefined();
     const history = await client.timelineHistory(timelineOf(2));
-    expect([history.fileName, Buffer.from(history.content).toString()]).toEqual(["00000002.history", histories[2]]);
+    expect(Buffer.from(history).toString()).toBe(histories[2]);
     expect(client.serverVersion).toBe(180004);
     expect(sender.commands[0]).toBe("IDENTIFY_SYSTEM");
   });

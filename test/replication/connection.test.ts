@@ -39,10 +39,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     await using connection = await ReplicationConnection.connect(settingsFor(server.dsn));
     expect(await connection.readSlot("s1")).toBeUndefined();
     await connection.createPhysicalSlot("s1");
-    const slot = await connection.readSlot("s1");
-    expect(slot?.type).toBe("physical");
-    expect(slot?.restartLsn).toBeGreaterThan(0n);
-    expect(slot?.restartTimeline).toBe(version >= 15 ? 1 : undefined);
+    expect((await connection.readSlot("s1"))?.restartLsn).toBeGreaterThan(0n);
     await expect(connection.createPhysicalSlot("s1")).rejects.toMatchObject({ code: "slot-exists" });
     await connection.dropSlot("s1", { wait: true });
     await expect(connection.dropSlot("s1")).rejects.toMatchObject({ code: "slot-missing" });

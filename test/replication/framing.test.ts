@@ -83,9 +83,9 @@ describe("framing of the replication stream", () => {
       { start: 0x2000000n, bytes: "010203" },
     ],
     others: [
-      { kind: "keepalive", serverEnd: 0xffffffff_ffffffffn, sentAt: -1n, replyRequested: true },
+      { kind: "keepalive", serverEnd: 0xffffffff_ffffffffn, replyRequested: true },
       `N ${message("N", Buffer.from("SNOTICE\0Mhello\0\0")).toString("hex")}`,
-      { kind: "keepalive", serverEnd: 0n, sentAt: 0n, replyRequested: false },
+      { kind: "keepalive", serverEnd: 0n, replyRequested: false },
       "c 6300000004",
       "Z 5a0000000549",
     ],

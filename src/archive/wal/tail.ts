@@ -39,7 +39,6 @@ const READ_AHEAD_BYTES_MAX = 32 << 20;
 const LISTINGS_MAX = 5;
 
 export interface Tail {
-  readonly place: SegmentPlace;
   /** Contiguous bytes from the start of the segment. */
   readonly bytes: Buffer;
   readonly endLsn: Lsn;
@@ -182,7 +181,7 @@ export async function readTail(
     const wanted = partial === undefined ? cover : chunks.filter((chunk) => chunk.start < end);
     if (!(await forEachPiece(archive, wanted, (piece) => joined.add(piece), { signal }))) continue;
     const { bytes, verifiedLsn } = joined;
-    return { place, bytes, endLsn: addBytes(start, end), verifiedLsn, chunks, partialEndLsn: partial?.endLsn };
+    return { bytes, endLsn: addBytes(start, end), verifiedLsn, chunks, partialEndLsn: partial?.endLsn };
   }
   throw vanished(place);
 }

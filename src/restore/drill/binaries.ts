@@ -11,8 +11,6 @@ const VERSION_MS_MAX = 10_000;
 export interface DrillBinaries {
   readonly directory: string;
   readonly postgres: string;
-  /** The version that the server reports: `17.2`. */
-  readonly version: string;
 }
 
 /**
@@ -35,7 +33,7 @@ export async function findBinaries(
     const version = await versionOf(directory);
     if (version === undefined) continue;
     const postgres = join(directory, "postgres");
-    if (Number.parseInt(version, 10) === major) fitting.push({ directory, postgres, version });
+    if (Number.parseInt(version, 10) === major) fitting.push({ directory, postgres });
     else others.push(`${version} in ${directory}`);
   }
   const tools = await Promise.all(fitting.map((binaries) => findTool(binaries, "pg_amcheck")));
