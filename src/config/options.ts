@@ -159,6 +159,11 @@ const ROWS = {
     help: "directory of the spool, for --durability spool",
     more: "It must exist on a disk that survives a restart of this machine. No other receiver may use it.",
   }),
+  stateDir: option(text("dir", "path"), {
+    commands: ["receive"],
+    help: "directory in which the status page's last 24 hours outlive a restart",
+    more: "One file of less than 100 kB for each cluster, written once a minute. It may be lost: without it, or without this option, the page begins with what has happened since the start.",
+  }),
   spoolMaxBytes: option(bytes({ min: 64 * MIB, max: 2 ** 50 }), {
     commands: ["receive", "check"],
     default: 16 * GIB,

@@ -22,6 +22,8 @@ import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, sparingly, withRetry } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
+import { formatLsn } from "../wal/lsn.ts";
+import { formatPgTime } from "../wal/record-facts.ts";
 import { ArchiveWatch } from "./status/archive-watch.ts";
 import type { Journal } from "./status/journal.ts";
 import type { EndedRun } from "./notify/job-notices.ts";
@@ -31,7 +33,9 @@ import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./j
 import type { Scheduler } from "./jobs/scheduler.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
 import type { StatusDocument } from "./status/document.ts";
-import { type Sample, SAMPLE_INTERVAL_MS, Trend } from "./status/trend.ts";
+import { History } from "./status/history.ts";
+import type { HistoryFile } from "./status/history-file.ts";
+import type { RecoveryMap } from "./status/recovery-map.ts";
 import { NOTHING_SEEN, type Seen } from "./status/seen.ts";
 import { startWatches } from "./status/watches.ts";
 
@@ -53,6 +57,9 @@ export interface ClusterOptions {
   readonly journal: Journal;
   /** Notices of earlier lives of this cluster. */
   readonly told?: ToldNotice[];
+  /** Numbers of earlier lives; the file keeps them over restarts. */
+  readonly history?: History;
+  readonly historyFile?: HistoryFile;
   readonly log: Log;
   /** Aborted: store what has arrived, report it, end. */
   readonly stop: AbortSignal;
@@ -63,7 +70,8 @@ export interface ClusterOptions {
 /** A cluster as the status shows it, and the function that runs it once. */
 export interface Cluster {
   readonly status: () => StatusDocument;
-  readonly trend: () => readonly Sample[];
+  /** The map of what can be recovered, from the last look at the archive; null before the first. */
+  readonly recovery: () => RecoveryMap | null;
   /** Resolves after an orderly stop; rejects with what ended the receiver. */
   readonly run: () => Promise<void>;
   /** Another routine from now on; the receiver is not touched. Throws `usage`, and then nothing has changed. */
@@ -80,7 +88,7 @@ export function openCluster(options: ClusterOptions): Cluster {
   const ended = new AbortController();
   const archiveWatch = new ArchiveWatch({
     ...{ store, cluster, state, log: log.child("archive") },
-    onSeen: (archive, contents) => (parts.seen = { ...parts.seen, archive, contents }),
+    onSeen: (archive, contents, recovery) => (parts.seen = { ...parts.seen, archive, contents, recovery }),
   });
   const { env, version, connection } = options;
   const notifying = { env, version, connection, log: log.child("notify") };
@@ -106,12 +114,12 @@ export function openCluster(options: ClusterOptions): Cluster {
   const parts: Parts = {
     ...{ store, state, scheduler, notifier, ended, archiveWatch },
     seen: NOTHING_SEEN,
-    trend: new Trend(),
+    history: options.history ?? new History(),
     routine: options.routine,
   };
   return {
     status: () => documentOf(options, parts),
-    trend: () => parts.trend.samples(),
+    recovery: () => parts.seen.recovery,
     run: async () => runCluster(options, parts),
     retune: (changed) => {
       const changedSchedules = schedulesOf(changed.settings);
@@ -131,7 +139,7 @@ interface Parts {
   readonly state: ReceiverState;
   readonly scheduler: Scheduler;
   readonly notifier: Notifier;
-  readonly trend: Trend;
+  readonly history: History;
   /** Aborted when the receiver has ended: what runs beside it ends, too. */
   readonly ended: AbortController;
   readonly archiveWatch: ArchiveWatch;
@@ -141,10 +149,11 @@ interface Parts {
 }
 
 const LOOK_INTERVAL_MS = 1_000;
+const SAMPLE_INTERVAL_MS = 2_000;
 
 async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> {
   const { settings, log } = options;
-  const { store, state, scheduler, notifier, trend, ended } = parts;
+  const { store, state, scheduler, notifier, history, ended } = parts;
   const { cluster, synchronous } = settings;
   log.info("starting", {
     version: options.version,
@@ -156,7 +165,14 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
   // A bug beside the receiver ends this cluster, and not the process.
   const broken = new AbortController();
   const every = (ms: number, work: () => void): NodeJS.Timeout => setInterval(guarded(work, broken), ms);
-  const sampler = every(SAMPLE_INTERVAL_MS, () => trend.add(documentOf(options, parts), performance.now()));
+  // Not waited for: a disk that does not answer must not hold up WAL.
+  void options.historyFile?.load(state.nowMs());
+  state.onRestorePoint = ({ name, time, lsn }) =>
+    history.noteRestorePoint({ name, at: formatPgTime(time), lsn: formatLsn(lsn) });
+  const sampler = every(SAMPLE_INTERVAL_MS, () => {
+    history.sample(documentOf(options, parts), state.nowMs());
+    options.historyFile?.tick(state.nowMs());
+  });
   const sayStoring = storingLog(log.child("receive"));
   const looker = every(LOOK_INTERVAL_MS, () => {
     const document = documentOf(options, parts);
@@ -194,7 +210,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     ended.abort();
     clearInterval(sampler);
     clearInterval(looker);
-    await Promise.all([...watched, notifier.end(failure)]);
+    await Promise.all([...watched, notifier.end(failure), options.historyFile?.end(state.nowMs())]);
     await store.close();
   }
 }
@@ -295,7 +311,7 @@ class NotedState extends ReceiverState {
 
 /** Retry around the observer around the store: every try is a PUT of its own in the histogram. */
 function buildStore(options: ClusterOptions): Store {
-  const { settings, env, metrics, journal } = options;
+  const { settings, env, metrics, journal, history } = options;
   const log = options.log.child("store");
   const tell = sparingly(({ what, attempt, error }, failures) =>
     log.warn("the store failed; trying again", { what, attempt, failures, forMs: settings.storeRetryForMs, error }),
@@ -321,6 +337,7 @@ function buildStore(options: ClusterOptions): Store {
       journal.touch();
       if (operation !== "put" && operation !== "putStream") return;
       metrics.observe("putDuration", durationMs / 1000, { kind, outcome });
+      history?.notePut(durationMs, Date.now());
       if (outcome === "created") metrics.add("writtenBytes", bytes, { kind });
     },
   });

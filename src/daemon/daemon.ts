@@ -121,7 +121,8 @@ function siteOf({ supervisor, several, metrics, reloads, version, names }: SiteP
       supervisor.members.map((member) => ({
         name: member.plan.name,
         status: () => member.status(),
-        trend: () => member.trend(),
+        history: member.history,
+        recovery: () => member.recovery(),
       })),
     metrics: async () => {
       const { error, loadedAt } = reloads.view();

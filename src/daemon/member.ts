@@ -16,7 +16,9 @@ import { Journal } from "./status/journal.ts";
 import type { ClusterPlan } from "./plan.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
 import type { ConfigurationView, ErrorDocument, StatusDocument, StatusFacts } from "./status/document.ts";
-import type { Sample } from "./status/trend.ts";
+import { History } from "./status/history.ts";
+import { HistoryFile } from "./status/history-file.ts";
+import type { RecoveryMap } from "./status/recovery-map.ts";
 import { NOTHING_SEEN } from "./status/seen.ts";
 
 /** Resources that a life of a cluster needs beside its plan. */
@@ -24,6 +26,8 @@ export interface Equipment {
   readonly metrics: Metrics;
   readonly journal: Journal;
   readonly told: ToldNotice[];
+  readonly history: History;
+  readonly historyFile: HistoryFile;
   readonly log: Log;
   readonly stop: AbortSignal;
 }
@@ -66,6 +70,9 @@ export class Member {
   readonly #journal: Journal;
   /** Grows by what each life notifies of, within the notifier's bound. */
   readonly #told: ToldNotice[] = [];
+  /** The last 24 hours, over all lives. */
+  readonly history = new History();
+  readonly #historyFile: HistoryFile;
   #plan: ClusterPlan;
   #cluster: Cluster | undefined;
   #failure: Failure | undefined;
@@ -78,7 +85,7 @@ export class Member {
   constructor(options: MemberOptions) {
     this.#options = options;
     this.#plan = options.plan;
-    const { cluster, synchronous, durability } = options.plan.settings;
+    const { cluster, synchronous, durability, stateDir } = options.plan.settings;
     const nowMs = (): number => Date.now();
     this.#unborn = new ReceiverState({ cluster, synchronous, durability, nowMs });
     this.#metrics = createMetrics({
@@ -87,6 +94,7 @@ export class Member {
       only: "cluster",
       beforeScrape: (metrics) => copyStatus(this.status(), metrics),
     });
+    this.#historyFile = new HistoryFile(stateDir, cluster, this.history, options.log.child("page"));
     this.#journal = new Journal({ nowMs, onError: (code) => this.#metrics.add("errors", 1, { code }) });
     if (options.isOneOfSeveral) this.#metrics.add("clusterRestarts", 0);
     this.ended = this.#run();
@@ -136,8 +144,8 @@ export class Member {
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }
 
-  trend(): readonly Sample[] {
-    return this.#cluster?.trend() ?? [];
+  recovery(): RecoveryMap | null {
+    return this.#cluster?.recovery() ?? null;
   }
 
   async metrics(): Promise<string> {
@@ -170,7 +178,8 @@ export class Member {
       try {
         // A start that fails at once is still a failure of this cluster alone.
         await Promise.resolve();
-        const equipment = { metrics: this.#metrics, journal: this.#journal, told: this.#told, log, stop };
+        const kept = { history: this.history, historyFile: this.#historyFile };
+        const equipment = { metrics: this.#metrics, journal: this.#journal, told: this.#told, ...kept, log, stop };
         const plan = this.#plan;
         this.#cluster = await open(plan, equipment);
         // A reload may have come in between.

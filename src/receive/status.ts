@@ -6,6 +6,7 @@ import type { StoredWal } from "../archive/wal/objects.ts";
 import { messageOf, SeawallError } from "../errors.ts";
 import { isNewerServer } from "../replication/server-version.ts";
 import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
+import type { RestorePoint } from "../wal/summary.ts";
 import { CommitAges } from "./commit-ages.ts";
 
 export type ReceiverPhase = "starting" | "connecting" | "streaming" | "waiting" | "stopping" | "stopped" | "failed";
@@ -137,6 +138,8 @@ export class ReceiverState {
   serverStoppingSinceMs: number | undefined;
   /** Asks the pool of segment buffers, once there is one. */
   buffersInUse: () => number = () => 0;
+  /** Called for each named restore point of a segment, when the segment is complete. */
+  onRestorePoint: (point: RestorePoint) => void = () => undefined;
   /** Every segment buffer holds WAL that is not stored: the socket is not being read. */
   waitingForStore = false;
   streamingSinceMs: number | undefined;

@@ -208,6 +208,7 @@ async function takeWal(
       assembler.take();
       const [summary] = verifier.takeSummaries();
       state.counters.records += summary?.recordCount ?? 0;
+      for (const point of summary?.restorePoints ?? []) state.onRestorePoint(point);
       shipper.seal(open, { verifiedLsn: verifier.verifiedLsn, summary, carry: verifier.carry() });
     } else {
       shipper.advance(open);

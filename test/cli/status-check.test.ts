@@ -6,6 +6,7 @@ import { type HttpServer, startHttp } from "../../src/daemon/http/server.ts";
 import { judged } from "../../src/daemon/health/health.ts";
 import type { StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
 import { silentLog } from "../../src/log.ts";
+import { History } from "../../src/daemon/status/history.ts";
 import { statusFixture } from "../daemon/fixture.ts";
 import { runCli } from "../harness/process.ts";
 
@@ -22,7 +23,13 @@ beforeAll(async () => {
         return several;
       },
       names: () => [],
-      clusters: () => shown.map((status) => ({ name: status.cluster, status: () => status, trend: () => [] })),
+      clusters: () =>
+        shown.map((status) => ({
+          name: status.cluster,
+          status: () => status,
+          history: new History(),
+          recovery: () => null,
+        })),
       configuration: () => null,
       metrics: async () => Promise.resolve({ contentType: "text/plain", text: "" }),
       version: "0",

@@ -1,5 +1,6 @@
 /** A status to show: streaming, a little behind, one error in the past. */
 import { judged } from "../../src/daemon/health/health.ts";
+import { renderPage } from "../../src/daemon/http/page/page.ts";
 import type { SlotHealth, StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
 import { followSlot } from "../../src/daemon/status/slot-health.ts";
 
@@ -124,4 +125,9 @@ export class StatusStory {
     this.#moved.set(name, { lsn, atMs: nowMs });
     return nowMs;
   }
+}
+
+/** Its page, without a history and before the archive was read. */
+export function pageOf(status: StatusDocument): string {
+  return renderPage({ status, history: { points: [], restorePoints: [] }, recovery: null });
 }

@@ -1,7 +1,7 @@
 /** The judgement of health: every state of server, store, spool, slot, jobs and gaps, and what each view says of it. */
 import { describe, expect, test } from "vitest";
-import { renderPage } from "../../src/daemon/http/page.ts";
-import { renderOverview as renderOverviewPage } from "../../src/daemon/http/overview-page.ts";
+import { withTimes } from "../../src/daemon/http/page/markup.ts";
+import { renderOverview as renderOverviewPage } from "../../src/daemon/http/page/overview.ts";
 import { type FindingKind, FINDING_KINDS, HEALTH_WORDS, type HealthWord } from "../../src/daemon/health/finding.ts";
 import { judged, judgeHealth } from "../../src/daemon/health/health.ts";
 import { decideLiveness, decideReadiness } from "../../src/daemon/health/probes.ts";
@@ -15,7 +15,7 @@ import { renderStatus } from "../../src/cli/views/status.ts";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseExposition } from "../metrics/exposition.ts";
-import { statusFixture } from "./fixture.ts";
+import { pageOf, statusFixture } from "./fixture.ts";
 
 /** The fixture's time. */
 const NOW = Date.parse("2026-11-20T10:00:00.500Z");
@@ -391,16 +391,16 @@ describe("one judgement, never two answers", () => {
     expect([health.status, first?.kind]).toEqual([is, kind]);
 
     // The page and the table of clusters begin with the same word, and name every finding.
-    const page = renderPage(status, []);
+    const page = pageOf(status);
     expect(/class="pill \w+">(\w+)</.exec(page)?.[1]).toBe(health.status);
     expect(/<title>(\w+):/.exec(page)?.[1]).toBe(health.status);
     for (const { what, meaning, remedy } of health.findings) {
-      for (const words of [what, meaning, remedy]) expect(plain(page)).toContain(words);
+      for (const words of [what, meaning, remedy]) expect(plain(page)).toContain(plain(withTimes(words).text));
     }
     const overview = { clusters: [status], configuration: null, version: "0", at: status.at };
     const table = renderOverviewPage(overview);
-    expect(/<td><span class="pill \w+">(\w+)</.exec(table)?.[1]).toBe(health.status);
-    expect(/<h1>Seawall<\/h1>\n<span class="pill (\w+)"/.exec(table)?.[1]).toBe(
+    expect(/<td [^>]*><span><span class="pill \w+">(\w+)</.exec(table)?.[1]).toBe(health.status);
+    expect(/<h1>Seawall<\/h1><span class="pill (\w+)"/.exec(table)?.[1]).toBe(
       { ok: "good", warning: "warn", critical: "bad" }[health.status],
     );
 

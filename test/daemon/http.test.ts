@@ -10,6 +10,7 @@ import { isOwnName } from "../../src/daemon/http/clients.ts";
 import { type HttpOptions, type HttpServer, startHttp } from "../../src/daemon/http/server.ts";
 import type { ShownCluster, Site } from "../../src/daemon/http/site.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
+import { History } from "../../src/daemon/status/history.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
@@ -21,6 +22,8 @@ afterEach(async () => {
   for (const close of opened.splice(0).reverse()) await close();
 });
 
+const unseen = (): Pick<ShownCluster, "history" | "recovery"> => ({ history: new History(), recovery: () => null });
+
 const LOOPBACK: HttpOptions["listen"] = { kind: "tcp", host: "127.0.0.1", port: 0 };
 
 async function serve(
@@ -31,7 +34,7 @@ async function serve(
   const metrics = createMetrics({ cluster: "orders", version: "0.1.0" });
   const site: Site = {
     several: false,
-    clusters: () => [{ name: "orders", status: () => statusFixture(changes), trend: () => [], ...shown }],
+    clusters: () => [{ name: "orders", status: () => statusFixture(changes), ...unseen(), ...shown }],
     names: () => [],
     configuration: () => null,
     metrics: () => metrics.render(),
@@ -139,7 +142,7 @@ describe("paths", () => {
 
 describe("several clusters", () => {
   const line = (name: string, changes: Partial<StatusDocument> = {}): ShownCluster => ({
-    ...{ name, trend: () => [] },
+    ...{ name, ...unseen() },
     status: () => statusFixture({ cluster: name, ...changes }),
   });
   async function serveSeveral(clusters: readonly ShownCluster[]): Promise<string> {

@@ -2,21 +2,26 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { humanBytes, humanSeconds } from "../../src/daemon/status/human.ts";
-import { CONTENT_SECURITY_POLICY } from "../../src/daemon/http/page-assets.ts";
-import { renderPage } from "../../src/daemon/http/page.ts";
+import { CONTENT_SECURITY_POLICY } from "../../src/daemon/http/page/assets.ts";
+import { markup, table, timeTag, withTimes } from "../../src/daemon/http/page/markup.ts";
+import { renderOverview, troubleFirst } from "../../src/daemon/http/page/overview.ts";
+import { renderPage } from "../../src/daemon/http/page/page.ts";
+import { openEnd, recoverable } from "../../src/daemon/http/page/recoverable.ts";
+import { niceTicks, niceTop, type Unit } from "../../src/daemon/http/page/scale.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
-import { rates, type Sample, SAMPLES_MAX, Trend } from "../../src/daemon/status/trend.ts";
-import { statusFixture } from "./fixture.ts";
+import type { RecoveryMap } from "../../src/daemon/status/recovery-map.ts";
+import { pageOf, statusFixture } from "./fixture.ts";
+import { CALM_MAP, dayOfNumbers, manyClusters, PAGE_STATES } from "./page-states.ts";
 
-const page = (changes: Partial<StatusDocument> = {}): string => renderPage(statusFixture(changes), []);
+const page = (changes: Partial<StatusDocument> = {}): string => pageOf(statusFixture(changes));
 /** The text between the main tags, without markup. */
 const words = (html: string): string =>
-  (/<main>([\s\S]*)<\/main>/.exec(html)?.[1] ?? "").replaceAll(/<[^>]*>/g, " ").replaceAll(/\s+/g, " ");
+  (/<main [^>]*>([\s\S]*)<\/main>/.exec(html)?.[1] ?? "").replaceAll(/<[^>]*>/g, " ").replaceAll(/\s+/g, " ");
 
 describe("the page", () => {
   it("shows the four stages with what lies between them", () => {
     expect(words(page())).toMatch(
-      /Server has written 16\/B374D848 end of its WAL Received 16\/B374D848 up to date Verified 16\/B374D000 2.07 KiB behind Stored and acknowledged 16\/B364D000 1.00 MiB behind/,
+      /Server has written end of its WAL 16\/B374D848 Received up to date 16\/B374D848 Verified 2.07 KiB behind 16\/B374D000 Stored and acknowledged 1.00 MiB behind 16\/B364D000/,
     );
     expect(words(page())).toContain("Recovery point 412 ms");
   });
@@ -78,7 +83,7 @@ describe("the page", () => {
         timeline: null,
         slot: null,
       },
-      /Received – not known yet/,
+      /Received not known yet –/,
     ],
     [
       "one of several that has failed",
@@ -86,7 +91,7 @@ describe("the page", () => {
         ...{ state: "failed", slot: null, restart: { at: "2026-11-20T10:01:00.000Z", failures: 2 } },
         lastError: { at: "2026-11-20T10:00:00.000Z", code: "wal-diverged", message: "it <went> away", hint: "Look." },
       },
-      /critical: the receiver has failed: it &lt;went&gt; away; it is started again at 2026-11-20T10:01:00.000Z .*To do: Look\..* Slot – not known now/,
+      /Critical the receiver has failed: it &lt;went&gt; away; it is started again at Fri 20 Nov 10:01:00 UTC .*To do: Look\..* Slot – not known now/,
     ],
     [
       "a file that could not be reloaded",
@@ -96,7 +101,7 @@ describe("the page", () => {
           error: { at: "2026-11-20T10:00:00.000Z", code: "usage", message: "seawall.yaml:3:1: what?", hint: "" },
         },
       },
-      /warning: the configuration could not be reloaded: seawall\.yaml:3:1: what\? .*goes on with the configuration that was loaded at 2026-11-20T09:00:00.000Z/,
+      /Warnings the configuration could not be reloaded: seawall\.yaml:3:1: what\? .*goes on with the configuration that was loaded at Fri 20 Nov 09:00:00 UTC/,
     ],
     [
       "a missing slot",
@@ -142,35 +147,173 @@ describe("the page", () => {
           },
         ],
       },
-      /critical: WAL is missing: 1 gap, from 0\/1000000 to 0\/3000000 on timeline 1 \(slot lost\)/,
+      /Critical WAL is missing: 1 gap, from 0\/1000000 to 0\/3000000 on timeline 1 \(slot lost\)/,
     ],
     [
       "a spool that fills",
       { durability: "spool", spoolBytes: 900, spoolLimitBytes: 1000, uploadedLsn: "16/B0000000" },
-      /In the spool, acknowledged.*Spool 900 B of 0.98 KiB; the store has all before 16\/B0000000/,
+      /In the spool, acknowledged .*Spool 900 B of 0.98 KiB; the store has all before 16\/B0000000/,
     ],
-    ["an error", {}, /store-unavailable no answer from wal-archive Check the endpoint/],
-    ["no error", { errors: [] }, /None since start/],
+    ["an error", {}, /store-unavailable no answer from wal-archive\. Check the endpoint/],
+    ["no error", { errors: [] }, /None since the start/],
   ];
   it.each(troubles)("%s", (_, changes, expected) => {
     expect(words(page(changes))).toMatch(expected);
   });
 });
 
-describe("the trend", () => {
-  const sample = (atMs: number, receivedBytes: number): Sample => ({ atMs, receivedBytes, lagBytes: 5, rpoSeconds: 0 });
+describe("the first sentence", () => {
+  const { ok, gap } = PAGE_STATES;
+  const plain = (status: StatusDocument, map: RecoveryMap | null): string =>
+    recoverable(status, map).text.replaceAll(/<[^>]*>/g, "");
+  const unread: RecoveryMap = { ...CALM_MAP, windows: [] };
+  const rows: readonly (readonly [string, StatusDocument, RecoveryMap | null, string])[] = [
+    [
+      "all is well",
+      ok.status,
+      CALM_MAP,
+      "Recoverable from Tue 10 Nov 10:00 UTC to now; losing the primary now would lose 412 ms.",
+    ],
+    [
+      "nothing is on its way",
+      { ...ok.status, rpoSeconds: 0 },
+      CALM_MAP,
+      "Recoverable from Tue 10 Nov 10:00 UTC to now; losing the primary now would lose no commit.",
+    ],
+    [
+      "the store is down",
+      PAGE_STATES["store down"].status,
+      CALM_MAP,
+      "Recoverable from Tue 10 Nov 10:00 UTC to Fri 20 Nov 09:19 UTC; losing the primary now would lose 40 min 12 s.",
+    ],
+    [
+      "the age of the oldest commit is not known",
+      PAGE_STATES["server down"].status,
+      CALM_MAP,
+      "Recoverable from Tue 10 Nov 10:00 UTC to Fri 20 Nov 09:59 UTC at least; losing the primary now would lose all that was committed since then.",
+    ],
+    [
+      "WAL arrives behind a gap and cannot be used",
+      gap.status,
+      gap.recovery,
+      "Recoverable from Tue 10 Nov 10:00 UTC to Thu 19 Nov 08:00 UTC; losing the primary now would lose everything since Thu 19 Nov 08:00 UTC.",
+    ],
+    [
+      "a gap was found after the archive was read",
+      statusFixture({ gaps: [{ ...gapOf(), detectedAt: "2026-11-20T10:00:00.000Z" }] }),
+      CALM_MAP,
+      "Recoverable from Tue 10 Nov 10:00 UTC to Fri 20 Nov 09:59 UTC; losing the primary now would lose everything since Fri 20 Nov 09:59 UTC.",
+    ],
+    [
+      "a backup covers the gap",
+      PAGE_STATES["gap covered"].status,
+      PAGE_STATES["gap covered"].recovery,
+      "Recoverable from Thu 19 Nov 14:00 UTC to now; losing the primary now would lose 412 ms. Also from Tue 10 Nov 10:00 UTC to Thu 19 Nov 08:00 UTC.",
+    ],
+    [
+      "there is no backup",
+      ok.status,
+      { ...unread, backups: [] },
+      "Nothing can be recovered: there is no base backup. Losing the primary now would lose everything.",
+    ],
+    [
+      "the WAL of the backups is missing",
+      ok.status,
+      unread,
+      "Nothing can be recovered: no base backup has the WAL that it needs. Losing the primary now would lose everything.",
+    ],
+    [
+      "the archive has not been read",
+      ok.status,
+      null,
+      "What can be recovered is not known yet: the archive has not been read. Age of the oldest commit not stored: 412 ms.",
+    ],
+  ];
+  it.each(rows)("%s", (_, status, map, expected) => expect(plain(status, map)).toBe(expected));
 
-  it("rates are per second, and a restart is no negative rate", () => {
-    expect(rates([sample(0, 0), sample(2000, 4096), sample(4000, 0)])).toEqual([2048, 0]);
+  it("the drawn window ends where the sentence says", () => {
+    expect(openEnd(PAGE_STATES["store down"].status, CALM_MAP)?.at).toBe("2026-11-20T09:19:48.500Z");
+    expect(openEnd(gap.status, gap.recovery)).toBeUndefined();
+  });
+});
+
+function gapOf(): StatusDocument["gaps"][number] {
+  return { timeline: 3, fromLsn: "16/B3", toLsn: "16/B4", detectedAt: "", reason: "lost", coveredBy: null };
+}
+
+describe("markup", () => {
+  it("a value is text, whatever it holds; markup stays markup", () => {
+    expect(markup`<p title="${'"><script>'}">${"<b>&'"}${markup`<i>${1}</i>`}${[markup`<u>${">"}</u>`]}</p>`.text).toBe(
+      '<p title="&quot;&gt;&lt;script&gt;">&lt;b&gt;&amp;&#39;<i>1</i><u>&gt;</u></p>',
+    );
   });
 
-  it("draws a line once there is something to draw, and keeps no more than its bound", () => {
-    const trend = new Trend();
-    for (let i = 0; i < SAMPLES_MAX + 50; i++) trend.add(statusFixture({ lagBytes: i }), i * 2000);
-    expect(trend.samples()).toHaveLength(SAMPLES_MAX);
-    const html = renderPage(statusFixture(), trend.samples());
-    expect(html).toContain("Lag, last ten minutes: at most 349 B");
-    expect(html.match(/<polyline/g)).toHaveLength(2);
+  it("a time has its zone, and UTC in its title; text that is no time stays text", () => {
+    expect(timeTag("2026-11-20T10:00:00.500Z", "second").text).toBe(
+      '<time datetime="2026-11-20T10:00:00.500Z" title="2026-11-20 10:00:00 UTC" data-as="second">Fri 20 Nov 10:00:00 UTC</time>',
+    );
+    expect(timeTag("<soon>").text).toBe("&lt;soon&gt;");
+    expect(withTimes("<a> since 2026-11-20T10:00:00Z, b").text).toMatch(/^&lt;a&gt; since <time .*<\/time>, b$/);
+  });
+
+  it("a table names its cells where it is a list", () => {
+    const { text } = table({ caption: "C", head: ["A<", "B"], rows: [{ key: "k", cells: ["1", markup`<i>2</i>`] }] });
+    expect(text).toContain(
+      'data-label="A&lt;"><span>1</span></th><td role="cell" data-label="B"><span><i>2</i></span></td>',
+    );
+  });
+});
+
+describe("the charts", () => {
+  const drawn = (points: ReturnType<typeof dayOfNumbers>): string =>
+    renderPage({ status: statusFixture(), history: { points, restorePoints: [] }, recovery: null });
+
+  it("four of them, with units on the axis and the values for the read-out", () => {
+    const html = drawn(dayOfNumbers());
+    expect([...html.matchAll(/data-chart="(\w+)"/g)].map((found) => found[1])).toEqual(["rpo", "lag", "rate", "put"]);
+    expect(html).toContain("<span>2.00 MiB</span><span>1.00 MiB</span><span>0 B</span>");
+    expect(/data-chart="lag".*?data-values="([^"]*)"/.exec(html)?.[1]?.split(",")).toHaveLength(288);
+  });
+
+  it("a line is broken where nothing was measured, and a single point is seen", () => {
+    const points = dayOfNumbers().filter((_, i) => i < 100 || i === 150 || i > 200);
+    const lag = /data-chart="lag".*?<\/svg><\/div>/.exec(drawn(points))?.[0] ?? "";
+    expect(lag.match(/<polyline/g)).toHaveLength(3);
+    const [x1, x2] =
+      [...lag.matchAll(/points="([^"]*)"/g)][1]?.[1]?.split(" ").map((one) => Number(one.split(",")[0])) ?? [];
+    expect((x2 ?? 0) - (x1 ?? 0)).toBeCloseTo(3);
+  });
+
+  const tops: readonly (readonly [number, Unit, number])[] = [
+    [0, "bytes", 1024],
+    [1_500_000, "bytes", 2 ** 21],
+    [0, "seconds", 0.01],
+    [0.3, "seconds", 0.5],
+    [6, "seconds", 10],
+    [61, "seconds", 120],
+    [9e9, "seconds", 9e9],
+  ];
+  it.each(tops)("%d %s end at %d", (value, unit, top) => expect(niceTop(value, unit)).toBeCloseTo(top));
+
+  it("ticks stand at full hours or days, and are few", () => {
+    const begin = Date.parse("2026-11-19T10:07:00Z");
+    const hours = niceTicks(begin, begin + 24 * 3_600_000, 4).map(({ ms }) => new Date(ms).getUTCHours());
+    expect(hours).toEqual([12, 18, 0, 6]);
+    expect(niceTicks(begin, begin + 9 * 86_400_000, 6).map(({ style }) => style)).toEqual(["day", "day", "day", "day"]);
+    expect(niceTicks(begin, begin + 9e12, 6).length).toBeLessThanOrEqual(7);
+  });
+});
+
+describe("the overview", () => {
+  it("shows trouble first, and says whose", () => {
+    const clusters = manyClusters().map(({ status }) => status);
+    expect(
+      troubleFirst(clusters)
+        .map(({ cluster }) => cluster)
+        .slice(0, 4),
+    ).toEqual([...["warehouse", "zones", "tickets", "accounts"]]);
+    const html = renderOverview({ clusters, configuration: null, version: "0", at: "2026-11-20T10:00:00Z" });
+    expect(html).toContain("Critical: warehouse, zones. Warning: tickets.");
   });
 });
 

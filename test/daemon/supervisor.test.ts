@@ -36,7 +36,7 @@ class Life {
   get cluster(): Cluster {
     return {
       status: () => statusFixture({ cluster: this.plan.name, errors: this.equipment.journal.errors(), ...this.facts }),
-      trend: () => [],
+      recovery: () => null,
       retune: (plan) => (this.retuned = plan as ClusterPlan),
       run: async () => {
         this.running = true;

@@ -51,6 +51,7 @@ async function start(program: string): Promise<{ access: BrowserAccess; stop: ()
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-gpu",
+    "--hide-scrollbars",
     // Shared memory is small in containers.
     "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",

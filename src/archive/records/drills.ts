@@ -5,6 +5,7 @@
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
+import { mapBounded } from "../bounded.ts";
 import { startOf } from "../backups/list.ts";
 import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { drillKey, drillsPrefix } from "../keys.ts";
@@ -43,6 +44,7 @@ export interface Drill {
 
 /** Drills that are kept. */
 const DRILLS_KEPT = 50;
+const READS_IN_FLIGHT = 4;
 
 /** Stores the document, and lets go of the oldest. Throws what the store throws. */
 export async function putDrill(archive: Archive, drill: Drill, options: RequestOptions = {}): Promise<void> {
@@ -91,6 +93,21 @@ export async function lastDrill(archive: Archive, now: Date, options: RequestOpt
     if (drill !== undefined) return drill;
   }
   return undefined;
+}
+
+/**
+ * The newest drills that can be read, oldest first, at most `count`; those dated ahead of `now` only when there are too few
+ * others. Throws what the store throws.
+ */
+export async function recentDrills(
+  archive: Archive,
+  now: Date,
+  count: number,
+  options: RequestOptions = {},
+): Promise<Drill[]> {
+  const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now).slice(-count);
+  const read = await mapBounded(ids, READS_IN_FLIGHT, (id) => ifReadable(readDrill(archive, id, options)));
+  return read.filter((drill) => drill !== undefined);
 }
 
 async function readDrill(archive: Archive, id: string, options: RequestOptions): Promise<Drill | undefined> {

@@ -10,9 +10,9 @@ import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { decideReadiness, type Verdict } from "../health/probes.ts";
 import { boundConnections, isOwnName } from "./clients.ts";
-import { renderOverview } from "./overview-page.ts";
-import { CONTENT_SECURITY_POLICY } from "./page-assets.ts";
-import { renderPage } from "./page.ts";
+import { renderOverview } from "./page/overview.ts";
+import { CONTENT_SECURITY_POLICY } from "./page/assets.ts";
+import { renderPage } from "./page/page.ts";
 import { livenessOf, livenessOfAll, overviewOf, readinessOfAll, type ShownCluster, type Site } from "./site.ts";
 
 export interface HttpOptions {
@@ -131,8 +131,10 @@ async function answerTo(request: IncomingMessage, options: HttpOptions): Promise
   }
 }
 
-function pageOf({ status, trend }: ShownCluster, { several }: Site): string {
-  return renderPage(status(), trend(), { isOneOfSeveral: several });
+function pageOf({ status, history, recovery }: ShownCluster, { several }: Site): string {
+  const shown = status();
+  const kept = { points: history.points(Date.parse(shown.at)), restorePoints: history.restorePoints() };
+  return renderPage({ status: shown, history: kept, recovery: recovery() }, { isOneOfSeveral: several });
 }
 
 function page(body: string): Answer {

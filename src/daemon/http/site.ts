@@ -1,12 +1,15 @@
 /** The answers of the HTTP server, for one cluster or for all. Pure but for the questions to `Site`. */
 import { decideLiveness, decideReadiness, type Verdict } from "../health/probes.ts";
 import type { ConfigurationView, StatusDocument, StatusOverview } from "../status/document.ts";
-import type { Sample } from "../status/trend.ts";
+import type { History } from "../status/history.ts";
+import type { RecoveryMap } from "../status/recovery-map.ts";
 
 export interface ShownCluster {
   readonly name: string;
   readonly status: () => StatusDocument;
-  readonly trend: () => readonly Sample[];
+  readonly history: History;
+  /** The newest map of what can be recovered; the question has a newer one read. Null while there is none. */
+  readonly recovery: () => RecoveryMap | null;
 }
 
 export interface Site {

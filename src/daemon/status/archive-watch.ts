@@ -1,11 +1,12 @@
 /**
- * Looks at what the archive holds, for status and metrics: its newest backup, verification and drill, those of other
- * processes too, and its size. A look is made when streaming begins, after a job of ours, and later only after new WAL was stored: an idle
- * cluster costs no requests. Failures are logged and never stop the receiver.
+ * Looks at what the archive holds, for status, page and metrics: its newest backup, verification and drill, those of other
+ * processes too, its size, and what can be recovered. A look is made at the start, when streaming begins, after a job of ours or
+ * a gap, and later only after new WAL was stored: an idle cluster costs no requests. Failures are logged and never stop the receiver.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../../archive/archive.ts";
 import { readCatalog } from "../../archive/catalog/catalog.ts";
+import { recentDrills } from "../../archive/records/drills.ts";
 import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";
 import type { Log } from "../../log.ts";
 import type { ReceiverState } from "../../receive/status.ts";
@@ -14,12 +15,13 @@ import type { Store } from "../../store/store.ts";
 import type { Lsn } from "../../wal/lsn.ts";
 import { contentsOf } from "./contents.ts";
 import type { ArchiveContents } from "./document.ts";
+import { mapOf, type RecoveryMap } from "./recovery-map.ts";
 
 export interface ArchiveWatchOptions {
   readonly store: Store;
   readonly cluster: string;
   readonly state: ReceiverState;
-  readonly onSeen: (last: LastEvents, contents: ArchiveContents) => void;
+  readonly onSeen: (last: LastEvents, contents: ArchiveContents, recovery: RecoveryMap) => void;
   readonly log: Log;
   /** Time between two looks at the newest records. */
   readonly lookEveryMs?: number | undefined;
@@ -34,17 +36,20 @@ const LOOK_TIMEOUT_MS = 120_000;
 const POLL_MS = 500;
 /** The listing is in no hurry, and the receiver needs the memory. */
 const LISTS_IN_FLIGHT = 2;
+const DRILLS_SHOWN = 10;
 
 interface Look {
   readonly atMs: number;
   readonly storedLsn: Lsn | undefined;
+  /** It was made before streaming began, which may make the archive. */
+  readonly isEarly: boolean;
 }
 
 export class ArchiveWatch {
   readonly #options: ArchiveWatchOptions;
   #looked: Look | undefined;
   #listedMs: number | undefined;
-  #contents: ArchiveContents | undefined;
+  #listing: { readonly contents: ArchiveContents; readonly recovery: RecoveryMap } | undefined;
   #newestBackup: string | undefined;
   /** A job of ours has changed the archive. */
   #isChanged = false;
@@ -68,16 +73,18 @@ export class ArchiveWatch {
 
   #isDue(): boolean {
     const { state, lookEveryMs = LOOK_EVERY_MS } = this.#options;
+    // Without a server, too, an operator must see what can be recovered.
+    if (state.phase === "waiting" && this.#looked === undefined) return true;
     if (state.phase !== "streaming") return false;
-    if (this.#looked === undefined || this.#isChanged) return true;
+    if (this.#looked === undefined || this.#looked.isEarly || this.#isChanged) return true;
     const isTime = performance.now() - this.#looked.atMs >= lookEveryMs;
-    return isTime && (state.storedLsn !== this.#looked.storedLsn || this.#contents === undefined);
+    return isTime && (state.storedLsn !== this.#looked.storedLsn || this.#listing === undefined);
   }
 
   async #look(outer: AbortSignal): Promise<void> {
     const { store, cluster, state, onSeen, log, listEveryMs = LIST_EVERY_MS } = this.#options;
     const nowMs = performance.now();
-    this.#looked = { atMs: nowMs, storedLsn: state.storedLsn };
+    this.#looked = { atMs: nowMs, storedLsn: state.storedLsn, isEarly: state.phase !== "streaming" };
     const isChanged = this.#isChanged;
     this.#isChanged = false;
     try {
@@ -87,12 +94,14 @@ export class ArchiveWatch {
       const now = new Date(state.nowMs());
       const last = await readLastEvents(archive, now, { signal });
       const isStale = this.#listedMs === undefined || nowMs - this.#listedMs >= listEveryMs;
-      if (isStale || isChanged || last.backup?.id !== this.#newestBackup || this.#contents === undefined) {
-        this.#contents = contentsOf(await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT }), now);
+      if (isStale || isChanged || last.backup?.id !== this.#newestBackup || this.#listing === undefined) {
+        const catalog = await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT });
+        const drills = await recentDrills(archive, now, DRILLS_SHOWN, { signal });
+        this.#listing = { contents: contentsOf(catalog, now), recovery: mapOf(catalog, drills, now) };
         this.#listedMs = nowMs;
         this.#newestBackup = last.backup?.id;
       }
-      onSeen(last, this.#contents);
+      onSeen(last, this.#listing.contents, this.#listing.recovery);
     } catch (error) {
       if (!outer.aborted) log.warn("cannot look at what the archive holds", { error });
     }

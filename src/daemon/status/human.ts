@@ -26,7 +26,7 @@ export function versionText(serverVersion: number): string {
   return `${Math.floor(serverVersion / 10_000)}.${serverVersion % 10_000}`;
 }
 
-function threeDigits(value: number, whole: boolean): string {
+export function threeDigits(value: number, whole: boolean): string {
   if (whole || Math.abs(value) >= 99.95) return value.toFixed(0);
   return Math.abs(value) >= 9.995 ? value.toFixed(1) : value.toFixed(2);
 }

@@ -2,6 +2,7 @@
 import type { DescribedRival } from "../../archive/line/rivals.ts";
 import type { LastEvents } from "../../archive/records/last-events.ts";
 import type { ArchiveContents, GapDocument, SlotHealth, StatusDocument } from "./document.ts";
+import type { RecoveryMap } from "./recovery-map.ts";
 
 /** The latest findings; null (or undefined) before the first look. */
 export interface Seen {
@@ -9,6 +10,7 @@ export interface Seen {
   readonly rivals: readonly DescribedRival[] | undefined;
   readonly archive: LastEvents | null;
   readonly contents: ArchiveContents | null;
+  readonly recovery: RecoveryMap | null;
   readonly slotHealth: SlotHealth | null;
   readonly slotError: StatusDocument["slotError"];
 }
@@ -18,6 +20,7 @@ export const NOTHING_SEEN: Seen = {
   rivals: undefined,
   archive: null,
   contents: null,
+  recovery: null,
   slotHealth: null,
   slotError: null,
 };

@@ -7,7 +7,7 @@ import type { ReceiverState } from "../../receive/status.ts";
 import type { ConnectionSettings } from "../../replication/settings.ts";
 import type { Store } from "../../store/store.ts";
 import type { ArchiveWatch } from "./archive-watch.ts";
-import type { SlotHealth } from "./document.ts";
+import type { GapDocument, SlotHealth } from "./document.ts";
 import { watchGaps } from "./gap-watch.ts";
 import { describedError } from "./journal.ts";
 import { watchRivals } from "./rival-watch.ts";
@@ -32,8 +32,14 @@ export interface WatchesOptions {
 export function startWatches(options: WatchesOptions): Promise<void>[] {
   const { store, cluster, state, connection, slot, archiveWatch, see, log, signal } = options;
   const common = { store, cluster, state, signal };
+  let gapsBefore: number | undefined;
+  const onGaps = (gaps: readonly GapDocument[]): void => {
+    see({ gaps });
+    if (gapsBefore !== undefined && gapsBefore !== gaps.length) archiveWatch.changed();
+    gapsBefore = gaps.length;
+  };
   const running = [
-    watchGaps({ ...common, onGaps: (gaps) => see({ gaps }), log: log.child("gaps") }),
+    watchGaps({ ...common, onGaps, log: log.child("gaps") }),
     watchRivals({ ...common, onRivals: (rivals) => see({ rivals }), log: log.child("line") }),
     archiveWatch.run(signal),
   ];

@@ -1,0 +1,67 @@
+/** The first sentence of the page: from when to when the cluster can be recovered, and what losing the server would cost. Pure. */
+import type { StatusDocument } from "../../status/document.ts";
+import { humanSeconds } from "../../status/human.ts";
+import type { MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
+import { type Markup, markup, timeTag } from "./markup.ts";
+
+/** A loss below this counts as "now": the time that WAL is usually on its way. */
+const NOW_SECONDS = 60;
+
+export function recoverable(status: StatusDocument, map: RecoveryMap | null): Markup {
+  if (map === null) {
+    const { rpoSeconds } = status;
+    const late = rpoSeconds === null ? "not known" : humanSeconds(rpoSeconds);
+    return markup`What can be recovered is not known yet: the archive has not been read. Age of the oldest commit not stored: ${late}.`;
+  }
+  const windows = map.windows.filter(({ isLine }) => isLine);
+  const last = windows.at(-1);
+  if (last === undefined) {
+    const why = map.backups.length === 0 ? "there is no base backup" : "no base backup has the WAL that it needs";
+    return markup`Nothing can be recovered: ${why}. Losing the primary now would lose <strong>everything</strong>.`;
+  }
+  const before = windows.slice(0, -1).slice(-2);
+  const also = before.map((window) => markup` Also from ${timeTag(window.fromTime)} to ${windowEnd(window)}.`);
+  const from = timeTag(last.fromTime);
+  const end = openEnd(status, map);
+  if (end === undefined) {
+    // WAL that arrives behind a gap is of use only with a newer backup.
+    const closed = windowEnd(last);
+    return markup`Recoverable from ${from} to ${closed}; losing the primary now would lose <strong>everything since</strong> ${closed}.${also}`;
+  }
+  const until = end.isNow ? markup`<strong>now</strong>` : timeTag(end.at);
+  return markup`Recoverable from ${from} to ${until}${end.isAtLeast ? " at least" : ""}; losing the primary now would lose ${lossOf(status)}.${also}`;
+}
+
+/** How far the window that still grows reaches at the time of the status. */
+export interface OpenEnd {
+  readonly at: string;
+  /** True while only WAL that is on its way is missing. */
+  readonly isNow: boolean;
+  readonly isAtLeast: boolean;
+}
+
+/** Undefined when no window grows: without one, or since a gap. */
+export function openEnd(status: StatusDocument, map: RecoveryMap | null): OpenEnd | undefined {
+  const last = map?.windows.findLast(({ isLine }) => isLine);
+  if (map === null || last?.isOpen !== true || hasNewGap(status, map)) return undefined;
+  const { health, rpoSeconds, at } = status;
+  if (rpoSeconds === null) return { at: last.toTime ?? last.fromTime, isNow: false, isAtLeast: true };
+  // Everything older than the oldest commit that is not stored can be recovered.
+  const storedAt = new Date(Date.parse(at) - rpoSeconds * 1000).toISOString();
+  const isArriving = !health.findings.some(({ stopsArchiving }) => stopsArchiving);
+  return { at: storedAt, isNow: isArriving && rpoSeconds < NOW_SECONDS, isAtLeast: false };
+}
+
+/** A gap that was found after the map was read ends the last window. */
+function hasNewGap({ gaps }: StatusDocument, { readAt }: RecoveryMap): boolean {
+  return gaps.some(({ detectedAt, coveredBy }) => coveredBy === null && Date.parse(detectedAt) > Date.parse(readAt));
+}
+
+function windowEnd({ fromTime, toTime }: MappedWindow): Markup {
+  return timeTag(toTime ?? fromTime);
+}
+
+function lossOf({ rpoSeconds }: StatusDocument): string {
+  if (rpoSeconds === null) return "all that was committed since then";
+  return rpoSeconds === 0 ? "no commit" : humanSeconds(rpoSeconds);
+}

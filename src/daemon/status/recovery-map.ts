@@ -1,0 +1,93 @@
+/** The map of what can be recovered, for the status page: windows, backups, gaps, drills and pins, from a catalog. Pure. */
+import { isInForce, type Pin } from "../../archive/backups/pins.ts";
+import type { Catalog } from "../../archive/catalog/catalog.ts";
+import type { Drill } from "../../archive/records/drills.ts";
+import { formatLsn } from "../../wal/lsn.ts";
+
+/** Times are ISO 8601, UTC. */
+export interface RecoveryMap {
+  readonly readAt: string;
+  /** The archive's line first, then by timeline and LSN. */
+  readonly windows: readonly MappedWindow[];
+  /** Oldest first. */
+  readonly backups: readonly MappedBackup[];
+  readonly gaps: readonly MappedGap[];
+  /** Oldest first. */
+  readonly drills: readonly { readonly finishedAt: string; readonly ok: boolean; readonly backup: string | null }[];
+}
+
+export interface MappedWindow {
+  readonly timeline: number;
+  readonly fromTime: string;
+  /** Time of the last commit in it; null when its WAL has none. */
+  readonly toTime: string | null;
+  readonly fromLsn: string;
+  readonly toLsn: string;
+  readonly backup: string;
+  /** On the timeline that the archive follows. */
+  readonly isLine: boolean;
+  /** It reaches the end of the archive: WAL that arrives makes it longer. */
+  readonly isOpen: boolean;
+}
+
+export interface MappedBackup {
+  readonly id: string;
+  readonly timeline: number;
+  readonly finishedAt: string;
+  readonly startLsn: string;
+  readonly stopLsn: string;
+  readonly storedBytes: number;
+  /** Null: not pinned. */
+  readonly pin: { readonly note: string; readonly expiresAt: string | null } | null;
+}
+
+export interface MappedGap {
+  readonly timeline: number;
+  readonly fromLsn: string;
+  readonly toLsn: string;
+  readonly reason: string;
+  /** Times between which WAL is missing: end of the window before, begin of the window behind. Null: not known. */
+  readonly fromTime: string | null;
+  readonly toTime: string | null;
+}
+
+const BACKUPS_SHOWN = 400;
+
+/** `drills`: oldest first. */
+export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date): RecoveryMap {
+  const { tip, claim, pins } = catalog;
+  const line = claim?.timeline ?? tip?.timeline;
+  const windows = catalog.windows
+    .map(({ timeline, fromTime, toTime, fromLsn, toLsn, backup }) => ({
+      ...{ timeline, fromTime, toTime, backup },
+      ...{ fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn) },
+      isLine: timeline === line,
+      isOpen: timeline === line && tip !== undefined && toLsn >= tip.lsn,
+    }))
+    .sort((a, b) => Number(b.isLine) - Number(a.isLine));
+  const backups = [...catalog.backups]
+    .sort((a, b) => Date.parse(a.finishedAt) - Date.parse(b.finishedAt))
+    .slice(-BACKUPS_SHOWN)
+    .map(({ id, timeline, finishedAt, startLsn, stopLsn, storedBytes }) => ({
+      ...{ id, timeline, finishedAt, storedBytes },
+      ...{ startLsn: formatLsn(startLsn), stopLsn: formatLsn(stopLsn) },
+      pin: pinOf(pins, id, readAt),
+    }));
+  const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason }) => {
+    const onLine = catalog.windows.filter((window) => line === undefined || window.timeline === line);
+    const before = onLine.findLast((window) => window.toLsn <= toLsn);
+    const behind = onLine.find((window) => window.fromLsn >= toLsn);
+    return {
+      ...{ timeline, reason, fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn) },
+      fromTime: before?.toTime ?? null,
+      toTime: behind?.fromTime ?? null,
+    };
+  });
+  const shown = drills.map(({ finishedAt, ok, backup }) => ({ finishedAt, ok, backup: backup ?? null }));
+  return { readAt: readAt.toISOString(), windows, backups, gaps, drills: shown };
+}
+
+function pinOf(pins: readonly Pin[], backup: string, now: Date): MappedBackup["pin"] {
+  const pin = pins.find((one) => one.backup === backup && isInForce(one, now));
+  return pin === undefined ? null : { note: pin.note, expiresAt: pin.expiresAt };
+}
