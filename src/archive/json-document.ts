@@ -40,6 +40,16 @@ export function parseFields(text: string, where: string, code: ErrorCode = "obje
   return new Fields(document, where, "", code);
 }
 
+/** A JSON object with members of any kind, as another process left it; undefined for everything else. */
+export function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const document: unknown = JSON.parse(text);
+    return typeof document === "object" && document !== null ? (document as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 function shownValue(value: unknown): string | undefined {
   try {
     return JSON.stringify(value);

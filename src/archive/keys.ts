@@ -8,7 +8,7 @@
  */
 import { SeawallError } from "../errors.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../wal/lsn.ts";
-import { historyFileName, parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
+import { hex8, historyFileName, parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
 
 const CLUSTER_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
@@ -77,8 +77,6 @@ export function tailsPrefix(cluster: string): string {
 export function tailPrefix(cluster: string, place: SegmentPlace): string {
   return `${cluster}/tail/${segmentName(place)}/`;
 }
-
-const hex8 = (value: number): string => value.toString(16).toUpperCase().padStart(8, "0");
 
 /** A chunk: bytes `start` to `end` (offsets inside the segment, end exclusive, 8 hex digits each). */
 export function chunkKey(cluster: string, place: SegmentPlace, start: number, end: number): string {

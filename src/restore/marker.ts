@@ -2,6 +2,7 @@
  * Two small files that a restore leaves in a data directory: a marker while it is unfinished, and at its end the point
  * that recovery will reach, for `restore --check`. Pure.
  */
+import { jsonObject } from "../archive/json-document.ts";
 import { SeawallError } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn, type TimelineId, timelineOf } from "../wal/lsn.ts";
 import { parseIdentity, type ProcessIdentity } from "./process-identity.ts";
@@ -60,7 +61,7 @@ export function encodeMarker({ systemIdentifier, backup, restorer, ...rest }: Re
 
 /** A marker cut off by a crash still marks: what it lacks is unknown. */
 export function parseMarker(bytes: Uint8Array): RestoreMarker {
-  const fields = parsed(bytes) ?? {};
+  const fields = jsonObject(Buffer.from(bytes).toString("utf8")) ?? {};
   const { systemIdentifier, backup, startedAt, tablespaces, walDir } = fields;
   return {
     systemIdentifier:
@@ -80,7 +81,7 @@ export function encodePromise(promise: RestorePromise): string {
 
 /** Throws `backup-corrupt` naming `path`. */
 export function parsePromise(bytes: Uint8Array, path: string): RestorePromise {
-  const fields = parsed(bytes);
+  const fields = jsonObject(Buffer.from(bytes).toString("utf8"));
   const corrupt = (): SeawallError => new SeawallError("backup-corrupt", `${path} is not what seawall restore wrote`);
   if (fields === undefined) throw corrupt();
   if (fields["version"] !== VERSION) {
@@ -119,13 +120,4 @@ function isPlaced(item: unknown): item is PlacedTablespace {
 
 function toJson(fields: Readonly<Record<string, unknown>>): string {
   return `${JSON.stringify({ version: VERSION, ...fields }, undefined, 2)}\n`;
-}
-
-function parsed(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const document: unknown = JSON.parse(Buffer.from(bytes).toString("utf8"));
-    return typeof document === "object" && document !== null ? (document as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
 }

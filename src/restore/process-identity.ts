@@ -7,8 +7,8 @@
  *
  * Source: man pid_namespaces(7), time_namespaces(7), namespaces(7), proc_pid_stat(5).
  */
-import { readFile, readlink } from "node:fs/promises";
-import { isProcessAlive } from "./server-run.ts";
+import { readlink } from "node:fs/promises";
+import { isProcessAlive, textOf } from "./server-run.ts";
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -62,7 +62,7 @@ export function judgeFate(
 }
 
 async function ownBoot(): Promise<string | undefined> {
-  return (await textOf("/proc/sys/kernel/random/boot_id"))?.trim();
+  return (await textOf("/proc/sys/kernel/random/boot_id")).trim() || undefined;
 }
 
 /** Undefined also when `/proc` shows the processes of another namespace than ours. */
@@ -79,11 +79,7 @@ async function ownNamespaces(): Promise<string | undefined> {
 async function startTicksOf(pid: number): Promise<string | undefined> {
   const stat = await textOf(`/proc/${pid}/stat`);
   return stat
-    ?.slice(stat.lastIndexOf(")") + 1)
+    .slice(stat.lastIndexOf(")") + 1)
     .trim()
     .split(" ")[19];
-}
-
-async function textOf(path: string): Promise<string | undefined> {
-  return readFile(path, "utf8").catch(() => undefined);
 }

@@ -87,7 +87,8 @@ export async function refuseForeignArchive(run: ServerRun, archived: bigint): Pr
   );
 }
 
-async function textOf(path: string): Promise<string> {
+/** A small file's text; empty when it cannot be read. */
+export async function textOf(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch {

@@ -22,12 +22,13 @@ export function checkCrc32c(key: string, body: Uint8Array, expected: number): vo
   if (actual !== expected >>> 0) {
     throw new SeawallError(
       "internal",
-      `${key}: the ${body.length} bytes to store have CRC-32C ${hex(actual)}, announced was ${hex(expected)}`,
+      `${key}: the ${body.length} bytes to store have CRC-32C ${crcText(actual)}, announced was ${crcText(expected)}`,
       { details: { key, bytes: body.length } },
     );
   }
 }
 
-function hex(value: number): string {
+/** Eight lower-case hexadecimal digits. */
+export function crcText(value: number): string {
   return (value >>> 0).toString(16).padStart(8, "0");
 }

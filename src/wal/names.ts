@@ -19,7 +19,8 @@ export type WalFileName =
 const SEGMENT = /^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial|\.[0-9A-F]{8}\.backup)?$/;
 const HISTORY = /^([0-9A-F]{8})\.history$/;
 
-const hex8 = (value: number): string => value.toString(16).toUpperCase().padStart(8, "0");
+/** Eight upper-case hexadecimal digits, as PostgreSQL writes them in names. */
+export const hex8 = (value: number): string => value.toString(16).toUpperCase().padStart(8, "0");
 
 /** The 24-digit name: timeline, then the segment number in two halves that depend on the segment size. */
 export function segmentFileName(timeline: TimelineId, segment: SegmentNumber, segmentSize: number): string {

@@ -3,6 +3,7 @@
  * it there is no backup (promise 8). Shapes: docs/archive-format.md.
  */
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../../codec/checksum.ts";
+import { crcText } from "../../store/crc.ts";
 import { type Lsn, type TimelineId, formatLsn, isValidSegmentSize } from "../../wal/lsn.ts";
 import type { TarEntryType } from "../../codec/tar.ts";
 import { type Fields, decodeDocument, encodeDocument, parseFields } from "../json-document.ts";
@@ -93,8 +94,6 @@ export interface BackupFile {
 const CRC32C_HEX = /^[0-9a-f]{8}$/;
 const PART_NAME = /^\d{5,9}\.tar\.zst$/;
 
-const hex8 = (crc: number): string => (crc >>> 0).toString(16).padStart(8, "0");
-
 export function encodeBackup(backup: BackupDocument): Uint8Array {
   const { id, type, parent, label, systemIdentifier, startLsn, stopLsn, parts, files, manifest, ...rest } = backup;
   return encodeDocument({
@@ -106,9 +105,9 @@ export function encodeBackup(backup: BackupDocument): Uint8Array {
     startLsn: formatLsn(startLsn),
     stopLsn: formatLsn(stopLsn),
     ...rest,
-    files: { ...files, crc32c: hex8(files.crc32c) },
-    manifest: manifest === null ? null : { ...manifest, crc32c: hex8(manifest.crc32c) },
-    parts: parts.map((part) => ({ ...part, crc32c: hex8(part.crc32c) })),
+    files: { ...files, crc32c: crcText(files.crc32c) },
+    manifest: manifest === null ? null : { ...manifest, crc32c: crcText(manifest.crc32c) },
+    parts: parts.map((part) => ({ ...part, crc32c: crcText(part.crc32c) })),
   });
 }
 

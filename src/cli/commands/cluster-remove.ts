@@ -9,7 +9,7 @@ import { SeawallError } from "../../errors.ts";
 import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
 import { deadline } from "../../signals.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { columns } from "../views/table.ts";
+import { columns, counted } from "../views/table.ts";
 import { Progress } from "../views/progress.ts";
 
 /** The server is asked about the slot for so long: it may be gone for good. */
@@ -134,8 +134,4 @@ function foreignLines({ foreign: { objects, first } }: Belongings): string[] {
   return objects === 0
     ? []
     : [`Not Seawall's, and left alone: ${counted(objects, "object")}, among them ${first ?? ""}`];
-}
-
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { jsonObject } from "../../archive/json-document.ts";
 import { formatDuration } from "../../config/types.ts";
 import type { Log, LogLevel } from "../../log.ts";
 import { onAbort } from "../../signals.ts";
@@ -86,7 +87,7 @@ async function outcomeOf(child: ChildProcess, options: JobProcessOptions): Promi
     const [exit] = (await exited) as [number | null];
     // The rest of its output arrives soon. A process that the killed job left behind may hold the output open for ever.
     await Promise.race([closed, sleep(LAST_WORDS_MS_MAX, undefined, { ref: false })]);
-    const found = parseResult(result);
+    const found = jsonObject(result.trim().split("\n").at(-1) ?? "");
     const message = (exit === 0 ? undefined : overdue) ?? failure ?? summaryOf(job, exit, found);
     return { ok: exit === 0, exit, message: message.slice(0, MESSAGE_CHARACTERS_MAX), result: found };
   } finally {
@@ -119,16 +120,6 @@ function retell(line: string, log: Log): string | undefined {
   const text = [msg, event].find((said) => typeof said === "string") ?? line;
   log[known](text, Object.fromEntries(fields));
   return undefined;
-}
-
-function parseResult(text: string): JobOutcome["result"] {
-  try {
-    const found: unknown = JSON.parse(text.trim().split("\n").at(-1) ?? "");
-    // A cast: it is an object, of whatever members.
-    return typeof found === "object" && found !== null ? (found as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Words the status's line on a run that has ended with a result. */

@@ -14,6 +14,7 @@ import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, stat, statfs } from
 import { setTimeout as sleep } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { jsonObject } from "../../archive/json-document.ts";
 import { SeawallError } from "../../errors.ts";
 import { SOCKET_DIR_BYTES_MAX } from "./isolation.ts";
 import { setModeAndOwner, writeNewFile } from "../new-file.ts";
@@ -209,7 +210,7 @@ async function removeStale(made: readonly OwnFolder[], owner: Owner | undefined)
 
 async function isLeftBehind(ownerFile: string, nowMs: number): Promise<boolean> {
   const stats = await lstat(ownerFile).catch(() => undefined);
-  const identity = parseIdentity(parsedJson(await readIfThere(ownerFile)));
+  const identity = parseIdentity(jsonObject((await readIfThere(ownerFile))?.toString("utf8") ?? "") ?? {});
   if (stats === undefined || identity === undefined) return false;
   switch (await fateOf(identity)) {
     case "ended":
@@ -219,15 +220,6 @@ async function isLeftBehind(ownerFile: string, nowMs: number): Promise<boolean> 
     case "running":
     case "this process":
       return false;
-  }
-}
-
-function parsedJson(bytes: Buffer | undefined): Readonly<Record<string, unknown>> {
-  try {
-    const document: unknown = JSON.parse(bytes?.toString("utf8") ?? "");
-    return typeof document === "object" && document !== null ? (document as Record<string, unknown>) : {};
-  } catch {
-    return {};
   }
 }
 
