@@ -114,13 +114,14 @@ export async function readResult(session: WireSession, doing: string, first?: Re
       case "row":
         if (rows.push(reply.fields) > ROWS_MAX) throw unexpected(session, `more than ${ROWS_MAX} rows`, doing);
         break;
+      case "complete":
+        break;
       case "error":
         failure ??= fromServer(reply.error, session.context, reply.error);
         break;
       case "ready":
         if (failure !== undefined) throw failure;
         return { columns, rows };
-      case "complete":
       case "copy-both":
       case "copy-out":
       case "copy-done":
