@@ -62,6 +62,10 @@ export const ERROR_KINDS = {
   ),
 
   // Running as a process
+  "hook-failed": operational.final(
+    "The program of --hook failed before the command, so the command did not begin.",
+    "The message has its exit status and its last words. Correct it, or run the command without --hook.",
+  ),
   "listen-failed": operational.final(
     "The address of --listen cannot be listened on.",
     "Choose another --listen address, or off.",

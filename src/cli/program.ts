@@ -92,7 +92,10 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
     // Held until the process ends.
     await turnOf(parsed.name, input, { settings, log });
     const given = { args: parsed.args, argv: input.args, env, io, log, signals };
-    return await run({ settings, origins, clusters, load, ...given });
+    const context = { settings, origins, clusters, load, ...given };
+    if (settings.hook === undefined) return await run(context);
+    const { runHooked } = await import("./hooked.ts");
+    return await runHooked(parsed.name, run, context);
   } catch (error) {
     const interrupted = signals.exit();
     if (interrupted !== undefined && hasCode(error, "aborted")) return interrupted;

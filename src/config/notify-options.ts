@@ -35,7 +35,7 @@ const header: ValueType<string> = {
   },
 };
 
-const program: ValueType<string> = {
+export const program: ValueType<string> = {
   type: "path",
   placeholder: "file",
   accepts: "an absolute path, without arguments",
@@ -85,6 +85,19 @@ export const NOTIFY_OPTIONS = {
     routine: true,
     help: "program that is run when something happens, with the same JSON body on its standard input",
     more: "It is run without a shell and without our environment: it gets `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, and `SEAWALL_EVENT`, `SEAWALL_CLUSTER`, `SEAWALL_SEVERITY`. An exit status other than 0 is tried again; after 30 s it is killed.",
+  }),
+  heartbeatUrl: option(webhookUrl, {
+    commands: ["receive"],
+    routine: true,
+    help: "URL that gets a POST as long as the cluster's health is not critical",
+    more: "A service that misses it raises the alarm, also when this machine is gone. Keep it in the environment or the file, as its path is often a secret.",
+    secret: true,
+  }),
+  heartbeatIntervalMs: option(duration({ min: 1000, max: 86_400_000 }), {
+    commands: ["receive"],
+    routine: true,
+    default: 60_000,
+    help: "time between two heartbeats",
   }),
   notifyEvents: option(events, {
     commands: ["receive"],

@@ -23,6 +23,7 @@ import { STORE_URL_HELP } from "../store/schemes.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
+import { HOOK_OPTIONS } from "./hook-options.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
@@ -296,6 +297,7 @@ const ROWS = {
   ...RETENTION_OPTIONS,
   ...SCHEDULE_OPTIONS,
   ...NOTIFY_OPTIONS,
+  ...HOOK_OPTIONS,
   ...STATUS_OPTIONS,
 } as const;
 

@@ -28,6 +28,7 @@ import { ArchiveWatch } from "./status/archive-watch.ts";
 import type { Journal } from "./status/journal.ts";
 import type { EndedRun } from "./notify/job-notices.ts";
 import type { Notifier } from "./notify/notifier.ts";
+import { sendHeartbeats } from "./notify/heartbeat.ts";
 import { buildNotifier, changesNotifying, foreseeHook, tuningOf } from "./notify/notify.ts";
 import { buildScheduler, foreseeDrill, type RoutinePlan, schedulesOf } from "./jobs/routine.ts";
 import type { Scheduler } from "./jobs/scheduler.ts";
@@ -194,6 +195,14 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
     scheduler.run(),
     foreseeDrill(options.routine, log.child("routine")),
     foreseeHook(settings, log.child("notify")),
+    sendHeartbeats(
+      {
+        settings: () => parts.routine.settings,
+        status: () => documentOf(options, parts),
+        ...{ env: options.env, version: options.version, log: log.child("heartbeat") },
+      },
+      ended.signal,
+    ),
   ];
   const watched = beside.map((running) => running.catch((error: unknown) => broken.abort(error)));
   using kill = joinSignals(options.kill, broken.signal);
