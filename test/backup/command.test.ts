@@ -4,7 +4,7 @@ import { listBackups, readBackup } from "../../src/archive/backups/list.ts";
 import { backupsPrefix } from "../../src/archive/keys.ts";
 import { storedFrom } from "../../src/archive/wal/reach.ts";
 import { FileStore } from "../../src/store/file/store.ts";
-import { type PostgresServer, startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, tool, newestUnderTest } from "../harness/postgres.ts";
 import { type CliProcess, runCli, startCli } from "../harness/process.ts";
 import { FULL } from "../campaigns/campaign.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -38,7 +38,7 @@ function eventsOf({ stderr }: { readonly stderr: string }): string[] {
   return lines.flatMap((line) => (JSON.parse(line) as { event?: string }).event ?? []);
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+describe.each([newestUnderTest()])("PostgreSQL %i", (version) => {
   let server: PostgresServer;
   beforeAll(async () => {
     server = await startPostgres({ version, settings: { wal_keep_size: "1GB" } });

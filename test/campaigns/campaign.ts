@@ -12,6 +12,11 @@ export function rounds(full: number): number {
   return FULL ? full : Math.ceil(full / 10);
 }
 
+/** Rounds on each of so many versions: all of them together run as many as two versions would. All of them in a full run. */
+export function roundsOnEach(full: number, versions: number): number {
+  return FULL ? full : Math.ceil((2 * rounds(full)) / Math.max(2, versions));
+}
+
 /** A time limit for a test that may run for `fullMinutes` in a full run on a busy machine. */
 export function minutes(fullMinutes: number): number {
   return (FULL ? fullMinutes : Math.max(10, fullMinutes / 5)) * 60_000;

@@ -16,7 +16,7 @@ import type { Random } from "../harness/random.ts";
 import { serverRestoreCommand } from "../harness/server-cli.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { recovered } from "../restore/servers.ts";
-import { campaignRandom, minutes, report, rounds, until } from "./campaign.ts";
+import { campaignRandom, minutes, report, roundsOnEach, until } from "./campaign.ts";
 import { COPY_ROW, type Point, Production, SETTINGS } from "./copies-world.ts";
 
 /** Rounds that one production lives through before the next one begins. */
@@ -91,7 +91,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     "copies of production harm neither its archive nor its files, slots and subscribers",
     async () => {
       const random = campaignRandom("copies beside production", 900 + version);
-      const count = rounds(100);
+      const count = roundsOnEach(100, versionsUnderTest().length);
       const totals = { version, rounds: 0, lives: 0, events: 0, rows: 0 };
       while (totals.rounds < count) {
         totals.lives++;

@@ -19,7 +19,7 @@ import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import type { Random } from "../harness/random.ts";
 import { ScriptedWalsender } from "../harness/scripted-walsender.ts";
 import { receive } from "../receive/receiving.ts";
-import { campaignRandom, minutes, report, rounds } from "./campaign.ts";
+import { campaignRandom, minutes, report, roundsOnEach } from "./campaign.ts";
 import { WORKLOADS, WORKLOAD_SETTINGS } from "./workloads.ts";
 
 const PAGE = 8192;
@@ -121,7 +121,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i: one flipped bit", (version) =
     async ({ part }) => {
       const random = campaignRandom(`flip in ${part}`, 7);
       const wal = await (recorded ??= record(version));
-      const count = rounds(60);
+      const count = roundsOnEach(60, versionsUnderTest().length);
       for (let round = 0; round < count; round++) {
         const { offset, record } = pickBit(wal, part, random);
         const bit = random.between(0, 7);

@@ -14,7 +14,7 @@ import { findTip } from "../../src/archive/wal/tip.ts";
 import { openStore } from "../../src/store/open.ts";
 import { type SegmentNumber, addBytes, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, oldestAndNewest, versionsUnderTest } from "../harness/postgres.ts";
 import type { Random } from "../harness/random.ts";
 import { run } from "../harness/run.ts";
 import { startS3 } from "../harness/s3.ts";
@@ -145,7 +145,7 @@ describe.each([
   );
 });
 
-describe.each(versionsUnderTest())("PostgreSQL %i: recovery that cannot go on stops", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i: recovery that cannot go on stops", (version) => {
   test(
     "when the store cannot be reached, when a segment is missing in the middle; and ends well once it is back",
     async () => {

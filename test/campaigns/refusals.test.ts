@@ -9,7 +9,7 @@ import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, oldestAndNewest } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
@@ -48,7 +48,7 @@ async function rolledBack(
   }
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
   test.each([
     { title: "and is behind the archive", before: [LOAD], after: "", message: /lies past the server's/ },
     {

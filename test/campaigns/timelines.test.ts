@@ -8,7 +8,7 @@ import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, oldestAndNewest } from "../harness/postgres.ts";
 import type { Random } from "../harness/random.ts";
 import { ScriptedWalsender } from "../harness/scripted-walsender.ts";
 import { type Receiving, flushLsn, receive } from "../receive/receiving.ts";
@@ -100,7 +100,7 @@ test("the first chunk of a new timeline never hides what the old timeline's tail
   sender.rethrow();
 });
 
-describe.each(versionsUnderTest())("PostgreSQL %i: promotions", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i: promotions", (version) => {
   test(
     "under load are followed to timelines 2 and 3, killed or not in the midst of it",
     async () => {

@@ -1,6 +1,8 @@
 /** Before the first test of a run: `dist` is up to date, leftovers of killed runs are gone, shared services can be asked for. */
 import { buildChanged } from "./build.ts";
 import { provideClock } from "./calendar.ts";
+import { isOnNpm, wantedVersions, WITHOUT_VERSIONS } from "./postgres-binaries.ts";
+import { provideDebianPostgres } from "./postgres-debian.ts";
 import { removeStaleServers } from "./postgres-process.ts";
 import { providePrometheus } from "./prometheus.ts";
 import { lastLines } from "./reporter.ts";
@@ -42,7 +44,20 @@ export default async function setup(): Promise<() => Promise<void>> {
     },
   });
   process.env[RUN_DIR] = services.folder;
+  process.env[WITHOUT_VERSIONS] = (await missingVersions()).join(",");
   return async () => services[Symbol.asyncDispose]();
+}
+
+/** Versions that npm lacks come from Debian's packages, once; tests know which to run before they run. */
+async function missingVersions(): Promise<number[]> {
+  const missing: number[] = [];
+  for (const version of wantedVersions().filter((one) => !isOnNpm(one))) {
+    const found = await provideDebianPostgres(version);
+    if (!("unavailable" in found)) continue;
+    lastLines.noteVersion(version, found.unavailable);
+    missing.push(version);
+  }
+  return missing;
 }
 
 async function otherS3(kind: OtherS3) {

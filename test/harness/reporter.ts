@@ -51,6 +51,10 @@ export const lastLines = {
     const remedies = [`apt-get install ${PROMETHEUS_PACKAGES.join(" ")}`];
     note({ tests: "Tests with a real Prometheus", why: access.unavailable, remedies });
   },
+  noteVersion(version: number, why: string): void {
+    const remedies = ["name a Debian mirror in /etc/apt/sources.list", "or leave it out: SEAWALL_TEST_MATRIX=14,18"];
+    note({ tests: `Tests on PostgreSQL ${version}`, why, remedies });
+  },
   missing(): readonly Missing[] {
     return ((process as unknown as Record<symbol, unknown>)[NOTES] ?? []) as readonly Missing[];
   },

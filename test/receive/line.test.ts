@@ -11,7 +11,7 @@ import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { TimelineId } from "../../src/wal/lsn.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, newestUnderTest } from "../harness/postgres.ts";
 import { type Receiving, flushLsn, receive } from "./receiving.ts";
 
 const options = { segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } };
@@ -51,7 +51,7 @@ async function writeUntilRefused(server: PostgresServer, receiver: Receiving, co
   throw new Error(`the receiver goes on: ${JSON.stringify(receiver.state.snapshot())}`);
 }
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: a copy is refused and leaves nothing; when it is ordered to take over, production's receiver stops by itself, and an order works once",
   async (version) => {
     const store = new MemoryStore();

@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, oldestAndNewest } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive, type Receiving } from "./receiving.ts";
 
 const FILL = "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 30000) i";
@@ -23,7 +23,7 @@ async function stalled(
   return store.failpoint({ operation: "put", fault: "stall", times: Infinity });
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i stops while the store takes nothing", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i stops while the store takes nothing", (version) => {
   test.each([
     { title: "one row waits for the store", statement: ROW, isPaused: false },
     { title: "the receiver does not even read any more", statement: FILL, isPaused: true },

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { FileStore } from "../../src/store/file/store.ts";
 import type { PutResult } from "../../src/store/store.ts";
-import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { startPostgres, newestUnderTest } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
 let folder = "";
@@ -28,7 +28,7 @@ class CountingStore extends FileStore {
 
 const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i";
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: nothing is acknowledged into the directory that an unmount uncovers, and no WAL is lost to it",
   async (version) => {
     const root = join(folder, "store");

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
 import { hasTwoForms } from "../../src/replication/scram-raw.ts";
-import { type PostgresServer, startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, tool, newestUnderTest } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 import { failure, settingsFor } from "./support.ts";
 
@@ -21,7 +21,7 @@ const PASSWORDS = [
 
 const psql = tool("psql");
 
-describe.skipIf(psql === undefined).each(versionsUnderTest())("PostgreSQL %i", (version) => {
+describe.skipIf(psql === undefined).each([newestUnderTest()])("PostgreSQL %i", (version) => {
   let server: PostgresServer;
   beforeAll(async () => {
     const hba = ["local all all trust", "host all,replication odd 127.0.0.1/32 scram-sha-256"];

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
 import { addBytes, parseLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, newestUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { TestAuthority } from "./certificates.ts";
@@ -63,7 +63,7 @@ async function present(server: PostgresServer, issued: { cert: string; key: stri
 
 const encrypted = "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
-describe.each(versionsUnderTest())("TLS to PostgreSQL %i", (version) => {
+describe.each([newestUnderTest()])("TLS to PostgreSQL %i", (version) => {
   let server: PostgresServer;
   const dsn = (more: string): string => `host=localhost hostaddr=127.0.0.1 port=${server.port} user=postgres ${more}`;
   const connect = (more: string, env: Record<string, string> = {}) =>

@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { hasRecoveryTarget } from "../../src/restore/recovery-config.ts";
 import { until } from "../campaigns/campaign.ts";
-import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, oldestAndNewest } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
 import { Archived, rowsOf } from "./restored.ts";
@@ -57,7 +57,7 @@ async function withoutTarget(archived: Archived, flags: readonly string[], signa
   );
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
   test("the last acknowledged commits before a gap are restored, and without a target the gap stops recovery", async () => {
     await using archived = await Archived.start({ version, settings: FORGETTING });
     const { server, store } = archived;

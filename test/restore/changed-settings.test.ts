@@ -6,7 +6,7 @@ import { listBreaks } from "../../src/archive/wal/breaks.ts";
 import { breakKey } from "../../src/archive/keys.ts";
 import { configurationLines } from "../../src/replication/configuration-lines.ts";
 import { serverAccount } from "../harness/account.ts";
-import { versionsUnderTest } from "../harness/postgres.ts";
+import { oldestAndNewest } from "../harness/postgres.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
@@ -24,7 +24,7 @@ async function verified(args: readonly string[]): Promise<{ kind: string; says: 
   return problems.map(({ kind, message }) => ({ kind, says: message.includes("wal_level=minimal") }));
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
   test(
     "settings raised after the backup, and lowered again: the restored server gets to its end, and so does the drill",
     async () => {

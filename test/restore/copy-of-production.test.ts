@@ -6,7 +6,7 @@ import { SeawallError } from "../../src/errors.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { ReplicationConnection } from "../../src/replication/connection.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
-import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, newestUnderTest } from "../harness/postgres.ts";
 import { canMount, cliWithBind } from "../harness/own-mount.ts";
 import { runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
@@ -31,7 +31,7 @@ async function markOf(server: PostgresServer): Promise<string | undefined> {
   }
 }
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: a copy says from which backup it was restored, also after a restart, ALTER SYSTEM and in copies of it",
   async (version) => {
     await using archived = await Archived.filled({ version });
@@ -52,7 +52,7 @@ test.each(versionsUnderTest())(
   TIMEOUT_MS,
 );
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: a copy of a cluster with an archive_command archives nothing until it is told to; a standby keeps it",
   async (version) => {
     await using archived = await Archived.start({ version });
@@ -93,7 +93,7 @@ test.each(versionsUnderTest())(
   TIMEOUT_MS,
 );
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: --delta on a copied data directory leaves the tablespace alone that its running original uses",
   async (version) => {
     await using archived = await Archived.start({ version });
@@ -149,7 +149,7 @@ test.each(versionsUnderTest())(
   TIMEOUT_MS,
 );
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: a copy whose timeline has the number and the history of production's is refused, and production goes on",
   async (version) => {
     await using archived = await Archived.start({ version });

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
 import { serverAccount } from "../harness/account.ts";
-import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, oldestAndNewest, versionsUnderTest } from "../harness/postgres.ts";
 import { embeddedBinaries, type PostgresVersion } from "../harness/postgres-binaries.ts";
 import { type CliResult, runCli, startCli } from "../harness/process.ts";
 import { makeTablespaceFolder } from "../harness/tablespace-folder.ts";
@@ -96,7 +96,7 @@ class Scene implements AsyncDisposable {
   }
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i, beside the living primary", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i, beside the living primary", (version) => {
   test(
     "a drill restores the new tablespace into its own folder and passes",
     async () => {

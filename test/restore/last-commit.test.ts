@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { segmentKey, walPrefix } from "../../src/archive/keys.ts";
 import { formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
-import { versionsUnderTest } from "../harness/postgres.ts";
+import { newestUnderTest } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
 import { flushLsn } from "../receive/receiving.ts";
 import { Archived, rowsOf } from "./restored.ts";
@@ -23,7 +23,7 @@ async function expectRows(archived: Archived, flags: readonly string[], rows: re
   await restored.stop("immediate");
 }
 
-test.each(versionsUnderTest())(
+test.each([newestUnderTest()])(
   "PostgreSQL %i: the time of the very last commit is reached, at the archive's end and before a gap",
   async (version) => {
     await using archived = await Archived.start({ version });

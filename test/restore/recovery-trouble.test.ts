@@ -10,7 +10,7 @@ import { describe, expect, test } from "vitest";
 import { segmentKey } from "../../src/archive/keys.ts";
 import type { SegmentNumber } from "../../src/wal/lsn.ts";
 import { parseWalFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, oldestAndNewest, versionsUnderTest } from "../harness/postgres.ts";
 import { announcedRandom } from "../harness/random.ts";
 import { startS3 } from "../harness/s3.ts";
 import { startTcp } from "../store/scripted-s3.ts";
@@ -54,7 +54,7 @@ async function expectComplete(server: PostgresServer, rows: number): Promise<voi
   await expect.poll(() => existsSync(join(server.walDir, ".seawall")), { timeout: 60_000 }).toBe(false);
 }
 
-describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
   test("the directory vanishes in the middle, a segment is missing, then damaged: recovery stops, and goes on when it is healed", async () => {
     await using place = await directoryPlace();
     await using archived = await archivedPrimary({ version, place, segments: 16 });

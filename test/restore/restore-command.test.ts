@@ -10,7 +10,7 @@ import { quoteSetting } from "../../src/restore/recovery-config.ts";
 import { restoreCommand } from "../../src/restore/restore-command.ts";
 import { serverAccount } from "../harness/account.ts";
 import { ROOT } from "../harness/build.ts";
-import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { startPostgres, oldestAndNewest } from "../harness/postgres.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
 const SCRIPT = join(ROOT, "bin", "seawall-wal-fetch");
@@ -62,7 +62,7 @@ describe("the line", () => {
     expect(() => restoreCommand({ flags: ["--cluster", "a\nb"] })).toThrow(/line breaks/);
   });
 
-  test.each(versionsUnderTest())("PostgreSQL %i reads it from its configuration as it was meant", async (version) => {
+  test.each(oldestAndNewest())("PostgreSQL %i reads it from its configuration as it was meant", async (version) => {
     const options = { flags: ["--cluster", "it's \\ 100%"] };
     await using server = await startPostgres({ version });
     writeFileSync(

@@ -1,10 +1,10 @@
 /** A standby that has streamed more than the archive has of the open segment keeps what it has. */
 import { expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
-import { versionsUnderTest } from "../harness/postgres.ts";
+import { oldestAndNewest } from "../harness/postgres.ts";
 import { Archived, rowsOf } from "./restored.ts";
 
-test.each(versionsUnderTest())(
+test.each(oldestAndNewest())(
   "PostgreSQL %i: a restored standby that is ahead of the archive's tail is promoted with all it has streamed",
   async (version) => {
     await using archived = await Archived.start({ version });
