@@ -6,7 +6,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 /** Memory that was not used for so long is given back. */
-export const IDLE_MS = 60_000;
+const IDLE_MS = 60_000;
 
 /** Calls back once after each time of use, when that was `IDLE_MS` ago. Keeps no process alive. */
 export class IdleTimer {

@@ -120,6 +120,6 @@ export function unsafePath(path: string): string | undefined {
   return undefined;
 }
 
-export function corruptTar(what: string, cause?: unknown): SeawallError {
-  return new SeawallError("backup-corrupt", what, { cause });
+export function corruptTar(what: string): SeawallError {
+  return new SeawallError("backup-corrupt", what);
 }

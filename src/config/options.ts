@@ -52,7 +52,7 @@ const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "st
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
 /** A cluster's name: it is a part of every key. */
-export const clusterName = nameMatching(
+const clusterName = nameMatching(
   /^[a-z0-9][a-z0-9._-]{0,62}$/,
   "lower-case letters, digits, dots, underscores and dashes, starting with a letter or digit, at most 63",
 );

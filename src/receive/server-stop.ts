@@ -23,8 +23,6 @@ export interface ServerStopOptions {
   readonly onOverdue: (error: SeawallError) => void;
   /** The stream is over. */
   readonly signal: AbortSignal;
-  /** For tests. */
-  readonly lookMs?: number;
 }
 
 /** A server that is well served is not asked: only when the store has taken nothing for so long, and then as often. */
@@ -32,11 +30,11 @@ const LOOK_MS = 3_000;
 
 /** Runs until the signal or the limit; never rejects. */
 export async function watchServerStop(options: ServerStopOptions): Promise<void> {
-  const { state, log, limitMs, isShuttingDown, onOverdue, signal, lookMs = LOOK_MS } = options;
+  const { state, log, limitMs, isShuttingDown, onOverdue, signal } = options;
   try {
     for (;;) {
-      await sleep(lookMs, undefined, { signal });
-      if (state.serverStoppingSinceMs === undefined && state.storeWaitSeconds() * 1000 < lookMs) continue;
+      await sleep(LOOK_MS, undefined, { signal });
+      if (state.serverStoppingSinceMs === undefined && state.storeWaitSeconds() * 1000 < LOOK_MS) continue;
       if (state.serverStoppingSinceMs === undefined) {
         if (!(await isShuttingDown(signal))) continue;
         state.serverStoppingSinceMs = state.nowMs();

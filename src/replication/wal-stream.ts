@@ -22,7 +22,7 @@ import type { WireSession } from "./wire-session.ts";
 
 const COPY_DONE = Buffer.from([0x63, 0, 0, 0, 4]);
 /** How long `stop` waits for the server's side by default. */
-export const STOP_MS = 10_000;
+const STOP_MS = 10_000;
 
 export class WalStream implements AsyncIterable<WalEvent>, AsyncIterator<WalEvent> {
   readonly #session: WireSession;

@@ -7,7 +7,7 @@ import { SeawallError } from "../errors.ts";
 /** Characters in a key; a bucket takes 1024 bytes, and the prefix of the store's URL comes on top. */
 export const KEY_CHARS_MAX = 512;
 /** Characters between two slashes: NAME_MAX of every file system in use. */
-export const KEY_PART_CHARS_MAX = 255;
+const KEY_PART_CHARS_MAX = 255;
 
 const PART = /^[A-Za-z0-9._=+-]+$/;
 

@@ -43,7 +43,7 @@ export interface SegmentSummary {
 export const RESTORE_POINTS_MAX = 64;
 
 /** A segment with more of them is read again by those who ask for them. */
-export const CHANGES_MAX = 64;
+const CHANGES_MAX = 64;
 
 /** Finished segments, until the caller takes them after each push. */
 const SUMMARIES_MAX = 65_536;

@@ -13,7 +13,7 @@ import { type Fields, decodeDocument, encodeDocument } from "../json-document.ts
 import { lineKey, linePrefix, parseLineKey } from "../keys.ts";
 import { readHistory } from "../wal/objects.ts";
 
-export const CLAIM_REASONS = ["first", "failover", "take-over", "kept"] as const;
+const CLAIM_REASONS = ["first", "failover", "take-over", "kept"] as const;
 export type ClaimReason = (typeof CLAIM_REASONS)[number];
 
 /** A place in WAL: where a timeline was left, or how far it was stored. */

@@ -12,7 +12,7 @@ import { putPlainOnce } from "../put-once.ts";
 import { ifReadable } from "../damage.ts";
 import { afterStoring, oldestFirst, recordIds } from "./records.ts";
 
-export const NOTICE_KINDS = ["state", "end", "once"] as const;
+const NOTICE_KINDS = ["state", "end", "once"] as const;
 
 export interface ToldNotice {
   /** Like a backup's id: when it was told, and random digits. */

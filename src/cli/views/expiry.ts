@@ -113,7 +113,7 @@ export function walLines({ plan, facts, wal }: PlannedExpiry): string[] {
   return [`${wal.segments} segments${unsealed}, ${humanBytes(wal.storedBytes)}, which no backup needs`, ...ranges];
 }
 
-export function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: RecoveryWindow): string {
+function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: RecoveryWindow): string {
   const times = `${fromTime} to ${toTime ?? "the end"}`;
   return `timeline ${timeline}, ${formatLsn(fromLsn)} to ${formatLsn(toLsn)}, ${times}`;
 }

@@ -1,7 +1,7 @@
 /** Columns of text for the terminal, its few colours, and counts in words. */
 
 /** Rows with their columns padded to the widest cell; the last column is left as it is. */
-export function columns(rows: readonly (readonly string[])[], gap = "  "): string[] {
+export function columns(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];
   for (const row of rows) {
     for (const [i, cell] of row.slice(0, -1).entries()) widths[i] = Math.max(widths[i] ?? 0, visibleLength(cell));
@@ -9,7 +9,7 @@ export function columns(rows: readonly (readonly string[])[], gap = "  "): strin
   return rows.map((row) =>
     row
       .map((cell, i) => (i === row.length - 1 ? cell : cell + " ".repeat((widths[i] ?? 0) - visibleLength(cell))))
-      .join(gap)
+      .join("  ")
       .trimEnd(),
   );
 }

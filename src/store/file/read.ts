@@ -6,7 +6,7 @@ import { isGone } from "./errors.ts";
 import { throwIfAborted } from "../signal.ts";
 
 /** One write(2) or read(2) at most: an abort is noticed between two. */
-export const IO_BYTES = 8 * 1024 * 1024;
+const IO_BYTES = 8 * 1024 * 1024;
 const STREAM_BYTES = 256 * 1024;
 /** A streamed read that has not begun after so long is given up, and its file closed. */
 const UNREAD_MS = 60_000;

@@ -35,7 +35,7 @@ import { infoOf } from "./list.ts";
 import { unmountedAbove } from "./mount-table.ts";
 
 /** Not a key part, so no key can reach it. */
-export const MARKER = "~store";
+const MARKER = "~store";
 /** A marker is some 60 bytes; a longer file is compared by its beginning. */
 const MARKER_BYTES_MAX = 1024;
 /** PostgreSQL's own default for what holds WAL: pg_file_create_mode. */

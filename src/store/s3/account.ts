@@ -16,7 +16,7 @@ import { type S3Settings } from "./url.ts";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A source of credentials asks several services in turn, so it is given as long as a request, twice. */
-export const CREDENTIALS_FACTOR = 2;
+const CREDENTIALS_FACTOR = 2;
 /** For servers that do not check the region. */
 const DEFAULT_REGION = "us-east-1";
 
@@ -114,7 +114,7 @@ function guardCredentials(client: S3Client, settings: S3Settings): void {
 }
 
 /** The error for a source of credentials that does not answer. */
-export function credentialsLate(bucket: string, timeoutMs: number): SeawallError {
+function credentialsLate(bucket: string, timeoutMs: number): SeawallError {
   const message = `the bucket ${bucket}: the source of credentials is silent for ${timeoutMs} ms`;
   return new SeawallError("store-unavailable", message, {
     hint: "Check the service or command that gives them: web identity, container endpoint, credential_process, instance role.",
