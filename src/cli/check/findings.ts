@@ -53,11 +53,8 @@ export interface Wishes {
 }
 
 type Judgement = { readonly verdict: Verdict; readonly message: string; readonly remedy?: string };
-type Rule = readonly [
-  group: Finding["group"],
-  name: string,
-  judge: (facts: ServerFacts, wishes: Wishes) => Judgement | undefined,
-];
+/** Undefined: does not apply. */
+type Judge = (facts: ServerFacts, wishes: Wishes) => Judgement | undefined;
 
 const ok = (message: string): Judgement => ({ verdict: "ok", message });
 const warn = (message: string, remedy: string): Judgement => ({ verdict: "warn", message, remedy });
@@ -66,90 +63,64 @@ const alter = (setting: string, value: string, then: "reload" | "restart"): stri
   `ALTER SYSTEM SET ${setting} = ${value}; then ${then === "reload" ? "SELECT pg_reload_conf();" : "restart the server."}`;
 
 /** Warns where a setting is off. */
-const betterOn = (setting: string, message: string, remedy: string): Rule => [
-  "server",
-  setting,
-  ({ settings }) => (settings.get(setting) === "off" ? warn(message, remedy) : ok("on")),
-];
+const betterOn =
+  (setting: string, message: string, remedy: string): Judge =>
+  ({ settings }) =>
+    settings.get(setting) === "off" ? warn(message, remedy) : ok("on");
 
 const CLOCK_SKEW_WARN_SECONDS = 2;
 
-const RULES: readonly Rule[] = [
-  ["server", "version", ({ serverVersion }, wishes) => judgeVersion(serverVersion, wishes)],
-  [
-    "server",
-    "role",
-    ({ user, sql }) => {
+/** By group and name, in the order in which they are shown. */
+const RULES: Readonly<Record<"server" | "slot", Readonly<Record<string, Judge>>>> = {
+  server: {
+    version: ({ serverVersion }, wishes) => judgeVersion(serverVersion, wishes),
+    role: ({ user, sql }) => {
       if (sql?.superuser !== true) return ok(`${user} may replicate`);
       return warn(
         `${user} is a superuser; REPLICATION is all that is needed`,
         "CREATE ROLE seawall LOGIN REPLICATION;",
       );
     },
-  ],
-  [
-    "server",
-    "recovery",
-    ({ inRecovery }) =>
+    recovery: ({ inRecovery }) =>
       inRecovery
         ? warn(
             "this server is a standby",
             "Archive the primary where you can: a standby passes WAL on later, and stops to when it is promoted or falls behind.",
           )
         : ok("this server is a primary"),
-  ],
-  [
-    "server",
-    "wal_level",
-    ({ settings }) => {
+    wal_level: ({ settings }) => {
       const level = settings.get("wal_level") ?? "";
       return level === "minimal" ? fail(`wal_level is ${level}`, alter("wal_level", "replica", "restart")) : ok(level);
     },
-  ],
-  [
-    "server",
-    "max_wal_senders",
-    (facts) => judgeHeadroom(facts, "max_wal_senders", facts.sql?.walSenders, "WAL senders"),
-  ],
-  [
-    "server",
-    "max_replication_slots",
-    (facts, { slot }) => {
+    max_wal_senders: (facts) => judgeHeadroom(facts, "max_wal_senders", facts.sql?.walSenders, "WAL senders"),
+    max_replication_slots: (facts, { slot }) => {
       const needed = slot !== undefined && facts.sql?.slot?.exists !== true;
       if (!needed) return ok(`${facts.settings.get("max_replication_slots") ?? "?"}, ours is among them`);
       return judgeHeadroom(facts, "max_replication_slots", facts.sql?.slots, "replication slots");
     },
-  ],
-  ["server", "wal_sender_timeout", (facts, wishes) => judgeSenderTimeout(facts, wishes)],
-  betterOn(
-    "full_page_writes",
-    "full_page_writes is off: a base backup taken while the server writes may hold torn pages",
-    alter("full_page_writes", "on", "reload"),
-  ),
-  betterOn(
-    "fsync",
-    "fsync is off: a crash of the machine can corrupt the cluster, and what it archives afterwards",
-    alter("fsync", "on", "reload"),
-  ),
-  betterOn(
-    "data_checksums",
-    "data checksums are off: damage in data files goes unnoticed into backups",
-    "Stop the server and run pg_checksums --enable.",
-  ),
-  [
-    "server",
-    "archive_mode",
-    ({ settings }) =>
+    wal_sender_timeout: judgeSenderTimeout,
+    full_page_writes: betterOn(
+      "full_page_writes",
+      "full_page_writes is off: a base backup taken while the server writes may hold torn pages",
+      alter("full_page_writes", "on", "reload"),
+    ),
+    fsync: betterOn(
+      "fsync",
+      "fsync is off: a crash of the machine can corrupt the cluster, and what it archives afterwards",
+      alter("fsync", "on", "reload"),
+    ),
+    data_checksums: betterOn(
+      "data_checksums",
+      "data checksums are off: damage in data files goes unnoticed into backups",
+      "Stop the server and run pg_checksums --enable.",
+    ),
+    archive_mode: ({ settings }) =>
       settings.get("archive_mode") === "off"
         ? ok("off: streaming does not need it")
         : ok(`${settings.get("archive_mode") ?? "?"}: not needed; an archive_command beside the receiver does no harm`),
-  ],
-  ["server", "wal_segment_size", (facts, wishes) => judgeMemory(facts, wishes)],
-  ["server", "synchronous_standby_names", (facts) => judgeSynchronous(facts)],
-  [
-    "server",
-    "clock",
-    ({ sql }) => {
+    wal_segment_size: judgeMemory,
+    synchronous_standby_names: judgeSynchronous,
+    clock: ({ sql }) => {
       if (sql === undefined) return undefined;
       const skew = Math.abs(sql.clockAheadSeconds);
       if (skew <= CLOCK_SKEW_WARN_SECONDS) return ok(`within ${humanSeconds(CLOCK_SKEW_WARN_SECONDS)} of ours`);
@@ -159,13 +130,11 @@ const RULES: readonly Rule[] = [
         "Synchronise both with NTP: times in status and in recovery targets are wrong by as much.",
       );
     },
-  ],
-  ["slot", "slot", (facts, wishes) => judgeSlot(facts, wishes)],
-  ["slot", "max_slot_wal_keep_size", (facts, wishes) => judgeKeepSize(facts, wishes)],
-  [
-    "slot",
-    "idle_replication_slot_timeout",
-    ({ settings }, { slot }) => {
+  },
+  slot: {
+    slot: judgeSlot,
+    max_slot_wal_keep_size: judgeKeepSize,
+    idle_replication_slot_timeout: ({ settings }, { slot }) => {
       const timeout = settings.get("idle_replication_slot_timeout");
       if (timeout === undefined || slot === undefined) return undefined;
       if (timeout === "0") return ok("off");
@@ -174,8 +143,8 @@ const RULES: readonly Rule[] = [
         alter("idle_replication_slot_timeout", "0", "reload"),
       );
     },
-  ],
-];
+  },
+};
 
 /** Every rule that applies, in order. Pure. */
 export function judgeServer(facts: ServerFacts, wishes: Wishes): Finding[] {
@@ -186,11 +155,13 @@ export function judgeServer(facts: ServerFacts, wishes: Wishes): Finding[] {
     message: `${facts.server} as ${facts.user}, ${facts.tls ? "with TLS" : "without TLS"}`,
     remedy: null,
   };
-  const found = RULES.flatMap(([group, name, judge]): Finding[] => {
-    const judgement = judge(facts, wishes);
-    return judgement === undefined ? [] : [{ group, name, remedy: null, ...judgement }];
-  });
-  return [connection, ...found];
+  const judged = (["server", "slot"] as const).flatMap((group) =>
+    Object.entries(RULES[group]).flatMap(([name, judge]): Finding[] => {
+      const judgement = judge(facts, wishes);
+      return judgement === undefined ? [] : [{ group, name, remedy: null, ...judgement }];
+    }),
+  );
+  return [connection, ...judged];
 }
 
 function judgeVersion(serverVersion: number, wishes: Wishes): Judgement {

@@ -59,7 +59,7 @@ async function checkSpoolRoom(
     const heldBytes = await spooledBytes(spool, signal);
     const { kind, message, hint } = judgeSpool({ ...limits, heldBytes, disk: await diskSpaceOf(path) });
     if (kind === "ok") return ok(name, message);
-    return { ...failed(name, message, hint), verdict: kind === "tight" ? "warn" : "fail" };
+    return kind === "tight" ? warned(name, message, hint) : failed(name, message, hint);
   } finally {
     await spool.close();
   }
@@ -119,13 +119,7 @@ async function checkRivals(archive: Archive, signal: AbortSignal): Promise<Findi
   const rivals = await describeRivals(archive, { signal });
   const remedy =
     "Stop the receiver or the archive_command of the other server, or give it a --cluster of its own (docs/timelines.md).";
-  return rivals.map(({ text: message }): Finding => ({
-    group: "store",
-    name: "rival",
-    verdict: "warn",
-    message,
-    remedy,
-  }));
+  return rivals.map(({ text }) => warned("rival", text, remedy));
 }
 
 /** The steps build on one another: the first that fails ends them. The probe is deleted whatever happens. */
@@ -192,13 +186,11 @@ async function checkList(store: Store, key: string, signal: AbortSignal): Promis
     if (Math.abs(skew) < CLOCK_SKEW_WARN_SECONDS) return [ok("list", "what was written is listed")];
     return [
       ok("list", "what was written is listed"),
-      {
-        group: "store",
-        name: "clock",
-        verdict: "warn",
-        message: `the store's clock is ${humanSeconds(Math.abs(skew))} ${skew > 0 ? "ahead of" : "behind"} ours`,
-        remedy: "Synchronise clocks with NTP: S3 refuses requests that are 15 minutes off.",
-      },
+      warned(
+        "clock",
+        `the store's clock is ${humanSeconds(Math.abs(skew))} ${skew > 0 ? "ahead of" : "behind"} ours`,
+        "Synchronise clocks with NTP: S3 refuses requests that are 15 minutes off.",
+      ),
     ];
   }
   return [failed("list", "what was written is not listed", "The store must list consistently right after a write.")];
@@ -225,6 +217,10 @@ async function step(name: string, action: () => Promise<Finding[]>): Promise<Fin
 
 function ok(name: string, message: string): Finding {
   return { group: "store", name, verdict: "ok", message, remedy: null };
+}
+
+function warned(name: string, message: string, remedy: string): Finding {
+  return { group: "store", name, verdict: "warn", message, remedy };
 }
 
 function failed(name: string, message: string, remedy: string): Finding {
