@@ -275,48 +275,37 @@ function walRemovedHint(slot: string | undefined): string {
 interface SocketRow {
   readonly code: ErrorCode;
   readonly what: string;
-  readonly hint?: string;
+  readonly hint: string | undefined;
 }
+
+const unreachable = (what: string, hint?: string): SocketRow => ({ code: "server-unreachable", what, hint });
+const tls = (what: string, hint?: string): SocketRow => ({ code: "server-tls", what, hint });
 
 /** Node's error codes (errno and OpenSSL's) while connecting. */
 const SOCKET_ROWS: Readonly<Record<string, SocketRow>> = {
-  ENOTFOUND: { code: "server-unreachable", what: "host name not found", hint: "Check the host name and DNS." },
-  EAI_AGAIN: {
-    code: "server-unreachable",
-    what: "host name lookup failed for now",
-    hint: "Check DNS on this machine.",
-  },
-  ECONNREFUSED: {
-    code: "server-unreachable",
-    what: "connection refused",
-    hint: "Is PostgreSQL running there, with that port and listen_addresses?",
-  },
-  ENOENT: {
-    code: "server-unreachable",
-    what: "no such Unix socket",
-    hint: "Is PostgreSQL running here? SHOW unix_socket_directories; says where its socket is.",
-  },
-  ENOTSOCK: { code: "server-unreachable", what: "not a socket" },
-  EACCES: { code: "server-unreachable", what: "permission denied on the socket" },
-  EPERM: { code: "server-unreachable", what: "not permitted by this machine's firewall or sandbox" },
-  ECONNRESET: { code: "server-unreachable", what: "connection reset by the other side" },
-  EPIPE: { code: "server-unreachable", what: "connection closed by the other side" },
-  ETIMEDOUT: { code: "server-unreachable", what: "connection timed out" },
-  EHOSTUNREACH: { code: "server-unreachable", what: "host unreachable" },
-  ENETUNREACH: { code: "server-unreachable", what: "network unreachable" },
-  EADDRNOTAVAIL: { code: "server-unreachable", what: "address not available" },
-  ERR_TLS_CERT_ALTNAME_INVALID: {
-    code: "server-tls",
-    what: "the server's certificate is for another host name",
-    hint: "Connect by a name that the certificate holds (hostaddr= may give the address beside it), or use sslmode=verify-ca.",
-  },
-  CERT_HAS_EXPIRED: { code: "server-tls", what: "the server's certificate has expired", hint: "Renew it." },
-  CERT_NOT_YET_VALID: {
-    code: "server-tls",
-    what: "the server's certificate is not valid yet",
-    hint: "Check the clocks.",
-  },
-  CERT_REVOKED: { code: "server-tls", what: "the server's certificate is revoked", hint: "Install a new certificate." },
+  ENOTFOUND: unreachable("host name not found", "Check the host name and DNS."),
+  EAI_AGAIN: unreachable("host name lookup failed for now", "Check DNS on this machine."),
+  ECONNREFUSED: unreachable("connection refused", "Is PostgreSQL running there, with that port and listen_addresses?"),
+  ENOENT: unreachable(
+    "no such Unix socket",
+    "Is PostgreSQL running here? SHOW unix_socket_directories; says where its socket is.",
+  ),
+  ENOTSOCK: unreachable("not a socket"),
+  EACCES: unreachable("permission denied on the socket"),
+  EPERM: unreachable("not permitted by this machine's firewall or sandbox"),
+  ECONNRESET: unreachable("connection reset by the other side"),
+  EPIPE: unreachable("connection closed by the other side"),
+  ETIMEDOUT: unreachable("connection timed out"),
+  EHOSTUNREACH: unreachable("host unreachable"),
+  ENETUNREACH: unreachable("network unreachable"),
+  EADDRNOTAVAIL: unreachable("address not available"),
+  ERR_TLS_CERT_ALTNAME_INVALID: tls(
+    "the server's certificate is for another host name",
+    "Connect by a name that the certificate holds (hostaddr= may give the address beside it), or use sslmode=verify-ca.",
+  ),
+  CERT_HAS_EXPIRED: tls("the server's certificate has expired", "Renew it."),
+  CERT_NOT_YET_VALID: tls("the server's certificate is not valid yet", "Check the clocks."),
+  CERT_REVOKED: tls("the server's certificate is revoked", "Install a new certificate."),
 };
 
 /** Node's names for "no chain to a trusted root", in their variants. */
@@ -329,43 +318,39 @@ const TLS_UNSUPPORTED = /does not support SSL/;
 /** A failure below the protocol while connecting: name lookup, socket, TLS handshake, a closed connection. */
 export function fromSocket(error: unknown, context: ErrorContext): SeawallError {
   if (error instanceof SeawallError) return error;
-  const code = errnoOf(error) ?? "";
+  const errno = errnoOf(error);
+  const { code, what, hint } = SOCKET_ROWS[errno ?? ""] ?? socketRow(error, errno ?? "");
+  const details = { server: context.server, ...(errno === undefined ? {} : { errno }) };
+  return new SeawallError(code, `${context.server}: ${what}`, { cause: error, details, hint });
+}
+
+/** For the errors that have no code of their own. */
+function socketRow(error: unknown, errno: string): SocketRow {
   const text = messageOf(error);
-  const row = SOCKET_ROWS[code];
-  const make = (ourCode: ErrorCode, what: string, hint?: string): SeawallError =>
-    new SeawallError(ourCode, `${context.server}: ${what}`, {
-      cause: error,
-      details: { server: context.server, ...(code === "" ? {} : { errno: code }) },
-      hint,
-    });
-  if (row !== undefined) return make(row.code, row.what, row.hint);
-  if (UNTRUSTED.test(code)) {
-    return make(
-      "server-tls",
+  if (UNTRUSTED.test(errno)) {
+    return tls(
       `the server's certificate does not verify: ${text}`,
       "Name the CA's certificate with sslrootcert=… (or sslrootcert=system), or use sslmode=require to encrypt without verifying.",
     );
   }
   if (TLS_UNSUPPORTED.test(text)) {
-    return make(
-      "server-tls",
+    return tls(
       "the server does not support TLS, but sslmode requires it",
       "ALTER SYSTEM SET ssl = on; with a certificate on the server, or use sslmode=prefer.",
     );
   }
-  if (/^(ERR_SSL|ERR_TLS|EPROTO|ERR_OSSL)/.test(code) || /SSL|TLS/.test(text)) {
-    return make("server-tls", `TLS handshake failed: ${tlsReason(error, text)}`);
+  if (/^(ERR_SSL|ERR_TLS|EPROTO|ERR_OSSL)/.test(errno) || /SSL|TLS/.test(text)) {
+    return tls(`TLS handshake failed: ${tlsReason(error, text)}`);
   }
-  if (/^SASL|SCRAM/.test(text)) return make("server-auth", text);
+  if (/^SASL|SCRAM/.test(text)) return { code: "server-auth", what: text, hint: undefined };
   if (/Unknown authenticationOk message type/.test(text)) {
-    return make(
-      "server-auth",
-      "the server asks for an authentication method that is not supported (GSSAPI, SSPI, Kerberos or another)",
-      "Use scram-sha-256, or cert, in pg_hba.conf for this user.",
-    );
+    return {
+      code: "server-auth",
+      what: "the server asks for an authentication method that is not supported (GSSAPI, SSPI, Kerberos or another)",
+      hint: "Use scram-sha-256, or cert, in pg_hba.conf for this user.",
+    };
   }
-  if (/terminated unexpectedly/.test(text)) return make("server-unreachable", "the server closed the connection");
-  return make("server-unreachable", text);
+  return unreachable(/terminated unexpectedly/.test(text) ? "the server closed the connection" : text);
 }
 
 /** True for the answer "N" to our request for TLS: this server has none. */
