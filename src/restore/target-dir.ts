@@ -10,6 +10,7 @@ import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import { parseControlFile } from "./pg-control.ts";
 import { fateOf } from "./process-identity.ts";
+import { textOf } from "./server-run.ts";
 
 export interface TargetDir {
   /** Absolute, symlinks resolved. */
@@ -65,26 +66,22 @@ export async function ownerFor(path: string, asked: Owner | undefined): Promise<
 /** `--owner`: a name or a number, with a group after a colon where it is another than the account's. Throws `usage`. */
 export async function parseOwner(text: string): Promise<Owner> {
   const [user = "", group] = text.split(":");
-  const accounts = await readFile("/etc/passwd", "utf8").catch(() => "");
-  const account = accounts
-    .split("\n")
-    .map((line) => line.split(":"))
-    .find(([name, , uid]) => name === user || uid === user);
+  const account = await entryOf("/etc/passwd", ([name, , uid]) => name === user || uid === user);
   const uid = /^\d+$/.test(user) ? Number(user) : Number(account?.[2] ?? Number.NaN);
   let gid = group === undefined ? Number(account?.[3] ?? uid) : Number(group);
   if (group !== undefined && Number.isNaN(gid)) {
-    const groups = await readFile("/etc/group", "utf8").catch(() => "");
-    gid = Number(
-      groups
-        .split("\n")
-        .map((line) => line.split(":"))
-        .find(([name]) => name === group)?.[2] ?? Number.NaN,
-    );
+    gid = Number((await entryOf("/etc/group", ([name]) => name === group))?.[2] ?? Number.NaN);
   }
   if (!Number.isNaN(uid) && !Number.isNaN(gid)) return { uid, gid };
   throw new SeawallError("usage", `--owner: there is no account "${text}" here`, {
     hint: "Write postgres, postgres:postgres or 70:70.",
   });
+}
+
+/** The fields of a line of /etc/passwd or /etc/group. */
+async function entryOf(file: string, fits: (fields: string[]) => boolean): Promise<string[] | undefined> {
+  const lines = (await textOf(file)).split("\n");
+  return lines.map((line) => line.split(":")).find(fits);
 }
 
 /**
