@@ -251,6 +251,9 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
 
     it("status asks the receiver: the keys that scripts rely on, and a table", async () => {
       await expect.poll(async () => (await status()).slot?.walStatus, { timeout: 30_000 }).toBe("reserved");
+      // The receiver looks at its archive by itself.
+      const archive = { backup: null, verify: null, drill: null };
+      await expect.poll(async () => (await status()).archive, { timeout: 30_000 }).toEqual(archive);
       const { code, result } = await json<Record<string, unknown>>(["status", "--listen", address]);
       expect(code).toBe(0);
       expect(result).toMatchObject({
@@ -259,7 +262,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
         state: "streaming",
         timeline: 1,
         gaps: [],
-        archive: null,
+        archive,
         errors: [],
         slot: { name: "seawall", exists: true, active: true },
       });
