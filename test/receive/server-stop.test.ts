@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
-import { type PostgresServer, startPostgres, oldestAndNewest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, oldestAndNewest, versionsUnderTest } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive, type Receiving } from "./receiving.ts";
 
 const FILL = "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 30000) i";
@@ -68,6 +68,32 @@ describe.each(oldestAndNewest())("PostgreSQL %i stops while the store takes noth
     expect(receiver.state.lastError?.error).not.toMatchObject({ code: "server-stop-overdue" });
   });
 });
+
+// wal_sender_shutdown_timeout is new in 19.
+test.each(versionsUnderTest().filter((version) => version >= 19))(
+  "PostgreSQL %i with a shorter limit of its own ends before ours: nothing is reported too early, and nothing is lost",
+  async (version) => {
+    const settings = { wal_keep_size: "512MB", wal_sender_shutdown_timeout: "1s" };
+    await using server = await startPostgres({ version, segmentSizeMiB: 1, settings });
+    const store = new FaultyStore(new MemoryStore());
+    await using receiver = receive(server, store, { serverStopTimeoutMs: 600_000 });
+    const point = await stalled(server, store, receiver);
+    await server.sql(FILL);
+    await until("the store to hold things up", () => point.hits > 0 && receiver.state.waitingForStore);
+    const before = receiver.state.storedLsn ?? 0n;
+    await server.stop("fast");
+    expect(receiver.state.storedLsn).toBe(before);
+    expect(receiver.state.reportedLsn ?? 0n).toBeLessThanOrEqual(before);
+    point.remove();
+    await server.start();
+    await server.sql(ROW);
+    await receiver.stored(await flushLsn(server), 60_000);
+    await server.sql("SELECT pg_switch_wal()");
+    await receiver.stored(await flushLsn(server), 60_000);
+    expect(await expectEqualsServer(server, store)).toBeGreaterThan(0);
+    expect(receiver.state.lastError?.error).not.toMatchObject({ code: "server-stop-overdue" });
+  },
+);
 
 test("a server that goes on while the store takes nothing is left alone", async () => {
   await using server = await startPostgres({ segmentSizeMiB: 1 });
