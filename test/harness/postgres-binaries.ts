@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { basename, delimiter, dirname, join } from "node:path";
 import { isOpenToAll, serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
-import { provideDebianPostgres } from "./postgres-debian.ts";
+import { isInDebian, provideDebianPostgres } from "./postgres-debian.ts";
 import { run } from "./run.ts";
 import { cacheDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
@@ -98,6 +98,17 @@ export async function toolOf(
   if (machines === undefined) return undefined;
   const { stdout } = await run(machines, ["--version"]);
   return Number(/\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]) === server.version ? machines : undefined;
+}
+
+/** The same, or else from Debian's packages: where the tool alone is wanted, of the server's major version. */
+export async function oracleOf(
+  server: { readonly version: number; readonly binDir: string },
+  name: string,
+): Promise<string | undefined> {
+  const found = await toolOf(server, name);
+  if (found !== undefined || !isInDebian(server.version)) return found;
+  const debian = await provideDebianPostgres(server.version);
+  return "unavailable" in debian ? undefined : join(debian.binDir, name);
 }
 
 /** Asks the programs in a folder for their version. */

@@ -20,10 +20,20 @@ import { run } from "./run.ts";
 import { cacheDir, makeTempDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
 /** Where Debian has a version: later suites win for the packages of PostgreSQL. */
-const SUITES: Readonly<Record<number, readonly string[]>> = { 19: ["sid", "experimental"] };
+const SUITES: Readonly<Record<number, readonly string[]>> = {
+  // Servers of these come from npm, without tools.
+  17: ["trixie"],
+  18: ["sid"],
+  19: ["sid", "experimental"],
+};
 
 /** Where the programs are; or why there are none. */
 export type DebianPostgres = { readonly binDir: string } | { readonly unavailable: string };
+
+/** Whether Debian's packages have the version. */
+export function isInDebian(major: number): boolean {
+  return major in SUITES;
+}
 
 /** Finds the version in the cache, or brings it there. Never throws for want of it: that is an answer. */
 export async function provideDebianPostgres(major: number): Promise<DebianPostgres> {

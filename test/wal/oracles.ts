@@ -1,7 +1,7 @@
 /**
- * What others find in a server's WAL, to compare the verifier with: PostgreSQL's pg_waldump where the machine has one of the
- * server's version, the server's own pg_walinspect from 15 on, and a reader written here, without a thought for speed, that
- * gathers each record whole before it looks at it.
+ * What others find in a server's WAL, to compare the verifier with: PostgreSQL's pg_waldump of the server's version (beside the
+ * server, the machine's, or from Debian's packages), the server's own pg_walinspect from 15 on, and a reader written here, without
+ * a thought for speed, that gathers each record whole before it looks at it.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { crc32c } from "@node-rs/crc32";
 import { PAGE_SIZE, XLOG_SWITCH } from "../../src/wal/format.ts";
 import { addBytes, type Lsn, lsnOf, parseLsn, segmentStart } from "../../src/wal/lsn.ts";
 import { parseWalFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, toolOf } from "../harness/postgres.ts";
+import { oracleOf, type PostgresServer } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 
 /** What all of them can tell of a record. */
@@ -64,7 +64,7 @@ export async function settledEnd(server: PostgresServer): Promise<Lsn> {
 
 /** pg_waldump of the server's own version, whose WAL alone it reads; undefined when there is none. */
 export async function byWaldump(server: PostgresServer, from: Lsn, to: Lsn): Promise<FoundRecord[] | undefined> {
-  const program = await toolOf(server, "pg_waldump");
+  const program = await oracleOf(server, "pg_waldump");
   if (program === undefined) return undefined;
   const { stdout } = await run(program, ["-p", server.walDir, "-s", hex(from), "-e", hex(to)]);
   return [...stdout.matchAll(WALDUMP_LINE)].map(([, name, length, xid, lsn, prev]) => ({
@@ -79,7 +79,7 @@ export async function byWaldump(server: PostgresServer, from: Lsn, to: Lsn): Pro
 /** How many commits, of prepared transactions too, pg_waldump finds; asked only where byWaldump answered. */
 export async function commitsByWaldump(server: PostgresServer, from: Lsn, to: Lsn): Promise<number> {
   const args = ["-p", server.walDir, "-r", "Transaction", "-s", hex(from), "-e", hex(to)];
-  const { stdout } = await run((await toolOf(server, "pg_waldump")) ?? "", args);
+  const { stdout } = await run((await oracleOf(server, "pg_waldump")) ?? "", args);
   return [...stdout.matchAll(/desc: COMMIT(_PREPARED)? /g)].length;
 }
 
