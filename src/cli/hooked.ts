@@ -7,7 +7,7 @@ import type { CommandName } from "../config/option-spec.ts";
 import { shownAnswer } from "../daemon/notify/attempt.ts";
 import { commandHook } from "../daemon/notify/command.ts";
 import { EXIT } from "../error-kinds.ts";
-import { SeawallError } from "../errors.ts";
+import { messageOf, SeawallError } from "../errors.ts";
 import { redactSecrets } from "../log.ts";
 import type { Command, CommandContext } from "./context.ts";
 
@@ -34,7 +34,7 @@ export async function runHooked(name: CommandName, run: Command, context: Comman
     outcome = { exit, error: null };
     return exit;
   } catch (error) {
-    const message = redactSecrets(error instanceof Error ? error.message : String(error));
+    const message = redactSecrets(messageOf(error));
     outcome = { exit: null, error: { code: error instanceof SeawallError ? error.code : "internal", message } };
     throw error;
   } finally {
@@ -59,7 +59,7 @@ async function callHook(
   const signal = wasStopped ? new AbortController().signal : signals.stop;
   const attempt = await commandHook({ path: hook, env, timeoutMs })(message, signal).catch((error: unknown) => ({
     outcome: "refused" as const,
-    detail: error instanceof Error ? error.message : String(error),
+    detail: messageOf(error),
   }));
   return attempt.outcome === "accepted" ? undefined : shownAnswer(attempt.detail, redactSecrets);
 }
