@@ -5,6 +5,7 @@ import { isOnNpm, wantedVersions, WITHOUT_VERSIONS } from "./postgres-binaries.t
 import { provideDebianPostgres } from "./postgres-debian.ts";
 import { removeStaleServers } from "./postgres-process.ts";
 import { providePrometheus } from "./prometheus.ts";
+import { provideRclone } from "./rclone.ts";
 import { lastLines } from "./reporter.ts";
 import { RUN_DIR, RunServices } from "./run-services.ts";
 import { type OtherS3, provideOtherS3, remedyFor } from "./s3-others.ts";
@@ -25,6 +26,11 @@ export default async function setup(): Promise<() => Promise<void>> {
     },
     versitygw: () => otherS3("versitygw"),
     moto: () => otherS3("moto"),
+    rclone: async () => {
+      const access = await provideRclone();
+      lastLines.noteRclone(access);
+      return { answer: access, stop: async () => undefined };
+    },
     prometheus: async () => {
       const access = await providePrometheus();
       lastLines.notePrometheus(access);

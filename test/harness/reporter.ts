@@ -8,6 +8,7 @@ import { BROWSER_PACKAGES, type BrowserAccess } from "./browser-access.ts";
 import { CLOCK_PACKAGES, type ClockAccess } from "./calendar.ts";
 import { CEPH_PACKAGES } from "./ceph.ts";
 import { PROMETHEUS_PACKAGES, type PrometheusAccess } from "./prometheus.ts";
+import { RCLONE_PACKAGES, type RcloneAccess } from "./rclone.ts";
 import type { S3Access } from "./s3-provider.ts";
 
 export interface Counts {
@@ -45,6 +46,11 @@ export const lastLines = {
     if (!("unavailable" in access)) return;
     const remedies = [`apt-get install ${BROWSER_PACKAGES.join(" ")}`];
     note({ tests: "Tests of the status page in a browser", why: access.unavailable, remedies });
+  },
+  noteRclone(access: RcloneAccess): void {
+    if (!("unavailable" in access)) return;
+    const remedies = [`apt-get install ${RCLONE_PACKAGES.join(" ")}`];
+    note({ tests: "The test that moves a bucket", why: access.unavailable, remedies });
   },
   notePrometheus(access: PrometheusAccess): void {
     if (!("unavailable" in access)) return;

@@ -103,6 +103,8 @@ export class ArchiveWatch {
       }
       onSeen(last, this.#listing.contents, this.#listing.recovery);
     } catch (error) {
+      // The change has not been seen: the next look lists again.
+      if (isChanged) this.#listedMs = undefined;
       if (!outer.aborted) log.warn("cannot look at what the archive holds", { error });
     }
   }
