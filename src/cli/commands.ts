@@ -5,6 +5,7 @@
 import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
 import { ARCHIVE_COMMANDS } from "./archive-commands.ts";
+import { COST_COMMANDS } from "./cost-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
 
@@ -289,6 +290,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   },
   ...ARCHIVE_COMMANDS,
   ...RETENTION_COMMANDS,
+  ...COST_COMMANDS,
   "notify-test": {
     summary: "send a test message to the webhook and the command that the daemon notifies",
     description:

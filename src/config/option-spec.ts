@@ -22,6 +22,7 @@ export const COMMAND_NAMES = [
   "pin",
   "unpin",
   "notify-test",
+  "cost",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];
 

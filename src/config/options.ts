@@ -23,6 +23,7 @@ import { STORE_URL_HELP } from "../store/schemes.ts";
 import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
+import { COST_OPTIONS } from "./cost-options.ts";
 import { HOOK_OPTIONS } from "./hook-options.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
@@ -42,7 +43,7 @@ const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
 const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "cluster remove", "check", "status"];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
-const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test"];
+const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test", "cost"];
 const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));
 /**
  * All commands that take a store need one, but for three: `check` and `status` do what they can, `restore --check` asks the
@@ -143,7 +144,7 @@ const ROWS = {
     more: "Set it when `synchronous_standby_names` names Seawall: a commit then waits for one PUT instead of up to a ship interval and one PUT.",
   }),
   shipIntervalMs: option(duration({ min: 0, max: HOUR }), {
-    commands: RECEIVE,
+    commands: [...RECEIVE, "cost"],
     default: SECOND,
     help: "how often new WAL of the open segment is stored",
     more: "If the server is lost, at most the WAL of this interval and of one PUT is lost with it. It costs one PUT per interval while there is new WAL; an idle cluster costs nothing.",
@@ -298,6 +299,7 @@ const ROWS = {
   ...SCHEDULE_OPTIONS,
   ...NOTIFY_OPTIONS,
   ...HOOK_OPTIONS,
+  ...COST_OPTIONS,
   ...STATUS_OPTIONS,
 } as const;
 

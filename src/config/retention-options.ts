@@ -15,7 +15,7 @@ export const RETENTION_OPTIONS = {
     more: "Backups that lead to the current timeline count. Backups of a timeline that was left stay while they are newer than the oldest of these.",
   }),
   recoveryWindowMs: option(duration({ min: 1000, max: 36_500 * DAY }), {
-    commands: EXPIRE,
+    commands: [...EXPIRE, "cost"],
     help: "keep the backups and WAL to recover to any moment of the last so long, such as 14d",
     more: "That includes the last backup before the window begins. It is counted back from the last stored WAL if that is older than now: an archive that stands still keeps its window.",
   }),
