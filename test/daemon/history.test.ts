@@ -174,6 +174,21 @@ describe("the file", () => {
     ]);
   });
 
+  test("nothing is written over a file that is still being read", async () => {
+    const stateDir = folder();
+    const first = await opened(stateDir);
+    first.history.sample(numbers(1, 42), BEGIN);
+    await first.file.save(BEGIN);
+    const history = new History();
+    const file = new HistoryFile(stateDir, "orders", history, silentLog);
+    const loading = file.load(BEGIN + HISTORY_STEP_MS);
+    file.tick(BEGIN + HISTORY_STEP_MS);
+    await file.save(BEGIN + HISTORY_STEP_MS);
+    await loading;
+    const kept = parseHistory(readFileSync(join(stateDir, "orders.history.json"), "utf8"), BEGIN + HISTORY_STEP_MS);
+    expect(kept.points.map(({ lagBytes }) => lagBytes)).toEqual([42]);
+  });
+
   test("without a folder it is kept in memory only", async () => {
     const history = new History();
     const file = new HistoryFile(undefined, "orders", history, silentLog);

@@ -105,7 +105,9 @@ export class ArchiveWatch {
     } catch (error) {
       // The change has not been seen: the next look lists again.
       if (isChanged) this.#listedMs = undefined;
-      if (!outer.aborted) log.warn("cannot look at what the archive holds", { error });
+      // Before streaming has begun there may be no archive yet.
+      const level = this.#looked.isEarly ? "debug" : "warn";
+      if (!outer.aborted) log[level]("cannot look at what the archive holds", { error });
     }
   }
 }

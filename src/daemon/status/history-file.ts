@@ -27,10 +27,12 @@ export class HistoryFile {
   readonly #path: string | undefined;
   readonly #history: History;
   readonly #log: Log;
-  #isLoaded = false;
-  #savedMs = 0;
+  #isAsked = false;
+  #savedMs = Number.NEGATIVE_INFINITY;
   #hasFailed = false;
-  #writing: Promise<void> = Promise.resolve();
+  /** Reading and writing, one after the other: nothing is written over what has not been read. */
+  #last: Promise<void> = Promise.resolve();
+  #isBusy = false;
 
   /** `stateDir`: undefined keeps the history in memory only. */
   constructor(stateDir: string | undefined, cluster: string, history: History, log: Log) {
@@ -41,29 +43,30 @@ export class HistoryFile {
 
   /** Reads the file once in the life of this object. Never rejects. */
   async load(nowMs: number): Promise<void> {
-    if (this.#path === undefined || this.#isLoaded) return;
-    this.#isLoaded = true;
-    try {
-      const text = await readBounded(this.#path);
-      if (text !== undefined) this.#history.restore(parseHistory(text, nowMs));
-    } catch (error) {
-      this.#log.warn("the history of the status page cannot be read; it begins anew", { file: this.#path, error });
-    }
+    const path = this.#path;
+    if (path === undefined || this.#isAsked) return;
+    this.#isAsked = true;
+    return this.#next(async () => {
+      try {
+        const text = await readBounded(path);
+        if (text !== undefined) this.#history.restore(parseHistory(text, nowMs));
+      } catch (error) {
+        this.#log.warn("the history of the status page cannot be read; it begins anew", { file: path, error });
+      }
+    });
   }
 
-  /** Writes at most once a minute. */
+  /** Writes at most once a minute, and not while the disk is still busy with the last time. */
   tick(nowMs: number): void {
-    if (this.#isLoaded && Math.abs(nowMs - this.#savedMs) >= SAVE_INTERVAL_MS) void this.save(nowMs);
+    if (!this.#isBusy && Math.abs(nowMs - this.#savedMs) >= SAVE_INTERVAL_MS) void this.save(nowMs);
   }
 
   /** Resolves when the file is written; a failure is logged once. Never rejects. */
   async save(nowMs: number): Promise<void> {
     const path = this.#path;
-    if (path === undefined || !this.#isLoaded) return;
+    if (path === undefined || !this.#isAsked) return;
     this.#savedMs = nowMs;
-    const text = encodeHistory({ points: this.#history.points(nowMs), restorePoints: this.#history.restorePoints() });
-    this.#writing = this.#writing.then(async () => this.#write(path, text));
-    return this.#writing;
+    return this.#next(async () => this.#write(path, nowMs));
   }
 
   /** Saves; waits for a disk that does not answer only for a moment. Never rejects. */
@@ -71,7 +74,17 @@ export class HistoryFile {
     await Promise.race([this.save(nowMs), sleep(END_WAIT_MS, undefined, { ref: false })]);
   }
 
-  async #write(path: string, text: string): Promise<void> {
+  async #next(work: () => Promise<void>): Promise<void> {
+    this.#isBusy = true;
+    const own = this.#last.then(work);
+    this.#last = own;
+    await own;
+    if (this.#last === own) this.#isBusy = false;
+  }
+
+  async #write(path: string, nowMs: number): Promise<void> {
+    const points = this.#history.points(nowMs);
+    const text = encodeHistory({ points, restorePoints: this.#history.restorePoints() });
     try {
       await mkdir(dirname(path), { recursive: true });
       // Whole or not at all: a reader never sees half of it.

@@ -78,11 +78,16 @@ function drawing(map: RecoveryMap, { restorePoints, openEnd }: AxisFacts, nowMs:
     return markup`<line class="rule" x1="${x}" x2="${x}" y1="0" y2="${height - 20}"/>${timeLabel(ms, style, place)}`;
   });
   const counts = [
-    ...[`${windows.length} windows`, `${gaps.length} gaps`, `${backups.length} base backups, ${pinned} pinned`],
-    ...[`${drills.length} drills`, `${restorePoints.length} restore points`],
+    ...[counted(windows.length, "window"), counted(gaps.length, "gap")],
+    ...[`${counted(backups.length, "base backup")}, ${pinned} pinned`],
+    ...[counted(drills.length, "drill"), counted(restorePoints.length, "restore point")],
   ];
   const label = `From ${utcText(scale.fromMs)} to now: ${counts.join(", ")}. The tables below list them.`;
   return markup`<svg class="axis" height="${height}" role="img" aria-label="${label}"><defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="hatch" width="3" height="6"/></pattern></defs>${ticks}${rows}</svg>`;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function bar(window: MappedWindow, scale: Scale, openEnd: OpenEnd | undefined): Markup {
