@@ -6,6 +6,7 @@ import { WAL_CRAFTS } from "../harness/craft-wal.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { Checks } from "./checks.ts";
 import { compareControlFile } from "./control-file.ts";
+import { parseOptions } from "./options.ts";
 import { probe, PROBE_SETTINGS } from "./probe.ts";
 import { probeWal } from "./wal.ts";
 
@@ -68,4 +69,22 @@ test("a field that is read from the wrong place is named, with both values", () 
     "same    pg_control of version 1800, timeline: 1",
     "DIFFERS pg_control of version 1800, max_connections: 0, but 100 was expected",
   ]);
+});
+
+test.each([
+  [[], /--bin is missing/],
+  [["--bin"], /argument missing/],
+  [["--bin", "/nonexistent"], /--bin \/nonexistent has no program initdb/],
+  [["--bin", import.meta.dirname], /has no program initdb/],
+  [["--bin", "BIN", "--version", "18.1"], /--version 18\.1 is no major version/],
+  [["--bin", "BIN", "--fast"], /Unknown option '--fast'/],
+  [["--bin", "BIN", "more"], /more/],
+])("called with %j it says what is wrong before it starts a server", async (args, message) => {
+  const { binDir } = await embeddedBinaries(newest);
+  expect(() => parseOptions(args.map((arg) => (arg === "BIN" ? binDir : arg)))).toThrow(message);
+});
+
+test("a folder of programs and a version are all it takes", async () => {
+  const { binDir } = await embeddedBinaries(newest);
+  expect(parseOptions(["--bin", binDir, "--version", "18"])).toEqual({ binDir, major: 18 });
 });
