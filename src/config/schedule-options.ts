@@ -1,6 +1,6 @@
 /** The options of the daemon's routine: a part of the one table (options.ts). */
 import { type CommandName, option } from "./option-spec.ts";
-import { duration, integer, text } from "./types.ts";
+import { duration, integer, oneOf, text } from "./types.ts";
 
 const RECEIVE: readonly CommandName[] = ["receive"];
 const CRON =
@@ -33,6 +33,12 @@ export const SCHEDULE_OPTIONS = {
     commands: RECEIVE,
     help: "when the daemon runs a drill; without it, never",
     more: "It needs PostgreSQL's programs and room for the whole cluster: `pg-bin`, `scratch-dir`.",
+  }),
+  onGap: option(oneOf(["backup", "none"]), {
+    routine: true,
+    commands: RECEIVE,
+    help: "whether the daemon takes a base backup at once when WAL was lost",
+    more: "A gap cannot be passed by any restore until a base backup that begins behind it is complete. The default is `backup` where `backup-schedule` is set, and `none` otherwise. The backup never overlaps with a scheduled one. A backup that fails is tried again with growing pauses; one that ends well is not repeated.",
   }),
   scheduleTimeZone: option(text("zone"), {
     routine: true,

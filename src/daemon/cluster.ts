@@ -102,6 +102,7 @@ export function openCluster(options: ClusterOptions): Cluster {
       plan: () => parts.routine,
       turn: options.turn,
       mayRun: () => state.phase === "streaming",
+      gaps: () => parts.seen.gaps,
       onRan: (run: EndedRun) => {
         notifier.ran(run);
         archiveWatch.changed();
@@ -188,6 +189,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       connection: options.connection,
       slot: settings.noSlot ? undefined : settings.slot,
       archiveWatch: parts.archiveWatch,
+      runs: () => scheduler.views.reduce((sum, { runs }) => sum + runs, 0),
       see: (change) => (parts.seen = { ...parts.seen, ...change }),
       log,
       signal: ended.signal,

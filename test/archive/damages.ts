@@ -133,7 +133,7 @@ export function damagesOf({ first, second, part, keyOf, between }: Places): Dama
       finds: () => [["damaged-wal", "main/tail/", /2 backups, up to .*, cannot reach past/]],
     },
     {
-      name: "a gap",
+      name: "a gap that a newer backup covers",
       damage: async (store) => {
         const [from, to] = [segmentStart(between(), MIB), segmentEnd(between(), MIB)];
         await store.delete([keyOf(between())]);
@@ -147,7 +147,27 @@ export function damagesOf({ first, second, part, keyOf, between }: Places): Dama
         await store.put(gapKey("main", gap.timeline, from, to), encodeGap(gap));
       },
       shallow: true,
-      finds: () => [["gap", keyOf(between()), new RegExp(`lost before it was archived: slot lost: ${shortReach()}$`)]],
+      finds: () => [],
+    },
+    {
+      name: "a gap that a newer backup does not cover, because its own WAL is missing",
+      damage: async (store) => {
+        const segment = segmentOf(second().startLsn, MIB);
+        const [from, to] = [segmentStart(between(), MIB), segmentEnd(between(), MIB)];
+        await store.delete([keyOf(between()), keyOf(segment)]);
+        const gap = { timeline: first().timeline, fromLsn: from, toLsn: to };
+        const facts = { detectedAt: "2026-11-22", reason: "slot lost" };
+        await store.put(gapKey("main", gap.timeline, from, to), encodeGap({ ...gap, ...facts }));
+      },
+      shallow: true,
+      finds: () => {
+        const segment = segmentOf(second().startLsn, MIB);
+        return [
+          ["unrestorable-backup", second().id, /WAL between its start and its end is not in the archive/],
+          ["gap", keyOf(between()), new RegExp(`lost before it was archived: slot lost: ${shortReach()}$`)],
+          ["missing-wal", keyOf(segment), new RegExp(`${second().id} cannot be restored`)],
+        ];
+      },
     },
     {
       name: "a missing part",

@@ -79,6 +79,25 @@ describe.each(damagesOf(places))("$name", ({ name, damage, shallow, finds }) => 
   });
 });
 
+test("a gap that a newer backup covers is a note in the past tense", async () => {
+  const { archive, store } = await copyOf(real.objects);
+  await damagesOf(places)
+    .find(({ name }) => name === "a gap that a newer backup covers")
+    ?.damage(store);
+  const { ok, notes } = await verify(archive, { deep: false });
+  expect(ok).toBe(true);
+  const { id, finishedAt } = real.backups[1];
+  expect(notes).toMatchObject([
+    {
+      kind: "gap",
+      message: expect.stringMatching(
+        `slot lost: unreachable: .* to ${finishedAt}; everything since ${finishedAt} is recoverable with backup ${id}$`,
+      ) as unknown,
+    },
+  ]);
+  expect((await readVerifyRecord(archive)).record?.last).toMatchObject({ ok: true, problems: 0, gaps: 0 });
+});
+
 test("what a failed backup left behind, and parts that no backup knows, are noted and no problem", async () => {
   const { archive, store } = await copyOf(real.objects);
   const unfinished = "20260203T040506Z-0badcafe";

@@ -196,21 +196,40 @@ test("one backup is shown with the WAL it needs, how far it leads, and its pin",
   expect((await seawall("list")).stdout).toMatch(new RegExp(`^  ${late.id} .* pinned$`, "m"));
 });
 
-test("a verification names the gap with what it means, and exits with 1", async () => {
+test("a verification notes the gap that later backups cover, and exits with 0", async () => {
   const { code, stdout } = await seawall("verify", "--json");
-  expect(code).toBe(1);
-  const report = JSON.parse(stdout) as { ok: boolean; checked: object; problems: { kind: string; message: string }[] };
-  expect(report).toMatchObject({ ok: false, checked: { backups: 3, tails: 2, partials: 1 } });
-  const from = String(listed.gaps[0]?.["fromLsn"]);
-  expect(report.problems.map(({ kind }) => kind)).toEqual(["gap"]);
-  expect(report.problems[0]?.message).toMatch(new RegExp(`: backup ${early.id} cannot reach past ${from}$`));
+  expect(code).toBe(0);
+  const report = JSON.parse(stdout) as { ok: boolean; problems: object[]; notes: { kind: string; message: string }[] };
+  expect(report).toMatchObject({ ok: true, problems: [], checked: { backups: 3, tails: 2, partials: 1 } });
+  const since = `everything since ${late.finishedAt} is recoverable with backup ${late.id}`;
+  expect(report.notes.map(({ kind }) => kind)).toEqual(["gap"]);
+  expect(report.notes[0]?.message).toMatch(new RegExp(`: unreachable: 2\\S+ to ${late.finishedAt}; ${since}$`));
+  expect(listed.gaps).toMatchObject([{ coveredBy: { backup: late.id, finishedAt: late.finishedAt } }]);
+  expect((await seawall("list")).stdout).toContain(since);
   const text = await seawall("verify", "--deep");
-  expect(text.code).toBe(1);
+  expect(text.code).toBe(0);
   expect(text.stdout).toMatch(/^verified \d+ segments, 1 partial, 2 tails, 3 backups in .* read\n/);
-  expect(text.stdout).toMatch(/\n1 problem\n$/);
   expect((await seawall("verify", "--deep")).stdout).toMatch(
     /^unchanged since an earlier run: \d+ segments, 3 backups$/m,
   );
+});
+
+test("without the backups behind it the gap is a problem that names what it means, and the exit status is 1", async () => {
+  const folder = makeTempDir("verify");
+  try {
+    cpSync(place.folder, folder, { recursive: true });
+    for (const { id } of [late, promoted]) rmSync(join(folder, "main", "backups", id), { recursive: true });
+    const { code, stdout } = await inProcess(["verify", "--full", "--json", "--store", `file://${folder}`]);
+    expect(code).toBe(1);
+    const { problems } = JSON.parse(stdout) as { problems: { kind: string; message: string }[] };
+    const from = String(listed.gaps[0]?.["fromLsn"]);
+    expect(problems.map(({ kind }) => kind)).toEqual(["gap"]);
+    expect(problems[0]?.message).toMatch(new RegExp(`: backup ${early.id} cannot reach past ${from}$`));
+    const text = await inProcess(["verify", "--full", "--store", `file://${folder}`]);
+    expect(text.stdout).toMatch(/\n1 problem\n$/);
+  } finally {
+    removeTree(folder);
+  }
 });
 
 test("status tells of the last backup and the last verification", async () => {
@@ -219,12 +238,12 @@ test("status tells of the last backup and the last verification", async () => {
   const { archive: last } = JSON.parse(stdout) as { archive: Record<string, unknown> };
   expect(last).toMatchObject({
     backup: { id: promoted.id, finishedAt: promoted.finishedAt, bytes: promoted.bytes },
-    verify: { ok: false, deep: true, problems: 1 },
+    verify: { ok: true, deep: true, problems: 0, gaps: 0 },
     drill: null,
   });
   const text = (await seawall("status", "--listen", "off")).stdout;
   expect(text).toMatch(new RegExp(`^last backup +${promoted.finishedAt}, .*, ${promoted.id}$`, "m"));
-  expect(text).toMatch(/^last verify +\S+, deep: 1 problem$/m);
+  expect(text).toMatch(/^last verify +\S+, deep: ok$/m);
   expect(text).toMatch(/^last drill +none$/m);
 });
 

@@ -51,6 +51,7 @@ describe("precedence", () => {
       logFormat: "auto",
       json: false,
       statusCheck: false,
+      onGap: undefined,
       nagios: false,
       maxRpoMs: undefined,
       maxBackupAgeMs: undefined,

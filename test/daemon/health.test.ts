@@ -25,7 +25,7 @@ const error = (seconds: number, code = "server-unreachable"): StatusDocument["er
 });
 const gap = (changes: Partial<GapDocument> = {}): GapDocument => ({
   ...{ timeline: 3, fromLsn: "16/A0000000", toLsn: "16/A2000000", detectedAt: ago(600), reason: "removed" },
-  coveredBy: null,
+  ...{ coveredBy: null, lastCommitAt: "2026-11-20T09:49:00.000Z" },
   ...changes,
 });
 const covered = gap({ coveredBy: { backup: "20261120T095500Z-0badcafe", finishedAt: ago(120) } });
@@ -58,8 +58,9 @@ const archive = (changes: Partial<NonNullable<StatusDocument["archive"]>>): Part
   },
 });
 const verify = (ok: boolean, seconds: number): NonNullable<StatusDocument["archive"]>["verify"] => ({
-  ...{ startedAt: ago(seconds + 9), finishedAt: ago(seconds), deep: false, ok, problems: ok ? 0 : 2 },
+  ...{ startedAt: ago(seconds + 9), finishedAt: ago(seconds), deep: false, ok, problems: ok ? 0 : 2, gaps: 0 },
 });
+const verifyGap = { startedAt: ago(300), finishedAt: ago(290), deep: false, ok: false } as const;
 const channel = (failed: number, delivered: number | null): Partial<StatusFacts> => ({
   notifications: {
     channels: [
@@ -305,7 +306,21 @@ const TABLE: Readonly<Record<string, Row>> = {
   "a verify by hand that a good scheduled one followed": {
     is: "ok",
     ready: true,
-    state: { ...archive({ verify: verify(false, 90) }), jobs: [job({ job: "verify", last: ran(true, 0, 60) })] },
+    state: { ...archive({ verify: verify(false, 100) }), jobs: [job({ job: "verify", last: ran(true, 0, 60) })] },
+  },
+  "a verify that found nothing but a gap, which is covered": {
+    is: "ok",
+    kind: "gap",
+    ready: true,
+    notices: ["gap-covered"],
+    state: { gaps: [covered], ...archive({ verify: { ...verifyGap, problems: 1, gaps: 1 } }) },
+  },
+  "a verify that found a gap and damage": {
+    is: "critical",
+    kind: "damage",
+    ready: true,
+    notices: ["gap-covered"],
+    state: { gaps: [covered], ...archive({ verify: { ...verifyGap, problems: 2, gaps: 1 } }) },
   },
   "a drill by hand that failed": {
     is: "critical",
@@ -458,7 +473,9 @@ describe("one judgement, never two answers", () => {
   test("a covered gap is told in the past tense", () => {
     const [finding] = statusFixture({ gaps: [covered] }).health.findings;
     expect(finding).toMatchObject({ severity: "note" });
-    expect(finding?.meaning).toMatch(/^unreachable: .* until (\S+); everything since \1 is recoverable$/);
+    expect(finding?.meaning).toMatch(
+      /^unreachable: 2026-11-20T09:49:00.000Z to (\S+); everything since \1 is recoverable$/,
+    );
   });
 });
 

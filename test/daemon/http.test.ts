@@ -200,7 +200,15 @@ describe("several clusters", () => {
   });
 
   it("/ is a table with a link to each one's page, and says when the file could not be reloaded", async () => {
-    const gap = { timeline: 1, fromLsn: "0/1", toLsn: "0/2", detectedAt: "", reason: "recycled", coveredBy: null };
+    const gap = {
+      timeline: 1,
+      fromLsn: "0/1",
+      toLsn: "0/2",
+      detectedAt: "",
+      reason: "recycled",
+      coveredBy: null,
+      lastCommitAt: null,
+    };
     const url = await serveSeveral([line("orders", { gaps: [gap] }), line("billing", { state: "failed", slot: null })]);
     const html = await (await fetch(`${url}/`)).text();
     expect(html).toContain('<a href="?cluster=orders">orders</a>');

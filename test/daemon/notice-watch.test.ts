@@ -171,7 +171,7 @@ describe("gaps", () => {
   test("those of this daemon's time and the hour before it are told of, older ones are history", () => {
     const gapAt = (detectedAt: string): StatusDocument["gaps"][number] => ({
       ...{ timeline: 1, fromLsn: "0/3000000", toLsn: "0/5000000", reason: "removed" },
-      ...{ detectedAt, coveredBy: null },
+      ...{ detectedAt, coveredBy: null, lastCommitAt: null },
     });
     const gaps = [gapAt("2026-11-01T00:00:00.000Z"), gapAt("2026-11-20T08:30:00.000Z")];
     const time = new Time().pass(1, () => ({ gaps }));

@@ -22,7 +22,7 @@ const MINUTE = 60_000;
 const TUNING = { events: "all", scrub: (text: string) => text, notifyAfterMs: 2 * MINUTE };
 const GAP = {
   ...{ timeline: 1, fromLsn: "0/3000000", toLsn: "0/5000000", reason: "removed" },
-  ...{ detectedAt: "2026-11-20T10:00:30.000Z", coveredBy: null },
+  ...{ detectedAt: "2026-11-20T10:00:30.000Z", coveredBy: null, lastCommitAt: null },
 };
 
 /** A machine on which daemons of one cluster come and go. */

@@ -96,7 +96,7 @@ const ARCHIVE: StatusFacts["archive"] = {
 };
 const CALM: Partial<StatusFacts> = { jobs: JOBS, archive: ARCHIVE, errors: [] };
 const gapDocument = (coveredBy: StatusDocument["gaps"][number]["coveredBy"]) => [
-  { ...GAP, detectedAt: ago(25 * HOUR), coveredBy },
+  { ...GAP, detectedAt: ago(25 * HOUR), coveredBy, lastCommitAt: null },
 ];
 
 export interface PageState {

@@ -53,7 +53,17 @@ describe("the page", () => {
       store: evil,
       server: evil,
       errors: [{ at: evil, code: evil, message: evil, hint: evil, times: 3 }],
-      gaps: [{ timeline: 1, fromLsn: evil, toLsn: evil, detectedAt: evil, reason: evil, coveredBy: null }],
+      gaps: [
+        {
+          timeline: 1,
+          fromLsn: evil,
+          toLsn: evil,
+          detectedAt: evil,
+          reason: evil,
+          coveredBy: null,
+          lastCommitAt: null,
+        },
+      ],
       slot: {
         name: evil,
         exists: true,
@@ -144,6 +154,7 @@ describe("the page", () => {
             detectedAt: "x",
             reason: "slot lost",
             coveredBy: null,
+            lastCommitAt: null,
           },
         ],
       },
@@ -238,7 +249,15 @@ describe("the first sentence", () => {
 });
 
 function gapOf(): StatusDocument["gaps"][number] {
-  return { timeline: 3, fromLsn: "16/B3", toLsn: "16/B4", detectedAt: "", reason: "lost", coveredBy: null };
+  return {
+    timeline: 3,
+    fromLsn: "16/B3",
+    toLsn: "16/B4",
+    detectedAt: "",
+    reason: "lost",
+    coveredBy: null,
+    lastCommitAt: null,
+  };
 }
 
 describe("markup", () => {

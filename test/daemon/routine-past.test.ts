@@ -39,7 +39,7 @@ test("a note of a run or a drill that cannot be read keeps no job from running",
   const scheduler = buildScheduler(
     {
       ...{ cluster: "main", store, program: "", plan: () => ({ settings, jobEnv: {} }), turn: async () => undefined },
-      ...{ mayRun: () => false, onRan: () => undefined, log: silentLog, signal: stop.signal },
+      ...{ mayRun: () => false, gaps: () => [], onRan: () => undefined, log: silentLog, signal: stop.signal },
     },
     schedulesOf(settings),
   );
@@ -80,7 +80,7 @@ test("a backup and runs dated ahead by a wrong clock hide neither the true ones 
   const scheduler = buildScheduler(
     {
       ...{ cluster: "main", store, program: "", plan: () => ({ settings, jobEnv: {} }), turn: async () => undefined },
-      ...{ mayRun: () => false, onRan: () => undefined, signal: stop.signal },
+      ...{ mayRun: () => false, gaps: () => [], onRan: () => undefined, signal: stop.signal },
       log: { ...silentLog, warn: (_message: string, facts?: object) => void warnings.push(facts) },
     },
     schedulesOf(settings),

@@ -93,7 +93,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "wal/reach": ["wal-reach", "tail", "tip-store"],
       "wal/path": ["wal-path"],
       "wal/stored-at": ["stored-at"],
-      "catalog/windows": ["windows"],
+      "catalog/windows": ["windows", "cover"],
+      "catalog/cover": ["cover"],
     },
     leftOut: {
       ...{ archive: "store", "backups/document": "store", "backups/index": "store", bounded: "store" },

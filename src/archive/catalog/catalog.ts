@@ -3,7 +3,7 @@
  * listed before WAL, so that the WAL of a finished backup is always seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, segmentOf } from "../../wal/lsn.ts";
+import { type Lsn, segmentOf, type TimelineId } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
@@ -20,15 +20,22 @@ import { hasKnownRecords } from "../wal/known-records.ts";
 import { readableEnd } from "../wal/reach.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
 import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
+import { type Cover, coverOf } from "./cover.ts";
 import {
   type BorderItem,
   borderItems,
   itemKey,
   pathsOf,
+  reachOf,
   type RecoveryWindow,
   type WalEnd,
   windowsOf,
 } from "./windows.ts";
+
+export interface CatalogGap extends PathBarrier {
+  /** For recorded ones: the backup that made it history. */
+  readonly coveredBy?: Cover;
+}
 
 export interface Catalog {
   /** Oldest first. */
@@ -44,7 +51,7 @@ export interface Catalog {
   readonly ends: ReadonlyMap<string, WalEnd>;
   readonly windows: readonly RecoveryWindow[];
   /** Recorded gaps and breaks, and holes that no document names; each once, by LSN. */
-  readonly gaps: readonly PathBarrier[];
+  readonly gaps: readonly CatalogGap[];
   /** The newest claim of the line; undefined for an archive without claims, and when they cannot be read. */
   readonly claim: LineClaim | undefined;
   /** Undefined for an archive without WAL, and when what leads to it is damaged. */
@@ -91,7 +98,7 @@ export async function readCatalog(archive: Archive, options: InventoryOptions = 
     claim,
     tip,
     windows: windowsOf(paths, backups, ends),
-    gaps: gapsOf(inventory, paths),
+    gaps: withCovers(gapsOf(inventory, paths), { paths, backups, ends, line: claim?.timeline ?? tip?.timeline }),
     damaged,
   };
 }
@@ -175,6 +182,27 @@ async function lastCommitAt(
     if (times !== undefined) return formatPgTime(times.last);
   }
   return undefined;
+}
+
+/** Says of each recorded gap which backup covers it. Holes without a document are damage, and stay. */
+function withCovers(
+  gaps: readonly PathBarrier[],
+  input: {
+    readonly paths: readonly WalPath[];
+    readonly backups: readonly BackupDocument[];
+    readonly ends: ReadonlyMap<string, WalEnd>;
+    readonly line: TimelineId | undefined;
+  },
+): CatalogGap[] {
+  const { paths, backups, ends, line } = input;
+  const path = paths.find(({ history }) => history.timeline === line);
+  if (path === undefined) return [...gaps];
+  const isRestorable = (backup: BackupDocument): boolean => reachOf(path, backup, ends) !== undefined;
+  return gaps.map((gap) => {
+    if (!gap.isRecorded) return gap;
+    const coveredBy = coverOf(gap, { line: path.history, backups, isRestorable });
+    return coveredBy === undefined ? gap : { ...gap, coveredBy };
+  });
 }
 
 function gapsOf(inventory: WalInventory, paths: readonly WalPath[]): PathBarrier[] {

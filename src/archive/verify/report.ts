@@ -2,6 +2,7 @@
 import type { SeawallError } from "../../errors.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import type { WalPath } from "../wal/path.ts";
+import type { Cover } from "../catalog/cover.ts";
 import { backupsOn, type BackupSpan } from "../catalog/windows.ts";
 
 /** docs/archive-format.md, "Verifying", says what each means. */
@@ -120,6 +121,11 @@ export class Findings {
 /** For WAL that is there and cannot be passed. */
 export function breakMessage(lsn: Lsn, reason: string): string {
   return `no recovery passes ${formatLsn(lsn)}: ${reason}`;
+}
+
+/** For a gap that is history. `since`: the last time, or the LSN, that can be reached before it. */
+export function coveredMessage(since: string, { backup, finishedAt }: Cover): string {
+  return `unreachable: ${since} to ${finishedAt}; everything since ${finishedAt} is recoverable with backup ${backup}`;
 }
 
 /** Words what backups cannot do without this WAL. */

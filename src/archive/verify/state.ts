@@ -42,6 +42,8 @@ export interface VerifyOutcome {
   readonly deep: boolean;
   readonly ok: boolean;
   readonly problems: number;
+  /** Recorded gaps among the problems: a later backup makes them history. 0 in records of an earlier Seawall. */
+  readonly gaps: number;
 }
 
 export interface VerifyRecord {
@@ -156,6 +158,7 @@ function decodeRecord(bytes: Uint8Array, key: string): VerifyRecord {
         : {
             ...{ startedAt: last.time("startedAt"), finishedAt: last.time("finishedAt") },
             ...{ deep: last.boolean("deep"), ok: last.boolean("ok"), problems: last.count("problems") },
+            gaps: last.raw("gaps") === undefined ? 0 : last.count("gaps"),
           },
     wal: lines("wal", WAL_LINE).map(([, timeline = "", folder = "", level, first, last, digest = ""]) => ({
       timeline: timelineOf(Number.parseInt(timeline, 16)),

@@ -4,7 +4,7 @@
  */
 import { deadline } from "../../signals.ts";
 import type { RequestOptions } from "../../store/store.ts";
-import { type SegmentNumber, segmentOf, segmentStart } from "../../wal/lsn.ts";
+import { formatLsn, type SegmentNumber, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import type { WalChange } from "../../wal/wal-changes.ts";
 import type { Archive } from "../archive.ts";
 import { listBackups } from "../backups/list.ts";
@@ -17,7 +17,15 @@ import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
 import { damageOf } from "../damage.ts";
 import { verifyCrew } from "./questions.ts";
-import { affectedBackups, breakMessage, type Checked, Findings, type Note, type Problem } from "./report.ts";
+import {
+  affectedBackups,
+  breakMessage,
+  type Checked,
+  coveredMessage,
+  Findings,
+  type Note,
+  type Problem,
+} from "./report.ts";
 import {
   type ProvenBackup,
   type ProvenWal,
@@ -28,7 +36,7 @@ import {
 } from "./state.ts";
 import { folderName, type PendingFolder, pendingOf, reportBreaks, verifyFolder, type VerifyWalOptions } from "./wal.ts";
 import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
-import { backupsOn, reachOf } from "../catalog/windows.ts";
+import { backupsOn, lastTimeBefore, reachOf } from "../catalog/windows.ts";
 
 export interface VerifyProgress {
   /** Told once, when it is known how much is to be looked at: stored bytes. */
@@ -102,12 +110,12 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   }
   // An expiry beside us may have removed what we had listed: what is missing is told from what is there now.
   if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
-  reportMissing(archive, catalog, findings);
+  const gaps = reportMissing(archive, catalog, findings);
   reportUnfinished(catalog, await listMarks(archive, { signal }), findings);
   const problems = findings.problems(catalog.paths, catalog.backups);
   const ok = problems.length === 0;
   const finishedAt = options.now().toISOString();
-  await proofs.save({ signal, last: { startedAt, finishedAt, deep, ok, problems: problems.length } });
+  await proofs.save({ signal, last: { startedAt, finishedAt, deep, ok, problems: problems.length, gaps } });
   return { ok, deep, checked: findings.checked, problems, notes: findings.notes };
 }
 
@@ -235,11 +243,12 @@ async function surveyArchive(
   return { catalog, from, folders };
 }
 
-/** Reports what listing alone shows. */
-function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): void {
+/** Reports what listing alone shows. Returns how many of the problems are recorded gaps: a later backup makes them history. */
+function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): number {
   const { segmentSize } = archive.identity;
-  const { backups, paths, ends, gaps } = catalog;
-  for (const { timeline, fromLsn, toLsn, reason, isRecorded, isStored } of gaps) {
+  const { backups, paths, ends, gaps, windows } = catalog;
+  let recordedGaps = 0;
+  for (const { timeline, fromLsn, toLsn, reason, isRecorded, isStored, coveredBy } of gaps) {
     const lost = { timeline, fromLsn, toLsn };
     const isMissed = backups.length === 0 || affectedBackups(paths, backups, lost).length > 0;
     const segment = segmentOf(fromLsn, segmentSize);
@@ -249,8 +258,13 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
     const lostMessage = isRecorded ? `WAL was lost before it was archived: ${reason}` : `${reason}${more}`;
     const message = isStored === true ? breakMessage(fromLsn, reason) : lostMessage;
     const finding = { kind: isRecorded ? "gap" : "missing-wal", object } as const;
-    if (isMissed) findings.report({ ...finding, message }, lost);
-    else findings.note({ ...finding, message: `${message}: no backup needs it` });
+    if (isMissed && coveredBy !== undefined) {
+      const since = lastTimeBefore(windows, fromLsn) ?? formatLsn(fromLsn);
+      findings.note({ ...finding, message: `${message}: ${coveredMessage(since, coveredBy)}` });
+    } else if (isMissed) {
+      if (isRecorded && isStored !== true) recordedGaps++;
+      findings.report({ ...finding, message }, lost);
+    } else findings.note({ ...finding, message: `${message}: no backup needs it` });
   }
   for (const backup of backups) {
     const own = paths.filter(({ history }) => backupsOn([backup], history).length > 0);
@@ -265,6 +279,7 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
   for (const { key, error } of catalog.inventory.damaged) {
     findings.report({ kind: "damaged-document", object: key, message: error.message });
   }
+  return recordedGaps;
 }
 
 /** Notes objects of backups without a document. `marks`: of backups that an expiry was removing. */

@@ -172,11 +172,7 @@ export function findBarriers(input: {
   readonly segmentSize: number;
 }): PathBarrier[] {
   const { history, pieces, segmentSize } = input;
-  const onWay = ({ timeline, fromLsn }: Gap): boolean => {
-    const isOurs = timeline === history.timeline || history.entries.some((e) => e.timeline === timeline);
-    const end = isOurs ? switchPointOf(history, timeline) : undefined;
-    return isOurs && (end === undefined || fromLsn < end);
-  };
+  const onWay = (gap: Gap): boolean => isOnWay(history, gap);
   const recorded = input.gaps.filter(onWay).flatMap((gap) => {
     const { timeline, fromLsn } = gap;
     const toLsn = readableFrom(gap, { history, pieces, segmentSize });
@@ -206,6 +202,13 @@ export function findBarriers(input: {
   return [...recorded, ...breaks, ...holes].sort((a, b) =>
     a.fromLsn < b.fromLsn ? -1 : a.fromLsn > b.fromLsn ? 1 : 0,
   );
+}
+
+/** Whether a gap lies on the way of a history: on one of its timelines, before the history leaves it. */
+export function isOnWay(history: TimelineHistory, { timeline, fromLsn }: Pick<Gap, "timeline" | "fromLsn">): boolean {
+  const isOurs = timeline === history.timeline || history.entries.some((entry) => entry.timeline === timeline);
+  const end = isOurs ? switchPointOf(history, timeline) : undefined;
+  return isOurs && (end === undefined || fromLsn < end);
 }
 
 /**

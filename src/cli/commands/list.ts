@@ -1,5 +1,7 @@
 /** `seawall list`: prints the base backups, windows, gaps and timelines of an archive. */
 import type { BackupDocument } from "../../archive/backups/document.ts";
+import { lastTimeBefore } from "../../archive/catalog/windows.ts";
+import { coveredMessage } from "../../archive/verify/report.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { hasKnownRecords } from "../../archive/wal/known-records.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
@@ -40,10 +42,13 @@ function listText(view: CatalogView, colours: boolean): string {
         ]),
     ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
   ];
-  const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason }) => [
-    painted(`${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`, "red", colours),
+  const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason, coveredBy }) => [
+    painted(`${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`, coveredBy === undefined ? "red" : "dim", colours),
     `timeline ${timeline}`,
     reason,
+    ...(coveredBy === undefined
+      ? []
+      : [coveredMessage(lastTimeBefore(catalog.windows, fromLsn) ?? formatLsn(fromLsn), coveredBy)]),
   ]);
   const leftovers = catalog.leftovers.map(({ id }) => [id, "begun and not finished: still running, or failed"]);
   const damaged = damagesOf(catalog).map(({ object, message }) => [painted(object, "red", colours), message]);

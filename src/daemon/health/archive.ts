@@ -1,4 +1,5 @@
 /** Findings about what the archive holds and what the slot keeps for it. Pure. */
+import type { JobView, LastRun } from "../jobs/scheduler.ts";
 import type { GapDocument, StatusFacts } from "../status/document.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
 import { type Finding, secondsBetween } from "./finding.ts";
@@ -36,13 +37,14 @@ function versionFindings({ isServerNewer, serverVersion }: StatusFacts): Finding
   ];
 }
 
-function gapFindings({ gaps }: StatusFacts): Finding[] {
+function gapFindings({ gaps, jobs }: StatusFacts): Finding[] {
   const open = gaps.filter(({ coveredBy }) => coveredBy === null);
   const covered = gaps.filter(({ coveredBy }) => coveredBy !== null);
-  return [...openGaps(open), ...covered.map((gap) => coveredGap(gap))];
+  const backup = jobs.find(({ job }) => job === "backup");
+  return [...openGaps(open, backup), ...covered.map((gap) => coveredGap(gap))];
 }
 
-function openGaps(open: readonly GapDocument[]): Finding[] {
+function openGaps(open: readonly GapDocument[], backup: JobView | undefined): Finding[] {
   const newest = [...open].sort((a, b) => Date.parse(b.detectedAt) - Date.parse(a.detectedAt))[0];
   if (newest === undefined) return [];
   const { fromLsn, toLsn, timeline, reason } = newest;
@@ -56,12 +58,20 @@ function openGaps(open: readonly GapDocument[]): Finding[] {
       since: newest.detectedAt,
       what: `WAL is missing: ${count}, ${where} (${reason})`,
       meaning: `No restore passes the gap: nothing after ${fromLsn} can be recovered until a newer base backup is complete.`,
-      remedy: "Take a base backup now: seawall backup. With on-gap: backup the daemon takes it.",
+      remedy: gapRemedy(newest, backup),
     },
   ];
 }
 
-function coveredGap({ fromLsn, toLsn, timeline, detectedAt, coveredBy }: GapDocument): Finding {
+function gapRemedy({ detectedAt }: GapDocument, backup: JobView | undefined): string {
+  const runningSince = backup?.runningSince ?? null;
+  if (runningSince !== null && Date.parse(runningSince) >= Date.parse(detectedAt)) {
+    return `Wait for the base backup that has been running since ${runningSince}.`;
+  }
+  return "Take a base backup now: seawall backup. With on-gap: backup the daemon takes it.";
+}
+
+function coveredGap({ fromLsn, toLsn, timeline, detectedAt, lastCommitAt, coveredBy }: GapDocument): Finding {
   const since = coveredBy?.finishedAt ?? "";
   return {
     kind: "gap",
@@ -69,7 +79,7 @@ function coveredGap({ fromLsn, toLsn, timeline, detectedAt, coveredBy }: GapDocu
     stopsArchiving: false,
     since: detectedAt,
     what: `WAL from ${fromLsn} to ${toLsn} on timeline ${timeline} was lost; a newer backup covers the gap`,
-    meaning: `unreachable: ${fromLsn} (gap found at ${detectedAt}) until ${since}; everything since ${since} is recoverable`,
+    meaning: `unreachable: ${lastCommitAt ?? fromLsn} to ${since}; everything since ${since} is recoverable`,
     remedy: `Nothing: backup ${coveredBy?.backup ?? ""} begins behind the gap.`,
   };
 }
@@ -137,43 +147,57 @@ function backupFindings({ archive }: StatusFacts): Finding[] {
   ];
 }
 
-/** The last verification, by hand or by schedule: the archive's record, or the daemon's own run when that is newer. */
+/**
+ * The last verification, by hand or by schedule. Its record says most; a run that began later and left no record counts by its
+ * exit status. Gaps are a finding of their own, which ends when a backup covers them.
+ */
 function verifyFindings({ archive, jobs }: StatusFacts): Finding[] {
   const verify = archive?.verify ?? null;
-  const run = jobs.find(({ job }) => job === "verify")?.last ?? null;
-  const isRunNewer = run !== null && Date.parse(run.finishedAt) >= Date.parse(verify?.finishedAt ?? run.finishedAt);
-  const hasDamage = isRunNewer ? !run.ok && run.exit === 1 : verify?.ok === false;
+  const run = laterRun(jobs, "verify", verify?.finishedAt);
+  const damages = verify === null ? 0 : verify.problems - verify.gaps;
+  const hasDamage = run === undefined ? damages > 0 : hasAnsweredNo(run);
   if (!hasDamage) return [];
-  const count =
-    verify === null || isRunNewer ? "damage" : `${verify.problems} problem${verify.problems === 1 ? "" : "s"}`;
+  const count = `${damages} problem${damages === 1 ? "" : "s"}`;
   return [
     {
       kind: "damage",
       severity: "critical",
       stopsArchiving: false,
-      since: isRunNewer ? run.finishedAt : (verify?.finishedAt ?? null),
-      what: isRunNewer
-        ? `the scheduled verify failed: ${run.message}`
-        : `the last verify found ${count} in the archive`,
+      since: run?.finishedAt ?? verify?.finishedAt ?? null,
+      what:
+        run === undefined
+          ? `the last verify found ${count} in the archive`
+          : `the scheduled verify failed: ${run.message}`,
       meaning: "Some restores fail, or do not reach as far as they should.",
       remedy: "Run seawall verify: it names what is damaged and which backups need it. Take a base backup.",
     },
   ];
 }
 
+/** The scheduled run that began after the archive's own record was finished. */
+function laterRun(jobs: readonly JobView[], name: JobView["job"], recordedAt: string | undefined): LastRun | undefined {
+  const run = jobs.find(({ job }) => job === name)?.last ?? undefined;
+  const isLater = run !== undefined && (recordedAt === undefined || Date.parse(run.startedAt) > Date.parse(recordedAt));
+  return isLater ? run : undefined;
+}
+
+/** The command did its work, and its answer is no. */
+function hasAnsweredNo({ ok, exit }: LastRun): boolean {
+  return !ok && exit === 1;
+}
+
 function drillFindings({ archive, jobs }: StatusFacts): Finding[] {
   const drill = archive?.drill ?? null;
-  const run = jobs.find(({ job }) => job === "drill")?.last ?? null;
-  const isRunNewer = run !== null && Date.parse(run.finishedAt) >= Date.parse(drill?.finishedAt ?? run.finishedAt);
-  const hasFailed = isRunNewer ? !run.ok && run.exit === 1 : drill?.ok === false;
+  const run = laterRun(jobs, "drill", drill?.finishedAt);
+  const hasFailed = run === undefined ? drill?.ok === false : hasAnsweredNo(run);
   if (!hasFailed) return [];
   return [
     {
       kind: "drill-failed",
       severity: "critical",
       stopsArchiving: false,
-      since: isRunNewer ? run.finishedAt : (drill?.finishedAt ?? null),
-      what: isRunNewer ? `the scheduled drill failed: ${run.message}` : "the last drill failed",
+      since: run?.finishedAt ?? drill?.finishedAt ?? null,
+      what: run === undefined ? "the last drill failed" : `the scheduled drill failed: ${run.message}`,
       meaning: "A trial restore of this archive did not succeed: a real one may fail in the same way.",
       remedy: "Read the drill's checks in its result, repair what they name, and run seawall drill again.",
     },

@@ -16,8 +16,10 @@ import type { Log } from "../../log.ts";
 import { deadline } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
 import type { EndedRun } from "../notify/job-notices.ts";
+import { gapBackupAt, takesBackupOnGap } from "./gap-backup.ts";
 import { runJob } from "./process.ts";
-import { type JobName, type JobPast, lastStart, parseSchedule, type Schedule } from "./schedule.ts";
+import type { GapDocument } from "../status/document.ts";
+import { type JobName, type JobPast, lastStart, onDemand, parseSchedule, type Schedule } from "./schedule.ts";
 import { type LastRun, Scheduler, type SchedulerOptions } from "./scheduler.ts";
 
 /** Settings that can change while the receiver goes on. */
@@ -36,6 +38,8 @@ export interface RoutineOptions {
   readonly plan: () => RoutinePlan;
   readonly turn: NonNullable<SchedulerOptions["turn"]>;
   readonly mayRun: () => boolean;
+  /** The gaps of the archive, as far as they are known now. */
+  readonly gaps: () => readonly GapDocument[];
   /** A job has ended, and not because we do. */
   readonly onRan: (run: EndedRun) => void;
   readonly log: Log;
@@ -57,6 +61,9 @@ export function schedulesOf(
     const places = { schedule: origin(`${job}Schedule`), zone: origin("scheduleTimeZone") };
     schedules.set(job, parseSchedule(`${job}-schedule`, text, scheduleTimeZone, places));
   }
+  if (!schedules.has("backup") && takesBackupOnGap(settings)) {
+    schedules.set("backup", onDemand("on-gap", scheduleTimeZone));
+  }
   return schedules;
 }
 
@@ -73,7 +80,7 @@ export async function foreseeDrill({ settings, jobEnv }: RoutinePlan, log: Log):
 }
 
 export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<JobName, Schedule>): Scheduler {
-  const { cluster, store, program, plan, turn, mayRun, onRan, log, signal } = options;
+  const { cluster, store, program, plan, turn, mayRun, gaps, onRan, log, signal } = options;
   return new Scheduler({
     schedules,
     past: async (job, outer) => pastOf(store, cluster, { job, now: new Date() }, outer),
@@ -91,6 +98,8 @@ export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<J
       await putRun(archive, { id, job, startedAt, finishedAt, ok, exit, message }, { signal });
     },
     mayRun,
+    calledFor: (job, last, now) =>
+      job === "backup" && takesBackupOnGap(plan().settings) ? gapBackupAt(gaps(), last, now) : undefined,
     turn,
     now: () => new Date(),
     jitterMs: () => Math.floor(Math.random() * plan().settings.scheduleJitterMs),

@@ -14,6 +14,8 @@ export interface Schedule {
   readonly text: string;
   /** IANA name. */
   readonly timeZone: string;
+  /** It never comes by itself, only when the job is called for. */
+  readonly isOnDemand?: true;
   /** The first time after `moment`; undefined when there will be none any more. */
   next(moment: Date): Date | undefined;
 }
@@ -49,6 +51,11 @@ export function parseSchedule(
     throw new SeawallError("usage", `${at}: "${text}" never comes`, { hint: "Choose a day that exists." });
   }
   return { text, timeZone, next };
+}
+
+/** A schedule that never comes by itself; `text` says in the status what calls for the job. */
+export function onDemand(text: string, timeZone: string): Schedule {
+  return { text, timeZone, isOnDemand: true, next: () => undefined };
 }
 
 function isUnknownZone(timeZone: string): boolean {
@@ -88,7 +95,7 @@ export function lastStart(starts: readonly Date[], now: Date): Pick<JobPast, "la
  * however many there were. Pure.
  */
 export function dueAt(schedule: Schedule, past: JobPast, since: Date): Date | undefined {
-  if (past.isMissing) return since;
+  if (past.isMissing && schedule.isOnDemand !== true) return since;
   const due = schedule.next(past.lastStartedAt ?? since);
   return due !== undefined && due < since ? since : due;
 }

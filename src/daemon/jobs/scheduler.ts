@@ -50,6 +50,8 @@ export interface SchedulerOptions {
   readonly record: (job: JobName, run: LastRun) => Promise<void>;
   /** Whether this daemon is the one that receives: another one that waits for the slot leaves the jobs to it. */
   readonly mayRun: () => boolean;
+  /** When something beside the schedule calls for the job; undefined while nothing does. */
+  readonly calledFor?: (job: JobName, last: LastRun | null, now: Date) => Date | undefined;
   /** Waits for a turn among the jobs of other clusters; undefined when the signal came first. */
   readonly turn?: (signal: AbortSignal) => Promise<(() => void) | undefined>;
   readonly now: () => Date;
@@ -167,6 +169,7 @@ export class Scheduler {
       for (const planned of [...this.#unplanned]) {
         if (await this.#plan(planned)) this.#unplanned.delete(planned);
       }
+      this.#heedCalls();
       for (const planned of this.#due()) {
         if (signal.aborted || !mayRun()) break;
         if (!planned.isStale) await this.#execute(planned);
@@ -199,6 +202,19 @@ export class Scheduler {
       planned.unplannedSince = undefined;
       if (planned.givenAt !== undefined && planned.givenAt > at) planned.givenAt = at;
       this.#unplanned.add(planned);
+    }
+  }
+
+  /** A call makes a job due earlier than its schedule. What is not planned yet does not know its last run. */
+  #heedCalls(): void {
+    const { calledFor, now, log, mayRun } = this.#options;
+    if (calledFor === undefined || !mayRun()) return;
+    for (const planned of this.#jobs) {
+      if (this.#unplanned.has(planned)) continue;
+      const called = calledFor(planned.job, planned.last, now());
+      if (called === undefined || (planned.dueAt !== undefined && planned.dueAt <= called)) continue;
+      planned.dueAt = called;
+      log.info("a job is called for beside its schedule", { job: planned.job, dueAt: called.toISOString() });
     }
   }
 

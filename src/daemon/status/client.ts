@@ -83,7 +83,11 @@ function completed(status: StatusDocument): StatusDocument {
   if ("health" in status) return status;
   const older: Omit<StatusDocument, "health" | "limits" | "slotHealth" | "notReceivingSince"> = status;
   const unknown = { slotHealth: null, notReceivingSince: null, limits: OLDER_LIMITS };
-  return judged({ ...older, ...unknown, gaps: older.gaps.map((gap) => ({ ...gap, coveredBy: null })) });
+  return judged({
+    ...older,
+    ...unknown,
+    gaps: older.gaps.map((gap) => ({ ...gap, coveredBy: null, lastCommitAt: null })),
+  });
 }
 
 function reasonOf(error: unknown): string {

@@ -115,6 +115,8 @@ export interface GapDocument {
   readonly toLsn: string;
   readonly detectedAt: string;
   readonly reason: string;
+  /** Time of the last commit before it; null where that is not known. */
+  readonly lastCommitAt: string | null;
   /** The oldest complete backup that begins behind the gap; null while there is none. */
   readonly coveredBy: { readonly backup: string; readonly finishedAt: string } | null;
 }

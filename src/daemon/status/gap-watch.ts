@@ -1,44 +1,57 @@
 /**
- * Lists the gaps in the archive for the status: once when streaming begins, and again whenever the receiver records
- * one. Failures are logged and never stop the receiver.
+ * Watches the gaps in the archive, and what covers them, for the status: once when streaming begins, whenever the receiver
+ * records one, and while one is open when a job has ended and every minute. Without an open gap it costs no further requests.
+ * Failures are logged and never stop the receiver.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../../archive/archive.ts";
-import { listGaps } from "../../archive/wal/gaps.ts";
 import type { Log } from "../../log.ts";
 import type { ReceiverState } from "../../receive/status.ts";
 import { deadline } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
 import type { GapDocument } from "./document.ts";
-import { gapDocument } from "./receiver-document.ts";
+import { GapMemory, lookAtGaps } from "./gap-look.ts";
 
 export interface GapWatchOptions {
   readonly store: Store;
   readonly cluster: string;
   readonly state: ReceiverState;
+  /** How many jobs have ended: one of them may have covered a gap. */
+  readonly runs: () => number;
   readonly onGaps: (gaps: readonly GapDocument[]) => void;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
 
 const LOOK_TIMEOUT_MS = 60_000;
-/** Between looks at the receiver's own count, which cost nothing. */
+/** Between looks at the receiver's own counts, which cost nothing. */
 const INTERVAL_MS = 500;
 const RETRY_MS = 30_000;
+/** A backup that was taken by hand is seen so soon while a gap is open. */
+const OPEN_GAP_MS = 60_000;
+
+interface Look {
+  readonly atMs: number;
+  readonly gaps: number;
+  readonly runs: number;
+  readonly hasOpenGap: boolean;
+}
 
 /** Runs until the signal; resolves always. */
-export async function watchGaps({ store, cluster, state, onGaps, log, signal }: GapWatchOptions): Promise<void> {
-  let known: number | undefined;
+export async function watchGaps(options: GapWatchOptions): Promise<void> {
+  const { store, cluster, state, runs, onGaps, log, signal } = options;
+  const memory = new GapMemory();
+  let last: Look | undefined;
   while (!signal.aborted) {
     let pauseMs = INTERVAL_MS;
-    const count = state.counters.gaps;
-    if (state.phase === "streaming" && known !== count) {
+    const now = { atMs: performance.now(), gaps: state.counters.gaps, runs: runs() };
+    if (state.phase === "streaming" && isDue(last, now)) {
       try {
         using limit = deadline(LOOK_TIMEOUT_MS, signal);
         const archive = await openArchive(store, cluster, { signal: limit.signal });
-        const found = await listGaps(archive, { signal: limit.signal });
-        onGaps(found.map((gap) => gapDocument(gap, null)));
-        known = count;
+        const gaps = await lookAtGaps(archive, memory, { signal: limit.signal });
+        onGaps(gaps);
+        last = { ...now, hasOpenGap: gaps.some(({ coveredBy }) => coveredBy === null) };
       } catch (error) {
         if (!signal.aborted) log.warn("cannot look for gaps in the archive", { error });
         pauseMs = RETRY_MS;
@@ -46,4 +59,9 @@ export async function watchGaps({ store, cluster, state, onGaps, log, signal }: 
     }
     await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
   }
+}
+
+function isDue(last: Look | undefined, now: Omit<Look, "hasOpenGap">): boolean {
+  if (last === undefined || last.gaps !== now.gaps) return true;
+  return last.hasOpenGap && (last.runs !== now.runs || now.atMs - last.atMs >= OPEN_GAP_MS);
 }

@@ -4,7 +4,6 @@
  */
 import { openArchive } from "../../archive/archive.ts";
 import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";
-import { listGaps } from "../../archive/wal/gaps.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
 import { findTip } from "../../archive/wal/tip.ts";
 import { readSlotStatus } from "./slot-monitor.ts";
@@ -16,7 +15,8 @@ import type { Store } from "../../store/store.ts";
 import { bytesBetween, formatLsn, type Lsn } from "../../wal/lsn.ts";
 import { Journal } from "./journal.ts";
 import { judged } from "../health/health.ts";
-import { gapDocument, rivalDocument } from "./receiver-document.ts";
+import { rivalDocument } from "./receiver-document.ts";
+import { GapMemory, lookAtGaps } from "./gap-look.ts";
 import { followSlot } from "./slot-health.ts";
 import type { GapDocument, HealthLimits, RivalDocument, StatusDocument } from "./document.ts";
 
@@ -153,7 +153,7 @@ async function lookAtArchive(store: Store, cluster: string, nowMs: number, signa
   const archive = await openArchive(store, cluster, { signal });
   const [tip, gaps, rivals, last] = await Promise.all([
     findTip(archive, { signal }),
-    listGaps(archive, { signal }),
+    lookAtGaps(archive, new GapMemory(), { signal }),
     describeRivals(archive, { signal }),
     readLastEvents(archive, new Date(nowMs), { signal }),
   ]);
@@ -164,6 +164,6 @@ async function lookAtArchive(store: Store, cluster: string, nowMs: number, signa
     timeline: tip?.timeline,
     last,
     rivals: rivals.map(rivalDocument),
-    gaps: gaps.map((gap) => gapDocument(gap, null)),
+    gaps,
   };
 }

@@ -91,9 +91,9 @@ function mayHoldNothing({ durability, uploadedLsn, counters, storeWaitError }: R
   return durability === "spool" && uploadedLsn === null && !hasStored && storeWaitError === null;
 }
 
-/** Coverage is looked for where the archive is (gap-watch.ts). */
-export function gapDocument(gap: Gap, coveredBy: GapDocument["coveredBy"]): GapDocument {
-  return { ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn), coveredBy };
+/** A gap as the status shows it; what is known of it beside its document is looked for in gap-look.ts. */
+export function gapDocument(gap: Gap, known: Pick<GapDocument, "coveredBy" | "lastCommitAt">): GapDocument {
+  return { ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn), ...known };
 }
 
 export function rivalDocument({ timeline, kind, endLsn, isActive, text }: DescribedRival): RivalDocument {

@@ -23,6 +23,8 @@ export interface WatchesOptions {
   /** Undefined without a slot. */
   readonly slot: string | undefined;
   readonly archiveWatch: ArchiveWatch;
+  /** How many jobs have ended. */
+  readonly runs: () => number;
   readonly see: (change: Partial<Seen>) => void;
   readonly log: Log;
   readonly signal: AbortSignal;
@@ -30,7 +32,7 @@ export interface WatchesOptions {
 
 /** Starts all of them; each resolves after the signal. */
 export function startWatches(options: WatchesOptions): Promise<void>[] {
-  const { store, cluster, state, connection, slot, archiveWatch, see, log, signal } = options;
+  const { store, cluster, state, connection, slot, archiveWatch, runs, see, log, signal } = options;
   const common = { store, cluster, state, signal };
   let gapsBefore: number | undefined;
   const onGaps = (gaps: readonly GapDocument[]): void => {
@@ -39,7 +41,7 @@ export function startWatches(options: WatchesOptions): Promise<void>[] {
     gapsBefore = gaps.length;
   };
   const running = [
-    watchGaps({ ...common, onGaps, log: log.child("gaps") }),
+    watchGaps({ ...common, runs, onGaps, log: log.child("gaps") }),
     watchRivals({ ...common, onRivals: (rivals) => see({ rivals }), log: log.child("line") }),
     archiveWatch.run(signal),
   ];

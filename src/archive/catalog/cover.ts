@@ -1,0 +1,44 @@
+/**
+ * The one rule for a gap that has healed: a base backup covers it when the backup begins behind the gap on the way to the
+ * archive's line, and can be restored. Catalog, verification, status and the daemon ask it. Pure.
+ */
+import type { TimelineHistory } from "../../wal/timeline.ts";
+import type { Gap } from "../documents.ts";
+import { isOnWay } from "../wal/path.ts";
+import { type BackupSpan, backupsOn } from "./windows.ts";
+
+/** The backup that made a gap history. */
+export interface Cover {
+  readonly backup: string;
+  /** Everything since then can be recovered. ISO 8601. */
+  readonly finishedAt: string;
+}
+
+export type GapPlace = Pick<Gap, "timeline" | "fromLsn" | "toLsn">;
+
+/**
+ * Lists the backups that need no WAL of the gap, oldest first: whether they can be restored is for the caller to say.
+ * `line`: the history of the timeline that the archive follows. Any backup does where the gap is not on the way to it.
+ */
+export function backupsBehind<B extends BackupSpan>(
+  gap: GapPlace,
+  { line, backups }: { readonly line: TimelineHistory; readonly backups: readonly B[] },
+): B[] {
+  const own = backupsOn(backups, line).reverse();
+  if (!isOnWay(line, gap)) return own;
+  // A backup on a later timeline reads that timeline's files, also of the segment that both share.
+  return own.filter(({ timeline, startLsn }) => timeline > gap.timeline || startLsn >= gap.toLsn);
+}
+
+/** The oldest of them that can be restored; undefined while there is none. */
+export function coverOf<B extends BackupSpan>(
+  gap: GapPlace,
+  input: {
+    readonly line: TimelineHistory;
+    readonly backups: readonly B[];
+    readonly isRestorable: (backup: B) => boolean;
+  },
+): Cover | undefined {
+  const found = backupsBehind(gap, input).find((backup) => input.isRestorable(backup));
+  return found === undefined ? undefined : { backup: found.id, finishedAt: found.finishedAt };
+}
