@@ -229,6 +229,10 @@ export const ERROR_KINDS = {
     "The server has invalidated the replication slot: the WAL that it kept is removed.",
     "Run seawall slot drop and seawall slot create, take a new base backup, and review max_slot_wal_keep_size.",
   ),
+  "slot-endangered": server.passing(
+    "The server is about to give up the replication slot while the store takes nothing.",
+    "Bring the store back. Seawall lets the server go, so that its checkpoints are not held up, and connects again.",
+  ),
   "slot-logical": server.final("The slot with this name is a logical one.", "Choose another --slot for Seawall."),
   "slots-full": server.final(
     "All of the server's max_replication_slots are in use.",

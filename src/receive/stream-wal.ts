@@ -28,6 +28,7 @@ import type { SegmentBufferPool } from "./segment-buffer.ts";
 import type { ServerFacts } from "./server-facts.ts";
 import { watchServerStop } from "./server-stop.ts";
 import { Shipper } from "./shipper.ts";
+import { watchSlotRelease } from "./slot-release.ts";
 import type { StartPosition } from "./start-position.ts";
 
 export interface StreamContext {
@@ -83,7 +84,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   let stations: Stations | undefined;
   let stopping: Stopping | undefined;
   const over = new AbortController();
-  let serverStop: Promise<void> | undefined;
+  let watches: Promise<unknown> | undefined;
   let outcome: StreamOutcome;
   let isBroken = false;
   try {
@@ -94,11 +95,13 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     state.buffersInUse = () => context.pool.inUse;
     stations.feedback.update();
     stopping = new Stopping(options, stations, walStream);
-    serverStop = watchServerStop({
-      ...{ state, log: options.log, limitMs: options.serverStopTimeoutMs, signal: over.signal },
+    const watched = { state, log: options.log, signal: over.signal };
+    const serverStop = watchServerStop({
+      ...{ ...watched, limitMs: options.serverStopTimeoutMs },
       isShuttingDown: async (signal) => connection.isShuttingDown(signal),
       onOverdue: (error) => broken.abort(error),
     });
+    watches = Promise.all([serverStop, watchSlotRelease({ ...watched, onEndangered: (error) => broken.abort(error) })]);
     outcome = await pull(walStream, stations, options, context);
   } catch (error) {
     // The first cause counts, not how it reached us.
@@ -108,7 +111,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     killing[Symbol.dispose]();
     const isStopped = await stopping?.end();
     over.abort();
-    await serverStop;
+    await watches;
     stations?.feedback.end();
     await stations?.lineWatch.end();
     if (stations !== undefined) {

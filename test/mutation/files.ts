@@ -159,7 +159,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         "wal-push": "files",
       },
       ...{ "line/connect": "server", "line/watch": "timers" },
-      ...{ "line/claim": "store", "server-stop": "server" },
+      ...{ "line/claim": "store", "server-stop": "server", "slot-release": "server" },
       ...{ walreceiver: "server" },
     },
   },

@@ -1,0 +1,53 @@
+/**
+ * A server that gives the slot up while the store takes nothing: its checkpointer waits until our walsender has ended, and
+ * a walsender whose client does not read cannot end. The receiver lets it go, so that checkpoints go on.
+ */
+import { expect, test } from "vitest";
+import { silentLog } from "../../src/log.ts";
+import { parseConninfo } from "../../src/replication/conninfo.ts";
+import { monitorSlot } from "../../src/daemon/status/slot-monitor.ts";
+import { until } from "../campaigns/campaign.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
+import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { flushLsn, receive } from "./receiving.ts";
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i checkpoints while the store is silent and max_slot_wal_keep_size is exceeded; the receiver goes on behind the gap",
+  { timeout: 300_000 },
+  async (version) => {
+    await using server = await startPostgres({ version, segmentSizeMiB: 1 });
+    const store = new FaultyStore(new MemoryStore());
+    await using receiver = receive(server, store);
+    const over = new AbortController();
+    const monitoring = monitorSlot(
+      {
+        settings: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
+        slot: "seawall",
+        log: silentLog,
+        intervalMs: 500,
+        connected: () => true,
+        onStatus: (found) => (receiver.state.slot = found),
+      },
+      over.signal,
+    );
+    await server.sql("CREATE TABLE t (i int, pad text)");
+    await receiver.stored(await flushLsn(server));
+    const point = store.failpoint({ operation: "put", fault: "stall", times: Infinity });
+    await server.sql("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 60000) i");
+    await until("the receiver to read no more", () => receiver.state.waitingForStore);
+    const stored = receiver.state.storedLsn;
+    await server.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '4MB'");
+    await server.sql("SELECT pg_reload_conf()");
+    // Waits for the walsender. Without an end to it the test's own time ends.
+    await server.sql("CHECKPOINT");
+    expect(receiver.state.storedLsn).toBe(stored);
+    await until("the error", () => receiver.state.lastError !== undefined);
+    expect(receiver.state.lastError?.error).toMatchObject({ code: "slot-endangered", retryable: true });
+    point.remove();
+    await server.sql("INSERT INTO t VALUES (1, 'x')");
+    await receiver.stored(await flushLsn(server), 120_000);
+    over.abort();
+    await monitoring;
+  },
+);
