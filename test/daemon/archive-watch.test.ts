@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { LastEvents } from "../../src/archive/records/last-events.ts";
-import { ArchiveWatch } from "../../src/daemon/status/archive-watch.ts";
+import { ArchiveWatch, type ArchiveWatchOptions } from "../../src/daemon/status/archive-watch.ts";
 import type { ArchiveContents } from "../../src/daemon/status/document.ts";
 import { silentLog } from "../../src/log.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
@@ -30,7 +30,7 @@ interface Seen {
 }
 
 /** A watch that looks every 50 ms, over a receiver that streams. */
-function watched() {
+function watched(times: Partial<ArchiveWatchOptions> = {}) {
   const state = new ReceiverState({ cluster: "main", synchronous: false, durability: "store", nowMs: Date.now });
   state.phase = "streaming";
   state.storedLsn = lsnOf(0x100_0000n);
@@ -38,7 +38,7 @@ function watched() {
   let requests = 0;
   const store = observed(new FileStore(dir), { classify: () => "", observe: () => void requests++ });
   const watch = new ArchiveWatch({
-    ...{ store, cluster: "main", state, log: silentLog, lookEveryMs: 50, listEveryMs: 3_600_000 },
+    ...{ store, cluster: "main", state, log: silentLog, lookEveryMs: 50, listEveryMs: 3_600_000, ...times },
     onSeen: (last, contents) => void seen.push({ last, contents }),
   });
   const ended = new AbortController();
@@ -91,6 +91,23 @@ test("a backup that another process took is found once WAL was stored; one that 
   rmSync(join(dir, "main/backups/20250303T080002Z-eb42d435"), { recursive: true });
   watch.changed();
   await until("its end", () => seen.at(-1)?.contents.backups === 1);
+  await stop();
+});
+
+test("the first backup, taken by hand, is seen soon: looks are frequent until then", async () => {
+  const hidden = join(dir, "hidden");
+  const backups = join(dir, "main/backups");
+  renameSync(backups, hidden);
+  const { state, seen, stop } = watched({ lookEveryMs: 3_600_000, lookForBackupEveryMs: 50 });
+  await until("a look", () => seen.length > 0);
+  expect(seen[0]?.last.backup).toBeNull();
+  renameSync(hidden, backups);
+  state.storedLsn = lsnOf(0x200_0000n);
+  await until("the backup", () => seen.at(-1)?.last.backup?.id === NEWEST);
+  const looks = seen.length;
+  state.storedLsn = lsnOf(0x300_0000n);
+  await sleep(1_500);
+  expect(seen.length).toBe(looks);
   await stop();
 });
 

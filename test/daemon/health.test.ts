@@ -535,3 +535,24 @@ function plain(html: string): string {
     .replaceAll("&gt;", ">")
     .replaceAll("&amp;", "&");
 }
+
+test("a receiver that hangs is not to be started a second time: the slot shows that it runs", () => {
+  const remedies = [true, false].map((active) => {
+    const facts = { ...statusFixture(), state: "unreachable" as const, errors: [], slot: { ...healthySlot, active } };
+    return judgeHealth(facts).findings.find(({ kind }) => kind === "receiver-unreachable")?.remedy;
+  });
+  expect(remedies[0]).toMatch(/Do not start a second one/);
+  expect(remedies[1]).toMatch(/^Start seawall receive/);
+});
+
+test("a slot that was seen once, without a receiver, is lost since a time that is not known", () => {
+  const facts = { ...statusFixture(), ...TABLE["a slot that has just gone"]?.state, state: "unreachable" as const };
+  expect(judgeHealth(facts).findings.find(({ kind }) => kind === "slot-lost")).toMatchObject({ since: null });
+});
+
+test("a receiver that has not connected since its start does not call the archive empty", () => {
+  const facts = { ...statusFixture(), state: "waiting" as const, storedLsn: null, notReceivingSince: ago(5) };
+  expect(judgeHealth(facts).findings[0]?.meaning).toMatch(
+    /^WAL that the server has written meanwhile is not in the archive/,
+  );
+});

@@ -100,8 +100,10 @@ function rivalFindings({ rivals }: StatusFacts): Finding[] {
 
 function slotFindings({ slot, slotHealth, slotError, at, streamingSince, state }: StatusFacts): Finding[] {
   if (slotHealth === null || slotHealth.state === "ok") return [];
-  const { state: health, since } = slotHealth;
-  const seconds = secondsBetween(since, at);
+  const { state: health } = slotHealth;
+  const seconds = secondsBetween(slotHealth.since, at);
+  // Seen once, without a receiver: nothing tells since when.
+  const since = state === "unreachable" ? null : slotHealth.since;
   const common = { since, stopsArchiving: false } as const;
   if (health === "unseen") {
     if (state !== "streaming" || seconds < SLOT_UNSEEN_SECONDS) return [];

@@ -41,8 +41,11 @@ function stuckFindings({ state, progressAgeSeconds, limits, at }: StatusFacts): 
 function receivingFindings(status: StatusFacts): Finding[] {
   const { state, at, errors, lastError, restart, storedLsn } = status;
   const common = { stopsArchiving: true } as const;
-  const after = storedLsn === null ? "Nothing of this cluster" : `Nothing after ${storedLsn}`;
-  const lost = `${after} is in the archive. Losing the server now loses it.`;
+  // After a restart what earlier runs have stored is not known before the connection.
+  const lost =
+    storedLsn === null
+      ? "WAL that the server has written meanwhile is not in the archive. Losing the server now loses it."
+      : `Nothing after ${storedLsn} is in the archive. Losing the server now loses it.`;
   switch (state) {
     case "streaming":
       return [];
@@ -59,7 +62,11 @@ function receivingFindings(status: StatusFacts): Finding[] {
       const told = errors.map(({ message }) => message).join("; ");
       const what = `no receiver answers${told === "" ? "" : `: ${told}`}`;
       const meaning = "As far as can be seen, no new WAL reaches the archive.";
-      const remedy = "Start seawall receive, or give the --listen address it was started with.";
+      const { slot } = status;
+      const remedy =
+        slot?.active === true
+          ? `A process uses the replication slot "${slot.name}": a receiver that runs and does not answer, or answers at another --listen address. Do not start a second one beside it.`
+          : "Start seawall receive, or give the --listen address it was started with.";
       return [{ ...common, kind: "receiver-unreachable", severity: "critical", since: null, what, meaning, remedy }];
     }
     case "stopping":

@@ -25,11 +25,15 @@ export interface ArchiveWatchOptions {
   readonly log: Log;
   /** Time between two looks at the newest records. */
   readonly lookEveryMs?: number | undefined;
+  /** The same, until a backup is known. */
+  readonly lookForBackupEveryMs?: number | undefined;
   /** Time between two listings of the whole archive. */
   readonly listEveryMs?: number | undefined;
 }
 
 const LOOK_EVERY_MS = 300_000;
+/** Until a backup is known: its operator waits for the word. */
+const LOOK_FOR_BACKUP_EVERY_MS = 15_000;
 const LIST_EVERY_MS = 3_600_000;
 const LOOK_TIMEOUT_MS = 120_000;
 /** Between looks at the receiver's own state, which cost nothing. */
@@ -72,12 +76,13 @@ export class ArchiveWatch {
   }
 
   #isDue(): boolean {
-    const { state, lookEveryMs = LOOK_EVERY_MS } = this.#options;
+    const { state, lookEveryMs = LOOK_EVERY_MS, lookForBackupEveryMs = LOOK_FOR_BACKUP_EVERY_MS } = this.#options;
     // Without a server, too, an operator must see what can be recovered.
     if (state.phase === "waiting" && this.#looked === undefined) return true;
     if (state.phase !== "streaming") return false;
     if (this.#looked === undefined || this.#looked.isEarly || this.#isChanged) return true;
-    const isTime = performance.now() - this.#looked.atMs >= lookEveryMs;
+    const everyMs = this.#newestBackup === undefined ? lookForBackupEveryMs : lookEveryMs;
+    const isTime = performance.now() - this.#looked.atMs >= everyMs;
     return isTime && (state.storedLsn !== this.#looked.storedLsn || this.#listing === undefined);
   }
 
