@@ -23,7 +23,7 @@ export const COST_OPTIONS = {
   walRateBytes: option(bytes({ min: 1, max: 2 ** 40 }), {
     commands: COST,
     requiredBy: COST,
-    help: "WAL that the server writes, a second, on the average: 2MiB",
+    help: "amount of WAL that the server writes in a second, on average: 2MiB",
     more: "Read it from `rate(seawall_received_bytes_total[7d])`, or from two values of `pg_current_wal_lsn()`.",
   }),
   segmentSizeBytes: option(bytes({ min: MIB, max: 2 ** 30 }), {

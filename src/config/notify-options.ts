@@ -89,7 +89,7 @@ export const NOTIFY_OPTIONS = {
   heartbeatUrl: option(webhookUrl, {
     commands: ["receive"],
     routine: true,
-    help: "URL that gets a POST as long as the cluster's health is not critical",
+    help: "address (a URL) that gets a POST as long as the cluster's health is not critical",
     more: "A service that misses it raises the alarm, also when this machine is gone. Keep it in the environment or the file, as its path is often a secret.",
     secret: true,
   }),
