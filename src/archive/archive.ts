@@ -6,7 +6,12 @@ import { SeawallError } from "../errors.ts";
 import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { type ClusterIdentity, decodeIdentity, encodeIdentity } from "./documents.ts";
-import { checkClusterName, identityKey } from "./keys.ts";
+import { checkClusterName, identityKey, isClusterName } from "./keys.ts";
+
+/** A store with more folders than that is asked for the first ones. */
+const CLUSTERS_MAX = 100;
+/** A message names so many. */
+const CLUSTERS_SHOWN = 10;
 
 export interface Archive {
   readonly store: Store;
@@ -43,9 +48,26 @@ export async function openArchive(
 ): Promise<Archive> {
   const identity = await readIdentity(store, cluster, options);
   if (identity === undefined) {
-    throw new SeawallError("archive-absent", `no archive of cluster "${cluster}" in ${store.description}`);
+    const others = await clustersIn(store, options).catch(() => []);
+    const hint = others.length === 0 ? {} : { hint: `It has ${namesOf(others)}: choose with --cluster.` };
+    throw new SeawallError("archive-absent", `no archive of cluster "${cluster}" in ${store.description}`, hint);
   }
   return { store, cluster, identity, codec };
+}
+
+/** The clusters whose archives lie in the store, in the order of their names. */
+export async function clustersIn(store: Store, options: RequestOptions = {}): Promise<string[]> {
+  const names = (await store.listPrefixes("", options)).map((prefix) => prefix.slice(0, -1)).filter(isClusterName);
+  const found: string[] = [];
+  for (const name of names.slice(0, CLUSTERS_MAX)) {
+    if ((await store.head(identityKey(name), options)) !== undefined) found.push(name);
+  }
+  return found;
+}
+
+function namesOf(clusters: readonly string[]): string {
+  const shown = clusters.slice(0, CLUSTERS_SHOWN).join(", ");
+  return clusters.length > CLUSTERS_SHOWN ? `${shown} and more` : shown;
 }
 
 /**

@@ -12,9 +12,13 @@ import { hex8, historyFileName, parseWalFileName, segmentFileName, timelineText 
 
 const CLUSTER_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
+export function isClusterName(name: string): boolean {
+  return CLUSTER_NAME.test(name);
+}
+
 /** A cluster name is one path part. Throws `usage`. */
 export function checkClusterName(name: string): string {
-  if (!CLUSTER_NAME.test(name)) {
+  if (!isClusterName(name)) {
     throw new SeawallError("usage", `malformed cluster name "${name}"`, {
       hint: "Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit.",
     });
