@@ -54,9 +54,19 @@ function segmentObject(place: {
     new Date(FIRST_COMMIT_MS + segment * SEGMENT_MS + offsetMs).toISOString().replace("Z", "000Z");
   const end = formatLsn(segmentEnd(segment, segmentSize));
   const envelope = encodeEnvelope(segmentSize, 0, {
-    ...{ kind: "segment", systemIdentifier: SYSTEM_IDENTIFIER.toString(), timeline: place.timeline },
-    ...{ segment: segmentName(place), start: formatLsn(segmentStart(segment, segmentSize)), end, verified: end },
-    ...{ records: 100_000, commits: 1000, aborts: 0, firstCommitAt: at(0), lastCommitAt: at(9_000), restorePoints: [] },
+    kind: "segment",
+    systemIdentifier: SYSTEM_IDENTIFIER.toString(),
+    timeline: place.timeline,
+    segment: segmentName(place),
+    start: formatLsn(segmentStart(segment, segmentSize)),
+    end,
+    verified: end,
+    records: 100_000,
+    commits: 1000,
+    aborts: 0,
+    firstCommitAt: at(0),
+    lastCommitAt: at(9_000),
+    restorePoints: [],
   });
   sealEnvelope(envelope, CONTENT.length);
   return Buffer.concat([envelope, CONTENT]);
@@ -72,14 +82,32 @@ function writeBackup(put: (key: string, body: Uint8Array) => void, segment: numb
   const id = `${stamp}-${index.toString(16).padStart(8, "0")}`;
   const names = ["00001.tar.zst", "00002.tar.zst"];
   const document: BackupDocument = {
-    ...{ id, type: "full", parent: null, label: "synthetic", systemIdentifier: SYSTEM_IDENTIFIER, pgVersion: "18.0" },
-    ...{ pgMajor: 18, segmentSize: SEGMENT_SIZE, timeline: TIMELINE, startLsn: addBytes(start, 40) },
+    id,
+    type: "full",
+    parent: null,
+    label: "synthetic",
+    systemIdentifier: SYSTEM_IDENTIFIER,
+    pgVersion: "18.0",
+    pgMajor: 18,
+    segmentSize: SEGMENT_SIZE,
+    timeline: TIMELINE,
+    startLsn: addBytes(start, 40),
     stopLsn: addBytes(start, SEGMENT_SIZE + 400),
-    ...{ startedAt: startedAt.toISOString(), finishedAt: new Date(startedAt.getTime() + 15_000).toISOString() },
-    ...{ bytes: 1e12, storedBytes: 3e11, fromStandby: false, dataChecksums: true, compression: { level: 1 } },
+    startedAt: startedAt.toISOString(),
+    finishedAt: new Date(startedAt.getTime() + 15_000).toISOString(),
+    bytes: 1e12,
+    storedBytes: 3e11,
+    fromStandby: false,
+    dataChecksums: true,
+    compression: { level: 1 },
     tablespaces: [],
     parts: names.map((name) => ({
-      ...{ name, tablespace: null, bytes: 1e9, storedBytes: 64, crc32c: 0, files: 1000 },
+      name,
+      tablespace: null,
+      bytes: 1e9,
+      storedBytes: 64,
+      crc32c: 0,
+      files: 1000,
     })),
     files: { name: "files.jsonl.zst", entries: 2000, storedBytes: 64, crc32c: 0 },
     manifest: null,

@@ -18,8 +18,13 @@ interface Run extends Cost {
 }
 
 const COMMANDS = [
-  ...["status", "list", "verify, for the first time", "verify, nothing new"],
-  ...["status, S3", "list, S3", "verify, S3, nothing new"],
+  "status",
+  "list",
+  "verify, for the first time",
+  "verify, nothing new",
+  "status, S3",
+  "list, S3",
+  "verify, S3, nothing new",
 ] as const;
 
 export async function benchCatalog(context: BenchContext): Promise<Section> {

@@ -116,7 +116,9 @@ function main(root: string): void {
     readSync(fd, body, 0, body.length, first);
     closeSync(fd);
     response.writeHead(range === null ? 200 : 206, {
-      ...{ "content-length": body.length, etag: '"0"', "last-modified": new Date(entry.modifiedAt).toUTCString() },
+      "content-length": body.length,
+      etag: '"0"',
+      "last-modified": new Date(entry.modifiedAt).toUTCString(),
       ...(range === null ? {} : { "content-range": `bytes ${first}-${end - 1}/${entry.bytes}` }),
     });
     response.end(request.method === "HEAD" ? undefined : body);

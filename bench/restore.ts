@@ -153,9 +153,18 @@ async function pgBackRest(
   const config = join(folder, "pgbackrest.conf");
   for (const name of ["repo", "log", "lock", "spool"]) mkdirSync(join(folder, name));
   const shared = [
-    ...["[global]", `repo1-path=${folder}/repo`, `log-path=${folder}/log`, `lock-path=${folder}/lock`],
-    ...[`spool-path=${folder}/spool`, `process-max=${PROCESSES}`, "compress-type=zst", "compress-level=3"],
-    ...["log-level-console=warn", "archive-check=n", "start-fast=y", "[bench]"],
+    "[global]",
+    `repo1-path=${folder}/repo`,
+    `log-path=${folder}/log`,
+    `lock-path=${folder}/lock`,
+    `spool-path=${folder}/spool`,
+    `process-max=${PROCESSES}`,
+    "compress-type=zst",
+    "compress-level=3",
+    "log-level-console=warn",
+    "archive-check=n",
+    "start-fast=y",
+    "[bench]",
   ];
   const where = [
     `pg1-path=${server.dataDir}`,

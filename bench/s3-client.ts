@@ -75,7 +75,9 @@ async function benchListing(context: BenchContext): Promise<(readonly string[])[
     const env = { AWS_ACCESS_KEY_ID: "bench", AWS_SECRET_ACCESS_KEY: "bench" };
     const stores = await storesOf((open) => open(`s3://bucket?endpoint=${endpoint}`, { env }));
     const client = new S3Client({
-      ...{ endpoint, region: "us-east-1", forcePathStyle: true },
+      endpoint,
+      region: "us-east-1",
+      forcePathStyle: true,
       credentials: { accessKeyId: "bench", secretAccessKey: "bench" },
     });
     const bySdk = async (): Promise<number> => {

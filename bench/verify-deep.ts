@@ -34,8 +34,17 @@ type Step = readonly [name: string, file: string, args: (rig: Rig) => readonly s
 
 const SEAWALL = join(import.meta.dirname, "..", "..", "dist", "cli", "main.js");
 const deep = ({ archive }: Rig, jobs: number): readonly string[] => [
-  ...[SEAWALL, "verify", "--deep", "--full", "--json", "--log-level", "warn"],
-  ...["--jobs", String(jobs), "--store", `file://${archive}`],
+  SEAWALL,
+  "verify",
+  "--deep",
+  "--full",
+  "--json",
+  "--log-level",
+  "warn",
+  "--jobs",
+  String(jobs),
+  "--store",
+  `file://${archive}`,
 ];
 
 const STEPS: readonly Step[] = [

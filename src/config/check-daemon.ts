@@ -5,7 +5,12 @@ import { SeawallError } from "../errors.ts";
 import type { SettingKey, Settings } from "./options.ts";
 
 const RETENTION_KEYS = [
-  ...["keepFull", "recoveryWindowMs", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"],
+  "keepFull",
+  "recoveryWindowMs",
+  "keepDaily",
+  "keepWeekly",
+  "keepMonthly",
+  "keepYearly",
 ] as readonly SettingKey[];
 
 /** `isGiven`: whether the environment, which jobs inherit, has a value for an option. Throws `usage`. */

@@ -88,7 +88,10 @@ export function openCluster(options: ClusterOptions): Cluster {
   const state = new NotedState({ cluster, synchronous, durability, nowMs: () => Date.now() }, journal);
   const ended = new AbortController();
   const archiveWatch = new ArchiveWatch({
-    ...{ store, cluster, state, log: log.child("archive") },
+    store,
+    cluster,
+    state,
+    log: log.child("archive"),
     onSeen: (archive, contents, recovery) => (parts.seen = { ...parts.seen, archive, contents, recovery }),
   });
   const { env, version, connection } = options;
@@ -114,7 +117,12 @@ export function openCluster(options: ClusterOptions): Cluster {
     schedules,
   );
   const parts: Parts = {
-    ...{ store, state, scheduler, notifier, ended, archiveWatch },
+    store,
+    state,
+    scheduler,
+    notifier,
+    ended,
+    archiveWatch,
     seen: NOTHING_SEEN,
     history: options.history ?? new History(),
     routine: options.routine,
@@ -201,7 +209,9 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       {
         settings: () => parts.routine.settings,
         status: () => documentOf(options, parts),
-        ...{ env: options.env, version: options.version, log: log.child("heartbeat") },
+        env: options.env,
+        version: options.version,
+        log: log.child("heartbeat"),
       },
       ended.signal,
     ),

@@ -49,7 +49,9 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
   const { spool: inner, spoolBytesMax, diskSpace } = spoolOptions;
   const segmentSize = (): number => state.segmentSize ?? 0;
   const bounded = new BoundedSpool({
-    ...{ inner, spoolBytesMax, segmentSize },
+    inner,
+    spoolBytesMax,
+    segmentSize,
     onFailure: (error) => state.spoolFailed(error),
     onBytes: (bytes) => (state.spoolBytes = bytes),
   });

@@ -97,7 +97,8 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     stopping = new Stopping(options, stations, walStream);
     const watched = { state, log: options.log, signal: over.signal };
     const serverStop = watchServerStop({
-      ...{ ...watched, limitMs: options.serverStopTimeoutMs },
+      ...watched,
+      limitMs: options.serverStopTimeoutMs,
       isShuttingDown: async (signal) => connection.isShuttingDown(signal),
       onOverdue: (error) => broken.abort(error),
     });
@@ -231,7 +232,8 @@ async function recordBreak(
   const result = await putBreak(archive, found, { signal });
   if (result === "exists") return;
   log.error("the server went on with wal_level=minimal: no backup taken before leads past this point; take one now", {
-    ...{ timeline, lsn: formatLsn(record.lsn) },
+    timeline,
+    lsn: formatLsn(record.lsn),
   });
 }
 
@@ -317,7 +319,10 @@ async function buildStations(
       fail(new SeawallError("server-silent", `the server has been silent for ${Math.round(silentMs / 1000)} s`)),
   });
   const lineWatch = new LineWatch({
-    ...{ ...context.line, timeline: server.timeline, nowMs, log },
+    ...context.line,
+    timeline: server.timeline,
+    nowMs,
+    log,
     storedLsn: () => ledger.storedLsn,
     reportedLsn: () => feedback.reportedLsn,
     onRelease: () => feedback.update(),

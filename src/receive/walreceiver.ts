@@ -122,7 +122,8 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
 
   if (isNewerMajor(server.major)) {
     log.warn("the server is newer than this Seawall knows: its WAL is archived without reading the records", {
-      ...{ major: server.major, newestKnown: MAJOR_MAX },
+      major: server.major,
+      newestKnown: MAJOR_MAX,
     });
   }
 

@@ -168,6 +168,9 @@ function checkSource(path: string, source: ts.SourceFile, report: Report): void 
 
   const pure = room !== undefined && PURE_ROOMS.includes(room);
   visit(source, (node) => {
+    if (ts.isSpreadAssignment(node) && ts.isObjectLiteralExpression(node.expression)) {
+      report("spread literal", "spreads an object literal into another: write its members out");
+    }
     const text = accessText(node);
     if (text === undefined) return;
     if (pure && /^(process\.\w+|Date\.now|Math\.random|performance\.now)$/.test(text)) report("purity", `uses ${text}`);

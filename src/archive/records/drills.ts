@@ -52,9 +52,13 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
   const lsn = (value: Lsn | undefined): string | null => (value === undefined ? null : formatLsn(value));
   const document = encodeDocument({
     ...rest,
-    ...{ backup: backup ?? null, timeline: timeline ?? null, lastCommitAt: lastCommitAt ?? null },
-    ...{ promisedLsn: lsn(promisedLsn), reachedLsn: lsn(reachedLsn) },
-    ...{ restoreSeconds: restoreSeconds ?? null, recoverySeconds: recoverySeconds ?? null },
+    backup: backup ?? null,
+    timeline: timeline ?? null,
+    lastCommitAt: lastCommitAt ?? null,
+    promisedLsn: lsn(promisedLsn),
+    reachedLsn: lsn(reachedLsn),
+    restoreSeconds: restoreSeconds ?? null,
+    recoverySeconds: recoverySeconds ?? null,
   });
   await putPlainOnce(archive.store, drillKey(archive.cluster, drill.id), document, options);
   await afterStoring(() => removeOld(archive, startOf(drill.id), options));

@@ -156,18 +156,25 @@ function decodeRecord(bytes: Uint8Array, key: string): VerifyRecord {
       last === undefined
         ? null
         : {
-            ...{ startedAt: last.time("startedAt"), finishedAt: last.time("finishedAt") },
-            ...{ deep: last.boolean("deep"), ok: last.boolean("ok"), problems: last.count("problems") },
+            startedAt: last.time("startedAt"),
+            finishedAt: last.time("finishedAt"),
+            deep: last.boolean("deep"),
+            ok: last.boolean("ok"),
+            problems: last.count("problems"),
             gaps: last.raw("gaps") === undefined ? 0 : last.count("gaps"),
           },
     wal: lines("wal", WAL_LINE).map(([, timeline = "", folder = "", level, first, last, digest = ""]) => ({
       timeline: timelineOf(Number.parseInt(timeline, 16)),
-      ...{ folder, level: level === "content" ? "content" : "envelope", digest },
+      folder,
+      level: level === "content" ? "content" : "envelope",
+      digest,
       first: Number(first) as SegmentNumber,
       last: Number(last) as SegmentNumber,
     })),
     backups: lines("backups", BACKUP_LINE).map(([, id = "", level, digest = ""]) => ({
-      ...{ id, level: level === "content" ? "content" : "envelope", digest },
+      id,
+      level: level === "content" ? "content" : "envelope",
+      digest,
     })),
   };
 }

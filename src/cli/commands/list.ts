@@ -99,8 +99,11 @@ function windowRows({ catalog }: CatalogView): string[][] {
   if (catalog.windows.length === 0) return [];
   const rows = catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
     String(timeline),
-    ...[shortTime(fromTime), toTime === null ? "–" : shortTime(toTime)],
-    ...[formatLsn(fromLsn), formatLsn(toLsn), backup],
+    shortTime(fromTime),
+    toTime === null ? "–" : shortTime(toTime),
+    formatLsn(fromLsn),
+    formatLsn(toLsn),
+    backup,
   ]);
   return [["timeline", "from", "to the commit of", "from LSN", "to LSN", "with backup"], ...rows];
 }

@@ -86,10 +86,14 @@ export function secretsScrubber({
   const databases = ["replication"];
   return scrubber(
     [
-      ...[notifyUrl, url?.href, url?.username, url?.password],
+      notifyUrl,
+      url?.href,
+      url?.username,
+      url?.password,
       url === undefined ? undefined : `${url.pathname}${url.search}`,
       ...(url === undefined ? [] : wordsOf(url)),
-      ...[notifyHeader, notifyHeader?.slice(notifyHeader.indexOf(":") + 1).trim()],
+      notifyHeader,
+      notifyHeader?.slice(notifyHeader.indexOf(":") + 1).trim(),
       ...(notifyHeader?.split(/[\s,]+/).filter((word) => word.length > TOKEN_LENGTH_MIN) ?? []),
       ...(connection?.values.hosts.map((target) => connection.passwordFor(target, databases).password) ?? []),
       connection?.sslPassword,

@@ -110,8 +110,13 @@ export class History {
     this.#closed = this.#closed.filter((point) => point.atMs < atMs).slice(-HISTORY_POINTS_MAX + 1);
     this.#open = {
       atMs,
-      ...{ lagBytes: null, rpoSeconds: null, receivedBytes: 0, receivedMs: 0 },
-      ...{ puts: 0, putMs: 0, putMsMax: 0 },
+      lagBytes: null,
+      rpoSeconds: null,
+      receivedBytes: 0,
+      receivedMs: 0,
+      puts: 0,
+      putMs: 0,
+      putMsMax: 0,
     };
     return this.#open;
   }
@@ -119,7 +124,9 @@ export class History {
 
 function closed({ atMs, lagBytes, rpoSeconds, receivedBytes, receivedMs, puts, putMs, putMsMax }: Step): HistoryPoint {
   return {
-    ...{ atMs, lagBytes, rpoSeconds },
+    atMs,
+    lagBytes,
+    rpoSeconds,
     walBytesPerSecond: receivedMs === 0 ? null : Math.round((receivedBytes * 1000) / receivedMs),
     putSeconds: puts === 0 ? null : rounded(putMs / puts),
     putSecondsMax: puts === 0 ? null : rounded(putMsMax),

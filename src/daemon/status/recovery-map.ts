@@ -59,8 +59,12 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
   const line = claim?.timeline ?? tip?.timeline;
   const windows = catalog.windows
     .map(({ timeline, fromTime, toTime, fromLsn, toLsn, backup }) => ({
-      ...{ timeline, fromTime, toTime, backup },
-      ...{ fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn) },
+      timeline,
+      fromTime,
+      toTime,
+      backup,
+      fromLsn: formatLsn(fromLsn),
+      toLsn: formatLsn(toLsn),
       isLine: timeline === line,
       isOpen: timeline === line && tip !== undefined && toLsn >= tip.lsn,
     }))
@@ -69,8 +73,12 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
     .sort((a, b) => Date.parse(a.finishedAt) - Date.parse(b.finishedAt))
     .slice(-BACKUPS_SHOWN)
     .map(({ id, timeline, finishedAt, startLsn, stopLsn, storedBytes }) => ({
-      ...{ id, timeline, finishedAt, storedBytes },
-      ...{ startLsn: formatLsn(startLsn), stopLsn: formatLsn(stopLsn) },
+      id,
+      timeline,
+      finishedAt,
+      storedBytes,
+      startLsn: formatLsn(startLsn),
+      stopLsn: formatLsn(stopLsn),
       pin: pinOf(pins, id, readAt),
     }));
   const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason }) => {
@@ -78,7 +86,10 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
     const before = onLine.findLast((window) => window.toLsn <= toLsn);
     const behind = onLine.find((window) => window.fromLsn >= toLsn);
     return {
-      ...{ timeline, reason, fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn) },
+      timeline,
+      reason,
+      fromLsn: formatLsn(fromLsn),
+      toLsn: formatLsn(toLsn),
       fromTime: before?.toTime ?? null,
       toTime: behind?.fromTime ?? null,
     };

@@ -95,9 +95,18 @@ export async function drill(options: DrillOptions): Promise<Drilled> {
   const { archive, id, log, now, signal } = options;
   const startedAt = now().toISOString();
   const facts: Facts = {
-    ...{ id, startedAt, finishedAt: startedAt, ok: false, backup: undefined, timeline: undefined, checks: [] },
-    ...{ promisedLsn: undefined, reachedLsn: undefined, lastCommitAt: undefined },
-    ...{ restoreSeconds: undefined, recoverySeconds: undefined },
+    id,
+    startedAt,
+    finishedAt: startedAt,
+    ok: false,
+    backup: undefined,
+    timeline: undefined,
+    checks: [],
+    promisedLsn: undefined,
+    reachedLsn: undefined,
+    lastCommitAt: undefined,
+    restoreSeconds: undefined,
+    recoverySeconds: undefined,
   };
   const end: FolderEnd = {};
   try {
@@ -186,7 +195,13 @@ async function restoreInto(
   const begunMs = performance.now();
   const { backup } = plan;
   const restored = await restore({
-    ...{ archive, owner, restoreCommand, jobs, progress, log, signal },
+    archive,
+    owner,
+    restoreCommand,
+    jobs,
+    progress,
+    log,
+    signal,
     backupId: backup.id,
     // Only a server that has left recovery can be asked everything.
     target: { ...target, action: "promote" },

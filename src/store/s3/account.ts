@@ -19,6 +19,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const CREDENTIALS_FACTOR = 2;
 /** For servers that do not check the region. */
 const DEFAULT_REGION = "us-east-1";
+/** The client hands it on to the providers of credentials, which then read files again. Its own type does not name it. */
+const REREAD_FILES = { ignoreCache: true };
 
 export interface S3Account {
   readonly client: S3Client;
@@ -55,8 +57,7 @@ export async function openAccount(settings: S3Settings, env: Environment): Promi
     ...(endpoint === undefined ? {} : { endpoint: endpoint.href }),
     ...(settings.profile === undefined ? {} : { profile: settings.profile }),
     ...(fixed === undefined ? {} : { credentials: fixed }),
-    // Handed on to the providers: files are read again when credentials are renewed.
-    ...{ ignoreCache: true },
+    ...REREAD_FILES,
     forcePathStyle: settings.pathStyle ?? endpoint !== undefined,
   });
   if (fixed === undefined) guardCredentials(client, settings);
@@ -70,7 +71,9 @@ export async function openAccount(settings: S3Settings, env: Environment): Promi
     });
   }
   return {
-    ...{ client, handler, isFixed: fixed !== undefined },
+    client,
+    handler,
+    isFixed: fixed !== undefined,
     close: () => {
       handler.destroy();
       client.destroy();

@@ -17,7 +17,9 @@ export interface UncheckedPage extends ListPage {
 export function pageOf(output: ListObjectsV2CommandOutput, prefix: string): ListPage | undefined {
   const page: UncheckedPage = {
     objects: (output.Contents ?? []).map(({ Key = "", Size = Number.NaN, LastModified }) => ({
-      ...{ key: Key, bytes: Size, modifiedAt: LastModified ?? new Date(Number.NaN) },
+      key: Key,
+      bytes: Size,
+      modifiedAt: LastModified ?? new Date(Number.NaN),
     })),
     prefixes: (output.CommonPrefixes ?? []).map(({ Prefix = "" }) => Prefix),
     keyCount: output.KeyCount,

@@ -21,8 +21,15 @@ import { type S3Settings } from "./url.ts";
 const SMALL_BYTES_MAX = 1024 * 1024;
 /** Headers of the SDK's PUT that belong to its body, its signature or its one sending. */
 const PASSING_HEADERS: readonly string[] = [
-  ...["content-length", "content-md5", "x-amz-checksum-crc32c", "x-amz-content-sha256"],
-  ...["authorization", "x-amz-date", "x-amz-security-token", "amz-sdk-invocation-id", "amz-sdk-request"],
+  "content-length",
+  "content-md5",
+  "x-amz-checksum-crc32c",
+  "x-amz-content-sha256",
+  "authorization",
+  "x-amz-date",
+  "x-amz-security-token",
+  "amz-sdk-invocation-id",
+  "amz-sdk-request",
 ];
 
 export interface SmallPut {

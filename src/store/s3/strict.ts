@@ -48,18 +48,21 @@ const EXPECTED: Readonly<Record<string, Expected>> = {
   GetObjectCommand: { statuses: [200, 206], body: "object", hasETag: true },
   HeadObjectCommand: { statuses: [200], body: "empty", hasETag: true },
   ListObjectsV2Command: {
-    ...{ statuses: [200], body: "ListBucketResult" },
+    statuses: [200],
+    body: "ListBucketResult",
     isComplete: (output, input) =>
       pageOf(output as ListObjectsV2CommandOutput, (input as ListObjectsV2CommandInput).Prefix ?? "") !== undefined,
   },
   DeleteObjectCommand: { statuses: [200, 204], body: "empty" },
   DeleteObjectsCommand: { statuses: [200], body: "DeleteResult" },
   CreateMultipartUploadCommand: {
-    ...{ statuses: [200], body: "InitiateMultipartUploadResult" },
+    statuses: [200],
+    body: "InitiateMultipartUploadResult",
     isComplete: (output) => (output as CreateMultipartUploadCommandOutput).UploadId !== undefined,
   },
   CompleteMultipartUploadCommand: {
-    ...{ statuses: [200], body: "CompleteMultipartUploadResult" },
+    statuses: [200],
+    body: "CompleteMultipartUploadResult",
     isComplete: (output) => (output as CompleteMultipartUploadCommandOutput).ETag !== undefined,
   },
   AbortMultipartUploadCommand: { statuses: [200, 204], body: "empty" },

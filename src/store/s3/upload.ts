@@ -221,7 +221,10 @@ class Upload {
     const asking = this.#asking("s3:PutObject", signal);
     const { output, refusal } = await bucket.ask(
       new CompleteMultipartUploadCommand({
-        ...{ ...this.#place, UploadId: this.#id, IfNoneMatch: "*", ...checksum },
+        ...this.#place,
+        UploadId: this.#id,
+        IfNoneMatch: "*",
+        ...checksum,
         MultipartUpload: { Parts: this.#completed },
       }),
       asking,
@@ -249,7 +252,9 @@ class Upload {
   #claimedKey(signal: AbortSignal): ClaimedKey {
     const { key, bucket } = this.#target;
     return {
-      ...{ key, uploadId: this.#id, signal },
+      key,
+      uploadId: this.#id,
+      signal,
       putClaim: async (name, uploadId) => {
         const body = Buffer.from(uploadId);
         const checksum = await checksumInput(body, crc32cOf(body), bucket.settings);

@@ -78,9 +78,11 @@ function drawing(map: RecoveryMap, { restorePoints, openEnd }: AxisFacts, nowMs:
     return markup`<line class="rule" x1="${x}" x2="${x}" y1="0" y2="${height - 20}"/>${timeLabel(ms, style, place)}`;
   });
   const counts = [
-    ...[counted(windows.length, "window"), counted(gaps.length, "gap")],
-    ...[`${counted(backups.length, "base backup")}, ${pinned} pinned`],
-    ...[counted(drills.length, "drill"), counted(restorePoints.length, "restore point")],
+    counted(windows.length, "window"),
+    counted(gaps.length, "gap"),
+    `${counted(backups.length, "base backup")}, ${pinned} pinned`,
+    counted(drills.length, "drill"),
+    counted(restorePoints.length, "restore point"),
   ];
   const label = `From ${utcText(scale.fromMs)} to now: ${counts.join(", ")}. The tables below list them.`;
   return markup`<svg class="axis" height="${height}" role="img" aria-label="${label}"><defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="hatch" width="3" height="6"/></pattern></defs>${ticks}${rows}</svg>`;
@@ -166,7 +168,9 @@ function tables({ windows, backups, gaps, drills }: RecoveryMap, { restorePoints
           cells: [
             timeTag(fromTime),
             isOpen && openEnd?.isNow === true ? markup`now` : timeTag(endOf(window, openEnd)),
-            ...[String(timeline), lsns(fromLsn, toLsn), markup`<code>${backup}</code>`],
+            String(timeline),
+            lsns(fromLsn, toLsn),
+            markup`<code>${backup}</code>`,
           ],
         };
       }),
@@ -185,8 +189,12 @@ function tables({ windows, backups, gaps, drills }: RecoveryMap, { restorePoints
       rows: [...backups].reverse().map(({ finishedAt, id, timeline, startLsn, stopLsn, storedBytes, pin }) => ({
         key: id,
         cells: [
-          ...[timeTag(finishedAt), markup`<code>${id}</code>`, String(timeline), lsns(startLsn, stopLsn)],
-          ...[humanBytes(storedBytes), pinText(pin)],
+          timeTag(finishedAt),
+          markup`<code>${id}</code>`,
+          String(timeline),
+          lsns(startLsn, stopLsn),
+          humanBytes(storedBytes),
+          pinText(pin),
         ],
       })),
     },

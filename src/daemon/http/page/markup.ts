@@ -45,8 +45,15 @@ export type TimeStyle = "minute" | "second" | "hour" | "day";
  */
 export function timeText(ms: number, style: TimeStyle, timeZone: string | undefined): string {
   const formatter = new Intl.DateTimeFormat("en-GB", {
-    ...{ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" },
-    ...{ hourCycle: "h23", timeZoneName: "short", timeZone },
+    weekday: "short",
+    day: "numeric",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hourCycle: "h23",
+    timeZoneName: "short",
+    timeZone,
   });
   const parts = Object.fromEntries(formatter.formatToParts(ms).map(({ type, value }) => [type, value]));
   const clock = `${parts["hour"]}:${parts["minute"]}`;

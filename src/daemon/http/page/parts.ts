@@ -47,7 +47,11 @@ export function jobsSection(jobs: readonly JobView[]): Markup {
     const { job, last, schedule, timeZone } = view;
     const took = last === null ? "–" : solid(humanSeconds(secondsBetween(last.startedAt, last.finishedAt)));
     const cells = [
-      ...[job, last === null ? "never" : timeTag(last.startedAt), jobResult(view), took, jobNext(view)],
+      job,
+      last === null ? "never" : timeTag(last.startedAt),
+      jobResult(view),
+      took,
+      jobNext(view),
       markup`<code>${schedule}</code> <span class="dim">${timeZone}</span>`,
     ];
     return { key: job, cells };
@@ -110,7 +114,9 @@ export function tilesSection(status: StatusDocument, points: readonly HistoryPoi
       `${counters?.segmentsSealed ?? 0} segments`,
       `and ${counters?.chunksStored ?? 0} chunks, since start`,
     ),
-    ...[slotTile(status), spoolTile(status), notificationsTile(notifications)],
+    slotTile(status),
+    spoolTile(status),
+    notificationsTile(notifications),
   ];
   return markup`<section id="tiles"><h2>Now</h2><div class="tiles">${tiles}</div></section>`;
 }
