@@ -46,6 +46,8 @@ function mayEndWith({ operation, fault }: Row): readonly ErrorCode[] {
   if (fault === "deny") return ["store-denied"];
   // Half an object stays under its key, and nothing is ever overwritten: somebody has to look.
   if (fault === "truncate" && operation === "put") return ["object-corrupt"];
+  // The first put of a start asks whether the store overwrites: a "created" for what is there already says that it does.
+  if (fault === "lie" && operation === "put") return ["store-unsupported"];
   // What is read back damaged is told apart from the real thing by its checksum or, in cluster.json, by what it says.
   if ((fault === "truncate" || fault === "lie") && operation === "get") {
     return ["object-corrupt", "foreign-cluster", "archive-version"];
