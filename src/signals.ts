@@ -51,7 +51,17 @@ function openHub(signal: AbortSignal): Hub {
   const fire = (): void => {
     hubs.delete(signal);
     // One that an earlier reaction has disposed of is called no more.
-    for (const reaction of [...reactions]) if (reactions.has(reaction)) reaction();
+    for (const reaction of [...reactions]) {
+      if (!reactions.has(reaction)) continue;
+      try {
+        reaction();
+      } catch (error) {
+        // As with listeners of the signal's own: uncaught, and the others are called all the same.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   };
   signal.addEventListener("abort", fire, { once: true });
   const hub = { reactions, fire };

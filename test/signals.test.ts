@@ -129,3 +129,23 @@ describe("a deadline", () => {
     expect(limit.signal.aborted).toBe(false);
   });
 });
+
+test("a reaction that throws keeps no other one from being called, and its error is uncaught", async () => {
+  const controller = new AbortController();
+  const called: string[] = [];
+  const uncaught = new Promise<unknown>((resolve) => {
+    const others = process.listeners("uncaughtException");
+    process.removeAllListeners("uncaughtException");
+    process.once("uncaughtException", (error) => {
+      for (const other of others) process.on("uncaughtException", other);
+      resolve(error);
+    });
+  });
+  onAbort(controller.signal, () => {
+    throw new Error("a mistake");
+  });
+  onAbort(controller.signal, () => void called.push("second"));
+  controller.abort();
+  expect(called).toEqual(["second"]);
+  expect(await uncaught).toMatchObject({ message: "a mistake" });
+});
