@@ -114,6 +114,12 @@ test.runIf(s3.available && process.platform === "linux").each(STALLS)(
     await until("the receiver to stream", acknowledged, minutes(5));
     await server.sql("ALTER SYSTEM SET synchronous_standby_names = 'seawall'");
     await server.sql("SELECT pg_reload_conf()");
+    // A session that has not read the new setting would not wait.
+    await until("commits to wait for it", async () => {
+      const [row] = await server.sql("SHOW synchronous_standby_names");
+      const [standby] = await server.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'");
+      return row?.["synchronous_standby_names"] === "seawall" && standby !== undefined;
+    });
 
     isStalled = true;
     const stop = new AbortController();

@@ -30,9 +30,10 @@ interface Seen {
 }
 
 /** A watch that looks every 50 ms, over a receiver that streams. */
-function watched(times: Partial<ArchiveWatchOptions> = {}) {
+function watched(times: Partial<ArchiveWatchOptions> = {}, buffersInUse = () => 0) {
   const state = new ReceiverState({ cluster: "main", synchronous: false, durability: "store", nowMs: Date.now });
   state.phase = "streaming";
+  state.buffersInUse = buffersInUse;
   state.storedLsn = lsnOf(0x100_0000n);
   const seen: Seen[] = [];
   let requests = 0;
@@ -108,6 +109,16 @@ test("the first backup, taken by hand, is seen soon: looks are frequent until th
   state.storedLsn = lsnOf(0x300_0000n);
   await sleep(1_500);
   expect(seen.length).toBe(looks);
+  await stop();
+});
+
+test("a receiver that catches up is not disturbed: the look comes once it has settled", async () => {
+  let buffers = 2;
+  const { seen, stop } = watched({}, () => buffers);
+  await sleep(1_500);
+  expect(seen).toEqual([]);
+  buffers = 1;
+  await until("a look", () => seen.length > 0);
   await stop();
 });
 

@@ -70,7 +70,8 @@ export class Hooked implements Disposable {
     const place = ["--dsn", server.dsn, "--store", store, "--cluster", cluster, "--slot", cluster];
     const fast = ["--listen", "127.0.0.1:0", "--log-format", "json", "--reconnect-max-delay", "200ms"];
     const env = { ...ENV, SEAWALL_NOTIFY_URL: this.url, SEAWALL_NOTIFY_HEADER: `X-Token: ${SECRETS.token}`, ...more };
-    return startCli(["receive", ...place, ...fast, "--notify-after", "1s", ...flags], { env });
+    const after = flags.includes("--notify-after") ? [] : ["--notify-after", "1s"];
+    return startCli(["receive", ...place, ...fast, ...after, ...flags], { env });
   }
 
   [Symbol.dispose](): void {

@@ -39,6 +39,9 @@ describe.skipIf(!s3.available)(`with S3${s3.available ? "" : ` (${s3.reason})`}`
         url,
         "--ship-interval",
         "100ms",
+        // On a busy machine the start alone takes longer than a second.
+        "--notify-after",
+        "15s",
         ...flags,
         ...(flags.length === 0 ? [] : ["--spool-dir", spool]),
       ];

@@ -58,8 +58,7 @@ test.skipIf(!browser.available)(
     expect(await axis.count()).toBe(1);
     await page.click("summary");
     expect(await page.locator("tr", { hasText: "<b>before</b>" }).innerText()).toMatch(/<b>before<\/b>.*0\/[0-9A-F]+/s);
-    // The lag of the first life is a point of the chart.
-    expect(await page.getByRole("slider", { name: "Lag" }).count()).toBe(1);
+    await expect.poll(async () => page.getByRole("slider", { name: "Lag" }).count()).toBe(1);
     expect(await visit.audit()).toEqual([]);
     expect(visit.errors).toEqual([]);
     for (const asked of visit.requests) expect(asked).toMatch(new RegExp(`^(${url}|data:)`));

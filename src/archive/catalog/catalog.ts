@@ -69,8 +69,13 @@ const LISTINGS_MAX = 3;
 const READ_BYTES_MAX = 64 << 20;
 const ENDS_IN_FLIGHT = 8;
 
+export interface CatalogOptions extends InventoryOptions {
+  /** Reads no WAL, and so no more than a few megabytes: the last commit of an end may then be one of an earlier segment. */
+  readonly summariesOnly?: boolean | undefined;
+}
+
 /** Throws what the store throws. */
-export async function readCatalog(archive: Archive, options: InventoryOptions = {}): Promise<Catalog> {
+export async function readCatalog(archive: Archive, options: CatalogOptions = {}): Promise<Catalog> {
   const request = { signal: options.signal };
   const { backups, leftovers, damaged: damagedBackups } = await listBackups(archive, request);
   const pins = await listPins(archive, request);
@@ -78,7 +83,7 @@ export async function readCatalog(archive: Archive, options: InventoryOptions = 
   const damaged = [...inventory.damaged];
   const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
   const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
-  const ends = await readEnds(archive, { paths, backups, note }, request);
+  const ends = await readEnds(archive, { paths, backups, note }, { ...request, summariesOnly: options.summariesOnly });
   let claim: LineClaim | undefined;
   let tip: Tip | undefined;
   try {
@@ -135,11 +140,12 @@ async function endAtOpenHole(archive: Archive, path: WalPath, note: Note, option
 }
 
 type Note = (key: string, error: unknown) => void;
+type EndOptions = RequestOptions & Pick<CatalogOptions, "summariesOnly">;
 
 async function readEnds(
   archive: Archive,
   input: { readonly paths: readonly WalPath[]; readonly backups: readonly BackupDocument[]; readonly note: Note },
-  options: RequestOptions,
+  options: EndOptions,
 ): Promise<Map<string, WalEnd>> {
   const { paths, backups, note } = input;
   const inFlight = Math.min(ENDS_IN_FLIGHT, Math.max(1, Math.floor(READ_BYTES_MAX / archive.identity.segmentSize)));
@@ -156,7 +162,7 @@ async function readEnds(
 async function readEnd(
   archive: Archive,
   { path, item, note }: { readonly path: WalPath; readonly item: BorderItem; readonly note: Note },
-  options: RequestOptions,
+  options: EndOptions,
 ): Promise<WalEnd | undefined> {
   const looker = {
     read: async (last: WalItem, verifiedLsn: Lsn): Promise<WalEnd> => {
@@ -172,7 +178,7 @@ async function lastCommitAt(
   archive: Archive,
   path: WalPath,
   item: BorderItem,
-  options: RequestOptions,
+  options: EndOptions,
 ): Promise<string | undefined> {
   if (!hasKnownRecords(archive.identity)) return undefined;
   let looked = 0;

@@ -13,6 +13,13 @@ export interface CommitTimes {
   readonly last: PgTime;
 }
 
+export interface CommitTimesOptions extends RequestOptions {
+  /** Only records that end here or earlier count. */
+  readonly limit?: Lsn | undefined;
+  /** Reads no WAL: what does not say its commits in its envelope has none. A whole segment may be held in memory otherwise. */
+  readonly summariesOnly?: boolean | undefined;
+}
+
 /**
  * Undefined for WAL without a commit, or without one that ends at or before `limit`. Tails, partials, and items with a limit
  * inside are read whole: they do not say it of themselves.
@@ -20,15 +27,16 @@ export interface CommitTimes {
 export async function commitTimesIn(
   archive: Archive,
   item: WalItem,
-  options: RequestOptions & { readonly limit?: Lsn | undefined } = {},
+  options: CommitTimesOptions = {},
 ): Promise<CommitTimes | undefined> {
-  const { limit } = options;
+  const { limit, summariesOnly = false } = options;
   const meta = limit === undefined ? await segmentSummary(archive, item, options) : undefined;
   if (meta !== undefined) {
     const { firstCommitAt, lastCommitAt } = meta;
     if (typeof firstCommitAt !== "string" || typeof lastCommitAt !== "string") return undefined;
     return { first: parsePgTime(firstCommitAt), last: parsePgTime(lastCommitAt) };
   }
+  if (summariesOnly) return undefined;
   let times: CommitTimes | undefined;
   const visit = ({ kind, time, end }: WalkedRecord): void => {
     if (limit !== undefined && end > limit) return;

@@ -36,6 +36,12 @@ const LOOK_EVERY_MS = 300_000;
 const LOOK_FOR_BACKUP_EVERY_MS = 15_000;
 const LIST_EVERY_MS = 3_600_000;
 const LOOK_TIMEOUT_MS = 120_000;
+/** A receiver that catches up uses its memory, and a look waits for its end; but no longer than that. */
+const PUT_OFF_MS_MAX = 600_000;
+/** With more WAL to come the receiver catches up. */
+const LAG_BYTES_MAX = 16 << 20;
+/** Memory of a receiver that has caught up is given back in this time. */
+const SETTLED_MS = 5_000;
 /** Between looks at the receiver's own state, which cost nothing. */
 const POLL_MS = 500;
 /** The listing is in no hurry, and the receiver needs the memory. */
@@ -51,6 +57,9 @@ interface Look {
 
 export class ArchiveWatch {
   readonly #options: ArchiveWatchOptions;
+  readonly #begunMs = performance.now();
+  /** When it was last seen to catch up. */
+  #busyMs: number | undefined;
   #looked: Look | undefined;
   #listedMs: number | undefined;
   #listing: { readonly contents: ArchiveContents; readonly recovery: RecoveryMap } | undefined;
@@ -80,10 +89,21 @@ export class ArchiveWatch {
     // Without a server, too, an operator must see what can be recovered.
     if (state.phase === "waiting" && this.#looked === undefined) return true;
     if (state.phase !== "streaming") return false;
+    if (this.#needsMemory()) return false;
     if (this.#looked === undefined || this.#looked.isEarly || this.#isChanged) return true;
     const everyMs = this.#newestBackup === undefined ? lookForBackupEveryMs : lookEveryMs;
     const isTime = performance.now() - this.#looked.atMs >= everyMs;
     return isTime && (state.storedLsn !== this.#looked.storedLsn || this.#listing === undefined);
+  }
+
+  /** Whether the receiver catches up, or has only just done so and holds what it needed. */
+  #needsMemory(): boolean {
+    const nowMs = performance.now();
+    const { state } = this.#options;
+    const lagBytes = state.snapshot().lagBytes ?? 0;
+    if (lagBytes > LAG_BYTES_MAX || state.buffersInUse() > 1) this.#busyMs = nowMs;
+    if (this.#busyMs === undefined || nowMs - this.#busyMs >= SETTLED_MS) return false;
+    return nowMs - (this.#looked?.atMs ?? this.#begunMs) < PUT_OFF_MS_MAX;
   }
 
   async #look(outer: AbortSignal): Promise<void> {
@@ -100,7 +120,7 @@ export class ArchiveWatch {
       const last = await readLastEvents(archive, now, { signal });
       const isStale = this.#listedMs === undefined || nowMs - this.#listedMs >= listEveryMs;
       if (isStale || isChanged || last.backup?.id !== this.#newestBackup || this.#listing === undefined) {
-        const catalog = await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT });
+        const catalog = await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT, summariesOnly: true });
         const drills = await recentDrills(archive, now, DRILLS_SHOWN, { signal });
         this.#listing = { contents: contentsOf(catalog, now), recovery: mapOf(catalog, drills, now) };
         this.#listedMs = nowMs;
