@@ -109,9 +109,7 @@ async function lastCommitBefore(
   ) {
     // Only the last one may be unsealed. A sealed segment says of itself when its commits were.
     for (const kind of segment === newest ? (["segment", "tail", "partial"] as const) : (["segment"] as const)) {
-      const times = await ifReadable(
-        commitTimesIn(archive, { timeline, segment, kind }, { ...options, summariesOnly: true }),
-      );
+      const times = await ifReadable(commitTimesIn(archive, { timeline, segment, kind }, options));
       if (times === undefined) continue;
       memory.lastCommits.set(place, formatPgTime(times.last));
       return formatPgTime(times.last);
