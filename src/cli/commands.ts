@@ -49,7 +49,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     summary: "create the physical replication slot, reserving WAL at once",
     description:
       "Creates the slot that keeps WAL on the server until Seawall has stored it. " +
-      "The server then keeps WAL. An existing physical slot of that name is success.",
+      "Succeeds if a physical slot with this name exists already.",
     examples: [
       { line: "seawall slot create --dsn postgres://repl@db/", does: "the slot named seawall" },
       { line: "seawall slot create --slot archive_a --json", does: "another name; the result as JSON" },

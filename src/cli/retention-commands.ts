@@ -59,7 +59,7 @@ export const RETENTION_COMMANDS = {
   "cluster remove": {
     summary: "remove everything of one cluster from the store",
     description:
-      "Shows what the store holds of the cluster. With --confirm and the cluster's name it removes all of that: backups and their records first, WAL after them, cluster.json last. " +
+      "Shows what the store holds of the cluster. With --confirm and the cluster's name it removes everything shown. Backups and their records go first, then WAL, and cluster.json last. " +
       "It may be interrupted and run again at any time. Objects that are not Seawall's stay and are counted.\n\n" +
       "It refuses while a receiver stores WAL (the newest is less than two minutes old, or the server says that the slot is in use), and while a backup is pinned or being taken. " +
       "Stop the receiver first. The server's slot is not touched: seawall slot drop.",

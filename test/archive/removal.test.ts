@@ -49,7 +49,7 @@ const failureOf = async (work: Promise<unknown>): Promise<SeawallError> => {
 };
 const left = async (): Promise<string[]> => (await keysBelow(inner, "")).sort();
 
-test("everything of the cluster goes, and what is another's or nobody's stays", async () => {
+test("everything of the cluster goes; objects of other clusters and of no cluster stay", async () => {
   const before = await left();
   const found = await surveyArchive(archive, now());
   expect(found).toMatchObject({ backups: [OLD, NEW], pinned: [], running: [] });

@@ -1,6 +1,6 @@
 /**
  * Breaks: archived WAL that no recovery can pass. The server went on with wal_level=minimal, and PostgreSQL refuses to
- * replay the record of that change. Each has a small document, so that readers need not read the WAL.
+ * replay the record of the new level. A small document describes each break, so that readers need not read the WAL.
  */
 import type { PutResult, RequestOptions } from "../../store/store.ts";
 import type { Lsn, TimelineId } from "../../wal/lsn.ts";

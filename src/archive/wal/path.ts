@@ -212,8 +212,8 @@ export function isOnWay(history: TimelineHistory, { timeline, fromLsn }: Pick<Ga
 }
 
 /**
- * Ends a gap where recovery reads a later timeline: a gap is recorded to the end of the segment in which its timeline ends,
- * and the next timeline's file of that segment holds the whole segment, including its bytes before the switch point.
+ * Ends a gap where recovery reads a later timeline. A gap is recorded to the end of the segment in which its timeline ends.
+ * The next timeline has a file for the same segment, which also holds the bytes before the switch point.
  */
 function readableFrom(
   gap: Gap,

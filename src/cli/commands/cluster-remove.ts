@@ -1,4 +1,4 @@
-/** `seawall cluster remove`: shows what a store holds of a cluster, and with its name typed once more removes all of that. */
+/** `seawall cluster remove`: shows what a store holds of a cluster. With the name typed once more it removes everything shown. */
 import { openArchive } from "../../archive/archive.ts";
 import { REMOVAL_STEPS } from "../../archive/retention/belongings.ts";
 import { type BulkDelete, refusedDeletion } from "../../archive/retention/bulk-delete.ts";
