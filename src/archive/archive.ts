@@ -6,10 +6,14 @@ import { SeawallError } from "../errors.ts";
 import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { type ClusterIdentity, decodeIdentity, encodeIdentity } from "./documents.ts";
+import { mapBounded } from "./bounded.ts";
 import { checkClusterName, identityKey, isClusterName } from "./keys.ts";
 
-/** A store with more folders than that is asked for the first ones. */
-const CLUSTERS_MAX = 100;
+/** A hint asks about this many folders of the store at most. */
+const HINT_FOLDERS_MAX = 100;
+/** The complete list asks about this many at most. */
+const FOLDERS_MAX = 10_000;
+const HEADS_MAX = 8;
 /** A message names so many. */
 const CLUSTERS_SHOWN = 10;
 
@@ -48,21 +52,46 @@ export async function openArchive(
 ): Promise<Archive> {
   const identity = await readIdentity(store, cluster, options);
   if (identity === undefined) {
-    const others = await clustersIn(store, options).catch(() => []);
+    const others = await clustersForHint(store, options);
     const hint = others.length === 0 ? {} : { hint: `It has ${namesOf(others)}: choose with --cluster.` };
     throw new SeawallError("archive-absent", `no archive of cluster "${cluster}" in ${store.description}`, hint);
   }
   return { store, cluster, identity, codec };
 }
 
-/** The clusters whose archives lie in the store, in the order of their names. */
+/** The clusters whose archives lie in the store, in the order of their names. Throws `usage` when it has too many folders. */
 export async function clustersIn(store: Store, options: RequestOptions = {}): Promise<string[]> {
-  const names = (await store.listPrefixes("", options)).map((prefix) => prefix.slice(0, -1)).filter(isClusterName);
-  const found: string[] = [];
-  for (const name of names.slice(0, CLUSTERS_MAX)) {
-    if ((await store.head(identityKey(name), options)) !== undefined) found.push(name);
+  const folders = await clusterFolders(store, options);
+  if (folders.length > FOLDERS_MAX) {
+    throw new SeawallError(
+      "usage",
+      `${store.description} has ${folders.length} folders, and --all asks ${FOLDERS_MAX}`,
+      {
+        hint: "Name the clusters under clusters: in the file of --config.",
+      },
+    );
   }
-  return found;
+  return withIdentity(store, folders, options);
+}
+
+async function clusterFolders(store: Store, options: RequestOptions): Promise<string[]> {
+  return (await store.listPrefixes("", options)).map((prefix) => prefix.slice(0, -1)).filter(isClusterName);
+}
+
+async function withIdentity(store: Store, folders: readonly string[], options: RequestOptions): Promise<string[]> {
+  const found = await mapBounded(folders, HEADS_MAX, async (name) =>
+    (await store.head(identityKey(name), options)) === undefined ? [] : [name],
+  );
+  return found.flat();
+}
+
+/** The other clusters of the store, for a hint. Never throws. */
+async function clustersForHint(store: Store, options: RequestOptions): Promise<string[]> {
+  try {
+    return await withIdentity(store, (await clusterFolders(store, options)).slice(0, HINT_FOLDERS_MAX), options);
+  } catch {
+    return [];
+  }
 }
 
 function namesOf(clusters: readonly string[]): string {

@@ -7,7 +7,8 @@ export const ARCHIVE_COMMANDS = {
     summary: "base backups, and from when to when the cluster can be recovered",
     description:
       "Lists the archive: base backups; windows, which are the points to which a backup can be recovered, timeline by timeline; gaps in the WAL; and the tree of timelines. " +
-      "It needs only the store, and reads only the WAL at the ends of windows.\n\n" +
+      "It needs only the store, and reads only the WAL at the ends of windows. " +
+      "--all lists every cluster of the file, or of the store where no file has clusters.\n\n" +
       "A window begins at a backup's end, and ends with the last commit before the archive's end or a gap. " +
       "If the backup was taken on an older timeline, the window begins there: restore --target-timeline reaches all of it.",
     examples: [
@@ -17,6 +18,7 @@ export const ARCHIVE_COMMANDS = {
         line: "seawall list --config /etc/seawall.yaml --json | jq -r '.backups[-1].id'",
         does: "the newest backup, for a script",
       },
+      { line: "seawall list --store file:///backup --all", does: "every cluster of the store" },
     ],
     exits: [
       [EXIT.done, "the archive is listed; damage that was met is named"],
@@ -57,12 +59,14 @@ export const ARCHIVE_COMMANDS = {
       "With --deep it reads everything: checksums, every record of the WAL, and every file of every backup against the server's manifest.\n\n" +
       "The store keeps the result, and objects that have not changed since are not checked again; --full checks everything. " +
       "An interrupted run is continued by the next. " +
+      "--all verifies every cluster of the file, or of the store where no file has clusters, one after the other. " +
       "Damage is reported with its consequence: which backups cannot be restored, and how far others reach.",
     examples: [
       { line: "seawall verify --store file:///backup", does: "new and changed objects" },
       { line: "seawall verify --config /etc/seawall.yaml --deep", does: "every byte of them" },
       { line: "seawall verify --config /etc/seawall.yaml --deep --full", does: "every byte of all objects" },
       { line: "seawall verify --config /etc/seawall.yaml --json | jq '.problems[]'", does: "for a script" },
+      { line: "seawall verify --config /etc/clusters.yaml --all", does: "every cluster of the file" },
     ],
     exits: [
       [EXIT.done, "everything is there and unbroken"],

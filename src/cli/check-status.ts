@@ -10,8 +10,13 @@ export function unknownLine(message: string): string {
   return pluginLine("unknown", message);
 }
 
-/** `SEAWALL WORD: text`. A bar would begin the performance data, and a line break would end the line. */
+/** `SEAWALL WORD: text`. */
 export function pluginLine(word: string, text: string): string {
+  return `SEAWALL ${word.toUpperCase()}: ${plainLine(text)}`;
+}
+
+/** One line of a plug-in. A bar would begin the performance data, and a line break would end the line. */
+export function plainLine(text: string): string {
   const line = text.replaceAll(/\s+/g, " ").replaceAll("|", "/").trim();
-  return `SEAWALL ${word.toUpperCase()}: ${line.slice(0, LINE_CHARACTERS_MAX)}`;
+  return line.slice(0, LINE_CHARACTERS_MAX);
 }

@@ -80,10 +80,12 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     summary: "preflight: server, role, settings, slot, store; each finding with its remedy",
     description:
       "Checks everything that `receive` needs, one line each: ok, warn or fail, with the remedy. " +
-      "It changes nothing on the server. In the store it writes, reads and deletes one small probe object.",
+      "It changes nothing on the server. In the store it writes, reads and deletes one small probe object. " +
+      "--all checks every cluster of the file.",
     examples: [
       { line: "seawall check --dsn postgres://repl@db/ --store file:///var/lib/seawall", does: "server and store" },
       { line: "seawall check --config /etc/seawall.yaml --json", does: "for a script" },
+      { line: "seawall check --config /etc/clusters.yaml --all", does: "every cluster of the file" },
     ],
     exits: [
       [EXIT.done, "nothing failed; warnings may stand"],
@@ -100,19 +102,24 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "Asks the running receiver at --listen. If none answers, it asks the server and the store itself and says so. " +
       "With several clusters it shows one line for each, or all facts about the one that --cluster names.\n\n" +
       "--check prints the judgement of health alone and exits as monitoring plug-ins do: 0 ok, 1 warning, 2 critical, 3 unknown. " +
-      "The worst cluster counts. A receiver that does not answer is critical; a wrong option is unknown.",
+      "The worst cluster counts. A receiver that does not answer is critical. A wrong option is unknown, and so is a name in --cluster that neither the receiver nor the store knows.\n\n" +
+      "--all is what happens when no cluster is named, also for a file with one cluster; then the exit status counts the clusters whose status is not known.",
     examples: [
       { line: "seawall status", does: "of the receiver on this machine" },
       { line: "seawall status --json | jq .rpoSeconds", does: "one fact, for a script" },
       { line: "seawall status --config /etc/seawall.yaml", does: "also when the receiver is down" },
       { line: "seawall status --config /etc/clusters.yaml --cluster orders", does: "one of several clusters" },
       {
+        line: "seawall status --config /etc/clusters.yaml --all --check --nagios",
+        does: "a line with the worst state, then a line for each cluster",
+      },
+      {
         line: "seawall status --config /etc/seawall.yaml --check --nagios --max-rpo 30s --max-backup-age 26h",
         does: "a check for Nagios or Icinga",
       },
     ],
     exits: [
-      [EXIT.done, "the status is known; with --check: ok"],
+      [EXIT.done, "the status is known, with --all of every cluster; with --check: ok"],
       [EXIT.no, "with --check: warning"],
       [EXIT.usage, "wrong options, environment or configuration file; with --check: critical"],
       [EXIT.operational, "no receiver answers, and neither server nor store was given; with --check: unknown"],
@@ -295,6 +302,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     summary: "send a test message to the webhook and the command that the daemon notifies",
     description:
       "Sends one message with the event `test` once over every configured channel, and prints the answers. " +
+      "With --all each cluster of the file sends one, over its own channels. " +
       "The daemon (`seawall receive`) sends the real messages, with retries; docs/notifications.md lists them.",
     examples: [
       { line: "seawall notify-test --config /etc/seawall.yaml", does: "over the channels of the file" },
@@ -303,6 +311,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
         line: "SEAWALL_NOTIFY_URL=https://hooks.example.com/x seawall notify-test --json",
         does: "a webhook; body and answer as JSON",
       },
+      { line: "seawall notify-test --config /etc/clusters.yaml --all", does: "the channels of every cluster" },
     ],
     exits: [
       [EXIT.done, "every channel has accepted the message"],

@@ -18,17 +18,10 @@ export interface FailureOptions {
 
 export function describeFailure(error: unknown, options: FailureOptions): Failure {
   const known = error instanceof SeawallError ? error : undefined;
-  const exit = exitOf(known, options);
-  const message = redactSecrets(messageOf(error));
-  const causes = error instanceof Error ? causesOf(error).map((cause) => redactSecrets(cause.message)) : [];
+  const shown = failureJson(error, options);
+  const { message, causes, hint, exit } = shown;
   const isBug = known === undefined || known.code === "internal";
-  const hint = redactSecrets(known?.hint ?? "This is a bug in Seawall: please report it with the lines above.");
-  if (options.json) {
-    const code = known?.code ?? "internal";
-    const hasDetails = known !== undefined && Object.keys(known.details).length > 0;
-    const details = hasDetails ? { details: redactDetails(known.details) } : {};
-    return { text: `${JSON.stringify({ error: { code, message, causes, hint, ...details, exit } })}\n`, exit };
-  }
+  if (options.json) return { text: `${JSON.stringify({ error: shown })}\n`, exit };
   const code = known === undefined || known.code === "usage" ? "" : ` [${known.code}]`;
   const lines = [
     `error: ${message}${code}`,
@@ -40,7 +33,30 @@ export function describeFailure(error: unknown, options: FailureOptions): Failur
   return { text: `${lines.join("\n")}\n`, exit };
 }
 
-function exitOf(known: SeawallError | undefined, options: FailureOptions): number {
+export interface FailureJson {
+  readonly code: string;
+  readonly message: string;
+  readonly causes: readonly string[];
+  readonly hint: string;
+  readonly details?: Readonly<Record<string, string | number | boolean>>;
+  readonly exit: number;
+}
+
+/** The error as `--json` shows it. */
+export function failureJson(error: unknown, options: Omit<FailureOptions, "json">): FailureJson {
+  const known = error instanceof SeawallError ? error : undefined;
+  const hasDetails = known !== undefined && Object.keys(known.details).length > 0;
+  return {
+    code: known?.code ?? "internal",
+    message: redactSecrets(messageOf(error)),
+    causes: error instanceof Error ? causesOf(error).map((cause) => redactSecrets(cause.message)) : [],
+    hint: redactSecrets(known?.hint ?? "This is a bug in Seawall: please report it with the lines above."),
+    ...(hasDetails ? { details: redactDetails(known.details) } : {}),
+    exit: exitOf(known, options),
+  };
+}
+
+function exitOf(known: SeawallError | undefined, options: Omit<FailureOptions, "json">): number {
   if (known === undefined || options.always === true) return options.unexpectedExit;
   return known.code === "usage" ? options.usageExit : known.exit;
 }

@@ -85,7 +85,8 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
     const { settings, origins, clusters } = await load();
     log = createLog({ level: settings.logLevel, format: settings.logFormat, buffered: spec.daemon === true });
     if (spec.endAfterStop === undefined) {
-      const usesFiles = settings.store !== undefined && schemeOf(settings.store)?.usesFiles === true;
+      const stores = (clusters ?? [{ settings }]).map((one) => one.settings.store);
+      const usesFiles = stores.some((url) => url !== undefined && schemeOf(url)?.usesFiles === true);
       endWithin({ stop: signals.stop, withinMs: GRACE_MS, log, usesFiles, hint: RUN_AGAIN });
     }
     const { run } = await spec.load();

@@ -20,7 +20,8 @@ export async function withArchive<T>(
 ): Promise<T> {
   const { settings, signals, io } = context;
   const store = await openPatientStore(context, requiredStore(context), { interactive: !patient });
-  const progress = new Progress({ io, json: settings.json, ...shown, nowMs: () => Date.now() });
+  const cluster = settings.all ? settings.cluster : undefined;
+  const progress = new Progress({ io, json: settings.json, cluster, ...shown, nowMs: () => Date.now() });
   try {
     return await work(await openArchive(store, settings.cluster, { signal: signals.stop }), progress);
   } finally {

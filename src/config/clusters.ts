@@ -31,10 +31,18 @@ export function layered(layers: readonly Layer[]): Layer {
 /** Commands that work on all clusters when none is named. */
 const ON_ALL: readonly CommandName[] = ["receive", "status"];
 
-/** The clusters that the command works on. Throws `usage` where that is not clear. */
+/** The name that was asked for; undefined with --all. Throws `usage` when both were given. */
+export function askedCluster(all: Given | undefined, cluster: Given | undefined): Given | undefined {
+  if (all === undefined || cluster === undefined) return cluster;
+  throw new SeawallError("usage", `${all.place} and ${cluster.place} exclude each other`, {
+    hint: `Leave ${all.place} out for the cluster "${String(cluster.value)}", or ${cluster.place} for every cluster.`,
+  });
+}
+
+/** The clusters that the command works on: the one that is asked for, or all. Throws `usage` where that is not clear. */
 export function chooseClusters(
   clusters: readonly ClusterLayer[],
-  asked: Given | undefined,
+  { asked, all }: { readonly asked: Given | undefined; readonly all: boolean },
   command: CommandName,
 ): readonly ClusterLayer[] {
   const names = clusters.map(({ name }) => name);
@@ -46,9 +54,10 @@ export function chooseClusters(
       hint: near === undefined ? `There is ${listed(names)}.` : `Did you mean ${near}? There is ${listed(names)}.`,
     });
   }
-  if (clusters.length === 1 || ON_ALL.includes(command)) return clusters;
+  if (all || clusters.length === 1 || ON_ALL.includes(command)) return clusters;
+  const orAll = OPTIONS.all.commands.includes(command) ? ", or --all" : "";
   throw new SeawallError("usage", `the file has several clusters, and seawall ${command} works on one`, {
-    hint: `Say which: --cluster ${listed(names, "or")}.`,
+    hint: `Say which: --cluster ${listed(names, "or")}${orAll}.`,
   });
 }
 
@@ -83,9 +92,11 @@ export function refuseOnlyForOne(top: Layer): void {
 export function checkGivenToAll(input: {
   readonly flags: ReadonlyMap<string, unknown>;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly command: CommandName;
 }): void {
-  for (const [, { name, scope }] of OPTION_ROWS) {
-    if (scope !== "own") continue;
+  for (const [, { name, scope, commands }] of OPTION_ROWS) {
+    // A job of the daemon reads more of the environment than its command has options.
+    if (scope !== "own" || !(commands.includes(input.command) || input.command === "receive")) continue;
     const variable = envName(name);
     const isVariable = !input.flags.has(name) && (input.env[variable] ?? "") !== "";
     if (!isVariable && !input.flags.has(name)) continue;

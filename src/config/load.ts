@@ -7,6 +7,7 @@
 import { messageOf, SeawallError } from "../errors.ts";
 import { checkDaemon } from "./check-daemon.ts";
 import {
+  askedCluster,
   checkApart,
   checkGivenToAll,
   chooseClusters,
@@ -48,7 +49,7 @@ export interface Merged {
 
 export interface Loaded extends Merged {
   /**
-   * The clusters of the file that this command works on: one, but for `receive` and `status` all when none is named.
+   * The clusters of the file that this command works on: one; all with `--all`, and for `receive` and `status` when none is named.
    * Settings and origins above are then the first one's. Undefined where the file has no `clusters:`.
    */
   readonly clusters: readonly Merged[] | undefined;
@@ -59,6 +60,8 @@ export async function loadSettings(input: LoadInput): Promise<Loaded> {
   checkEnvironmentNames(input.env);
   const fromFlags = fromFlagValues(input);
   const fromEnv = fromEnvironment(input);
+  const all = fromFlags.get("all");
+  const asked = askedCluster(all, fromFlags.get("cluster") ?? fromEnv.get("cluster"));
   const path = fromFlags.get("config") ?? fromEnv.get("config");
   const file = path === undefined ? NO_FILE : await fromConfigFile(String(path.value), path.place, input);
   const given = [fromFlags, fromEnv];
@@ -67,8 +70,7 @@ export async function loadSettings(input: LoadInput): Promise<Loaded> {
   }
   const inFile = file.clusters.map((one) => ({ name: one.name, values: layered([one.values, file.top]) }));
   checkApart(inFile, false);
-  const asked = fromFlags.get("cluster") ?? fromEnv.get("cluster");
-  const chosen = chooseClusters(file.clusters, asked, input.command);
+  const chosen = chooseClusters(file.clusters, { asked, all: all !== undefined }, input.command);
   if (chosen.length > 1) checkGivenToAll(input);
   const ways = chosen.map((one) => [...given, one.values, file.top]);
   const effective = chosen.map(({ name }, i) => ({ name, values: layered(ways[i] ?? []) }));

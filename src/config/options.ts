@@ -50,6 +50,7 @@ const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name))
  * server.
  */
 const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "status" && name !== "restore");
+const ON_ALL_CLUSTERS: readonly CommandName[] = ["check", "status", "list", "verify", "notify-test"];
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
 /** A cluster's name: it is a part of every key. */
@@ -79,6 +80,13 @@ const ROWS = {
     default: "main",
     help: "name of this cluster inside the store, or which of the file's clusters is meant",
     more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused. Where the file has `clusters:`, it is the name of one of them.",
+  }),
+  all: option(boolean, {
+    commands: ON_ALL_CLUSTERS,
+    default: false,
+    flagOnly: true,
+    help: "every cluster of the file; list and verify without clusters: in the file: every cluster of the store",
+    more: "The result has a part for each cluster, those with trouble first. With `--json` it is one document with an array `clusters`. A cluster that fails does not stop the others, and the highest exit status counts ([many-clusters.md](many-clusters.md)). It excludes `--cluster`.",
   }),
   slot: option(slotName, {
     commands: WITH_SLOT,

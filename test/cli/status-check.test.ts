@@ -1,13 +1,17 @@
 /** `seawall status --check`: the exit statuses, the line and the performance data that monitoring systems read. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { renderStatus } from "../../src/cli/views/status.ts";
-import { nagiosLine } from "../../src/cli/views/status-check.ts";
+import { nagiosText } from "../../src/cli/views/status-check.ts";
 import { type HttpServer, startHttp } from "../../src/daemon/http/server.ts";
 import { judged } from "../../src/daemon/health/health.ts";
 import type { StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
 import { silentLog } from "../../src/log.ts";
 import { History } from "../../src/daemon/status/history.ts";
 import { statusFixture } from "../daemon/fixture.ts";
+import { ROOT } from "../harness/build.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { runCli } from "../harness/process.ts";
 
 let shown: StatusDocument[] = [];
@@ -112,6 +116,13 @@ describe("the exit status", () => {
     expect(answer.code).toBe(2);
     expect(answer.stdout).toMatch(/^SEAWALL CRITICAL: 2 of 3 clusters: c: the store .*; b: the oldest commit/);
     expect(answer.stdout).toMatch(/ a_rpo=0.412s;;;0 .* b_rpo=100s;;;0 .* c_rpo=0.412s;;;0 /);
+    expect(answer.stdout.trimEnd().split("\n").slice(1)).toEqual([
+      expect.stringMatching(/^c: critical: the store has confirmed nothing/),
+      expect.stringMatching(/^b: warning: the oldest commit/),
+      "a: ok: streaming, recovery point 412 ms",
+    ]);
+    const words = await check([{ cluster: "a" }, { cluster: "c", ...stalled }]);
+    expect(words.stdout).toMatch(/^critical: 1 of 2 clusters\nc: critical\n(.|\n)*^a: ok\n/m);
     expect((await check([{ cluster: "a" }, { cluster: "b" }], "--nagios")).stdout).toMatch(
       /^SEAWALL OK: 2 clusters \|/,
     );
@@ -121,6 +132,48 @@ describe("the exit status", () => {
     const away = await runCli(["status", "--listen", "127.0.0.1:1", "--check", "--nagios"]);
     expect(away.code).toBe(2);
     expect(away.stdout).toMatch(/^SEAWALL CRITICAL: main: no receiver answers: .*no process listens there\n$/);
+  });
+
+  test("a mistyped name is unknown, not a cluster in trouble", async () => {
+    const served = await check([{ cluster: "orders" }], "--nagios", "--cluster", "odrers");
+    expect(served.code).toBe(3);
+    expect(served.stdout).toMatch(
+      /^SEAWALL UNKNOWN: --cluster: no cluster "odrers" is known: the receiver there serves /,
+    );
+    const several = await check([{ cluster: "a" }, { cluster: "b" }], "--nagios", "--cluster", "c");
+    expect(several.code).toBe(3);
+    expect(several.stdout).toMatch(/ no cluster "c" is known: the receiver there serves a, b\n$/);
+
+    const store = `file://${ROOT}/test/fixtures/archive`;
+    for (const args of [
+      ["status", "--listen", http.address],
+      ["status", "--listen", "127.0.0.1:1"],
+    ]) {
+      const stored = await runCli([...args, "--check", "--nagios", "--store", store, "--cluster", "mian"]);
+      expect(stored.code).toBe(3);
+      expect(stored.stdout).toMatch(
+        /^SEAWALL UNKNOWN: --cluster: no cluster "mian" is known: no archive of cluster "mian"/,
+      );
+      expect(stored.stderr).toMatch(/^hint: It has main: choose with --cluster\.$/m);
+    }
+    // The store has it, and no receiver serves it.
+    const idle = await check([{ cluster: "orders" }], "--nagios", "--store", store, "--cluster", "main");
+    expect(idle.code).toBe(2);
+    // The store cannot be asked: the name may be right.
+    const away = await check([{}], "--nagios", "--store", `file://${ROOT}/nowhere`, "--cluster", "mian");
+    expect(away.code).toBe(2);
+  });
+
+  test("a name that only the environment has may be mistyped too, and one of the file is the receiver's own", async () => {
+    shown = [statusFixture({ errors: [] })];
+    several = false;
+    const args = ["status", "--listen", http.address, "--check", "--nagios"];
+    expect((await runCli(args, { env: { SEAWALL_CLUSTER: "odrers" } })).code).toBe(3);
+    const dir = makeTempDir("status-check");
+    const config = join(dir, "seawall.yaml");
+    writeFileSync(config, "cluster: odrers\n");
+    expect((await runCli([...args, "--config", config])).code).toBe(2);
+    removeTree(dir);
   });
 
   test.each([
@@ -164,20 +217,20 @@ describe("the line", () => {
   test("keeps bars and line breaks out of its text, and has no more than one bar", () => {
     const errors = [{ at: "2026-11-20T10:00:00.000Z", code: "x", message: "a | b\nc", hint: "", times: 1 }];
     const status = statusFixture({ state: "waiting", notReceivingSince: "2026-11-20T09:59:00.000Z", errors });
-    const line = nagiosLine([status], {});
+    const line = nagiosText([status], {});
     expect(line).toContain("a / b c");
     expect(line.split("|")).toHaveLength(2);
   });
 
   test("leaves out what is not known", () => {
     const unknown = { rpoSeconds: null, lagBytes: null, storeWaitSeconds: null, slot: null };
-    expect(nagiosLine([statusFixture({ ...unknown, errors: [] })], {})).toBe("SEAWALL OK: orders: streaming");
+    expect(nagiosText([statusFixture({ ...unknown, errors: [] })], {})).toBe("SEAWALL OK: orders: streaming");
   });
 
   test("says the same as status", () => {
     const status = judged(statusFixture(stalled), { maxBackupAgeMs: HOUR });
     for (const { what } of status.health.findings) {
-      expect(nagiosLine([status], {})).toContain(what);
+      expect(nagiosText([status], {})).toContain(what);
       expect(renderStatus(status, false)).toContain(what);
     }
   });

@@ -1,6 +1,6 @@
 /** Several clusters in one file: whose value counts, which cluster a command means, and what such a file must not say. */
 import { describe, expect, it } from "vitest";
-import type { CommandName } from "../../src/config/options.ts";
+import { type CommandName, OPTIONS } from "../../src/config/options.ts";
 import { type Given, load, refusal } from "./given.ts";
 
 const TWO = `listen: 127.0.0.1:9999
@@ -85,7 +85,8 @@ describe("which cluster is meant", () => {
     expect((await load({ command, file: ONE })).settings.cluster).toBe("orders");
     const error = await refusal({ command, file: TWO });
     expect(error.message).toBe(`the file has several clusters, and seawall ${command} works on one`);
-    expect(error.hint).toBe("Say which: --cluster orders or billing.");
+    const takesAll = OPTIONS.all.commands.includes(command);
+    expect(error.hint).toBe(`Say which: --cluster orders or billing${takesAll ? ", or --all" : ""}.`);
   });
 
   it.each(["receive", "status"] as const)("%s works on all, or on the one that is named", async (command) => {
@@ -93,6 +94,26 @@ describe("which cluster is meant", () => {
     expect(all.clusters?.map(({ settings }) => settings.cluster)).toEqual(["orders", "billing"]);
     const one = await load({ command, file: TWO, flags: { cluster: "billing" } });
     expect(one.clusters?.map(({ settings }) => settings.cluster)).toEqual(["billing"]);
+  });
+
+  it.each(OPTIONS.all.commands)("%s --all works on all, and never beside a name", async (command) => {
+    const { clusters } = await load({ command, file: TWO, flags: { all: true } });
+    expect(clusters?.map(({ settings }) => [settings.cluster, settings.all])).toEqual([
+      ["orders", true],
+      ["billing", true],
+    ]);
+    expect((await load({ command, file: ONE, flags: { all: true } })).clusters).toHaveLength(1);
+    const beside = await refusal({ command, file: TWO, flags: { all: true, cluster: "orders" } });
+    expect(beside.message).toBe("--all and --cluster exclude each other");
+    const variable = await refusal({ command, file: TWO, flags: { all: true }, env: { SEAWALL_CLUSTER: "orders" } });
+    expect(variable.message).toBe("--all and SEAWALL_CLUSTER exclude each other");
+  });
+
+  it("a variable that the command does not take is not given to all", async () => {
+    const env = { SEAWALL_DSN: "host=db" };
+    expect((await load({ command: "list", file: TWO, flags: { all: true }, env })).clusters).toHaveLength(2);
+    const error = await refusal({ command: "check", file: TWO, flags: { all: true }, env });
+    expect(error.message).toBe("SEAWALL_DSN would be the same for every cluster");
   });
 
   it("a name that the file does not have is refused with the names there are, and the nearest", async () => {

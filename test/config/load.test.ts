@@ -40,6 +40,7 @@ describe("precedence", () => {
     const { settings } = await load({ flags: STORE });
     expect(settings).toEqual({
       dsn: undefined,
+      all: false,
       store: "file:///archive",
       cluster: "main",
       slot: "seawall",

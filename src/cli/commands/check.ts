@@ -5,10 +5,16 @@ import { EXIT } from "../../error-kinds.ts";
 import type { Finding, Verdict } from "../check/findings.ts";
 import { checkServer, type ServerCheck } from "../check/server.ts";
 import { checkSpool, checkStore } from "../check/store.ts";
-import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
+import { onClusters, type Report } from "../all-clusters.ts";
+import { type CommandContext, connectionSettings, openPatientStore } from "../context.ts";
 import { type Colour, columns, painted } from "../views/table.ts";
 
-export async function run(context: CommandContext): Promise<number> {
+/** Clusters that are checked at the same time: a check waits for its server and its store. */
+const CHECKS_MAX = 8;
+
+export const run = onClusters(checked, { inFlight: CHECKS_MAX });
+
+async function checked(context: CommandContext): Promise<Report> {
   const { settings, signals } = context;
   const wishes = {
     slot: settings.noSlot ? undefined : settings.slot,
@@ -25,8 +31,11 @@ export async function run(context: CommandContext): Promise<number> {
     ...(await storeFindings(context, server)),
   ];
   const ok = findings.every(({ verdict }) => verdict !== "fail");
-  await printResult(context, { ok, findings }, render(findings, context.io.colours));
-  return ok ? EXIT.done : EXIT.no;
+  return {
+    json: { ok, findings },
+    text: render(findings, context.io.colours),
+    exit: ok ? EXIT.done : EXIT.no,
+  };
 }
 
 /** Reads the memory limit of this process's control group; without one, the machine's memory. */

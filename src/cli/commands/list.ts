@@ -18,14 +18,19 @@ import {
   walNeeded,
   withCatalog,
 } from "../views/catalog.ts";
-import { type CommandContext, printResult } from "../context.ts";
+import { onClusters, type Report } from "../all-clusters.ts";
+import type { CommandContext } from "../context.ts";
 import { columns, painted } from "../views/table.ts";
 
-export async function run(context: CommandContext): Promise<number> {
-  return withCatalog(context, async (view) => {
-    await printResult(context, listJson(view), listText(view, context.io.colours));
-    return EXIT.done;
-  });
+/** Archives that are listed at the same time. A long listing takes memory, so they are few. */
+const LISTS_MAX = 4;
+
+export const run = onClusters(listed, { inFlight: LISTS_MAX, ofStore: true });
+
+async function listed(context: CommandContext): Promise<Report> {
+  return withCatalog(context, async (view) =>
+    Promise.resolve({ json: listJson(view), text: listText(view, context.io.colours), exit: EXIT.done }),
+  );
 }
 
 function listText(view: CatalogView, colours: boolean): string {

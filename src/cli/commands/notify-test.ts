@@ -7,11 +7,17 @@ import { shownAnswer } from "../../daemon/notify/attempt.ts";
 import { configuredChannels, secretsScrubber } from "../../daemon/notify/notify.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
-import { type CommandContext, printResult } from "../context.ts";
+import { onClusters, type Report } from "../all-clusters.ts";
+import type { CommandContext } from "../context.ts";
 import { columns, painted } from "../views/table.ts";
 import { seawallVersion } from "./version.ts";
 
-export async function run(context: CommandContext): Promise<number> {
+/** Clusters whose channels are tried at the same time. */
+const TESTS_MAX = 8;
+
+export const run = onClusters(tested, { inFlight: TESTS_MAX });
+
+async function tested(context: CommandContext): Promise<Report> {
   const { settings, env, signals, io } = context;
   const source = { settings, env, version: seawallVersion() };
   const channels = configuredChannels(source);
@@ -38,8 +44,7 @@ export async function run(context: CommandContext): Promise<number> {
     channel,
     answer,
   ]);
-  await printResult(context, { ok, body, results }, columns(rows).join("\n"));
-  return ok ? EXIT.done : EXIT.no;
+  return { json: { ok, body, results }, text: columns(rows).join("\n"), exit: ok ? EXIT.done : EXIT.no };
 }
 
 function testNotice(at: Date): Notice {

@@ -1,17 +1,17 @@
 /** `seawall status`: prints where every byte is, from the running receiver, or from the server and the store. */
-import { mapBounded } from "../../archive/bounded.ts";
-import type { Merged } from "../../config/load.ts";
 import { EXIT } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
+import { envName, OPTIONS } from "../../config/options.ts";
 import { judged } from "../../daemon/health/health.ts";
 import { askReceiver, type StatusAnswer } from "../../daemon/status/client.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
 import { healthLimits } from "../../daemon/status/receiver-document.ts";
 import { deadline } from "../../signals.ts";
+import { clustersOf, exitOfFailure, onEach } from "../all-clusters.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
 import { renderOverview } from "../views/status-overview.ts";
 import { renderStatus } from "../views/status.ts";
-import { checkExit, checkJson, checkText, nagiosLine } from "../views/status-check.ts";
+import { checkExit, checkJson, checkText, nagiosText } from "../views/status-check.ts";
 import { seawallVersion } from "./version.ts";
 
 const ASK_TIMEOUT_MS = 2_000;
@@ -22,11 +22,11 @@ const LOOKS_MAX = 8;
 export async function run(context: CommandContext): Promise<number> {
   const { settings } = context;
   if (!settings.statusCheck) {
-    const { note, shown } = await gather(context);
+    const { note, shown, exit } = await gather(context);
     const text =
       "clusters" in shown ? renderOverview(shown, context.io.colours) : renderStatus(shown, context.io.colours);
     await printResult(context, shown, `${note}${text}`);
-    return EXIT.done;
+    return exit;
   }
   return check(context);
 }
@@ -40,13 +40,11 @@ async function check(context: CommandContext): Promise<number> {
     statuses = "clusters" in shown ? shown.clusters : [shown];
   } catch (error) {
     if (signals.stop.aborted || !isMissing(error)) throw error;
-    const named: readonly CommandContext[] = context.clusters?.map((merged) => ({ ...context, ...merged })) ?? [
-      context,
-    ];
+    const named = clustersOf(context) ?? [context];
     statuses = await Promise.all(named.map(async (one) => (await notLookedAt(one, error)).status));
   }
   const asked = statuses.map((status) => judged(status, settings));
-  if (settings.nagios) await io.out(`${nagiosLine(asked, settings)}\n`);
+  if (settings.nagios) await io.out(`${nagiosText(asked, settings)}\n`);
   else await printResult(context, checkJson(asked), checkText(asked, io.colours));
   return checkExit(asked);
 }
@@ -60,6 +58,8 @@ interface Gathered {
   readonly shown: StatusDocument | StatusOverview;
   /** Stands above what is shown; empty where a receiver answered. */
   readonly note: string;
+  /** With --all, the highest of the clusters whose status is not known. */
+  readonly exit: number;
 }
 
 async function gather(context: CommandContext): Promise<Gathered> {
@@ -69,9 +69,10 @@ async function gather(context: CommandContext): Promise<Gathered> {
     listen.kind === "off"
       ? { kind: "no-answer", reason: "--listen is off" }
       : await askReceiver(listen, ASK_TIMEOUT_MS);
-  if (clusters !== undefined && clusters.length > 1) return gatherAll(context, clusters, answer);
-  if (answer.kind === "answered-for-several" && !isNamed(context)) return gatherAll(context, [], answer);
-  return gatherOne(context, answer);
+  const isServedUnnamed = answer.kind === "answered-for-several" && !isNamed(context);
+  const isSeveral = settings.all || (clusters !== undefined && clusters.length > 1) || isServedUnnamed;
+  if (!isSeveral) return gatherOne(context, answer);
+  return gatherAll(context, clustersOf(context) ?? (isServedUnnamed ? [] : [context]), answer);
 }
 
 /** True when the cluster is given, if only by a file that has one. */
@@ -84,11 +85,29 @@ async function gatherOne(context: CommandContext, answer: StatusAnswer): Promise
   const found = answerFor(settings.cluster, answer, isNamed(context));
   if (typeof found !== "string") {
     const shown = judged({ ...found, archive: (await lookAtArchive(context, found.cluster)) ?? found.archive });
-    return { shown, note: "" };
+    return { shown, note: "", exit: EXIT.done };
+  }
+  const isGuess = settings.statusCheck && isNamedByHand(context);
+  if (isGuess && settings.store === undefined && answer.kind !== "no-answer") {
+    throw unknownName(context, found, "Check the name, or give --store to look for its archive.");
   }
   const { status, failures, wanted } = await lookWithoutReceiver(context, found);
+  const absent = failures.find((error) => hasCode(error, "archive-absent"));
+  if (isGuess && absent instanceof SeawallError) throw unknownName(context, absent.message, absent.hint);
   if (failures.length === wanted) throw failures[0];
-  return { shown: status, note: `No receiver answers (${found}): this is what server and store say themselves.\n\n` };
+  const note = `No receiver answers (${found}): this is what server and store say themselves.\n\n`;
+  return { shown: status, note, exit: EXIT.done };
+}
+
+/** True when a person wrote the name into the command or the environment: it may be mistyped. A file's name is the receiver's too. */
+function isNamedByHand({ origins, clusters }: CommandContext): boolean {
+  return clusters === undefined && ["--cluster", envName(OPTIONS.cluster.name)].includes(origins.get("cluster") ?? "");
+}
+
+/** For --check a name that neither the receiver nor the store knows is a slip, and no cluster in trouble. */
+function unknownName({ settings, origins }: CommandContext, reason: string, hint: string): SeawallError {
+  const place = origins.get("cluster") ?? "--cluster";
+  return new SeawallError("usage", `${place}: no cluster "${settings.cluster}" is known: ${reason}`, { hint });
 }
 
 /** Picks the receiver's answer for this cluster, or the reason why there is none. */
@@ -107,40 +126,36 @@ function answerFor(cluster: string, answer: StatusAnswer, isAsked: boolean): Sta
   }
 }
 
-/** Finds the clusters of the file and those that the receiver serves beside them, one by one: a failure hides no other. */
+/** Looks at the clusters of the file and at those that the receiver serves beside them. A failure hides no other cluster. */
 async function gatherAll(
   context: CommandContext,
-  clusters: readonly Merged[],
+  clusters: readonly CommandContext[],
   answer: StatusAnswer,
 ): Promise<Gathered> {
   const served = answer.kind === "answered-for-several" ? answer.overview : undefined;
   const others = served?.clusters.filter((one) => !clusters.some(({ settings }) => settings.cluster === one.cluster));
-  let failures = 0;
-  let failure: unknown;
-  const own = await mapBounded(clusters, LOOKS_MAX, async (merged): Promise<StatusDocument> => {
-    const one = { ...context, ...merged };
-    const found = answerFor(merged.settings.cluster, answer, true);
-    if (typeof found !== "string") {
-      return judged({ ...found, archive: (await lookAtArchive(one, found.cluster)) ?? found.archive });
-    }
-    const looked = await lookWithoutReceiver(one, found).catch(async (error: unknown) => notLookedAt(one, error));
-    if (looked.failures.length === looked.wanted) {
-      failures++;
-      failure ??= looked.failures[0];
-    }
-    return looked.status;
+  const looks = await onEach(clusters, LOOKS_MAX, async (one): Promise<Looked> => {
+    const found = answerFor(one.settings.cluster, answer, isNamed(one));
+    if (typeof found === "string") return lookWithoutReceiver(one, found);
+    const status = judged({ ...found, archive: (await lookAtArchive(one, found.cluster)) ?? found.archive });
+    return { status, failures: [], wanted: 1 };
   });
-  if (failures > 0 && failures === clusters.length) throw failure;
+  const own = await Promise.all(
+    looks.map(async (look) => (look.kind === "done" ? look.result : notLookedAt(look.one, look.error))),
+  );
+  const failed = own.filter(({ failures, wanted }) => failures.length === wanted);
+  if (!context.settings.all && failed.length > 0 && failed.length === own.length) throw failed[0]?.failures[0];
   const overview: StatusOverview = {
-    clusters: [...own, ...(others ?? [])],
+    clusters: [...own.map(({ status }) => status), ...(others ?? [])],
     configuration: served?.configuration ?? null,
     version: served?.version ?? seawallVersion(),
     at: new Date().toISOString(),
   };
   const why = answer.kind === "no-answer" ? answer.reason : "it serves another cluster";
-  const note =
-    served === undefined ? `No receiver answers (${why}): this is what servers and stores say themselves.\n\n` : "";
-  return { shown: overview, note };
+  const isAnswered = served !== undefined || own.some(({ status }) => status.source === "receiver");
+  const note = isAnswered ? "" : `No receiver answers (${why}): this is what servers and stores say themselves.\n\n`;
+  const exits = failed.flatMap(({ failures }) => failures.map(exitOfFailure));
+  return { shown: overview, note, exit: context.settings.all ? Math.max(EXIT.done, ...exits) : EXIT.done };
 }
 
 /** The receiver does not look for what others did with its archive; we do, where we know the store. */

@@ -4,13 +4,17 @@ import { availableParallelism } from "node:os";
 import { verifyArchive, type VerifyReport } from "../../archive/verify/verify.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
-import { type CommandContext, printResult } from "../context.ts";
+import { onClusters, type Report } from "../all-clusters.ts";
+import type { CommandContext } from "../context.ts";
 import { counted, painted } from "../views/table.ts";
 import { withArchive } from "../with-archive.ts";
 
 const JOBS_MAX = 8;
 
-export async function run(context: CommandContext): Promise<number> {
+/** One archive after the other: a verification keeps the machine and the store busy by itself. */
+export const run = onClusters(verified, { inFlight: 1, ofStore: true });
+
+async function verified(context: CommandContext): Promise<Report> {
   const { settings, signals, io } = context;
   const startedMs = Date.now();
   return withArchive(context, { verb: "verifying", patient: true }, async (archive, progress) => {
@@ -27,8 +31,7 @@ export async function run(context: CommandContext): Promise<number> {
     const seconds = (Date.now() - startedMs) / 1000;
     const { ok, checked, problems, notes, deep } = report;
     const json = { ok, checked, problems, notes, cluster: settings.cluster, deep, full: settings.full, seconds };
-    await printResult(context, json, reportText(report, seconds, io.colours));
-    return ok ? EXIT.done : EXIT.no;
+    return { json, text: reportText(report, seconds, io.colours), exit: ok ? EXIT.done : EXIT.no };
   });
 }
 

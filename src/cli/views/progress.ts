@@ -10,6 +10,8 @@ export interface ProgressOptions {
   readonly json: boolean;
   /** The activity: "restoring". */
   readonly verb: string;
+  /** The cluster, where several are worked on. */
+  readonly cluster?: string | undefined;
   /** The unit that is counted, if it is not bytes: "segments". */
   readonly unit?: string;
   readonly nowMs: () => number;
@@ -74,7 +76,7 @@ export class Progress {
   }
 
   #line(nowMs: number): string {
-    const { verb } = this.#options;
+    const { verb, cluster } = this.#options;
     const [first] = this.#samples;
     const spanMs = first === undefined ? 0 : nowMs - first.atMs;
     const rate = first === undefined || spanMs <= 0 ? 0 : ((this.#amount - first.amount) * 1000) / spanMs;
@@ -83,7 +85,7 @@ export class Progress {
     if (this.#kind === "json") return this.#event(rate, left);
     const share = total === undefined || total === 0 ? undefined : Math.min(1, amount / total);
     const parts = [
-      verb,
+      cluster === undefined ? verb : `${verb} ${cluster}`,
       ...(share === undefined ? [] : [`${String(Math.floor(share * 100)).padStart(3)}%`]),
       ...(share === undefined || this.#kind === "plain" ? [] : [bar(share)]),
       total === undefined ? this.#text(amount) : `${this.#text(amount)} of ${this.#text(total)}`,
@@ -98,13 +100,14 @@ export class Progress {
 
   #event(rate: number, secondsLeft: number | undefined): string {
     const [amount, total] = [this.#amount, this.#total ?? null];
-    const { unit } = this.#options;
+    const { unit, cluster } = this.#options;
+    const of = cluster === undefined ? {} : { cluster };
     const facts =
       unit === undefined
         ? { bytes: amount, totalBytes: total, bytesPerSecond: Math.round(rate) }
         : { [unit]: amount, total, perSecond: Math.round(rate) };
     const left = secondsLeft === undefined ? null : Math.round(secondsLeft);
-    return `${JSON.stringify({ event: "progress", ...facts, secondsLeft: left, detail: this.#detail })}\n`;
+    return `${JSON.stringify({ event: "progress", ...of, ...facts, secondsLeft: left, detail: this.#detail })}\n`;
   }
 
   #text(amount: number): string {

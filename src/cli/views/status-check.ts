@@ -7,8 +7,8 @@ import type { AskedLimits } from "../../daemon/health/health.ts";
 import { HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { humanSeconds } from "../../daemon/status/human.ts";
-import { pluginLine } from "../check-status.ts";
-import { HEALTH_TONE, findingLines } from "./status.ts";
+import { plainLine, pluginLine } from "../check-status.ts";
+import { findingLines, HEALTH_TONE, worstFirst } from "./status.ts";
 import { painted } from "./table.ts";
 
 const EXITS: Readonly<Record<HealthWord, number>> = { ok: 0, warning: 1, critical: 2 };
@@ -22,14 +22,21 @@ export function checkExit(statuses: readonly StatusDocument[]): number {
   return EXITS[worstWord(statuses)];
 }
 
-/** The word of each cluster and its findings. */
+/** The word of each cluster and its findings, trouble first; above them the worst word where there are several. */
 export function checkText(statuses: readonly StatusDocument[], colours: boolean): string {
-  return statuses
-    .flatMap(({ cluster, health: { status, findings } }) => [
-      `${cluster}: ${painted(status, HEALTH_TONE[status], colours)}`,
-      ...findings.flatMap((finding) => findingLines(finding, colours).map((line) => `  ${line}`)),
-    ])
-    .join("\n");
+  const word = worstWord(statuses);
+  const head = `${painted(word, HEALTH_TONE[word], colours)}: ${countText(statuses)}`;
+  const lines = worstFirst(statuses).flatMap(({ cluster, health: { status, findings } }) => [
+    `${cluster}: ${painted(status, HEALTH_TONE[status], colours)}`,
+    ...findings.flatMap((finding) => findingLines(finding, colours).map((line) => `  ${line}`)),
+  ]);
+  return [...(statuses.length > 1 ? [head] : []), ...lines].join("\n");
+}
+
+/** `2 of 3 clusters`, or `3 clusters` when all are well. */
+function countText(statuses: readonly StatusDocument[]): string {
+  const troubled = statuses.filter(({ health }) => health.status !== "ok").length;
+  return troubled === 0 ? `${statuses.length} clusters` : `${troubled} of ${statuses.length} clusters`;
 }
 
 export function checkJson(statuses: readonly StatusDocument[]): Record<string, unknown> {
@@ -39,20 +46,30 @@ export function checkJson(statuses: readonly StatusDocument[]): Record<string, u
   };
 }
 
-/** `SEAWALL CRITICAL: orders: the store has … | rpo=41.2s;;30;0 …` */
-export function nagiosLine(statuses: readonly StatusDocument[], limits: AskedLimits): string {
-  const word = worstWord(statuses);
+/** `SEAWALL CRITICAL: orders: the store has … | rpo=41.2s;;30;0 …`, and of several clusters a line for each after it. */
+export function nagiosText(statuses: readonly StatusDocument[], limits: AskedLimits): string {
   const several = statuses.length > 1;
-  const troubled = statuses.filter(({ health }) => health.status !== "ok");
-  // The worst first: the line may be cut.
-  const told = [...troubled].sort((a, b) => EXITS[b.health.status] - EXITS[a.health.status]);
-  const texts = told.map((status) => `${status.cluster}: ${troubleText(status)}`);
-  const count = several ? `${troubled.length} of ${statuses.length} clusters: ` : "";
-  const [only] = statuses;
-  const wellText = several || only === undefined ? `${statuses.length} clusters` : okText(only);
-  const text = word === "ok" ? wellText : `${count}${texts.join("; ")}`;
+  const lines = several ? worstFirst(statuses).map(clusterLine) : [];
   const data = statuses.flatMap((status) => perfData(status, limits, several ? `${status.cluster}_` : ""));
-  return `${pluginLine(word, text)}${data.length === 0 ? "" : ` | ${data.join(" ")}`}`;
+  const first = `${pluginLine(worstWord(statuses), summaryText(statuses))}${data.length === 0 ? "" : ` | ${data.join(" ")}`}`;
+  return [first, ...lines].join("\n");
+}
+
+/** The worst first: the line may be cut. */
+function summaryText(statuses: readonly StatusDocument[]): string {
+  const [only, second] = statuses;
+  if (only !== undefined && second === undefined) return `${only.cluster}: ${stateText(only)}`;
+  const told = worstFirst(statuses).filter(({ health }) => health.status !== "ok");
+  const texts = told.map((status) => `${status.cluster}: ${stateText(status)}`);
+  return [countText(statuses), ...(texts.length === 0 ? [] : [texts.join("; ")])].join(": ");
+}
+
+function clusterLine(status: StatusDocument): string {
+  return plainLine(`${status.cluster}: ${status.health.status}: ${stateText(status)}`);
+}
+
+function stateText(status: StatusDocument): string {
+  return status.health.status === "ok" ? okText(status) : troubleText(status);
 }
 
 function troubleText({ health }: StatusDocument): string {
@@ -62,10 +79,10 @@ function troubleText({ health }: StatusDocument): string {
     .join("; ");
 }
 
-function okText({ cluster, state, rpoSeconds, archive }: StatusDocument): string {
+function okText({ state, rpoSeconds, archive }: StatusDocument): string {
   const rpo = rpoSeconds === null ? [] : [`recovery point ${humanSeconds(rpoSeconds)}`];
   const backup = archive?.backup === null || archive === null ? [] : [`last backup ${archive.backup.finishedAt}`];
-  return [`${cluster}: ${state}`, ...rpo, ...backup].join(", ");
+  return [state, ...rpo, ...backup].join(", ");
 }
 
 /** `label=value[unit];warn;crit;min`; a value that is not known is left out. */

@@ -1,12 +1,12 @@
-/** The status of several clusters, for people: a line for each. Pure. */
+/** The status of several clusters, for people: a line for each, trouble first. Pure. */
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
-import { HEALTH_TONE } from "./status.ts";
+import { HEALTH_TONE, worstFirst } from "./status.ts";
 import { columns, painted } from "./table.ts";
 
 export function renderOverview({ clusters, configuration }: StatusOverview, colours: boolean): string {
   const head = ["CLUSTER", "HEALTH", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "BACKUP", "DRILL", "PROBLEM"];
-  const lines = columns([head, ...clusters.map((status) => rowOf(status, colours))]);
+  const lines = columns([head, ...worstFirst(clusters).map((status) => rowOf(status, colours))]);
   const error = configuration?.error ?? null;
   const loaded = configuration?.loadedAt ?? "";
   const failed = `The configuration could not be reloaded at ${error?.at ?? ""}: ${error?.message ?? ""}; that of ${loaded} goes on.`;

@@ -1,6 +1,6 @@
 /** The status of one cluster, for people. Pure. */
 import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
-import type { Finding, HealthWord } from "../../daemon/health/finding.ts";
+import { type Finding, HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
@@ -51,6 +51,12 @@ function identity(status: StatusDocument): string {
 }
 
 export const HEALTH_TONE: Readonly<Record<HealthWord, Colour>> = { ok: "green", warning: "yellow", critical: "red" };
+
+/** Trouble first; otherwise the given order. */
+export function worstFirst<T extends Pick<StatusDocument, "health">>(statuses: readonly T[]): readonly T[] {
+  const rank = ({ health }: T): number => HEALTH_WORDS.indexOf(health.status);
+  return [...statuses].sort((a, b) => rank(b) - rank(a));
+}
 
 function since(status: StatusDocument): string {
   return status.state === "streaming" && status.streamingSince !== null ? ` since ${status.streamingSince}` : "";
