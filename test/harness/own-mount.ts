@@ -15,6 +15,12 @@ export function canMount(): boolean {
   return probe.status === 0;
 }
 
+/** Whether a process may have files and a network of its own. */
+export function canIsolate(): boolean {
+  const [command = "", ...flags] = namespace();
+  return spawnSync(command, [...flags, "--net", "--ipc", "mount", "-t", "tmpfs", "none", "/sys"]).status === 0;
+}
+
 /** Runs a module with a file system of 4 MiB mounted on `root`, for that process alone; gives what it print()s, once. */
 export function inOwnMount(root: string, program: string): unknown {
   const mount = `mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"`;

@@ -177,7 +177,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     },
     leftOut: {
       ...{ check: "files", "drill/binaries": "processes", "drill/checks": "processes", "drill/folder": "files" },
-      ...{ "drill/client": "server", "drill/namespaces": "processes" },
+      ...{ "drill/client": "server", "drill/namespaces": "processes", "drill/program-places": "processes" },
       ...{ "new-file": "files", "server-account": "files", "start-effects": "texts" },
       ...{ "drill/server": "processes", "drill/drill": "processes", "extract-worker": "threads", extract: "threads" },
       ...{ finish: "files", "target/landing": "store", marker: "files", "part-writer": "files" },

@@ -4,7 +4,7 @@
  * nothing about the archive.
  */
 import { readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { isRefusal } from "../../archive/retention/bulk-delete.ts";
@@ -20,7 +20,8 @@ import { type DrillBinaries, findBinaries } from "./binaries.ts";
 import { checkPages, checkQuery, checkStructures, parseQuery } from "./checks.ts";
 import { openToQueries } from "./client.ts";
 import { type DrillFolder, makeDrillFolder } from "./folder.ts";
-import { DRILL_PORT, DrillServer, type DrillServerOptions, plainEnv } from "./server.ts";
+import { findProgramPlaces } from "./program-places.ts";
+import { DRILL_PORT, DrillServer, type DrillServerOptions, plainEnv, probeOf } from "./server.ts";
 import { CONTROL_FILE } from "../layout.ts";
 import { findNamespaces, type Namespaces } from "./namespaces.ts";
 import type { Owner } from "../part-writer.ts";
@@ -308,18 +309,19 @@ async function askServer(
 }
 
 async function namespacesFor(server: DrillServerOptions): Promise<Namespaces> {
-  const { folder, binaries, owner, env, signal } = server;
+  const { folder, binaries, env, signal } = server;
+  const plain = plainEnv(env);
   return findNamespaces({
     folders: [...new Set([folder.path, folder.socketDir])],
-    programs: dirname(binaries.directory),
-    probe: { file: binaries.postgres, args: ["--version"], owner },
-    env: plainEnv(env),
+    programs: await findProgramPlaces(binaries, { env: plain, signal }),
+    probe: probeOf(server),
+    env: plain,
     signal,
   });
 }
 
 function isolationCheck({ kind, reason }: Namespaces): DrillCheck {
-  const because = `this machine does not allow more (${reason ?? "unknown"})`;
+  const because = reason ?? "unknown";
   switch (kind) {
     case "files":
       return { name: "isolated", outcome: "passed", message: "queries ran without network and saw no other files" };

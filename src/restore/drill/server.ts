@@ -15,7 +15,7 @@ import { throwIfAborted } from "../../store/signal.ts";
 import type { DrillBinaries } from "./binaries.ts";
 import type { DrillFolder } from "./folder.ts";
 import { configurationFile, isolatedSettings, TAKEN_OVER } from "./isolation.ts";
-import type { Namespaces } from "./namespaces.ts";
+import type { Namespaces, Program } from "./namespaces.ts";
 import { writeNewFile } from "../new-file.ts";
 import type { Owner } from "../part-writer.ts";
 import { onlyOurs } from "../recovery-config.ts";
@@ -87,9 +87,7 @@ export class DrillServer implements AsyncDisposable {
     const { binaries, folder, owner } = options;
     const log = await open(folder.logFile, "a", 0o600);
     try {
-      const settings = Object.entries({ config_file: join(folder.configDir, CONFIG), ...how.overrides });
-      const args = ["-D", folder.dataDir, ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`])];
-      const program = { file: binaries.postgres, args, owner };
+      const program = { file: binaries.postgres, args: argsOf(folder, how.overrides), owner };
       const entered = how.namespaces?.enter(program) ?? program;
       const child = spawn(entered.file, entered.args, {
         cwd: folder.path,
@@ -160,6 +158,16 @@ export class DrillServer implements AsyncDisposable {
     patience.abort();
     return ended;
   }
+}
+
+/** Reads the server's settings and shared files, as its start does, and prints one setting. */
+export function probeOf({ binaries, folder, owner }: DrillServerOptions): Program {
+  return { file: binaries.postgres, args: [...argsOf(folder, {}), "-C", "port"], owner };
+}
+
+function argsOf(folder: DrillFolder, overrides: Readonly<Record<string, string>>): string[] {
+  const settings = Object.entries({ config_file: join(folder.configDir, CONFIG), ...overrides });
+  return ["-D", folder.dataDir, ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`])];
 }
 
 /** For programs that need no credentials. */
