@@ -312,8 +312,9 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
     daemon.signal("SIGCONT");
     await clears(world, "SeawallDown");
     await fires(world, "SeawallGap", { cluster: "orders" }, /^orders: WAL is missing from the archive$/);
-    // Jobs again, for the panels that show them.
+    // Jobs again: a backup heals the gap, and the panels show them.
     world.configure({ "backup-schedule": "*/20 * * * * *" });
+    await clears(world, "SeawallGap");
     const durations = async () => (await world.watcher.query("seawall_job_duration_seconds")).length;
     await until("both clusters have a job", async () => (await durations()) === 2, PATIENCE_MS);
   }
