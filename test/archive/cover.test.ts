@@ -1,7 +1,7 @@
 /** Which backup makes a gap history: one that begins behind it, on the way to the archive's line, and can be restored. */
 import { describe, expect, test } from "vitest";
-import { backupsBehind, coverOf, type GapPlace } from "../../src/archive/catalog/cover.ts";
-import { type BackupSpan, lastTimeBefore, type RecoveryWindow } from "../../src/archive/catalog/windows.ts";
+import { backupsBehind, coverOf, type GapPlace, lastTimeBefore } from "../../src/archive/catalog/cover.ts";
+import type { BackupSpan, RecoveryWindow } from "../../src/archive/catalog/windows.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory, type TimelineHistory } from "../../src/wal/timeline.ts";
 
@@ -115,12 +115,23 @@ describe("a gap from 300 to 400", () => {
   });
 });
 
-test("the last time before a gap is that of the window that ends nearest before it", () => {
-  const window = (toLsn: number, toTime: string | null): RecoveryWindow => ({
-    ...{ timeline: timelineOf(1), fromLsn: lsn(0), toLsn: lsn(toLsn), fromTime: "", toTime, backup: "10" },
+describe("the last time before a gap", () => {
+  const window = (toLsn: number, toTime: string | null, timeline = 1): RecoveryWindow => ({
+    ...{ timeline: timelineOf(timeline), fromLsn: lsn(0), toLsn: lsn(toLsn), fromTime: "", toTime, backup: "10" },
   });
-  const windows = [window(100, "a"), window(300, "b"), window(250, "c"), window(900, "d"), window(299, null)];
-  expect(lastTimeBefore(windows, lsn(300))).toBe("b");
-  expect(lastTimeBefore(windows, lsn(299))).toBe("c");
-  expect(lastTimeBefore(windows, lsn(99))).toBeUndefined();
+  const timeBefore = (place: GapPlace, windows: RecoveryWindow[]): string | undefined =>
+    lastTimeBefore(place, { windows, histories: [one, two] });
+
+  test("is that of the window that ends nearest before it", () => {
+    const windows = [window(100, "a"), window(300, "b"), window(250, "c"), window(900, "d"), window(299, null)];
+    expect(timeBefore(gap(1, 300, 400), windows)).toBe("b");
+    expect(timeBefore(gap(1, 299, 400), windows)).toBe("c");
+    expect(timeBefore(gap(1, 99, 400), windows)).toBeUndefined();
+  });
+
+  test("is never that of a timeline on whose way the gap does not lie", () => {
+    const windows = [window(100, "a"), window(550, "b", 2)];
+    expect(timeBefore(gap(1, 600, 700), windows)).toBe("a");
+    expect(timeBefore(gap(2, 600, 700), windows)).toBe("b");
+  });
 });

@@ -47,7 +47,11 @@ function mapWithGap(isCovered: boolean): RecoveryMap {
   if (line === undefined) throw new Error("the calm map has windows");
   const before = { ...line, toTime: ago(26 * HOUR), toLsn: GAP.fromLsn, isOpen: false };
   const behind = { ...line, fromTime: ago(20 * HOUR), fromLsn: "15/D0000138", backup: "20261119T140003Z-0000beef" };
-  const gap = { ...GAP, fromTime: before.toTime, toTime: isCovered ? behind.fromTime : null };
+  const toTime = isCovered ? behind.fromTime : null;
+  const gap = {
+    ...{ ...GAP, isOnLine: true, fromTime: before.toTime, toTime },
+    coveredBy: isCovered ? behind.backup : null,
+  };
   return { ...CALM_MAP, windows: isCovered ? [before, behind] : [before], gaps: [gap] };
 }
 

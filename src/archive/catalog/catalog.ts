@@ -3,7 +3,7 @@
  * listed before WAL, so that the WAL of a finished backup is always seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, segmentOf, type TimelineId } from "../../wal/lsn.ts";
+import { type Lsn, segmentOf } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
@@ -15,12 +15,12 @@ import { segmentKey } from "../keys.ts";
 import { type LineClaim, readClaims } from "../line/claims.ts";
 import { listPins, type Pin } from "../backups/pins.ts";
 import { findTip, type Tip } from "../wal/tip.ts";
-import { commitTimesIn } from "../wal/commits.ts";
+import { COMMIT_LOOK_BACK_MAX, commitTimesIn } from "../wal/commits.ts";
 import { hasKnownRecords } from "../wal/known-records.ts";
 import { readableEnd } from "../wal/reach.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
 import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
-import { type Cover, coverOf } from "./cover.ts";
+import { type Cover, coverOf, type GapPlace, lastTimeBefore } from "./cover.ts";
 import {
   type BorderItem,
   borderItems,
@@ -60,8 +60,6 @@ export interface Catalog {
   readonly damaged: WalInventory["damaged"];
 }
 
-/** So many segments without a commit are passed on the way back to one. */
-const LOOK_BACK_MAX = 64;
 /** The last ones, where WAL comes in. */
 const HOLES_LOOKED_AT = 64;
 const LISTINGS_MAX = 3;
@@ -103,7 +101,7 @@ export async function readCatalog(archive: Archive, options: CatalogOptions = {}
     claim,
     tip,
     windows: windowsOf(paths, backups, ends),
-    gaps: withCovers(gapsOf(inventory, paths), { paths, backups, ends, line: claim?.timeline ?? tip?.timeline }),
+    gaps: withCovers(gapsOf(inventory, paths), { paths, backups, ends, claim, tip }),
     damaged,
   };
 }
@@ -183,30 +181,34 @@ async function lastCommitAt(
   if (!hasKnownRecords(archive.identity)) return undefined;
   let looked = 0;
   for (const at of itemsBack(path, item)) {
-    if (looked++ === LOOK_BACK_MAX) return undefined;
+    if (looked++ === COMMIT_LOOK_BACK_MAX) return undefined;
     const times = await commitTimesIn(archive, at, { ...options, limit: looked === 1 ? item.limit : undefined });
     if (times !== undefined) return formatPgTime(times.last);
   }
   return undefined;
 }
 
-/** Says of each recorded gap which backup covers it. Holes without a document are damage, and stay. */
-function withCovers(
-  gaps: readonly PathBarrier[],
-  input: {
-    readonly paths: readonly WalPath[];
-    readonly backups: readonly BackupDocument[];
-    readonly ends: ReadonlyMap<string, WalEnd>;
-    readonly line: TimelineId | undefined;
-  },
-): CatalogGap[] {
-  const { paths, backups, ends, line } = input;
+/** The backup that covers a gap of the catalog, on the archive's line. */
+export function coverIn(
+  { paths, backups, ends, claim, tip }: Pick<Catalog, "paths" | "backups" | "ends" | "claim" | "tip">,
+  gap: GapPlace,
+): Cover | undefined {
+  const line = claim?.timeline ?? tip?.timeline;
   const path = paths.find(({ history }) => history.timeline === line);
-  if (path === undefined) return [...gaps];
+  if (path === undefined) return undefined;
   const isRestorable = (backup: BackupDocument): boolean => reachOf(path, backup, ends) !== undefined;
+  return coverOf(gap, { line: path.history, backups, isRestorable });
+}
+
+/** The time of the last commit before a gap that can be recovered; undefined when there is none. */
+export function timeBefore({ windows, paths }: Pick<Catalog, "windows" | "paths">, gap: GapPlace): string | undefined {
+  return lastTimeBefore(gap, { windows, histories: paths.map(({ history }) => history) });
+}
+
+/** Adds to each recorded gap the backup that covers it. Holes without a document are damage, and stay. */
+function withCovers(gaps: readonly PathBarrier[], catalog: Parameters<typeof coverIn>[0]): CatalogGap[] {
   return gaps.map((gap) => {
-    if (!gap.isRecorded) return gap;
-    const coveredBy = coverOf(gap, { line: path.history, backups, isRestorable });
+    const coveredBy = gap.isRecorded ? coverIn(catalog, gap) : undefined;
     return coveredBy === undefined ? gap : { ...gap, coveredBy };
   });
 }

@@ -1,11 +1,12 @@
 /**
  * The one rule for a gap that has healed: a base backup covers it when the backup begins behind the gap on the way to the
- * archive's line, and can be restored. Catalog, verification, status and the daemon ask it. Pure.
+ * archive's line, and can be restored. Also says which time cannot be recovered because of a gap. Catalog, verification, status,
+ * page and daemon ask it. Pure.
  */
 import type { TimelineHistory } from "../../wal/timeline.ts";
 import type { Gap } from "../documents.ts";
 import { isOnWay } from "../wal/path.ts";
-import { type BackupSpan, backupsOn } from "./windows.ts";
+import { type BackupSpan, backupsOn, type RecoveryWindow } from "./windows.ts";
 
 /** The backup that made a gap history. */
 export interface Cover {
@@ -41,4 +42,21 @@ export function coverOf<B extends BackupSpan>(
 ): Cover | undefined {
   const found = backupsBehind(gap, input).find((backup) => input.isRestorable(backup));
   return found === undefined ? undefined : { backup: found.id, finishedAt: found.finishedAt };
+}
+
+/** The time of the last commit before a gap that can be recovered; undefined when no window on the gap's way ends before it. */
+export function lastTimeBefore(
+  gap: Pick<Gap, "timeline" | "fromLsn">,
+  { windows, histories }: { readonly windows: readonly RecoveryWindow[]; readonly histories: readonly TimelineHistory[] },
+): string | undefined {
+  const isWay = new Set(histories.filter((history) => isOnWay(history, gap)).map(({ timeline }) => timeline));
+  const before = windows.filter(
+    ({ timeline, toLsn, toTime }) => isWay.has(timeline) && toLsn <= gap.fromLsn && toTime !== null,
+  );
+  return before.sort((a, b) => (a.toLsn > b.toLsn ? -1 : 1))[0]?.toTime ?? undefined;
+}
+
+/** Says what a covered gap means. `from`: the last time before it, or its LSN. */
+export function unreachableText(from: string, finishedAt: string): string {
+  return `unreachable: ${from} to ${finishedAt}; everything since ${finishedAt} is recoverable`;
 }

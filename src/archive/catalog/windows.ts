@@ -139,9 +139,3 @@ export function spansOf<B extends BackupSpan, R extends { readonly toLsn: Lsn }>
 function earlier(a: string, b: string | undefined): string {
   return b !== undefined && Date.parse(b) < Date.parse(a) ? b : a;
 }
-
-/** The time of the last commit that can be recovered before `lsn`; undefined without a window that ends there or before. */
-export function lastTimeBefore(windows: readonly RecoveryWindow[], lsn: Lsn): string | undefined {
-  const before = windows.filter(({ toLsn, toTime }) => toLsn <= lsn && toTime !== null);
-  return before.sort((a, b) => (a.toLsn > b.toLsn ? -1 : 1))[0]?.toTime ?? undefined;
-}

@@ -2,7 +2,7 @@
 import type { SeawallError } from "../../errors.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import type { WalPath } from "../wal/path.ts";
-import type { Cover } from "../catalog/cover.ts";
+import { type Cover, unreachableText } from "../catalog/cover.ts";
 import { backupsOn, type BackupSpan } from "../catalog/windows.ts";
 
 /** docs/archive-format.md, "Verifying", says what each means. */
@@ -125,7 +125,7 @@ export function breakMessage(lsn: Lsn, reason: string): string {
 
 /** For a gap that is history. `since`: the last time, or the LSN, that can be reached before it. */
 export function coveredMessage(since: string, { backup, finishedAt }: Cover): string {
-  return `unreachable: ${since} to ${finishedAt}; everything since ${finishedAt} is recoverable with backup ${backup}`;
+  return `${unreachableText(since, finishedAt)} with backup ${backup}`;
 }
 
 /** Words what backups cannot do without this WAL. */

@@ -12,7 +12,7 @@ import { mapBounded } from "../bounded.ts";
 import { minimalIn } from "../wal/breaks.ts";
 import { isRefusal } from "../retention/bulk-delete.ts";
 import { listMarks } from "../retention/marks.ts";
-import { type Catalog, readCatalog } from "../catalog/catalog.ts";
+import { type Catalog, readCatalog, timeBefore } from "../catalog/catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
 import { damageOf } from "../damage.ts";
@@ -36,7 +36,7 @@ import {
 } from "./state.ts";
 import { folderName, type PendingFolder, pendingOf, reportBreaks, verifyFolder, type VerifyWalOptions } from "./wal.ts";
 import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
-import { backupsOn, lastTimeBefore, reachOf } from "../catalog/windows.ts";
+import { backupsOn, reachOf } from "../catalog/windows.ts";
 
 export interface VerifyProgress {
   /** Told once, when it is known how much is to be looked at: stored bytes. */
@@ -246,9 +246,10 @@ async function surveyArchive(
 /** Reports what listing alone shows. Returns how many of the problems are recorded gaps: a later backup makes them history. */
 function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): number {
   const { segmentSize } = archive.identity;
-  const { backups, paths, ends, gaps, windows } = catalog;
+  const { backups, paths, ends, gaps } = catalog;
   let recordedGaps = 0;
-  for (const { timeline, fromLsn, toLsn, reason, isRecorded, isStored, coveredBy } of gaps) {
+  for (const gap of gaps) {
+    const { timeline, fromLsn, toLsn, reason, isRecorded, isStored, coveredBy } = gap;
     const lost = { timeline, fromLsn, toLsn };
     const isMissed = backups.length === 0 || affectedBackups(paths, backups, lost).length > 0;
     const segment = segmentOf(fromLsn, segmentSize);
@@ -259,7 +260,7 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
     const message = isStored === true ? breakMessage(fromLsn, reason) : lostMessage;
     const finding = { kind: isRecorded ? "gap" : "missing-wal", object } as const;
     if (isMissed && coveredBy !== undefined) {
-      const since = lastTimeBefore(windows, fromLsn) ?? formatLsn(fromLsn);
+      const since = timeBefore(catalog, gap) ?? formatLsn(fromLsn);
       findings.note({ ...finding, message: `${message}: ${coveredMessage(since, coveredBy)}` });
     } else if (isMissed) {
       if (isRecorded && isStored !== true) recordedGaps++;

@@ -7,6 +7,9 @@ import { peekWal } from "./objects.ts";
 import type { WalItem } from "./path.ts";
 import { type WalkedRecord, walkSegment } from "./walk.ts";
 
+/** Segments without a commit that are passed on the way back to one. */
+export const COMMIT_LOOK_BACK_MAX = 64;
+
 /** Times of the first and the last commit in WAL order. */
 export interface CommitTimes {
   readonly first: PgTime;

@@ -1,6 +1,6 @@
 /** `seawall list`: prints the base backups, windows, gaps and timelines of an archive. */
 import type { BackupDocument } from "../../archive/backups/document.ts";
-import { lastTimeBefore } from "../../archive/catalog/windows.ts";
+import { type CatalogGap, timeBefore } from "../../archive/catalog/catalog.ts";
 import { coveredMessage } from "../../archive/verify/report.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { hasKnownRecords } from "../../archive/wal/known-records.ts";
@@ -47,14 +47,19 @@ function listText(view: CatalogView, colours: boolean): string {
         ]),
     ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
   ];
-  const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason, coveredBy }) => [
-    painted(`${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`, coveredBy === undefined ? "red" : "dim", colours),
-    `timeline ${timeline}`,
-    reason,
-    ...(coveredBy === undefined
-      ? []
-      : [coveredMessage(lastTimeBefore(catalog.windows, fromLsn) ?? formatLsn(fromLsn), coveredBy)]),
-  ]);
+  const gapRow = (gap: CatalogGap): string[] => {
+    const { timeline, fromLsn, toLsn, reason, coveredBy } = gap;
+    const covered =
+      coveredBy === undefined ? [] : [coveredMessage(timeBefore(catalog, gap) ?? formatLsn(fromLsn), coveredBy)];
+    const place = `${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`;
+    return [
+      painted(place, coveredBy === undefined ? "red" : "dim", colours),
+      `timeline ${timeline}`,
+      reason,
+      ...covered,
+    ];
+  };
+  const gaps = catalog.gaps.map(gapRow);
   const leftovers = catalog.leftovers.map(({ id }) => [id, "begun and not finished: still running, or failed"]);
   const damaged = damagesOf(catalog).map(({ object, message }) => [painted(object, "red", colours), message]);
   return [

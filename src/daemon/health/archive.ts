@@ -1,4 +1,5 @@
 /** Findings about what the archive holds and what the slot keeps for it. Pure. */
+import { unreachableText } from "../../archive/catalog/cover.ts";
 import type { JobView, LastRun } from "../jobs/scheduler.ts";
 import type { GapDocument, StatusFacts } from "../status/document.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
@@ -79,7 +80,7 @@ function coveredGap({ fromLsn, toLsn, timeline, detectedAt, lastCommitAt, covere
     stopsArchiving: false,
     since: detectedAt,
     what: `WAL from ${fromLsn} to ${toLsn} on timeline ${timeline} was lost; a newer backup covers the gap`,
-    meaning: `unreachable: ${lastCommitAt ?? fromLsn} to ${since}; everything since ${since} is recoverable`,
+    meaning: unreachableText(lastCommitAt ?? fromLsn, since),
     remedy: `Nothing: backup ${coveredBy?.backup ?? ""} begins behind the gap.`,
   };
 }

@@ -16,6 +16,7 @@ import type { Lsn } from "../../wal/lsn.ts";
 import { contentsOf } from "./contents.ts";
 import type { ArchiveContents } from "./document.ts";
 import { mapOf, type RecoveryMap } from "./recovery-map.ts";
+import { SpareMemory } from "./spare-memory.ts";
 
 export interface ArchiveWatchOptions {
   readonly store: Store;
@@ -38,10 +39,6 @@ const LIST_EVERY_MS = 3_600_000;
 const LOOK_TIMEOUT_MS = 120_000;
 /** A receiver that catches up uses its memory, and a look waits for its end; but no longer than that. */
 const PUT_OFF_MS_MAX = 600_000;
-/** With more WAL to come the receiver catches up. */
-const LAG_BYTES_MAX = 16 << 20;
-/** Memory of a receiver that has caught up is given back in this time. */
-const SETTLED_MS = 5_000;
 /** Between looks at the receiver's own state, which cost nothing. */
 const POLL_MS = 500;
 /** The listing is in no hurry, and the receiver needs the memory. */
@@ -58,8 +55,7 @@ interface Look {
 export class ArchiveWatch {
   readonly #options: ArchiveWatchOptions;
   readonly #begunMs = performance.now();
-  /** When it was last seen to catch up. */
-  #busyMs: number | undefined;
+  readonly #spare: SpareMemory;
   #looked: Look | undefined;
   #listedMs: number | undefined;
   #listing: { readonly contents: ArchiveContents; readonly recovery: RecoveryMap } | undefined;
@@ -69,6 +65,7 @@ export class ArchiveWatch {
 
   constructor(options: ArchiveWatchOptions) {
     this.#options = options;
+    this.#spare = new SpareMemory(options.state);
   }
 
   /** The archive has changed: list it again soon. */
@@ -99,10 +96,7 @@ export class ArchiveWatch {
   /** Whether the receiver catches up, or has only just done so and holds what it needed. */
   #needsMemory(): boolean {
     const nowMs = performance.now();
-    const { state } = this.#options;
-    const lagBytes = state.snapshot().lagBytes ?? 0;
-    if (lagBytes > LAG_BYTES_MAX || state.buffersInUse() > 1) this.#busyMs = nowMs;
-    if (this.#busyMs === undefined || nowMs - this.#busyMs >= SETTLED_MS) return false;
+    if (this.#spare.isThere(nowMs)) return false;
     return nowMs - (this.#looked?.atMs ?? this.#begunMs) < PUT_OFF_MS_MAX;
   }
 

@@ -10,50 +10,76 @@ import { ifReadable } from "../../archive/damage.ts";
 import type { Gap } from "../../archive/documents.ts";
 import { readClaims } from "../../archive/line/claims.ts";
 import { listBreaks } from "../../archive/wal/breaks.ts";
-import { commitTimesIn } from "../../archive/wal/commits.ts";
 import { listGaps } from "../../archive/wal/gaps.ts";
 import { firstBarrier } from "../../archive/wal/path.ts";
 import { findTip, historyOf } from "../../archive/wal/tip.ts";
 import { readRoute } from "../../restore/target/route.ts";
 import type { RequestOptions } from "../../store/store.ts";
-import { segmentBefore } from "../../wal/lsn.ts";
-import { formatPgTime } from "../../wal/record-facts.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
 import type { GapDocument } from "./document.ts";
+import { type CommitBefore, commitBefore } from "./gap-commit.ts";
 import { gapDocument } from "./receiver-document.ts";
 
-/** Segments that are asked for the last commit before a gap. */
-const LOOK_BACK_MAX = 16;
-
-/** Facts that do not change, from earlier looks. */
+/** Facts that do not change, from earlier looks. Holds no more than the archive has gaps and backups. */
 export class GapMemory {
   /** Ids of backups that could be restored. */
   readonly restorable = new Set<string>();
-  /** Time of the last commit before a gap, by its place; null where there is none. */
-  readonly lastCommits = new Map<string, string | null>();
+  /** The last commit before a gap, by the gap's place. */
+  readonly #commits = new Map<string, CommitBefore>();
+
+  /** Whether a gap's last commit may be in WAL that could not be read yet. */
+  get isOwing(): boolean {
+    return [...this.#commits.values()].some(({ isFinal }) => !isFinal);
+  }
+
+  commitOf(gap: Gap): CommitBefore | undefined {
+    const known = this.#commits.get(placeOf(gap));
+    return known?.isFinal === true ? known : undefined;
+  }
+
+  keep(gap: Gap, found: CommitBefore): void {
+    this.#commits.set(placeOf(gap), found);
+  }
+
+  /** Forgets gaps and backups that are no longer in the archive. */
+  trim(gaps: readonly Gap[], backups: readonly BackupDocument[]): void {
+    const [places, ids] = [new Set(gaps.map(placeOf)), new Set(backups.map(({ id }) => id))];
+    for (const place of this.#commits.keys()) if (!places.has(place)) this.#commits.delete(place);
+    for (const id of this.restorable) if (!ids.has(id)) this.restorable.delete(id);
+  }
+}
+
+function placeOf({ timeline, fromLsn, toLsn }: Gap): string {
+  return `${timeline} ${fromLsn} ${toLsn}`;
+}
+
+export interface GapLookOptions extends RequestOptions {
+  /** There is memory for a segment of WAL. */
+  readonly mayReadWal: boolean;
 }
 
 /** Throws what the store throws. */
-export async function lookAtGaps(
-  archive: Archive,
-  memory: GapMemory,
-  options: RequestOptions = {},
-): Promise<GapDocument[]> {
+export async function lookAtGaps(archive: Archive, memory: GapMemory, options: GapLookOptions): Promise<GapDocument[]> {
   const gaps = await listGaps(archive, options);
-  if (gaps.length === 0) return [];
+  if (gaps.length === 0) {
+    memory.trim([], []);
+    return [];
+  }
   const line = await historyOfLine(archive, options);
   const { backups } = line === undefined ? { backups: [] } : await listBackups(archive, options);
   const documents: GapDocument[] = [];
   for (const gap of gaps) {
-    const lastCommitAt = await lastCommitBefore(archive, gap, memory, options);
+    const commit = memory.commitOf(gap) ?? (await commitBefore(archive, gap, options));
+    memory.keep(gap, commit);
     let coveredBy: GapDocument["coveredBy"] = null;
     if (line !== undefined) {
       await findRestorable(archive, { gap, gaps, line, backups, memory }, options);
       const isRestorable = ({ id }: BackupDocument): boolean => memory.restorable.has(id);
       coveredBy = coverOf(gap, { line, backups, isRestorable }) ?? null;
     }
-    documents.push(gapDocument(gap, { coveredBy, lastCommitAt }));
+    documents.push(gapDocument(gap, { coveredBy, lastCommitAt: commit.time }));
   }
+  memory.trim(gaps, backups);
   return documents;
 }
 
@@ -89,32 +115,4 @@ async function findRestorable(
     memory.restorable.add(backup.id);
     return;
   }
-}
-
-/** Null where the WAL before the gap holds no commit, or cannot be read. */
-async function lastCommitBefore(
-  archive: Archive,
-  { timeline, fromLsn, toLsn }: Gap,
-  memory: GapMemory,
-  options: RequestOptions,
-): Promise<string | null> {
-  const place = `${timeline} ${fromLsn} ${toLsn}`;
-  const known = memory.lastCommits.get(place);
-  if (known !== undefined || fromLsn === 0n) return known ?? null;
-  const newest = segmentBefore(fromLsn, archive.identity.segmentSize);
-  for (
-    let segment = newest;
-    segment >= 0 && segment > newest - LOOK_BACK_MAX;
-    segment = (segment - 1) as typeof newest
-  ) {
-    // Only the last one may be unsealed. A sealed segment says of itself when its commits were.
-    for (const kind of segment === newest ? (["segment", "tail", "partial"] as const) : (["segment"] as const)) {
-      const times = await ifReadable(commitTimesIn(archive, { timeline, segment, kind }, options));
-      if (times === undefined) continue;
-      memory.lastCommits.set(place, formatPgTime(times.last));
-      return formatPgTime(times.last);
-    }
-  }
-  memory.lastCommits.set(place, null);
-  return null;
 }

@@ -1,7 +1,7 @@
 /**
  * Watches the gaps in the archive, and what covers them, for the status: once when streaming begins, whenever the receiver
  * records one, and while one is open when a job has ended and every minute. Without an open gap it costs no further requests.
- * Failures are logged and never stop the receiver.
+ * The time of a gap's last commit may need a segment of WAL: it is read once the receiver has memory to spare. Failures are logged and never stop the receiver.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../../archive/archive.ts";
@@ -11,6 +11,7 @@ import { deadline } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
 import type { GapDocument } from "./document.ts";
 import { GapMemory, lookAtGaps } from "./gap-look.ts";
+import { SpareMemory } from "./spare-memory.ts";
 
 export interface GapWatchOptions {
   readonly store: Store;
@@ -41,15 +42,18 @@ interface Look {
 export async function watchGaps(options: GapWatchOptions): Promise<void> {
   const { store, cluster, state, runs, onGaps, log, signal } = options;
   const memory = new GapMemory();
+  const spare = new SpareMemory(state);
   let last: Look | undefined;
   while (!signal.aborted) {
     let pauseMs = INTERVAL_MS;
     const now = { atMs: performance.now(), gaps: state.counters.gaps, runs: runs() };
-    if (state.phase === "streaming" && isDue(last, now)) {
+    const mayReadWal = spare.isThere(now.atMs);
+    const isOwing = mayReadWal && memory.isOwing;
+    if (state.phase === "streaming" && (isOwing || isDue(last, now))) {
       try {
         using limit = deadline(LOOK_TIMEOUT_MS, signal);
         const archive = await openArchive(store, cluster, { signal: limit.signal });
-        const gaps = await lookAtGaps(archive, memory, { signal: limit.signal });
+        const gaps = await lookAtGaps(archive, memory, { signal: limit.signal, mayReadWal });
         onGaps(gaps);
         last = { ...now, hasOpenGap: gaps.some(({ coveredBy }) => coveredBy === null) };
       } catch (error) {

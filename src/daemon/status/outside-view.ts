@@ -153,7 +153,7 @@ async function lookAtArchive(store: Store, cluster: string, nowMs: number, signa
   const archive = await openArchive(store, cluster, { signal });
   const [tip, gaps, rivals, last] = await Promise.all([
     findTip(archive, { signal }),
-    lookAtGaps(archive, new GapMemory(), { signal }),
+    lookAtGaps(archive, new GapMemory(), { signal, mayReadWal: true }),
     describeRivals(archive, { signal }),
     readLastEvents(archive, new Date(nowMs), { signal }),
   ]);

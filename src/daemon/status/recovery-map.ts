@@ -1,7 +1,8 @@
 /** The map of what can be recovered, for the status page: windows, backups, gaps, drills and pins, from a catalog. Pure. */
 import { isInForce, type Pin } from "../../archive/backups/pins.ts";
-import type { Catalog } from "../../archive/catalog/catalog.ts";
+import { type Catalog, coverIn, timeBefore } from "../../archive/catalog/catalog.ts";
 import type { Drill } from "../../archive/records/drills.ts";
+import { isOnWay } from "../../archive/wal/path.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 
 /** Times are ISO 8601, UTC. */
@@ -46,9 +47,14 @@ export interface MappedGap {
   readonly fromLsn: string;
   readonly toLsn: string;
   readonly reason: string;
-  /** Times between which WAL is missing: end of the window before, begin of the window behind. Null: not known. */
+  /** On the way to the timeline that the archive follows. */
+  readonly isOnLine: boolean;
+  /** Time of the last commit before it that can be recovered; null when there is none. */
   readonly fromTime: string | null;
+  /** When the oldest backup that covers it was finished: everything since can be recovered. Null while there is none. */
   readonly toTime: string | null;
+  /** That backup. */
+  readonly coveredBy: string | null;
 }
 
 const BACKUPS_SHOWN = 400;
@@ -81,17 +87,20 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
       stopLsn: formatLsn(stopLsn),
       pin: pinOf(pins, id, readAt),
     }));
-  const gaps = catalog.gaps.map(({ timeline, fromLsn, toLsn, reason }) => {
-    const onLine = catalog.windows.filter((window) => line === undefined || window.timeline === line);
-    const before = onLine.findLast((window) => window.toLsn <= toLsn);
-    const behind = onLine.find((window) => window.fromLsn >= toLsn);
+  const history = catalog.paths.find((path) => path.history.timeline === line)?.history;
+  const gaps = catalog.gaps.map((gap) => {
+    const { timeline, fromLsn, toLsn, reason } = gap;
+    // A hole that no document names is damage. Its times follow the same rule.
+    const cover = coverIn(catalog, gap);
     return {
       timeline,
       reason,
       fromLsn: formatLsn(fromLsn),
       toLsn: formatLsn(toLsn),
-      fromTime: before?.toTime ?? null,
-      toTime: behind?.fromTime ?? null,
+      isOnLine: history !== undefined && isOnWay(history, gap),
+      fromTime: timeBefore(catalog, gap) ?? null,
+      toTime: cover?.finishedAt ?? null,
+      coveredBy: cover?.backup ?? null,
     };
   });
   const shown = drills.map(({ finishedAt, ok, backup }) => ({ finishedAt, ok, backup: backup ?? null }));

@@ -51,10 +51,8 @@ function drawing(map: RecoveryMap, { restorePoints, openEnd }: AxisFacts, nowMs:
     const own = windows.filter((window) => window.timeline === timeline);
     const name =
       timelines.length === 1 ? "Recoverable" : `Recoverable, timeline ${timeline}${i === 0 ? "" : " (left)"}`;
-    return {
-      name,
-      marks: [...own.map((one) => bar(one, scale, openEnd)), ...(i === 0 ? gaps.map((gap) => hole(gap, scale)) : [])],
-    };
+    const lost = gaps.filter((gap) => (i === 0 ? gap.isOnLine : !gap.isOnLine && gap.timeline === timeline));
+    return { name, marks: [...own.map((one) => bar(one, scale, openEnd)), ...lost.map((gap) => hole(gap, scale))] };
   });
   if (lanes.length === 0) lanes.push({ name: "Recoverable: nothing", marks: [] });
   const pinned = backups.filter(({ pin }) => pin !== null).length;
@@ -105,10 +103,11 @@ function endOf({ fromTime, toTime, isOpen }: MappedWindow, openEnd: OpenEnd | un
   return isOpen && openEnd !== undefined ? openEnd.at : (toTime ?? fromTime);
 }
 
-function hole({ fromTime, toTime, fromLsn, toLsn, reason }: MappedGap, scale: Scale): Markup {
+function hole({ fromTime, toTime, fromLsn, toLsn, reason, coveredBy }: MappedGap, scale: Scale): Markup {
   if (fromTime === null) return NOTHING;
   const [from, to] = [Date.parse(fromTime), toTime === null ? scale.toMs : Date.parse(toTime)];
-  const title = `Gap: ${fromLsn} to ${toLsn} (${reason})`;
+  const covered = coveredBy === null ? "" : `, covered by backup ${coveredBy}`;
+  const title = `Gap: ${fromLsn} to ${toLsn} (${reason})${covered}`;
   return markup`<rect class="gap" fill="url(#hatch)" ${stretch(from, to, scale)} y="20" height="16"><title>${title}</title></rect>`;
 }
 
@@ -177,10 +176,17 @@ function tables({ windows, backups, gaps, drills }: RecoveryMap, { restorePoints
     },
     {
       caption: "Gaps",
-      head: ["LSNs", "Timeline", "From", "To", "Reason"],
-      rows: gaps.map(({ fromLsn, toLsn, timeline, fromTime, toTime, reason }) => ({
+      head: ["LSNs", "Timeline", "From", "To", "Covered by", "Reason"],
+      rows: gaps.map(({ fromLsn, toLsn, timeline, fromTime, toTime, reason, coveredBy }) => ({
         key: `${timeline} ${fromLsn}`,
-        cells: [lsns(fromLsn, toLsn), String(timeline), timeOr(fromTime), timeOr(toTime), reason],
+        cells: [
+          lsns(fromLsn, toLsn),
+          String(timeline),
+          timeOr(fromTime),
+          timeOr(toTime),
+          markup`<code>${coveredBy ?? "–"}</code>`,
+          reason,
+        ],
       })),
     },
     {
