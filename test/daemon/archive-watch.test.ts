@@ -66,6 +66,8 @@ test("the first look finds backups, sizes, the oldest moment, and the newest dri
   expect(seen[0]?.last).toMatchObject({ backup: { id: NEWEST }, drill: { ok: true }, verify: { ok: true } });
   // The end of the older backup, as its document says.
   expect(seen[0]?.contents).toMatchObject({ backups: 2, oldestRecoverableAt: "2025-03-03T08:00:07.347Z" });
+  // WAL is unbroken from there on, over a failover.
+  expect(seen[0]?.contents.recoverableSince).toBe("2025-03-03T08:00:07.347Z");
   expect(seen[0]?.contents.storedBytes).toBe(storedBytes());
 });
 

@@ -67,7 +67,8 @@ it("the archive's contents, whoever stored them, and whether the slot can be see
     verify: null,
   };
   const at = "2026-11-20T09:00:00.000Z";
-  const contents = { at, backups: 7, storedBytes: 12_345, oldestRecoverableAt: "2026-11-01T00:00:00.000Z" };
+  const recoverable = { oldestRecoverableAt: "2026-11-01T00:00:00.000Z", recoverableSince: null };
+  const contents = { at, backups: 7, storedBytes: 12_345, ...recoverable };
   const slotHealth = { state: "unseen", since: at } as const;
   expect(await samples(statusFixture({ archive, contents, slotHealth }))).toMatchObject({
     seawall_archive_backups: 7,

@@ -2,6 +2,7 @@
 import { startHttp } from "../../src/daemon/http/server.ts";
 import type { ShownCluster } from "../../src/daemon/http/site.ts";
 import type { JobView, LastRun } from "../../src/daemon/jobs/scheduler.ts";
+import { growingWindow } from "../../src/daemon/status/contents.ts";
 import type { StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
 import { History, HISTORY_STEP_MS, type HistoryPoint } from "../../src/daemon/status/history.ts";
 import type { RecoveryMap } from "../../src/daemon/status/recovery-map.ts";
@@ -110,7 +111,11 @@ export interface PageState {
 }
 
 function state(facts: Partial<StatusFacts>, recovery: RecoveryMap = CALM_MAP, points = dayOfNumbers()): PageState {
-  return { status: statusFixture({ ...CALM, ...facts }), recovery, points };
+  const oldestRecoverableAt = recovery.windows[0]?.fromTime ?? null;
+  const size = { backups: recovery.backups.length, storedBytes: 4.2e11 };
+  const recoverableSince = growingWindow(recovery)?.fromTime ?? null;
+  const contents = { at: recovery.readAt, ...size, oldestRecoverableAt, recoverableSince };
+  return { status: statusFixture({ ...CALM, contents, ...facts }), recovery, points };
 }
 
 const refused = {

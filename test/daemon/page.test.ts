@@ -1,6 +1,8 @@
 /** The status page: self-contained, nothing unescaped, its hashes right, and every trouble visible. */
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import { renderStatus } from "../../src/cli/views/status.ts";
+import { renderOverview as renderTable } from "../../src/cli/views/status-overview.ts";
 import { humanBytes, humanSeconds } from "../../src/daemon/status/human.ts";
 import { CONTENT_SECURITY_POLICY } from "../../src/daemon/http/page/assets.ts";
 import { markup, table, timeTag, withTimes } from "../../src/daemon/http/page/markup.ts";
@@ -8,7 +10,7 @@ import { renderOverview, troubleFirst } from "../../src/daemon/http/page/overvie
 import { renderPage } from "../../src/daemon/http/page/page.ts";
 import { openEnd, recoverable } from "../../src/daemon/http/page/recoverable.ts";
 import { niceTicks, niceTop, type Unit } from "../../src/daemon/http/page/scale.ts";
-import type { StatusDocument } from "../../src/daemon/status/document.ts";
+import type { GapDocument, StatusDocument } from "../../src/daemon/status/document.ts";
 import type { RecoveryMap } from "../../src/daemon/status/recovery-map.ts";
 import { pageOf, statusFixture } from "./fixture.ts";
 import { CALM_MAP, dayOfNumbers, manyClusters, PAGE_STATES } from "./page-states.ts";
@@ -333,6 +335,26 @@ describe("the overview", () => {
     ).toEqual([...["warehouse", "zones", "tickets", "accounts"]]);
     const html = renderOverview({ clusters, configuration: null, version: "0", at: "2026-11-20T10:00:00Z" });
     expect(html).toContain("Critical: warehouse, zones. Warning: tickets.");
+  });
+
+  const { ok, gap, "gap covered": covered } = PAGE_STATES;
+  const fresh = { ...gap.status.gaps[0], coveredBy: null, detectedAt: "2026-11-20T09:59:59.000Z" };
+  it.each<[string, StatusDocument, string]>([
+    ["from the first backup of a calm archive", ok.status, "Tue 10 Nov 10:00 UTC"],
+    ["while the store is down", PAGE_STATES["store down"].status, "Tue 10 Nov 10:00 UTC"],
+    ["behind a gap, from the backup that covers it", covered.status, "Thu 19 Nov 14:00 UTC"],
+    ["not with an open gap", gap.status, "–"],
+    ["not with a gap that is newer than the look", statusFixture({ ...ok.status, gaps: [fresh as GapDocument] }), "–"],
+    ["not before the archive was read", statusFixture(), "–"],
+  ])("says since when a cluster can be recovered, as its own page does: %s", (_, status, expected) => {
+    const overview = { clusters: [status], configuration: null, version: "0", at: "2026-11-20T10:00:00Z" };
+    expect(words(renderOverview(overview))).toMatch(/Cluster Health What is wrong Recoverable since Not stored /);
+    const cell = /data-label="Recoverable since">(.*?)<\/td>/.exec(renderOverview(overview))?.[1] ?? "";
+    expect(cell.replaceAll(/<[^>]*>/g, "")).toBe(expected);
+    const since = expected === "–" ? "–" : /^\d{4}-\d\d-\d\dT\d\d:\d\dZ$/;
+    const [, line = ""] = renderTable(overview, false).split("\n");
+    expect(line.split(/ {2,}/)[8]).toMatch(since);
+    if (expected !== "–") expect(renderStatus(status, false)).toMatch(/^recoverable +since 2026-11-1/m);
   });
 });
 

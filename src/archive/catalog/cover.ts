@@ -47,7 +47,10 @@ export function coverOf<B extends BackupSpan>(
 /** The time of the last commit before a gap that can be recovered; undefined when no window on the gap's way ends before it. */
 export function lastTimeBefore(
   gap: Pick<Gap, "timeline" | "fromLsn">,
-  { windows, histories }: { readonly windows: readonly RecoveryWindow[]; readonly histories: readonly TimelineHistory[] },
+  {
+    windows,
+    histories,
+  }: { readonly windows: readonly RecoveryWindow[]; readonly histories: readonly TimelineHistory[] },
 ): string | undefined {
   const isWay = new Set(histories.filter((history) => isOnWay(history, gap)).map(({ timeline }) => timeline));
   const before = windows.filter(

@@ -1,12 +1,17 @@
 /** The status of several clusters, for people: a line for each, trouble first. Pure. */
+import { recoverableSince } from "../../daemon/status/contents.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
 import { HEALTH_TONE, worstFirst } from "./status.ts";
 import { columns, painted } from "./table.ts";
 
+const HEAD = [
+  ...["CLUSTER", "HEALTH", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "RECOVERABLE SINCE", "BACKUP", "DRILL"],
+  "PROBLEM",
+];
+
 export function renderOverview({ clusters, configuration }: StatusOverview, colours: boolean): string {
-  const head = ["CLUSTER", "HEALTH", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "BACKUP", "DRILL", "PROBLEM"];
-  const lines = columns([head, ...worstFirst(clusters).map((status) => rowOf(status, colours))]);
+  const lines = columns([HEAD, ...worstFirst(clusters).map((status) => rowOf(status, colours))]);
   const error = configuration?.error ?? null;
   const loaded = configuration?.loadedAt ?? "";
   const failed = `The configuration could not be reloaded at ${error?.at ?? ""}: ${error?.message ?? ""}; that of ${loaded} goes on.`;
@@ -25,6 +30,7 @@ function rowOf(status: StatusDocument, colours: boolean): string[] {
     lagBytes === null ? "–" : humanBytes(lagBytes),
     rpoSeconds === null ? "–" : humanSeconds(rpoSeconds),
     slot === null ? "–" : slot.exists ? (slot.walStatus ?? "–") : "missing",
+    day(recoverableSince(status)),
     day(archive?.backup?.finishedAt),
     drillText(status, colours),
     problem === undefined ? "" : painted(problem.what, HEALTH_TONE[health.status], colours),
@@ -38,6 +44,6 @@ function drillText({ archive }: StatusDocument, colours: boolean): string {
 }
 
 /** To the minute; the view of one cluster has seconds. */
-function day(at: string | undefined): string {
-  return at === undefined ? "–" : `${at.slice(0, 16)}Z`;
+function day(at: string | null | undefined): string {
+  return at === null || at === undefined ? "–" : `${at.slice(0, 16)}Z`;
 }

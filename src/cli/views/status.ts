@@ -2,6 +2,7 @@
 import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
 import { type Finding, HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
+import { recoverableSince } from "../../daemon/status/contents.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
 import { type Colour, columns, counted, painted } from "./table.ts";
@@ -24,6 +25,7 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ["slot", slotText(status, colours)],
     ...spoolRow(status),
     ["gaps", gapsText(status, colours)],
+    ...recoverableRow(status),
     ...(status.rivals ?? []).map(({ text, isActive }) => ["rival", painted(text, isActive ? "red" : "dim", colours)]),
     ...archiveRows(status, colours),
     ...counterRows(status),
@@ -118,6 +120,13 @@ function gapsText({ gaps }: StatusDocument, colours: boolean): string {
     })
     .join("; ");
   return painted(text, gaps.some(({ coveredBy }) => coveredBy === null) ? "red" : "dim", colours);
+}
+
+/** Only a receiver lists the archive. */
+function recoverableRow(status: StatusDocument): string[][] {
+  if ((status.contents ?? null) === null) return [];
+  const since = recoverableSince(status);
+  return [["recoverable", since === null ? "not until now: seawall list shows the windows" : `since ${since}`]];
 }
 
 function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {

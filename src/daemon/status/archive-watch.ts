@@ -116,7 +116,8 @@ export class ArchiveWatch {
       if (isStale || isChanged || last.backup?.id !== this.#newestBackup || this.#listing === undefined) {
         const catalog = await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT, summariesOnly: true });
         const drills = await recentDrills(archive, now, DRILLS_SHOWN, { signal });
-        this.#listing = { contents: contentsOf(catalog, now), recovery: mapOf(catalog, drills, now) };
+        const recovery = mapOf(catalog, drills, now);
+        this.#listing = { contents: contentsOf(catalog, recovery), recovery };
         this.#listedMs = nowMs;
         this.#newestBackup = last.backup?.id;
       }

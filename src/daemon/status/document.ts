@@ -98,6 +98,8 @@ export interface ArchiveContents {
   readonly storedBytes: number;
   /** The oldest moment that can be recovered to; null when there is none. */
   readonly oldestRecoverableAt: string | null;
+  /** Begin of the window that reaches the end of the archive; null when none does. */
+  readonly recoverableSince: string | null;
 }
 
 export interface ConfigurationView {

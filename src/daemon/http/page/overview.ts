@@ -1,5 +1,6 @@
 /** The page of several clusters: those in trouble first, each with a link to its own page. Pure. */
 import { HEALTH_WORDS, type HealthWord } from "../../health/finding.ts";
+import { recoverableSince } from "../../status/contents.ts";
 import type { ConfigurationView, StatusDocument, StatusOverview } from "../../status/document.ts";
 import { humanBytes, humanSeconds } from "../../status/human.ts";
 import { type Markup, markup, NOTHING, sentence, solid, table, timeTag, withTimes } from "./markup.ts";
@@ -14,7 +15,7 @@ export function renderOverview({ clusters, configuration, version, at }: StatusO
   const ill = sorted
     .filter(({ health }) => health.status !== "ok")
     .map(({ cluster, health }) => `${cluster} ${health.status}`);
-  const head = ["Cluster", "Health", "What is wrong", "Not stored", "Lag", "Last backup", "Slot"];
+  const head = ["Cluster", "Health", "What is wrong", "Recoverable since", "Not stored", "Lag", "Last backup", "Slot"];
   return htmlPage({
     title: `${headline} (Seawall)`,
     news: sorted.map((one) => newsOf(one)).join(),
@@ -58,6 +59,7 @@ function configurationNotice(configuration: ConfigurationView | null): Markup {
 function row(status: StatusDocument): { readonly key: string; readonly cells: readonly (Markup | string)[] } {
   const { cluster, lagBytes, rpoSeconds, slot, health, archive } = status;
   const problem = health.findings.find(({ severity }) => severity !== "note");
+  const since = recoverableSince(status);
   const more = health.findings.filter(({ severity }) => severity !== "note").length - 1;
   const also = more > 0 ? ` (and ${more} more)` : "";
   return {
@@ -66,6 +68,7 @@ function row(status: StatusDocument): { readonly key: string; readonly cells: re
       markup`<a href="?cluster=${encodeURIComponent(cluster)}">${cluster}</a>`,
       statePill(status),
       problem === undefined ? "–" : markup`<span class="long">${withTimes(sentence(problem.what))}${also}</span>`,
+      since === null ? "–" : timeTag(since),
       rpoSeconds === null ? "–" : solid(humanSeconds(rpoSeconds)),
       lagBytes === null ? "–" : solid(humanBytes(lagBytes)),
       archive?.backup ? timeTag(archive.backup.finishedAt) : "–",

@@ -1,4 +1,5 @@
 /** The first sentence of the page: from when to when the cluster can be recovered, and what losing the server would cost. Pure. */
+import { growingWindow, hasGapSince } from "../../status/contents.ts";
 import type { StatusDocument } from "../../status/document.ts";
 import { humanSeconds } from "../../status/human.ts";
 import type { MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
@@ -42,19 +43,15 @@ export interface OpenEnd {
 
 /** Undefined when no window grows: without one, or since a gap. */
 export function openEnd(status: StatusDocument, map: RecoveryMap | null): OpenEnd | undefined {
-  const last = map?.windows.findLast(({ isLine }) => isLine);
-  if (map === null || last?.isOpen !== true || hasNewGap(status, map)) return undefined;
+  const last = map === null ? undefined : growingWindow(map);
+  // A gap that was found after the map was read ends the last window.
+  if (map === null || last === undefined || hasGapSince(status, map.readAt)) return undefined;
   const { health, rpoSeconds, at } = status;
   if (rpoSeconds === null) return { at: last.toTime ?? last.fromTime, isNow: false, isAtLeast: true };
   // Everything older than the oldest commit that is not stored can be recovered.
   const storedAt = new Date(Date.parse(at) - rpoSeconds * 1000).toISOString();
   const isArriving = !health.findings.some(({ stopsArchiving }) => stopsArchiving);
   return { at: storedAt, isNow: isArriving && rpoSeconds < NOW_SECONDS, isAtLeast: false };
-}
-
-/** A gap that was found after the map was read ends the last window. */
-function hasNewGap({ gaps }: StatusDocument, { readAt }: RecoveryMap): boolean {
-  return gaps.some(({ detectedAt, coveredBy }) => coveredBy === null && Date.parse(detectedAt) > Date.parse(readAt));
 }
 
 function windowEnd({ fromTime, toTime }: MappedWindow): Markup {
