@@ -2,6 +2,7 @@
  * Each command with exactly the S3 rights of its row in the table, on servers that enforce policies; then with each right
  * missing. A right that every run needs is named by the refusal. A right that is used sometimes is not missed here.
  */
+import { randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,6 +25,7 @@ import { openStore } from "../../src/store/open.ts";
 import { serverAccount } from "../harness/account.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
+import { giveToServer } from "../harness/postgres-template.ts";
 import { startCli } from "../harness/process.ts";
 import { type S3Bucket, startS3 } from "../harness/s3.ts";
 import { serverRestoreCommand } from "../harness/server-cli.ts";
@@ -31,6 +33,7 @@ import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { inProcess, type Ran } from "./cli.ts";
 
 const CLUSTER = "orders";
+const PUTS_AT_ONCE = 8;
 const VERSION = 18;
 type Env = Readonly<Record<string, string>>;
 
@@ -43,6 +46,8 @@ interface Scene {
   readonly pushed: string;
   /** The older one may go. */
   readonly backups: readonly [string, string];
+  /** The archive's objects by key: each run gets a copy of them. */
+  readonly objects: ReadonlyMap<string, Uint8Array>;
 }
 
 interface Run {
@@ -100,6 +105,8 @@ const SCENARIOS: readonly Scenario[] = [
       };
       const goal = (await keysBelow(walPrefix(CLUSTER))).length + 3;
       const earlier = new Set(await keysBelow(tailsPrefix(CLUSTER)));
+      // WAL that is written before the stream begins is WAL that every later run has to receive.
+      await receiver.waitForLine(/starting to stream/).catch(() => undefined);
       // A chunk of its own, too: the segments that earlier runs have filled may reach the goal before there is one.
       let isDone = false;
       while (receiver.running && !isDone) {
@@ -191,7 +198,7 @@ for (const kind of [undefined, "versitygw"] as const) {
     /** Runs the command in a prefix of its own, with these rights in it and none elsewhere. */
     const run = async (scenario: Scenario, rights: readonly S3Right[]): Promise<Ran> => {
       const prefix = `runs/${(runs += 1)}`;
-      await copy(bucket, { from: "whole", to: prefix, env: s3.env });
+      await copy(scene.objects, { to: bucket.urlFor(prefix), env: s3.env });
       const env = await s3.allow(bucket, policyOf(rights, { bucket: bucket.name, prefix, cluster: CLUSTER }));
       const folder = join(scene.folder, `run-${runs}`);
       mkdirSync(folder, { mode: 0o755 });
@@ -275,29 +282,36 @@ async function prepare(url: string, env: Env): Promise<Scene> {
   };
   const segment = String((await server.sql("SELECT pg_walfile_name(pg_current_wal_lsn()) AS name"))[0]?.["name"]);
   const backups = [await backup(), await backup()] as const;
-  // For the next backup: more than fits into one part of an upload.
-  await server.sql(
-    "CREATE TABLE large AS SELECT decode(md5(random()::text) || md5(random()::text), 'hex') FROM generate_series(1, 350000)",
-  );
   await receiver.end("SIGTERM");
   await server.dropSlot("prepare");
   const pinned = await seawall(["pin", backups[1]], { url, env, full: env, folder });
   if (pinned.code !== 0) throw new Error(pinned.stderr);
+  // For the next backup: more than fits into one part of an upload. A table of this size would fill the archive with its WAL.
+  const large = join(server.dataDir, "large");
+  writeFileSync(large, randomBytes(12 * 1024 * 1024));
+  giveToServer(large, 0o600);
   const pushed = join(folder, segment);
   writeFileSync(pushed, await server.readWalFile(segment));
-  return { server, folder, binDir, segment, pushed, backups };
+  return { server, folder, binDir, segment, pushed, backups, objects: await objectsOf(url, env) };
 }
 
-async function copy(
-  bucket: S3Bucket,
-  { from, to, env }: { readonly from: string; readonly to: string; readonly env: Env },
-): Promise<void> {
-  await using source = closing(openStore(bucket.urlFor(from), { env }));
-  await using target = closing(openStore(bucket.urlFor(to), { env }));
+async function objectsOf(url: string, env: Env): Promise<Map<string, Uint8Array>> {
+  await using source = closing(openStore(url, { env }));
+  const objects = new Map<string, Uint8Array>();
   for await (const { key } of source.store.list("")) {
     const found = await source.store.get(key);
-    if (found !== undefined) await target.store.put(key, found.body);
+    if (found !== undefined) objects.set(key, found.body);
   }
+  return objects;
+}
+
+async function copy(objects: Scene["objects"], { to, env }: { readonly to: string; readonly env: Env }): Promise<void> {
+  await using target = closing(openStore(to, { env }));
+  const left = objects.entries();
+  const putAll = async (): Promise<void> => {
+    for (const [key, body] of left) await target.store.put(key, body);
+  };
+  await Promise.all(Array.from({ length: PUTS_AT_ONCE }, putAll));
 }
 
 async function clear(url: string, env: Env, place = ""): Promise<void> {
