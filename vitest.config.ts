@@ -12,6 +12,8 @@ export default defineConfig({
     teardownTimeout: 30_000,
     pool: "forks",
     maxWorkers: 2,
+    // Tests that are declared concurrent spend their time waiting.
+    maxConcurrency: 20,
     // What a poll waits for comes; a busy machine takes longer than the usual second.
     expect: { poll: { timeout: 60_000 } },
   },

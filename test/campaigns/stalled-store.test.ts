@@ -76,7 +76,8 @@ const STALLS: readonly { readonly name: string; readonly meddle: () => Meddling 
   { name: "answers 503", meddle: () => ({ kind: "answer", answer: { status: 503 } }) },
 ];
 
-test.runIf(s3.available && process.platform === "linux").each(STALLS)(
+// The stalls pass side by side.
+test.runIf(s3.available && process.platform === "linux").concurrent.each(STALLS)(
   `${STALL_HOURS} hours of a store that $name: flat memory, a status that says so, and everything stored afterwards`,
   async ({ name, meddle }) => {
     const random = campaignRandom(`a store that ${name}`, 41);

@@ -72,15 +72,13 @@ const SEGMENT = "000000020000000000000012";
 
 describe.runIf(process.platform === "linux")("a command whose read in a directory store never returns", () => {
   let folder: string;
-  let store: string;
   beforeAll(() => {
     folder = makeTempDir("hung-commands");
   });
   afterAll(() => removeTree(folder));
 
-  /** Makes a copy of the kept archive, and what has a command hang when it opens this file of it. */
-  function hungAt(name: string, file: string): readonly string[] {
-    store = join(folder, name.replaceAll(/\W+/g, "-"));
+  /** Makes a copy of the kept archive in `store`, and what has a command hang when it opens this file of it. */
+  function hungAt(store: string, file: string): readonly string[] {
     cpSync(join(ROOT, "test/fixtures/archive"), join(store, "archive"), { recursive: true });
     const pipe = join(store, "pipe");
     execFileSync("mkfifo", [pipe]);
@@ -130,7 +128,8 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
 
   /** Starts the command, and waits until it hangs. */
   async function startHung({ name, file, args }: Row): Promise<CliProcess> {
-    const nodeArgs = hungAt(name, file);
+    const store = join(folder, name.replaceAll(/\W+/g, "-"));
+    const nodeArgs = hungAt(store, file);
     const walFile = join(store, SEGMENT);
     execFileSync("cp", [join(ROOT, "test/fixtures/archive", segment), walFile]);
     const filled = args.map((arg) => (arg === "TARGET" ? join(store, "target") : arg === "WALFILE" ? walFile : arg));
@@ -142,7 +141,8 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
     }
   }
 
-  test.each(rows)("ends all the same after SIGTERM: $name", async (row) => {
+  // Each command waits out its own shutdown timeout, so they wait side by side.
+  test.concurrent.each(rows)("ends all the same after SIGTERM: $name", async (row) => {
     await using command = await startHung(row);
     // Throws when the command is still there after a minute.
     expect(await command.end("SIGTERM")).toEqual({ code: null, signal: "SIGKILL" });

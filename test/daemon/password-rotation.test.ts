@@ -21,7 +21,8 @@ beforeAll(() => {
 });
 afterAll(() => removeTree(dir));
 
-describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
+// Most of the time passes between two looks of the daemon, so the versions wait side by side.
+describe.concurrent.each(versionsUnderTest())("PostgreSQL %i", (version) => {
   test("a changed password is missed by the watch first, and read anew for stream, watch and jobs", async () => {
     await using server = await startPostgres({ version, segmentSizeMiB: 1, hba: HBA });
     const setPassword = async (password: string): Promise<unknown> =>
