@@ -9,7 +9,7 @@ import { monitorSlot } from "../../src/daemon/status/slot-monitor.ts";
 import { until } from "../campaigns/campaign.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
+import { newestUnderTest, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { flushLsn, receive } from "./receiving.ts";
 
 test.each(versionsUnderTest())(
@@ -27,6 +27,7 @@ test.each(versionsUnderTest())(
         log: silentLog,
         intervalMs: 500,
         connected: () => true,
+        streamSinceMs: () => receiver.state.streamingSinceMs,
         onStatus: (found) => (receiver.state.slot = found),
       },
       over.signal,
@@ -51,3 +52,29 @@ test.each(versionsUnderTest())(
     await monitoring;
   },
 );
+
+test("a slot that the receiver made anew is seen at once, not at the next regular look", async () => {
+  await using server = await startPostgres({ version: newestUnderTest(), segmentSizeMiB: 1 });
+  // It reserves nothing, as one that the server has given up.
+  await server.sql("SELECT pg_create_physical_replication_slot('seawall')");
+  const seen: (string | null | undefined)[] = [];
+  let since: () => number | undefined = () => undefined;
+  const over = new AbortController();
+  const monitoring = monitorSlot(
+    {
+      settings: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
+      ...{ slot: "seawall", log: silentLog, intervalMs: 3_600_000, connected: () => true },
+      streamSinceMs: () => since(),
+      onStatus: (found) => void seen.push(found?.walStatus),
+    },
+    over.signal,
+  );
+  await until("the first look", () => seen.length > 0);
+  expect(seen).toEqual([null]);
+  await using receiver = receive(server, new MemoryStore());
+  since = () => receiver.state.streamingSinceMs;
+  await until("the next look", () => seen.length > 1);
+  expect(seen).toEqual([null, "reserved"]);
+  over.abort();
+  await monitoring;
+});

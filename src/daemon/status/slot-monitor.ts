@@ -65,6 +65,8 @@ function numberOf(text: string | null): number | null {
 
 /** A slot that is not there is looked for again sooner. */
 const MISSING_INTERVAL_MS = 1_000;
+/** Between looks at the receiver's own state, which cost nothing. */
+const POLL_MS = 500;
 
 export interface SlotMonitorOptions {
   readonly settings: ConnectionSettings;
@@ -73,16 +75,19 @@ export interface SlotMonitorOptions {
   readonly intervalMs: number;
   /** While the receiver has no connection either, its own error is enough: ours goes to the debug level. */
   readonly connected: () => boolean;
+  /** When the receiver's stream began; undefined before the first. A new stream may have made the slot anew: look at once. */
+  readonly streamSinceMs: () => number | undefined;
   /** Undefined: the server cannot be asked, because of `error`. */
   readonly onStatus: (status: SlotStatus | undefined, error?: unknown) => void;
 }
 
 /** Looks until `stop`; never rejects. A server that cannot be asked is one line in the log, not one a round. */
 export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal): Promise<void> {
-  const { settings, slot, log, intervalMs, onStatus, connected } = options;
+  const { settings, slot, log, intervalMs, onStatus, connected, streamSinceMs } = options;
   let complained = false;
   while (!stop.aborted) {
     let waitMs = intervalMs;
+    const stream = streamSinceMs();
     try {
       const status = await readSlotStatus(settings, slot, stop);
       onStatus(status);
@@ -96,6 +101,10 @@ export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal
       log[news ? "warn" : "debug"]("cannot ask the server about the slot", { error });
       complained ||= news;
     }
-    await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
+    const untilMs = performance.now() + waitMs;
+    while (!stop.aborted && performance.now() < untilMs && streamSinceMs() === stream) {
+      const leftMs = Math.max(0, untilMs - performance.now());
+      await sleep(Math.min(POLL_MS, leftMs), undefined, { signal: stop }).catch(() => undefined);
+    }
   }
 }

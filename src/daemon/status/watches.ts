@@ -53,6 +53,7 @@ export function startWatches(options: WatchesOptions): Promise<void>[] {
     log: log.child("slot"),
     intervalMs: SLOT_INTERVAL_MS,
     connected: () => state.phase === "streaming",
+    streamSinceMs: () => state.streamingSinceMs,
     onStatus: (found: ReceiverState["slot"], error?: unknown): void => {
       const nowMs = state.nowMs();
       state.slot = found;
