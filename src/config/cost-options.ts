@@ -5,8 +5,10 @@ import { BadValue, bytes, duration, integer, type ValueType } from "./types.ts";
 const COST: readonly CommandName[] = ["cost"];
 const DAY = 86_400_000;
 const MIB = 2 ** 20;
+/** Several copies of the list agree on these prices. The page itself could not be read. */
 const EXAMPLE =
-  "The default is an example: Amazon S3 Standard in us-east-1, as listed in January 2025. Look up your own.";
+  "The default is an example in US dollars: the first tier of Amazon S3 Standard in us-east-1, from copies of the price list of 2025 " +
+  "and not from Amazon's own page (aws.amazon.com/s3/pricing). Look up your own.";
 
 /** A number that is not negative, with decimals. */
 const decimal: ValueType<number> = {
