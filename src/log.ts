@@ -7,6 +7,7 @@
 import { createRequire } from "node:module";
 import type * as Pino from "pino";
 import type { PinoPretty } from "pino-pretty";
+import { wantsColours } from "./colours.ts";
 import { SeawallError } from "./errors.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -104,7 +105,7 @@ function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly
   if (wantsPretty) {
     const pretty = require("pino-pretty") as typeof PinoPretty;
     const stream = pretty({
-      colorize: options.destination === undefined && process.stderr.isTTY,
+      colorize: options.destination === undefined && wantsColours(process.stderr.isTTY),
       translateTime: "SYS:HH:MM:ss.l",
       messageFormat: (log, key) => {
         const component = typeof log["component"] === "string" ? `${log["component"]}: ` : "";

@@ -4,6 +4,7 @@ import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, STORE, STORE_FAILUR
 
 export const ARCHIVE_COMMANDS = {
   list: {
+    group: "Look",
     summary: "base backups, and from when to when the cluster can be recovered",
     description:
       "Lists the archive: base backups; windows, which are the points to which a backup can be recovered, timeline by timeline; gaps in the WAL; and the tree of timelines. " +
@@ -28,6 +29,7 @@ export const ARCHIVE_COMMANDS = {
     load: () => import("./commands/list.ts"),
   },
   show: {
+    group: "Look",
     summary: "everything about one base backup",
     description:
       "Shows one base backup: when, how and from which server it was taken, its parts, the WAL that it needs and whether the archive has it, how far it can be recovered on each timeline, and its pin.",
@@ -51,6 +53,7 @@ export const ARCHIVE_COMMANDS = {
     load: () => import("./commands/show.ts"),
   },
   verify: {
+    group: "Look",
     summary: "check that everything is stored, unbroken and unchanged",
     description:
       "Checks all WAL from the oldest base backup to the tip, and every base backup. " +
@@ -76,6 +79,7 @@ export const ARCHIVE_COMMANDS = {
     load: () => import("./commands/verify.ts"),
   },
   drill: {
+    group: "Recover",
     summary: "restore for real, start the server, check it, and report recovery point and time",
     description:
       "Restores a backup into a scratch directory and starts a real PostgreSQL there. " +

@@ -2,12 +2,23 @@
 import { EXIT } from "../error-kinds.ts";
 import type { Command } from "./context.ts";
 
+/** The groups of `seawall help`, in their order. */
+export const HELP_GROUPS = ["Run", "Back up", "Recover", "Look", "Keep", "Set up"] as const;
+
+export interface CommandArg {
+  readonly name: string;
+  readonly help: string;
+  /** Every value that is accepted, where they can be counted. */
+  readonly choices?: readonly string[];
+}
+
 export interface CommandSpec {
+  readonly group: (typeof HELP_GROUPS)[number];
   /** One line, for the list of commands. */
   readonly summary: string;
   /** Paragraphs for the command's own help. */
   readonly description: string;
-  readonly args?: readonly { readonly name: string; readonly help: string }[];
+  readonly args?: readonly CommandArg[];
   readonly examples: readonly { readonly line: string; readonly does: string }[];
   readonly exits: readonly (readonly [number, string])[];
   /**

@@ -8,9 +8,11 @@ import { ARCHIVE_COMMANDS } from "./archive-commands.ts";
 import { COST_COMMANDS } from "./cost-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
+import { SHELLS } from "./shells.ts";
 
 export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   receive: {
+    group: "Run",
     summary: "stream WAL from the server into the store, until stopped",
     description:
       "Streams WAL from the primary, verifies every record, stores it, and reports to the server as flushed only WAL that is durable. " +
@@ -46,6 +48,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/receive.ts"),
   },
   "slot create": {
+    group: "Set up",
     summary: "create the physical replication slot, reserving WAL at once",
     description:
       "Creates the slot that keeps WAL on the server until Seawall has stored it. " +
@@ -59,6 +62,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/slot-create.ts"),
   },
   "slot drop": {
+    group: "Set up",
     summary: "drop the physical replication slot",
     description:
       "Drops the slot, so that the server no longer keeps WAL for Seawall. A slot in use is refused: stop the receiver first.",
@@ -77,6 +81,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/slot-drop.ts"),
   },
   check: {
+    group: "Set up",
     summary: "preflight: server, role, settings, slot, store; each finding with its remedy",
     description:
       "Checks everything that `receive` needs, one line each: ok, warn or fail, with the remedy. " +
@@ -97,6 +102,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/check.ts"),
   },
   status: {
+    group: "Look",
     summary: "where every byte is: server, received, verified, stored; lag, slot",
     description:
       "Asks the running receiver at --listen. If none answers, it asks the server and the store itself and says so. " +
@@ -130,6 +136,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/status.ts"),
   },
   backup: {
+    group: "Back up",
     summary: "take a base backup into the store",
     description:
       "Streams a base backup from the server straight into the store, in parts that are compressed and stored in parallel. " +
@@ -169,6 +176,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/backup.ts"),
   },
   restore: {
+    group: "Recover",
     summary: "a data directory from a base backup, ready to recover to any point of the archive",
     description:
       "Chooses the newest base backup that can reach the target, says which point will be reached, and fills a data directory. " +
@@ -217,6 +225,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/restore.ts"),
   },
   "wal-fetch": {
+    group: "Recover",
     summary: "restore_command: fetch one WAL file from the archive",
     description:
       "Gives PostgreSQL a segment, the stored part of the open segment, a .partial or a .history file. " +
@@ -254,6 +263,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/wal-fetch.ts"),
   },
   "wal-prefetch": {
+    group: "Recover",
     summary: "started by wal-fetch: fetch the segments that follow, ahead of recovery",
     description:
       "Do not call it by hand: wal-fetch starts it beside a recovering server when more than one segment follows. " +
@@ -279,6 +289,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/wal-prefetch.ts"),
   },
   "wal-push": {
+    group: "Run",
     summary: "archive_command: verify and store one WAL file",
     description:
       "Stores a segment that PostgreSQL hands over through archive_command, beside or instead of the receiver, by the same rules and under the same keys. " +
@@ -299,6 +310,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
   ...RETENTION_COMMANDS,
   ...COST_COMMANDS,
   "notify-test": {
+    group: "Set up",
     summary: "send a test message to the webhook and the command that the daemon notifies",
     description:
       "Sends one message with the event `test` once over every configured channel, and prints the answers. " +
@@ -321,6 +333,25 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       INTERRUPTED,
     ],
     load: () => import("./commands/notify-test.ts"),
+  },
+  completion: {
+    group: "Set up",
+    summary: "print the shell's completion of commands, options and their values",
+    description:
+      "Prints a script for bash, zsh or fish. It completes commands, options, and values where they can be counted; paths where a path is wanted. " +
+      "The script does not start Seawall, so completing is fast. Print it anew after an update.",
+    args: [{ name: "shell", help: SHELLS.join(", "), choices: SHELLS }],
+    examples: [
+      { line: "seawall completion bash > /etc/bash_completion.d/seawall", does: "bash, for everyone on this machine" },
+      { line: "source <(seawall completion bash)", does: "bash, for this session" },
+      { line: "seawall completion zsh > /usr/local/share/zsh/site-functions/_seawall", does: "zsh" },
+      { line: "seawall completion fish > ~/.config/fish/completions/seawall.fish", does: "fish" },
+    ],
+    exits: [[EXIT.done, "the script was printed"], USAGE, OPERATIONAL, INTERRUPTED],
+    load: async () => {
+      const { completionOf } = await import("./commands/completion.ts");
+      return { run: completionOf({ commands: COMMANDS, groups: COMMAND_GROUPS }) };
+    },
   },
 };
 

@@ -4,6 +4,7 @@ import { type CommandSpec, INTERRUPTED, OPERATIONAL, USAGE } from "./command-spe
 
 export const COST_COMMANDS = {
   cost: {
+    group: "Look",
     summary: "estimate what an archive costs in a month",
     description:
       "Estimates requests, storage and transfer of a month from a WAL rate, the ship interval, the backups and the recovery window. " +

@@ -3,13 +3,14 @@
  * steer the terminal. A closed pipe is no error.
  */
 import type { Writable } from "node:stream";
+import { wantsColours } from "../colours.ts";
 import { withoutControls } from "../log.ts";
 
 export interface Io {
   /** Resolves when the text has been handed to the system. */
   out(text: string): Promise<void>;
   err(text: string): void;
-  /** Whether stdout may have colours: a terminal, and NO_COLOR is not set. */
+  /** Whether stdout may have colours. */
   readonly colours: boolean;
   /** stderr is a terminal. */
   readonly interactive: boolean;
@@ -18,11 +19,10 @@ export interface Io {
 export function processIo(): Io {
   const out = quietPipe(process.stdout);
   const err = quietPipe(process.stderr);
-  const noColour = process.env["NO_COLOR"];
   return {
     out: (text) => out(withoutControls(text)),
     err: (text) => void err(withoutControls(text)),
-    colours: process.stdout.isTTY && (noColour === undefined || noColour === ""),
+    colours: wantsColours(process.stdout.isTTY),
     interactive: process.stderr.isTTY,
   };
 }

@@ -20,7 +20,7 @@ import { hasCode, messageOf, SeawallError } from "../errors.ts";
 import { createLog, type Log, redactSecrets } from "../log.ts";
 import { schemeOf } from "../store/schemes.ts";
 import { COMMAND_GROUPS, COMMANDS } from "./commands.ts";
-import type { CommandSpec } from "./command-spec.ts";
+import { type CommandSpec, HELP_GROUPS } from "./command-spec.ts";
 import { describeFailure } from "./failure.ts";
 import { describeExits, helpTail } from "./help.ts";
 import type { Io } from "./io.ts";
@@ -129,8 +129,11 @@ const HELP_WIDTH = 100;
 function parse(args: readonly string[]): Parsed | { readonly help: string; readonly exit: number } {
   let parsed: Parsed | undefined;
   let help = "";
+  const words = commandWords(args);
+  if (args[0] === "help" || asksForHelp(args)) refuseUnknown(words);
+  const given = args[0] === "help" ? [...words, "--help"] : args;
   // Most know what they want: the other commands' options need not be built then.
-  const named = COMMAND_NAMES.filter((name) => name === args[0]);
+  const named = COMMAND_NAMES.filter((name) => name === given[0]);
   const program = buildProgram((found) => (parsed = found), named.length === 0 ? COMMAND_NAMES : named);
   const output = {
     writeOut: (text: string) => (help += text),
@@ -140,16 +143,49 @@ function parse(args: readonly string[]): Parsed | { readonly help: string; reado
   };
   for (const command of allCommands(program)) command.exitOverride().configureOutput(output);
   try {
-    program.parse([...args], { from: "user" });
+    program.parse([...given], { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.code === "commander.helpDisplayed" || error.code === "commander.version")
       return { help, exit: EXIT.done };
-    if (error.code === "commander.help") return { help, exit: args[0] === "help" ? EXIT.done : EXIT.usage };
+    if (error.code === "commander.help") return { help, exit: EXIT.usage };
     throw usageError(error, args);
   }
   if (parsed === undefined) throw new SeawallError("internal", "no command was chosen");
   return parsed;
+}
+
+/** The words before the first option; those behind `help` when it comes first. */
+function commandWords(args: readonly string[]): readonly string[] {
+  const words = args[0] === "help" ? args.slice(1) : args;
+  const end = words.findIndex((word) => word.startsWith("-"));
+  return end === -1 ? words : words.slice(0, end);
+}
+
+function asksForHelp(args: readonly string[]): boolean {
+  return args.some((arg) => arg === "--help" || arg === "-h");
+}
+
+/** commander answers `help nonsense` with the help of the program, as a success. */
+function refuseUnknown(words: readonly string[]): void {
+  const name = commandNamed(words);
+  const isKnown = COMMAND_NAMES.some((known) => known === name || known.startsWith(`${name} `));
+  if (name !== "" && !isKnown) throw unknownCommand(name);
+}
+
+/** The command's name at the start of `words`: two words where the first names a group. */
+function commandNamed(words: readonly string[]): string {
+  return words.slice(0, isGroup(words[0]) ? 2 : 1).join(" ");
+}
+
+function isGroup(word: string | undefined): boolean {
+  return Object.keys(COMMAND_GROUPS).some((group) => group === word);
+}
+
+function unknownCommand(name: string): SeawallError {
+  const near = nearest(name, COMMAND_NAMES) ?? nearest(name, Object.keys(COMMAND_GROUPS));
+  const hint = near === undefined ? "Run seawall --help." : `Did you mean ${near}?`;
+  return new SeawallError("usage", `unknown command "${name}"`, { hint });
 }
 
 function allCommands(command: Commander): Commander[] {
@@ -164,21 +200,26 @@ export function buildProgram(
     .description("Streams PostgreSQL's write-ahead log into object storage while it is being written.")
     .version(`seawall ${seawallVersion()}`, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
-    .helpCommand("help [command]", "print help for a command")
+    .helpCommand(false)
     .addHelpText("after", () => helpTail([], describeExits()))
     .showSuggestionAfterError(false);
   const groups = new Map<string, Commander>();
-  for (const name of names) {
+  for (const name of inHelpOrder(names)) {
     const [first = name, second] = name.split(" ");
     let parent = program;
     if (second !== undefined) {
       const group = groups.get(first) ?? program.command(first).description(groupSummary(first));
-      groups.set(first, group.helpOption("-h, --help", "print help").showSuggestionAfterError(false));
+      group.helpOption("-h, --help", "print help").helpCommand(false).showSuggestionAfterError(false);
+      groups.set(first, group.helpGroup(`${COMMANDS[name].group}:`));
       parent = group;
     }
     addCommand(parent, second ?? first, name, chosen);
   }
   return program;
+}
+
+function inHelpOrder(names: readonly CommandName[]): readonly CommandName[] {
+  return HELP_GROUPS.flatMap((group) => names.filter((name) => COMMANDS[name].group === group));
 }
 
 function groupSummary(word: string): string {
@@ -191,6 +232,7 @@ function addCommand(parent: Commander, word: string, name: CommandName, chosen: 
   const spec: CommandSpec = COMMANDS[name];
   const command = parent
     .command(word)
+    .helpGroup(`${spec.group}:`)
     .summary(spec.summary)
     .description(spec.description)
     .helpOption("-h, --help", "print help")
@@ -208,6 +250,7 @@ function addOption(command: Commander, spec: OptionSpec<unknown>, flags: Map<str
   const help = shownDefault === undefined ? spec.help : `${spec.help} (default: ${shownDefault})`;
   if (spec.type !== "boolean") {
     command.addOption(new Option(`--${spec.name} <${spec.placeholder}>`, help));
+    if (spec.short !== undefined) addShort(command, spec, flags);
     command.on(`option:${spec.name}`, (value: string) => {
       const before = spec.repeatable === true ? flags.get(spec.name) : undefined;
       flags.set(spec.name, before === undefined ? value : `${String(before)}\n${value}`);
@@ -222,6 +265,13 @@ function addOption(command: Commander, spec: OptionSpec<unknown>, flags: Map<str
   command.on(`option:no-${spec.name}`, () => flags.set(spec.name, false));
 }
 
+/** A flag without a value that stands for one value of the option. */
+function addShort(command: Commander, spec: OptionSpec<unknown>, flags: Map<string, string | boolean>): void {
+  const { flag = "", value = "" } = spec.short ?? {};
+  command.addOption(new Option(`-${flag}`, `short for --${spec.name} ${value}`));
+  command.on(`option:${flag}`, () => flags.set(spec.name, value));
+}
+
 /** commander's complaint in our words, with the nearest thing that exists. */
 function usageError(error: CommanderError, args: readonly string[]): SeawallError {
   const message = error.message.replace(/^error: /, "").replaceAll("'", '"');
@@ -230,7 +280,9 @@ function usageError(error: CommanderError, args: readonly string[]): SeawallErro
   const wrong = /"(.*)"/.exec(message)?.[1] ?? "";
   if (error.code === "commander.unknownOption") {
     if (command === undefined && args[0] === wrong) {
-      return new SeawallError("usage", message, { hint: "Options follow the command: seawall receive --store …" });
+      const version = wrong === "-v" ? " The version is seawall -V." : "";
+      const hint = `Options follow the command: seawall receive ${version === "" ? "--store …" : "-v …"}.${version}`;
+      return new SeawallError("usage", message, { hint });
     }
     const known = OPTION_ROWS.filter(([, spec]) => command === undefined || spec.commands.includes(command));
     const near = nearest(
@@ -239,10 +291,6 @@ function usageError(error: CommanderError, args: readonly string[]): SeawallErro
     );
     return new SeawallError("usage", message, { hint: near === undefined ? seeHelp : `Did you mean ${near}?` });
   }
-  if (error.code === "commander.unknownCommand") {
-    const words = COMMAND_NAMES.flatMap((name) => name.split(" "));
-    const near = nearest(wrong, words);
-    return new SeawallError("usage", message, { hint: near === undefined ? seeHelp : `Did you mean ${near}?` });
-  }
+  if (error.code === "commander.unknownCommand") return unknownCommand(commandNamed(commandWords(args)));
   return new SeawallError("usage", message, { hint: seeHelp });
 }

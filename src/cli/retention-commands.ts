@@ -10,6 +10,7 @@ const NO_BACKUP = [EXIT.no, "there is no such backup, or no archive"] as const;
 
 export const RETENTION_COMMANDS = {
   expire: {
+    group: "Keep",
     summary: "delete the backups and the WAL that the retention policy does not keep",
     description:
       "Keeps what at least one of the given rules keeps, pinned backups, and always the last good backup. " +
@@ -37,6 +38,7 @@ export const RETENTION_COMMANDS = {
     load: () => import("./commands/expire.ts"),
   },
   delete: {
+    group: "Keep",
     summary: "delete one base backup",
     description:
       "Deletes one base backup whatever the retention policy says, and names the WAL that no backup needs then: the next expiry removes it. " +
@@ -57,6 +59,7 @@ export const RETENTION_COMMANDS = {
     load: () => import("./commands/delete.ts"),
   },
   "cluster remove": {
+    group: "Keep",
     summary: "remove everything of one cluster from the store",
     description:
       "Shows what the store holds of the cluster. With --confirm and the cluster's name it removes everything shown. Backups and their records go first, then WAL, and cluster.json last. " +
@@ -83,6 +86,7 @@ export const RETENTION_COMMANDS = {
     load: () => import("./commands/cluster-remove.ts"),
   },
   pin: {
+    group: "Keep",
     summary: "keep a base backup from expiring",
     description:
       "Pins a base backup: expiry deletes neither the backup nor its WAL until the pin ends or is removed. " +
@@ -102,6 +106,7 @@ export const RETENTION_COMMANDS = {
     load: () => import("./commands/pin.ts"),
   },
   unpin: {
+    group: "Keep",
     summary: "let a pinned base backup expire again",
     description: "Removes the pin of a base backup. Nothing is deleted: the next expiry decides about the backup.",
     args: [{ name: "id", help: "id of the backup" }],

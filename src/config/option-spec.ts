@@ -23,6 +23,7 @@ export const COMMAND_NAMES = [
   "unpin",
   "notify-test",
   "cost",
+  "completion",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];
 
@@ -40,6 +41,8 @@ export interface OptionSpec<T> extends ValueType<T> {
   readonly sharesName?: true;
   /** May hold a password: shown redacted. */
   readonly secret?: true;
+  /** A letter that stands for one value: `-v` for `--log-level debug`. */
+  readonly short?: { readonly flag: string; readonly value: string };
   /** May be given several times: the texts arrive in one, a line each. */
   readonly repeatable?: true;
   /** Makes no sense inside the configuration file or the environment. */

@@ -43,7 +43,7 @@ const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
 const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "cluster remove", "check", "status"];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
-const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test", "cost"];
+const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test", "cost", "completion"];
 const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));
 /**
  * All commands that take a store need one, but for three: `check` and `status` do what they can, `restore --check` asks the
@@ -119,6 +119,7 @@ const ROWS = {
     commands: ALL,
     default: "info",
     help: "least important messages to log",
+    short: { flag: "v", value: "debug" },
   }),
   logFormat: option(oneOf(["auto", "json", "pretty"]), {
     scope: "process",

@@ -37,6 +37,8 @@ export interface ValueType<T> {
   readonly placeholder: string;
   /** The range or the choices, for the help and docs/configuration.md. */
   readonly accepts: string;
+  /** Every value that is accepted, where they can be counted. */
+  readonly choices?: readonly string[];
   readonly parse: (text: string) => T;
 }
 
@@ -132,6 +134,7 @@ const DURATION_UNITS = new Map([
   ["min", 60_000],
   ["h", 3_600_000],
   ["d", 86_400_000],
+  ["w", 7 * 86_400_000],
 ]);
 
 /** Milliseconds. Zero needs no unit; anything else does. */
@@ -146,12 +149,25 @@ export function duration(range: { readonly min: number; readonly max: number }):
       const factor =
         match?.[2] === "" ? (Number(match[1]) === 0 ? 1 : undefined) : DURATION_UNITS.get(match?.[2] ?? "?");
       if (match?.[1] === undefined || factor === undefined) {
-        const problem = match?.[2] === "" ? `"${value}" has no unit` : `"${value}" is not a duration`;
-        throw new BadValue(problem, "Write a duration such as 500ms, 10s, 5m or 1h.");
+        if (match?.[1] !== undefined && match[2] === "") {
+          throw new BadValue(`"${value}" has no unit`, `Write ${withUnits(match[1], range)}.`);
+        }
+        throw new BadValue(`"${value}" is not a duration`, "Write a duration such as 500ms, 10s, 5m, 1h, 7d or 2w.");
       }
       return inRange(Math.round(Number(match[1]) * factor), range, { value, accepts });
     },
   };
+}
+
+/** The number with each unit that puts it into the range: `5s, 5m`. */
+function withUnits(number: string, range: { readonly min: number; readonly max: number }): string {
+  const fits = [...DURATION_UNITS].filter(([unit, factor]) => {
+    const ms = Number(number) * factor;
+    return unit !== "min" && ms >= range.min && ms <= range.max;
+  });
+  return fits.length === 0
+    ? "a duration such as 500ms, 10s, 5m, 1h, 7d or 2w"
+    : fits.map(([unit]) => `${number}${unit}`).join(", ");
 }
 
 const TRUE = new Set(["true", "on", "yes", "1"]);
@@ -175,6 +191,7 @@ export function oneOf<const T extends string>(choices: readonly T[]): ValueType<
     type: "enum",
     placeholder: choices.join("|"),
     accepts,
+    choices,
     parse: (value) => {
       const found = choices.find((choice) => choice === value);
       if (found === undefined) throw new BadValue(`"${value}" is not one of ${accepts}`, `Use one of ${accepts}.`);
@@ -238,7 +255,7 @@ export function formatBytes(value: number): string {
 }
 
 export function formatDuration(ms: number): string {
-  const units = [...DURATION_UNITS].filter(([unit]) => unit !== "min").reverse();
+  const units = [...DURATION_UNITS].filter(([unit]) => unit !== "min" && unit !== "w").reverse();
   return ms === 0 ? "0" : (inLargestUnit(ms, units) ?? `${ms}ms`);
 }
 

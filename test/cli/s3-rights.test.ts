@@ -173,7 +173,14 @@ const SCENARIOS: readonly Scenario[] = [
 ];
 
 test("each command that asks a store has a row, and each row a scenario", () => {
-  const without: readonly CommandName[] = ["slot create", "slot drop", "notify-test", "wal-prefetch", "cost"];
+  const without: readonly CommandName[] = [
+    "slot create",
+    "slot drop",
+    "notify-test",
+    "wal-prefetch",
+    "cost",
+    "completion",
+  ];
   expect(Object.keys(S3_RIGHTS).sort()).toEqual(COMMAND_NAMES.filter((name) => !without.includes(name)).sort());
   expect(new Set(SCENARIOS.map(({ command }) => command))).toEqual(new Set(Object.keys(S3_RIGHTS)));
 });

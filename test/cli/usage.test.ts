@@ -37,6 +37,18 @@ describe("help", () => {
       expect(stdout).toContain(`  ${name}`);
   });
 
+  it("the list of commands has groups", async () => {
+    const { stdout } = await inProcess(["help"]);
+    const headings = stdout.match(/^[A-Z][a-z ]+:$/gm);
+    expect(headings).toEqual(["Options:", "Run:", "Back up:", "Recover:", "Look:", "Keep:", "Set up:", "Exit status:"]);
+  });
+
+  it("help of a command of two words is its own help", async () => {
+    const [a, b] = [await inProcess(["help", "slot", "create"]), await inProcess(["slot", "create", "--help"])];
+    expect(a).toEqual(b);
+    expect(a.stdout).toContain("Usage: seawall slot create");
+  });
+
   it("help receive is receive --help", async () => {
     const [a, b] = [await inProcess(["help", "receive"]), await inProcess(["receive", "--help"])];
     expect(a).toEqual(b);
@@ -45,7 +57,7 @@ describe("help", () => {
   it("every example in the help is a line the program itself accepts", async () => {
     for (const name of COMMAND_NAMES) {
       for (const { line } of COMMANDS[name].examples) {
-        const command = /(seawall (?:'[^']*'|"[^"]*"|[^|])*)/.exec(
+        const command = /(seawall (?:'[^']*'|"[^"]*"|[^|>)])*)/.exec(
           line.replace("seawall-wal-fetch", "seawall wal-fetch"),
         )?.[1];
         const words = (command?.match(/'[^']*'|"[^"]*"|\S+/g) ?? []).map((word) =>
@@ -70,7 +82,12 @@ describe("bad input is one error line with a hint, and exit status 2", () => {
   const rows: readonly (readonly [string, readonly string[], string, RegExp])[] = [
     ["an unknown command", ["recieve"], 'unknown command "recieve"', /Did you mean receive\?/],
     ["an unknown command unlike any", ["frobnicate"], 'unknown command "frobnicate"', /seawall --help/],
-    ["an unknown subcommand", ["slot", "creat"], 'unknown command "creat"', /Did you mean create\?/],
+    ["an unknown subcommand", ["slot", "creat"], 'unknown command "slot creat"', /Did you mean slot create\?/],
+    ["help for an unknown command", ["help", "nonsense"], 'unknown command "nonsense"', /seawall --help/],
+    ["help for a mistyped command", ["help", "recieve"], 'unknown command "recieve"', /Did you mean receive\?/],
+    ["help for an unknown subcommand", ["help", "slot", "creat"], 'unknown command "slot creat"', /slot create\?/],
+    ["an unknown command with --help", ["nonsense", "--help"], 'unknown command "nonsense"', /seawall --help/],
+    ["-v without a command", ["-v"], 'unknown option "-v"', /The version is seawall -V\./],
     [
       "an unknown option",
       ["receive", "--ship-intervall", "1s"],
@@ -139,7 +156,7 @@ describe("bad input is one error line with a hint, and exit status 2", () => {
         code: "usage",
         message: '--ship-interval: "1" has no unit',
         causes: [],
-        hint: "Write a duration such as 500ms, 10s, 5m or 1h.",
+        hint: "Write 1ms, 1s, 1m, 1h.",
         exit: 2,
       },
     });

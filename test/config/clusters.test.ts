@@ -196,7 +196,7 @@ describe("bad files name line and column", () => {
       "a bad value",
       "clusters:\n  a:\n    slot: b\n    ship-interval: 5\n",
       'seawall.yaml:4:20: ship-interval: "5" has no unit',
-      /500ms/,
+      /Write 5ms, 5s, 5m\./,
     ],
     [
       "an address to listen on",

@@ -45,7 +45,12 @@ describe("bad files name line and column", () => {
       "seawall.yaml:1:17: compress-level: expected an integer, found true",
       /1 to 19/,
     ],
-    ["a number without unit", "ship-interval: 5\n", 'seawall.yaml:1:16: ship-interval: "5" has no unit', /500ms/],
+    [
+      "a number without unit",
+      "ship-interval: 5\n",
+      'seawall.yaml:1:16: ship-interval: "5" has no unit',
+      /Write 5ms, 5s, 5m\./,
+    ],
     [
       "a fraction for an integer",
       "compress-level: 1.5\n",

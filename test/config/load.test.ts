@@ -176,13 +176,13 @@ describe("bad values name their place and say what would be right", () => {
       "a duration without unit",
       { flags: { ...STORE, "ship-interval": "10" } },
       '--ship-interval: "10" has no unit',
-      /500ms, 10s/,
+      /Write 10ms, 10s, 10m\./,
     ],
     [
       "a negative duration",
       { flags: { ...STORE, "ship-interval": "-1s" } },
       '--ship-interval: "-1s" is not a duration',
-      /500ms/,
+      /such as 500ms/,
     ],
     [
       "a duration out of range",
@@ -274,7 +274,7 @@ describe("bad values name their place and say what would be right", () => {
       "the environment",
       { flags: STORE, env: { SEAWALL_SHIP_INTERVAL: "1" } },
       'SEAWALL_SHIP_INTERVAL: "1" has no unit',
-      /500ms/,
+      /Write 1ms, 1s, 1m, 1h\./,
     ],
     [
       "a switch in the environment",

@@ -10,6 +10,7 @@ import { lastLines } from "./reporter.ts";
 import { RUN_DIR, RunServices } from "./run-services.ts";
 import { type OtherS3, provideOtherS3, remedyFor } from "./s3-others.ts";
 import { provideS3 } from "./s3-provider.ts";
+import { providePrograms } from "./programs.ts";
 import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 
 export default async function setup(): Promise<() => Promise<void>> {
@@ -29,6 +30,11 @@ export default async function setup(): Promise<() => Promise<void>> {
     rclone: async () => {
       const access = await provideRclone();
       lastLines.noteRclone(access);
+      return { answer: access, stop: async () => undefined };
+    },
+    programs: async () => {
+      const access = await providePrograms();
+      lastLines.notePrograms(access);
       return { answer: access, stop: async () => undefined };
     },
     prometheus: async () => {

@@ -9,6 +9,7 @@ import { CLOCK_PACKAGES, type ClockAccess } from "./calendar.ts";
 import { CEPH_PACKAGES } from "./ceph.ts";
 import { PROMETHEUS_PACKAGES, type PrometheusAccess } from "./prometheus.ts";
 import { RCLONE_PACKAGES, type RcloneAccess } from "./rclone.ts";
+import { PROGRAM_PACKAGES, type ProgramAccess } from "./programs.ts";
 import type { S3Access } from "./s3-provider.ts";
 
 export interface Counts {
@@ -51,6 +52,11 @@ export const lastLines = {
     if (!("unavailable" in access)) return;
     const remedies = [`apt-get install ${RCLONE_PACKAGES.join(" ")}`];
     note({ tests: "The test that moves a bucket", why: access.unavailable, remedies });
+  },
+  notePrograms(access: ProgramAccess): void {
+    if (!("unavailable" in access)) return;
+    const remedies = [`apt-get install ${PROGRAM_PACKAGES.join(" ")}`];
+    note({ tests: "Tests of completion in zsh and fish, and of the manual", why: access.unavailable, remedies });
   },
   notePrometheus(access: PrometheusAccess): void {
     if (!("unavailable" in access)) return;
