@@ -40,6 +40,9 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });
   const run: Run = { codec, pools, ended, notices };
+  for (const { part, reason } of options.settings.values.ignored) {
+    log.warn("a part of the connection string has no effect", { part, reason });
+  }
   let failures = 0;
   try {
     while (!stop.aborted) {

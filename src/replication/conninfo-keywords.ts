@@ -10,11 +10,12 @@ export interface Keyword {
   readonly default?: string;
   /** Why a value other than the harmless ones cannot be honoured here; such a value is refused. */
   readonly refused?: { readonly unless: readonly string[]; readonly reason: string };
-  /** Accepted for the sake of shared connection strings, without effect; reported by `ConnectionSettings.ignored`. */
-  readonly ignored?: true;
+  /** Why the keyword has no effect here; `check` and `receive` warn of it, unless the value asks for what happens anyway. */
+  readonly ignored?: { readonly unless: readonly string[]; readonly reason: string };
 }
 
 const NO_GSS = "GSSAPI is not available to Node.js here";
+const NO_PROBES = "Node.js sets only the idle time before the first probe (keepalives_idle)";
 
 export const KEYWORDS: Readonly<Record<string, Keyword>> = {
   service: { env: "PGSERVICE" },
@@ -28,18 +29,31 @@ export const KEYWORDS: Readonly<Record<string, Keyword>> = {
   host: { env: "PGHOST" },
   hostaddr: { env: "PGHOSTADDR" },
   port: { env: "PGPORT", default: "5432" },
-  client_encoding: { env: "PGCLIENTENCODING", ignored: true },
+  client_encoding: {
+    env: "PGCLIENTENCODING",
+    ignored: { unless: ["UTF8", "utf8", "UTF-8", "utf-8", "auto"], reason: "Seawall reads and writes UTF-8" },
+  },
   options: { env: "PGOPTIONS", default: "" },
   application_name: { env: "PGAPPNAME" },
   fallback_application_name: {},
   keepalives: { default: "1" },
   keepalives_idle: { default: "0" },
-  keepalives_interval: { default: "0", ignored: true },
-  keepalives_count: { default: "0", ignored: true },
-  tcp_user_timeout: { default: "0", ignored: true },
+  keepalives_interval: { default: "0", ignored: { unless: ["0"], reason: NO_PROBES } },
+  keepalives_count: { default: "0", ignored: { unless: ["0"], reason: NO_PROBES } },
+  tcp_user_timeout: {
+    default: "0",
+    ignored: {
+      unless: ["0"],
+      reason: "Node.js cannot set it; Seawall ends a silent connection by its own time limits",
+    },
+  },
   sslmode: { env: "PGSSLMODE" },
   sslnegotiation: { env: "PGSSLNEGOTIATION", default: "postgres" },
-  sslcompression: { env: "PGSSLCOMPRESSION", default: "0", ignored: true },
+  sslcompression: {
+    env: "PGSSLCOMPRESSION",
+    default: "0",
+    ignored: { unless: ["0"], reason: "Node.js compresses no TLS connection" },
+  },
   sslcert: { env: "PGSSLCERT" },
   sslkey: { env: "PGSSLKEY" },
   sslpassword: {},
@@ -51,7 +65,7 @@ export const KEYWORDS: Readonly<Record<string, Keyword>> = {
     refused: { unless: [""], reason: "Put the revocation lists into one PEM file and name it with sslcrl." },
   },
   sslsni: { env: "PGSSLSNI", default: "1" },
-  sslkeylogfile: { ignored: true },
+  sslkeylogfile: { ignored: { unless: [""], reason: "Seawall writes no TLS keys to files" } },
   requirepeer: {
     env: "PGREQUIREPEER",
     refused: { unless: [""], reason: "Node.js cannot find the owner of the other end of a Unix socket." },
@@ -63,16 +77,18 @@ export const KEYWORDS: Readonly<Record<string, Keyword>> = {
     env: "PGMINPROTOCOLVERSION",
     refused: { unless: ["", "3.0"], reason: "Seawall speaks protocol 3.0, which every supported server does." },
   },
-  max_protocol_version: { env: "PGMAXPROTOCOLVERSION", ignored: true },
+  // Protocol 3.0 is below every limit.
+  max_protocol_version: { env: "PGMAXPROTOCOLVERSION" },
   gssencmode: {
     env: "PGGSSENCMODE",
     default: "disable",
     refused: { unless: ["disable", "prefer"], reason: `${NO_GSS}: use TLS (sslmode) instead.` },
   },
-  krbsrvname: { env: "PGKRBSRVNAME", ignored: true },
-  gsslib: { env: "PGGSSLIB", ignored: true },
-  gssdelegation: { env: "PGGSSDELEGATION", ignored: true },
-  replication: { ignored: true },
+  krbsrvname: { env: "PGKRBSRVNAME", ignored: { unless: [""], reason: NO_GSS } },
+  gsslib: { env: "PGGSSLIB", ignored: { unless: [""], reason: NO_GSS } },
+  gssdelegation: { env: "PGGSSDELEGATION", ignored: { unless: ["", "0"], reason: NO_GSS } },
+  // Each connection sets its own.
+  replication: {},
   target_session_attrs: { env: "PGTARGETSESSIONATTRS", default: "any" },
   load_balance_hosts: { env: "PGLOADBALANCEHOSTS", default: "disable" },
   scram_client_key: { refused: { unless: [""], reason: "Give a password instead." } },

@@ -13,6 +13,7 @@ import { type FileReader, findService } from "./passfile.ts";
 import {
   type AuthMethod,
   ConnectionSettings,
+  type IgnoredPart,
   type SslMode,
   type TargetSessionAttrs,
   type TlsSettings,
@@ -40,9 +41,9 @@ const SYSCONF_FOLDERS = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/usr
 
 /** Throws `usage` with one clear sentence for anything that cannot mean what it says. Opens no connection. */
 export function parseConninfo(sources: ConninfoSources): ConnectionSettings {
-  const given = parseConninfoText(sources.dsn ?? "");
   const home = sources.env.HOME === undefined || sources.env.HOME === "" ? sources.homeDir : sources.env.HOME;
-  const values = withDefaults(given, sources, home);
+  const given = withService(parseConninfoText(sources.dsn ?? ""), sources, home);
+  const values = withDefaults(given, sources);
   refuseUnsupported(values);
 
   const hosts = hostTargets(values);
@@ -67,7 +68,7 @@ export function parseConninfo(sources: ConninfoSources): ConnectionSettings {
       channelBinding: choice(values, "channel_binding", ["disable", "prefer", "require"]),
       requireAuth: authMethods(values.get("require_auth")),
       tls,
-      ignored: [...given.keys()].filter((keyword) => KEYWORDS[keyword]?.ignored === true && keyword !== "replication"),
+      ignored: ignoredParts(given),
     },
     {
       password: values.get("password"),
@@ -91,8 +92,8 @@ const TARGET_SESSION_ATTRS = [
 const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const satisfies SslMode[];
 const TLS_VERSIONS = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] as const satisfies TlsVersion[];
 
-/** String, then service, then environment, then compiled-in default: the first that says anything wins. */
-function withDefaults(given: ConninfoValues, sources: ConninfoSources, home: string | undefined): ConninfoValues {
+/** The string, then the service that it or the environment names: the first that has a keyword wins. */
+function withService(given: ConninfoValues, sources: ConninfoSources, home: string | undefined): ConninfoValues {
   const values = new Map(given);
   const service = given.get("service") ?? sources.env.PGSERVICE;
   if (service !== undefined) {
@@ -100,6 +101,12 @@ function withDefaults(given: ConninfoValues, sources: ConninfoSources, home: str
       if (!values.has(keyword)) values.set(keyword, value);
     }
   }
+  return values;
+}
+
+/** Then the environment, then the compiled-in default. */
+function withDefaults(given: ConninfoValues, sources: ConninfoSources): ConninfoValues {
+  const values = new Map(given);
   for (const [keyword, { env, default: compiled }] of Object.entries(KEYWORDS)) {
     if (values.has(keyword)) continue;
     const value = (env === undefined ? undefined : sources.env[env]) ?? compiled;
@@ -141,6 +148,15 @@ function refuseUnsupported(values: ConninfoValues): void {
     const shown = SECRET_KEYWORDS.has(keyword) ? keyword : `${keyword}=${value}`;
     throw new SeawallError("usage", `connection option ${shown} is not supported`, { hint: refused.reason });
   }
+}
+
+/** The environment is not looked at: it often serves other programs too. */
+function ignoredParts(given: ConninfoValues): IgnoredPart[] {
+  return [...given].flatMap(([keyword, value]) => {
+    const ignored = KEYWORDS[keyword]?.ignored;
+    if (ignored === undefined || ignored.unless.includes(value)) return [];
+    return [{ part: `${keyword}=${value}`, reason: ignored.reason }];
+  });
 }
 
 function tlsSettings(values: ConninfoValues, sources: ConninfoSources, home: string | undefined): TlsSettings {

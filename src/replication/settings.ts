@@ -34,6 +34,11 @@ export interface TlsSettings {
   readonly maxVersion: TlsVersion | undefined;
 }
 
+export interface IgnoredPart {
+  readonly part: string;
+  readonly reason: string;
+}
+
 export interface SettingsValues {
   readonly hosts: readonly HostTarget[];
   readonly user: string;
@@ -51,8 +56,8 @@ export interface SettingsValues {
   /** Authentication methods the server may ask for; undefined allows all. */
   readonly requireAuth: ReadonlySet<AuthMethod> | undefined;
   readonly tls: TlsSettings;
-  /** Keywords that were given but have no effect here, such as `tcp_user_timeout`. */
-  readonly ignored: readonly string[];
+  /** Parts of the connection string, or of its service, that have no effect here, such as `tcp_user_timeout=5000`. */
+  readonly ignored: readonly IgnoredPart[];
 }
 
 export interface SettingsSecrets {

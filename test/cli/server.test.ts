@@ -119,6 +119,26 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(stdout).toMatch(/\n\n0 failed, \d+ warnings, \d+ ok\n$/);
     });
 
+    it("a part of the connection string without effect is named with the reason, by check and by receive", async () => {
+      const store = ["--store", newStore("ignored")];
+      const { code, result } = await json<CheckResult>([
+        "check",
+        "--dsn",
+        `${server.dsn}?tcp_user_timeout=5000`,
+        ...store,
+      ]);
+      expect(code).toBe(0);
+      const finding = result.findings.find(({ name }) => name === "connection string");
+      expect(finding).toMatchObject({
+        verdict: "warn",
+        message: expect.stringMatching(/^tcp_user_timeout=5000 has no effect: Node\.js/) as string,
+      });
+      // Nothing listens there: the warning comes before the first attempt.
+      const dsn = "host=127.0.0.1 port=1 user=x tcp_user_timeout=5000 connect_timeout=1";
+      await using receiver = startCli(["receive", "--dsn", dsn, ...store, "--listen", "off", "--log-format", "json"]);
+      await receiver.waitForLine(/"part":"tcp_user_timeout=5000"/);
+    });
+
     it("a role that may not replicate fails under its name, with the statement that helps", async () => {
       await server.sql("CREATE ROLE plain LOGIN");
       const dsn = server.dsn.replace("postgres@", "plain@");

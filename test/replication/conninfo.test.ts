@@ -283,11 +283,31 @@ describe("values that cannot be meant", () => {
     expect(parse("sslrootcert=system").values.tls).toMatchObject({ mode: "verify-full", rootCert: "system" });
   });
 
-  it("keywords without effect are named, not refused", () => {
-    expect(parse("tcp_user_timeout=5000 client_encoding=LATIN1 krbsrvname=x").values.ignored).toEqual([
-      "tcp_user_timeout",
-      "client_encoding",
-      "krbsrvname",
+  it("parts of the string without effect are named with the reason, not refused", () => {
+    const { ignored } = parse("tcp_user_timeout=5000 client_encoding=LATIN1 keepalives_count=3 krbsrvname=x").values;
+    expect(ignored.map(({ part }) => part)).toEqual([
+      "tcp_user_timeout=5000",
+      "client_encoding=LATIN1",
+      "keepalives_count=3",
+      "krbsrvname=x",
+    ]);
+    for (const { reason } of ignored) expect(reason).toMatch(/Node\.js|UTF-8/);
+  });
+
+  it.each([
+    "tcp_user_timeout=0 client_encoding=utf8 sslcompression=0 keepalives_interval=0",
+    "replication=database max_protocol_version=3.2",
+    "host=a keepalives_idle=10",
+  ])("%s asks for nothing else than what happens", (dsn) => {
+    expect(parse(dsn).values.ignored).toEqual([]);
+  });
+
+  it("parts without effect are named from a service file too, and not from the environment", () => {
+    const files = (path: string) =>
+      path === "/services" ? { text: "[x]\nuser=u\ntcp_user_timeout=7\n", mode: 0o600, regular: true } : undefined;
+    const env = { PGSERVICEFILE: "/services", PGKRBSRVNAME: "p", PGUSER: "u" };
+    expect(parseConninfo({ dsn: "service=x", env, files }).values.ignored).toMatchObject([
+      { part: "tcp_user_timeout=7" },
     ]);
   });
 

@@ -76,13 +76,23 @@ export async function checkServer(
     };
     const extra = finding === undefined ? [] : [finding];
     const identity = { systemIdentifier, segmentSize };
-    return { findings: [...judgeServer(facts, wishes), ...extra], identity, joining };
+    return { findings: [...ignoredParts(settings), ...judgeServer(facts, wishes), ...extra], identity, joining };
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code === "aborted" || error.code === "internal") throw error;
     const name = FAILED_CHECK[error.code] ?? "connection";
     const finding: Finding = { group: "server", name, verdict: "fail", message: error.message, remedy: error.hint };
-    return { findings: [finding], identity: undefined, joining: undefined };
+    return { findings: [...ignoredParts(settings), finding], identity: undefined, joining: undefined };
   }
+}
+
+function ignoredParts({ values }: ConnectionSettings): Finding[] {
+  return values.ignored.map(({ part, reason }) => ({
+    group: "server",
+    name: "connection string",
+    verdict: "warn",
+    message: `${part} has no effect: ${reason}`,
+    remedy: "Remove it from --dsn or the service file.",
+  }));
 }
 
 /** Views need an ordinary connection, which pg_hba.conf may not grant to a replication role: then less is known. */
