@@ -10,7 +10,7 @@ import { TarReader } from "../../src/codec/tar-reader.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
-import { type PostgresServer, startPostgres, toolOf, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, oracleOf, versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { run } from "../harness/run.ts";
 import { startS3 } from "../harness/s3.ts";
@@ -196,7 +196,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
           expect(statSync(join(dataDir, "empty directory")).mode & 0o777).toBe(0o700);
           expect(readFileSync(join(dataDir, "backup_label"), "utf8")).toContain("LABEL: it's a label\n");
           expect(existsSync(join(dataDir, "postmaster.pid"))).toBe(false);
-          const verify = await toolOf(server, "pg_verifybackup");
+          const verify = await oracleOf(server, "pg_verifybackup");
           if (verify !== undefined) await run(verify, ["-n", dataDir]);
         },
         { restore_command: command },

@@ -88,7 +88,7 @@ export function tool(name: string): string | undefined {
 }
 
 /** A tool of this server's own major version: beside the server, or the machine's; undefined when there is none. */
-export async function toolOf(
+async function toolOf(
   server: { readonly version: number; readonly binDir: string },
   name: string,
 ): Promise<string | undefined> {

@@ -24,15 +24,7 @@ import { type StopMode, PostgresProcess, freePort, removeStaleServers } from "./
 import { createCluster, giveToServer } from "./postgres-template.ts";
 import { makeTempDir, removeTree } from "./temp.ts";
 
-export {
-  newestUnderTest,
-  oldestAndNewest,
-  oracleOf,
-  tool,
-  toolOf,
-  versionsUnderTest,
-  VERSIONS,
-} from "./postgres-binaries.ts";
+export { newestUnderTest, oldestAndNewest, oracleOf, tool, versionsUnderTest, VERSIONS } from "./postgres-binaries.ts";
 
 export interface PostgresOptions {
   /** 18 by default. */

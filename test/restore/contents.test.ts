@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FULL } from "../campaigns/campaign.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
-import { type PostgresServer, toolOf, versionsUnderTest } from "../harness/postgres.ts";
+import { type PostgresServer, oracleOf, versionsUnderTest } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { Archived } from "./restored.ts";
@@ -67,7 +67,7 @@ test.each(cases)(
     expect(await contentsOf(restored)).toEqual(wanted);
     // As after every crash.
     expect(await restored.value("SELECT count(*)::text FROM unlogged")).toBe("0");
-    const checksums = await toolOf(restored, "pg_checksums");
+    const checksums = await oracleOf(restored, "pg_checksums");
     await restored.stop("fast");
     if (checksums !== undefined) await run(checksums, ["--check", "-D", restored.dataDir]);
     removeTree(place);
