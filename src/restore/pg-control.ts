@@ -56,8 +56,10 @@ interface Layout {
 
 /** By pg_control_version (PG_CONTROL_VERSION in `catalog/pg_control.h` of the release named). */
 const LAYOUTS: Readonly<Record<number, Layout>> = {
-  // 14 to 17. CheckPoint.wal_level of 17 lies in what was padding.
+  // 14 to 16.
   1300: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 288 },
+  // 17: another number for the layout of 14 to 16.
+  1700: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 288 },
   // 18: default_char_signedness before the nonce.
   1800: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 292 },
   // 19: a 64-bit nextMultiOffset and logicalDecodingEnabled in CheckPoint, slru_pages_per_segment, data_checksum_version_init.

@@ -1,7 +1,10 @@
 /** global/pg_control, field by field, as PostgreSQL's pg_control.h places them. */
 import { crc32c } from "@node-rs/crc32";
 import { describe, expect, test } from "vitest";
+import { readFileSync } from "node:fs";
 import { parseControlFile } from "../../src/restore/pg-control.ts";
+import { parseLsn } from "../../src/wal/lsn.ts";
+import { VERSIONS } from "../harness/postgres-binaries.ts";
 
 interface Changes {
   readonly version?: number;
@@ -13,6 +16,7 @@ interface Changes {
 /** Where CRC-32C, minRecoveryPoint and MaxConnections stand, by pg_control_version. */
 const PLACES: Readonly<Record<number, readonly [number, number, number]>> = {
   1300: [288, 136, 180],
+  1700: [288, 136, 180],
   1800: [292, 136, 180],
   1905: [308, 144, 188],
 };
@@ -34,7 +38,37 @@ function control(changes: Changes = {}): Buffer {
   return bytes;
 }
 
-test.each([1300, 1800, 1905])("version %i is read to the field", (version) => {
+/**
+ * The control file of a new cluster of every version, whichever versions the run has servers of, and what pg_controldata of
+ * that version says of it (for 14 to 16: that of 15).
+ */
+test.each(VERSIONS)("PostgreSQL %i: says what pg_controldata says", (version) => {
+  const kept = (ending: string): Buffer =>
+    readFileSync(new URL(`../fixtures/control/${version}.${ending}`, import.meta.url));
+  const facts = new Map(
+    kept("txt")
+      .toString("utf8")
+      .split("\n")
+      .map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]),
+  );
+  const fact = (name: string): string => facts.get(name) ?? `pg_controldata has no ${name}`;
+  expect(parseControlFile(kept("bin"))).toEqual({
+    systemIdentifier: BigInt(fact("Database system identifier")),
+    state: fact("Database cluster state"),
+    timeline: Number(fact("Latest checkpoint's TimeLineID")),
+    redoLsn: parseLsn(fact("Latest checkpoint's REDO location")),
+    minRecoveryLsn: parseLsn(fact("Minimum recovery ending location")),
+    settings: {
+      max_connections: Number(fact("max_connections setting")),
+      max_worker_processes: Number(fact("max_worker_processes setting")),
+      max_wal_senders: Number(fact("max_wal_senders setting")),
+      max_prepared_transactions: Number(fact("max_prepared_xacts setting")),
+      max_locks_per_transaction: Number(fact("max_locks_per_xact setting")),
+    },
+  });
+});
+
+test.each([1300, 1700, 1800, 1905])("version %i is read to the field", (version) => {
   expect(parseControlFile(control({ version }))).toEqual({
     systemIdentifier: 7_412_345_678_901_234_567n,
     state: "in archive recovery",
