@@ -3,12 +3,13 @@
  * may enter neither our checkout nor the folder of our Node.js. Then it is given a copy.
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { restoreCommand } from "../../src/restore/restore-command.ts";
 import { isOpenToAll, serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
-import { makeTempDir, removeTree, staleTempDirs } from "./temp.ts";
+import { RUN_DIR } from "./run-services.ts";
+import { makeTempDir, removeTree, staleTempDirs, unfinishedName } from "./temp.ts";
 
 export interface ServerCommandOptions {
   /** Variables the command needs; the server's own environment is nearly empty. */
@@ -52,18 +53,47 @@ function reachableCli(forceCopy: boolean): { node: string; main: string } {
   return copied;
 }
 
-/** Node.js, dist and the packages it needs at run time, where everybody may go; removed when this process ends. */
+/** Node.js, dist and the packages it needs at run time, where all accounts may go. One copy serves all workers of a run. */
 function copyCli(): { node: string; main: string } {
+  const folder = copyOfRun() ?? copyOfProcess();
+  return { node: join(folder, "node"), main: join(folder, "dist", "cli", "main.js") };
+}
+
+/** Lies in the folder of the run, and goes with it. Undefined without a run. */
+function copyOfRun(): string | undefined {
+  const run = process.env[RUN_DIR];
+  if (run === undefined) return undefined;
+  const folder = join(run, "cli");
+  if (existsSync(folder)) return folder;
+  // Made aside and renamed: another worker may be here at the same time.
+  const aside = unfinishedName(folder);
+  mkdirSync(aside, { mode: 0o755 });
+  copyInto(aside);
+  try {
+    renameSync(aside, folder);
+  } catch (error) {
+    removeTree(aside);
+    if (!existsSync(folder)) throw error;
+  }
+  return folder;
+}
+
+/** Removed when this process ends. */
+function copyOfProcess(): string {
   for (const folder of staleTempDirs("cli")) removeTree(folder);
   const folder = makeTempDir("cli");
   process.once("exit", () => removeTree(folder));
+  copyInto(folder);
+  return folder;
+}
+
+function copyInto(folder: string): void {
   copyFileSync(process.execPath, join(folder, "node"));
   // Thousands of small files: a pipe of two tars copies them several times faster than we could.
   const pipe = 'to="$1"; shift; tar cf - "$@" | tar xf - -C "$to"';
   execFileSync("sh", ["-c", pipe, "sh", folder, "package.json", "bin", "dist", ...runtimePackages()], { cwd: ROOT });
   // Whatever the umask was when all this was installed.
   execFileSync("chmod", ["-R", "a+rX", folder]);
-  return { node: join(folder, "node"), main: join(folder, "dist", "cli", "main.js") };
 }
 
 /** From the lock file: everything that is not for development only and is installed on this machine. */
