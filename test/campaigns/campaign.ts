@@ -2,7 +2,7 @@
  * What all campaigns share: how many rounds they run, and the words they leave in the log. By default a campaign runs a
  * tenth of its rounds from a fixed seed; SEAWALL_TEST_FULL=1 runs all of them, SEAWALL_TEST_SEED chooses another seed.
  */
-import { setTimeout as sleep } from "node:timers/promises";
+import { pauseSince } from "../harness/patience.ts";
 import { type Random, announcedRandom } from "../harness/random.ts";
 
 export const FULL = process.env["SEAWALL_TEST_FULL"] === "1";
@@ -39,9 +39,9 @@ export async function until(
   condition: () => boolean | Promise<boolean>,
   timeoutMs = 60_000,
 ): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
+  const startedMs = Date.now();
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`still waiting after ${timeoutMs} ms: ${what}`);
-    await sleep(10);
+    if (Date.now() > startedMs + timeoutMs) throw new Error(`still waiting after ${timeoutMs} ms: ${what}`);
+    await pauseSince(startedMs);
   }
 }

@@ -10,9 +10,10 @@ import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
-import { type CliProcess, runCli, startCli } from "../harness/process.ts";
+import { runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { parseExposition } from "../metrics/exposition.ts";
+import { addressOf, statusOf } from "./hooked.ts";
 
 let server: PostgresServer;
 let dir: string;
@@ -30,12 +31,8 @@ function newStore(name: string): string {
   return join(dir, name);
 }
 
-async function addressOf(daemon: CliProcess): Promise<string> {
-  const line = await daemon.waitForLine(/"msg":"listening"/);
-  return (JSON.parse(line) as { address: string }).address;
-}
-
-async function statusOf(address: string): Promise<StatusDocument> {
+/** By the command, as an operator asks. A wait asks the receiver itself: a process for each look would hold up the daemon. */
+async function shownStatusOf(address: string): Promise<StatusDocument> {
   const { stdout } = await runCli(["status", "--listen", address, "--json"]);
   return JSON.parse(stdout) as StatusDocument;
 }
@@ -72,7 +69,7 @@ test("backups, expiry and verification by their schedules, from a file: run, wri
     },
     120_000,
   );
-  const status = await statusOf(address);
+  const status = await shownStatusOf(address);
   expect(jobOf(status, "backup")).toMatchObject({ schedule: "*/3 * * * * *", timeZone: "UTC", failures: 0 });
   expect(jobOf(status, "backup")?.last?.ok).toBe(true);
   expect(jobOf(status, "backup")?.last?.message).toMatch(/^backup 2\d{7}T/);
@@ -107,7 +104,7 @@ test("a job that fails is said so, with the reason; the receiver goes on; and a 
     const address = await addressOf(daemon);
     // There is no backup to restore.
     await until("a drill", async () => (jobOf(await statusOf(address), "drill")?.runs ?? 0) > 0, 60_000);
-    const status = await statusOf(address);
+    const status = await shownStatusOf(address);
     expect(status.state).toBe("streaming");
     expect(jobOf(status, "drill")?.last?.ok).toBe(false);
     expect(jobOf(status, "drill")?.last?.message).toMatch(/backup/);

@@ -8,6 +8,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { serverAccount } from "./account.ts";
+import { pauseSince } from "./patience.ts";
 import { serverEnv } from "./postgres-template.ts";
 import { identity, run, tiedToUs } from "./run.ts";
 import { isAlive, removeTree, staleTempDirs } from "./temp.ts";
@@ -70,16 +71,17 @@ export class PostgresProcess {
   }
 
   async waitReady(probe: () => Promise<unknown>, timeoutMs: number): Promise<void> {
-    const deadline = Date.now() + timeoutMs;
+    const startedMs = Date.now();
     for (;;) {
       if (this.#child === undefined) throw new Error(`the server exited while starting:\n${this.#tail()}`);
       try {
         await probe();
         return;
       } catch (error) {
-        if (Date.now() > deadline) throw new Error(`the server is not ready:\n${this.#tail()}`, { cause: error });
+        if (Date.now() > startedMs + timeoutMs)
+          throw new Error(`the server is not ready:\n${this.#tail()}`, { cause: error });
       }
-      await sleep(20);
+      await pauseSince(startedMs);
     }
   }
 

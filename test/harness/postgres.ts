@@ -20,6 +20,7 @@ import {
   type PostgresVersion,
   systemBinaries,
 } from "./postgres-binaries.ts";
+import { pauseSince } from "./patience.ts";
 import { type StopMode, PostgresProcess, freePort, removeStaleServers } from "./postgres-process.ts";
 import { createCluster, giveToServer } from "./postgres-template.ts";
 import { makeTempDir, removeTree } from "./temp.ts";
@@ -291,10 +292,10 @@ export class PostgresServer implements AsyncDisposable {
   async promote(): Promise<number> {
     // With `wait`, the statement would keep its snapshot, and replay of a VACUUM would wait for it until it is cancelled.
     await this.sql("SELECT pg_promote(false)");
-    const deadline = Date.now() + 60_000;
+    const startedMs = Date.now();
     while ((await this.value("SELECT pg_is_in_recovery()::text")) === "true") {
-      if (Date.now() > deadline) throw new Error(`the standby was not promoted:\n${this.log().slice(-3000)}`);
-      await sleep(20);
+      if (Date.now() > startedMs + 60_000) throw new Error(`the standby was not promoted:\n${this.log().slice(-3000)}`);
+      await pauseSince(startedMs);
     }
     const name = await this.value("SELECT pg_walfile_name(pg_current_wal_insert_lsn())");
     return Number.parseInt(name.slice(0, 8), 16);

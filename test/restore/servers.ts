@@ -1,9 +1,9 @@
 /** An archive that a real primary has filled, copies of its files from before, and recoveries of those through it. */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
+import { pauseSince } from "../harness/patience.ts";
 import { type PostgresServer, type Settings, startPostgres } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 import type { S3Server } from "../harness/s3.ts";
@@ -110,10 +110,10 @@ export async function rowsOf(server: PostgresServer): Promise<number> {
 
 /** Waits until a recovering server takes writes. */
 export async function recovered(server: PostgresServer, timeoutMs = 60_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
+  const startedMs = Date.now();
   while ((await server.value("SELECT pg_is_in_recovery()::text")) === "true") {
-    if (Date.now() > deadline) throw new Error(`still recovering:\n${server.log().slice(-2000)}`);
-    await sleep(20);
+    if (Date.now() > startedMs + timeoutMs) throw new Error(`still recovering:\n${server.log().slice(-2000)}`);
+    await pauseSince(startedMs);
   }
 }
 
