@@ -1,6 +1,10 @@
-/** How the tests are run. Two workers, each a process: servers under test are children of the worker that started them. */
+/**
+ * How the tests are run. Each worker is a process: servers under test are children of the worker that started them. Tests
+ * wait for servers, timers and stores for a third of their time, so two cores have work for three workers.
+ */
 import { defineConfig } from "vitest/config";
 import { LastLineReporter } from "./test/harness/reporter.ts";
+import { LongestFirst } from "./test/harness/sequencer.ts";
 
 export default defineConfig({
   test: {
@@ -11,7 +15,8 @@ export default defineConfig({
     hookTimeout: 240_000,
     teardownTimeout: 30_000,
     pool: "forks",
-    maxWorkers: 2,
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     // Tests that are declared concurrent spend their time waiting.
     maxConcurrency: 20,
     // What a poll waits for comes; a busy machine takes longer than the usual second.
