@@ -307,6 +307,27 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       expect(looked.stdout).toMatch(/\nlast backup +none\nlast verify +none\nlast drill +none\n/);
     });
 
+    it("status of another store than the receiver's is not the receiver's answer", async () => {
+      const elsewhere = join(dir, "elsewhere");
+      mkdirSync(elsewhere);
+      const other = `file://${elsewhere}`;
+      const absent = await runCli(["status", "--listen", address, "--store", other]);
+      expect([absent.code, absent.stdout]).toEqual([1, ""]);
+      expect(absent.stderr).toContain(`no archive of cluster "main" in ${other}`);
+      const { result } = await json<{ source: string; store: string }>([
+        "status",
+        "--listen",
+        address,
+        "--store",
+        other,
+        "--dsn",
+        server.dsn,
+      ]);
+      expect(result).toMatchObject({ source: "server-and-store", store: other });
+      const { stdout } = await runCli(["status", "--listen", address, "--store", other, "--dsn", server.dsn]);
+      expect(stdout).toContain(`No receiver answers (the receiver there stores into ${url})`);
+    });
+
     it("a second receiver on the same address is refused and disturbs nothing", async () => {
       const args = ["receive", "--dsn", server.dsn, "--store", url, "--listen", address, "--slot", "other"];
       const { code, stderr } = await runCli(args);

@@ -82,7 +82,7 @@ function isNamed({ origins }: CommandContext): boolean {
 
 async function gatherOne(context: CommandContext, answer: StatusAnswer): Promise<Gathered> {
   const { settings } = context;
-  const found = answerFor(settings.cluster, answer, isNamed(context));
+  const found = await answerFor(context, answer);
   if (typeof found !== "string") {
     const shown = judged({ ...found, archive: (await lookAtArchive(context, found.cluster)) ?? found.archive });
     return { shown, note: "", exit: EXIT.done };
@@ -110,8 +110,18 @@ function unknownName({ settings, origins }: CommandContext, reason: string, hint
   return new SeawallError("usage", `${place}: no cluster "${settings.cluster}" is known: ${reason}`, { hint });
 }
 
-/** Picks the receiver's answer for this cluster, or the reason why there is none. */
-function answerFor(cluster: string, answer: StatusAnswer, isAsked: boolean): StatusDocument | string {
+/** Picks the receiver's answer for this cluster in this store, or the reason why there is none. */
+async function answerFor(context: CommandContext, answer: StatusAnswer): Promise<StatusDocument | string> {
+  const { settings } = context;
+  const found = clusterIn(answer, settings.cluster, isNamed(context));
+  if (typeof found === "string" || found.store === null || settings.store === undefined) return found;
+  const store = await openPatientStore(context, settings.store, { interactive: true });
+  const isSame = store.description === found.store;
+  await store.close();
+  return isSame ? found : `the receiver there stores into ${found.store}`;
+}
+
+function clusterIn(answer: StatusAnswer, cluster: string, isAsked: boolean): StatusDocument | string {
   switch (answer.kind) {
     case "no-answer":
       return answer.reason;
@@ -135,7 +145,7 @@ async function gatherAll(
   const served = answer.kind === "answered-for-several" ? answer.overview : undefined;
   const others = served?.clusters.filter((one) => !clusters.some(({ settings }) => settings.cluster === one.cluster));
   const looks = await onEach(clusters, LOOKS_MAX, async (one): Promise<Looked> => {
-    const found = answerFor(one.settings.cluster, answer, isNamed(one));
+    const found = await answerFor(one, answer);
     if (typeof found === "string") return lookWithoutReceiver(one, found);
     const status = judged({ ...found, archive: (await lookAtArchive(one, found.cluster)) ?? found.archive });
     return { status, failures: [], wanted: 1 };
