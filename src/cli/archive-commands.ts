@@ -1,6 +1,15 @@
 /** The commands that look at an archive, and the one that proves it: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
-import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, STORE, STORE_FAILURES, USAGE } from "./command-spec.ts";
+import {
+  type CommandSpec,
+  BACKUP_ARG,
+  DAMAGE,
+  INTERRUPTED,
+  OPERATIONAL,
+  STORE,
+  STORE_FAILURES,
+  USAGE,
+} from "./command-spec.ts";
 
 export const ARCHIVE_COMMANDS = {
   list: {
@@ -33,7 +42,7 @@ export const ARCHIVE_COMMANDS = {
     summary: "everything about one base backup",
     description:
       "Shows one base backup: when, how and from which server it was taken, its parts, the WAL that it needs and whether the archive has it, how far it can be recovered on each timeline, and its pin.",
-    args: [{ name: "id", help: "id of the backup, from seawall list" }],
+    args: [{ name: "id", help: BACKUP_ARG }],
     examples: [
       { line: "seawall show 20260203T040506Z-0badcafe --store file:///backup", does: "for people" },
       {

@@ -36,6 +36,9 @@ export interface CommandSpec {
   readonly load: () => Promise<{ readonly run: Command }>;
 }
 
+/** Help of an argument that names a backup (archive/backups/named.ts). */
+export const BACKUP_ARG = "id of the backup, from seawall list; a part that only it has; or latest";
+
 export const USAGE = [EXIT.usage, "wrong options, environment or configuration file; nothing was touched"] as const;
 export const OPERATIONAL = [EXIT.operational, "anything else that failed"] as const;
 export const SERVER = [EXIT.server, "the server cannot be reached, refuses us, or lacks something"] as const;

@@ -1,6 +1,6 @@
 /** The commands that keep and delete backups: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
-import { type CommandSpec, INTERRUPTED, OPERATIONAL, STORE_FAILURES, USAGE } from "./command-spec.ts";
+import { type CommandSpec, BACKUP_ARG, INTERRUPTED, OPERATIONAL, STORE_FAILURES, USAGE } from "./command-spec.ts";
 
 const STORE_KEEPS = [
   EXIT.store,
@@ -43,7 +43,7 @@ export const RETENTION_COMMANDS = {
     description:
       "Deletes one base backup whatever the retention policy says, and names the WAL that no backup needs then: the next expiry removes it. " +
       "A pinned backup is refused. The last good backup needs --force.",
-    args: [{ name: "id", help: "id of the backup" }],
+    args: [{ name: "id", help: BACKUP_ARG }],
     examples: [
       { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml --dry-run", does: "what would go" },
       { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "deletes it" },
@@ -91,7 +91,7 @@ export const RETENTION_COMMANDS = {
     description:
       "Pins a base backup: expiry deletes neither the backup nor its WAL until the pin ends or is removed. " +
       "Pinning it again replaces the pin, with the new end and the new note.",
-    args: [{ name: "id", help: "id of the backup" }],
+    args: [{ name: "id", help: BACKUP_ARG }],
     examples: [
       {
         line: 'seawall pin 20260203T040506Z-0badcafe --store file:///backup --note "before the migration"',
@@ -109,7 +109,7 @@ export const RETENTION_COMMANDS = {
     group: "Keep",
     summary: "let a pinned base backup expire again",
     description: "Removes the pin of a base backup. Nothing is deleted: the next expiry decides about the backup.",
-    args: [{ name: "id", help: "id of the backup" }],
+    args: [{ name: "id", help: BACKUP_ARG }],
     examples: [{ line: "seawall unpin 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "removes its pin" }],
     exits: [
       [EXIT.done, "the pin is gone"],

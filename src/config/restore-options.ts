@@ -21,6 +21,7 @@ export const RESTORE_OPTIONS = {
     commands: RECOVERY,
     flagOnly: true,
     help: "restore this backup instead of the newest that can reach the target",
+    more: "Its id, four letters or more of either half of it where only one backup fits, or `latest`.",
   }),
   target: option(oneOf(["latest", "immediate"]), {
     commands: RECOVERY,

@@ -262,7 +262,7 @@ test("without the backups that the gap cuts off, all is well, and 0 says so", as
 
 test("what cannot be shown is refused", async () => {
   expect(await seawall("show", "20260203T040506Z-00000000")).toMatchObject({ code: 1 });
-  expect(await seawall("show", "latest")).toMatchObject({ code: 2 });
+  expect(await seawall("show", "newest")).toMatchObject({ code: 2 });
   expect(await seawall("list", "--cluster", "other")).toMatchObject({ code: 1 });
   expect(await inProcess(["list"])).toMatchObject({ code: 2 });
 });

@@ -58,7 +58,7 @@ describe("pin and unpin", () => {
 
   test.each([
     ["no such backup", ["pin", "20260203T040506Z-00000000"], 1, /there is no backup 20260203T040506Z-00000000/],
-    ["no id", ["pin", "latest"], 2, /"latest" is not the id of a backup/],
+    ["no id", ["pin", "newest"], 2, /"newest" is not the id of a backup/],
     ["no id to unpin", ["unpin", "../x"], 2, /is not the id of a backup/],
     ["an end that is past", ["pin", ID, "--until", "2026-01-01"], 2, /--until 2026-01-01 lies in the past/],
     ["a note of two lines", ["pin", ID, "--note", "a\nb"], 2, /1 to 500 characters without line breaks/],
@@ -68,6 +68,13 @@ describe("pin and unpin", () => {
     expect(ran).toMatchObject({ code, stdout: "" });
     expect(ran.stderr).toMatch(message);
     expect(await listPins(archive)).toEqual([]);
+  });
+
+  test("latest and a part of the id do as well, for pin, unpin, show, delete", async () => {
+    expect((await seawall("pin", "latest")).stdout).toBe(`Backup ${ID} is pinned.\n`);
+    expect((await seawall("unpin", ID.slice(-8))).stdout).toBe(`Backup ${ID} is not pinned any more.\n`);
+    expect((await seawall("show", ID.slice(0, 8))).stdout).toContain(ID);
+    expect((await seawall("delete", "latest", "--force", "--dry-run")).stdout).toContain(`Backup ${ID} would go`);
   });
 
   test("on a machine whose clock is behind, a pin lasts from the newest WAL's date by the store", async () => {

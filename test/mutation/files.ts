@@ -63,6 +63,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     mutated: {
       "backups/manifest": ["backup-manifest"],
       "backups/list": ["backups"],
+      "backups/named": ["named"],
       "wal/breaks": ["breaks"],
       "retention/bulk-delete": ["bulk-delete"],
       "retention/belongings": ["belongings"],

@@ -1,5 +1,6 @@
 /** `seawall delete`: deletes one backup, unless it is protected, and names the WAL that no backup needs then. */
 import type { Archive } from "../../archive/archive.ts";
+import { backupNamed } from "../../archive/backups/named.ts";
 import { listBackups } from "../../archive/backups/list.ts";
 import { expire, type ExpireOptions, removeUnlisted } from "../../archive/retention/expire.ts";
 import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
@@ -11,22 +12,23 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { expiredJson, expiredText, planJson, walLines } from "../views/expiry.ts";
-import { backupIdArgument } from "./pin.ts";
+import { backupArgument } from "./pin.ts";
 import { withArchive } from "../with-archive.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, args } = context;
-  const id = backupIdArgument(args[0]);
+  const named = backupArgument(args[0]);
   const now = new Date();
-  const decide: Decide = (facts) => planDeletion(facts, { id, force: settings.force }, now);
   return withArchive(context, { verb: "deleting" }, async (archive, progress) => {
     const request = { signal: signals.stop };
+    const id = await backupNamed(archive, named, request);
+    const decide: Decide = (facts) => planDeletion(facts, { id, force: settings.force }, now);
     const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
     const options = { ...request, decide, now: () => new Date(), withWal: false, onDeleted };
     const planned = await planExpiry(archive, decide, request);
     if (!planned.facts.backups.some((backup) => backup.id === id))
-      return await deleteUnlisted(context, archive, {
+      return await deleteUnlisted(context, archive, id, {
         ...options,
         now: () => new Date(settledMs(planned.facts, new Date())),
       });
@@ -74,9 +76,13 @@ function refuseProtected({ plan }: PlannedExpiry, id: string): void {
 }
 
 /** A backup whose document cannot be read, or one that was never finished: with --force. */
-async function deleteUnlisted(context: CommandContext, archive: Archive, options: ExpireOptions): Promise<number> {
-  const { settings, args } = context;
-  const id = backupIdArgument(args[0]);
+async function deleteUnlisted(
+  context: CommandContext,
+  archive: Archive,
+  id: string,
+  options: ExpireOptions,
+): Promise<number> {
+  const { settings } = context;
   const request = { signal: options.signal };
   const { leftovers, damaged } = await listBackups(archive, request);
   const broken = damaged.find((other) => other.id === id);

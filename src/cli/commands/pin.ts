@@ -1,5 +1,5 @@
 /** `seawall pin`: keeps a base backup, with an end and a reason. */
-import { isBackupId } from "../../archive/keys.ts";
+import { backupNamed, canNameBackup } from "../../archive/backups/named.ts";
 import { newestWalMs } from "../../archive/wal/stored-at.ts";
 import { putPin } from "../../archive/backups/pins.ts";
 import { duration } from "../../config/types.ts";
@@ -13,10 +13,11 @@ const DAY_MS = 86_400_000;
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, args } = context;
-  const id = backupIdArgument(args[0]);
+  const named = backupArgument(args[0]);
   if (settings.until !== undefined) parseUntil(settings.until, new Date());
   return withArchive(context, { verb: "pinning" }, async (archive) => {
     const options = { signal: signals.stop };
+    const id = await backupNamed(archive, named, options);
     // An expiry elsewhere goes by a right clock: where this machine's is behind, the newest WAL's date by the store counts.
     const now = new Date(Math.max(Date.now(), (await newestWalMs(archive, options)) ?? 0));
     const expiresAt = settings.until === undefined ? null : parseUntil(settings.until, now).toISOString();
@@ -27,11 +28,11 @@ export async function run(context: CommandContext): Promise<number> {
   });
 }
 
-/** Throws `usage` for what cannot be the id of a backup. */
-export function backupIdArgument(text: string | undefined): string {
-  if (text !== undefined && isBackupId(text)) return text;
+/** Throws `usage` for what cannot name a backup. */
+export function backupArgument(text: string | undefined): string {
+  if (text !== undefined && canNameBackup(text)) return text;
   throw new SeawallError("usage", `"${text ?? ""}" is not the id of a backup`, {
-    hint: "An id looks like 20260203T040506Z-0badcafe: seawall backup prints it.",
+    hint: "An id looks like 20260203T040506Z-0badcafe: seawall list shows them. Four letters of either half are enough where only one fits; latest is the newest.",
   });
 }
 

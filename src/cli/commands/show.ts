@@ -1,6 +1,7 @@
 /** `seawall show ID`: prints one base backup, the WAL that it needs and the points that it leads to. */
 import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
+import { backupNamed } from "../../archive/backups/named.ts";
 import { readBackup } from "../../archive/backups/list.ts";
 import type { Catalog } from "../../archive/catalog/catalog.ts";
 import { parseWalKey, segmentName, timelinePrefix } from "../../archive/keys.ts";
@@ -12,7 +13,7 @@ import { formatLsn, type SegmentNumber, segmentOf, segmentBefore } from "../../w
 import { backupJson, type CatalogView, reachesOf, secondsOf, walNeeded, withCatalog } from "../views/catalog.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { shortTime } from "./list.ts";
-import { backupIdArgument } from "./pin.ts";
+import { backupArgument } from "./pin.ts";
 import { columns, counted, painted } from "../views/table.ts";
 
 /** The WAL between a backup's start and its stop. */
@@ -33,10 +34,11 @@ interface Shown extends CatalogView {
 
 export async function run(context: CommandContext): Promise<number> {
   const { args, signals, io } = context;
-  const id = backupIdArgument(args[0]);
+  const named = backupArgument(args[0]);
   return withCatalog(context, async (view) => {
     const { archive, catalog } = view;
     const options = { signal: signals.stop };
+    const id = await backupNamed(archive, named, options);
     const backup = catalog.backups.find((known) => known.id === id) ?? (await readBackup(archive, id, options));
     const wal = await readNeeded(archive, catalog, backup, options);
     const pin = catalog.pins.find((known) => known.backup === id);

@@ -5,6 +5,7 @@
 import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { listBackups, readBackup } from "../../archive/backups/list.ts";
+import { backupNamed } from "../../archive/backups/named.ts";
 import { listBreaks, MINIMAL_REASON } from "../../archive/wal/breaks.ts";
 import type { Gap } from "../../archive/documents.ts";
 import { listGaps } from "../../archive/wal/gaps.ts";
@@ -67,7 +68,9 @@ interface Refusal {
 }
 
 async function wantedBackups(archive: Archive, wish: PlanWish, options: RequestOptions): Promise<BackupDocument[]> {
-  if (wish.backupId !== undefined) return [await readBackup(archive, wish.backupId, options)];
+  if (wish.backupId !== undefined) {
+    return [await readBackup(archive, await backupNamed(archive, wish.backupId, options), options)];
+  }
   const { backups, leftovers, damaged } = await listBackups(archive, options);
   if (backups.length > 0) return [...backups];
   const others = [
