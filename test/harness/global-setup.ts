@@ -11,6 +11,7 @@ import { RUN_DIR, RunServices } from "./run-services.ts";
 import { type OtherS3, provideOtherS3, remedyFor } from "./s3-others.ts";
 import { provideS3 } from "./s3-provider.ts";
 import { providePrograms } from "./programs.ts";
+import { provideSsh } from "./ssh.ts";
 import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 
 export default async function setup(): Promise<() => Promise<void>> {
@@ -35,6 +36,11 @@ export default async function setup(): Promise<() => Promise<void>> {
     programs: async () => {
       const access = await providePrograms();
       lastLines.notePrograms(access);
+      return { answer: access, stop: async () => undefined };
+    },
+    ssh: async () => {
+      const access = await provideSsh();
+      lastLines.noteSsh(access);
       return { answer: access, stop: async () => undefined };
     },
     prometheus: async () => {

@@ -11,6 +11,7 @@ import { PROMETHEUS_PACKAGES, type PrometheusAccess } from "./prometheus.ts";
 import { RCLONE_PACKAGES, type RcloneAccess } from "./rclone.ts";
 import { PROGRAM_PACKAGES, type ProgramAccess } from "./programs.ts";
 import type { S3Access } from "./s3-provider.ts";
+import { SSH_PACKAGES, type SshAccess } from "./ssh.ts";
 
 export interface Counts {
   readonly passed: number;
@@ -57,6 +58,11 @@ export const lastLines = {
     if (!("unavailable" in access)) return;
     const remedies = [`apt-get install ${PROGRAM_PACKAGES.join(" ")}`];
     note({ tests: "Tests of completion in zsh and fish, and of the manual", why: access.unavailable, remedies });
+  },
+  noteSsh(access: SshAccess): void {
+    if (!("unavailable" in access)) return;
+    const remedies = [`apt-get install ${SSH_PACKAGES.join(" ")}`];
+    note({ tests: "The test of a restore over SSH", why: access.unavailable, remedies });
   },
   notePrometheus(access: PrometheusAccess): void {
     if (!("unavailable" in access)) return;
