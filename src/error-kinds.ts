@@ -107,6 +107,10 @@ export const ERROR_KINDS = {
     "The archive belongs to a cluster with another system identifier.",
     "Choose another --cluster or --store for this server.",
   ),
+  "generation-ended": damage.final(
+    "The server belongs to an older generation of the cluster: its successor was declared with `seawall cluster upgrade`.",
+    "If the upgrade was undone, remove the newer generation with seawall cluster remove (docs/upgrade.md).",
+  ),
   "archive-absent": no.final(
     "There is no archive under this store and cluster name.",
     "Check --store and --cluster, or start seawall receive to create it.",

@@ -16,6 +16,8 @@ export interface S3Right {
 }
 
 const all = "CLUSTER/*";
+/** Generation 2 and later ones. */
+const LATER = "CLUSTER@*/*";
 const READS: readonly S3Right[] = [
   { action: "s3:ListBucket", on: all },
   { action: "s3:GetObject", on: all },
@@ -35,7 +37,7 @@ export const WITH_WAL = "with `--with-wal`";
 /** Whether one run uses these depends on the moment. */
 export const AS_RECEIVE = "with `--with-wal`, as `receive` does";
 export const UNRECORDED = "without it the result is not recorded";
-export const ABSENT = "the file is not there, as at the end of the archive";
+export const ABSENT = "the file is not there, as at the end of the archive, or it is fetched by hand";
 export const LARGE_PART = "a part is larger than 8 MiB";
 /** One writer at a time completes a large object: src/store/s3/claim.ts. */
 const CLAIMS = "~claims/CLUSTER/*";
@@ -88,6 +90,13 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
   ],
   delete: [...READS, ...removes()],
   "cluster remove": [...READS, ...put("expiring/*"), { action: "s3:DeleteObject", on: all }],
+  "cluster upgrade": [
+    ...READS,
+    { action: "s3:ListBucket", on: LATER },
+    { action: "s3:GetObject", on: LATER },
+    { action: "s3:PutObject", on: "CLUSTER@*/cluster.json" },
+    ...put("generations/*"),
+  ],
   restore: READS,
   "wal-fetch": [
     { action: "s3:ListBucket", on: all, when: ABSENT },
@@ -124,6 +133,7 @@ export const S3_ROLES: readonly S3Role[] = [
     commands: ["backup", "verify", "drill", "expire", "delete", "pin", "unpin", "list", "show", "status"],
   },
   { name: "removal", does: "removes a whole cluster", commands: ["cluster remove"] },
+  { name: "upgrade", does: "declares an upgraded server", commands: ["cluster upgrade"] },
   { name: "restore", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
   { name: "read-only", does: "looks", commands: ["list", "show", "status", "verify"] },
 ];

@@ -1,13 +1,15 @@
 /**
- * The archive of one cluster: a store, a name, and the identity of its server. It keeps promises 4 and 5: nothing is
- * overwritten, and a foreign cluster is refused before a byte is written.
+ * The archive of one generation of a cluster: a store, a folder, and the identity of its server. It keeps promises 4 and 5:
+ * nothing is overwritten, and a foreign cluster is refused before a byte is written.
  */
 import { SeawallError } from "../errors.ts";
 import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
-import { type ClusterIdentity, decodeIdentity, encodeIdentity } from "./documents.ts";
 import { mapBounded } from "./bounded.ts";
-import { checkClusterName, identityKey, isClusterName } from "./keys.ts";
+import { type ClusterIdentity, encodeIdentity } from "./documents.ts";
+import { readDeclarations, readDeclared } from "./generations.ts";
+import { readIdentity, readIdentityDocument } from "./identity.ts";
+import { generationFolder, generationName, identityKey, isClusterName, parseGivenName } from "./keys.ts";
 
 /** A hint asks about this many folders of the store at most. */
 const HINT_FOLDERS_MAX = 100;
@@ -19,47 +21,72 @@ const CLUSTERS_SHOWN = 10;
 
 export interface Archive {
   readonly store: Store;
+  /** The folder of the generation: `main`, `main@2`. All keys begin with it. */
   readonly cluster: string;
   readonly identity: ClusterIdentity;
   /** Makes stored bytes of content, and the other way round. */
   readonly codec: Codec;
 }
 
-/** Reads `cluster.json`; undefined when there is no archive under this name. */
-export async function readIdentity(
-  store: Store,
-  cluster: string,
-  options: RequestOptions = {},
-): Promise<ClusterIdentity | undefined> {
-  return (await readIdentityDocument(store, cluster, options))?.identity;
+type OpenOptions = RequestOptions & { readonly codec?: Codec | undefined };
+
+/**
+ * Opens an archive that must exist, to read it: without a codec of the caller's, by one without threads. A cluster's name means
+ * its newest generation. Throws `archive-absent`.
+ */
+export async function openArchive(store: Store, name: string, options: OpenOptions = {}): Promise<Archive> {
+  const request = { signal: options.signal };
+  const { cluster, generation } = parseGivenName(name);
+  if (generation !== undefined) return openFolder(store, generationFolder(cluster, generation), options);
+  const first = await openFolder(store, cluster, options);
+  const newest = (await readDeclarations(store, cluster, request)).at(-1);
+  if (newest === undefined) return first;
+  const identity = await readDeclared(store, cluster, newest, request);
+  return { ...first, cluster: generationFolder(cluster, newest.generation), identity };
 }
 
-async function readIdentityDocument(
+/** Opens the archive in exactly this folder. Throws `archive-absent`. */
+export async function openFolder(
   store: Store,
-  cluster: string,
-  options: RequestOptions,
-): Promise<{ readonly identity: ClusterIdentity; readonly document: Uint8Array } | undefined> {
-  const key = identityKey(checkClusterName(cluster));
-  const found = await store.get(key, options);
-  return found === undefined ? undefined : { identity: decodeIdentity(found.body, key), document: found.body };
-}
-
-/** Opens an archive that must exist, to read it: without a codec of the caller's, by one without threads. Throws `archive-absent`. */
-export async function openArchive(
-  store: Store,
-  cluster: string,
-  { codec = new Codec(), ...options }: RequestOptions & { readonly codec?: Codec | undefined } = {},
+  folder: string,
+  { codec = new Codec(), ...options }: OpenOptions = {},
 ): Promise<Archive> {
-  const identity = await readIdentity(store, cluster, options);
+  const identity = await readIdentity(store, folder, options);
   if (identity === undefined) {
     const others = await clustersForHint(store, options);
     const hint = others.length === 0 ? {} : { hint: `It has ${namesOf(others)}: choose with --cluster.` };
-    throw new SeawallError("archive-absent", `no archive of cluster "${cluster}" in ${store.description}`, hint);
+    throw new SeawallError("archive-absent", `no archive of cluster "${folder}" in ${store.description}`, hint);
   }
-  return { store, cluster, identity, codec };
+  return { store, cluster: folder, identity, codec };
 }
 
-/** The clusters whose archives lie in the store, in the order of their names. Throws `usage` when it has too many folders. */
+/**
+ * Opens the archive that holds the WAL of a server. A cluster's name means the generation with this system identifier. The
+ * first generation is opened where none has it, so the caller compares. Costs no more than `openArchive` of a cluster that was
+ * never upgraded.
+ */
+export async function openArchiveOf(
+  store: Store,
+  name: string,
+  systemIdentifier: bigint,
+  options: OpenOptions = {},
+): Promise<Archive> {
+  const request = { signal: options.signal };
+  const { cluster, generation } = parseGivenName(name);
+  const first = await openFolder(store, generationFolder(cluster, generation ?? 1), options);
+  if (generation !== undefined || first.identity.systemIdentifier === systemIdentifier) return first;
+  const declared = (await readDeclarations(store, cluster, request)).find(
+    (one) => one.systemIdentifier === systemIdentifier,
+  );
+  if (declared === undefined) return first;
+  const identity = await readDeclared(store, cluster, declared, request);
+  return { ...first, cluster: generationFolder(cluster, declared.generation), identity };
+}
+
+/**
+ * The clusters whose archives lie in the store, in the order of their names; each is named once, whatever its generations. Throws
+ * `usage` when the store has too many folders.
+ */
 export async function clustersIn(store: Store, options: RequestOptions = {}): Promise<string[]> {
   const folders = await clusterFolders(store, options);
   if (folders.length > FOLDERS_MAX) {
@@ -99,44 +126,107 @@ function namesOf(clusters: readonly string[]): string {
   return clusters.length > CLUSTERS_SHOWN ? `${shown} and more` : shown;
 }
 
+type WriterOptions = RequestOptions & { readonly codec: Codec };
+
 /**
- * Opens the archive for a writer of this server, creating `cluster.json` when the prefix is empty.
- * Throws `foreign-cluster` when it belongs to another system identifier or segment size, and `store-unsupported` when the
- * store overwrites objects.
+ * Opens the archive for a writer of this server, creating `cluster.json` when the cluster has none. Only the newest generation
+ * is written. Throws `foreign-cluster` when no generation has the server's system identifier, or for another segment size,
+ * `generation-ended` for the server of an older generation, and `store-unsupported` when the store overwrites objects.
  */
 export async function openArchiveFor(
   store: Store,
-  cluster: string,
+  name: string,
   server: ClusterIdentity,
-  { codec, ...options }: RequestOptions & { readonly codec: Codec },
+  options: WriterOptions,
 ): Promise<Archive> {
-  let stored = await readIdentityDocument(store, cluster, options);
+  const request = { signal: options.signal };
+  const { cluster, generation } = parseGivenName(name);
+  const declared = await readDeclarations(store, cluster, request);
+  const newest = declared.at(-1);
+  const number = newest?.generation ?? 1;
+  if (generation !== undefined && generation > number) throw undeclared(store, name, cluster);
+  const older = generation ?? (await numberOf(store, cluster, { declared, server }, request));
+  if (older !== undefined && older < number) throw ended(store, { cluster, older, number });
+  return openFolderFor(store, generationFolder(cluster, number), server, options);
+}
+
+/** The generation with the server's system identifier; undefined where there is none. */
+async function numberOf(
+  store: Store,
+  cluster: string,
+  known: { readonly declared: Awaited<ReturnType<typeof readDeclarations>>; readonly server: ClusterIdentity },
+  options: RequestOptions,
+): Promise<number | undefined> {
+  const { systemIdentifier } = known.server;
+  const found = known.declared.find((one) => one.systemIdentifier === systemIdentifier)?.generation;
+  if (found !== undefined || known.declared.length === 0) return found;
+  return (await readIdentity(store, cluster, options))?.systemIdentifier === systemIdentifier ? 1 : undefined;
+}
+
+function undeclared(store: Store, name: string, cluster: string): SeawallError {
+  return new SeawallError("archive-absent", `no generation "${name}" was declared in ${store.description}`, {
+    hint: `Declare it when the upgraded server runs: seawall cluster upgrade --cluster ${cluster}.`,
+  });
+}
+
+function ended(
+  store: Store,
+  { cluster, older, number }: { readonly cluster: string; readonly older: number; readonly number: number },
+): SeawallError {
+  const [is, was] = [generationName(cluster, number), generationName(cluster, older)];
+  return new SeawallError(
+    "generation-ended",
+    `the server belongs to ${was} in ${store.description}, and the cluster has gone on as ${is}`,
+    {
+      hint: `If the upgrade was undone and this server goes on, remove its successor: seawall cluster remove --cluster ${is} --confirm ${is}.`,
+    },
+  );
+}
+
+/** Opens exactly this folder for a writer, and creates it when it is absent: for a spool, and for a new generation. */
+export async function openFolderFor(
+  store: Store,
+  folder: string,
+  server: ClusterIdentity,
+  { codec, ...options }: WriterOptions,
+): Promise<Archive> {
+  let stored = await readIdentityDocument(store, folder, options);
   if (stored === undefined) {
-    await store.put(identityKey(cluster), encodeIdentity(server), options);
+    await store.put(identityKey(folder), encodeIdentity(server), options);
     // Another process may have created it between our read and our write: theirs counts. Nothing below it can be opened
     // without this document, so it is read back.
-    stored = await readIdentityDocument(store, cluster, options);
+    stored = await readIdentityDocument(store, folder, options);
   }
   if (stored === undefined) {
-    throw new SeawallError("store-lied", `${store.description} confirmed ${identityKey(cluster)} but does not have it`);
+    throw new SeawallError("store-lied", `${store.description} confirmed ${identityKey(folder)} but does not have it`);
   }
   const { identity, document } = stored;
   if (identity.systemIdentifier !== server.systemIdentifier) {
     throw new SeawallError(
       "foreign-cluster",
-      `the archive "${cluster}" in ${store.description} belongs to system identifier ${identity.systemIdentifier}, ` +
+      `the archive "${folder}" in ${store.description} belongs to system identifier ${identity.systemIdentifier}, ` +
         `the server's is ${server.systemIdentifier}`,
+      { hint: successorHint(folder) },
     );
   }
   if (identity.segmentSize !== server.segmentSize) {
     throw new SeawallError(
       "foreign-cluster",
-      `the archive "${cluster}" has segments of ${identity.segmentSize} bytes, the server of ${server.segmentSize}`,
+      `the archive "${folder}" has segments of ${identity.segmentSize} bytes, the server of ${server.segmentSize}`,
       { hint: "wal_segment_size was changed with pg_resetwal: archive the server under a new --cluster name." },
     );
   }
-  await refuseOverwriting(store, cluster, document, options);
-  return { store, cluster, identity, codec };
+  await refuseOverwriting(store, folder, document, options);
+  return { store, cluster: folder, identity, codec };
+}
+
+/** The next step for a server that is the successor, and for one that is another cluster. */
+export function successorHint(folder: string): string {
+  const { cluster } = parseGivenName(folder);
+  return (
+    `If this server is "${cluster}" after a major upgrade, declare it: seawall cluster upgrade --cluster ${cluster} (docs/upgrade.md). ` +
+    "Otherwise choose another --cluster or --store for it."
+  );
 }
 
 /**
@@ -146,11 +236,11 @@ export async function openArchiveFor(
  */
 async function refuseOverwriting(
   store: Store,
-  cluster: string,
+  folder: string,
   document: Uint8Array,
   options: RequestOptions,
 ): Promise<void> {
-  if ((await store.put(identityKey(cluster), document, options)) === "exists") return;
+  if ((await store.put(identityKey(folder), document, options)) === "exists") return;
   throw new SeawallError(
     "store-unsupported",
     `${store.description} overwrites objects that it was told to create only if absent`,

@@ -11,19 +11,57 @@ import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../wa
 import { hex8, historyFileName, parseWalFileName, segmentFileName, timelineText } from "../wal/names.ts";
 
 const CLUSTER_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+/** The highest number of a generation: two digits. */
+export const GENERATIONS_MAX = 99;
 
+/** The name of a cluster, without a generation. */
 export function isClusterName(name: string): boolean {
   return CLUSTER_NAME.test(name);
 }
 
-/** A cluster name is one path part. Throws `usage`. */
-export function checkClusterName(name: string): string {
-  if (!isClusterName(name)) {
-    throw new SeawallError("usage", `malformed cluster name "${name}"`, {
-      hint: "Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit.",
-    });
+/** A name as users give it: a cluster, or one generation of it (`main@2`). */
+export interface GivenName {
+  readonly cluster: string;
+  /** Counts from 1; undefined for the cluster as a whole. */
+  readonly generation: number | undefined;
+}
+
+/** Throws `usage`. */
+export function parseGivenName(name: string): GivenName {
+  const [cluster = "", number, ...rest] = name.split("@");
+  const isNumbered = number === undefined || (/^[1-9]\d?$/.test(number) && rest.length === 0);
+  if (isClusterName(cluster) && isNumbered) {
+    return { cluster, generation: number === undefined ? undefined : Number(number) };
   }
-  return name;
+  throw new SeawallError("usage", `malformed cluster name "${name}"`, {
+    hint: `Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit. A generation follows as @1 to @${GENERATIONS_MAX}.`,
+  });
+}
+
+/** The name under which people ask for one generation: the first one is `main@1`, though its folder is `main`. */
+export function generationName(cluster: string, generation: number): string {
+  return `${cluster}@${generation}`;
+}
+
+/** The folder of a generation: the first one has the cluster's name, as before there were generations. */
+export function generationFolder(cluster: string, generation: number): string {
+  return generation === 1 ? cluster : generationName(cluster, generation);
+}
+
+/** A folder is one key part: a cluster's, or that of a later generation. Throws `usage`. */
+export function checkClusterFolder(folder: string): string {
+  const { cluster, generation } = parseGivenName(folder);
+  if (generation === 1) throw new SeawallError("internal", `the folder of ${folder} is ${cluster}`);
+  return folder;
+}
+
+export function generationsPrefix(cluster: string): string {
+  return `${cluster}/generations/`;
+}
+
+/** Declares generation 2 or a later one; in the folder of the first. */
+export function generationKey(cluster: string, generation: number): string {
+  return `${generationsPrefix(cluster)}${String(generation).padStart(8, "0")}.json`;
 }
 
 export function identityKey(cluster: string): string {
@@ -208,7 +246,7 @@ export function evidenceKey(cluster: string, place: SegmentPlace, atMs: number):
 
 /** Names an object that `check` writes, reads and deletes; `id` makes it unique. */
 export function probeKey(cluster: string, id: string): string {
-  return `${checkClusterName(cluster)}/probe/${id}`;
+  return `${checkClusterFolder(cluster)}/probe/${id}`;
 }
 
 export type ObjectKind = "segment" | "partial" | "history" | "chunk" | "backup" | "document";

@@ -91,7 +91,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
     await waitForWal(archive, need, { timeoutMs: options.walTimeoutMs, signal: broken.signal, progress });
 
     const document = describe({ id, startedAt, stream, stored, server, options });
-    await uploads.put(backupDocumentKey(cluster, id), encodeBackup(document));
+    await uploads.put(backupDocumentKey(archive.cluster, id), encodeBackup(document));
     await refuseRemoved(archive, document, { signal: broken.signal });
     progress.phase = "done";
     return document;

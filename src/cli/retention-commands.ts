@@ -1,6 +1,15 @@
 /** The commands that keep and delete backups: a part of the table of commands (commands.ts). */
 import { EXIT } from "../error-kinds.ts";
-import { type CommandSpec, BACKUP_ARG, INTERRUPTED, OPERATIONAL, STORE_FAILURES, USAGE } from "./command-spec.ts";
+import {
+  type CommandSpec,
+  BACKUP_ARG,
+  DAMAGE,
+  INTERRUPTED,
+  OPERATIONAL,
+  STORE,
+  STORE_FAILURES,
+  USAGE,
+} from "./command-spec.ts";
 
 const STORE_KEEPS = [
   EXIT.store,
@@ -57,6 +66,32 @@ export const RETENTION_COMMANDS = {
       INTERRUPTED,
     ],
     load: () => import("./commands/delete.ts"),
+  },
+  "cluster upgrade": {
+    group: "Keep",
+    summary: "declare an upgraded server as the next generation of its cluster",
+    description:
+      "After pg_upgrade, or a dump that was loaded into a new server, the server has another system identifier, and receive refuses it. " +
+      "This command declares it as the next generation of the cluster (main@2). receive, backup and all other commands then go on under the cluster's name; " +
+      "backups and WAL of the generation before can still be restored, and expire by the same policy (docs/upgrade.md).\n\n" +
+      "It refuses where the archive does not end with the orderly shutdown of the older server: that server may still run, or WAL may be missing. " +
+      "Nothing is deleted. To undo it: seawall cluster remove --cluster main@2.",
+    args: [],
+    examples: [
+      { line: "seawall cluster upgrade --config /etc/seawall.yaml --dry-run", does: "shows what would be declared" },
+      { line: "seawall cluster upgrade --config /etc/seawall.yaml", does: "declares it" },
+    ],
+    exits: [
+      [EXIT.done, "the server's generation is the newest one, or what would be declared was shown"],
+      [EXIT.no, "there is no such archive, or the older server has not ended in order"],
+      USAGE,
+      OPERATIONAL,
+      [EXIT.server, "the server cannot be asked"],
+      STORE,
+      DAMAGE,
+      INTERRUPTED,
+    ],
+    load: () => import("./commands/cluster-upgrade.ts"),
   },
   "cluster remove": {
     group: "Keep",

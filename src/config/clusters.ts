@@ -47,7 +47,9 @@ export function chooseClusters(
 ): readonly ClusterLayer[] {
   const names = clusters.map(({ name }) => name);
   if (asked !== undefined) {
-    const found = clusters.find(({ name }) => name === asked.value);
+    // One generation of it may be meant.
+    const [cluster = ""] = String(asked.value).split("@");
+    const found = clusters.find(({ name }) => name === cluster);
     if (found !== undefined) return [found];
     const near = nearest(String(asked.value), names);
     throw new SeawallError("usage", `${asked.place}: the file has no cluster "${String(asked.value)}"`, {

@@ -99,6 +99,9 @@ function merged(input: LoadInput, layers: readonly Layer[], cluster: ClusterLaye
   checkTogether(settings, origins, input.command);
   if (input.command === "receive") {
     const isGiven = (key: SettingKey): boolean => (input.env[envName(OPTIONS[key].name)] ?? "") !== "";
+    if (settings.cluster.includes("@")) {
+      throw generationNamed(`${place(origins, "cluster")}: receive takes no generation of a cluster`, settings.cluster);
+    }
     checkDaemon(settings, (key) => place(origins, key), isGiven);
   }
   return { settings, origins };
@@ -152,10 +155,16 @@ async function fromConfigFile(path: string, namedBy: string, input: LoadInput): 
   refuseOnlyForOne(top);
   const clusters = file.clusters.map(({ name, place: at, entries }): ClusterLayer => {
     parsed(OPTIONS.cluster, name, `${at}: ${CLUSTERS_KEY}`);
+    if (name.includes("@")) throw generationNamed(`${at}: the cluster "${name}" is one generation of a cluster`, name);
     const values = layerOf(entries, name);
     return { name, place: at, values: new Map([...values, ["cluster", { place: at, value: name }]]) };
   });
   return { top, clusters };
+}
+
+/** Generations are found by the server's system identifier: a receiver and the file name the cluster alone. */
+function generationNamed(message: string, name: string): SeawallError {
+  return new SeawallError("usage", message, { hint: `Name the cluster: ${name.split("@")[0] ?? ""}.` });
 }
 
 /** `cluster`: in whose part of the file these lines stand; undefined at the top. */

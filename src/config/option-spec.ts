@@ -5,6 +5,7 @@ export const COMMAND_NAMES = [
   "receive",
   "slot create",
   "slot drop",
+  "cluster upgrade",
   "cluster remove",
   "check",
   "status",

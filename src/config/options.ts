@@ -53,17 +53,17 @@ const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "st
 const ON_ALL_CLUSTERS: readonly CommandName[] = ["check", "status", "list", "verify", "notify-test"];
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
-/** A cluster's name: it is a part of every key. */
+/** A cluster's name is a part of every key; a generation of it may follow. */
 const clusterName = nameMatching(
-  /^[a-z0-9][a-z0-9._-]{0,62}$/,
-  "lower-case letters, digits, dots, underscores and dashes, starting with a letter or digit, at most 63",
+  /^[a-z0-9][a-z0-9._-]{0,62}(@[1-9]\d?)?$/,
+  "lower-case letters, digits, dots, underscores and dashes, starting with a letter or digit, at most 63; for one generation of an upgraded cluster @1 to @99 behind it",
 );
 const LOOPBACK: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 9848 };
 
 const ROWS = {
   dsn: option(text("conninfo", "dsn"), {
     scope: "own",
-    commands: [...WITH_SERVER, "restore"],
+    commands: [...WITH_SERVER, "cluster upgrade", "restore"],
     help: "connection to the server, as libpq takes it; PG* variables and .pgpass fill in the rest",
     more: "A URI (`postgres://user@host:5432/?sslmode=verify-full`) or a key=value list. Keep the password in `.pgpass` or `PGPASSWORD` so that it does not show in the process list.",
     secret: true,
@@ -79,7 +79,7 @@ const ROWS = {
     commands: ALL,
     default: "main",
     help: "name of this cluster inside the store, or which of the file's clusters is meant",
-    more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused. Where the file has `clusters:`, it is the name of one of them.",
+    more: "One cluster per name: the first receiver writes the system identifier there, and a foreign cluster is refused. Where the file has `clusters:`, it is the name of one of them. After a major upgrade `main@1` is the generation before it, and `main` the newest one (docs/upgrade.md).",
   }),
   all: option(boolean, {
     commands: ON_ALL_CLUSTERS,

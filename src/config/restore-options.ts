@@ -143,7 +143,7 @@ export const RESTORE_OPTIONS = {
     help: "parts restored, or read by verify --deep, at the same time; by default as many as there are processors, 2 to 8",
   }),
   dryRun: option(boolean, {
-    commands: [...RESTORE, "expire", "delete", "cluster remove"],
+    commands: [...RESTORE, "expire", "delete", "cluster remove", "cluster upgrade"],
     default: false,
     flagOnly: true,
     help: "print the plan and touch nothing",

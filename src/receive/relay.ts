@@ -4,7 +4,8 @@
  * from the spool what the store has confirmed. Objects are immutable, so it can be interrupted and repeated anywhere.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Archive, openArchive, openArchiveFor, readIdentity } from "../archive/archive.ts";
+import { type Archive, openFolder, openFolderFor } from "../archive/archive.ts";
+import { readIdentity } from "../archive/identity.ts";
 import {
   breakKey,
   gapKey,
@@ -160,7 +161,7 @@ export class Relay {
   async pass(signal: AbortSignal): Promise<void> {
     await this.#untilAnswered(signal);
     const { spool, cluster, codec, observer } = this.#options;
-    const local = await openArchive(spool, cluster, { codec, signal }).catch(absentIsUndefined);
+    const local = await openFolder(spool, cluster, { codec, signal }).catch(absentIsUndefined);
     if (local === undefined) return;
     await this.#refuseSmallSpool(local.identity.segmentSize, signal);
     const remote = await this.openStore(local, signal);
@@ -199,7 +200,7 @@ export class Relay {
         hint: `Mount the store, or correct --store. To begin a new archive, remove ${key} from the spool.`,
       });
     }
-    const remote = await openArchiveFor(store, cluster, local.identity, { codec: local.codec, signal });
+    const remote = await openFolderFor(store, cluster, local.identity, { codec: local.codec, signal });
     if (!isKnown) await spool.put(key, encodeDocument({ store: store.description }), { signal });
     this.#isOpened = true;
     return remote;

@@ -7,7 +7,8 @@
  * away while another one received) is uploaded and primed anew. Only while the store cannot be reached, or refuses, does a
  * spool that holds WAL go on by itself.
  */
-import { type Archive, openArchive, readIdentity } from "../archive/archive.ts";
+import { type Archive, openFolder } from "../archive/archive.ts";
+import { readIdentity } from "../archive/identity.ts";
 import { historyKey, identityKey, partialKey, segmentKey, uploadedKey } from "../archive/keys.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
@@ -25,6 +26,7 @@ import { type SegmentNumber, formatLsn, segmentStart } from "../wal/lsn.ts";
 import { ownerBefore } from "../wal/timeline.ts";
 import { BoundedSpool } from "./bounded-spool.ts";
 import { limitsBesideRelay } from "./memory.ts";
+import { findSpoolFolder, type SpoolFolder } from "./spool-folder.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
 import { absentIsUndefined, Relay, spooledBytes } from "./relay.ts";
@@ -44,9 +46,11 @@ export interface SpoolOptions {
 }
 
 /** Runs the receiver on the spool and the relay beside it; ends when the receiver ends, or with the relay's failure. */
-export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
-  const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
+export async function runSpooledReceiver(given: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
   const { spool: inner, spoolBytesMax, diskSpace } = spoolOptions;
+  const place = await findSpoolFolder(inner, given);
+  const options = { ...given, cluster: place.folder };
+  const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
   const segmentSize = (): number => state.segmentSize ?? 0;
   const bounded = new BoundedSpool({
     inner,
@@ -84,7 +88,7 @@ export async function runSpooledReceiver(options: ReceiverOptions, spoolOptions:
     relayStop.abort();
   });
   try {
-    await prepareSpool(bounded, relay, options);
+    await prepareSpool(bounded, relay, { ...options, asking: place.asking });
     using either = joinSignals(stop, kill);
     await measure(await spooledBytes(bounded, either.signal));
     let relayFailure: unknown;
@@ -133,14 +137,20 @@ const SILENCE_MS_MAX = 10_000;
  * Brings the spool up to the store: one that lags behind it is uploaded, and primed anew. Where the store does not answer, a
  * spool that holds WAL goes on by itself.
  */
-async function prepareSpool(spool: Store, relay: Relay, options: ReceiverOptions): Promise<void> {
-  const { cluster, log, state, stop, kill } = options;
+async function prepareSpool(
+  spool: Store,
+  relay: Relay,
+  options: ReceiverOptions & Pick<SpoolFolder, "asking">,
+): Promise<void> {
+  const { cluster, log, state, stop, kill, asking } = options;
   using either = joinSignals(stop, kill);
   const { signal } = either;
   const spoolTip = await tipOf(spool, cluster, signal);
   using silence = new Silence(SILENCE_MS_MAX);
   const store = observed(options.store, { observe: () => silence.heard(), classify: () => "store" });
   const look = async (): Promise<StoredTip | undefined> => {
+    // A call that hangs holds a thread: one of them is enough.
+    await asking;
     await refuseMixedSpool(spool, store, cluster, signal);
     return tipOf(store, cluster, signal);
   };
@@ -222,7 +232,7 @@ async function primeFrom(
 }
 
 async function tipOf(store: Store, cluster: string, signal: AbortSignal): Promise<StoredTip | undefined> {
-  const archive = await openArchive(store, cluster, { signal }).catch(absentIsUndefined);
+  const archive = await openFolder(store, cluster, { signal }).catch(absentIsUndefined);
   if (archive === undefined) return undefined;
   const tip = await findTip(archive, { signal });
   return tip === undefined ? undefined : { archive, tip };

@@ -5,8 +5,9 @@
  * Source: PostgreSQL docs, archive_command; pgarch.c (which files come, and in which order: histories first).
  */
 import { readFile } from "node:fs/promises";
+import { endianness } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { type Archive, openArchive, openArchiveFor } from "../archive/archive.ts";
+import { type Archive, openArchive, openArchiveFor, successorHint } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
 import { ifReadable } from "../archive/damage.ts";
 import { backupHistoryKey, type SegmentPlace, segmentName } from "../archive/keys.ts";
@@ -33,6 +34,7 @@ import {
 import { isNewerMagic, PAGE_MAGIC } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
 import { parentOf, type TimelineHistory, parseHistory } from "../wal/timeline.ts";
+import { systemIdentifierIn } from "../wal/system-identifier.ts";
 import { WalVerifier } from "../wal/verifier.ts";
 import { refuseFutureClaim, takeOverHint } from "./line/decision.ts";
 
@@ -58,6 +60,7 @@ export async function walPush(options: WalPushOptions): Promise<PutResult> {
   const content = await readWalFile(path);
   if (/\.(history|backup)$/.test(fileName)) {
     const archive = await openArchive(store, cluster, { codec, signal });
+    await refuseForeignServer(archive, path);
     return pushPlain(archive, fileName, content, options);
   }
   const identity = readIdentity(content, fileName, options.now);
@@ -121,6 +124,21 @@ function readIdentity(content: Buffer, fileName: string, now: Date): Parameters<
     pgMajor: Number(major),
     createdAt: now.toISOString(),
   };
+}
+
+/**
+ * Refuses a file without an identity of its own when the server whose pg_wal it lies in is another cluster, or an older
+ * generation of this one. A file elsewhere is taken: whose it is cannot be read.
+ */
+async function refuseForeignServer({ cluster, identity, store }: Archive, path: string): Promise<void> {
+  const control = join(dirname(dirname(resolve(path))), "global", "pg_control");
+  const own = systemIdentifierIn(await readFile(control).catch(() => Buffer.alloc(0)), endianness());
+  if (own === undefined || own === identity.systemIdentifier) return;
+  throw new SeawallError(
+    "foreign-cluster",
+    `the archive "${cluster}" in ${store.description} belongs to system identifier ${identity.systemIdentifier}, the server's is ${own}`,
+    { hint: successorHint(cluster) },
+  );
 }
 
 async function pushPlain(

@@ -9,6 +9,7 @@ import { open, readFile } from "node:fs/promises";
 import { endianness } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { errnoOf, SeawallError } from "../errors.ts";
+import { SYSTEM_IDENTIFIER_SIZE, systemIdentifierIn } from "../wal/system-identifier.ts";
 
 export interface ServerRun {
   readonly dataDir: string;
@@ -64,21 +65,25 @@ export function isProcessAlive(pid: number): boolean {
   }
 }
 
+/** The system identifier of a server, from its pg_control. Throws `foreign-cluster` for a file that is too short. */
+export async function systemIdentifierOf(run: ServerRun): Promise<bigint> {
+  const file = await open(join(run.dataDir, "global", "pg_control"));
+  try {
+    const size = SYSTEM_IDENTIFIER_SIZE;
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0);
+    const found = systemIdentifierIn(buffer.subarray(0, bytesRead), endianness());
+    if (found !== undefined) return found;
+    throw new SeawallError("foreign-cluster", `pg_control of ${run.dataDir} has only ${bytesRead} bytes`);
+  } finally {
+    await file.close();
+  }
+}
+
 /**
  * Refuses to give a server another cluster's WAL: it would take the first foreign page for the end of WAL and promote.
  * Throws `foreign-cluster`.
  */
-export async function refuseForeignArchive(run: ServerRun, archived: bigint): Promise<void> {
-  const file = await open(join(run.dataDir, "global", "pg_control"));
-  let systemIdentifier: bigint;
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, 0);
-    if (bytesRead !== 8)
-      throw new SeawallError("foreign-cluster", `pg_control of ${run.dataDir} has only ${bytesRead} bytes`);
-    systemIdentifier = endianness() === "LE" ? buffer.readBigUInt64LE() : buffer.readBigUInt64BE();
-  } finally {
-    await file.close();
-  }
+export function refuseForeignArchive(systemIdentifier: bigint, archived: bigint): void {
   if (systemIdentifier === archived) return;
   throw new SeawallError(
     "foreign-cluster",

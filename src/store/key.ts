@@ -9,7 +9,7 @@ export const KEY_CHARS_MAX = 512;
 /** Characters between two slashes: NAME_MAX of every file system in use. */
 const KEY_PART_CHARS_MAX = 255;
 
-const PART = /^[A-Za-z0-9._=+-]+$/;
+const PART = /^[A-Za-z0-9._=+@-]+$/;
 
 /** Throws `internal` unless `key` is well-formed: keys are invented by `archive`, so a bad one is a bug, not bad input. */
 export function checkKey(key: string): void {

@@ -2,7 +2,7 @@
  * The Store contract: object storage that knows no WAL. `file`, `s3` and the tests' store in memory implement it and
  * share one contract suite (test/store/contract.ts). Retry, observation and faults are decorators over it.
  *
- * Keys are `/`-separated, each part of `[A-Za-z0-9._=+-]`, no empty part, no `.` or `..`, a part at most 255 characters,
+ * Keys are `/`-separated, each part of `[A-Za-z0-9._=+@-]`, no empty part, no `.` or `..`, a part at most 255 characters,
  * the key at most 512 (src/store/key.ts). No key is another key's folder: `a` and `a/b` cannot both be objects.
  * Every method takes an AbortSignal and rejects with SeawallError: `aborted`, or a `store-…` code whose `retryable` says
  * whether trying again can help. A method that rejected may or may not have taken effect on the store; because nothing is

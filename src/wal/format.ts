@@ -86,6 +86,7 @@ export const RM_MIN_CUSTOM_ID = 128;
 export const RMGR_INFO_MASK = 0xf0;
 
 // Operations of RM_XLOG_ID.
+export const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
 export const XLOG_SWITCH = 0x40;
 export const XLOG_PARAMETER_CHANGE = 0x60;
 export const XLOG_RESTORE_POINT = 0x70;

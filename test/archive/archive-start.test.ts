@@ -48,6 +48,7 @@ test("asking costs one put and leaves nothing behind", async () => {
   store.calls.length = 0;
   await openArchiveFor(store, "main", SERVER, { codec: new Codec() });
   expect(store.calls.map(({ operation, key }) => `${operation} ${key}`)).toEqual([
+    "get main/generations/00000002.json",
     "get main/cluster.json",
     "put main/cluster.json",
   ]);

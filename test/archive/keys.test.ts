@@ -10,7 +10,7 @@ import {
   backupPartName,
   backupPrefix,
   backupsPrefix,
-  checkClusterName,
+  checkClusterFolder,
   chunkKey,
   drillKey,
   drillsPrefix,
@@ -19,16 +19,21 @@ import {
   expiringPrefix,
   gapKey,
   gapsPrefix,
+  generationFolder,
+  generationKey,
+  generationName,
   historyKey,
   identityKey,
   isBackupId,
   isBackupObject,
+  isClusterName,
   noticeKey,
   noticesPrefix,
   objectKind,
   parseChunkKey,
   parseGapKey,
   parseExpiringKey,
+  parseGivenName,
   parsePinKey,
   parseWalKey,
   partialKey,
@@ -230,12 +235,34 @@ test.each([
   expect(parseGapKey(key)).toEqual(expected === undefined ? undefined : { key, ...expected });
 });
 
-test.each(["", "-a", "A", "a/b", "..", "a b", "x".repeat(64)])("%j is no cluster name", (name) => {
-  expect(() => checkClusterName(name)).toThrowError(
-    expect.objectContaining({ code: "usage", hint: expect.stringContaining("lower-case") as string }) as Error,
-  );
-});
+const MALFORMED = ["", "-a", "A", "a/b", "..", "a b", "x".repeat(64)];
+
+test.each([...MALFORMED, "@2", "main@", "main@0", "main@x", "main@02", "main@100", "main@2@3", "A@2", "main@-1"])(
+  "%j is no name of a cluster or a generation",
+  (name) => {
+    const error = { code: "usage", hint: expect.stringContaining("lower-case") as string };
+    expect(() => parseGivenName(name)).toThrowError(expect.objectContaining(error) as Error);
+    expect(() => checkClusterFolder(name)).toThrowError(expect.objectContaining(error) as Error);
+  },
+);
 
 test.each(["main", "0", "a.b_c-d", "x".repeat(63)])("%j is a cluster name", (name) => {
-  expect(checkClusterName(name)).toBe(name);
+  expect(parseGivenName(name)).toEqual({ cluster: name, generation: undefined });
+  expect(checkClusterFolder(name)).toBe(name);
+  expect(isClusterName(name)).toBe(true);
+});
+
+test("the first generation has the folder of its cluster, a later one has its number", () => {
+  expect(["main@1", "main@2", "a.b@99"].map(parseGivenName)).toEqual([
+    { cluster: "main", generation: 1 },
+    { cluster: "main", generation: 2 },
+    { cluster: "a.b", generation: 99 },
+  ]);
+  expect([1, 2, 10].map((number) => generationFolder("main", number))).toEqual(["main", "main@2", "main@10"]);
+  expect([1, 2].map((number) => generationName("main", number))).toEqual(["main@1", "main@2"]);
+  expect(generationKey("main", 2)).toBe("main/generations/00000002.json");
+  expect(checkClusterFolder("main@2")).toBe("main@2");
+  expect(isClusterName("main@2")).toBe(false);
+  // A folder of this name would hide the first generation.
+  expect(() => checkClusterFolder("main@1")).toThrowError(expect.objectContaining({ code: "internal" }) as Error);
 });

@@ -4,7 +4,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Archive, openArchive, readIdentity } from "../../src/archive/archive.ts";
+import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import { readIdentity } from "../../src/archive/identity.ts";
 import { parseWalKey, timelinePrefix } from "../../src/archive/keys.ts";
 import { firstDifference } from "../../src/archive/put-once.ts";
 import { readTail } from "../../src/archive/wal/tail.ts";

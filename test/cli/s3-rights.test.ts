@@ -149,12 +149,24 @@ const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    command: "cluster upgrade",
+    run: async (_scene, run) => {
+      await using other = await startPostgres({ version: 18, freshIdentifier: true });
+      return await seawall(["cluster", "upgrade", "--dsn", other.dsn, "--force"], run);
+    },
+  },
+  {
     command: "restore",
     run: (_scene, run) => seawall(["restore", "--target-dir", join(run.folder, "data")], run),
   },
   {
     command: "wal-fetch",
-    run: ({ segment }, run) => seawall(["wal-fetch", segment, join(run.folder, "segment")], run),
+    // Named with its generation: then no other one is looked for.
+    run: ({ segment }, run) => {
+      const named = ["--store", run.url, "--cluster", `${CLUSTER}@1`, "--store-retry-for", "1s"];
+      const env = { PATH: process.env["PATH"] ?? "", ...run.env };
+      return inProcess(["wal-fetch", segment, join(run.folder, "segment"), ...named], env);
+    },
   },
   {
     ...{ command: "wal-fetch", title: "beyond the end", exit: 1, uses: [ABSENT] },

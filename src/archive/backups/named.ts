@@ -5,7 +5,8 @@ import type { Archive } from "../archive.ts";
 import { backupsPrefix, isBackupId } from "../keys.ts";
 import { listBackups } from "./list.ts";
 
-const LATEST = "latest";
+/** The newest finished backup. */
+export const LATEST = "latest";
 /** The beginning of an id, or of its eight random digits at the end. */
 const PART = /^(\d{4,8}|\d{8}T\d{0,6}|\d{8}T\d{6}Z(-[0-9a-f]{0,7})?|[0-9a-f]{4,8})$/;
 const RANDOM_AT = "20260203T040506Z-".length;

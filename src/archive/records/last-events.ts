@@ -4,11 +4,13 @@ import type { Archive } from "../archive.ts";
 import { findBackup } from "../backups/list.ts";
 import { ifReadable } from "../damage.ts";
 import { lastDrill } from "./drills.ts";
-import { backupDocumentKey, backupsPrefix, isBackupId } from "../keys.ts";
+import { backupDocumentKey, backupsPrefix, isBackupId, parseGivenName } from "../keys.ts";
 import { oldestFirst } from "./records.ts";
 import { readVerifyRecord, type VerifyOutcome } from "../verify/state.ts";
 
 export interface LastEvents {
+  /** The generation that was looked at (`main@2`); absent for a cluster that was never upgraded. */
+  readonly generation?: string;
   /** The newest finished one. Null, like the others, when there is none. */
   readonly backup: { readonly id: string; readonly finishedAt: string; readonly bytes: number } | null;
   /** The last verification that came to its end. */
@@ -26,7 +28,9 @@ export async function readLastEvents(archive: Archive, now: Date, options: Reque
     readVerifyRecord(archive, options),
     ifReadable(lastDrill(archive, now, options)),
   ]);
+  const isLater = parseGivenName(archive.cluster).generation !== undefined;
   return {
+    ...(isLater ? { generation: archive.cluster } : {}),
     backup,
     verify: verify.record?.last ?? null,
     drill: drill === undefined ? null : { finishedAt: drill.finishedAt, ok: drill.ok },

@@ -19,12 +19,14 @@ import { backupDocumentKey, backupPrefix, backupsPrefix, gapKey, isBackupId, isB
 import { isInForce, listPins, removePin } from "../backups/pins.ts";
 import { confirmProtection, type Protection } from "./protection.ts";
 import { settledMs } from "./keep.ts";
-import type { WalPlan } from "./model.ts";
+import type { NewerGenerations, WalPlan } from "./model.ts";
 import { planWal } from "./wal.ts";
 
 export interface ExpireOptions extends RequestOptions {
   readonly now: () => Date;
   readonly decide: Decide;
+  /** For a generation that has ended: reads the newer ones again before anything is deleted. */
+  readonly readNewer?: (() => Promise<NewerGenerations>) | undefined;
   /** False: backups only (`seawall delete`). */
   readonly withWal: boolean;
   readonly onDeleted?: ((objects: number, bytes: number) => void) | undefined;
@@ -136,6 +138,8 @@ class Run {
   readonly marks: BulkDelete;
   readonly spared: { id: string; why: string }[] = [];
   readonly remains: string[] = [];
+  /** The newer generations, as they were read last. */
+  #newer: NewerGenerations | undefined;
 
   constructor(archive: Archive, planned: PlannedExpiry, options: ExpireOptions) {
     this.#archive = archive;
@@ -144,6 +148,7 @@ class Run {
     this.#request = { signal: options.signal };
     this.bulk = new BulkDelete(archive.store, { signal: options.signal, onDeleted: options.onDeleted });
     this.marks = bulkOfMarks(archive, options);
+    this.#newer = planned.facts.newer;
   }
 
   /**
@@ -163,7 +168,8 @@ class Run {
     const held = new Map(
       [...marks.keys()].filter((id) => !wanted.includes(id)).map((id) => [id, "another process is removing it"]),
     );
-    const again = decide({ ...facts, pins, held, backups: listing.backups });
+    this.#newer = (await this.#options.readNewer?.()) ?? facts.newer;
+    const again = decide({ ...facts, pins, held, backups: listing.backups, newer: this.#newer });
     const goes = listing.backups.filter(({ id }) => wanted.includes(id) && again.goes.some((other) => other.id === id));
     for (const { id } of plan.goes) {
       const kept = again.keeps.find(({ backup }) => backup.id === id);
@@ -260,7 +266,7 @@ class Run {
     const running = listing.leftovers.map(({ id }) => id).filter((id) => !harmless.some((other) => other.id === id));
     const keeps = backups.map((backup) => ({ backup, reasons: [] }));
     const damaged = [...facts.damaged, ...listing.damaged.map(({ id }) => `the document of backup ${id}`)];
-    const wal = planWal({ ...facts, backups, damaged }, keeps, running);
+    const wal = planWal({ ...facts, backups, damaged, newer: this.#newer }, keeps, running);
     if (wal.staysBecause !== undefined) return wal.staysBecause;
     const known = new Set([...listing.backups, ...listing.leftovers, ...listing.damaged].map(({ id }) => id));
     const before = (): Promise<boolean> => this.#isAllKnown(known);

@@ -2,7 +2,7 @@
  * Reads the facts for an expiry from the store, and reports its plan: the deletions, their size, and the windows
  * afterwards.
  */
-import type { RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./model.ts";
+import type { NewerGenerations, RetentionCatalog, RetentionPlan, UnfinishedBackup } from "./model.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { TimelineId } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
@@ -12,6 +12,7 @@ import { type Catalog, readCatalog } from "../catalog/catalog.ts";
 import { measureWal, runsAfter, type WalMeasure } from "./unneeded-wal.ts";
 import { listMarks, missingObject } from "./marks.ts";
 import { backupPrefix, isBackupObject } from "../keys.ts";
+import { newerGenerations } from "./newer.ts";
 import { storedAtMs } from "../wal/stored-at.ts";
 import { backupsOn, pathsOf, reachOf, type RecoveryWindow, windowsOf } from "../catalog/windows.ts";
 
@@ -38,9 +39,25 @@ export interface PlanExpiryOptions extends RequestOptions {
    * Count the recovery window back from the given time even when nothing was stored for long: for tests that play with time.
    */
   readonly ignoreStandstill?: boolean | undefined;
+  /** For a generation that has ended. */
+  readonly newer?: NewerGenerations | undefined;
 }
 
 const LOOKS_IN_FLIGHT = 8;
+
+/**
+ * Reads the newer generations of a cluster, for the expiry of an older one. A backup that another process is removing does not
+ * count. `archives`: oldest first.
+ */
+export async function readNewer(archives: readonly Archive[], options: RequestOptions): Promise<NewerGenerations> {
+  const catalogs: ExpiryFacts[] = [];
+  for (const archive of archives) {
+    const marks = await listMarks(archive, options);
+    const facts = await factsOf(archive, await readCatalog(archive, options), marks, options);
+    catalogs.push({ ...facts, held: new Map([...marks.keys()].map((id) => [id, "another process is removing it"])) });
+  }
+  return newerGenerations(catalogs);
+}
 
 /** Reads only. Throws what the store throws. */
 export async function planExpiry(
@@ -112,7 +129,10 @@ async function factsOf(
   const { inventory, tip } = catalog;
   const endsMs = await timelineEnds(archive, catalog, options);
   const newestMs = Math.max(...endsMs.values());
-  const timelineEndsMs = new Map([...endsMs].filter(([timeline]) => timeline !== tip?.timeline));
+  const { newer } = options;
+  // The tip's timeline may still grow, but for a generation that has ended.
+  const timelineEndsMs = new Map([...endsMs].filter(([timeline]) => newer !== undefined || timeline !== tip?.timeline));
+  const ownNewestMs = endsMs.size === 0 ? undefined : newestMs;
   const unfinished = await mapBounded(catalog.leftovers, LOOKS_IN_FLIGHT, ({ id, startedAt }) =>
     lookAtUnfinished(archive, { id, startedAtMs: startedAt.getTime(), isMarked: marks.has(id) }, options),
   );
@@ -131,9 +151,10 @@ async function factsOf(
     wal: inventory,
     tip,
     histories: inventory.histories,
-    newestWalMs: endsMs.size === 0 || options.ignoreStandstill === true ? undefined : newestMs,
+    newestWalMs: options.ignoreStandstill === true ? undefined : (newer?.newestWalMs ?? ownNewestMs),
     timelineEndsMs,
     gaps: inventory.gaps,
+    newer,
   };
 }
 

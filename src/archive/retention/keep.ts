@@ -59,6 +59,13 @@ function currentHistory({ tip, histories, backups }: RetentionCatalog): Timeline
   return timeline === undefined ? undefined : (histories.get(timeline) ?? rootHistory(timeline));
 }
 
+/** The good backups: finished, with the WAL that they need, on the way to the tip, and not being removed. Oldest first. */
+export function goodBackups(catalog: RetentionCatalog): BackupFacts[] {
+  const { held, unusable, backups } = catalog;
+  const usable = backups.filter(({ id }) => !held.has(id) && !unusable.has(id));
+  return leadingTo(currentHistory(catalog), usable);
+}
+
 /** Oldest first. On one history LSNs tell the order whatever clocks say. */
 function leadingTo(history: TimelineHistory | undefined, backups: readonly BackupFacts[]): BackupFacts[] {
   if (history === undefined) return [];
@@ -69,6 +76,7 @@ function leadingTo(history: TimelineHistory | undefined, backups: readonly Backu
 
 /** The newest that leads to the tip. Where none does, the newest of each timeline: which one will be needed is unknown. */
 function keepLastGood({ catalog, current, keep }: Rules): void {
+  if (catalog.newer?.hasGood === true) return;
   const last = current.at(-1);
   if (last !== undefined) return keep(last, "last-good", "it is the last good backup");
   const newest = new Map<TimelineId, BackupFacts>();
@@ -80,15 +88,17 @@ function keepLastGood({ catalog, current, keep }: Rules): void {
 
 /**
  * The newest that lead to the tip. One that does not, on a timeline that was left, stays as long as it is newer than the
- * oldest of those.
+ * oldest of those. Backups of newer generations come first.
  */
 function keepFull({ catalog, current, keep }: Rules, count: number | undefined): void {
-  if (count === undefined) return;
-  const newest = current.filter(({ parent }) => parent === null).slice(-count);
+  const before = catalog.newer?.full ?? 0;
+  if (count === undefined || before >= count) return;
+  const wanted = count - before;
+  const newest = current.filter(({ parent }) => parent === null).slice(-wanted);
   for (const [index, backup] of [...newest].reverse().entries()) {
-    keep(backup, "keep-full", `keep-full ${count}: it is number ${index + 1}`);
+    keep(backup, "keep-full", `keep-full ${count}: it is number ${before + index + 1}`);
   }
-  const oldestMs = newest.length < count ? undefined : Math.min(...newest.map(finishedMs));
+  const oldestMs = newest.length < wanted ? undefined : Math.min(...newest.map(finishedMs));
   for (const backup of catalog.backups) {
     if (backup.parent !== null || current.includes(backup)) continue;
     if (oldestMs !== undefined && finishedMs(backup) < oldestMs) continue;
@@ -121,7 +131,10 @@ function keepWindow({ catalog, now, current, keep }: Rules, windowMs: number | u
     }
   };
   const tip = currentHistory(catalog);
-  if (tip !== undefined) keepBase(current, tip.timeline);
+  const tipEndMs = tip === undefined ? undefined : catalog.timelineEndsMs.get(tip.timeline);
+  // A generation that ended before the window has no moment in it.
+  const isOver = tipEndMs !== undefined && tipEndMs < fromMs;
+  if (tip !== undefined && !isOver) keepBase(current, tip.timeline);
   for (const timeline of withWal(catalog)) {
     const endMs = catalog.timelineEndsMs.get(timeline);
     if (timeline === tip?.timeline || (endMs !== undefined && endMs < fromMs)) continue;
@@ -166,9 +179,11 @@ function keepCalendar({ catalog, now, current, keep }: Rules, policy: RetentionP
       const known = newest.get(name);
       if (known === undefined || isNewer(backup, known)) newest.set(name, backup);
     }
-    const names = [...newest.keys()].sort().reverse().slice(0, count);
+    // A newer generation has the newest backup of each of these.
+    const taken = new Set((catalog.newer?.began ?? []).map((began) => bucket(new Date(began))));
+    const names = [...new Set([...newest.keys(), ...taken])].sort().reverse().slice(0, count);
     for (const name of names) {
-      const backup = newest.get(name);
+      const backup = taken.has(name) ? undefined : newest.get(name);
       if (backup !== undefined) keep(backup, kind, `${kind} ${count}: it is the newest of the ${unit} ${name}`);
     }
   }

@@ -91,6 +91,18 @@ export interface WalPlan {
   readonly staysBecause: string | undefined;
 }
 
+/** Facts of the newer generations of a cluster that count for the rules (newer.ts). */
+export interface NewerGenerations {
+  /** One of them has a good backup: the older generation is no longer the last resort. */
+  readonly hasGood: boolean;
+  /** Good full backups. */
+  readonly full: number;
+  /** When their good backups began; ISO 8601, UTC. */
+  readonly began: readonly string[];
+  /** When WAL of the newest generation was stored last; undefined when it has none. */
+  readonly newestWalMs: number | undefined;
+}
+
 export interface RetentionCatalog<B extends BackupFacts = BackupFacts> {
   readonly segmentSize: number;
   readonly backups: readonly B[];
@@ -113,6 +125,8 @@ export interface RetentionCatalog<B extends BackupFacts = BackupFacts> {
   /** When WAL of a timeline was stored last; one that is not in it may still grow. */
   readonly timelineEndsMs: ReadonlyMap<TimelineId, number>;
   readonly gaps: readonly Gap[];
+  /** For a generation that has ended: WAL is not stored any more, and it counts for the rules only behind the newer ones. */
+  readonly newer?: NewerGenerations | undefined;
 }
 
 export interface Kept<B extends BackupFacts = BackupFacts> {

@@ -78,6 +78,8 @@ export interface RemovalOptions extends RequestOptions {
   readonly now: () => Date;
   /** Remove pinned and running backups too. */
   readonly force: boolean;
+  /** The key that declares the archive as a generation of its cluster: goes just before the identity. */
+  readonly declaration?: string | undefined;
   readonly onDeleted?: ((objects: number, bytes: number) => void) | undefined;
 }
 
@@ -124,6 +126,9 @@ export async function removeArchive(archive: Archive, options: RemovalOptions): 
   if (rest.length > 0) {
     throw protectedCluster(archive, [`objects were stored while it was removed (${rest.join(", ")})`]);
   }
+  // Without its declaration the archive is no generation any more, and its removal can go on.
+  const { declaration } = options;
+  if (declaration !== undefined && !(await bulk.one({ key: declaration, bytes: 0 }))) return bulk;
   await bulk.one({ key: identityKey(cluster), bytes: 0 });
   return bulk;
 }

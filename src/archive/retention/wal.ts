@@ -36,7 +36,7 @@ function reasonToKeepAll(
   keeps: readonly Kept[],
   running: readonly string[],
 ): string | undefined {
-  if (keeps.length === 0) return "there is no backup, and without one it is unknown what is needed";
+  if (keeps.length === 0 && !isOver(catalog)) return "there is no backup, and without one it is unknown what is needed";
   const [taken] = running;
   if (taken !== undefined) {
     return `backup ${taken} is being taken, or failed less than a day ago: what it needs is not known before it ends`;
@@ -44,6 +44,11 @@ function reasonToKeepAll(
   const [damaged] = catalog.damaged;
   if (damaged !== undefined) return `${damaged} cannot be read, so it is unknown which WAL is needed`;
   return undefined;
+}
+
+/** No receiver goes on here, and the newer generation can be restored: only what remaining backups need stays. */
+function isOver({ newer }: RetentionCatalog): boolean {
+  return newer?.hasGood === true;
 }
 
 /** Finds, for each timeline, the first segment that recovery from one of these backups, or the receiver, reads. */
@@ -55,7 +60,7 @@ function firstNeeded(catalog: RetentionCatalog, keeps: readonly Kept[]): Map<Tim
     const starts: number[] = keeps
       .filter(({ backup }) => contains(history, backup.timeline, backup.stopLsn))
       .map(({ backup }) => segmentOf(backup.startLsn, segmentSize));
-    if (timeline === tip?.timeline) {
+    if (timeline === tip?.timeline && !isOver(catalog)) {
       // What is archived now keeps the tip and the segment before it, from which the receiver goes on; without a backup
       // that leads there, all of it: where the next one begins is unknown.
       starts.push(starts.length === 0 ? 0 : Math.max(0, tip.segment - 1));

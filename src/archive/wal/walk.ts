@@ -23,7 +23,7 @@ export interface WalkedRecord {
   readonly end: Lsn;
   /** End of the record before: where recovery stands when it stops short of this one. */
   readonly previousEnd: Lsn;
-  readonly kind: "commit" | "abort" | "restore-point" | "running" | "other";
+  readonly kind: "commit" | "abort" | "restore-point" | "running" | "shutdown" | "other";
   /** The id of the transaction that ended; for other records that of their writer, 0 for none. */
   readonly xid: number;
   /** When it ended; when the restore point was made. */
@@ -149,6 +149,8 @@ function factsOf(record: VerifiedRecord, reader: RecordReader): Facts {
       name: restorePointName(bytes, 0, bytes.length),
     };
   }
+  if (rmid === f.RM_XLOG_ID && (info & f.RMGR_INFO_MASK) === f.XLOG_CHECKPOINT_SHUTDOWN)
+    return { kind: "shutdown", xid };
   if (rmid === RM_STANDBY_ID && (info & f.RMGR_INFO_MASK) === XLOG_RUNNING_XACTS) {
     const bytes = reader.read(record);
     const at = mainDataAt(bytes, 0, bytes.length) + OLDEST_RUNNING_OFFSET;

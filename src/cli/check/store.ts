@@ -3,7 +3,8 @@
  * object, tries conditional writes, and reads which archive is stored.
  */
 import { randomBytes } from "node:crypto";
-import { type Archive, readIdentity } from "../../archive/archive.ts";
+import { type Archive, successorHint } from "../../archive/archive.ts";
+import { readGenerations } from "../../archive/generations.ts";
 import { probeKey } from "../../archive/keys.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
 import { Codec } from "../../codec/codec.ts";
@@ -72,22 +73,29 @@ export async function checkStore(options: StoreCheckOptions): Promise<Finding[]>
 }
 
 async function checkArchive({ store, cluster, identity, joining, signal }: StoreCheckOptions): Promise<Finding[]> {
-  const found = await readIdentity(store, cluster, { signal });
+  const generations = await readGenerations(store, cluster, { signal });
   const name = "archive";
-  if (found === undefined) {
+  const newest = generations.at(-1);
+  if (newest === undefined) {
     return [ok(name, `"${cluster}" in ${store.description} is empty: receive begins it`)];
   }
-  const whose = `"${cluster}" in ${store.description} belongs to system identifier ${found.systemIdentifier}`;
+  const found = newest.identity;
+  const whose = `"${newest.folder}" in ${store.description} belongs to system identifier ${found.systemIdentifier}`;
   if (identity === undefined) return [ok(name, whose)];
   if (identity.systemIdentifier !== found.systemIdentifier) {
-    const message = `${whose}, the server's is ${identity.systemIdentifier}`;
-    return [failed(name, message, "Choose another --cluster or --store for this server.")];
+    const older = generations.find((one) => one.identity.systemIdentifier === identity.systemIdentifier);
+    const message =
+      older === undefined
+        ? `${whose}, the server's is ${identity.systemIdentifier}`
+        : `the server belongs to ${older.name}, and the cluster has gone on as ${newest.name}`;
+    const undo = `If the upgrade was undone: seawall cluster remove --cluster ${newest.name} --confirm ${newest.name}.`;
+    return [failed(name, message, older === undefined ? successorHint(cluster) : undo)];
   }
   if (identity.segmentSize !== found.segmentSize) {
     const message = `${whose} with segments of ${found.segmentSize} bytes, the server has ${identity.segmentSize}`;
     return [failed(name, message, "wal_segment_size was changed: archive the server under a new --cluster.")];
   }
-  const archive = { store, cluster, identity: found, codec: new Codec() };
+  const archive = { store, cluster: newest.folder, identity: found, codec: new Codec() };
   return [
     ok(name, `${whose}, which is this server`),
     ...(joining === undefined ? [] : [await checkLine(archive, joining, signal)]),

@@ -1,5 +1,7 @@
 /** `seawall cluster remove`: shows what a store holds of a cluster. With the name typed once more it removes everything shown. */
-import { openArchive } from "../../archive/archive.ts";
+import { type Archive, openFolder } from "../../archive/archive.ts";
+import { readDeclarations } from "../../archive/generations.ts";
+import { generationFolder, generationKey, generationName, parseGivenName } from "../../archive/keys.ts";
 import { REMOVAL_STEPS } from "../../archive/retention/belongings.ts";
 import { type BulkDelete, refusedDeletion } from "../../archive/retention/bulk-delete.ts";
 import { type Belongings, obstaclesOf, removeArchive, surveyArchive } from "../../archive/retention/removal.ts";
@@ -8,6 +10,7 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
 import { deadline } from "../../signals.ts";
+import type { RequestOptions, Store } from "../../store/store.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
 import { columns, counted } from "../views/table.ts";
 import { Progress } from "../views/progress.ts";
@@ -27,7 +30,7 @@ export async function run(context: CommandContext): Promise<number> {
   const progress = new Progress({ io, json: settings.json, verb: "removing", nowMs: () => Date.now() });
   try {
     const request = { signal: signals.stop };
-    const archive = await openArchive(store, cluster, request);
+    const { archive, declaration } = await removable(store, cluster, request);
     const slot = await slotInUse(context);
     const found = await surveyArchive(archive, new Date(), request);
     const obstacles = [...obstaclesOf(found, { now: new Date(), force }), ...slot];
@@ -44,7 +47,7 @@ export async function run(context: CommandContext): Promise<number> {
     }
     progress.begin(bytesOf(found));
     const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
-    const removing = removeArchive(archive, { ...request, now: () => new Date(), force, onDeleted });
+    const removing = removeArchive(archive, { ...request, now: () => new Date(), force, declaration, onDeleted });
     const removed = await removing.finally(() => progress.end());
     await printResult(
       context,
@@ -57,6 +60,37 @@ export async function run(context: CommandContext): Promise<number> {
   } finally {
     await store.close();
   }
+}
+
+/**
+ * The archive that goes: of a cluster that was upgraded, the newest generation alone. The older ones are found from the first
+ * one's folder, and expiry empties them.
+ */
+async function removable(
+  store: Store,
+  name: string,
+  options: RequestOptions,
+): Promise<{ readonly archive: Archive; readonly declaration: string | undefined }> {
+  const { cluster, generation } = parseGivenName(name);
+  const number = (await readDeclarations(store, cluster, options)).at(-1)?.generation ?? 1;
+  const newest = generationName(cluster, number);
+  if (generation === undefined && number > 1) {
+    throw new SeawallError("cluster-protected", `cluster "${cluster}" has ${number} generations`, {
+      hint: `Expiry removes what is old. To remove the newest one: --cluster ${newest} --confirm ${newest}; then the one before it.`,
+    });
+  }
+  if (generation !== undefined && generation < number) {
+    throw new SeawallError(
+      "cluster-protected",
+      `${name} must stay: ${generationName(cluster, generation + 1)} follows it`,
+      {
+        hint: "seawall expire removes its backups and WAL when the policy no longer keeps them.",
+      },
+    );
+  }
+  // One beyond the newest was never declared, or its removal was interrupted.
+  const archive = await openFolder(store, generationFolder(cluster, generation ?? 1), options);
+  return { archive, declaration: number > 1 && generation === number ? generationKey(cluster, number) : undefined };
 }
 
 /** Why the server speaks against it. A server that cannot be asked says nothing: it may be gone for good. */

@@ -4,7 +4,7 @@ import { backupNamed } from "../../archive/backups/named.ts";
 import { listBackups } from "../../archive/backups/list.ts";
 import { expire, type ExpireOptions, removeUnlisted } from "../../archive/retention/expire.ts";
 import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
-import { type Decide, type PlannedExpiry, planExpiry } from "../../archive/retention/expiry-plan.ts";
+import { type Decide, type PlannedExpiry, planExpiry, readNewer } from "../../archive/retention/expiry-plan.ts";
 import { isInForce, listPins } from "../../archive/backups/pins.ts";
 import { planDeletion } from "../../archive/retention/plan.ts";
 import { settledMs } from "../../archive/retention/keep.ts";
@@ -13,20 +13,29 @@ import { SeawallError } from "../../errors.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { expiredJson, expiredText, planJson, walLines } from "../views/expiry.ts";
 import { backupArgument } from "./pin.ts";
-import { withArchive } from "../with-archive.ts";
+import { findGenerationOf, withGenerations } from "../with-archive.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, args } = context;
   const named = backupArgument(args[0]);
   const now = new Date();
-  return withArchive(context, { verb: "deleting" }, async (archive, progress) => {
+  return withGenerations(context, { verb: "deleting" }, async (generations, progress) => {
     const request = { signal: signals.stop };
+    const { archive, newer } = await findGenerationOf(generations, named, request);
     const id = await backupNamed(archive, named, request);
     const decide: Decide = (facts) => planDeletion(facts, { id, force: settings.force }, now);
+    const readAgain = newer.length === 0 ? undefined : async () => readNewer(newer, request);
     const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
-    const options = { ...request, decide, now: () => new Date(), withWal: false, onDeleted };
-    const planned = await planExpiry(archive, decide, request);
+    const options = {
+      ...request,
+      decide,
+      readNewer: readAgain,
+      now: () => new Date(),
+      withWal: false,
+      onDeleted,
+    };
+    const planned = await planExpiry(archive, decide, { ...request, newer: await readAgain?.() });
     if (!planned.facts.backups.some((backup) => backup.id === id))
       return await deleteUnlisted(context, archive, id, {
         ...options,

@@ -21,7 +21,7 @@ export async function run(context: CommandContext): Promise<number> {
   const startedAt = new Date();
   const target = recoveryTarget(context, startedAt);
   const owner = await serverOwner(settings.owner);
-  return withArchive(context, { verb: "drilling" }, async (archive, progress) => {
+  return withArchive(context, { verb: "drilling", backup: settings.backup }, async (archive, progress) => {
     const drilled = await drill({
       archive,
       target,

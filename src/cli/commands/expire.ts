@@ -1,8 +1,10 @@
 /** `seawall expire`: prints the plan and deletes what the policy does not keep; with --dry-run prints only. */
+import type { Archive } from "../../archive/archive.ts";
+import type { Generation } from "../../archive/generations.ts";
 import type { RetentionPolicy } from "../../archive/retention/model.ts";
 import { expire, type Expired } from "../../archive/retention/expire.ts";
 import { refusedDeletion } from "../../archive/retention/bulk-delete.ts";
-import { type Decide, type PlannedExpiry, planExpiry } from "../../archive/retention/expiry-plan.ts";
+import { type Decide, type PlannedExpiry, planExpiry, readNewer } from "../../archive/retention/expiry-plan.ts";
 import { isPolicy, planRetention } from "../../archive/retention/plan.ts";
 import type { Settings } from "../../config/options.ts";
 import { formatDuration } from "../../config/types.ts";
@@ -10,10 +12,11 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { expiredJson, expiredText, planJson, planText } from "../views/expiry.ts";
-import { withArchive } from "../with-archive.ts";
+import type { Progress } from "../views/progress.ts";
+import { withGenerations } from "../with-archive.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, signals } = context;
+  const { settings } = context;
   const policy = policyOf(settings);
   if (!isPolicy(policy)) {
     throw new SeawallError("usage", "seawall expire needs a retention policy", {
@@ -22,39 +25,75 @@ export async function run(context: CommandContext): Promise<number> {
   }
   const now = new Date();
   const decide: Decide = (facts) => planRetention(facts, policy, now);
-  return withArchive(context, { verb: "expiring" }, async (archive, progress) => {
-    const request = { signal: signals.stop };
-    const planned = await planExpiry(archive, decide, request);
-    if (settings.dryRun) {
-      await print(context, { planned, policy, expired: undefined });
-      return EXIT.done;
+  return withGenerations(context, { verb: "expiring" }, async ({ all, named }, progress) => {
+    const outcomes: Outcome[] = [];
+    // The newest first: an older one goes only as far as the newer ones hold what the rules ask for.
+    for (const { generation, archive } of named.toReversed()) {
+      const newer = all.filter((other) => other.generation.number > generation.number).map((other) => other.archive);
+      const job = { archive, newer, decide, progress };
+      outcomes.push({ generation, ...(await expireOne(context, job)) });
     }
-    progress.begin(planned.storedBytes);
-    const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
-    const options = { ...request, decide, now: () => new Date(), withWal: true, onDeleted };
-    const expired = await expire(archive, planned, options).finally(() => progress.end());
-    await print(context, { planned, policy, expired });
-    const failure = refusedDeletion(expired);
-    if (failure !== undefined) throw failure;
+    await print(context, policy, outcomes);
+    for (const { expired } of outcomes) {
+      const failure = expired === undefined ? undefined : refusedDeletion(expired);
+      if (failure !== undefined) throw failure;
+    }
     return EXIT.done;
   });
 }
 
 interface Outcome {
+  readonly generation: Generation;
   readonly planned: PlannedExpiry;
-  readonly policy: RetentionPolicy;
   readonly expired: Expired | undefined;
 }
 
-async function print(context: CommandContext, { planned, policy, expired }: Outcome): Promise<void> {
-  const { cluster } = context.settings;
+/** Plans the expiry of one generation, and carries it out without --dry-run. */
+async function expireOne(
+  { settings, signals }: CommandContext,
+  job: {
+    readonly archive: Archive;
+    readonly newer: readonly Archive[];
+    readonly decide: Decide;
+    readonly progress: Progress;
+  },
+): Promise<Pick<Outcome, "planned" | "expired">> {
+  const { archive, newer, decide, progress } = job;
+  const request = { signal: signals.stop };
+  const readAgain = newer.length === 0 ? undefined : async () => readNewer(newer, request);
+  const planned = await planExpiry(archive, decide, { ...request, newer: await readAgain?.() });
+  if (settings.dryRun) return { planned, expired: undefined };
+  progress.begin(planned.storedBytes);
+  const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
+  const options = { ...request, decide, readNewer: readAgain, now: () => new Date(), withWal: true, onDeleted };
+  return { planned, expired: await expire(archive, planned, options).finally(() => progress.end()) };
+}
+
+/** `outcomes`: the newest generation first. */
+async function print(context: CommandContext, policy: RetentionPolicy, outcomes: readonly Outcome[]): Promise<void> {
+  const [newest] = outcomes;
+  if (newest === undefined) return;
   const shown = Object.fromEntries(policyRules(policy));
-  const json = { cluster, dryRun: expired === undefined, policy: shown, ...planJson(planned), ...expiredJson(expired) };
+  const jsonOf = ({ planned, expired }: Outcome): object => ({ ...planJson(planned), ...expiredJson(expired) });
+  const json = {
+    cluster: context.settings.cluster,
+    dryRun: newest.expired === undefined,
+    policy: shown,
+    ...jsonOf(newest),
+    generations: outcomes.map((one) => ({ generation: one.generation.name, ...jsonOf(one) })),
+  };
   const rules = policyRules(policy)
     .map(([name, value]) => `${name} ${value}`)
     .join(", ");
-  const text = [`policy: ${rules}`, "", planText(planned), ...expiredText(expired, planned)].join("\n");
-  await printResult(context, json, text);
+  const several = outcomes.length > 1;
+  const parts = outcomes.map(({ generation, planned, expired }) =>
+    [
+      ...(several ? [`${generation.name}, PostgreSQL ${generation.identity.pgMajor}:`] : []),
+      planText(planned, several ? generation.name : undefined),
+      ...expiredText(expired, planned),
+    ].join("\n"),
+  );
+  await printResult(context, json, [`policy: ${rules}`, ...parts].join("\n\n"));
 }
 
 /** Reads the policy from the settings; the daemon uses it too. */

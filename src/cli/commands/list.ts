@@ -1,6 +1,7 @@
 /** `seawall list`: prints the base backups, windows, gaps and timelines of an archive. */
+import type { GenerationEnd } from "../../archive/generations.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
-import { type CatalogGap, timeBefore } from "../../archive/catalog/catalog.ts";
+import { timeBefore } from "../../archive/catalog/catalog.ts";
 import { coveredMessage } from "../../archive/verify/report.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { hasKnownRecords } from "../../archive/wal/known-records.ts";
@@ -10,13 +11,15 @@ import { formatLsn } from "../../wal/lsn.ts";
 import {
   type CatalogView,
   damagesOf,
+  type GenerationView,
   isPinned,
   listJson,
   reachesOf,
+  recoverable,
   secondsOf,
   timelineEnd,
   walNeeded,
-  withCatalog,
+  withCatalogs,
 } from "../views/catalog.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
@@ -28,26 +31,87 @@ const LISTS_MAX = 4;
 export const run = onClusters(listed, { inFlight: LISTS_MAX, ofStore: true });
 
 async function listed(context: CommandContext): Promise<Report> {
-  return withCatalog(context, async (view) =>
-    Promise.resolve({ json: listJson(view), text: listText(view, context.io.colours), exit: EXIT.done }),
+  return withCatalogs(context, async (views) =>
+    Promise.resolve({ json: listJson(views), text: listText(views, context.io.colours), exit: EXIT.done }),
   );
 }
 
-function listText(view: CatalogView, colours: boolean): string {
-  const { archive, catalog } = view;
+/** One story of all generations: what is about the archive as a whole is of the newest one. */
+function listText(views: readonly GenerationView[], colours: boolean): string {
+  const newest = views.at(-1);
+  if (newest === undefined) return "";
+  const { archive, catalog, generation } = newest;
   const { inventory, tip } = catalog;
+  const several = views.length > 1;
+  const { name, cluster, identity } = generation;
+  const shownName = several ? cluster : name.endsWith("@1") ? cluster : name;
+  const whose = several ? `${views.length} generations` : `system identifier ${identity.systemIdentifier}`;
   const head = [
-    ["cluster", `${archive.cluster}, system identifier ${archive.identity.systemIdentifier}`],
+    ["cluster", `${shownName}, ${whose}`],
     ["store", archive.store.description],
     ["tip", tip === undefined ? "–" : `${formatLsn(tip.lsn)} on timeline ${tip.timeline}`],
-    ...(hasKnownRecords(archive.identity)
+    ...(hasKnownRecords(identity)
       ? []
-      : [
-          ["version", painted(`PostgreSQL ${archive.identity.pgMajor}, newer than this Seawall knows`, "red", colours)],
-        ]),
+      : [["version", painted(`PostgreSQL ${identity.pgMajor}, newer than this Seawall knows`, "red", colours)]]),
     ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
   ];
-  const gapRow = (gap: CatalogGap): string[] => {
+  /** The rows of all generations, each with its name in front where there are several. */
+  const ofAll = (rows: (view: GenerationView) => string[][], heading?: string[]): string[][] => {
+    const all = views.flatMap((view) => rows(view).map((row) => (several ? [view.generation.name, ...row] : row)));
+    if (heading === undefined || all.length === 0) return all;
+    return [several ? ["generation", ...heading] : heading, ...all];
+  };
+  const gaps = ofAll((view) => gapRows(view, colours));
+  const leftovers = ofAll(({ catalog: { leftovers: found } }) =>
+    found.map(({ id }) => [id, "begun and not finished: still running, or failed"]),
+  );
+  const damaged = ofAll((view) =>
+    damagesOf(view.catalog).map(({ object, message }) => [painted(object, "red", colours), message]),
+  );
+  return [
+    ...columns(head),
+    ...(several ? section("Generations", generationRows(views), "") : []),
+    ...section(
+      "Backups",
+      ofAll((view) => backupRows(view, colours), BACKUP_HEADING),
+      "none: take one with seawall backup",
+    ),
+    ...section(
+      "Windows: what can be restored",
+      ofAll(windowRows, WINDOW_HEADING),
+      "none: a backup and its WAL make one",
+    ),
+    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps, "")),
+    ...section("Timelines", ofAll(timelineRows), "none"),
+    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers, "")),
+    ...(damaged.length === 0 ? [] : section("Damaged", damaged, "")),
+  ].join("\n");
+}
+
+function generationRows(views: readonly GenerationView[]): string[][] {
+  const rows = views.map(({ generation, catalog }, at) => {
+    const next = views[at + 1]?.generation.declared;
+    const window = recoverable(catalog.windows);
+    const { identity, declared, name } = generation;
+    return [
+      name,
+      String(identity.pgMajor),
+      identity.systemIdentifier.toString(),
+      shortTime(declared?.declaredAt ?? identity.createdAt),
+      next === undefined ? "–" : `${shortTime(next.declaredAt)}${endText(next.before)}`,
+      window === null ? "nothing" : `${shortTime(window.from)} to ${window.to === null ? "–" : shortTime(window.to)}`,
+    ];
+  });
+  return [["name", "PostgreSQL", "system identifier", "began", "ended", "recoverable"], ...rows];
+}
+
+function endText(end: GenerationEnd | undefined): string {
+  if (end === undefined) return "";
+  return ` at ${formatLsn(end.lsn)}${end.isShutdown ? "" : ", not in order"}`;
+}
+
+function gapRows({ catalog }: CatalogView, colours: boolean): string[][] {
+  return catalog.gaps.map((gap) => {
     const { timeline, fromLsn, toLsn, reason, coveredBy } = gap;
     const covered =
       coveredBy === undefined ? [] : [coveredMessage(timeBefore(catalog, gap) ?? formatLsn(fromLsn), coveredBy)];
@@ -58,29 +122,18 @@ function listText(view: CatalogView, colours: boolean): string {
       reason,
       ...covered,
     ];
-  };
-  const gaps = catalog.gaps.map(gapRow);
-  const leftovers = catalog.leftovers.map(({ id }) => [id, "begun and not finished: still running, or failed"]);
-  const damaged = damagesOf(catalog).map(({ object, message }) => [painted(object, "red", colours), message]);
-  return [
-    ...columns(head),
-    ...section("Backups", backupRows(view, colours), "none: take one with seawall backup"),
-    ...section("Windows: what can be restored", windowRows(view), "none: a backup and its WAL make one"),
-    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps, "")),
-    ...section("Timelines", timelineRows(view), "none"),
-    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers, "")),
-    ...(damaged.length === 0 ? [] : section("Damaged", damaged, "")),
-  ].join("\n");
+  });
 }
 
 function section(title: string, rows: readonly (readonly string[])[], none: string): string[] {
   return ["", title, ...columns(rows.length === 0 ? [[none]] : rows).map((line) => `  ${line}`)];
 }
 
+const BACKUP_HEADING = ["id", "finished", "took", "type", "timeline", "size, stored", "needs WAL", "reaches"];
+
 function backupRows(view: CatalogView, colours: boolean): string[][] {
   const { catalog, now } = view;
-  if (catalog.backups.length === 0) return [];
-  const rows = catalog.backups.map((backup) => [
+  return catalog.backups.map((backup) => [
     backup.id,
     shortTime(backup.finishedAt),
     humanSeconds(secondsOf(backup)),
@@ -91,7 +144,6 @@ function backupRows(view: CatalogView, colours: boolean): string[][] {
     reachText(view, backup, colours),
     ...(isPinned(catalog, backup.id, now) ? ["pinned"] : []),
   ]);
-  return [["id", "finished", "took", "type", "timeline", "size, stored", "needs WAL", "reaches"], ...rows];
 }
 
 function neededText(backup: BackupDocument): string {
@@ -105,9 +157,10 @@ function reachText({ catalog }: CatalogView, backup: BackupDocument, colours: bo
   return `${formatLsn(newest.toLsn)} on timeline ${newest.timeline}`;
 }
 
+const WINDOW_HEADING = ["timeline", "from", "to the commit of", "from LSN", "to LSN", "with backup"];
+
 function windowRows({ catalog }: CatalogView): string[][] {
-  if (catalog.windows.length === 0) return [];
-  const rows = catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
+  return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
     String(timeline),
     shortTime(fromTime),
     toTime === null ? "–" : shortTime(toTime),
@@ -115,7 +168,6 @@ function windowRows({ catalog }: CatalogView): string[][] {
     formatLsn(toLsn),
     backup,
   ]);
-  return [["timeline", "from", "to the commit of", "from LSN", "to LSN", "with backup"], ...rows];
 }
 
 function timelineRows({ catalog }: CatalogView): string[][] {

@@ -15,7 +15,7 @@ export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, args } = context;
   const named = backupArgument(args[0]);
   if (settings.until !== undefined) parseUntil(settings.until, new Date());
-  return withArchive(context, { verb: "pinning" }, async (archive) => {
+  return withArchive(context, { verb: "pinning", backup: named }, async (archive) => {
     const options = { signal: signals.stop };
     const id = await backupNamed(archive, named, options);
     // An expiry elsewhere goes by a right clock: where this machine's is behind, the newest WAL's date by the store counts.

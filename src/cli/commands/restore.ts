@@ -10,6 +10,7 @@ import type { BackupDocument } from "../../archive/backups/document.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
+import { versionOnPath } from "../../restore/drill/binaries.ts";
 import { ISOLATED_DIR } from "../../restore/drill/isolation.ts";
 import { describeLanding, type RestorePlan } from "../../restore/target/plan.ts";
 import { type ResolvedPlan, resolvePlan } from "../../restore/target/resolve.ts";
@@ -26,7 +27,8 @@ import { type CommandContext, printResult } from "../context.ts";
 import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
 import { checkRestored } from "./restore-check.ts";
 import { columns } from "../views/table.ts";
-import { withArchive } from "../with-archive.ts";
+import { chooseGeneration } from "../restore-generation.ts";
+import { withGenerations } from "../with-archive.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, log, env } = context;
@@ -37,11 +39,20 @@ export async function run(context: CommandContext): Promise<number> {
   const owner = settings.owner === undefined ? undefined : await parseOwner(settings.owner);
   const { targetDir } = settings;
   if (targetDir === undefined) throw new SeawallError("internal", "no target");
-  return withArchive(context, { verb: "restoring" }, async (archive, progress) => {
+  return withGenerations(context, { verb: "restoring" }, async (generations, progress) => {
     const wish = { backupId: settings.backup, target };
+    const chosen = await chooseGeneration(generations, wish, { signal: signals.stop });
+    const { archive } = chosen;
+    const generation = generations.all.length === 1 ? undefined : chosen.generation.name;
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
-      await printPlan(context, plan, { target, targetDir, tablespaceMapping });
+      await printPlan(context, plan, {
+        target,
+        targetDir,
+        tablespaceMapping,
+        name: chosen.generation.name,
+        generation,
+      });
       return EXIT.done;
     }
     const restored = await restore({
@@ -68,9 +79,16 @@ export async function run(context: CommandContext): Promise<number> {
     });
     progress.end();
     const seconds = (Date.now() - startedAt.getTime()) / 1000;
-    const notes = notesOf(context, restored);
-    const result = { ...resultJson(restored, target), standby: settings.standby, seconds, notes, dryRun: false };
-    await printResult(context, result, resultText(restored, { target, seconds, notes }));
+    const notes = [...notesOf(context, restored), ...(await versionNotes(restored.plan.backup, env["PATH"]))];
+    const result = {
+      ...resultJson(restored, target),
+      generation: chosen.generation.name,
+      standby: settings.standby,
+      seconds,
+      notes,
+      dryRun: false,
+    };
+    await printResult(context, result, resultText(restored, { target, seconds, notes, generation }));
     return EXIT.done;
   });
 }
@@ -83,10 +101,13 @@ async function printPlan(
     readonly target: RecoveryTarget;
     readonly targetDir: string;
     readonly tablespaceMapping: ReadonlyMap<string, string>;
+    /** The generation's name, and the same where the cluster has several. */
+    readonly name: string;
+    readonly generation: string | undefined;
   },
 ): Promise<void> {
   const { settings } = context;
-  const { target, targetDir, tablespaceMapping } = wish;
+  const { target, targetDir, tablespaceMapping, name, generation } = wish;
   const found = {
     targetDir: resolve(targetDir),
     backup: plan.backup,
@@ -104,8 +125,16 @@ async function printPlan(
   const placed = new Map([...places.restored, ...places.created]);
   const tablespaces = plan.backup.tablespaces.map((one) => ({ ...one, directory: placed.get(one.oid) }));
   const notes = plan.otherTimelines;
-  const json = { ...planJson(plan, target), tablespaces, targetDir, walDir: walDir ?? null, notes, dryRun: true };
-  await printResult(context, json, planText(plan, { target, placed, walDir }));
+  const json = {
+    ...planJson(plan, target),
+    generation: name,
+    tablespaces,
+    targetDir,
+    walDir: walDir ?? null,
+    notes,
+    dryRun: true,
+  };
+  await printResult(context, json, planText(plan, { target, placed, walDir, generation }));
 }
 
 /** Throws `usage`. */
@@ -148,6 +177,15 @@ export function parseMapping(texts: string | undefined): Map<string, string> {
     mapping.set(from.replace(/(.)\/+$/, "$1"), to);
   }
   return mapping;
+}
+
+/** The programs at hand are of another version: that server would not start. */
+async function versionNotes({ pgMajor }: BackupDocument, path: string | undefined): Promise<string[]> {
+  const version = await versionOnPath(path);
+  if (version === undefined || Number.parseInt(version, 10) === pgMajor) return [];
+  return [
+    `The files are of PostgreSQL ${pgMajor}, and the programs on PATH are of ${version}: start the server with those of PostgreSQL ${pgMajor}.`,
+  ];
 }
 
 function notesOf({ settings, env }: CommandContext, restored: Restored): string[] {
@@ -249,9 +287,10 @@ function planText(
     readonly target: RecoveryTarget;
     readonly placed: ReadonlyMap<number, string>;
     readonly walDir: string | undefined;
+    readonly generation: string | undefined;
   },
 ): string {
-  const { target, placed, walDir } = facts;
+  const { target, placed, walDir, generation } = facts;
   const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => {
     const directory = placed.get(oid) ?? path;
     return ["tablespace", `${oid} at ${directory}${directory === path ? "" : `, instead of ${path}`}`];
@@ -264,7 +303,21 @@ function planText(
       `${oid} at ${placed.get(oid) ?? ""}, which WAL creates at ${formatLsn(lsn)}`,
     ]);
   const notes = plan.otherTimelines.length === 0 ? [] : ["", ...plan.otherTimelines];
-  return [...columns([...planRows(plan, target), ...walRow(walDir), ...tablespaces, ...created]), ...notes].join("\n");
+  return [
+    ...columns([
+      ...generationRow(generation),
+      ...planRows(plan, target),
+      ...walRow(walDir),
+      ...tablespaces,
+      ...created,
+    ]),
+    ...notes,
+  ].join("\n");
+}
+
+/** Only where the cluster has several. */
+function generationRow(generation: string | undefined): string[][] {
+  return generation === undefined ? [] : [["generation", generation]];
 }
 
 function walRow(walDir: string | undefined): string[][] {
@@ -288,7 +341,12 @@ function resultJson(restored: Restored, target: RecoveryTarget): Record<string, 
 
 function resultText(
   restored: Restored,
-  facts: { readonly target: RecoveryTarget; readonly seconds: number; readonly notes: readonly string[] },
+  facts: {
+    readonly target: RecoveryTarget;
+    readonly seconds: number;
+    readonly notes: readonly string[];
+    readonly generation: string | undefined;
+  },
 ): string {
   const { plan, targetDir, tablespaces, filesWritten, bytesWritten, filesUnchanged, entriesRemoved } = restored;
   const rate = facts.seconds > 0 ? `, ${humanBytes(bytesWritten / facts.seconds)}/s` : "";
@@ -299,6 +357,7 @@ function resultText(
     ["", `${filesWritten} files, ${humanBytes(bytesWritten)} in ${facts.seconds.toFixed(1)} s${rate}${kept}`],
     ...walRow(restored.walDir),
     ...tablespaces.map(([oid, path]) => ["tablespace", `${oid} at ${path}`]),
+    ...generationRow(facts.generation),
     ...planRows(plan, facts.target),
   ];
   const dir = shellWord(targetDir);

@@ -35,7 +35,7 @@ interface Shown extends CatalogView {
 export async function run(context: CommandContext): Promise<number> {
   const { args, signals, io } = context;
   const named = backupArgument(args[0]);
-  return withCatalog(context, async (view) => {
+  return withCatalog(context, named, async (view) => {
     const { archive, catalog } = view;
     const options = { signal: signals.stop };
     const id = await backupNamed(archive, named, options);
@@ -103,7 +103,7 @@ function showJson(shown: Shown): Record<string, unknown> {
 }
 
 function showText(shown: Shown, colours: boolean): string {
-  const { catalog, backup, wal, pin, now } = shown;
+  const { archive, catalog, backup, wal, pin, now } = shown;
   const { fromStandby, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
   const files = parts.reduce((sum, part) => sum + part.files, 0);
   const span = wal.segments === 1 ? wal.from : `${wal.from} to ${wal.to}`;
@@ -113,6 +113,7 @@ function showText(shown: Shown, colours: boolean): string {
   ]);
   return columns([
     ["backup", `${backup.id}, ${backup.type}, labelled "${backup.label}"`],
+    ...(archive.cluster.includes("@") ? [["generation", archive.cluster]] : []),
     ["taken", `${shortTime(backup.startedAt)} to ${shortTime(backup.finishedAt)}, ${humanSeconds(secondsOf(backup))}`],
     ["from", `a ${fromStandby ? "standby" : "primary"}, PostgreSQL ${pgVersion}, timeline ${backup.timeline}`],
     ["size", `${humanBytes(backup.bytes)} in ${files} files`],

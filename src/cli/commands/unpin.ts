@@ -9,7 +9,7 @@ import { backupArgument } from "./pin.ts";
 export async function run(context: CommandContext): Promise<number> {
   const { signals, args } = context;
   const named = backupArgument(args[0]);
-  return withArchive(context, { verb: "unpinning" }, async (archive) => {
+  return withArchive(context, { verb: "unpinning", backup: named }, async (archive) => {
     const options = { signal: signals.stop };
     const backup = await backupNamed(archive, named, options);
     const wasPinned = await removePin(archive, backup, options);

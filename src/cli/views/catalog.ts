@@ -1,5 +1,6 @@
 /** Reads the catalog for commands that show it, with a progress line on the terminal, and turns it into JSON. */
 import type { Archive } from "../../archive/archive.ts";
+import type { Generation } from "../../archive/generations.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { type Catalog, readCatalog } from "../../archive/catalog/catalog.ts";
 import { segmentName } from "../../archive/keys.ts";
@@ -7,9 +8,11 @@ import { isInForce } from "../../archive/backups/pins.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { itemBefore } from "../../archive/wal/path.ts";
 import { backupsOn, itemKey, reachOf, type RecoveryWindow } from "../../archive/catalog/windows.ts";
+import { SeawallError } from "../../errors.ts";
 import { formatLsn, type Lsn, segmentOf, type TimelineId, segmentBefore } from "../../wal/lsn.ts";
 import type { CommandContext } from "../context.ts";
-import { withArchive } from "../with-archive.ts";
+import { withArchive, withGenerations } from "../with-archive.ts";
+import type { Progress } from "./progress.ts";
 
 export interface CatalogView {
   readonly archive: Archive;
@@ -18,19 +21,51 @@ export interface CatalogView {
   readonly now: Date;
 }
 
-/** Opens the archive, reads its catalog, and gives both to `work`. Throws `archive-absent` and what the store throws. */
-export async function withCatalog<T>(context: CommandContext, work: (view: CatalogView) => Promise<T>): Promise<T> {
-  return withArchive(context, { verb: "listing", unit: "segments" }, async (archive, progress) => {
-    let listed = 0;
-    const onSegments = (segments: number): void => {
-      progress.advance(segments - listed);
-      listed = segments;
-    };
+/** The catalog of one generation. */
+export interface GenerationView extends CatalogView {
+  readonly generation: Generation;
+}
+
+/**
+ * Opens the archive that has the backup, reads its catalog, and gives both to `work`. Throws `archive-absent` and what the
+ * store throws.
+ */
+export async function withCatalog<T>(
+  context: CommandContext,
+  backup: string,
+  work: (view: CatalogView) => Promise<T>,
+): Promise<T> {
+  return withArchive(context, { verb: "listing", unit: "segments", backup }, async (archive, progress) => {
     progress.begin(undefined);
-    const catalog = await readCatalog(archive, { signal: context.signals.stop, onSegments });
+    const catalog = await readShown(context, archive, progress);
     progress.end();
     return work({ archive, catalog, now: new Date() });
   });
+}
+
+/** Reads the catalogs of the cluster's generations, oldest first; of one, where it is named. */
+export async function withCatalogs<T>(
+  context: CommandContext,
+  work: (views: readonly GenerationView[]) => Promise<T>,
+): Promise<T> {
+  return withGenerations(context, { verb: "listing", unit: "segments" }, async ({ named }, progress) => {
+    progress.begin(undefined);
+    const views: GenerationView[] = [];
+    for (const { generation, archive } of named) {
+      views.push({ generation, archive, catalog: await readShown(context, archive, progress), now: new Date() });
+    }
+    progress.end();
+    return work(views);
+  });
+}
+
+async function readShown(context: CommandContext, archive: Archive, progress: Progress): Promise<Catalog> {
+  let listed = 0;
+  const onSegments = (segments: number): void => {
+    progress.advance(segments - listed);
+    listed = segments;
+  };
+  return readCatalog(archive, { signal: context.signals.stop, onSegments });
 }
 
 /** How far a backup can be recovered on the way to each timeline, newest timeline first. */
@@ -97,22 +132,65 @@ export function backupJson({ catalog, now }: CatalogView, backup: BackupDocument
   };
 }
 
-export function listJson(view: CatalogView): Record<string, unknown> {
-  const { archive, catalog } = view;
+/** Facts of the newest generation, and the backups, windows, gaps and timelines of all of them. */
+export function listJson(views: readonly GenerationView[]): Record<string, unknown> {
+  const newest = views.at(-1);
+  if (newest === undefined) throw new SeawallError("internal", "a cluster without a generation");
+  const { generation, catalog } = newest;
   const { inventory, tip } = catalog;
+  const ofAll = (rows: (view: GenerationView) => readonly object[]): object[] =>
+    views.flatMap((view) => rows(view).map((row) => ({ ...row, generation: view.generation.name })));
   return {
-    cluster: archive.cluster,
-    systemIdentifier: archive.identity.systemIdentifier.toString(),
+    cluster: generation.cluster,
+    systemIdentifier: generation.identity.systemIdentifier.toString(),
     tip: tip === undefined ? null : { timeline: tip.timeline, lsn: formatLsn(tip.lsn) },
     line: lineJson(catalog),
-    backups: catalog.backups.map((backup) => backupJson(view, backup)),
-    windows: catalog.windows.map(windowJson),
-    gaps: catalog.gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
-    timelines: timelineTree(inventory).map((node) => timelineJson(catalog, node)),
+    generations: views.map((view) => generationJson(view)),
+    backups: ofAll((view) => view.catalog.backups.map((backup) => backupJson(view, backup))),
+    windows: ofAll((view) => view.catalog.windows.map(windowJson)),
+    gaps: ofAll((view) =>
+      view.catalog.gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
+    ),
+    timelines: ofAll((view) => timelineTree(view.catalog.inventory).map((node) => timelineJson(view.catalog, node))),
     wal: { segments: inventory.segments, storedBytes: inventory.storedBytes },
-    leftovers: catalog.leftovers.map(({ id, startedAt }) => ({ id, startedAt: startedAt.toISOString() })),
-    damaged: damagesOf(catalog),
+    leftovers: ofAll((view) =>
+      view.catalog.leftovers.map(({ id, startedAt }) => ({ id, startedAt: startedAt.toISOString() })),
+    ),
+    damaged: ofAll((view) => damagesOf(view.catalog)),
   };
+}
+
+function generationJson(view: GenerationView): Record<string, unknown> {
+  const { generation, catalog } = view;
+  const { name, identity, declared } = generation;
+  const { windows, inventory, tip } = catalog;
+  return {
+    generation: name,
+    pgMajor: identity.pgMajor,
+    systemIdentifier: identity.systemIdentifier.toString(),
+    began: declared?.declaredAt ?? identity.createdAt,
+    endOfGenerationBefore: endJson(declared),
+    tip: tip === undefined ? null : { timeline: tip.timeline, lsn: formatLsn(tip.lsn) },
+    backups: catalog.backups.length,
+    recoverable: recoverable(windows),
+    wal: { segments: inventory.segments, storedBytes: inventory.storedBytes },
+  };
+}
+
+function endJson(declared: Generation["declared"]): Record<string, unknown> | null {
+  if (declared?.before === undefined) return null;
+  const { timeline, lsn, isShutdown } = declared.before;
+  return { timeline, lsn: formatLsn(lsn), isShutdown };
+}
+
+/** Gives the earliest beginning and the latest end of all windows; there may be gaps between. */
+export function recoverable(
+  windows: readonly RecoveryWindow[],
+): { readonly from: string; readonly to: string | null } | null {
+  if (windows.length === 0) return null;
+  const from = windows.map(({ fromTime }) => fromTime).reduce((a, b) => (a < b ? a : b));
+  const to = windows.map(({ toTime }) => toTime).reduce((a, b) => ((a ?? "") > (b ?? "") ? a : b));
+  return { from, to };
 }
 
 /** Null for an archive without claims, which follows its newest WAL. */

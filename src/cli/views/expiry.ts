@@ -63,7 +63,8 @@ export function expiredJson(expired: Expired | undefined): Record<string, unknow
   };
 }
 
-export function planText(planned: PlannedExpiry): string {
+/** `generation`: its name, where the cluster has several. */
+export function planText(planned: PlannedExpiry, generation?: string): string {
   const { plan, windowsAfter, storedBytes } = planned;
   const rows = [
     ...plan.goes.map((backup) => ["goes", ...backupCells(backup), ""]),
@@ -89,7 +90,12 @@ export function planText(planned: PlannedExpiry): string {
       .slice(1)
       .map((line) => ["", line]),
     ["to free", humanBytes(storedBytes)],
-    ["afterwards", windows.length === 0 ? "nothing can be recovered" : "the cluster can be recovered to any point of"],
+    [
+      "afterwards",
+      windows.length === 0
+        ? `nothing${generation === undefined ? "" : ` of ${generation}`} can be recovered`
+        : `${generation ?? "the cluster"} can be recovered to any point of`,
+    ],
     ...windows,
   ];
   return [...columns(rows), ...(rows.length === 0 ? [] : [""]), ...columns(facts)].join("\n");

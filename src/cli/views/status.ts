@@ -45,7 +45,9 @@ export function findingLines({ severity, since, what, meaning, remedy }: Finding
 }
 
 function identity(status: StatusDocument): string {
+  const generation = status.archive?.generation;
   const parts = [
+    generation === undefined ? "" : `generation ${generation}`,
     status.systemIdentifier === null ? "" : `system identifier ${status.systemIdentifier}`,
     status.timeline === null ? "" : `timeline ${status.timeline}`,
   ];

@@ -123,7 +123,7 @@ async function pastOf(
   const starts = last === null ? [] : [new Date(last.startedAt)];
   let isMissing = false;
   if (job === "backup") {
-    const prefix = backupsPrefix(cluster);
+    const prefix = backupsPrefix(archive.cluster);
     const folders = await store.listPrefixes(prefix, { signal });
     const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
     isMissing = ids.length === 0 && last === null;

@@ -57,6 +57,15 @@ export async function findTool(binaries: DrillBinaries, name: string): Promise<s
   }
 }
 
+/** The version of the first PostgreSQL server program along PATH; undefined where there is none. */
+export async function versionOnPath(path: string | undefined): Promise<string | undefined> {
+  for (const place of (path ?? "").split(delimiter)) {
+    const version = place === "" ? undefined : await versionOf(place);
+    if (version !== undefined) return version;
+  }
+  return undefined;
+}
+
 /** `postgres (PostgreSQL) 17.2 (Debian 17.2-1)` */
 async function versionOf(directory: string): Promise<string | undefined> {
   try {

@@ -8,7 +8,7 @@
  */
 import { statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openArchive, type Archive } from "../../archive/archive.ts";
+import { openArchiveOf, type Archive } from "../../archive/archive.ts";
 import { segmentName } from "../../archive/keys.ts";
 import { deadline, joinSignals } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
@@ -17,7 +17,7 @@ import { parseWalFileName } from "../../wal/names.ts";
 import { createsTablespace } from "../../wal/wal-changes.ts";
 import { PrefetchFolder, type ReadySegments, type Session, type Want } from "./prefetch-folder.ts";
 import { fetchesAtOnce, planPrefetch, type Position, positionAfter, segmentsWithin } from "./prefetch-plan.ts";
-import { isRecovering, isSameRun, refuseForeignArchive, type ServerRun } from "../server-run.ts";
+import { isRecovering, isSameRun, refuseForeignArchive, type ServerRun, systemIdentifierOf } from "../server-run.ts";
 import { changesOf, type Content, findWal, readSealedContent } from "./wal-fetch.ts";
 
 export interface PrefetchOptions {
@@ -58,8 +58,9 @@ export async function runPrefetcher(options: PrefetchOptions): Promise<void> {
   using either = joinSignals(options.signal, ending.signal);
   const { signal } = either;
   try {
-    const archive = await openArchive(options.store, options.cluster, { signal });
-    await refuseForeignArchive(options.run, archive.identity.systemIdentifier);
+    const asking = await systemIdentifierOf(options.run);
+    const archive = await openArchiveOf(options.store, options.cluster, asking, { signal });
+    refuseForeignArchive(asking, archive.identity.systemIdentifier);
     const start = parseWalFileName(options.after, archive.identity.segmentSize);
     if (start?.kind !== "segment") return;
     await new Prefetcher(options, ready, archive, start, signal).untilTheEnd();

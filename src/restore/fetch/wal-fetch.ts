@@ -7,7 +7,7 @@
  */
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type Archive, openArchive } from "../../archive/archive.ts";
+import { type Archive, openArchive, openArchiveOf } from "../../archive/archive.ts";
 import { backupHistoryKey, type SegmentPlace, segmentKey, segmentName } from "../../archive/keys.ts";
 import { readClaims } from "../../archive/line/claims.ts";
 import { parseChanges } from "../../archive/wal/change-json.ts";
@@ -23,7 +23,14 @@ import { parseWalFileName } from "../../wal/names.ts";
 import { createsTablespace, type WalChange } from "../../wal/wal-changes.ts";
 import type { PrefetchFolder } from "./prefetch-folder.ts";
 import { hasRecoveryTarget } from "../recovery-config.ts";
-import { configurationOf, isProcessAlive, isSameRun, refuseForeignArchive, type ServerRun } from "../server-run.ts";
+import {
+  configurationOf,
+  isProcessAlive,
+  isSameRun,
+  refuseForeignArchive,
+  type ServerRun,
+  systemIdentifierOf,
+} from "../server-run.ts";
 import { TablespaceGate } from "../tablespace-gate.ts";
 
 export type Fetched =
@@ -86,8 +93,12 @@ export interface WalFetchOptions extends RequestOptions {
  */
 export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
   const { store, cluster, fileName, targetPath, server, signal } = options;
-  const archive = await openArchive(store, cluster, { signal });
-  if (server !== undefined) await refuseForeignArchive(server.run, archive.identity.systemIdentifier);
+  const asking = server === undefined ? undefined : await systemIdentifierOf(server.run);
+  const archive =
+    asking === undefined
+      ? await openArchive(store, cluster, { signal })
+      : await openArchiveOf(store, cluster, asking, { signal });
+  if (asking !== undefined) refuseForeignArchive(asking, archive.identity.systemIdentifier);
   const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
   const hasTarget = server !== undefined && hasRecoveryTarget(await configurationOf(server.run));
   const found = await findWal(archive, fileName, { signal, hasTarget, anyTimeline: options.anyTimeline });
