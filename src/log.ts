@@ -8,7 +8,7 @@ import { createRequire } from "node:module";
 import type * as Pino from "pino";
 import type { PinoPretty } from "pino-pretty";
 import { wantsColours } from "./colours.ts";
-import { SeawallError } from "./errors.ts";
+import { messageOf, SeawallError } from "./errors.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 /** Facts of a line. bigint and Error are welcome: they are written as text, and as code, message and causes. */
@@ -203,6 +203,25 @@ export function withoutControls(text: string): string {
     .split(OUR_CONTROLS)
     .map((part, i) => (i % 2 === 1 ? part : part.replaceAll(CONTROLS, shown)))
     .join("");
+}
+
+/** An error as documents show it, such as `/status.json`. */
+export interface ShownError {
+  readonly at: string;
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** The error for people, without secrets. Pure. */
+export function shownError(error: unknown, atMs: number): ShownError {
+  const known = error instanceof SeawallError ? error : undefined;
+  return {
+    at: new Date(atMs).toISOString(),
+    code: known?.code ?? "internal",
+    message: redactSecrets(messageOf(error)),
+    hint: redactSecrets(known?.hint ?? ""),
+  };
 }
 
 const REDACTED = "[redacted]";

@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ToldNotice } from "../archive/records/notices.ts";
-import { isAbort, messageOf, SeawallError } from "../errors.ts";
-import { type Log, redactSecrets } from "../log.ts";
+import { isAbort, SeawallError } from "../errors.ts";
+import { type Log, type ShownError, shownError } from "../log.ts";
 import { createMetrics, type Metrics } from "../metrics/registry.ts";
 import { ReceiverState } from "../receive/status.ts";
 import { joinSignals, sharedController } from "../signals.ts";
@@ -15,7 +15,7 @@ import { copyStatus } from "./status/gauges.ts";
 import { Journal } from "./status/journal.ts";
 import type { ClusterPlan } from "./plan.ts";
 import { receiverDocument } from "./status/receiver-document.ts";
-import type { ConfigurationView, ErrorDocument, StatusDocument, StatusFacts } from "./status/document.ts";
+import type { ConfigurationView, StatusDocument, StatusFacts } from "./status/document.ts";
 import { History } from "./status/history.ts";
 import { HistoryFile } from "./status/history-file.ts";
 import type { RecoveryMap } from "./status/recovery-map.ts";
@@ -58,7 +58,7 @@ export function restartDelay(failures: number): number {
 }
 
 interface Failure {
-  readonly error: Omit<ErrorDocument, "times">;
+  readonly error: ShownError;
   readonly atMs: number;
   readonly failures: number;
 }
@@ -203,14 +203,10 @@ export class Member {
   }
 
   #failed(error: unknown, waitMs: number, failures: number): void {
-    const noted = this.#journal.errors()[0];
-    const message = redactSecrets(messageOf(error));
-    // What the receiver itself called a failure is noted already.
-    if (noted?.message !== message) this.#journal.note(error);
-    const latest = this.#journal.errors()[0];
-    const at = new Date().toISOString();
-    const described = { at, code: latest?.code ?? "internal", message: latest?.message ?? message };
-    const shown = { ...described, hint: latest?.hint ?? "" };
-    this.#failure = { error: shown, atMs: Date.now() + waitMs, failures };
+    const nowMs = Date.now();
+    const shown = shownError(error, nowMs);
+    // The receiver notes its own failures.
+    if (this.#journal.errors()[0]?.message !== shown.message) this.#journal.note(error);
+    this.#failure = { error: shown, atMs: nowMs + waitMs, failures };
   }
 }

@@ -2,8 +2,8 @@
  * Reloads the configuration while everything runs: the whole file is read and checked first, and with an error nothing
  * changes. One reload runs at a time; a request during a reload causes one more.
  */
-import { messageOf, SeawallError } from "../errors.ts";
-import { type RootLog, redactSecrets } from "../log.ts";
+import { SeawallError } from "../errors.ts";
+import { type RootLog, shownError } from "../log.ts";
 import type { Doors } from "./http/listener.ts";
 import type { Configuration } from "./plan.ts";
 import type { ConfigurationView } from "./status/document.ts";
@@ -60,7 +60,7 @@ export class Reloads {
       try {
         await this.#reload();
       } catch (error) {
-        this.#view = { ...this.#view, error: described(error) };
+        this.#view = { ...this.#view, error: shownError(error, Date.now()) };
         log.error("the configuration could not be reloaded: everything goes on as it was", { error });
       }
     }
@@ -98,14 +98,4 @@ function refuseOtherShape(before: Configuration, next: Configuration): void {
       hint: "Restart the receiver for that, or put both below clusters:.",
     });
   }
-}
-
-function described(error: unknown): ConfigurationView["error"] {
-  const known = error instanceof SeawallError ? error : undefined;
-  return {
-    at: new Date().toISOString(),
-    code: known?.code ?? "internal",
-    message: redactSecrets(messageOf(error)),
-    hint: redactSecrets(known?.hint ?? ""),
-  };
 }

@@ -3,7 +3,7 @@
  * writes. It may be read at any time, and decides nothing.
  */
 import type { StoredWal } from "../archive/wal/objects.ts";
-import { messageOf, SeawallError } from "../errors.ts";
+import { type ShownError, shownError } from "../log.ts";
 import { isNewerServer } from "../replication/server-version.ts";
 import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
 import type { RestorePoint } from "../wal/summary.ts";
@@ -27,12 +27,8 @@ export interface SlotStatus {
 }
 
 /** The failure that WAL waits for, and where it happened. */
-export interface StoreWaitError {
+export interface StoreWaitError extends ShownError {
   readonly place: "store" | "spool";
-  readonly at: string;
-  readonly code: string;
-  readonly message: string;
-  readonly hint: string;
 }
 
 interface Failure {
@@ -97,12 +93,7 @@ export interface ReceiverStatus {
   /** Since when the server has been shutting down and waits for WAL that the store has not taken. */
   readonly serverStoppingSince: string | null;
   readonly counters: Readonly<ReceiverCounters>;
-  readonly lastError: {
-    readonly at: string;
-    readonly code: string;
-    readonly message: string;
-    readonly hint: string;
-  } | null;
+  readonly lastError: ShownError | null;
 }
 
 export interface ReceiverStateOptions {
@@ -263,7 +254,7 @@ export class ReceiverState {
   storeWaitError(): StoreWaitError | null {
     const place = this.#uploadFailure === undefined ? "spool" : "store";
     const failure = this.#uploadFailure ?? this.#spoolFailure;
-    return failure === undefined ? null : { place, ...describe(failure.atMs, failure.error) };
+    return failure === undefined ? null : { place, ...shownError(failure.error, failure.atMs) };
   }
 
   /** For how long WAL has waited for the store (with a spool: for the spool or the store) without any of it being taken. */
@@ -347,7 +338,7 @@ export class ReceiverState {
       storeWaitError: this.storeWaitError(),
       serverStoppingSince: timeOf(this.serverStoppingSinceMs),
       counters: { ...this.counters },
-      lastError: lastError === undefined ? null : describe(lastError.atMs, lastError.error),
+      lastError: lastError === undefined ? null : shownError(lastError.error, lastError.atMs),
     };
   }
 }
@@ -358,10 +349,4 @@ function textOf(lsn: Lsn | undefined): string | null {
 
 function timeOf(ms: number | undefined): string | null {
   return ms === undefined ? null : new Date(ms).toISOString();
-}
-
-function describe(atMs: number, error: unknown): NonNullable<ReceiverStatus["lastError"]> {
-  const at = new Date(atMs).toISOString();
-  if (error instanceof SeawallError) return { at, code: error.code, message: error.message, hint: error.hint };
-  return { at, code: "internal", message: messageOf(error), hint: "" };
 }

@@ -63,16 +63,13 @@ export async function inspectTablespaces(
  * A path that only the archive names is not followed: who can write to the archive could have root give any empty directory
  * away. The operator says it, by a mapping or for all. Throws `tablespace-unmapped`.
  */
-export function refuseUnordered(found: {
-  readonly backup: BackupDocument;
-  readonly created: readonly CreatedTablespace[];
-  readonly mapping: ReadonlyMap<string, string>;
-  readonly otherTablespaces: string | undefined;
-  readonly inPlace: boolean;
-  readonly places: TablespacePlaces;
-  /** Directories to which links of the data directory lead already. */
-  readonly linked: ReadonlySet<string>;
-}): void {
+export function refuseUnordered(
+  found: Omit<PlaceOptions, "targetDir"> & {
+    readonly places: TablespacePlaces;
+    /** Directories to which links of the data directory lead already. */
+    readonly linked: ReadonlySet<string>;
+  },
+): void {
   const { backup, created, mapping, otherTablespaces, inPlace, places, linked } = found;
   if (inPlace) return;
   const isFree = (oid: number, path: string | undefined, directory: string): boolean =>

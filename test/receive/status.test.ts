@@ -114,6 +114,17 @@ test("a rival that still writes is a problem, and the receiver stays ready", () 
   expect(decideReadiness(isActive(true)).ok).toBe(true);
 });
 
+test("a secret in an error's text is shown neither as the last error nor as the reason why WAL waits", () => {
+  const { state } = streaming(0, "spool");
+  state.uploadFailed(
+    new SeawallError("store-denied", "put https://key:geheim@host/x: 403", { hint: "password=geheim" }),
+  );
+  const { lastError, storeWaitError } = state.snapshot();
+  for (const shown of [lastError, storeWaitError]) {
+    expect(shown).toMatchObject({ message: "put https://key:[redacted]@host/x: 403", hint: "password=[redacted]" });
+  }
+});
+
 describe("why a spool waits", () => {
   const denied = new SeawallError("store-denied", "put main/wal/x: AccessDenied");
   const full = new SeawallError("store-full", "put main/tail/x: ENOSPC");

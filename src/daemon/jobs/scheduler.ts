@@ -4,20 +4,14 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { isAhead } from "../../archive/records/records.ts";
+import type { JobRun } from "../../archive/records/runs.ts";
 import type { Log } from "../../log.ts";
 import { joinSignals } from "../../signals.ts";
 import type { JobOutcome } from "./process.ts";
 import { JOB_NAMES, type JobName, type JobPast, type Schedule, dueAt } from "./schedule.ts";
 
 /** A job's last run. */
-export interface LastRun {
-  readonly startedAt: string;
-  readonly finishedAt: string;
-  readonly ok: boolean;
-  /** Exit status of the command; null when a signal ended it. */
-  readonly exit: number | null;
-  readonly message: string;
-}
+export type LastRun = Omit<JobRun, "id" | "job">;
 
 /** For the status: where the routine stands. */
 export interface JobView {

@@ -6,6 +6,7 @@ import type { LastEvents } from "../../archive/records/last-events.ts";
 import type { Health } from "../health/finding.ts";
 import type { ChannelView } from "../notify/channel.ts";
 import type { JobView } from "../jobs/scheduler.ts";
+import type { ShownError } from "../../log.ts";
 import type { ReceiverPhase, ReceiverStatus } from "../../receive/status.ts";
 
 /** For the status. */
@@ -51,7 +52,7 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
   /** The judgement of the slot over several looks; null where it is not looked at. */
   readonly slotHealth: SlotHealth | null;
   /** Why the server could not be asked about the slot, which happens over a connection of its own; null when it answered. */
-  readonly slotError: Omit<ErrorDocument, "times"> | null;
+  readonly slotError: ShownError | null;
   readonly limits: HealthLimits;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
@@ -107,7 +108,7 @@ export interface ConfigurationView {
   readonly file: string | null;
   readonly loadedAt: string;
   /** Why it could not be loaded when it was last read (SIGHUP): what was loaded before goes on. Null when it could. */
-  readonly error: Omit<ErrorDocument, "times"> | null;
+  readonly error: ShownError | null;
 }
 
 /** A range of WAL that is missing from the archive. */
@@ -134,11 +135,7 @@ export interface RivalDocument {
   readonly text: string;
 }
 
-export interface ErrorDocument {
-  readonly at: string;
-  readonly code: string;
-  readonly message: string;
-  readonly hint: string;
+export interface ErrorDocument extends ShownError {
   /** How often it came in a row. */
   readonly times: number;
 }

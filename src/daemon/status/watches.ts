@@ -2,14 +2,13 @@
  * The watchers beside a receiver: gaps, rivals, the archive's contents, and the slot. Each asks the store or the server on its
  * own, and reports to the status; none of them stops the receiver.
  */
-import type { Log } from "../../log.ts";
+import { type Log, shownError } from "../../log.ts";
 import type { ReceiverState } from "../../receive/status.ts";
 import type { ConnectionSettings } from "../../replication/settings.ts";
 import type { Store } from "../../store/store.ts";
 import type { ArchiveWatch } from "./archive-watch.ts";
 import type { GapDocument, SlotHealth } from "./document.ts";
 import { watchGaps } from "./gap-watch.ts";
-import { describedError } from "./journal.ts";
 import { watchRivals } from "./rival-watch.ts";
 import type { Seen } from "./seen.ts";
 import { followSlot } from "./slot-health.ts";
@@ -58,7 +57,7 @@ export function startWatches(options: WatchesOptions): Promise<void>[] {
       const nowMs = state.nowMs();
       state.slot = found;
       slotHealth = followSlot(slotHealth, found ?? null, nowMs);
-      see({ slotHealth, slotError: found === undefined ? describedError(error, nowMs) : null });
+      see({ slotHealth, slotError: found === undefined ? shownError(error, nowMs) : null });
     },
   };
   return [...running, monitorSlot(monitor, signal)];
