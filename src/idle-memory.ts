@@ -1,11 +1,11 @@
 /**
- * Memory that is given back when a cluster falls quiet. V8 does not count shared memory, so what is dropped stays resident
- * until a collection that it sees no reason for: one is asked for here.
+ * Gives memory back when a cluster falls quiet. V8 does not count shared memory, so it sees no reason to collect, and dropped
+ * buffers stay resident. The collection is asked for here.
  */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Memory that was not used for so long is given back. */
+/** Memory that was not used for this time is given back. */
 const IDLE_MS = 60_000;
 
 /** Calls back once after each time of use, when that was `IDLE_MS` ago. Keeps no process alive. */

@@ -9,7 +9,7 @@
  * Encryption belongs here, its keys in the constructor: writing needs recipients, decoding identities,
  * reading an envelope neither. A reader takes stored bytes from the first one on, or whole frames from any border on.
  *
- * A restore_command pays for each file that it loads: those that only writers need are loaded by writing.
+ * Each file that is loaded slows a restore_command down. So files that only writers need are loaded at the first write.
  */
 import { SeawallError } from "../errors.ts";
 import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
@@ -28,7 +28,7 @@ import type { CodecPool } from "./pool.ts";
 import { ZstdDecoder } from "./unzstd.ts";
 
 export interface CodecOptions {
-  /** zstd level, 1 to 19; it does not matter to a codec that only reads. */
+  /** zstd level, 1 to 19; unused by a codec that only reads. */
   readonly level?: number | undefined;
   /** Threads for large content. Without them all work is done on the calling thread. */
   readonly pool?: CodecPool | undefined;
@@ -43,15 +43,15 @@ export interface DecodeOptions {
 }
 
 export interface StreamWriterOptions {
-  /** Aborted when the reader of `body` gives up, or the writer waits for ever. */
+  /** Abort it when the reader of `body` gives up; otherwise the writer waits for ever. */
   readonly signal: AbortSignal;
 }
 
-/** Stored bytes as they arrive, in any split, to content. */
+/** Turns stored bytes into content, in whatever pieces they arrive. */
 export interface ContentReader {
   /** Calls `take` with pieces of content, borrowed for the call. Throws what is wrong with the bytes. */
   push(stored: Uint8Array, take: (content: Uint8Array) => void): void;
-  /** Whether the bytes pushed so far end where content may end. */
+  /** True when the content may end after the bytes pushed so far. */
   readonly isComplete: boolean;
 }
 
@@ -66,7 +66,7 @@ export class Codec {
     this.#ownsPool = ownsPool;
   }
 
-  /** So many bytes from the front of an object always cover its envelope. */
+  /** Bytes at the front of an object that always cover its envelope. */
   get envelopeBytesMax(): number {
     return ENVELOPE_BYTES_MAX;
   }

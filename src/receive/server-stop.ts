@@ -25,7 +25,7 @@ export interface ServerStopOptions {
   readonly signal: AbortSignal;
 }
 
-/** A server that is well served is not asked: only when the store has taken nothing for so long, and then as often. */
+/** The server is asked only while the store has taken nothing for this time, and then once in this time. */
 const LOOK_MS = 3_000;
 
 /** Runs until the signal or the limit; never rejects. */

@@ -4,16 +4,16 @@
  */
 
 export interface ShipTimerOptions {
-  /** How long verified bytes may wait for company before they are shipped; 0: not at all. */
+  /** How long verified bytes may wait for more before they are shipped; 0: not at all. */
   readonly intervalMs: number;
   readonly nowMs: () => number;
-  /** The time has come to look what is due. */
+  /** Called when a chunk may be due. */
   readonly wake: () => void;
 }
 
-/** Chunks the average of their durations follows. */
+/** How many chunks the moving average of durations covers. */
 const CHUNKS_AVERAGED = 8;
-/** A slow store does not have chunks shipped more often than this part of the interval allows. */
+/** A slow store gets chunks earlier than the interval by at most this part of it. */
 const LEAD_MAX = 0.25;
 
 export class ShipTimer {
@@ -27,10 +27,10 @@ export class ShipTimer {
     this.#options = options;
   }
 
-  /** Bytes have been waiting since `sinceMs`: wakes when they are due. */
+  /** Wakes when bytes that have waited since `sinceMs` are due. */
   schedule(sinceMs: number): void {
     const { intervalMs, nowMs, wake } = this.#options;
-    // Everything the socket has delivered in this turn of the event loop goes into one chunk.
+    // All bytes that the socket delivered in this turn of the event loop go into one chunk.
     if (intervalMs === 0) this.#immediate ??= setImmediate(wake);
     else this.#timer ??= setTimeout(wake, Math.max(0, sinceMs + this.#patienceMs() - nowMs()));
   }

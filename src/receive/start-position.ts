@@ -23,7 +23,7 @@ export interface StartFacts {
   readonly slotRestartLsn: Lsn | undefined;
   /** The archive was asked for the segment the slot's restart LSN lies in (`segmentAtSlot`), and does not have it. */
   readonly lacksSegmentAtSlot: boolean;
-  /** Timelines this process has streamed to their end: what lies between the tip and the switch point is no record. */
+  /** Timelines that this process has streamed to their end: there is no record between the tip and the switch point. */
   readonly ended: ReadonlySet<TimelineId>;
   readonly segmentSize: number;
 }
@@ -80,14 +80,14 @@ export function decideStart(facts: StartFacts): StartPosition {
   }
   const finish = { timeline: tip.timeline, segment: tip.segment };
   const segment = segmentOf(switchLsn, segmentSize);
-  // What the old timeline has past the switch point is no part of this history: flush starts at the switch.
+  // WAL of the old timeline past the switch point is no part of this history, so flush starts at the switch.
   return at(next, segment, { storedLsn: minOf(tip.lsn, switchLsn), unanchored: true, finish });
 }
 
 /**
- * The segment before the tip's that must be there for the tip to be true: the slot keeps WAL from where we last reported it
- * as flushed, so a hole below the tip begins no earlier. A listing that left objects out, or segments that archive_command
- * stored far ahead of a receiver that lagged, make a tip behind such a hole. Undefined when there is nothing to ask.
+ * Names the segment to look for before the tip is believed: the one in which the slot's restart LSN lies. The slot keeps WAL
+ * from the LSN last reported as flushed, so a hole below the tip begins no earlier. A tip behind such a hole comes from a
+ * listing that left objects out, or from archive_command far ahead of a receiver. Undefined when no segment needs a look.
  */
 export function segmentAtSlot(
   facts: Pick<StartFacts, "tip" | "history" | "slotRestartLsn" | "segmentSize">,

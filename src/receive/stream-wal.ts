@@ -402,7 +402,7 @@ class Stopping {
   }
 }
 
-/** Told to stop, and not all that was received could be stored. */
+/** The error of a stop that could not store all received WAL in time. */
 export function shutdownIncomplete(storedLsn: Lsn | undefined, receivedLsn: Lsn): SeawallError {
   const stored = storedLsn === undefined ? "nothing" : `only ${formatLsn(storedLsn)}`;
   return new SeawallError(

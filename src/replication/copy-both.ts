@@ -21,7 +21,7 @@ export const MESSAGE_BYTES_MAX = 4 << 20;
 const HEADER_BYTES = 5;
 const COPY_DATA = 0x64;
 
-/** The messages of a backend (docs: Message Formats) but function calls'; another type byte is an error at once. */
+/** The messages of a backend (docs: Message Formats), except those of function calls. Any other type byte is an error. */
 const KNOWN = new Set(Array.from("123ACDEGHIKNRSTWZcdnst", (char) => char.charCodeAt(0)));
 
 export class MessageFramer {
@@ -43,19 +43,19 @@ export class MessageFramer {
     this.#messageBytesMax = messageBytesMax;
   }
 
-  /** Gives the next chunk; the last one must have been used up (`next` gave undefined). */
+  /** Takes the next chunk; the last one must be used up (`next` returned undefined). */
   feed(chunk: Uint8Array): void {
     invariant(this.#at === this.#chunk.length, "a chunk was fed before the last one was used up");
     this.#chunk = chunk;
     this.#at = 0;
   }
 
-  /** True when no message has begun that has not ended. */
+  /** True between two messages. */
   get atMessageBorder(): boolean {
     return this.#headerBytes === 0 && this.#copyLeft === -1 && this.#packet === undefined;
   }
 
-  /** A copy of the bytes not looked at yet, which are then taken as used; only at a message border. */
+  /** Returns a copy of the unread bytes and counts them as read; only between two messages. */
   rest(): Uint8Array {
     invariant(this.atMessageBorder, "the rest of a chunk was taken inside a message");
     const rest = this.#chunk.slice(this.#at);
@@ -63,7 +63,7 @@ export class MessageFramer {
     return rest;
   }
 
-  /** The next frame in the chunk; undefined: feed more. Views are valid until the next `feed`. Throws `server-protocol`. */
+  /** Returns the next frame of the chunk; undefined when it needs the next chunk. Views are valid until the next `feed`. Throws `server-protocol`. */
   next(): Frame | undefined {
     if (this.#copyLeft >= 0) return this.#copyPart();
     if (this.#packet !== undefined) return this.#packetPart(this.#packet);

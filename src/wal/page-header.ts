@@ -26,7 +26,7 @@ export interface PageHeaderOptions {
 }
 
 export class PageHeaderReader {
-  /** XLOG_PAGE_MAGIC of this stream; 0 while no page has told. */
+  /** XLOG_PAGE_MAGIC of this stream; 0 until a page is read. */
   magic: number;
   /** xlp_rem_len of the last complete header: bytes still to come of the record that crosses into the page. */
   remaining = 0;
@@ -35,7 +35,7 @@ export class PageHeaderReader {
   /** Set when a header is wrong. */
   problem: string | undefined;
 
-  /** The bits of the stream's version; those of the newest version until a page has told it. */
+  /** The bits of the stream's version; those of the newest version until a page is read. */
   #flags: f.PageFlags;
   readonly #isNewer: boolean;
   readonly #systemIdLow: number;

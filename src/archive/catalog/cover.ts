@@ -18,8 +18,8 @@ export interface Cover {
 export type GapPlace = Pick<Gap, "timeline" | "fromLsn" | "toLsn">;
 
 /**
- * Lists the backups that need no WAL of the gap, oldest first: whether they can be restored is for the caller to say.
- * `line`: the history of the timeline that the archive follows. Any backup does where the gap is not on the way to it.
+ * Lists the backups that need no WAL of the gap, oldest first. The caller finds out whether they can be restored. `line`: the
+ * history of the timeline that the archive follows. Where the gap is not on the way to it, every backup counts.
  */
 export function backupsBehind<B extends BackupSpan>(
   gap: GapPlace,

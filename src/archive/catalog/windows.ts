@@ -12,13 +12,13 @@ export interface BackupSpan {
   readonly id: string;
   readonly timeline: TimelineId;
   readonly startLsn: Lsn;
-  /** Consistent from here on. */
+  /** A restore is consistent from this LSN on. */
   readonly stopLsn: Lsn;
   /** ISO 8601, UTC. */
   readonly finishedAt: string;
 }
 
-/** How far WAL reaches whose last item is known; from `itemKey`. */
+/** How far WAL reaches, by the key of its last item (`itemKey`). */
 export interface WalEnd {
   /** End of the last complete record. */
   readonly verifiedLsn: Lsn;
@@ -28,7 +28,7 @@ export interface WalEnd {
 
 /** A contiguous range of points that recovery along `timeline` can stop at. */
 export interface RecoveryWindow {
-  /** That recovery follows: with its ancestors, up to where it left each. */
+  /** The timeline that recovery follows, with its ancestors up to where it left each. */
   readonly timeline: TimelineId;
   readonly fromLsn: Lsn;
   readonly toLsn: Lsn;
@@ -91,7 +91,7 @@ export interface Reach {
   readonly end: WalEnd;
 }
 
-/** Undefined when not even the backup's own end can be reached. */
+/** Returns undefined when not even the backup's own end can be reached. */
 export function reachOf(path: WalPath, backup: BackupSpan, ends: ReadonlyMap<string, WalEnd>): Reach | undefined {
   const barrier = firstBarrier(path.barriers, backup.startLsn);
   const limit = barrier?.fromLsn;
@@ -121,7 +121,10 @@ export function windowsOf(
   });
 }
 
-/** Oldest first; one whose end lies inside the span before it adds nothing. `newestFirst`: as `backupsOn` gives them. */
+/**
+ * Lists the backups that begin a window, oldest first: one that ends inside the window before it begins none. `newestFirst`:
+ * from `backupsOn`.
+ */
 export function spansOf<B extends BackupSpan, R extends { readonly toLsn: Lsn }>(
   newestFirst: readonly B[],
   reachOf: (backup: B) => R | undefined,

@@ -8,7 +8,7 @@ import type { Archive } from "../archive.ts";
 import { startOf } from "../backups/list.ts";
 import { isBackupId } from "../keys.ts";
 
-/** Clocks of two machines may differ by this much without a word. */
+/** Clocks of two machines may differ by this much; a larger difference counts as a wrong clock. */
 const CLOCK_SKEW_MS = 5 * 60_000;
 
 /** Whether a moment that was written down lies in the future: a clock was wrong then, or is wrong now. Pure. */
@@ -37,8 +37,8 @@ export async function recordIds({ store }: Archive, prefix: string, options: Req
 }
 
 /**
- * Runs the removal of older records after a new one was stored. A failure of the store is not the new record's: without the
- * right to delete, more records are kept, and the next one tries again.
+ * Removes older records after a new one was stored. A failure of the store does not fail the new record: the older ones stay,
+ * and the next record tries again.
  */
 export async function afterStoring(removal: () => Promise<void>): Promise<void> {
   try {

@@ -40,8 +40,8 @@ export async function isMarked(archive: Archive, backup: string, options: Reques
 }
 
 /**
- * For a backup that has just written its document: an expiry may have taken it for one that failed long ago. Either that
- * expiry sees the document and leaves the backup alone, or the mark, or what is missing, is seen here. Throws `backup-removed`.
+ * Checks a backup that has just written its document, because an expiry may have judged it as failed. Either that expiry sees
+ * the document and keeps the backup, or its mark, or a missing object, is found here. Throws `backup-removed`.
  */
 export async function refuseRemoved(
   archive: Archive,
@@ -57,7 +57,7 @@ export async function refuseRemoved(
   if (document === undefined) throw removed("its document is gone");
 }
 
-/** The first object that a backup's document speaks of and that is not there; listed, not read. */
+/** Finds the first object that a backup's document names and the store lacks. Lists, and reads none. */
 export async function missingObject(
   archive: Archive,
   backup: BackupDocument,

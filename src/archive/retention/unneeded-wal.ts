@@ -37,7 +37,7 @@ export async function* doomedEnds(
   }
 }
 
-/** Sealed segments, and the backup history files beside them. What is not ours in there is passed over. */
+/** Lists sealed segments and the backup history files beside them. Other objects are passed over. */
 async function* segmentsIn(
   archive: Archive,
   { timeline, first, last }: WalRange,
@@ -63,13 +63,13 @@ async function* segmentsIn(
 }
 
 export interface WalMeasure {
-  /** Sealed ones. */
+  /** Sealed segments. */
   readonly segments: number;
-  /** Bytes of everything that goes. */
+  /** Stored bytes of all objects that are deleted. */
   readonly storedBytes: number;
 }
 
-/** Lists only where a run is cut in two, and then the shorter part: of the whole it is known what it takes. */
+/** Lists a run only where the cut divides it, and then its shorter part: the size of the whole run is known. */
 export async function measureWal(
   archive: Archive,
   { runs, wal }: { readonly runs: readonly WalRun[]; readonly wal: WalPlan },
@@ -97,13 +97,13 @@ export async function measureWal(
   return { segments, storedBytes };
 }
 
-/** The runs that are left. */
+/** Lists the runs that stay. */
 export function runsAfter(runs: readonly WalRun[], wal: WalPlan): WalRun[] {
   return runs.flatMap((run) => {
     const gone = wal.goes.find(({ timeline, first }) => timeline === run.timeline && first === run.first);
     if (gone === undefined) return [run];
     if (gone.last === run.last) return [];
-    // The bytes of a part of a run are unknown, and not needed here.
+    // The size of a part of a run is unknown, and not needed here.
     return [{ ...run, first: (gone.last + 1) as SegmentNumber }];
   });
 }

@@ -21,7 +21,7 @@ export interface VerifyBackupOptions extends RequestOptions {
   readonly onBytes: (bytes: number) => void;
 }
 
-/** Undefined: it is not good, or it expired meanwhile. Throws what the store throws. */
+/** Verifies a backup; undefined when it is not good or has expired meanwhile. Throws what the store throws. */
 export async function verifyBackup(
   archive: Archive,
   backup: BackupDocument,
@@ -75,7 +75,7 @@ async function listObjects(
   return objects;
 }
 
-/** Bytes of everything a backup consists of, by key. */
+/** Lists the size of each object of a backup, by key. */
 function partsOf({ cluster }: Archive, backup: BackupDocument): Map<string, number> {
   const { id, parts, files, manifest } = backup;
   return new Map([
@@ -136,7 +136,7 @@ async function readAll(archive: Archive, backup: BackupDocument, options: Verify
   return problems;
 }
 
-/** One finding an object: a part that has the wrong size need not be called damaged as well. */
+/** Reports one finding for each object: a part with the wrong size is not called damaged as well. */
 function unique(problems: readonly Damage[]): Damage[] {
   const byKey = new Map<string, Damage>();
   for (const problem of problems) if (!byKey.has(problem.key)) byKey.set(problem.key, problem);

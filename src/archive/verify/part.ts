@@ -23,21 +23,21 @@ export async function checkPart(
   try {
     await readStored(archive, expected, options, async (stored) => {
       onBytes(stored.byteLength);
-      // One piece is taken apart while the next one arrives.
+      // The thread reads one piece while the next one arrives.
       await asked;
       const bytes = new Uint8Array(stored);
       asked = thread.ask({ kind: "data", bytes }, [bytes.buffer]);
       asked.catch(() => undefined);
     });
   } finally {
-    // What it has been told is still its own to say, or of no interest any more.
+    // Wait for the outstanding answer; its error is rethrown below.
     await Promise.allSettled([asked]);
   }
   await asked;
   return (await thread.ask({ kind: "end" })).count;
 }
 
-/** A part as its stored bytes arrive. Throws `backup-corrupt` from any method. */
+/** Checks a part while its stored bytes arrive. Throws `backup-corrupt` from any method. */
 export class PartContents {
   readonly #reader: PartReader<BackupFile>;
   #files = 0;

@@ -13,7 +13,7 @@ import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { verifyKey, verifyPrefix } from "../keys.ts";
 import type { ListedWal } from "../wal/folders.ts";
 
-/** `envelope`: what objects say of themselves was checked; `content`: all of it was read. */
+/** `envelope`: only the envelopes were checked. `content`: the whole objects were read. */
 export type ProofLevel = "envelope" | "content";
 
 /** Segments of one folder that were found good. */
@@ -24,7 +24,7 @@ export interface ProvenWal {
   readonly level: ProofLevel;
   readonly first: SegmentNumber;
   readonly last: SegmentNumber;
-  /** Digest of how they were listed. */
+  /** Digest of their names, sizes and times as listed. */
   readonly digest: string;
 }
 
@@ -124,7 +124,7 @@ async function listKeys(archive: Archive, options: RequestOptions): Promise<stri
   return keys;
 }
 
-/** A line each: an archive of a million segments has thousands. */
+/** Writes one line for each proof: an archive of a million segments has thousands. */
 function encodeRecord({ wal, backups, ...facts }: VerifyRecord): Uint8Array {
   const walLine = ({ timeline, folder, level, first, last, digest }: ProvenWal): string =>
     `${timelineText(timeline)} ${folder} ${level} ${first} ${last} ${digest}`;

@@ -39,16 +39,16 @@ import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
 import { backupsOn, reachOf } from "../catalog/windows.ts";
 
 export interface VerifyProgress {
-  /** Told once, when it is known how much is to be looked at: stored bytes. */
+  /** Called once, as soon as the number of stored bytes to verify is known. */
   begin(totalBytes: number): void;
   advance(bytes: number): void;
   detail(text: string): void;
 }
 
 export interface VerifyOptions extends RequestOptions {
-  /** Read everything. */
+  /** Read the contents of all objects. */
   readonly deep: boolean;
-  /** Also what an earlier run has proven. */
+  /** Verify objects again that an earlier run has proven. */
   readonly full: boolean;
   readonly jobs: number;
   readonly now: () => Date;
@@ -69,12 +69,12 @@ export interface VerifyReport {
 const READ_BYTES_MAX = 256 << 20;
 const FOLDERS_IN_FLIGHT = 4;
 
-/** How often what is proven is written down: so much work is lost when the process is killed. */
+/** How often proofs are stored. A killed process loses the work of this time at most. */
 const SAVE_EVERY_MS = 300_000;
 /** After an abort or a failure; the store may be what failed. */
 const LAST_SAVE_TIMEOUT_MS = 10_000;
 
-/** Throws what the store throws. After an abort or an error, what had been proven is known to the next verification. */
+/** Throws what the store throws. After an abort or an error, the next verification knows the proofs made so far. */
 export async function verifyArchive(archive: Archive, options: VerifyOptions): Promise<VerifyReport> {
   const { deep, full, progress, signal } = options;
   const startedAt = options.now().toISOString();
@@ -108,7 +108,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
     await proofs.save({ signal: limit.signal }).catch(() => undefined);
     throw error;
   }
-  // An expiry beside us may have removed what we had listed: what is missing is told from what is there now.
+  // An expiry may have removed listed objects meanwhile, so list again before anything is called missing.
   if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
   const gaps = reportMissing(archive, catalog, findings);
   reportUnfinished(catalog, await listMarks(archive, { signal }), findings);
@@ -119,7 +119,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   return { ok, deep, checked: findings.checked, problems, notes: findings.notes };
 }
 
-/** Proofs so far, written down now and then. */
+/** The proofs so far, stored every few minutes. */
 class Proofs {
   readonly #archive: Archive;
   readonly #options: VerifyOptions;
@@ -159,7 +159,7 @@ class Proofs {
     await this.#saveSometimes();
   }
 
-  /** Each time under another name: nothing is overwritten. An account that may only read verifies all the same. */
+  /** Stores the proofs under a new name. An account that may only read can verify too; its proofs are not kept. */
   async save(options: RequestOptions & { readonly last?: VerifyOutcome }): Promise<void> {
     if (this.#isRefused) return;
     try {

@@ -27,30 +27,30 @@ import type { Barrier, WalPath } from "./path.ts";
 export type Behind =
   /** The archive of the timeline ends there. */
   | "nothing"
-  /** Only what was stored while that WAL was missing already: nothing that was ever durable is lost. */
+  /** Only objects that were stored while that WAL was already missing: no durable WAL is lost. */
   | "unacknowledged"
-  /** The missing WAL had been stored. Or that is unknown: objects of `archive_command` do not say. */
+  /** The missing WAL had been stored, or may have been: objects of `archive_command` do not say. */
   | "acknowledged";
 
 const READS_IN_FLIGHT = 8;
 
-/** One object's statement on the WAL before it. */
+/** One object's statement about the WAL before it. */
 export interface Witness {
-  /** End of what it holds. */
+  /** End of the object's WAL. */
   readonly endLsn: Lsn;
-  /** Undefined where it does not say, or cannot be asked any more. */
+  /** Undefined when the object does not say, or is gone. */
   readonly contiguousLsn: Lsn | undefined;
 }
 
 export interface Witnesses {
   readonly said: readonly Witness[];
-  /** The archive goes on further than a receiver ever runs ahead of what it has not stored. */
+  /** More WAL is stored behind the hole than a receiver may have under way. */
   readonly isFar: boolean;
 }
 
 /**
- * Asks everything stored from a segment on. To be called before the segment itself is read: while WAL arrives, objects
- * that come later speak of WAL that came later too. Throws `object-corrupt`, `foreign-cluster` and what the store throws.
+ * Asks every object from a segment on. Call it before the segment itself is read: objects that are stored later count WAL
+ * that was stored later too. Throws `object-corrupt`, `foreign-cluster` and what the store throws.
  */
 export async function callWitnesses(
   archive: Archive,
@@ -83,9 +83,8 @@ export function judgeHole({ said, isFar }: Witnesses, lsn: Lsn): Behind {
 }
 
 /**
- * Where the archive of a path's timeline ends before what is stored of it: at the first hole behind which nothing was ever
- * acknowledged. Undefined when there is no such hole. Only what the path itself knows of is asked, since it was listed when
- * the hole was. Throws like `callWitnesses`.
+ * Finds the first hole behind which no WAL was acknowledged: the archive of the path's timeline ends there. Undefined without
+ * such a hole. It asks only objects of the path, which were listed together with the hole. Throws like `callWitnesses`.
  */
 export async function findOpenHole(
   archive: Archive,
@@ -119,7 +118,7 @@ async function askPieces(archive: Archive, pieces: WalPath["pieces"], options: R
         chunks.filter(({ end }) => end <= length),
         segmentSize,
       );
-      // Sealed since, and its chunks retired: the caller has to list it again.
+      // The segment was sealed since then, and its chunks are gone: the caller must list again.
       if (asked.length === 0) said.push({ endLsn: segmentEnd(last, segmentSize), contiguousLsn: undefined });
       objects.push(...asked);
     }
@@ -143,7 +142,7 @@ function sealedObject(archive: Archive, timeline: TimelineId, segment: SegmentNu
   return { key: segmentKey(archive.cluster, place), place, endLsn: segmentEnd(segment, segmentSize) };
 }
 
-/** Each chunk of a segment says as much as those before it, or more: the last say it all. */
+/** Keeps the last chunks of a segment: no earlier chunk states more than they do. */
 function lastChunks(chunks: readonly ChunkPlace[], segmentSize: number): StoredObject[] {
   const last = Math.max(0, ...chunks.map(({ end }) => end));
   return chunks

@@ -9,12 +9,12 @@ type Matter = Pick<Notice, "subject" | "kind" | "state">;
 
 /** A little less than a day, so that what is found by a daily schedule counts every day. */
 const AGAIN_MS = 20 * 3_600_000;
-/** Matters of one time that are remembered; far more than a daemon finds. */
+/** How many single events are remembered; a daemon finds far fewer. */
 const ONCE_MAX = 1000;
 const STATES_MAX = 50;
 
 export class Told {
-  /** Subject → state → when that was told. Empty again at the end of the trouble. */
+  /** Subject → state → when it was reported. Emptied at the end of the problem. */
   readonly #states = new Map<string, Map<string, number>>();
   readonly #once = new Set<string>();
 
@@ -27,7 +27,7 @@ export class Told {
         return told !== undefined;
       case "state": {
         const toldMs = told?.get(state);
-        // Told by a clock that ran ahead: it counts from now on, or it would not be told again before that time.
+        // A clock that ran ahead dated the report. Date it now, or the next report waits until that time.
         if (toldMs !== undefined && toldMs > nowMs) told?.set(state, nowMs);
         return toldMs === undefined || nowMs - toldMs >= AGAIN_MS;
       }

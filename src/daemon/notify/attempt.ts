@@ -28,5 +28,5 @@ export function shownAnswer(detail: string, scrub: (text: string) => string): st
   return scrubbed.length <= SHOWN_CHARACTERS_MAX ? scrubbed : `${scrubbed.slice(0, SHOWN_CHARACTERS_MAX)}…`;
 }
 
-/** Resolves with what came of it, also after an abort; whatever it rejects with may help to try again. */
+/** Resolves with the result, also after an abort. After a rejection the next try may succeed. */
 export type Deliver = (message: Message, signal: AbortSignal) => Promise<Attempt>;

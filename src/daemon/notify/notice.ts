@@ -30,7 +30,7 @@ export interface Sender {
 /** The JSON shape: stable, extended only (docs/notifications.md). */
 export interface NoticeBody {
   readonly version: 1;
-  /** The same over retries, and for the same matter told twice. */
+  /** Stays the same over retries, and when the same problem is reported twice. */
   readonly id: string;
   readonly event: NoticeEventName;
   readonly severity: Severity;

@@ -41,14 +41,14 @@ export interface NotifierOptions {
 /** Messages an hour. */
 const RATE_MAX = 30;
 const RATE_WINDOW_MS = 3_600_000;
-/** The store is asked what was told, and told what is, for so long; then messages go out all the same. */
+/** How long a read or a write of sent notices in the store may take. After it, messages are sent all the same. */
 const MEMORY_TIMEOUT_MS = 10_000;
-/** A stop waits so long for what is still to be delivered; a failure, which nothing else may tell of, longer. */
+/** How long a stop waits for deliveries. It waits longer after a failure, which no other message may report. */
 const STOP_MS = 3_000;
 const FAILURE_MS = 15_000;
 const INBOX_MAX = 100;
 const DECIDED_MAX = 200;
-/** A store that does not answer is not asked at each look. */
+/** The pause before a store that did not answer is asked again. */
 const RECALL_PAUSE_MS = 60_000;
 
 export class Notifier {
@@ -61,7 +61,7 @@ export class Notifier {
   readonly #own: ToldNotice[];
   /** The latest that was decided on since the start, delivered by now or not. */
   readonly #decided: (readonly [notice: Pick<Notice, "subject" | "kind" | "state">, atMs: number])[] = [];
-  /** The archive turned out to be another cluster's: nothing is written there, and nothing there is ours to know. */
+  /** The archive belongs to another cluster: it is neither read nor written. */
   #isForeign = false;
   #isRecalled = false;
   #recallAtMs = 0;
@@ -115,7 +115,7 @@ export class Notifier {
     if (this.#tuning.channels.length > 0) this.#guarded(() => this.#consider(noticesOfRun(run)));
   }
 
-  /** At the end of the cluster, with what ended it, if anything did: waits a bounded moment for what is to be told. */
+  /** Ends with the cluster, after a bounded wait for deliveries. `failure`: the error that ended the cluster. */
   async end(failure?: unknown): Promise<void> {
     const { nowMs } = this.#options;
     const { channels } = this.#tuning;
@@ -196,7 +196,7 @@ export class Notifier {
     for (const channel of channels) channel.send(message);
   }
 
-  /** Not told; another daemon may. */
+  /** Counts a notice that is not sent; another daemon may send it. */
   #omit(notice: Notice, nowMs: number): void {
     const { log } = this.#options;
     const { event } = notice;

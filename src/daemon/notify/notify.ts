@@ -75,7 +75,7 @@ export function changesNotifying(before: Settings, after: Settings): boolean {
   return (Object.keys(NOTIFY_OPTIONS) as (keyof typeof NOTIFY_OPTIONS)[]).some((key) => before[key] !== after[key]);
 }
 
-/** Errors are told in the words of servers and stores, who should not repeat a secret; if one does, it ends here. */
+/** Removes secrets from texts. Errors quote servers and stores, and one of them may repeat a secret. */
 export function secretsScrubber({
   settings,
   env,

@@ -27,7 +27,7 @@ export interface Watch {
 const WELL_MS = 30_000;
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
 const SLOT_SETTLED_MS = 20_000;
-/** A gap found that long before this daemon's start may not have been told by the one before. */
+/** A gap found within this time before the daemon's start is reported: the daemon before it may not have done so. */
 const GAP_NEWS_MS = 3_600_000;
 
 const RECEIVING: readonly FindingKind[] = ["not-receiving", "not-storing", "server-stopping"];

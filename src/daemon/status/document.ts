@@ -12,7 +12,7 @@ import type { ReceiverPhase, ReceiverStatus } from "../../receive/status.ts";
 /** For the status. */
 export interface NotificationsView {
   readonly channels: readonly ChannelView[];
-  /** Not told, because there was too much to tell. */
+  /** Notices that were not sent because there were too many. */
   readonly omitted: number;
 }
 

@@ -29,7 +29,7 @@ const SPOOL_PATIENCE_MS = 5_000;
 /** A store that takes less than this is too slow for most servers: 4 MiB a second. */
 const SLOWEST_BYTES_PER_MS = 4194;
 
-/** No sign of life for so long is not normal. */
+/** A receive loop without a sign of life for this time is stuck. */
 const PROGRESS_MAX_MS = 300_000;
 
 /** How long a healthy store may confirm nothing: until the next chunk is due, or while a large segment is on its way. */

@@ -1,7 +1,8 @@
 /**
- * Namespaces for a drill's server, where the machine has them: no network, and of the machine's files only programs (read
- * only, program-places.ts) and the drill's folder. It answers queries that may call anything; the settings alone cannot stop a function that
- * connects to another server. A network namespace does not cover Unix sockets, so the folders that hold them are hidden too.
+ * Namespaces for a drill's server, where the machine has them: no network, and of the machine's files only the drill's folder
+ * and programs, which are read-only (program-places.ts). The server answers queries that may call anything, and settings alone
+ * cannot stop a function that connects to another server. A network namespace does not cover Unix sockets, so the folders that
+ * hold them are hidden too.
  *
  * There is no namespace for processes: the server is watched and stopped by its process ID.
  * Source: man unshare(1), mount(8), mount_namespaces(7), network_namespaces(7), user_namespaces(7).

@@ -10,7 +10,7 @@
  *         <file>.gone.<pid>      the answer to it, when the archive ends before that file
  *     target-<pid>       what a wal-fetch is writing
  *
- * Nothing here is ever the record: a process that finds something odd removes it. `bin/seawall-wal-fetch` reads `session`.
+ * No file here is the record, so a process removes whatever looks wrong. `bin/seawall-wal-fetch` reads `session`.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat, utimes, writeFile } from "node:fs/promises";
@@ -30,9 +30,9 @@ export interface Session {
   readonly config: string;
 }
 
-/** A prefetcher that has not touched its file for so long is stuck or gone. */
+/** A prefetcher that has not touched its file for this time is stuck or gone. */
 const SILENT_MS_MAX = 10_000;
-/** How often and how long a prefetcher that was announced looks for the folder that is being made for it. */
+/** How often, and for how long, a new prefetcher looks for the folder that its starter makes. */
 const OPENING_MS = [2, 5, 10, 20, 50, 100];
 /** Linux finds page cache for pieces up to this size quickly; see store/file/store.ts. */
 const WRITE_BYTES = 1 << 20;
@@ -72,7 +72,7 @@ export class PrefetchFolder {
     }
   }
 
-  /** A prefetcher is at work, or coming up. */
+  /** True while a prefetcher works or starts. */
   async isPrefetching(): Promise<boolean> {
     const pid = Number.parseInt((await this.#read("prefetcher")) ?? "", 10);
     if (!(pid > 0) || !isProcessAlive(pid)) return false;
@@ -145,7 +145,7 @@ export class PrefetchFolder {
     return own;
   }
 
-  /** Finds what `announce` has opened for us, or is about to open: it may have been killed in between. */
+  /** Finds the folder from `announce`. It may not be there yet, or never: its maker may have been killed. */
   async #opened(pid: number, session: Session): Promise<string | undefined> {
     for (const waitMs of OPENING_MS) {
       const found = await this.#read("session");
@@ -231,7 +231,7 @@ export class ReadySegments {
     await this.remove(partOf(name));
   }
 
-  /** Appears whole or not at all. */
+  /** Adds a segment by a rename, so that no reader sees a part of it. */
   async add(name: string, content: Uint8Array): Promise<void> {
     const path = join(this.#root, this.#own, name);
     try {
@@ -308,7 +308,7 @@ async function writePieces(path: string, content: Uint8Array): Promise<void> {
   }
 }
 
-/** False when it fails: for steps whose failure only means that another process was there first. */
+/** Returns false when a step fails. Such a failure means only that another process was faster. */
 async function quietly(step: Promise<unknown>): Promise<boolean> {
   try {
     await step;

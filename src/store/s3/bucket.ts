@@ -131,14 +131,14 @@ export class S3Bucket {
     return responseError(what, { status: 200, headers: {}, body: "" }, { place, now: new Date(), right });
   }
 
-  /** Returns the code of an error that means more to this client than it says. */
+  /** Returns the code of an error for which this client has its own meaning. */
   #learn(failed: FailedResponse, { offsetMs }: Refusal, now: Date): ErrorCode | undefined {
     if (isExpiry(failed)) {
       if (this.#account.isFixed) return "store-denied";
       this.#mustRenew = true;
     }
     const theirs = clockOffsetOf(failed, now);
-    // Refused with the server's own time: then it is not our clock. Otherwise the SDK dates the next request by the server's.
+    // A request with the server's own time was refused, so the clock is not the cause. Otherwise the SDK corrects the next date.
     if (theirs === undefined || Math.abs(theirs - offsetMs) < CLOCK_MS_MIN) return undefined;
     return "store-unavailable";
   }
@@ -205,7 +205,7 @@ export class S3Bucket {
     if (page.objects.every((object) => object.key !== key)) return undefined;
     const again = await this.ask(new HeadObjectCommand({ Bucket: this.settings.bucket, Key: key }), { what, signal });
     if (again.output === undefined) throw this.failure(asking, refusal);
-    // It may be read, so the first answer meant that it was absent: it appeared meanwhile.
+    // The key may be read, so the first answer meant "absent"; the object was stored meanwhile.
     return undefined;
   }
 
@@ -234,7 +234,7 @@ function failureOf(what: string, error: unknown): SeawallError {
       hint: "Check bucket, region= and endpoint= in the store's URL.",
     });
   }
-  // The SDK notes its tries on every error that passes through it.
+  // The SDK adds the number of its tries to every error.
   Reflect.deleteProperty(error, "$metadata");
   return error;
 }

@@ -17,9 +17,9 @@ import { checkEcho, checksumInput } from "./body.ts";
 import { isStored, isThereAlready, payloadHash } from "./strict.ts";
 import { type S3Settings } from "./url.ts";
 
-/** A larger body takes so long on its way that the SDK's share does not show. */
+/** For a larger body the time of the transfer hides the SDK's share. */
 const SMALL_BYTES_MAX = 1024 * 1024;
-/** Headers of the SDK's PUT that belong to its body, its signature or its one sending. */
+/** Headers of the SDK's PUT that fit only its own body, signature or attempt. */
 const PASSING_HEADERS: readonly string[] = [
   "content-length",
   "content-md5",
@@ -44,8 +44,8 @@ export interface SmallPut {
 }
 
 /**
- * `unclear`: an answer came that does not say whether the object is stored. `unused`: nothing was sent. `isResent`: sent
- * twice, so that the object that is there may be our own.
+ * `unclear`: the answer does not say whether the object is stored. `unused`: nothing was sent. `isResent`: the request was
+ * sent twice, so an object with this key may be ours.
  */
 export type QuickAnswer =
   { readonly kind: "created" | "unclear" | "unused" } | { readonly kind: "exists"; readonly isResent: boolean };
