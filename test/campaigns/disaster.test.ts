@@ -82,10 +82,11 @@ describe.each([
     async () => {
       const random = campaignRandom(`disaster, archive in ${store}`, seed);
       const count = rounds(50);
-      const totals = { rounds: count, rows: 0, sinceBackup: 0 };
+      const versions = versionsUnderTest();
+      const totals = { rounds: count, versions: versions.join(","), rows: 0, sinceBackup: 0 };
       for (let round = 0; round < count; round++) {
         await using place = await open();
-        const version: Version = random.pick(versionsUnderTest());
+        const version: Version = versions[(seed + round) % versions.length] ?? 18;
         await using primary = await startPostgres({ version, segmentSizeMiB: 1, settings: SETTINGS });
         const lost = await disaster(primary, place, random);
         await using server = await restored(primary, place);

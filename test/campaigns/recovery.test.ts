@@ -121,7 +121,7 @@ async function expectStops(server: PostgresServer, message: RegExp): Promise<voi
 }
 
 describe.each([
-  { store: "a directory", available: true, open: filePlace, seed: 51 },
+  { store: "a directory", available: true, open: filePlace, seed: 53 },
   { store: "S3", available: s3.available, open: s3Place, seed: 52 },
 ])("with the archive in $store", ({ store, available, open, seed }) => {
   test.skipIf(!available)(
@@ -133,7 +133,7 @@ describe.each([
       let commits = 0;
       for (let round = 0; round < count; round++) {
         await using place = await open();
-        const version = random.pick(versions);
+        const version = versions[(seed + round) % versions.length] ?? 18;
         await using lost = await disaster(place, { version, random, loadMs: random.between(300, 3000) });
         await lost.copy.start();
         await expectRows(lost.copy, lost.rows);

@@ -9,7 +9,8 @@ import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
-import { type PostgresServer, startPostgres, oldestAndNewest } from "../harness/postgres.ts";
+import { type PostgresServer, startPostgres, twoInTurn } from "../harness/postgres.ts";
+import type { PostgresVersion } from "../harness/postgres-binaries.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
@@ -48,25 +49,35 @@ async function rolledBack(
   }
 }
 
-describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
-  test.each([
-    { title: "and is behind the archive", before: [LOAD], after: "", message: /lies past the server's/ },
-    {
-      title: "and has written other WAL past the tip",
-      message: /differs from the archive's/,
-      before: [LOAD],
-      after: `${LOAD.replaceAll("'x'", "'y'")}; ${LOAD}`,
-    },
-    {
-      title: "and has written other WAL past a tip that lies at a segment's border",
-      message: /does not continue the archive/,
-      // One by one: in a single query the commit would follow the switch.
-      before: [LOAD, "SELECT pg_switch_wal()"],
-      after: `${LOAD.replaceAll("'x'", "'y'")}; ${LOAD}; ${LOAD}; ${LOAD}; ${LOAD}; ${LOAD}`,
-    },
-  ])(
-    "a server that was rolled back in place $title is refused, and nothing is overwritten",
-    async ({ before, after, message }) => {
+/** Rows of a table, each on two versions; `first` is the number of its first row among this file's tests. */
+function onVersions<Row extends object>(
+  first: number,
+  rows: readonly Row[],
+): (Row & { readonly version: PostgresVersion })[] {
+  return rows.flatMap((row, at) => twoInTurn(first + at).map((version) => ({ ...row, version })));
+}
+
+const ROLLED_BACK = [
+  { title: "and is behind the archive", before: [LOAD], after: "", message: /lies past the server's/ },
+  {
+    title: "and has written other WAL past the tip",
+    message: /differs from the archive's/,
+    before: [LOAD],
+    after: `${LOAD.replaceAll("'x'", "'y'")}; ${LOAD}`,
+  },
+  {
+    title: "and has written other WAL past a tip that lies at a segment's border",
+    message: /does not continue the archive/,
+    // One by one: in a single query the commit would follow the switch.
+    before: [LOAD, "SELECT pg_switch_wal()"],
+    after: `${LOAD.replaceAll("'x'", "'y'")}; ${LOAD}; ${LOAD}; ${LOAD}; ${LOAD}; ${LOAD}`,
+  },
+];
+
+describe("servers that do not continue the archive", () => {
+  test.each(onVersions(0, ROLLED_BACK))(
+    "PostgreSQL $version: a server that was rolled back in place $title is refused, and nothing is overwritten",
+    async ({ version, before, after, message }) => {
       const store = new MemoryStore();
       await using server = await startPostgres({ version, segmentSizeMiB: 1, settings: KEEPING });
       await server.sql("CREATE TABLE t (i int, pad text)");
@@ -81,26 +92,29 @@ describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
     },
   );
 
-  test("an old primary that comes back is refused, and the new one's archive is left as it is", async () => {
-    const store = new MemoryStore();
-    await using first = await startPostgres({ version, segmentSizeMiB: 1, settings: KEEPING });
-    await first.sql("CREATE TABLE t (i int, pad text)");
-    await archiveAll(first, store);
-    await using second = await first.cloneAsStandby();
-    await first.kill9();
-    await second.promote();
-    await second.sql(LOAD);
-    await archiveAll(second, store);
-    await first.start();
-    await first.sql(LOAD);
-    const tip = await findTip(await openArchive(store, "main"));
-    await expect(receive(first, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-behind" });
-    expect(await findTip(await openArchive(store, "main"))).toEqual(tip);
-  });
+  test.each(twoInTurn(3))(
+    "PostgreSQL %i: an old primary that comes back is refused, and the new one's archive is left as it is",
+    async (version) => {
+      const store = new MemoryStore();
+      await using first = await startPostgres({ version, segmentSizeMiB: 1, settings: KEEPING });
+      await first.sql("CREATE TABLE t (i int, pad text)");
+      await archiveAll(first, store);
+      await using second = await first.cloneAsStandby();
+      await first.kill9();
+      await second.promote();
+      await second.sql(LOAD);
+      await archiveAll(second, store);
+      await first.start();
+      await first.sql(LOAD);
+      const tip = await findTip(await openArchive(store, "main"));
+      await expect(receive(first, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-behind" });
+      expect(await findTip(await openArchive(store, "main"))).toEqual(tip);
+    },
+  );
 
-  test.each([{ how: "invalidated" }, { how: "dropped" }])(
-    "after the slot was $how the lost WAL is a recorded gap, archiving goes on, and recovery into the gap is refused",
-    async ({ how }) => {
+  test.each(onVersions(4, [{ how: "invalidated" }, { how: "dropped" }]))(
+    "PostgreSQL $version: after the slot was $how the lost WAL is a recorded gap, archiving goes on, and recovery into the gap is refused",
+    async ({ version, how }) => {
       const store = new MemoryStore();
       await using server = await startPostgres({ version, segmentSizeMiB: 1, settings: FORGETTING });
       await server.sql("CREATE TABLE t (i int, pad text)");

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import {
   newestUnderTest,
   oldestAndNewest,
+  twoInTurn,
   VERSIONS,
   versionsUnderTest,
   wantedVersions,
@@ -33,6 +34,40 @@ describe("the versions under test", () => {
     expect(versionsUnderTest()).toEqual(versions);
     expect(oldestAndNewest()).toEqual(borders);
     expect(newestUnderTest()).toBe(newest);
+  });
+
+  test.each<[string | undefined, readonly (readonly number[])[]]>([
+    [
+      undefined,
+      [
+        [14, 18],
+        [18, 19],
+        [14, 19],
+        [14, 18],
+      ],
+    ],
+    [
+      "15,16,17,18",
+      [
+        [15, 16],
+        [16, 17],
+        [17, 18],
+        [15, 18],
+      ],
+    ],
+    [
+      "14,19",
+      [
+        [14, 19],
+        [14, 19],
+      ],
+    ],
+    ["19", [[19], [19]]],
+    ["all", [VERSIONS, VERSIONS]],
+  ])("matrix %s: the tests of a campaign get these in turn", (matrix, turns) => {
+    vi.stubEnv("SEAWALL_TEST_MATRIX", matrix);
+    vi.stubEnv(WITHOUT_VERSIONS, "");
+    expect(turns.map((_, index) => twoInTurn(index))).toEqual(turns);
   });
 
   test("a version that cannot be had is still wanted: the run says that it is missing", () => {

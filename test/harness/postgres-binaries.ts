@@ -42,6 +42,17 @@ export function oldestAndNewest(): readonly PostgresVersion[] {
   return versions.filter((_, at) => at === 0 || at === versions.length - 1);
 }
 
+/**
+ * For one of several tests of a campaign: two of the versions under test, in turn, so that the campaign meets all of them
+ * and runs as often as on two. Every version with SEAWALL_TEST_MATRIX=all.
+ */
+export function twoInTurn(index: number): readonly PostgresVersion[] {
+  const versions = versionsUnderTest();
+  const count = versions.length;
+  if (count <= 2 || process.env["SEAWALL_TEST_MATRIX"] === "all") return versions;
+  return versions.filter((_, at) => at === index % count || at === (index + 1) % count);
+}
+
 /** For what does not depend on the version. */
 export function newestUnderTest(): PostgresVersion {
   return versionsUnderTest().at(-1) ?? 18;

@@ -25,7 +25,15 @@ import { type StopMode, PostgresProcess, freePort, removeStaleServers } from "./
 import { createCluster, giveToServer } from "./postgres-template.ts";
 import { makeTempDir, removeTree } from "./temp.ts";
 
-export { newestUnderTest, oldestAndNewest, oracleOf, tool, versionsUnderTest, VERSIONS } from "./postgres-binaries.ts";
+export {
+  newestUnderTest,
+  oldestAndNewest,
+  oracleOf,
+  tool,
+  twoInTurn,
+  versionsUnderTest,
+  VERSIONS,
+} from "./postgres-binaries.ts";
 
 export interface PostgresOptions {
   /** 18 by default. */
