@@ -2,21 +2,21 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { startReceiver } from "../campaigns/receiver-process.ts";
 import { until } from "../campaigns/campaign.ts";
 import { startPostgres, type PostgresServer } from "../harness/postgres.ts";
 import type { CliProcess } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
-let folder: string;
-beforeEach(() => {
-  folder = makeTempDir("hung-spool-store");
+/** A folder for one test, with a store, a spool, and a pipe. */
+function makeFolder(): Disposable & { readonly folder: string } {
+  const folder = makeTempDir("hung-spool-store");
   mkdirSync(join(folder, "store"));
   mkdirSync(join(folder, "spool"));
   execFileSync("mkfifo", [join(folder, "pipe")]);
-});
-afterEach(() => removeTree(folder));
+  return { folder, [Symbol.dispose]: () => removeTree(folder) };
+}
 
 /** Has every call on a path below `store` open a pipe instead that has no other end: it takes a thread and never returns. */
 function hanging(store: string, pipe: string): string {
@@ -38,7 +38,7 @@ function hanging(store: string, pipe: string): string {
   return `data:text/javascript,${encodeURIComponent(source)}`;
 }
 
-function start(server: PostgresServer, nodeArgs: readonly string[]): CliProcess {
+function start(server: PostgresServer, folder: string, nodeArgs: readonly string[]): CliProcess {
   const spool = ["--durability", "spool", "--spool-dir", join(folder, "spool")];
   return startReceiver({
     dsn: server.dsn,
@@ -61,41 +61,54 @@ async function acknowledged(server: PostgresServer, receiver: CliProcess): Promi
   );
 }
 
-test("a receiver with WAL in its spool starts beside a store that hangs, acknowledges, and says so", async () => {
-  await using server = await startPostgres({ segmentSizeMiB: 1 });
-  await server.sql("CREATE TABLE t (pad text)");
-  {
-    await using before = start(server, []);
-    await server.sql("INSERT INTO t VALUES ('x')");
-    await acknowledged(server, before);
-    expect((await before.end("SIGTERM")).code, before.stderr).toBe(0);
-  }
-  const nodeArgs = ["--import", hanging(join(folder, "store"), join(folder, "pipe"))];
-  await using receiver = start(server, nodeArgs);
-  // More than there are threads for calls into file systems: no call that hangs is made twice.
-  for (let i = 0; i < 6; i++) {
-    await server.sql("INSERT INTO t SELECT repeat('x', 100) FROM generate_series(1, 5000)");
-    await acknowledged(server, receiver);
-    await new Promise((resolve) => setTimeout(resolve, 2_000));
-  }
-  expect(receiver.stderr).toContain("the store does not answer: going on from the spool alone");
-  expect(await receiver.end("SIGTERM")).toEqual({ code: null, signal: "SIGKILL" });
-  // What was acknowledged reaches the store once it answers again.
-  await using after = start(server, []);
-  await acknowledged(server, after);
-  expect((await after.end("SIGTERM")).code, after.stderr).toBe(0);
-  expect(
-    execFileSync("find", [join(folder, "store"), "-name", "*.zst"])
-      .toString()
-      .split("\n").length,
-  ).toBeGreaterThan(4);
-}, 300_000);
+// What takes time is the store's silence: the tests wait for it side by side.
+test.concurrent(
+  "a receiver with WAL in its spool starts beside a store that hangs, acknowledges, and says so",
+  async () => {
+    using made = makeFolder();
+    const { folder } = made;
+    await using server = await startPostgres({ segmentSizeMiB: 1 });
+    await server.sql("CREATE TABLE t (pad text)");
+    {
+      await using before = start(server, folder, []);
+      await server.sql("INSERT INTO t VALUES ('x')");
+      await acknowledged(server, before);
+      expect((await before.end("SIGTERM")).code, before.stderr).toBe(0);
+    }
+    const nodeArgs = ["--import", hanging(join(folder, "store"), join(folder, "pipe"))];
+    await using receiver = start(server, folder, nodeArgs);
+    // More than there are threads for calls into file systems: no call that hangs is made twice.
+    for (let i = 0; i < 6; i++) {
+      await server.sql("INSERT INTO t SELECT repeat('x', 100) FROM generate_series(1, 5000)");
+      await acknowledged(server, receiver);
+      await new Promise((resolve) => setTimeout(resolve, 2_000));
+    }
+    expect(receiver.stderr).toContain("the store does not answer: going on from the spool alone");
+    expect(await receiver.end("SIGTERM")).toEqual({ code: null, signal: "SIGKILL" });
+    // What was acknowledged reaches the store once it answers again.
+    await using after = start(server, folder, []);
+    await acknowledged(server, after);
+    expect((await after.end("SIGTERM")).code, after.stderr).toBe(0);
+    expect(
+      execFileSync("find", [join(folder, "store"), "-name", "*.zst"])
+        .toString()
+        .split("\n").length,
+    ).toBeGreaterThan(4);
+  },
+  300_000,
+);
 
-test("a receiver with an empty spool says that it waits for a store that hangs, and ends when it is told to", async () => {
-  await using server = await startPostgres({ segmentSizeMiB: 1 });
-  const nodeArgs = ["--import", hanging(join(folder, "store"), join(folder, "pipe"))];
-  await using receiver = start(server, nodeArgs);
-  await receiver.waitForLine(/the store does not answer: an empty spool needs it to begin/);
-  expect(receiver.running).toBe(true);
-  expect(await receiver.end("SIGTERM")).toMatchObject({ signal: "SIGKILL" });
-}, 120_000);
+test.concurrent(
+  "a receiver with an empty spool says that it waits for a store that hangs, and ends when it is told to",
+  async () => {
+    using made = makeFolder();
+    const { folder } = made;
+    await using server = await startPostgres({ segmentSizeMiB: 1 });
+    const nodeArgs = ["--import", hanging(join(folder, "store"), join(folder, "pipe"))];
+    await using receiver = start(server, folder, nodeArgs);
+    await receiver.waitForLine(/the store does not answer: an empty spool needs it to begin/);
+    expect(receiver.running).toBe(true);
+    expect(await receiver.end("SIGTERM")).toMatchObject({ signal: "SIGKILL" });
+  },
+  120_000,
+);

@@ -23,7 +23,8 @@ async function stalled(
   return store.failpoint({ operation: "put", fault: "stall", times: Infinity });
 }
 
-describe.each(oldestAndNewest())("PostgreSQL %i stops while the store takes nothing", (version) => {
+// Each test has a server and a store of its own, and waits for limits to pass: they wait side by side.
+describe.concurrent.each(oldestAndNewest())("PostgreSQL %i stops while the store takes nothing", (version) => {
   test.each([
     { title: "one row waits for the store", statement: ROW, isPaused: false },
     { title: "the receiver does not even read any more", statement: FILL, isPaused: true },
@@ -70,7 +71,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i stops while the store takes noth
 });
 
 // wal_sender_shutdown_timeout is new in 19.
-test.each(versionsUnderTest().filter((version) => version >= 19))(
+test.concurrent.each(versionsUnderTest().filter((version) => version >= 19))(
   "PostgreSQL %i with a shorter limit of its own ends before ours: nothing is reported too early, and nothing is lost",
   async (version) => {
     const settings = { wal_keep_size: "512MB", wal_sender_shutdown_timeout: "1s" };
@@ -95,7 +96,7 @@ test.each(versionsUnderTest().filter((version) => version >= 19))(
   },
 );
 
-test("a server that goes on while the store takes nothing is left alone", async () => {
+test.concurrent("a server that goes on while the store takes nothing is left alone", async () => {
   await using server = await startPostgres({ segmentSizeMiB: 1 });
   const store = new FaultyStore(new MemoryStore());
   await using receiver = receive(server, store, { serverStopTimeoutMs: 0 });
