@@ -29,8 +29,6 @@ export interface SegmentSummary {
   /** Time of the first commit in WAL order; times of concurrent commits are not strictly ordered. */
   readonly firstCommitTime?: PgTime;
   readonly lastCommitTime?: PgTime;
-  /** End of the last commit record: what must be flushed for it to be durable. */
-  readonly lastCommitLsn?: Lsn;
   /** The verified end when the summary was made; after a switch record the end of the segment. */
   readonly lastRecordEnd: Lsn;
   /** Named restore points, at most RESTORE_POINTS_MAX of them. */
@@ -52,8 +50,6 @@ export class WalAccount {
   /** Commits in total. */
   commitCount = 0;
   lastCommitTime: PgTime | undefined;
-  /** The last commit record's end relative to the open segment; negative when it lies in an earlier one. */
-  #lastCommitEnd: number | undefined;
 
   readonly #timeline: TimelineId;
   readonly #segmentSize: number;
@@ -83,18 +79,13 @@ export class WalAccount {
     this.#isRead = options.isRead;
   }
 
-  get lastCommitLsn(): Lsn | undefined {
-    return this.#lastCommitEnd === undefined ? undefined : addBytes(this.#base, this.#lastCommitEnd);
-  }
-
-  /** Looks into a verified record of XACT: `bytes[at, to)` is the record or its prefix, `end` its end in the segment. */
-  noteTransaction(bytes: Uint8Array, at: number, to: number, end: number): void {
+  /** Looks into a verified record of XACT: `bytes[at, to)` is the record or its prefix. */
+  noteTransaction(bytes: Uint8Array, at: number, to: number): void {
     const operation = (bytes[at + f.XL_INFO_OFFSET] as number) & f.XLOG_XACT_OPMASK; // a whole header is there
     if (operation === f.XLOG_XACT_ABORT || operation === f.XLOG_XACT_ABORT_PREPARED) this.#aborts++;
     if (operation !== f.XLOG_XACT_COMMIT && operation !== f.XLOG_XACT_COMMIT_PREPARED) return;
     this.commitCount++;
     this.#commits++;
-    this.#lastCommitEnd = end;
     const time = leadingTime(bytes, at, to);
     if (time === undefined) return;
     this.lastCommitTime = time;
@@ -126,7 +117,6 @@ export class WalAccount {
 
   /** The open segment so far. */
   openSummary(lastRecordEnd: Lsn): SegmentSummary {
-    const lastCommitLsn = this.#commits > 0 ? this.lastCommitLsn : undefined;
     return {
       segment: segmentOf(this.#base, this.#segmentSize),
       timeline: this.#timeline,
@@ -136,7 +126,6 @@ export class WalAccount {
       abortCount: this.#aborts,
       ...(this.#firstTime === undefined ? {} : { firstCommitTime: this.#firstTime }),
       ...(this.#lastTime === undefined ? {} : { lastCommitTime: this.#lastTime }),
-      ...(lastCommitLsn === undefined ? {} : { lastCommitLsn }),
       lastRecordEnd,
       restorePoints: [...this.#restorePoints],
       changes: !this.#isRead || this.#changeCount > CHANGES_MAX ? undefined : [...this.#changes],
@@ -147,7 +136,6 @@ export class WalAccount {
   closeSegment(lastRecordEnd: Lsn, nextBase: Lsn): void {
     invariant(this.#finished.length < SUMMARIES_MAX, "segment summaries are not being taken");
     this.#finished.push(this.openSummary(lastRecordEnd));
-    if (this.#lastCommitEnd !== undefined) this.#lastCommitEnd -= this.#segmentSize;
     this.#base = nextBase;
     this.recordCount = this.#commits = this.#aborts = 0;
     this.#firstTime = this.#lastTime = undefined;

@@ -124,11 +124,6 @@ export class WalVerifier {
     return this.#account.lastCommitTime;
   }
 
-  /** End of the last commit record. */
-  get lastCommitLsn(): Lsn | undefined {
-    return this.#account.lastCommitLsn;
-  }
-
   /** Bytes of the record that crossed the start, skipped because its beginning was not there to verify it with. */
   get headBytesUnverified(): number {
     return this.#headBytesUnverified;
@@ -364,7 +359,7 @@ export class WalVerifier {
     const info = bytes[at + f.XL_INFO_OFFSET] as number; // likewise
     const operation = rmid === f.RM_XLOG_ID ? info & f.RMGR_INFO_MASK : undefined;
     if (!this.#isNewer) {
-      if (rmid === f.RM_XACT_ID) this.#account.noteTransaction(bytes, at, to, end);
+      if (rmid === f.RM_XACT_ID) this.#account.noteTransaction(bytes, at, to);
       if (isChange(rmid, info)) this.#account.noteChange(bytes, at, to, { lsn: this.#prev.lsn, end });
       if (operation === f.XLOG_RESTORE_POINT) this.#account.noteRestorePoint(bytes, at, to, end);
     }

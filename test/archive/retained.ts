@@ -102,7 +102,7 @@ export async function putSegments(
     const [startLsn, endLsn] = [segmentStart(segment, segmentSize), segmentEnd(segment, segmentSize)];
     const inside = changes.filter(({ lsn }) => lsn >= startLsn && lsn < endLsn);
     const time = ((Date.UTC(2026, 0, 1) + number * 60_000) * 1000) as PgTime;
-    const commits = { firstCommitTime: time, lastCommitTime: time, lastCommitLsn: endLsn, commitCount: 1 };
+    const commits = { firstCommitTime: time, lastCommitTime: time, commitCount: 1 };
     const counts = {
       recordCount: 1,
       isRead: true,

@@ -30,7 +30,6 @@ describe("commits are counted and dated", () => {
     verifier.push(writer.bytes);
     expect(verifier.commitCount).toBe(10);
     expect(verifier.lastCommitTime).toBe(at(99));
-    expect(verifier.lastCommitLsn).toBe(last.end);
     expect(verifier.openSummary()).toEqual({
       segment: 1,
       timeline: 1,
@@ -40,7 +39,6 @@ describe("commits are counted and dated", () => {
       abortCount: 2,
       firstCommitTime: at(0),
       lastCommitTime: at(99),
-      lastCommitLsn: last.end,
       lastRecordEnd: last.end,
       restorePoints: [],
       changes: [],
@@ -52,7 +50,7 @@ describe("commits are counted and dated", () => {
     writer.write({ ...COMMIT, data: commit(0, 0) });
     toSegmentEnd(writer, 40);
     writer.write({ ...COMMIT, data: commit(1, 1.5 * MIB) });
-    const last = writer.write({ ...COMMIT, data: commit(2, 0) });
+    writer.write({ ...COMMIT, data: commit(2, 0) });
     const { verifier } = verifierFor(writer);
     verifier.push(writer.bytes);
     const [first, second, ...rest] = verifier.takeSummaries();
@@ -76,18 +74,7 @@ describe("commits are counted and dated", () => {
     });
     expect(rest).toEqual([]);
     expect(verifier.openSummary()).toMatchObject({ commitCount: 2, firstCommitTime: at(1), lastCommitTime: at(2) });
-    expect(verifier.lastCommitLsn).toBe(last.end);
     expect(verifier.takeSummaries()).toEqual([]);
-  });
-
-  it("also when the last one lies segments back", () => {
-    const writer = new WalWriter();
-    const last = writer.write({ ...COMMIT, data: commit(0, 0) });
-    writer.write({ data: filled(3 * MIB) });
-    const { verifier } = verifierFor(writer);
-    verifier.push(writer.bytes);
-    expect(verifier.lastCommitLsn).toBe(last.end);
-    expect(verifier.openSummary().lastCommitLsn).toBeUndefined();
   });
 
   it("without a time when the record has none, and without falling over", () => {
@@ -99,7 +86,6 @@ describe("commits are counted and dated", () => {
     verifier.push(writer.bytes);
     expect(verifier.commitCount).toBe(5);
     expect(verifier.lastCommitTime).toBeUndefined();
-    expect(verifier.lastCommitLsn).toBe(writer.position);
   });
 
   it("keeps the names of restore points, whole and cut", () => {
@@ -155,25 +141,17 @@ describe("an account", () => {
       ...{ segment: 1, timeline: 1, recordCount: 0, isRead: true, commitCount: 0, abortCount: 0 },
       ...{ lastRecordEnd: 0x100028n, restorePoints: [], changes: [] },
     });
-    expect(newAccount().lastCommitLsn).toBeUndefined();
   });
 
   it("keeps the time of the commit before, when a commit has none", () => {
     const account = newAccount();
     const record = (data: Uint8Array): Uint8Array => concat([new Uint8Array(24), mainData(data)]);
-    account.noteTransaction(record(timestamp(at(1))), 0, 34, 0x1000);
-    account.noteTransaction(record(filled(2)), 0, 28, 0x2000);
+    account.noteTransaction(record(timestamp(at(1))), 0, 34);
+    account.noteTransaction(record(filled(2)), 0, 28);
     expect(account.lastCommitTime).toBe(at(1));
     expect(account.openSummary(0x103000n as Lsn)).toMatchObject({
-      ...{ commitCount: 2, firstCommitTime: at(1), lastCommitTime: at(1), lastCommitLsn: 0x102000n },
+      ...{ commitCount: 2, firstCommitTime: at(1), lastCommitTime: at(1) },
     });
-  });
-
-  it("has no last commit in an archive that begins without one", () => {
-    const account = newAccount();
-    account.closeSegment(0x200000n as Lsn, 0x200000n as Lsn);
-    expect(account.lastCommitLsn).toBeUndefined();
-    expect(account.takeSummaries()).toHaveLength(1);
   });
 
   it("holds 65,536 summaries that are not taken, and no more", () => {

@@ -8,7 +8,6 @@ import { createHash } from "node:crypto";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../../codec/checksum.ts";
 import { pathFromBytes, unsafePath } from "../../codec/tar.ts";
 import { SeawallError } from "../../errors.ts";
-import { type Lsn, type TimelineId } from "../../wal/lsn.ts";
 import { type Fields, parseFields } from "../json-document.ts";
 
 export interface ManifestFile {
@@ -21,12 +20,6 @@ export interface ManifestFile {
   readonly checksum: string;
 }
 
-export interface ManifestWalRange {
-  readonly timeline: TimelineId;
-  readonly startLsn: Lsn;
-  readonly endLsn: Lsn;
-}
-
 export interface ManifestHandlers {
   onFile(file: ManifestFile): void;
 }
@@ -37,12 +30,10 @@ export interface ManifestFacts {
   readonly systemIdentifier: bigint | undefined;
   readonly files: number;
   readonly algorithm: ChecksumAlgorithm | "NONE";
-  readonly walRanges: readonly ManifestWalRange[];
 }
 
 /** A line of the manifest, and all of it but its lists: far longer than any server writes. */
 const LINE_BYTES_MAX = 64 << 10;
-const WAL_RANGES_MAX = 100_000;
 const NEWLINE = 0x0a;
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
 const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST] = [0x7b, 0x7d, 0x5b, 0x5d];
@@ -66,7 +57,6 @@ export class ManifestReader {
   #list = "";
   #files = 0;
   #algorithm: ChecksumAlgorithm | "NONE" | undefined;
-  readonly #walRanges: ManifestWalRange[] = [];
 
   /** `name` is for messages. */
   constructor(name: string, handlers: ManifestHandlers) {
@@ -113,7 +103,6 @@ export class ManifestReader {
       systemIdentifier: identifier === undefined ? undefined : BigInt(identifier),
       files: this.#files,
       algorithm: this.#algorithm ?? "NONE",
-      walRanges: this.#walRanges,
     };
   }
 
@@ -165,14 +154,10 @@ export class ManifestReader {
     this.#element = [];
     this.#elementBytes = 0;
     const fields = parseFields(text, this.#name, "backup-corrupt");
-    if (this.#list === "Files") {
-      const file = this.#fileOf(fields);
-      this.#files++;
-      this.#handlers.onFile(file);
-    } else if (this.#list === "WAL-Ranges") {
-      if (this.#walRanges.length >= WAL_RANGES_MAX) throw this.#corrupt("has too many ranges of WAL");
-      this.#walRanges.push(walRangeOf(fields));
-    }
+    if (this.#list !== "Files") return;
+    const file = this.#fileOf(fields);
+    this.#files++;
+    this.#handlers.onFile(file);
   }
 
   #fileOf(fields: Fields): ManifestFile {
@@ -195,8 +180,4 @@ export class ManifestReader {
   #corrupt(why: string): SeawallError {
     return new SeawallError("backup-corrupt", `${this.#name} ${why}`);
   }
-}
-
-function walRangeOf(fields: Fields): ManifestWalRange {
-  return { timeline: fields.timeline("Timeline"), startLsn: fields.lsn("Start-LSN"), endLsn: fields.lsn("End-LSN") };
 }
