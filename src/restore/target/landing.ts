@@ -9,6 +9,7 @@ import { damageOf } from "../../archive/damage.ts";
 import { mapBounded } from "../../archive/bounded.ts";
 import { type CommitTimes, commitTimesIn, segmentSummary } from "../../archive/wal/commits.ts";
 import type { SeawallError } from "../../errors.ts";
+import { nearest } from "../../suggest.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type Lsn, parseLsn, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import { formatPgTime, parsePgTime, type PgTime } from "../../wal/record-facts.ts";
@@ -16,6 +17,9 @@ import { RESTORE_POINTS_MAX } from "../../wal/summary.ts";
 import type { RecoveryTarget, TargetPoint } from "./target.ts";
 import type { RouteItem, WalRoute } from "./route.ts";
 import { type VisitRecord, type WalkedRecord, walkItems, walkSegment } from "../../archive/wal/walk.ts";
+
+/** Restore points that a refusal names at most. */
+const NAMES_SHOWN = 5;
 
 /** A point that recovery can be told to stop at. */
 export interface Landing {
@@ -35,6 +39,8 @@ export interface Landings {
   readonly found: readonly Landing[];
   /** Why there is none: a sentence about the route's WAL, which it calls "it". */
   readonly missing: string;
+  /** Other targets that may be meant, in sentences. */
+  readonly instead?: string | undefined;
 }
 
 /** Where a backup begins and becomes consistent: how far back a search has to go. */
@@ -112,7 +118,11 @@ class Search {
     if (index === undefined) {
       const last = await this.lastCommitTime(this.#route.items.length - 1);
       const known = last === undefined ? "" : `: the last one is of ${formatPgTime(last)}`;
-      return { found: [], missing: `it holds no commit after ${formatPgTime(time)}${known}` };
+      return {
+        found: [],
+        missing: `it holds no commit after ${formatPgTime(time)}${known}`,
+        instead: "If nothing was committed in between, --target latest restores the same state.",
+      };
     }
     // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
     let landing: Landing | undefined;
@@ -189,6 +199,7 @@ class Search {
   async name(name: string, spans: readonly Span[]): Promise<Landings> {
     const { items, segmentSize } = this.#route;
     const found: Landing[] = [];
+    const seen: string[] = [];
     let until = items.length;
     for (const span of spans) {
       const first = items.findIndex((item) => item.segment >= segmentOf(span.startLsn, segmentSize));
@@ -196,7 +207,9 @@ class Search {
       const points = await mapBounded(items.slice(first, until), PEEKS_IN_FLIGHT, (item) =>
         this.#asked(this.#restorePoints(item)),
       );
-      const named = points.flatMap((point) => point ?? []).filter((point) => point.name === name);
+      const here = points.flatMap((point) => point ?? []);
+      seen.unshift(...here.map((point) => point.name));
+      const named = here.filter((point) => point.name === name);
       found.unshift(
         ...named.map(({ lsn, time }) => ({
           lsn,
@@ -208,7 +221,8 @@ class Search {
       until = first;
       if (found.some(({ lsn }) => lsn >= span.stopLsn)) break;
     }
-    return { found, missing: `it holds no restore point named "${name}"` };
+    const instead = found.length > 0 ? undefined : otherNames(name, seen);
+    return { found, missing: `it holds no restore point named "${name}"`, instead };
   }
 
   /** Finds the time of the last commit in or before the item at `index`, as far back as is reasonable to look. */
@@ -336,4 +350,17 @@ class Search {
 /** PostgreSQL: transam.c, TransactionIdPrecedes. */
 function precedes(a: number, b: number): boolean {
   return ((a - b) | 0) < 0;
+}
+
+/** For a name that no restore point has: the one that was meant, or the newest names. `seen` is in WAL order. */
+function otherNames(name: string, seen: readonly string[]): string {
+  const near = nearest(name, seen);
+  if (near !== undefined) return `Did you mean "${near}"?`;
+  const names = [...new Set(seen.toReversed())];
+  if (names.length === 0) return "It has no restore points: pg_create_restore_point() makes one.";
+  const more = names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : "";
+  return `Its newest restore points: ${names
+    .slice(0, NAMES_SHOWN)
+    .map((one) => `"${one}"`)
+    .join(", ")}${more}.`;
 }

@@ -143,7 +143,9 @@ function unreachable<B extends BackupSpan>(message: string, input: PlanInput<B>)
   // A moment before the first backup lands where the WAL begins: behind that backup's end, but not behind the moment's.
   const tooEarly = landing !== undefined && windows[0] !== undefined && isTooEarlyFor(windows[0].backup, landing);
   const lsn = tooEarly ? (0n as Lsn) : landing?.lsn;
-  return new SeawallError("target-unreachable", message, { hint: nearest(windows, lsn, route.history.timeline) });
+  const { instead } = landings;
+  const near = nearest(windows, lsn, route.history.timeline);
+  return new SeawallError("target-unreachable", message, { hint: instead === undefined ? near : `${instead} ${near}` });
 }
 
 /** The nearest reachable points on both sides, or all windows where the target has no place among them. */
