@@ -8,34 +8,30 @@ import { readFile } from "node:fs/promises";
 import { endianness } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { type Archive, openArchive, openArchiveFor, successorHint } from "../archive/archive.ts";
-import { putBreak } from "../archive/wal/breaks.ts";
-import { ifReadable } from "../archive/damage.ts";
-import { backupHistoryKey, type SegmentPlace, segmentName } from "../archive/keys.ts";
-import { firstDifference, putPlainOnce } from "../archive/put-once.ts";
+import { backupHistoryKey, type SegmentPlace } from "../archive/keys.ts";
+import { putPlainOnce } from "../archive/put-once.ts";
 import { type LineClaim, putClaim, readClaims, readKnownTimelines } from "../archive/line/claims.ts";
 import { carryInto, findEnd, historyOf } from "../archive/wal/tip.ts";
-import { readTail } from "../archive/wal/tail.ts";
-import { putHistory, putPartial, putSegment, readPartial } from "../archive/wal/objects.ts";
+import { putHistory } from "../archive/wal/objects.ts";
+import {
+  encodeFile,
+  endOfPartial,
+  refuseOtherTail,
+  sealFile,
+  storePartialFile,
+  verifierOfFile,
+} from "../archive/wal/whole-files.ts";
 import { markIn } from "../replication/restore-mark.ts";
 import type { Codec } from "../codec/codec.ts";
-import { SeawallError, isAbort } from "../errors.ts";
+import { SeawallError } from "../errors.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
-import {
-  type Lsn,
-  type SegmentNumber,
-  type TimelineId,
-  bytesBetween,
-  formatLsn,
-  isValidSegmentSize,
-  segmentEnd,
-  minLsn,
-  segmentStart,
-} from "../wal/lsn.ts";
-import { isNewerMagic, PAGE_MAGIC } from "../wal/format.ts";
+import { type Lsn, type SegmentNumber, type TimelineId, isValidSegmentSize, segmentStart } from "../wal/lsn.ts";
+import { statedIdentity } from "../wal/first-page.ts";
+import { LONG_HEADER_SIZE } from "../wal/format.ts";
 import { type WalFileName, parseWalFileName } from "../wal/names.ts";
 import { parentOf, type TimelineHistory, parseHistory } from "../wal/timeline.ts";
 import { systemIdentifierIn } from "../wal/system-identifier.ts";
-import { WalVerifier } from "../wal/verifier.ts";
+import type { WalVerifier } from "../wal/verifier.ts";
 import { refuseFutureClaim, takeOverHint } from "./line/decision.ts";
 
 export interface WalPushOptions extends RequestOptions {
@@ -100,30 +96,21 @@ async function readWalFile(path: string): Promise<Buffer> {
   }
 }
 
-/**
- * Reads the cluster's identity from the long page header at the front of a segment (PostgreSQL: xlog_internal.h,
- * XLogLongPageHeaderData).
- */
+/** Reads the cluster's identity from the long page header at the front of a segment. */
 function readIdentity(content: Buffer, fileName: string, now: Date): Parameters<typeof openArchiveFor>[2] {
   const wrong = (why: string): SeawallError => new SeawallError("wal-corrupt", `${fileName}: ${why}`);
-  if (content.byteLength < 40 || content.byteLength > FILE_BYTES_MAX)
+  if (content.byteLength < LONG_HEADER_SIZE || content.byteLength > FILE_BYTES_MAX)
     throw wrong(`is ${content.byteLength} bytes long; a segment has 1 MiB to 1 GiB`);
-  const magic = content.readUInt16LE(0);
-  const major = Object.entries(PAGE_MAGIC).find(([, known]) => known === magic)?.[0];
-  if (major === undefined && isNewerMagic(magic)) {
+  const stated = statedIdentity(content);
+  if (typeof stated === "string") throw wrong(stated);
+  const { systemIdentifier, segmentSize, majorVersion } = stated;
+  if (majorVersion === undefined) {
     throw new SeawallError("wal-version", `${fileName} is of a PostgreSQL newer than this Seawall knows`);
   }
-  if (major === undefined) throw wrong(`unknown page magic ${magic.toString(16)}`);
-  const segmentSize = content.readUInt32LE(32);
   if (!isValidSegmentSize(segmentSize) || segmentSize !== content.byteLength) {
     throw wrong(`is ${content.byteLength} bytes long and says its segments have ${segmentSize}`);
   }
-  return {
-    systemIdentifier: content.readBigUInt64LE(24),
-    segmentSize,
-    pgMajor: Number(major),
-    createdAt: now.toISOString(),
-  };
+  return { systemIdentifier, segmentSize, pgMajor: majorVersion, createdAt: now.toISOString() };
 }
 
 /**
@@ -240,102 +227,37 @@ async function pushSegment(
   content: Buffer,
   options: WalPushOptions,
 ): Promise<PutResult> {
-  const { segmentSize } = archive.identity;
-  const verifier = await verifierFor(archive, name.timeline, name.segment, options);
+  const place = placeOf(archive, name);
+  const verifier = await verifierFor(archive, place, options);
   verifier.push(content);
-  const facts = {
-    startLsn: segmentStart(name.segment, segmentSize),
-    endLsn: segmentEnd(name.segment, segmentSize),
-    verifiedLsn: verifier.verifiedLsn,
-    summary: verifier.takeSummaries()[0],
-    carry: verifier.carry(),
-  };
-  for (const record of verifier.takeMinimal()) {
-    await putBreak(archive, { timeline: name.timeline, record, detectedAt: options.now }, { signal: options.signal });
-  }
-  const place = { timeline: name.timeline, segment: name.segment, segmentSize };
   await refuseOtherTail(archive, place, content, options);
-  const stored = await putSegment(archive, place, content, facts, { ...options, confirm: true });
-  return stored.result;
+  const { now: detectedAt, signal } = options;
+  return sealFile(archive, encodeFile(archive, place, content, verifier), { detectedAt, signal });
 }
 
-/**
- * A sealed segment hides the chunks of the same segment, and a receiver has acknowledged those. Throws `segment-conflict` when they
- * differ.
- */
-async function refuseOtherTail(
-  archive: Archive,
-  place: SegmentPlace,
-  content: Buffer,
-  { signal }: RequestOptions,
-): Promise<void> {
-  // A damaged chunk says nothing; the sealed segment mends it.
-  const tail = await ifReadable(readTail(archive, place, { signal }));
-  if (tail === undefined) return;
-  const stored = tail.bytes.subarray(0, bytesBetween(segmentStart(place.segment, place.segmentSize), tail.endLsn));
-  const at = firstDifference(stored, content.subarray(0, stored.byteLength));
-  if (at < 0) return;
-  throw new SeawallError(
-    "segment-conflict",
-    `${segmentName(place)} differs at byte ${at} from the WAL of the same segment that a receiver has stored`,
-  );
-}
-
-/**
- * The last segment of a finished timeline ends somewhere; what follows in the file is left over from its former use. Only
- * the WAL that verifies is stored, the rest as zeros.
- */
 async function pushPartial(
   archive: Archive,
   name: SegmentFile,
   content: Buffer,
   options: WalPushOptions,
 ): Promise<PutResult> {
-  const { segmentSize } = archive.identity;
-  const startLsn = segmentStart(name.segment, segmentSize);
-  const verifier = await verifierFor(archive, name.timeline, name.segment, options);
-  try {
-    verifier.push(content);
-  } catch (error) {
-    if (!(error instanceof SeawallError) || error.code !== "wal-corrupt" || isAbort(error)) throw error;
-  }
-  const endLsn = verifier.verifiedLsn > startLsn ? verifier.verifiedLsn : startLsn;
-  const raw = Buffer.alloc(segmentSize);
-  content.copy(raw, 0, 0, bytesBetween(startLsn, endLsn));
-  const place = { timeline: name.timeline, segment: name.segment, segmentSize };
-  const facts = { startLsn, endLsn, verifiedLsn: verifier.verifiedLsn };
-  try {
-    return (await putPartial(archive, place, raw, facts, { ...options, confirm: true })).result;
-  } catch (error) {
-    if (!(error instanceof SeawallError) || error.code !== "segment-conflict") throw error;
-    // The receiver may have seen less or more of the timeline's end than this server: where both have WAL it must agree.
-    const theirs = await readPartial(archive, place, options);
-    if (theirs === undefined) throw error;
-    const shared = bytesBetween(startLsn, minLsn(endLsn, theirs.endLsn));
-    if (firstDifference(theirs.raw.subarray(0, shared), raw.subarray(0, shared)) >= 0) throw error;
-    return "exists";
-  }
+  const place = placeOf(archive, name);
+  const verifier = await verifierFor(archive, place, options);
+  const endLsn = endOfPartial(verifier, content, segmentStart(place.segment, place.segmentSize));
+  return storePartialFile(archive, place, content, { endLsn, verifiedLsn: verifier.verifiedLsn }, options);
 }
 
-async function verifierFor(
-  archive: Archive,
-  timeline: TimelineId,
-  segment: SegmentNumber,
-  options: RequestOptions,
-): Promise<WalVerifier> {
-  const { segmentSize, systemIdentifier } = archive.identity;
-  const { signal } = options;
+function placeOf({ identity }: Archive, { timeline, segment }: SegmentFile): SegmentPlace {
+  return { timeline, segment, segmentSize: identity.segmentSize };
+}
+
+async function verifierFor(archive: Archive, place: SegmentPlace, { signal }: RequestOptions): Promise<WalVerifier> {
+  const { timeline, segment } = place;
   const history = await historyOf(archive, timeline, { signal });
   if (timeline > 1 && history.entries.length === 0) {
     throw new SeawallError("history-missing", `the archive has no history file of timeline ${timeline} yet`, {
       hint: "PostgreSQL archives it first: push it, then this segment.",
     });
   }
-  const startLsn = segmentStart(segment, segmentSize);
-  const carry = await carryInto(archive, history, segment, { signal });
-  try {
-    return new WalVerifier({ systemIdentifier, segmentSize, startLsn, history, carry });
-  } catch (cause) {
-    throw new SeawallError("wal-corrupt", `cannot verify from ${formatLsn(startLsn)}`, { cause });
-  }
+  return verifierOfFile(archive, place, { history, carry: await carryInto(archive, history, segment, { signal }) });
 }

@@ -16,6 +16,25 @@ export interface SegmentIdentity {
   readonly majorVersion: number;
 }
 
+/** The part of it that the header alone states. */
+export interface StatedIdentity {
+  readonly systemIdentifier: bigint;
+  readonly segmentSize: number;
+  /** Undefined for a version newer than the known ones. */
+  readonly majorVersion: number | undefined;
+}
+
+/** Reads whose segment `head` begins, as its long header states it; or says why it begins none. */
+export function statedIdentity(head: Uint8Array): StatedIdentity | string {
+  if (head.byteLength < LONG_HEADER_SIZE) return `it has only ${head.byteLength} bytes`;
+  const page = new DataView(head.buffer, head.byteOffset, LONG_HEADER_SIZE);
+  const magic = page.getUint16(0, true);
+  const majorVersion = majorVersionOfMagic(magic);
+  if (majorVersion === undefined && !isNewerMagic(magic)) return `unknown page magic ${magic.toString(16)}`;
+  if ((page.getUint16(2, true) & XLP_LONG_HEADER) === 0) return "its first page has no long header";
+  return { systemIdentifier: page.getBigUint64(24, true), segmentSize: page.getUint32(32, true), majorVersion };
+}
+
 /** Finds what is wrong with the first page of `content`; undefined when it begins the segment it should. */
 export function firstPageProblem(content: Uint8Array, expected: SegmentIdentity): string | undefined {
   if (content.byteLength < LONG_HEADER_SIZE) return `it has only ${content.byteLength} bytes`;

@@ -1,6 +1,6 @@
 /** The first page of a segment: whose it is, field by field. */
 import { describe, expect, test } from "vitest";
-import { firstPageProblem } from "../../src/wal/first-page.ts";
+import { firstPageProblem, statedIdentity } from "../../src/wal/first-page.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 24;
@@ -70,4 +70,25 @@ test.each([
   { magic: 0, problem: "it does not begin with a page of WAL" },
 ])("in an archive of a version newer than the known ones, magic %j", ({ magic, problem }) => {
   expect(firstPageProblem(page({ magic }), { ...expected, majorVersion: 20 })).toBe(problem);
+});
+
+describe("whose segment a header states", () => {
+  test.each<{ name: string; fields?: Fields; length?: number; stated: ReturnType<typeof statedIdentity> }>([
+    { name: "of 18", stated: { systemIdentifier: SYSTEM, segmentSize: SIZE, majorVersion: 18 } },
+    {
+      name: "of 14, with another size",
+      fields: { magic: 0xd10d, size: 1 << 20 },
+      stated: { systemIdentifier: SYSTEM, segmentSize: 1 << 20, majorVersion: 14 },
+    },
+    {
+      name: "of a version to come",
+      fields: { magic: 0xd1ff },
+      stated: { systemIdentifier: SYSTEM, segmentSize: SIZE, majorVersion: undefined },
+    },
+    { name: "cut", length: 39, stated: "it has only 39 bytes" },
+    { name: "of an old version", fields: { magic: 0xd101 }, stated: "unknown page magic d101" },
+    { name: "without a long header", fields: { info: 0x0005 }, stated: "its first page has no long header" },
+  ])("$name", ({ fields, length, stated }) => {
+    expect(statedIdentity(page(fields, length))).toEqual(stated);
+  });
 });
