@@ -27,6 +27,10 @@ FROM ${NODE_IMAGE}
 LABEL org.opencontainers.image.title="Seawall" \
       org.opencontainers.image.description="Streams PostgreSQL's write-ahead log into object storage while it is being written." \
       org.opencontainers.image.licenses="Apache-2.0"
+# `seawall import` unpacks WAL of other tools with them.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends bzip2 lz4 xz-utils \
+ && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=packages /app/node_modules ./node_modules

@@ -143,6 +143,14 @@ export const ERROR_KINDS = {
     "archive_command hands over WAL of a timeline that is not part of the archive.",
     "After a failover seawall receive claims the line, and the next try succeeds. For a server that replaces the original, give wal-push --take-over with the number of the line's claim (docs/timelines.md).",
   ),
+  "import-source": operational.final(
+    "The source of an import cannot be read, holds no WAL, or holds WAL of several clusters.",
+    "Name the directory or the bucket that holds the WAL files, and check its permissions.",
+  ),
+  "import-early": operational.passing(
+    "A receiver has just claimed the archive and has stored no WAL: imported WAL would look like its beginning.",
+    "Wait until seawall status shows stored WAL, then run seawall import again.",
+  ),
   "timeline-history": damage.inArchive(
     "A timeline history file cannot be parsed, or contradicts itself.",
     "Compare it with the file of the same name in the server's pg_wal.",

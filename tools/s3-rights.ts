@@ -60,6 +60,13 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...sometimes("s3:PutObject", "with `--take-over`", "line/*"),
     ...sometimes("s3:PutObject", "`wal_level` was lowered", "breaks/*"),
   ],
+  import: [
+    ...READS,
+    ...STORES_WAL,
+    ...sometimes("s3:PutObject", "the source lacks WAL, or has WAL older than the archive's", "gaps/*"),
+    ...sometimes("s3:DeleteObject", "it brings WAL of a recorded gap", "gaps/*"),
+    ...sometimes("s3:PutObject", "`wal_level` was lowered", "breaks/*"),
+  ],
   check: [...READS, ...put("probe/*"), { action: "s3:DeleteObject", on: "CLUSTER/probe/*" }],
   status: READS,
   backup: [
@@ -132,6 +139,7 @@ export const S3_ROLES: readonly S3Role[] = [
     does: "takes backups, verifies, drills and expires",
     commands: ["backup", "verify", "drill", "expire", "delete", "pin", "unpin", "list", "show", "status"],
   },
+  { name: "import", does: "brings in WAL that another tool has archived", commands: ["import"] },
   { name: "removal", does: "removes a whole cluster", commands: ["cluster remove"] },
   { name: "upgrade", does: "declares an upgraded server", commands: ["cluster upgrade"] },
   { name: "restore", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },

@@ -6,6 +6,7 @@ import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
 import { ARCHIVE_COMMANDS } from "./archive-commands.ts";
 import { COST_COMMANDS } from "./cost-commands.ts";
+import { IMPORT_COMMANDS } from "./import-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
 import { SHELLS } from "./shells.ts";
@@ -306,6 +307,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     exits: [[EXIT.done, "the file is stored"], USAGE, OPERATIONAL, STORE, DAMAGE, INTERRUPTED],
     load: () => import("./commands/wal-push.ts"),
   },
+  ...IMPORT_COMMANDS,
   ...ARCHIVE_COMMANDS,
   ...RETENTION_COMMANDS,
   ...COST_COMMANDS,

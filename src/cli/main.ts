@@ -7,8 +7,10 @@
  */
 const args = process.argv.slice(2);
 const WAL_FILE = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?$/;
+const TAKES_WAL_FILES = ["wal-push", "import"];
 const isRestoreCommand =
-  args.includes("wal-fetch") || (args.some((arg) => WAL_FILE.test(arg)) && !args.includes("wal-push"));
+  args.includes("wal-fetch") ||
+  (args.some((arg) => WAL_FILE.test(arg)) && !args.some((arg) => TAKES_WAL_FILES.includes(arg)));
 // A postmaster that is process 1 adopts the prefetcher, and takes other statuses than 0 and 1 for a crash of its child.
 const failureExit = args[0] === "wal-prefetch" ? 1 : isRestoreCommand ? 200 : 3;
 process.exitCode = failureExit;

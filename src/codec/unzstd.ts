@@ -14,12 +14,17 @@ export class ZstdDecoder {
 
   /** Calls `take` with pieces of content, borrowed for the call. Throws zstd's own error for what is no zstd. */
   push(stored: Uint8Array, take: (content: Uint8Array) => void): void {
+    for (const content of this.read(stored)) take(content);
+  }
+
+  /** Gives the same pieces as they are asked for, each borrowed until the next: a few bytes may grow to gigabytes. */
+  *read(stored: Uint8Array): Generator<Uint8Array, void, undefined> {
     let at = 0;
     for (;;) {
       const [expected, produced, consumed] = this.#context.decompressStream(this.#output, stored.subarray(at));
       at += consumed;
       this.#expected = expected;
-      if (produced > 0) take(this.#output.subarray(0, produced));
+      if (produced > 0) yield this.#output.subarray(0, produced);
       // A full output may leave more inside the decoder although all input is taken.
       if (at === stored.byteLength && (produced < OUTPUT_BYTES || expected === 0)) return;
     }

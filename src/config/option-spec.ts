@@ -15,6 +15,7 @@ export const COMMAND_NAMES = [
   "wal-fetch",
   "wal-prefetch",
   "wal-push",
+  "import",
   "list",
   "show",
   "verify",

@@ -25,6 +25,7 @@ import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { COST_OPTIONS } from "./cost-options.ts";
 import { HOOK_OPTIONS } from "./hook-options.ts";
+import { IMPORT_OPTIONS } from "./import-options.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
@@ -188,12 +189,12 @@ const ROWS = {
     more: "Must be well below the server's `wal_sender_timeout` (60s by default).",
   }),
   compressLevel: option(integer({ min: 1, max: 19 }), {
-    commands: ["receive", "backup", "wal-push"],
+    commands: ["receive", "backup", "wal-push", "import"],
     default: 1,
     help: "zstd level",
   }),
   compressThreads: option(integer({ min: 1, max: 16 }), {
-    commands: ["receive", "backup"],
+    commands: ["receive", "backup", "import"],
     default: 2,
     help: "threads that compress complete segments, or a backup's parts",
   }),
@@ -290,6 +291,7 @@ const ROWS = {
     more: "Not where the file has `clusters:`.",
   }),
   ...BACKUP_OPTIONS,
+  ...IMPORT_OPTIONS,
   deep: option(boolean, {
     commands: ["verify"],
     default: false,

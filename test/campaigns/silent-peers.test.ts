@@ -4,7 +4,7 @@
  * below are the table in docs/reliability.md; `SEAWALL_TEST_WRITE=1` writes it.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startCli } from "../harness/process.ts";
 import { ROOT } from "../harness/build.ts";
@@ -86,6 +86,7 @@ const STORE_ROWS: readonly Row[] = [
     args: (place) => ["wal-fetch", "000000010000000000000002", join(place.folder, "f"), ...stored(place)],
   },
   { command: "wal-push", args: (place) => ["wal-push", place.walFile, ...stored(place)] },
+  { command: "import", args: (place) => ["import", dirname(place.walFile), ...stored(place)] },
   { command: "list", args: (place) => ["list", ...stored(place)] },
   { command: "show", args: (place) => ["show", place.backup, ...stored(place)] },
   { command: "verify", args: (place) => ["verify", "--deep", ...stored(place)] },

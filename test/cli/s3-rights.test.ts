@@ -44,6 +44,8 @@ interface Scene {
   /** An archived segment, and where a copy of it lies. */
   readonly segment: string;
   readonly pushed: string;
+  /** Holds a segment that continues the archive. */
+  readonly elsewhere: string;
   /** The older one may go. */
   readonly backups: readonly [string, string];
   /** The archive's objects by key: each run gets a copy of them. */
@@ -123,6 +125,7 @@ const SCENARIOS: readonly Scenario[] = [
     command: "wal-push",
     run: ({ pushed }, run) => seawall(["wal-push", pushed], run),
   },
+  { command: "import", run: ({ elsewhere }, run) => seawall(["import", elsewhere], run) },
   { command: "check", run: ({ server }, run) => seawall(["check", "--dsn", server.dsn], run) },
   {
     command: "status",
@@ -311,7 +314,12 @@ async function prepare(url: string, env: Env): Promise<Scene> {
   giveToServer(large, 0o600);
   const pushed = join(folder, segment);
   writeFileSync(pushed, await server.readWalFile(segment));
-  return { server, folder, binDir, segment, pushed, backups, objects: await objectsOf(url, env) };
+  const elsewhere = join(folder, "elsewhere");
+  mkdirSync(elsewhere);
+  await server.sql("SELECT pg_create_restore_point('elsewhere')");
+  const next = await server.value("SELECT pg_walfile_name(pg_switch_wal())");
+  writeFileSync(join(elsewhere, next), await server.readWalFile(next));
+  return { server, folder, binDir, segment, pushed, elsewhere, backups, objects: await objectsOf(url, env) };
 }
 
 async function objectsOf(url: string, env: Env): Promise<Map<string, Uint8Array>> {

@@ -122,6 +122,7 @@ describe("precedence", () => {
         noRecoveryConfig: false,
       },
       ...{ isolate: false, keepArchiving: false },
+      ...{ systemIdentifier: undefined, skipStored: false },
       ...{ standby: false, primaryConninfo: undefined, primarySlot: undefined, restoreCommand: undefined },
       ...{ pgBin: undefined, scratchDir: undefined, superuser: "postgres", preload: undefined, sql: undefined },
       ...{ amcheck: true, checksums: true, keep: false },

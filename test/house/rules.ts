@@ -29,9 +29,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   receive: ["replication", "archive", "store", "codec", "wal"],
   backup: ["replication", "archive", "store", "codec", "wal"],
   restore: ["replication", "archive", "store", "codec", "wal"],
+  import: ["archive", "store", "codec", "wal"],
   daemon: ["receive", "backup", "restore", "replication", "archive", "store", "codec", "wal", "config", "metrics"],
   cli: [
-    ...["daemon", "receive", "backup", "restore", "replication", "archive", "store", "codec", "wal"],
+    ...["daemon", "receive", "backup", "restore", "import", "replication", "archive", "store", "codec", "wal"],
     ...["config", "metrics"],
   ],
 };

@@ -55,6 +55,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         inflate: "library",
         object: "library",
         unzstd: "library",
+        foreign: "libraries",
       },
       ...{ "frame-slots": "threads", frames: "threads", pool: "threads", worker: "threads" },
     },
@@ -116,6 +117,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       ...{
         "records/notices": "store",
+        "wal/close-gaps": "store",
+        "wal/whole-files": "store",
         "verify/part": "store",
         "backups/part-reader": "libraries",
         "records/records": "store",

@@ -12,6 +12,11 @@ export function openFileStore(url: string): FileStore | undefined {
   return schemeName(url) === "file" ? new FileStore(pathOf(parsed)) : undefined;
 }
 
+/** The directory that a file URL names. Throws `usage`. */
+export function pathOfFileUrl(url: string): string {
+  return pathOf(parseStoreUrl(url));
+}
+
 function pathOf(url: URL): string {
   if (url.host !== "" || url.search !== "" || url.hash !== "" || url.username !== "") {
     throw new SeawallError("usage", "a file store is a path and nothing else: file:///absolute/path", {

@@ -1,0 +1,47 @@
+/** The command that brings in what other tools have archived: a part of the table of commands (commands.ts). */
+import { EXIT } from "../error-kinds.ts";
+import { type CommandSpec, INTERRUPTED, STORE, USAGE } from "./command-spec.ts";
+
+export const IMPORT_COMMANDS = {
+  import: {
+    group: "Set up",
+    summary: "bring WAL that another tool has archived into the archive",
+    description:
+      "Reads WAL segments from a directory or a bucket, verifies each like streamed WAL, and stores them under the archive's own keys. " +
+      "It takes segments, .partial, .history and .backup files under PostgreSQL's names, in any folders, plain or packed by gzip, lz4, zstd, bzip2, xz or brotli. " +
+      "lz4, bzip2 and xz need the program of that name.\n\n" +
+      "A file that is damaged, cut, of another cluster, or different from what is stored is refused and named; the rest is imported. " +
+      "Nothing that is stored is overwritten, and nothing is written to the source. " +
+      "The command may be stopped, and run again: it goes on where it was. " +
+      "A receiver may run beside it. " +
+      "--dry-run reads and verifies everything, and stores nothing.\n\n" +
+      "WAL that the source lacks between two segments is recorded as a gap, and closed when a later import brings it. " +
+      "`seawall expire` removes imported WAL that no base backup needs: see docs/import.md.",
+    args: [{ name: "source", help: "directory, or URL of a bucket, that holds the WAL" }],
+    examples: [
+      {
+        line: "seawall import /mnt/wal_archive --store file:///var/lib/seawall --dry-run",
+        does: "what would be imported, and what refused",
+      },
+      { line: "seawall import /mnt/wal_archive --config /etc/seawall.yaml", does: "from a directory" },
+      {
+        line: "seawall import 's3://old-backups/main/wal_005?region=eu-central-1' --config /etc/seawall.yaml --cluster orders",
+        does: "from a bucket, as WAL-G has filled it",
+      },
+      {
+        line: "seawall import /mnt/wal_archive --config /etc/seawall.yaml --skip-stored --json | jq '.refused[]'",
+        does: "only what is new; the refused files, for a script",
+      },
+    ],
+    exits: [
+      [EXIT.done, "all WAL of the source is in the archive"],
+      [EXIT.no, "some files were refused; the rest is in the archive"],
+      USAGE,
+      [EXIT.operational, "the source cannot be read or holds no WAL; or anything else that failed"],
+      STORE,
+      [EXIT.damage, "the archive is damaged or belongs to another cluster; nothing was overwritten"],
+      INTERRUPTED,
+    ],
+    load: () => import("./commands/import.ts"),
+  },
+} as const satisfies Record<string, CommandSpec>;

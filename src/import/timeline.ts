@@ -1,0 +1,350 @@
+/**
+ * Imports the segments of one timeline, in WAL order. Missing WAL is written down before WAL behind it is stored, because a
+ * receiver takes the first missing segment for the archive's end:
+ *
+ * - Where older WAL is brought below stored WAL, all that is missing between the two is recorded as a gap first. close-gaps.ts
+ *   takes it back when the WAL is there. An import that is killed so leaves a gap, and the next run closes it.
+ * - Where the source itself lacks WAL, a gap is recorded when the next segment that it has was verified.
+ */
+import type { Archive } from "../archive/archive.ts";
+import type { SegmentPlace } from "../archive/keys.ts";
+import { ifReadable } from "../archive/damage.ts";
+import { firstDifference } from "../archive/put-once.ts";
+import { isCovered } from "../archive/wal/close-gaps.ts";
+import type { WalInventory } from "../archive/wal/inventory.ts";
+import { peekWal } from "../archive/wal/objects.ts";
+import { putGap } from "../archive/wal/put-gap.ts";
+import { verifiedEnd } from "../archive/wal/reach.ts";
+import { readTail } from "../archive/wal/tail.ts";
+import { carryInto } from "../archive/wal/tip.ts";
+import {
+  encodeFile,
+  refuseOtherTail,
+  sealFile,
+  storePartialFile,
+  type VerifiedFile,
+} from "../archive/wal/whole-files.ts";
+import { hasCode } from "../errors.ts";
+import type { RequestOptions } from "../store/store.ts";
+import {
+  bytesBetween,
+  type Lsn,
+  minLsn,
+  nextSegment,
+  type SegmentNumber,
+  segmentEnd,
+  segmentOf,
+  segmentStart,
+  type TimelineId,
+} from "../wal/lsn.ts";
+import { parseWalFileName } from "../wal/names.ts";
+import { parentOf, type TimelineHistory } from "../wal/timeline.ts";
+import type { RecordCarry, WalVerifier } from "../wal/verifier.ts";
+import { readSourceName } from "./file-name.ts";
+import type { Findings, RefusalKind } from "./findings.ts";
+import { RunSet } from "./run-set.ts";
+import { isContentOf, readPartialFile, readSegmentFiles, type SegmentReading } from "./segment.ts";
+import { type ImportSource, pathOf, type SourceFile } from "./source.ts";
+import { StoreQueue } from "./store-queue.ts";
+import { groupsOf } from "./survey.ts";
+
+export interface TimelineOptions extends RequestOptions {
+  readonly source: ImportSource;
+  readonly findings: Findings;
+  readonly history: TimelineHistory;
+  /** The archive as it was when the import began. */
+  readonly inventory: WalInventory;
+  /** A receiver writes this timeline: what lies ahead of it and does not continue it is its own to bring. */
+  readonly isReceived: boolean;
+  readonly isDry: boolean;
+  /** Segments that the archive has are not read. */
+  readonly skipsStored: boolean;
+  readonly now: () => Date;
+  readonly onFiles: (files: number, name: string) => void;
+}
+
+export interface TimelineResult {
+  /** Segments that the source has, or had, and that the archive holds now. */
+  readonly good: RunSet;
+  /** Segments that were verified to continue the one before them. */
+  readonly joined: RunSet;
+}
+
+/** Beyond this a segment is stored before the next one is read. */
+const LARGE_SEGMENT_BYTES = 64 << 20;
+const REASON = "seawall import has brought later WAL, and not this";
+
+export async function importTimeline(
+  archive: Archive,
+  files: readonly SourceFile[],
+  options: TimelineOptions,
+): Promise<TimelineResult> {
+  const work = new TimelineImport(archive, options);
+  try {
+    await work.declareGaps(files);
+    for (const group of groupsOf(files)) await work.take(group);
+    await work.queue.drain();
+  } finally {
+    await work.queue.settle();
+  }
+  return { good: work.good, joined: work.joined };
+}
+
+class TimelineImport {
+  readonly queue: StoreQueue;
+  readonly good = new RunSet();
+  readonly joined = new RunSet();
+  readonly #archive: Archive;
+  readonly #options: TimelineOptions;
+  readonly #timeline: TimelineId;
+  readonly #segmentSize: number;
+  readonly #sealed: RunSet;
+  /** Sealed segments, and those of which chunks or a partial are stored. */
+  readonly #occupied: RunSet;
+  /** The segments of #occupied that are not sealed. */
+  readonly #open: RunSet;
+  readonly #buffers: Uint8Array[] = [];
+  #carry: { readonly into: SegmentNumber; readonly carry: RecordCarry | undefined } | undefined;
+
+  constructor(archive: Archive, options: TimelineOptions) {
+    this.#archive = archive;
+    this.#options = options;
+    this.#timeline = options.history.timeline;
+    this.#segmentSize = archive.identity.segmentSize;
+    const { runs, tails, partials } = options.inventory;
+    const own = runs.filter(({ timeline }) => timeline === this.#timeline);
+    this.#sealed = new RunSet(own);
+    this.#occupied = new RunSet(own);
+    this.#open = new RunSet();
+    for (const { timeline, segment } of [...tails, ...partials]) {
+      if (timeline !== this.#timeline || this.#sealed.has(segment)) continue;
+      this.#occupied.add(segment);
+      this.#open.add(segment);
+    }
+    this.queue = new StoreQueue(this.#segmentSize > LARGE_SEGMENT_BYTES ? 0 : 2);
+  }
+
+  /** Records what is missing below stored WAL before anything is stored there. */
+  async declareGaps(files: readonly SourceFile[]): Promise<void> {
+    let end = -1;
+    for (const [first = UNKNOWN] of groupsOf(files)) {
+      const segment = this.#segmentOf(first);
+      if (segment === undefined || segment < end || this.#occupied.has(segment) || this.#isBelowStart(segment))
+        continue;
+      const above = this.#occupied.above(segment);
+      if (above === undefined) return;
+      end = above;
+      const below = this.#occupied.below(segment);
+      const from = below === undefined ? segment : nextSegment(below);
+      await this.#recordGap(segmentStart(from, this.#segmentSize), { first: from, last: (above - 1) as SegmentNumber });
+    }
+  }
+
+  /** Takes the files of one segment. */
+  async take(files: readonly SourceFile[]): Promise<void> {
+    const [first = UNKNOWN] = files;
+    this.#options.onFiles(files.length, first.name.slice(0, 24));
+    const segment = this.#segmentOf(first);
+    if (segment === undefined) {
+      const problem = `it is no segment's name where segments have ${this.#segmentSize} bytes`;
+      return this.#refuse("foreign", files, problem);
+    }
+    if (this.#isBelowStart(segment)) {
+      return this.#refuse("timeline", files, `timeline ${this.#timeline} begins behind this segment`);
+    }
+    const place = { timeline: this.#timeline, segment, segmentSize: this.#segmentSize };
+    if (this.#sealed.has(segment)) return this.#compareStored(files, place);
+    const whole = files.filter((file) => readSourceName(file.name)?.kind === "segment");
+    const partials = files.filter((file) => !whole.includes(file));
+    if (this.#options.isReceived && !this.#continues(segment)) {
+      return this.#refuse("ahead", files, "it lies beyond the archive's tip, and the WAL between is missing");
+    }
+    const content = this.#buffers.pop() ?? new Uint8Array(new SharedArrayBuffer(this.#segmentSize));
+    const isTaken = whole.length > 0 && (await this.#takeWhole(whole, content, place));
+    if (isTaken) this.#options.findings.duplicates += partials.length;
+    else await this.#takePartials(partials, content, place);
+    // The queue gives back what it was given.
+    if (!isTaken || this.#options.isDry) this.#buffers.push(content);
+  }
+
+  /** Whether a segment lies below the end of the stored WAL, or next to it. */
+  #continues(segment: SegmentNumber): boolean {
+    const { highest } = this.#occupied;
+    if (highest !== undefined) return segment <= highest + 1;
+    const parent = parentOf(this.#options.history);
+    return parent !== undefined && segment === segmentOf(parent.lsn, this.#segmentSize);
+  }
+
+  /** False where no file of the segment can be taken. */
+  async #takeWhole(files: readonly SourceFile[], content: Uint8Array, place: SegmentPlace): Promise<boolean> {
+    const carry = await this.#carryInto(place.segment);
+    const verifier = await readSegmentFiles(files, content, this.#reading(place, carry));
+    if (verifier === undefined || (await this.#contradictsTail(files, content, place))) {
+      this.#carry = undefined;
+      return false;
+    }
+    await this.#seal(content, place, verifier);
+    if (carry !== undefined) this.joined.add(place.segment);
+    return true;
+  }
+
+  async #contradictsTail(files: readonly SourceFile[], content: Uint8Array, place: SegmentPlace): Promise<boolean> {
+    if (!this.#open.has(place.segment)) return false;
+    try {
+      await refuseOtherTail(this.#archive, place, content, { signal: this.#options.signal });
+      return false;
+    } catch (error) {
+      if (!hasCode(error, "segment-conflict")) throw error;
+      this.#refuse("conflict", files, error.message);
+      return true;
+    }
+  }
+
+  async #seal(content: Uint8Array, place: SegmentPlace, verifier: WalVerifier): Promise<void> {
+    const { findings, isDry, now, signal } = this.#options;
+    const { segment } = place;
+    const hole = await this.#holeBelow(segment);
+    const file: VerifiedFile | undefined = isDry ? undefined : encodeFile(this.#archive, place, content, verifier);
+    this.#carry = { into: nextSegment(segment), carry: verifier.carry() };
+    for (const set of [this.#sealed, this.#occupied, this.good]) set.add(segment);
+    findings.stored.segments++;
+    findings.walBytes += this.#segmentSize;
+    if (file === undefined) return;
+    await this.queue.add(async () => {
+      if (hole !== undefined) await this.#recordGap(hole.fromLsn, hole);
+      const result = await sealFile(this.#archive, file, { detectedAt: now(), signal });
+      if (result === "exists") {
+        // A receiver or another import has stored it meanwhile.
+        findings.stored.segments--;
+        findings.walBytes -= this.#segmentSize;
+        findings.present.segments++;
+      }
+      this.#buffers.push(content);
+    });
+  }
+
+  /** Finds what is missing between the highest stored segment and this one. */
+  async #holeBelow(
+    segment: SegmentNumber,
+  ): Promise<{ readonly fromLsn: Lsn; readonly first: SegmentNumber; readonly last: SegmentNumber } | undefined> {
+    const { highest } = this.#occupied;
+    if (highest === undefined || segment <= highest) return undefined;
+    const isOpen = this.#open.has(highest) && !this.#sealed.has(highest);
+    const first = isOpen ? highest : nextSegment(highest);
+    const last = (segment - 1) as SegmentNumber;
+    if (first > last) return undefined;
+    const open = { timeline: this.#timeline, segment: highest, kind: "tail" } as const;
+    const fromLsn = isOpen
+      ? await verifiedEnd(this.#archive, open, undefined, { signal: this.#options.signal })
+      : segmentStart(first, this.#segmentSize);
+    return { fromLsn, first, last };
+  }
+
+  async #recordGap(fromLsn: Lsn, span: { readonly first: SegmentNumber; readonly last: SegmentNumber }): Promise<void> {
+    const { inventory, isDry, now, signal } = this.#options;
+    const timeline = this.#timeline;
+    if (isDry || span.first > span.last) return;
+    if (isCovered(inventory.gaps, { ...span, timeline }, this.#segmentSize)) return;
+    const toLsn = segmentEnd(span.last, this.#segmentSize);
+    const gap = { timeline, fromLsn, toLsn, reason: REASON, detectedAt: now().toISOString() };
+    await putGap(this.#archive, gap, { signal });
+  }
+
+  /** The segment is sealed: its files must have the same content. */
+  async #compareStored(files: readonly SourceFile[], place: SegmentPlace): Promise<void> {
+    const { findings, skipsStored, signal } = this.#options;
+    this.#carry = undefined;
+    const whole = files.filter((file) => readSourceName(file.name)?.kind === "segment");
+    this.good.add(place.segment);
+    findings.present.segments += Math.min(1, whole.length);
+    findings.present.partials += files.length - whole.length;
+    if (skipsStored || whole.length === 0) return;
+    const stored = await ifReadable(peekWal(this.#archive, "segment", place, { signal }));
+    if (stored === undefined) {
+      return this.#refuse("conflict", files, "the archive has this segment and cannot read it: run seawall verify");
+    }
+    for (const [index, file] of whole.entries()) {
+      const isSame = await isContentOf(file, stored.envelope, this.#reading(place, undefined));
+      if (isSame === false) {
+        this.#refuse("conflict", [file], "the archive has this segment with other content, and keeps its own");
+      } else if (isSame === true && index > 0) findings.duplicates++;
+    }
+  }
+
+  async #takePartials(files: readonly SourceFile[], content: Uint8Array, place: SegmentPlace): Promise<void> {
+    const { findings, isDry, signal } = this.#options;
+    for (const file of files) {
+      const carry = await this.#carryInto(place.segment);
+      const wal = await readPartialFile(file, content, this.#reading(place, carry));
+      if (wal === undefined || (await this.#isInTail(file, { content, ...wal }, place))) continue;
+      const hole = await this.#holeBelow(place.segment);
+      if (isDry) {
+        findings.stored.partials++;
+        continue;
+      }
+      await this.queue.add(async () => {
+        if (hole !== undefined) await this.#recordGap(hole.fromLsn, hole);
+        const result = await storePartialFile(this.#archive, place, content, wal, { signal });
+        (result === "created" ? findings.stored : findings.present).partials++;
+      });
+      await this.queue.drain();
+      this.#occupied.add(place.segment);
+      this.#open.add(place.segment);
+    }
+  }
+
+  /** Whether the archive has as much of the open segment already, or other WAL, for which the file is refused. */
+  async #isInTail(
+    file: SourceFile,
+    { content, endLsn }: { readonly content: Uint8Array; readonly endLsn: Lsn },
+    place: SegmentPlace,
+  ): Promise<boolean> {
+    const { findings, signal } = this.#options;
+    const tail = this.#open.has(place.segment)
+      ? await ifReadable(readTail(this.#archive, place, { signal }))
+      : undefined;
+    if (tail === undefined) return false;
+    const shared = bytesBetween(segmentStart(place.segment, this.#segmentSize), minLsn(endLsn, tail.endLsn));
+    const at = firstDifference(tail.bytes.subarray(0, shared), content.subarray(0, shared));
+    if (at >= 0) {
+      this.#refuse(
+        "conflict",
+        [file],
+        `the archive has other WAL of this segment from byte ${at} on, and keeps its own`,
+      );
+      return true;
+    }
+    if (tail.endLsn < endLsn) return false;
+    findings.present.partials++;
+    return true;
+  }
+
+  #reading(place: SegmentPlace, carry: RecordCarry | undefined): SegmentReading {
+    const { source, findings, history, signal } = this.#options;
+    return { archive: this.#archive, source, findings, place, history, carry, signal };
+  }
+
+  async #carryInto(segment: SegmentNumber): Promise<RecordCarry | undefined> {
+    if (this.#carry?.into === segment) return this.#carry.carry;
+    const { history, signal } = this.#options;
+    return ifReadable(carryInto(this.#archive, history, segment, { signal }));
+  }
+
+  #segmentOf(file: SourceFile): SegmentNumber | undefined {
+    const name = parseWalFileName(file.name.slice(0, 24), this.#segmentSize);
+    return name?.kind === "segment" ? name.segment : undefined;
+  }
+
+  /** The timeline begins in a later segment: PostgreSQL has made no such file. */
+  #isBelowStart(segment: SegmentNumber): boolean {
+    const parent = parentOf(this.#options.history);
+    return parent !== undefined && segment < segmentOf(parent.lsn, this.#segmentSize);
+  }
+
+  #refuse(kind: RefusalKind, files: readonly SourceFile[], problem: string): void {
+    for (const file of files) this.#options.findings.refuse(kind, pathOf(file), problem);
+  }
+}
+
+/** Groups are never empty. */
+const UNKNOWN: SourceFile = { folder: "", name: "" };
