@@ -245,6 +245,10 @@ export const ERROR_KINDS = {
     "The server is about to give up the replication slot while the store takes nothing.",
     "Bring the store back. Seawall lets the server go, so that its checkpoints are not held up, and connects again.",
   ),
+  "slot-over-budget": server.passing(
+    "The replication slot keeps more WAL on the server than slot-budget, and on-slot-budget is release.",
+    "Bring the store back. Seawall lets the WAL go so that the server's disk does not fill up; a base backup behind the gap is needed.",
+  ),
   "slot-logical": server.final("The slot with this name is a logical one.", "Choose another --slot for Seawall."),
   "slots-full": server.final(
     "All of the server's max_replication_slots are in use.",

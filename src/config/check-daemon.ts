@@ -1,5 +1,5 @@
 /**
- * Finds settings with which scheduled jobs or notifications would fail each time, so that the start reports them. Pure.
+ * Finds settings with which scheduled jobs, notifications or the slot budget would fail, so that the start reports them. Pure.
  */
 import { SeawallError } from "../errors.ts";
 import type { SettingKey, Settings } from "./options.ts";
@@ -22,6 +22,16 @@ export function checkDaemon(
   if (settings.notifyHeader !== undefined && settings.notifyUrl === undefined) {
     throw new SeawallError("usage", `${place("notifyHeader")}: there is no webhook to send the header to`, {
       hint: "Give notify-url, or leave the header out.",
+    });
+  }
+  if (settings.slotBudgetBytes !== undefined && settings.noSlot) {
+    throw new SeawallError("usage", `${place("slotBudgetBytes")}: without a slot the server keeps no WAL for Seawall`, {
+      hint: "Leave slot-budget or no-slot out.",
+    });
+  }
+  if (settings.onSlotBudget === "release" && settings.slotBudgetBytes === undefined) {
+    throw new SeawallError("usage", `${place("onSlotBudget")}: there is no budget to release at`, {
+      hint: "Give slot-budget, a size such as 20GiB.",
     });
   }
   if (settings.expireSchedule === undefined) return;

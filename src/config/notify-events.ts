@@ -105,6 +105,22 @@ export const NOTICE_EVENTS = {
     when: "The replication slot is missing, invalidated, or keeps no WAL.",
     details: SLOT_DETAILS,
   },
+  "slot-over-budget": {
+    severity: "warning",
+    when: "The server keeps more WAL for Seawall than `slot-budget`.",
+    details: { ...SLOT_DETAILS, slotBudgetBytes: "`slot-budget`" },
+  },
+  "slot-released": {
+    severity: "critical",
+    when: "The WAL over `slot-budget` did not become less, and `on-slot-budget: release` has let it go. What the server removes before it is archived is a gap.",
+    details: {
+      slot: "name of the replication slot, or null",
+      fromLsn: "where the slot was",
+      toLsn: "where it is now",
+      retainedBytes: "WAL that the server kept for it",
+      slotBudgetBytes: "`slot-budget`",
+    },
+  },
   "slot-recovered": {
     severity: "info",
     when: "The replication slot is in order again after one of the above.",

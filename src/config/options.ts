@@ -30,6 +30,7 @@ import { NOTIFY_OPTIONS } from "./notify-options.ts";
 import { RESTORE_OPTIONS } from "./restore-options.ts";
 import { RETENTION_OPTIONS } from "./retention-options.ts";
 import { SCHEDULE_OPTIONS } from "./schedule-options.ts";
+import { SLOT_OPTIONS } from "./slot-options.ts";
 import { STATUS_OPTIONS } from "./status-options.ts";
 
 export { COMMAND_NAMES, type CommandName, type OptionSpec } from "./option-spec.ts";
@@ -94,6 +95,7 @@ const ROWS = {
     default: "seawall",
     help: "physical replication slot that keeps WAL on the server until it is stored",
   }),
+  ...SLOT_OPTIONS,
   noSlot: option(boolean, {
     commands: ["receive", "check", "status"],
     default: false,

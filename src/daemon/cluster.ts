@@ -283,6 +283,7 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     store,
     cluster: settings.cluster,
     slot: settings.noSlot ? undefined : settings.slot,
+    slotBudget: slotBudgetOf(settings),
     createSlot: settings.createSlot,
     takeOver: settings.takeOver,
     shipIntervalMs: settings.synchronous ? 0 : asynchronousInterval(settings),
@@ -306,6 +307,11 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     kill,
     random: Math.random,
   };
+}
+
+function slotBudgetOf({ slotBudgetBytes, slotBudgetGraceMs, onSlotBudget }: Settings): ReceiverOptions["slotBudget"] {
+  if (slotBudgetBytes === undefined) return undefined;
+  return { bytesMax: slotBudgetBytes, graceMs: slotBudgetGraceMs, releases: onSlotBudget === "release" };
 }
 
 /** With a spool the interval is the upload's; into the spool WAL goes sooner, or the two would add up. */

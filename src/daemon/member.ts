@@ -140,7 +140,7 @@ export class Member {
       serverStoppingSince: null,
     };
     const positions = { streamingSince: null, rpoSeconds: null, lagBytes: null };
-    const unknown = { ...positions, slot: null, slotHealth: null, slotError: null, ...receiving };
+    const unknown = { ...positions, slot: null, slotBudget: null, slotHealth: null, slotError: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }
 

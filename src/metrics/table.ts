@@ -141,6 +141,11 @@ export const METRICS = {
     "seawall_slot_safe_bytes",
     "WAL the server may still write before it gives the slot up (safe_wal_size); no sample without such a limit.",
   ),
+  slotBudget: gauge("seawall_slot_budget_bytes", "Most WAL that the server may keep for Seawall (slot-budget)."),
+  slotReleases: counter(
+    "seawall_slot_releases_total",
+    "How often WAL over slot-budget was let go (on-slot-budget: release).",
+  ),
   slotSeen: gauge(
     "seawall_slot_seen_state",
     "1 while the server answers questions about the slot, 0 while it does not; absent without a slot.",
@@ -212,6 +217,7 @@ export const UNITS: readonly string[] = [
   "gaps",
   "rivals",
   "reconnects",
+  "releases",
   "restarts",
   "errors",
   "retries",

@@ -4,6 +4,7 @@ import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import type { Store } from "../store/store.ts";
+import type { SlotBudget } from "./slot-budget.ts";
 import type { ReceiverState } from "./status.ts";
 
 export interface ReceiverOptions {
@@ -13,6 +14,8 @@ export interface ReceiverOptions {
   /** Undefined: stream without a slot. */
   readonly slot: string | undefined;
   readonly createSlot: boolean;
+  /** How much WAL the slot may keep; undefined without a limit. */
+  readonly slotBudget?: SlotBudget | undefined;
   /** The slot lives as long as the connection: it is made anew for each. */
   readonly temporarySlot?: boolean | undefined;
   /** 0 for a synchronous standby: ship as soon as there is anything. */

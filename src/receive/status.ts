@@ -26,6 +26,30 @@ export interface SlotStatus {
   readonly safeBytes: number | null;
 }
 
+/** `slot-budget`, and what became of it. */
+export interface SlotBudgetStatus {
+  readonly limitBytes: number;
+  /** `on-slot-budget`. */
+  readonly onBudget: "hold" | "release";
+  /** Since when the slot keeps more than the limit; null while it does not. */
+  readonly overSince: string | null;
+  /** The WAL kept has not become less for `slot-budget-grace`. */
+  readonly isGraceOver: boolean;
+  /** Why the slot was not let go at the last try; null without a try. */
+  readonly refusal: string | null;
+  /** The last time that the slot was let go; null before. */
+  readonly released: SlotRelease | null;
+}
+
+export interface SlotRelease {
+  readonly at: string;
+  /** The slot's position before and after. */
+  readonly fromLsn: string;
+  readonly toLsn: string;
+  /** WAL kept at that time. */
+  readonly retainedBytes: number;
+}
+
 /** The failure that WAL waits for, and where it happened. */
 export interface StoreWaitError extends ShownError {
   readonly place: "store" | "spool";
@@ -48,6 +72,7 @@ const COUNTERS = {
   chunksRetired: 0,
   reconnects: 0,
   gaps: 0,
+  slotReleases: 0,
 };
 
 export type ReceiverCounters = typeof COUNTERS;
@@ -71,6 +96,8 @@ export interface ReceiverStatus {
   /** Upper bound of the age of the oldest commit that is not stored, in seconds; null before the first connection. */
   readonly rpoSeconds: number | null;
   readonly slot: SlotStatus | null;
+  /** Null without `slot-budget`. */
+  readonly slotBudget: SlotBudgetStatus | null;
   readonly spoolBytes: number | null;
   /** With `durability: spool`: what the store holds, behind `storedLsn` which is durable in the spool. */
   readonly uploadedLsn: string | null;
@@ -122,6 +149,7 @@ export class ReceiverState {
   /** End of what the last stream received and verified, when it ended before that was stored; never acknowledged. */
   unstoredLsn: Lsn | undefined;
   slot: SlotStatus | undefined;
+  slotBudget: SlotBudgetStatus | undefined;
   spoolBytes: number | undefined;
   /** With a spool: up to where the store has everything too. */
   uploadedLsn: Lsn | undefined;
@@ -322,6 +350,7 @@ export class ReceiverState {
         serverLsn === undefined || storedLsn === undefined ? null : Math.max(0, bytesBetween(storedLsn, serverLsn)),
       rpoSeconds: this.rpoSeconds() ?? null,
       slot: this.slot ?? null,
+      slotBudget: this.slotBudget ?? null,
       spoolBytes: this.spoolBytes ?? null,
       uploadedLsn: textOf(this.uploadedLsn),
       server: this.server ?? null,

@@ -28,7 +28,7 @@ import type { SegmentBufferPool } from "./segment-buffer.ts";
 import type { ServerFacts } from "./server-facts.ts";
 import { watchServerStop } from "./server-stop.ts";
 import { Shipper } from "./shipper.ts";
-import { watchSlotRelease } from "./slot-release.ts";
+import { type SlotLeave, watchSlotRelease } from "./slot-release.ts";
 import type { StartPosition } from "./start-position.ts";
 
 export interface StreamContext {
@@ -42,6 +42,9 @@ export interface StreamContext {
   /** Tails of the timeline from an earlier run. */
   readonly tails: readonly ListedTail[];
   readonly retirement: Retirement;
+  readonly leave: Pick<SlotLeave, "error">;
+  /** Stream without the slot until all before this is stored; undefined: with it. */
+  readonly rejoinAt: Lsn | undefined;
   /** Called when the stream has begun: from here on a stop is the stream's own to carry out. */
   readonly onStreaming: () => void;
   /** Outlives the stream: segment buffers are shared memory, given back late by the garbage collector. */
@@ -76,8 +79,8 @@ interface Stations {
  * verified is stored before this returns or throws, unless the store fails for good or `kill` comes first.
  */
 export async function streamWal(options: ReceiverOptions, context: StreamContext): Promise<StreamOutcome> {
-  const { state, kill, slot } = options;
-  const { connection, start } = context;
+  const { state, kill } = options;
+  const { connection, start, leave, rejoinAt } = context;
   const broken = sharedController();
   const killing = onAbort(kill, () => broken.abort(kill.reason));
   const { timeline, startLsn } = start;
@@ -88,6 +91,7 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   let outcome: StreamOutcome;
   let isBroken = false;
   try {
+    const slot = rejoinAt === undefined ? options.slot : undefined;
     const walStream = await connection.startReplication({ slot, timeline, startLsn, signal: broken.signal });
     stations = await buildStations(options, context, walStream, broken);
     context.onStreaming();
@@ -102,7 +106,10 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
       isShuttingDown: async (signal) => connection.isShuttingDown(signal),
       onOverdue: (error) => broken.abort(error),
     });
-    watches = Promise.all([serverStop, watchSlotRelease({ ...watched, onEndangered: (error) => broken.abort(error) })]);
+    watches = Promise.all([
+      serverStop,
+      watchSlotRelease({ ...watched, leave, onLeave: (error) => broken.abort(error) }),
+    ]);
     outcome = await pull(walStream, stations, options, context);
   } catch (error) {
     // The first cause counts, not how it reached us.
@@ -135,8 +142,9 @@ async function pull(
   options: ReceiverOptions,
   context: StreamContext,
 ): Promise<StreamOutcome> {
-  const { shipper, feedback, lineWatch, broken } = stations;
+  const { shipper, feedback, lineWatch, broken, ledger } = stations;
   const { state, stop } = options;
+  const { rejoinAt } = context;
   using idle = new IdleTimer(() => stations.assembler.rest());
   for await (const event of walStream) {
     feedback.heard();
@@ -162,6 +170,8 @@ async function pull(
       default:
         assertNever(event);
     }
+    // Caught up with the slot: from here on it keeps WAL for us again.
+    if (rejoinAt !== undefined && ledger.storedLsn >= rejoinAt) return { kind: "disconnected" };
   }
   broken.signal.throwIfAborted();
   return stop.aborted ? { kind: "stopped" } : { kind: "disconnected" };

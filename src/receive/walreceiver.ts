@@ -24,6 +24,8 @@ import { Retirement } from "./retirement.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
 import { type ServerFacts, ensureSlot } from "./server-facts.ts";
 import { decideStart, segmentAtSlot } from "./start-position.ts";
+import { watchSlotBudget } from "./slot-advance.ts";
+import { SlotLeave } from "./slot-release.ts";
 import { type StreamOutcome, shutdownIncomplete, streamWal } from "./stream-wal.ts";
 
 type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
@@ -33,13 +35,28 @@ type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
  * stored; rejects with what ended it otherwise. Whenever it ends, however it ends, what was reported as flushed is stored.
  */
 export async function runReceiver(options: ReceiverOptions): Promise<void> {
+  const { slot, slotBudget: budget } = options;
+  const leave = new SlotLeave();
+  if (slot === undefined || budget === undefined) return receiveAll(options, leave);
+  const over = new AbortController();
+  const watching = watchSlotBudget({ ...options, slot, budget, leave, signal: over.signal });
+  try {
+    await receiveAll(options, leave);
+  } finally {
+    over.abort();
+    await watching;
+  }
+}
+
+async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<void> {
   const { log, state, stop, kill } = options;
   const { codecPool, codecThreads: threads, compressLevel: level } = options;
   const codec = new Codec({ level, ...sharedOrOwn(codecPool, { threads }) });
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });
-  const run: Run = { codec, pools, ended, notices };
+  const run: Run = { codec, pools, ended, notices, leave };
+  using ending = joinSignals(stop, kill);
   for (const { part, reason } of options.settings.values.ignored) {
     log.warn("a part of the connection string has no effect", { part, reason });
   }
@@ -47,6 +64,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
   try {
     while (!stop.aborted) {
       const before = state.storedLsn;
+      await leave.allowed(ending.signal);
       try {
         const outcome = await receiveTimeline(options, run);
         if (outcome.kind === "stopped") break;
@@ -66,8 +84,7 @@ export async function runReceiver(options: ReceiverOptions): Promise<void> {
       state.phase = "waiting";
       state.counters.reconnects++;
       const delayMs = reconnectDelay(failures, options.reconnectDelayMaxMs, options.random());
-      using either = joinSignals(stop, kill);
-      await sleep(delayMs, undefined, { signal: either.signal }).catch(() => undefined);
+      await sleep(delayMs, undefined, { signal: ending.signal }).catch(() => undefined);
     }
     const { storedLsn, unstoredLsn } = state;
     // The connection is gone, so only the caller that stopped us learns of it.
@@ -93,6 +110,7 @@ interface Run {
   readonly notices: NoticeLimit;
   /** Timelines streamed to their end. */
   readonly ended: ReadonlySet<TimelineId>;
+  readonly leave: SlotLeave;
 }
 
 /**
@@ -172,7 +190,10 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const pool = run.pools.of(segmentSize);
   const { receivedBytes } = state.counters;
   const onStreaming = (): void => lifeline.leave(stop);
-  const context = { pool, connection, archive, server, history, line, start, tails, retirement, onStreaming };
+  const { leave } = run;
+  const rejoinAt = leave.rejoinAt({ slotRestartLsn, storedLsn: start.storedLsn });
+  const streaming = { connection, archive, server, history, line, start, tails, retirement, onStreaming };
+  const context = { ...streaming, pool, leave, rejoinAt };
   try {
     return await streamWal(options, context);
   } catch (error) {

@@ -44,6 +44,9 @@ describe("precedence", () => {
       store: "file:///archive",
       cluster: "main",
       slot: "seawall",
+      slotBudgetBytes: undefined,
+      slotBudgetGraceMs: 300_000,
+      onSlotBudget: "hold",
       noSlot: false,
       createSlot: true,
       ifExists: false,
@@ -382,5 +385,27 @@ describe("the table", () => {
         expect(spec.parse(`${spec.default}${unit}`)).toBe(spec.default);
       }
     }
+  });
+});
+
+describe("slot-budget", () => {
+  const flags = { store: "file:///archive" };
+
+  it("is a size, with a policy and a grace period", async () => {
+    const file = "slot-budget: 20GiB\non-slot-budget: release\nslot-budget-grace: 90s\n";
+    expect((await load({ flags, file })).settings).toMatchObject({
+      ...{ slotBudgetBytes: 20 * 2 ** 30, onSlotBudget: "release", slotBudgetGraceMs: 90_000 },
+    });
+  });
+
+  it.each([
+    ["without a budget", "on-slot-budget: release\n", "seawall.yaml:1:17: there is no budget to release at"],
+    [
+      "without a slot",
+      "slot-budget: 20GiB\nno-slot: true\n",
+      "seawall.yaml:1:14: without a slot the server keeps no WAL for Seawall",
+    ],
+  ])("is refused %s", async (_, file, message) => {
+    expect((await refusal({ flags, file })).message).toBe(message);
   });
 });

@@ -12,6 +12,7 @@ import { followSlot } from "../../src/daemon/status/slot-health.ts";
 import { copyStatus } from "../../src/daemon/status/gauges.ts";
 import { renderOverview } from "../../src/cli/views/status-overview.ts";
 import { renderStatus } from "../../src/cli/views/status.ts";
+import type { SlotBudgetStatus } from "../../src/receive/status.ts";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseExposition } from "../metrics/exposition.ts";
@@ -46,6 +47,13 @@ const slot = (
 ): Partial<StatusFacts> => ({
   slot: { ...healthySlot, ...changes },
   slotHealth: { state, since: ago(seconds) },
+});
+const budget = (changes: Partial<SlotBudgetStatus>): SlotBudgetStatus => ({
+  ...{ limitBytes: 4_000_000, onBudget: "hold", overSince: null, isGraceOver: false, refusal: null, released: null },
+  ...changes,
+});
+const letGo = (toLsn: string): SlotBudgetStatus["released"] => ({
+  ...{ at: ago(300), fromLsn: "16/A0000000", toLsn, retainedBytes: 5_000_000 },
 });
 const missing = { exists: false, walStatus: null, restartLsn: null, retainedBytes: null } as const;
 const spool = { durability: "spool", spoolBytes: 100, spoolLimitBytes: 1000, uploadedLsn: "16/B0000000" } as const;
@@ -242,6 +250,46 @@ const TABLE: Readonly<Record<string, Row>> = {
     ready: true,
     notices: ["slot-endangered"],
     state: slot({ safeBytes: 10 }, "endangered"),
+  },
+  "a slot within its budget": { is: "ok", ready: true, state: { slotBudget: budget({}) } },
+  "a slot over its budget": {
+    is: "warning",
+    kind: "slot-over-budget",
+    ready: true,
+    notices: ["slot-over-budget"],
+    state: { slotBudget: budget({ overSince: ago(20) }) },
+  },
+  "a slot over its budget that does not keep less": {
+    is: "critical",
+    kind: "slot-over-budget",
+    ready: true,
+    notices: ["slot-over-budget"],
+    state: { slotBudget: budget({ overSince: ago(400), isGraceOver: true }) },
+  },
+  "a slot over its budget that another process uses": {
+    is: "critical",
+    kind: "slot-over-budget",
+    ready: true,
+    notices: ["slot-over-budget"],
+    state: {
+      slotBudget: budget({
+        ...{ onBudget: "release", overSince: ago(400), isGraceOver: true },
+        refusal: "another process uses the slot (pid 17)",
+      }),
+    },
+  },
+  "WAL over the budget that was let go": {
+    is: "critical",
+    kind: "slot-released",
+    ready: true,
+    notices: ["slot-released"],
+    state: { slotBudget: budget({ onBudget: "release", released: letGo("16/B3700000") }) },
+  },
+  "WAL that was let go, with all of it archived or recorded as a gap": {
+    is: "ok",
+    ready: true,
+    notices: ["slot-released"],
+    state: { slotBudget: budget({ onBudget: "release", released: letGo("16/B364D000") }) },
   },
   "a slot that cannot be seen for a moment": {
     is: "ok",

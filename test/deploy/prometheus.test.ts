@@ -161,6 +161,7 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
       await serverAway(world);
       await slotUnseen(world);
       await brokenFile(world, file);
+      await slotOverBudget(world, (isAway) => (away = isAway));
       await slotEndangered(world, (isAway) => (away = isAway));
       await lostWal(world);
       await everySeriesExists(world);
@@ -280,6 +281,26 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
   }
 
   /** The store is away until the slot keeps more than the server promises to keep. */
+  async function slotOverBudget(world: World, setAway: (isAway: boolean) => void): Promise<void> {
+    world.configure({ "slot-budget": "4MiB", "slot-budget-grace": "1s" });
+    await until(
+      "the new budget is in force",
+      async () => (await world.watcher.query("seawall_slot_budget_bytes")).length === 2,
+      PATIENCE_MS,
+    );
+    setAway(true);
+    await writeWal(world);
+    const over = { cluster: "orders", kind: "slot-over-budget" };
+    await fires(
+      world,
+      "SeawallSlotOverBudget",
+      over,
+      /^orders: the server keeps more WAL for Seawall than slot-budget/,
+    );
+    setAway(false);
+    await clears(world, "SeawallSlotOverBudget");
+  }
+
   async function slotEndangered(world: World, setAway: (isAway: boolean) => void): Promise<void> {
     world.configure({});
     await world.server.configure({ ...SERVER, max_wal_size: "8GB", max_slot_wal_keep_size: "16MB" });

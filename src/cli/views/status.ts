@@ -95,7 +95,7 @@ function recoveryPoint(status: StatusDocument): string {
   return status.rpoSeconds === null ? "–" : `${humanSeconds(status.rpoSeconds)} (age of the oldest commit not stored)`;
 }
 
-function slotText({ slot, slotHealth, slotError }: StatusDocument, colours: boolean): string {
+function slotText({ slot, slotBudget, slotHealth, slotError }: StatusDocument, colours: boolean): string {
   if (slotError !== null && slotHealth !== null) {
     return painted(`unknown since ${slotHealth.since}: ${slotError.message} [${slotError.code}]`, "red", colours);
   }
@@ -103,7 +103,9 @@ function slotText({ slot, slotHealth, slotError }: StatusDocument, colours: bool
   if (!slot.exists) return painted(`${slot.name}: missing on the server`, "red", colours);
   const kept = slot.retainedBytes === null ? "" : `, ${humanBytes(slot.retainedBytes)} of WAL kept`;
   const room = slot.safeBytes === null ? "" : `, ${humanBytes(Math.max(0, slot.safeBytes))} until it is given up`;
-  const text = `${slot.name}: ${slot.walStatus ?? "keeps no WAL"}${kept}${room}`;
+  const budget =
+    slotBudget === null ? "" : `, slot-budget ${humanBytes(slotBudget.limitBytes)} (${slotBudget.onBudget})`;
+  const text = `${slot.name}: ${slot.walStatus ?? "keeps no WAL"}${kept}${room}${budget}`;
   return slot.walStatus === "lost" || slot.walStatus === "unreserved" ? painted(text, "red", colours) : text;
 }
 

@@ -3,6 +3,7 @@ import { unreachableText } from "../../archive/catalog/cover.ts";
 import type { JobView, LastRun } from "../jobs/scheduler.ts";
 import type { GapDocument, StatusFacts } from "../status/document.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
+import { parseLsn } from "../../wal/lsn.ts";
 import { type Finding, secondsBetween } from "./finding.ts";
 
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
@@ -15,6 +16,7 @@ export function archiveFindings(status: StatusFacts): Finding[] {
     ...gapFindings(status),
     ...rivalFindings(status),
     ...slotFindings(status),
+    ...budgetFindings(status),
     ...backupFindings(status),
     ...verifyFindings(status),
     ...drillFindings(status),
@@ -205,4 +207,44 @@ function drillFindings({ archive, jobs }: StatusFacts): Finding[] {
       remedy: "Read the drill's checks in its result, repair what they name, and run seawall drill again.",
     },
   ];
+}
+
+/** WAL that the slot keeps over `slot-budget`, and WAL that was let go and is not archived yet. */
+function budgetFindings({ slot, slotBudget, storedLsn }: StatusFacts): Finding[] {
+  if (slotBudget === null) return [];
+  const { limitBytes, onBudget, overSince, isGraceOver, refusal, released } = slotBudget;
+  const limit = humanBytes(limitBytes);
+  const common = { stopsArchiving: false } as const;
+  const found: Finding[] = [];
+  if (overSince !== null) {
+    const keptBytes = slot?.retainedBytes ?? null;
+    const kept = keptBytes === null ? "more" : humanBytes(keptBytes);
+    const trend = isGraceOver ? ", and it does not become less" : "";
+    const held = refusal === null ? "" : `; it is not let go: ${refusal}`;
+    const releases = onBudget === "release" && refusal === null;
+    found.push({
+      ...common,
+      kind: "slot-over-budget",
+      severity: isGraceOver ? "critical" : "warning",
+      since: overSince,
+      what: `the server keeps ${kept} of WAL for Seawall, over slot-budget ${limit}${trend}${held}`,
+      meaning: releases
+        ? "If it does not become less for slot-budget-grace, Seawall lets this WAL go, and a gap needs a new base backup."
+        : "The WAL stays on the server until it is archived. If the disk of pg_wal fills up, the server stops.",
+      remedy: "Bring the store back, or find out why the receiver does not catch up.",
+    });
+  }
+  // Until it is archived all the same, or streaming has gone on behind the gap.
+  if (released === null || (storedLsn !== null && parseLsn(storedLsn) >= parseLsn(released.toLsn))) return found;
+  const { at, fromLsn, toLsn, retainedBytes } = released;
+  found.push({
+    ...common,
+    kind: "slot-released",
+    severity: "critical",
+    since: at,
+    what: `the server was let go: it kept ${humanBytes(retainedBytes)} of WAL for Seawall, over slot-budget ${limit}`,
+    meaning: `The server no longer keeps WAL from ${fromLsn} to ${toLsn}. WAL that it removes before it is archived is a gap, which needs a new base backup.`,
+    remedy: "Bring the store back. With on-gap: backup the daemon then takes the backup by itself.",
+  });
+  return found;
 }

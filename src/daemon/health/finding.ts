@@ -20,6 +20,8 @@ export const FINDING_KINDS = [
   "slot-lost",
   "slot-endangered",
   "slot-unseen",
+  "slot-over-budget",
+  "slot-released",
   "no-backup",
   "backup-old",
   "damage",

@@ -6,6 +6,7 @@ import type { Finding, FindingKind } from "../health/finding.ts";
 import { isOverdue } from "../health/routine.ts";
 import type { JobView } from "../jobs/scheduler.ts";
 import type { GapDocument, RivalDocument, StatusDocument } from "../status/document.ts";
+import { humanBytes } from "../status/human.ts";
 import type { Notice } from "./notice.ts";
 
 export interface WatchOptions {
@@ -54,6 +55,7 @@ export function decideNotices(
       ? flowNotices(watch.uploads, { subject: "uploads", kinds: UPLOADING }, status, options)
       : []),
     ...slotNotices(status, options),
+    ...budgetNotices(status),
     ...status.gaps.filter(({ coveredBy, detectedAt }) => coveredBy === null && isNew(detectedAt)).map(gapNotice),
     ...status.gaps.filter(({ coveredBy }) => coveredBy !== null && isNew(coveredBy.finishedAt)).map(coveredNotice),
     ...(status.rivals ?? []).filter(({ isActive }) => isActive).map((rival) => rivalNotice(rival, status)),
@@ -125,6 +127,40 @@ function slotNotices({ at, slot, slotHealth, health }: StatusDocument, { notifyA
   const isLost = found.kind === "slot-lost";
   const [event, state] = isLost ? (["slot-lost", "lost"] as const) : (["slot-endangered", "endangered"] as const);
   return [{ ...common, event, kind: "state", state, text: found.what }];
+}
+
+function budgetNotices({ at, slot, slotBudget, health }: StatusDocument): Notice[] {
+  if (slotBudget === null) return [];
+  const { limitBytes: slotBudgetBytes, released } = slotBudget;
+  const notices: Notice[] = [];
+  if (slot !== null) {
+    const { name, exists, walStatus, retainedBytes, safeBytes } = slot;
+    const facts = { slot: name, exists, walStatus, retainedBytes, safeBytes };
+    const common = { subject: "slot-budget", at: new Date(at) };
+    const over = health.findings.find(({ kind }) => kind === "slot-over-budget");
+    // Just let go, the slot has not been looked at again.
+    const isWithin = retainedBytes !== null && retainedBytes <= slotBudgetBytes;
+    if (over === undefined && isWithin) {
+      const text = `the replication slot "${name}" keeps less WAL than slot-budget again`;
+      notices.push({ ...common, event: "slot-recovered", kind: "end", state: "within", text, details: facts });
+    }
+    if (over !== undefined) {
+      const details = { ...facts, slotBudgetBytes };
+      notices.push({ ...common, event: "slot-over-budget", kind: "state", state: "over", text: over.what, details });
+    }
+  }
+  if (released === null) return notices;
+  const { fromLsn, toLsn, retainedBytes } = released;
+  notices.push({
+    event: "slot-released",
+    subject: `slot-released ${released.at}`,
+    kind: "once",
+    state: "released",
+    at: new Date(released.at),
+    text: `the server was let go: it kept ${humanBytes(retainedBytes)} of WAL over slot-budget, and no longer keeps WAL from ${fromLsn} to ${toLsn} for Seawall`,
+    details: { slot: slot?.name ?? null, fromLsn, toLsn, retainedBytes, slotBudgetBytes },
+  });
+  return notices;
 }
 
 function gapNotice({ timeline, fromLsn, toLsn, detectedAt, reason }: GapDocument): Notice {

@@ -9,6 +9,9 @@ const ANSWER_BYTES_MAX = 4 << 20;
 /** The limits of a receiver with default settings. */
 const OLDER_LIMITS = { criticalAfterSeconds: 120, storePatienceSeconds: 11, progressMaxSeconds: 300 };
 
+/** Members that a receiver of an older version does not send. */
+const NOT_SENT = { slotBudget: null };
+
 export type StatusAnswer =
   | { readonly kind: "answered"; readonly status: StatusDocument }
   /** A receiver of several clusters. */
@@ -79,7 +82,8 @@ function isOverview(value: unknown): value is StatusOverview {
 }
 
 /** A receiver of an older version has no judgement in its answer, nor all that the judgement reads. */
-function completed(status: StatusDocument): StatusDocument {
+function completed(answer: StatusDocument): StatusDocument {
+  const status = { ...NOT_SENT, ...answer };
   if ("health" in status) return status;
   const older: Omit<StatusDocument, "health" | "limits" | "slotHealth" | "notReceivingSince"> = status;
   const unknown = { slotHealth: null, notReceivingSince: null, limits: OLDER_LIMITS };

@@ -48,12 +48,16 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
     metrics.raiseTo("reconnects", counters.reconnects);
     metrics.raiseTo("sealedSegments", counters.segmentsSealed);
     metrics.raiseTo("storedChunks", counters.chunksStored);
+    // From 0 on, so that the first one is an increase.
+    metrics.add("slotReleases", 0);
+    metrics.raiseTo("slotReleases", counters.slotReleases);
   }
   metrics.set("uploadedLsn", position(status.uploadedLsn));
   metrics.set("spool", status.spoolBytes ?? undefined);
   metrics.set("spoolLimit", status.spoolLimitBytes ?? undefined);
   metrics.set("slotRetained", slot?.retainedBytes ?? undefined);
   metrics.set("slotSafe", slot?.safeBytes ?? undefined);
+  metrics.set("slotBudget", status.slotBudget?.limitBytes);
   const { slotHealth } = status;
   metrics.set("slotSeen", slotHealth === null ? undefined : Number(slotHealth.state !== "unseen"));
   for (const channel of status.notifications?.channels ?? []) copyChannel(channel, metrics);

@@ -96,6 +96,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     lagBytes,
     rpoSeconds: null,
     slot,
+    slotBudget: null,
     slotHealth: slot === null ? null : followSlot(null, slot, at),
     limits: options.limits,
     synchronous: false,
