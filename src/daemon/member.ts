@@ -139,7 +139,7 @@ export class Member {
       isStoreStalled: false,
       serverStoppingSince: null,
     };
-    const positions = { streamingSince: null, rpoSeconds: null, lagBytes: null };
+    const positions = { streamingSince: null, rpoSeconds: null, rpoIsAtMost: null, lagBytes: null };
     const unknown = { ...positions, slot: null, slotBudget: null, slotHealth: null, slotError: null, ...receiving };
     return { ...status, ...unknown, state: "failed", lastError: error, restart };
   }

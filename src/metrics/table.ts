@@ -61,7 +61,10 @@ export const METRICS = {
     "The flush position last reported to the server; never beyond the stored one.",
   ),
   lag: gauge("seawall_server_lag_bytes", "WAL the server has written that is not stored yet."),
-  rpo: gauge("seawall_rpo_seconds", "Age of the oldest received commit that is not stored yet; 0 when all are."),
+  rpo: gauge(
+    "seawall_rpo_seconds",
+    "At most so old is a commit that is not stored; 0 when all are. Without a stream it counts from the server's last word.",
+  ),
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
   gaps: gauge(
     "seawall_archive_gaps",

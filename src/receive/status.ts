@@ -93,8 +93,13 @@ export interface ReceiverStatus {
   readonly reportedLsn: string | null;
   /** Server end of WAL minus storedLsn. */
   readonly lagBytes: number | null;
-  /** Upper bound of the age of the oldest commit that is not stored, in seconds; null before the first connection. */
+  /** Upper bound of the age of the oldest commit that is not stored, in seconds; null until all that the server had was received once. */
   readonly rpoSeconds: number | null;
+  /**
+   * True: every commit of that age or older is stored as far as is known, and the time counts from the server's last word, when
+   * all that it had written was received. False: a commit of that age waits. Null where `rpoSeconds` is.
+   */
+  readonly rpoIsAtMost: boolean | null;
   readonly slot: SlotStatus | null;
   /** Null without `slot-budget`. */
   readonly slotBudget: SlotBudgetStatus | null;
@@ -318,22 +323,24 @@ export class ReceiverState {
 
   /**
    * Age of the oldest commit that is not stored, in seconds: what is received but not stored by its arrival, what may not
-   * have been received by when we last knew to have everything. Undefined before the first connection.
+   * have been received by when we last knew to have everything. Undefined before that: how old the server's WAL is, is unknown.
    */
-  rpoSeconds(): number | undefined {
+  rpo(): { readonly seconds: number; readonly isAtMost: boolean } | undefined {
     const now = this.nowMs();
     if (this.#caughtUpMs === undefined && this.receivedLsn === undefined) return undefined;
     const unstored = this.#ages.oldestMs(now);
     const behind = this.receivedLsn !== undefined && this.serverLsn !== undefined && this.receivedLsn < this.serverLsn;
     // With all buffers full the socket is not read: what the server has written since then is unknown.
     const blind = this.phase !== "streaming" || behind || this.waitingForStore;
-    const unreceived = blind ? now - (this.#caughtUpMs ?? this.#startedMs) : 0;
-    return Math.max(unstored, unreceived) / 1000;
+    if (blind && this.#caughtUpMs === undefined) return undefined;
+    const unreceived = blind ? now - (this.#caughtUpMs ?? now) : 0;
+    return { seconds: Math.max(unstored, unreceived) / 1000, isAtMost: unreceived > unstored };
   }
 
   snapshot(): ReceiverStatus {
     const { cluster, synchronous, durability } = this.#options;
     const { serverLsn, storedLsn, lastError } = this;
+    const rpo = this.rpo();
     return {
       cluster,
       systemIdentifier: this.systemIdentifier?.toString() ?? null,
@@ -348,7 +355,8 @@ export class ReceiverState {
       reportedLsn: textOf(this.reportedLsn),
       lagBytes:
         serverLsn === undefined || storedLsn === undefined ? null : Math.max(0, bytesBetween(storedLsn, serverLsn)),
-      rpoSeconds: this.rpoSeconds() ?? null,
+      rpoSeconds: rpo?.seconds ?? null,
+      rpoIsAtMost: rpo?.isAtMost ?? null,
       slot: this.slot ?? null,
       slotBudget: this.slotBudget ?? null,
       spoolBytes: this.spoolBytes ?? null,

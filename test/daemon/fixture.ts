@@ -16,6 +16,7 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     storedLsn: "16/B364D000",
     lagBytes: 1_050_696,
     rpoSeconds: 0.412,
+    rpoIsAtMost: false,
     reportedLsn: "16/B364D000",
     segmentSize: 16_777_216,
     streamingSince: "2026-11-20T09:00:01.000Z",

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { renderStatus } from "../../src/cli/views/status.ts";
 import { renderOverview as renderTable } from "../../src/cli/views/status-overview.ts";
+import { judgeHealth } from "../../src/daemon/health/health.ts";
 import { humanBytes, humanSeconds } from "../../src/daemon/status/human.ts";
 import { CONTENT_SECURITY_POLICY } from "../../src/daemon/http/page/assets.ts";
 import { markup, table, timeTag, withTimes } from "../../src/daemon/http/page/markup.ts";
@@ -10,7 +11,7 @@ import { renderOverview, troubleFirst } from "../../src/daemon/http/page/overvie
 import { renderPage } from "../../src/daemon/http/page/page.ts";
 import { openEnd, recoverable } from "../../src/daemon/http/page/recoverable.ts";
 import { niceTicks, niceTop, type Unit } from "../../src/daemon/http/page/scale.ts";
-import type { GapDocument, StatusDocument } from "../../src/daemon/status/document.ts";
+import type { GapDocument, StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
 import type { RecoveryMap } from "../../src/daemon/status/recovery-map.ts";
 import { pageOf, statusFixture } from "./fixture.ts";
 import { CALM_MAP, dayOfNumbers, manyClusters, PAGE_STATES } from "./page-states.ts";
@@ -203,7 +204,7 @@ describe("the first sentence", () => {
       "the age of the oldest commit is not known",
       PAGE_STATES["server down"].status,
       CALM_MAP,
-      "Recoverable from Tue 10 Nov 10:00 UTC to Fri 20 Nov 09:59 UTC at least; losing the primary now would lose all that was committed since then.",
+      "Recoverable from Tue 10 Nov 10:00 UTC to Fri 20 Nov 09:59 UTC at least; losing the primary now would lose all that was not stored.",
     ],
     [
       "WAL arrives behind a gap and cannot be used",
@@ -239,7 +240,13 @@ describe("the first sentence", () => {
       "the archive has not been read",
       ok.status,
       null,
-      "What can be recovered is not known yet: the archive has not been read. Age of the oldest commit not stored: 412 ms.",
+      "What can be recovered is not known yet: the archive has not been read. Losing the primary now would lose 412 ms.",
+    ],
+    [
+      "an idle server has crashed: the time counts from its last word",
+      statusFixture({ ...PAGE_STATES["server down"].status, rpoSeconds: 32, rpoIsAtMost: true }),
+      CALM_MAP,
+      "Recoverable from Tue 10 Nov 10:00 UTC to Fri 20 Nov 09:59 UTC; losing the primary now would lose at most 32.0 s.",
     ],
   ];
   it.each(rows)("%s", (_, status, map, expected) => expect(plain(status, map)).toBe(expected));
@@ -355,6 +362,31 @@ describe("the overview", () => {
     const [, line = ""] = renderTable(overview, false).split("\n");
     expect(line.split(/ {2,}/)[8]).toMatch(since);
     if (expected !== "–") expect(renderStatus(status, false)).toMatch(/^recoverable +since 2026-11-1/m);
+  });
+});
+
+describe("what a loss of the primary would cost", () => {
+  const away = { ...PAGE_STATES["server down"].status, rpoSeconds: 3_720, rpoIsAtMost: true };
+  it.each<[string, Partial<StatusFacts>, RegExp]>([
+    ["an upper bound", away, /at most (the commits of the last )?62 min 0 s/],
+    [
+      "the age of a commit",
+      { ...away, rpoIsAtMost: false },
+      /(?<!at most )(?<!at most the commits of the last )62 min 0 s/,
+    ],
+  ])("is %s in every view", (_, facts, expected) => {
+    const status = statusFixture(facts);
+    const overview = { clusters: [status], configuration: null, version: "0", at: status.at };
+    const views = [
+      words(renderOverview(overview)),
+      renderTable(overview, false),
+      renderStatus(status, false),
+      words(pageOf(status)).replaceAll("\u00a0", " "),
+      // The text of the finding, which probes, plug-in line and notifications show.
+      judgeHealth(status).findings.find(({ kind }) => kind === "not-receiving")?.meaning ?? "",
+      judgeHealth(status, { maxRpoMs: 1 }).findings.find(({ kind }) => kind === "recovery-point")?.meaning ?? "",
+    ];
+    for (const view of views) expect(view.replaceAll("\u00a0", " ")).toMatch(expected);
   });
 });
 

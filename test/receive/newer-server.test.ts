@@ -107,10 +107,10 @@ describe("with --allow-newer-server", () => {
     const stall = store.failpoint({ operation: "put", key: /\/wal\/|\/tail\//, fault: "stall", times: Infinity });
     await using receiver = receive(server, store, { allowNewerServer: true });
     await stall.reached;
-    await until("an age", () => (receiver.state.rpoSeconds() ?? 0) > 0);
+    await until("an age", () => (receiver.state.rpo()?.seconds ?? 0) > 0);
     stall.remove();
     await receiver.stored(wal.position);
-    await until("none", () => receiver.state.rpoSeconds() === 0);
+    await until("none", () => receiver.state.rpo()?.seconds === 0);
   });
 
   test("damage in it stops the receiver like any other", async () => {

@@ -210,7 +210,7 @@ test("a full spool stops the receiver from reading until the store has taken som
   expect(receiver.state.storedLsn).toBeLessThan(lsn);
   // No pass of the upload comes to its end meanwhile, and the size is known all the same.
   expect(receiver.state.spoolBytes).toBeGreaterThan(2 << 20);
-  await expect.poll(() => receiver.state.rpoSeconds(), { timeout: 30_000 }).toBeGreaterThan(0.5);
+  await expect.poll(() => receiver.state.rpo()?.seconds, { timeout: 30_000 }).toBeGreaterThan(0.5);
   store.on = true;
   await receiver.stored(lsn);
   await uploaded(receiver.state, lsn);

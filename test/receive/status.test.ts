@@ -30,7 +30,7 @@ describe("the recovery point", () => {
     state.verified(lsn(500), lsn(500), 200, 2);
     state.heard(lsn(500));
     clock.ms += 3_600_000;
-    expect(state.rpoSeconds()).toBe(0);
+    expect(state.rpo()?.seconds).toBe(0);
     expect(state.counters.commits).toBe(5);
   });
 
@@ -40,9 +40,46 @@ describe("the recovery point", () => {
     state.verified(lsn(600), lsn(600), 100, 1);
     state.heard(lsn(600));
     clock.ms += 7_000;
-    expect(state.rpoSeconds()).toBe(7);
+    expect(state.rpo()?.seconds).toBe(7);
     state.stored(lsn(600));
-    expect(state.rpoSeconds()).toBe(0);
+    expect(state.rpo()?.seconds).toBe(0);
+  });
+});
+
+describe("the recovery point without a stream", () => {
+  test("of an idle server that crashed is at most the time since its last word", () => {
+    const { state, clock } = streaming(500);
+    state.verified(lsn(500), lsn(500), 500, 5);
+    state.heard(lsn(500));
+    clock.ms += 20_000;
+    expect(state.rpo()).toEqual({ seconds: 0, isAtMost: false });
+    state.phase = "waiting";
+    clock.ms += 1_000;
+    expect(state.rpo()).toEqual({ seconds: 21, isAtMost: true });
+    expect(state.snapshot()).toMatchObject({ rpoSeconds: 21, rpoIsAtMost: true });
+  });
+
+  test("is the age of a commit that waits for the store, when that is older", () => {
+    const { state, clock } = streaming(500);
+    state.verified(lsn(600), lsn(600), 100, 1);
+    clock.ms += 5_000;
+    state.heard(lsn(600));
+    state.phase = "waiting";
+    clock.ms += 1_000;
+    expect(state.rpo()).toEqual({ seconds: 6, isAtMost: false });
+  });
+
+  test("is not known while a receiver that was away catches up: the server's oldest WAL may be hours old", () => {
+    const { state, clock } = streaming(500);
+    state.heard(lsn(90_000));
+    clock.ms += 5_000;
+    state.verified(lsn(40_000), lsn(40_000), 39_500, 100);
+    state.stored(lsn(40_000));
+    expect(state.rpo()).toBeUndefined();
+    state.verified(lsn(90_000), lsn(90_000), 50_000, 100);
+    state.heard(lsn(90_000));
+    state.stored(lsn(90_000));
+    expect(state.rpo()).toEqual({ seconds: 0, isAtMost: false });
   });
 });
 
@@ -52,11 +89,11 @@ test("the recovery point counts while all buffers are full, as the server may ha
   state.heard(lsn(600));
   state.waitingForStore = true;
   clock.ms += 60_000;
-  expect(state.rpoSeconds()).toBe(60);
+  expect(state.rpo()?.seconds).toBe(60);
   state.waitingForStore = false;
   state.stored(lsn(600));
   state.heard(lsn(600));
-  expect(state.rpoSeconds()).toBe(0);
+  expect(state.rpo()?.seconds).toBe(0);
 });
 
 describe("the wait for the store", () => {
@@ -85,7 +122,7 @@ describe("the wait for the store", () => {
     state.verified(lsn(100), lsn(100), 100, 1);
     state.stored(lsn(100));
     clock.ms += 30_000;
-    expect([state.storeWaitSeconds(), state.rpoSeconds()]).toEqual([30, 0]);
+    expect([state.storeWaitSeconds(), state.rpo()?.seconds]).toEqual([30, 0]);
     state.uploaded(lsn(100));
     expect(state.storeWaitSeconds()).toBe(0);
   });

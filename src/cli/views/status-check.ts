@@ -4,9 +4,9 @@
  * Source: Monitoring Plugins Development Guidelines ("Plugin Output for Nagios", "Performance data", "Plugin Return Codes").
  */
 import type { AskedLimits } from "../../daemon/health/health.ts";
+import { rpoText } from "../../daemon/health/loss.ts";
 import { HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
-import { humanSeconds } from "../../daemon/status/human.ts";
 import { plainLine, pluginLine } from "../check-status.ts";
 import { findingLines, HEALTH_TONE, worstFirst } from "./status.ts";
 import { painted } from "./table.ts";
@@ -79,8 +79,10 @@ function troubleText({ health }: StatusDocument): string {
     .join("; ");
 }
 
-function okText({ state, rpoSeconds, archive }: StatusDocument): string {
-  const rpo = rpoSeconds === null ? [] : [`recovery point ${humanSeconds(rpoSeconds)}`];
+function okText(status: StatusDocument): string {
+  const { state, archive } = status;
+  const text = rpoText(status);
+  const rpo = text === undefined ? [] : [`recovery point ${text}`];
   const backup = archive?.backup === null || archive === null ? [] : [`last backup ${archive.backup.finishedAt}`];
   return [state, ...rpo, ...backup].join(", ");
 }

@@ -1,6 +1,7 @@
 /** The status of several clusters, for people: a line for each, trouble first. Pure. */
+import { rpoText } from "../../daemon/health/loss.ts";
 import { recoverableSince } from "../../daemon/status/contents.ts";
-import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
+import { humanBytes } from "../../daemon/status/human.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
 import { HEALTH_TONE, worstFirst } from "./status.ts";
 import { columns, painted } from "./table.ts";
@@ -19,7 +20,7 @@ export function renderOverview({ clusters, configuration }: StatusOverview, colo
 }
 
 function rowOf(status: StatusDocument, colours: boolean): string[] {
-  const { cluster, state, timeline, storedLsn, lagBytes, rpoSeconds, slot, archive, health } = status;
+  const { cluster, state, timeline, storedLsn, lagBytes, slot, archive, health } = status;
   const problem = health.findings.find(({ severity }) => severity !== "note");
   return [
     cluster,
@@ -28,7 +29,7 @@ function rowOf(status: StatusDocument, colours: boolean): string[] {
     timeline === null ? "–" : String(timeline),
     storedLsn ?? "–",
     lagBytes === null ? "–" : humanBytes(lagBytes),
-    rpoSeconds === null ? "–" : humanSeconds(rpoSeconds),
+    rpoText(status) ?? "–",
     slot === null ? "–" : slot.exists ? (slot.walStatus ?? "–") : "missing",
     day(recoverableSince(status)),
     day(archive?.backup?.finishedAt),

@@ -1,7 +1,8 @@
 /** The status of one cluster, for people. Pure. */
-import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
+import { humanBytes, versionText } from "../../daemon/status/human.ts";
 import { type Finding, HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
+import { rpoMeaning, rpoText } from "../../daemon/health/loss.ts";
 import { recoverableSince } from "../../daemon/status/contents.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
@@ -92,7 +93,8 @@ function behind(before: string | null, lsn: string | null): string {
 }
 
 function recoveryPoint(status: StatusDocument): string {
-  return status.rpoSeconds === null ? "–" : `${humanSeconds(status.rpoSeconds)} (age of the oldest commit not stored)`;
+  const text = rpoText(status);
+  return text === undefined ? "–" : `${text} (${rpoMeaning(status)})`;
 }
 
 function slotText({ slot, slotBudget, slotHealth, slotError }: StatusDocument, colours: boolean): string {
@@ -130,7 +132,9 @@ function gapsText({ gaps }: StatusDocument, colours: boolean): string {
 function recoverableRow(status: StatusDocument): string[][] {
   if ((status.contents ?? null) === null) return [];
   const since = recoverableSince(status);
-  return [["recoverable", since === null ? "not until now: seawall list shows the windows" : `since ${since}`]];
+  if (since !== null) return [["recoverable", `since ${since}`]];
+  if (status.contents?.backups === 0) return [["recoverable", "nothing: there is no base backup"]];
+  return [["recoverable", "not up to now: seawall list shows the windows"]];
 }
 
 function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {

@@ -2,6 +2,7 @@
 import type { ErrorDocument, StatusFacts } from "../status/document.ts";
 import { humanBytes, humanSeconds } from "../status/human.ts";
 import { type Finding, secondsBetween } from "./finding.ts";
+import { lossText } from "./loss.ts";
 
 /** A server that shuts down waits so long for a store in order. */
 const SERVER_STOP_PATIENCE_SECONDS = 10;
@@ -45,7 +46,7 @@ function receivingFindings(status: StatusFacts): Finding[] {
   const lost =
     storedLsn === null
       ? "WAL that the server has written meanwhile is not in the archive. Losing the server now loses it."
-      : `Nothing after ${storedLsn} is in the archive. Losing the server now loses it.`;
+      : `Nothing after ${storedLsn} is in the archive. Losing the server now loses ${lossText(status)}.`;
   switch (state) {
     case "streaming":
       return [];
@@ -126,7 +127,7 @@ function storingFindings(status: StatusFacts): Finding[] {
   const holdsUpCommits = place === "spool" || (synchronous && durability === "store");
   const isLasting = waitSeconds >= Math.max(limits.criticalAfterSeconds, limits.storePatienceSeconds);
   const spooled = "New WAL is on the server and in the spool alone. Losing both loses it.";
-  const unstored = `New WAL is on the server alone. Losing the server now loses what was committed in the last ${humanSeconds(waitSeconds)}.`;
+  const unstored = `New WAL is on the server alone. Losing the server now loses ${lossText(status)}.`;
   return [
     {
       kind: isUpload ? "not-uploading" : "not-storing",
@@ -140,7 +141,8 @@ function storingFindings(status: StatusFacts): Finding[] {
   ];
 }
 
-function recoveryPointFindings({ rpoSeconds, limits }: StatusFacts): Finding[] {
+function recoveryPointFindings(status: StatusFacts): Finding[] {
+  const { rpoSeconds, rpoIsAtMost, limits } = status;
   if (rpoSeconds === null || rpoSeconds <= RECOVERY_POINT_SECONDS + limits.storePatienceSeconds) return [];
   return [
     {
@@ -148,8 +150,11 @@ function recoveryPointFindings({ rpoSeconds, limits }: StatusFacts): Finding[] {
       severity: "warning",
       stopsArchiving: false,
       since: null,
-      what: `the oldest commit that is not stored is ${humanSeconds(rpoSeconds)} old`,
-      meaning: `WAL is being stored, but losing the server now loses the commits of the last ${humanSeconds(rpoSeconds)}.`,
+      what:
+        rpoIsAtMost === true
+          ? `commits of the last ${humanSeconds(rpoSeconds)} may not be stored`
+          : `the oldest commit that is not stored is ${humanSeconds(rpoSeconds)} old`,
+      meaning: `WAL is being stored, but losing the server now loses ${lossText(status)}.`,
       remedy: "Wait for the receiver to catch up. If the lag grows, the store or this machine is too slow.",
     },
   ];

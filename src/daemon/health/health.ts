@@ -7,6 +7,7 @@ import { humanSeconds } from "../status/human.ts";
 import { archiveFindings } from "./archive.ts";
 import { archivingFindings } from "./archiving.ts";
 import { type Finding, type Health, healthOf, secondsBetween } from "./finding.ts";
+import { lossText, rpoMeaning, rpoText } from "./loss.ts";
 import { routineFindings } from "./routine.ts";
 
 /** Limits that `seawall status --check` adds. Undefined: not asked. */
@@ -38,12 +39,11 @@ function askedFindings(status: StatusFacts, { maxRpoMs, maxBackupAgeMs, maxDrill
     void found.push({ ...finding, severity: "critical", stopsArchiving: false });
   if (maxRpoMs !== undefined && (rpoSeconds === null || rpoSeconds * 1000 > maxRpoMs)) {
     const most = humanSeconds(maxRpoMs / 1000);
-    const age = rpoSeconds === null ? "not known" : humanSeconds(rpoSeconds);
-    const what = `the age of the oldest commit not stored is ${age}; at most ${most} are allowed`;
+    const what = `the ${rpoMeaning(status)} is ${rpoText(status) ?? "not known"}; at most ${most} are allowed`;
     const meaning =
       rpoSeconds === null
         ? "What a loss of the server would cost is not known."
-        : `Losing the server now loses the commits of the last ${age}.`;
+        : `Losing the server now loses ${lossText(status)}.`;
     report({ kind: "recovery-point", since: null, what, meaning, remedy: "Find out why WAL is not stored in time." });
   }
   if (maxBackupAgeMs !== undefined) {

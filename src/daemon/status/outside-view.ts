@@ -95,6 +95,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     reportedLsn: null,
     lagBytes,
     rpoSeconds: null,
+    rpoIsAtMost: null,
     slot,
     slotBudget: null,
     slotHealth: slot === null ? null : followSlot(null, slot, at),

@@ -1,8 +1,9 @@
 /** The page of several clusters: those in trouble first, each with a link to its own page. Pure. */
 import { HEALTH_WORDS, type HealthWord } from "../../health/finding.ts";
+import { rpoText } from "../../health/loss.ts";
 import { recoverableSince } from "../../status/contents.ts";
 import type { ConfigurationView, StatusDocument, StatusOverview } from "../../status/document.ts";
-import { humanBytes, humanSeconds } from "../../status/human.ts";
+import { humanBytes } from "../../status/human.ts";
 import { type Markup, markup, NOTHING, sentence, solid, table, timeTag, withTimes } from "./markup.ts";
 import { links, newsOf, statePill, WORD_TONE } from "./parts.ts";
 import { htmlPage } from "./page.ts";
@@ -57,7 +58,7 @@ function configurationNotice(configuration: ConfigurationView | null): Markup {
 }
 
 function row(status: StatusDocument): { readonly key: string; readonly cells: readonly (Markup | string)[] } {
-  const { cluster, lagBytes, rpoSeconds, slot, health, archive } = status;
+  const { cluster, lagBytes, slot, health, archive } = status;
   const problem = health.findings.find(({ severity }) => severity !== "note");
   const since = recoverableSince(status);
   const more = health.findings.filter(({ severity }) => severity !== "note").length - 1;
@@ -69,7 +70,7 @@ function row(status: StatusDocument): { readonly key: string; readonly cells: re
       statePill(status),
       problem === undefined ? "–" : markup`<span class="long">${withTimes(sentence(problem.what))}${also}</span>`,
       since === null ? "–" : timeTag(since),
-      rpoSeconds === null ? "–" : solid(humanSeconds(rpoSeconds)),
+      solid(rpoText(status) ?? "–"),
       lagBytes === null ? "–" : solid(humanBytes(lagBytes)),
       archive?.backup ? timeTag(archive.backup.finishedAt) : "–",
       slot === null ? "–" : slot.exists ? (slot.walStatus ?? "–") : "missing",

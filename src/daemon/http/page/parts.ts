@@ -1,6 +1,7 @@
 /** Parts of the page that cluster and overview share, and the small sections of a cluster: findings, jobs, WAL, errors. Pure. */
 import { bytesBetween, parseLsn } from "../../../wal/lsn.ts";
 import { type Finding, type HealthWord, secondsBetween } from "../../health/finding.ts";
+import { rpoMeaning, rpoText } from "../../health/loss.ts";
 import type { JobView } from "../../jobs/scheduler.ts";
 import type { NotificationsView, StatusDocument } from "../../status/document.ts";
 import { HISTORY_STEP_MS, type HistoryPoint } from "../../status/history.ts";
@@ -100,9 +101,9 @@ export function tilesSection(status: StatusDocument, points: readonly HistoryPoi
   const isNow =
     status.state === "streaming" && latest !== undefined && Date.parse(status.at) < latest.atMs + HISTORY_STEP_MS;
   const bytesPerSecond = isNow ? latest.walBytesPerSecond : null;
-  const { rpoSeconds, lagBytes, counters, notifications } = status;
+  const { lagBytes, counters, notifications } = status;
   const tiles = [
-    tile("Recovery point", rpoSeconds === null ? "–" : humanSeconds(rpoSeconds), "age of the oldest commit not stored"),
+    tile("Recovery point", rpoText(status) ?? "–", rpoMeaning(status)),
     tile("Lag", lagBytes === null ? "–" : humanBytes(lagBytes), "written by the server, not stored"),
     tile(
       "Receiving",

@@ -1,7 +1,7 @@
 /** The first sentence of the page: from when to when the cluster can be recovered, and what losing the server would cost. Pure. */
+import { rpoText } from "../../health/loss.ts";
 import { growingWindow, hasGapSince } from "../../status/contents.ts";
 import type { StatusDocument } from "../../status/document.ts";
-import { humanSeconds } from "../../status/human.ts";
 import type { MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
 import { type Markup, markup, timeTag } from "./markup.ts";
 
@@ -10,9 +10,7 @@ const NOW_SECONDS = 60;
 
 export function recoverable(status: StatusDocument, map: RecoveryMap | null): Markup {
   if (map === null) {
-    const { rpoSeconds } = status;
-    const late = rpoSeconds === null ? "not known" : humanSeconds(rpoSeconds);
-    return markup`What can be recovered is not known yet: the archive has not been read. Age of the oldest commit not stored: ${late}.`;
+    return markup`What can be recovered is not known yet: the archive has not been read. Losing the primary now would lose ${lossOf(status)}.`;
   }
   const windows = map.windows.filter(({ isLine }) => isLine);
   const last = windows.at(-1);
@@ -58,7 +56,7 @@ function windowEnd({ fromTime, toTime }: MappedWindow): Markup {
   return timeTag(toTime ?? fromTime);
 }
 
-function lossOf({ rpoSeconds }: StatusDocument): string {
-  if (rpoSeconds === null) return "all that was committed since then";
-  return rpoSeconds === 0 ? "no commit" : humanSeconds(rpoSeconds);
+function lossOf(status: StatusDocument): string {
+  if (status.rpoSeconds === 0) return "no commit";
+  return rpoText(status) ?? "all that was not stored";
 }
