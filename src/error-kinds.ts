@@ -115,6 +115,10 @@ export const ERROR_KINDS = {
     "There is no archive under this store and cluster name.",
     "Check --store and --cluster, or start seawall receive to create it.",
   ),
+  "archive-vanished": operational.passing(
+    "The archive was removed while a receiver was writing it: its claim of the line is gone from the store.",
+    "The receiver makes the archive anew and goes on from the slot. Take a base backup, and find out who removed it.",
+  ),
   "archive-version": operational.inArchive(
     "A document in the archive has a version this Seawall does not know.",
     "Upgrade Seawall to at least the version that wrote it.",

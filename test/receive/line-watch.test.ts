@@ -65,6 +65,28 @@ test("after a pause the acknowledgement waits for the look; while WAL flows it d
   expect(watch.acknowledgeable(lsn(150))).toBe(150n);
 });
 
+test("an archive that was removed while its receiver was idle is not acknowledged as stored", async () => {
+  const { store, at, watch, receive } = await watching({ claim: 1 });
+  await receive(60);
+  expect([at.lost, watch.acknowledgeable(lsn(150))]).toEqual([undefined, 150n]);
+  for await (const { key } of store.list("main/")) await store.delete([key]);
+  await receive(60);
+  expect(at.lost).toMatchObject({ code: "archive-vanished", retryable: true });
+  expect(watch.acknowledgeable(lsn(150))).toBe(100n);
+});
+
+test("an archive that is removed while WAL flows is noticed within fifteen seconds", async () => {
+  const { store, at, receive } = await watching({ claim: 1 });
+  const keys: string[] = [];
+  for await (const { key } of store.list("main/")) keys.push(key);
+  await store.delete(keys);
+  await receive(5);
+  await receive(5);
+  expect(at.lost).toBeUndefined();
+  await receive(5);
+  expect(at.lost).toMatchObject({ code: "archive-vanished" });
+});
+
 test("a store that does not answer for the line holds up no acknowledgement for good, and is asked again", async () => {
   const { store, archive, at, watch, receive } = await watching({ claim: 1 });
   store.failpoint({ operation: "head", key: /line/, fault: "fail-before" });

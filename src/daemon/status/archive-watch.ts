@@ -35,6 +35,8 @@ export interface ArchiveWatchOptions {
 const LOOK_EVERY_MS = 300_000;
 /** Until a backup is known: its operator waits for the word. */
 const LOOK_FOR_BACKUP_EVERY_MS = 15_000;
+/** A stream that began is no reason to look again sooner: connections may come and go. */
+const STREAM_LOOK_MS = 15_000;
 const LIST_EVERY_MS = 3_600_000;
 const LOOK_TIMEOUT_MS = 120_000;
 /** A receiver that catches up uses its memory, and a look waits for its end; but no longer than that. */
@@ -50,6 +52,7 @@ interface Look {
   readonly storedLsn: Lsn | undefined;
   /** It was made before streaming began, which may make the archive. */
   readonly isEarly: boolean;
+  readonly streamingSinceMs: number | undefined;
 }
 
 export class ArchiveWatch {
@@ -88,6 +91,9 @@ export class ArchiveWatch {
     if (state.phase !== "streaming") return false;
     if (this.#needsMemory()) return false;
     if (this.#looked === undefined || this.#looked.isEarly || this.#isChanged) return true;
+    // The archive may have been removed and made anew, or another receiver may have written it.
+    const isNewStream = state.streamingSinceMs !== this.#looked.streamingSinceMs;
+    if (isNewStream && performance.now() - this.#looked.atMs >= STREAM_LOOK_MS) return true;
     const everyMs = this.#newestBackup === undefined ? lookForBackupEveryMs : lookEveryMs;
     const isTime = performance.now() - this.#looked.atMs >= everyMs;
     return isTime && (state.storedLsn !== this.#looked.storedLsn || this.#listing === undefined);
@@ -103,7 +109,8 @@ export class ArchiveWatch {
   async #look(outer: AbortSignal): Promise<void> {
     const { store, cluster, state, onSeen, log, listEveryMs = LIST_EVERY_MS } = this.#options;
     const nowMs = performance.now();
-    this.#looked = { atMs: nowMs, storedLsn: state.storedLsn, isEarly: state.phase !== "streaming" };
+    const { storedLsn, streamingSinceMs } = state;
+    this.#looked = { atMs: nowMs, storedLsn, streamingSinceMs, isEarly: state.phase !== "streaming" };
     const isChanged = this.#isChanged;
     this.#isChanged = false;
     try {

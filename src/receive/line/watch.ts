@@ -2,8 +2,10 @@
  * Watches the archive's line while a timeline is streamed. A receiver joins the line once, before it streams
  * (claim.ts). Another receiver may claim the line afterwards: this one must then stop acknowledging.
  *
- * A look is one HEAD for the claim that would come next. It starts with received WAL and runs beside the PUT of that WAL, so
- * an idle cluster sends no request. What a newer claim means is `judgeClaims` in decision.ts.
+ * A look is one HEAD for the claim that would come next. After a pause, and now and then, it also asks for the claim that this
+ * receiver joined with: without it the archive was removed, and WAL that is stored there could not be restored. A look starts with
+ * received WAL and runs beside the PUT of that WAL, so an idle cluster sends no request. What a newer claim means is `judgeClaims`
+ * in decision.ts.
  */
 import type { Archive } from "../../archive/archive.ts";
 import { type LineClaim, readClaims } from "../../archive/line/claims.ts";
@@ -38,6 +40,10 @@ export interface LineWatchOptions extends JoinedLine {
 
 /** Time between two looks while WAL arrives. */
 const LOOK_EVERY_MS = 5_000;
+/** After a pause of this length the acknowledgement waits for the look. */
+const PAUSE_MS = 2 * LOOK_EVERY_MS;
+/** Time between two questions for the own claim while WAL arrives. */
+const OWN_EVERY_MS = 15_000;
 /** Time that one look may take. */
 const ANSWER_MS = 5_000;
 
@@ -46,30 +52,36 @@ export class LineWatch {
   readonly #over = new AbortController();
   #claim: number | undefined;
   #lookedAtMs: number;
+  #ownAskedMs: number;
   #looking: Promise<void> | undefined;
   /** A request of a look is under way, or hangs: a file system may answer no call, and heed no signal. */
   #isAsking = false;
   /** Nothing past this is acknowledged. */
   #ceiling: Lsn | undefined;
   #verdict: ClaimVerdict = { kind: "ours" };
+  /** The stream ends: nothing is looked at any more. */
+  #isOver = false;
   #hasFailed = false;
 
   constructor(options: LineWatchOptions) {
     this.#options = options;
     this.#claim = options.claim;
     this.#lookedAtMs = options.claim === undefined ? -Infinity : options.nowMs();
+    this.#ownAskedMs = options.nowMs();
   }
 
   /** WAL arrived: looks when the last look is too old. Cheap. */
   received(): void {
     const sinceMs = this.#options.nowMs() - this.#lookedAtMs;
-    if (sinceMs < LOOK_EVERY_MS || this.#looking !== undefined || this.#verdict.kind === "lost") return;
+    if (sinceMs < LOOK_EVERY_MS || this.#looking !== undefined || this.#isOver) return;
     // Each call that hangs holds a thread: a second one would take another.
     if (this.#isAsking) return;
     this.#lookedAtMs = this.#options.nowMs();
     // A look that follows the last one closely holds nothing up; after a pause the acknowledgement waits for it.
-    if (sinceMs >= 2 * LOOK_EVERY_MS) this.#ceiling ??= this.#options.reportedLsn();
-    this.#looking = this.#look().finally(() => (this.#looking = undefined));
+    if (sinceMs >= PAUSE_MS) this.#ceiling ??= this.#options.reportedLsn();
+    const asksOwn = sinceMs >= PAUSE_MS || this.#lookedAtMs - this.#ownAskedMs >= OWN_EVERY_MS;
+    if (asksOwn) this.#ownAskedMs = this.#lookedAtMs;
+    this.#looking = this.#look(asksOwn).finally(() => (this.#looking = undefined));
   }
 
   /** WAL was stored: past a contested claim that shows that this server is still written, so the receiver decides anew. */
@@ -89,16 +101,20 @@ export class LineWatch {
     await this.#looking;
   }
 
-  async #look(): Promise<void> {
+  async #look(asksOwn: boolean): Promise<void> {
     const { timeline, log } = this.#options;
     using limit = deadline(ANSWER_MS, this.#over.signal);
     try {
-      const newer = await waitFor(this.#ask(limit.signal), { signals: [limit.signal] });
+      const newer = await waitFor(this.#ask(asksOwn, limit.signal), { signals: [limit.signal] });
       this.#judge(judgeClaims(newer, timeline));
       if (this.#hasFailed) log.info("the archive's line can be read again");
       this.#hasFailed = false;
     } catch (error) {
       if (this.#over.signal.aborted) return;
+      if (error instanceof SeawallError && error.code === "archive-vanished") {
+        log.error("the archive was removed while it was written; it is made anew", { error });
+        return this.#end(error);
+      }
       if (!isAbort(error) && !(error instanceof SeawallError)) throw error;
       // What is stored stays safe, whatever the line is. A store that is away must not hang the server's commits.
       if (!this.#hasFailed) log.warn("cannot read whether the archive's line is still this server's", { error });
@@ -107,21 +123,27 @@ export class LineWatch {
     }
   }
 
-  async #ask(signal: AbortSignal): Promise<LineClaim[]> {
+  async #ask(asksOwn: boolean, signal: AbortSignal): Promise<LineClaim[]> {
     this.#isAsking = true;
     try {
-      return await this.#newerClaims(signal);
+      return await this.#newerClaims(asksOwn, signal);
     } finally {
       this.#isAsking = false;
     }
   }
 
-  async #newerClaims(signal: AbortSignal): Promise<LineClaim[]> {
+  async #newerClaims(asksOwn: boolean, signal: AbortSignal): Promise<LineClaim[]> {
     const archive = await this.#options.openArchive(signal);
     const known = this.#claim;
     if (known !== undefined) {
       const next = await archive.store.head(lineKey(archive.cluster, known + 1), { signal });
-      if (next === undefined) return [];
+      if (next === undefined) {
+        if (!asksOwn) return [];
+        const own = await archive.store.head(lineKey(archive.cluster, known), { signal });
+        if (own !== undefined) return [];
+        const where = `${archive.store.description}, cluster "${archive.cluster}"`;
+        throw new SeawallError("archive-vanished", `the archive that this receiver writes was removed: ${where}`);
+      }
     }
     return (await readClaims(archive, { signal })).filter(({ number }) => number > (known ?? 0));
   }
@@ -149,14 +171,16 @@ export class LineWatch {
   }
 
   #lose(claim: LineClaim): void {
+    const message = `${claimText(claim)} took the archive's line from timeline ${this.#options.timeline}`;
+    this.#end(new SeawallError("line-taken", message));
+  }
+
+  /** Acknowledges nothing more, and ends the stream. */
+  #end(error: SeawallError): void {
+    if (this.#isOver) return;
     this.#ceiling = minLsn(this.#options.reportedLsn(), this.#ceiling ?? this.#options.reportedLsn());
-    this.#verdict = { kind: "lost", claim };
-    this.#options.onLost(
-      new SeawallError(
-        "line-taken",
-        `${claimText(claim)} took the archive's line from timeline ${this.#options.timeline}`,
-      ),
-    );
+    this.#isOver = true;
+    this.#options.onLost(error);
   }
 
   #release(): void {
