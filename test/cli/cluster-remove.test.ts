@@ -57,6 +57,12 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     age();
     writeFileSync(join(folder, "orders", "notes.txt"), "by hand");
     const before = filesBelow("orders").length;
+    // A check that was asked for and cannot be made keeps the archive.
+    const unknownRole = server.dsn.replace(/\/\/[^@]*@/, "//no_such_role@");
+    expect(unknownRole).not.toBe(server.dsn);
+    expect(await remove("--confirm", "orders", "--dsn", "no dsn")).toMatchObject({ code: 2 });
+    expect(await remove("--confirm", "orders", "--dsn", unknownRole)).toMatchObject({ code: 4 });
+    expect(filesBelow("orders")).toHaveLength(before);
     const dry = await remove("--confirm", "orders", "--dry-run", "--json");
     expect(JSON.parse(dry.stdout)).toMatchObject({
       dryRun: true,

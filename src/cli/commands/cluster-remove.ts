@@ -17,6 +17,8 @@ import { Progress } from "../views/progress.ts";
 
 /** The server is asked about the slot for so long: it may be gone for good. */
 const SERVER_MS = 10_000;
+/** Errors of a server that does not exist any more. */
+const GONE: readonly string[] = ["server-unreachable", "server-silent"];
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, io } = context;
@@ -93,16 +95,21 @@ async function removable(
   return { archive, declaration: number > 1 && generation === number ? generationKey(cluster, number) : undefined };
 }
 
-/** Why the server speaks against it. A server that cannot be asked says nothing: it may be gone for good. */
+/**
+ * Why the server speaks against it. A server that cannot be reached says nothing: it may be gone for good. Throws for a wrong --dsn and
+ * for a server that is there and refuses the question: a check that was asked for must not be left out.
+ */
 async function slotInUse(context: CommandContext): Promise<string[]> {
   const { settings, signals, log } = context;
   if (settings.dsn === undefined || settings.noSlot) return [];
+  const connection = await connectionSettings(context);
   using limit = deadline(SERVER_MS, signals.stop);
   try {
-    const status = await readSlotStatus(await connectionSettings(context), settings.slot, limit.signal);
+    const status = await readSlotStatus(connection, settings.slot, limit.signal);
     return status.active === true ? [`a receiver uses the slot "${settings.slot}" of its server`] : [];
   } catch (error) {
-    if (signals.stop.aborted) throw error;
+    const isGone = limit.isOverdue || (error instanceof SeawallError && GONE.includes(error.code));
+    if (signals.stop.aborted || !isGone) throw error;
     log.warn("cannot ask the server whether the slot is in use", { slot: settings.slot, error });
     return [];
   }
