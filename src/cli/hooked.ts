@@ -6,6 +6,7 @@ import { HOOKED } from "../config/hook-options.ts";
 import type { CommandName } from "../config/option-spec.ts";
 import { shownAnswer } from "../daemon/notify/attempt.ts";
 import { commandHook } from "../daemon/notify/command.ts";
+import { secretsScrubber } from "../daemon/notify/notify.ts";
 import { EXIT } from "../error-kinds.ts";
 import { messageOf, SeawallError } from "../errors.ts";
 import { redactSecrets } from "../log.ts";
@@ -61,5 +62,5 @@ async function callHook(
     outcome: "refused" as const,
     detail: messageOf(error),
   }));
-  return attempt.outcome === "accepted" ? undefined : shownAnswer(attempt.detail, redactSecrets);
+  return attempt.outcome === "accepted" ? undefined : shownAnswer(attempt.detail, secretsScrubber({ settings, env }));
 }

@@ -54,6 +54,17 @@ function world(name: string, script = "") {
 
 const backup = (): string[] => ["backup", "--dsn", server.dsn, "--with-wal", "--checkpoint", "fast"];
 
+test("a hook that prints megabytes is quoted with its last words, and without a secret of the environment", async () => {
+  const flood = 'yes "noise" | head -c 5000000 >&2; yes | head -c 5000000';
+  const { run } = world("flood", `${flood}; echo "secret-of-the-role: cannot stop the report" >&2; exit 9`);
+  const answer = await run(...backup());
+  expect(answer.code).toBe(3);
+  expect(answer.stderr).toMatch(
+    /failed: exit status 9: .*noise noise.*….* noise .*\[redacted\]: cannot stop the report \[hook-failed\]/,
+  );
+  expect(answer.stderr).not.toContain("secret-of-the-role");
+});
+
 test("a hook stands around backup, expire and restore, learns how they ended, and sees no secret", async () => {
   const { folder, seen, run, calls } = world("around");
   expect(await run(...backup())).toMatchObject({ code: 0 });

@@ -17,7 +17,9 @@ export interface Message {
   readonly onDelivered?: () => void;
 }
 
-const SHOWN_CHARACTERS_MAX = 240;
+/** The beginning has the status; a program's reason for it is in its last words. */
+const SHOWN_HEAD = 100;
+const SHOWN_TAIL = 140;
 
 /**
  * Makes the other side's answer fit for log and status: first without secrets, then shortened, so that no half of one is
@@ -25,7 +27,8 @@ const SHOWN_CHARACTERS_MAX = 240;
  */
 export function shownAnswer(detail: string, scrub: (text: string) => string): string {
   const scrubbed = scrub(detail);
-  return scrubbed.length <= SHOWN_CHARACTERS_MAX ? scrubbed : `${scrubbed.slice(0, SHOWN_CHARACTERS_MAX)}…`;
+  if (scrubbed.length <= SHOWN_HEAD + SHOWN_TAIL) return scrubbed;
+  return `${scrubbed.slice(0, SHOWN_HEAD)}…${scrubbed.slice(-SHOWN_TAIL)}`;
 }
 
 /** Resolves with the result, also after an abort. After a rejection the next try may succeed. */

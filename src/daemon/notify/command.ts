@@ -18,6 +18,8 @@ export interface CommandOptions {
 export const COMMAND_TIMEOUT_MS = 30_000;
 const SAID_MS_MAX = 500;
 const COMPLAINT_CHARACTERS_MAX = 16_384;
+/** No secret is longer. */
+const SECRET_CHARACTERS_MAX = 1_024;
 const INHERITED = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
 
 export function commandHook(options: CommandOptions): Deliver {
@@ -46,6 +48,7 @@ async function attemptOf(
 ): Promise<Attempt> {
   const { message, signal, timeoutMs = COMMAND_TIMEOUT_MS } = options;
   let complaint = "";
+  let isCut = false;
   let late = false;
   const kill = (): void => {
     try {
@@ -63,7 +66,10 @@ async function attemptOf(
   // Neither is there when the program could not be started. One that does not read its input is free not to.
   child.stdin?.on("error", () => undefined).end(message.body);
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-    complaint = (complaint + text).slice(0, COMPLAINT_CHARACTERS_MAX);
+    complaint += text;
+    if (complaint.length <= COMPLAINT_CHARACTERS_MAX) return;
+    complaint = complaint.slice(-COMPLAINT_CHARACTERS_MAX);
+    isCut = true;
   });
   const closed = once(child, "close").catch(() => undefined);
   try {
@@ -71,7 +77,9 @@ async function attemptOf(
     // What it has said is here soon; what it left running may hold its stderr open for ever.
     await Promise.race([closed, sleep(SAID_MS_MAX, undefined, { ref: false })]);
     if (late) return { outcome: "again", detail: `it did not end within ${timeoutMs / 1000} s, and was killed` };
-    const said = complaint.replaceAll(/[\p{Cc}\s]+/gu, " ").trim();
+    // The cut may have gone through a secret, and no scrubber knows a half of one.
+    const whole = isCut ? complaint.slice(SECRET_CHARACTERS_MAX) : complaint;
+    const said = whole.replaceAll(/[\p{Cc}\s]+/gu, " ").trim();
     const detail = `${code === null ? `ended by ${name ?? "a signal"}` : `exit status ${code}`}${said === "" ? "" : `: ${said}`}`;
     return { outcome: code === 0 ? "accepted" : "again", detail };
   } finally {
