@@ -1,5 +1,5 @@
 /** slot, check, status, receive, wal-fetch and wal-push as a user runs them, against real servers of the oldest and newest version. */
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
@@ -314,6 +314,13 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       const absent = await runCli(["status", "--listen", address, "--store", other]);
       expect([absent.code, absent.stdout]).toEqual([1, ""]);
       expect(absent.stderr).toContain(`no archive of cluster "main" in ${other}`);
+      // The receiver's own store in other spellings.
+      const link = join(dir, "link");
+      symlinkSync(store, link);
+      for (const same of [`${url}/`, url.replace("file:///", "file:////"), `file://${link}`]) {
+        const asked = await json<{ source: string }>(["status", "--listen", address, "--store", same]);
+        expect(asked.result.source, same).toBe("receiver");
+      }
       const { result } = await json<{ source: string; store: string }>([
         "status",
         "--listen",

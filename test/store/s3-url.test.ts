@@ -52,6 +52,8 @@ describe("openStore", () => {
   test("opens what it knows, without touching anything", () => {
     expect(openStore("file:///does/not/exist", { env: {} })).toBeInstanceOf(FileStore);
     expect(openStore("file:///with%20space", { env: {} }).description).toBe("file:///with space");
+    expect(openStore("file:///a//b/", { env: {} }).description).toBe("file:///a/b");
+    expect(openStore("file:///", { env: {} }).description).toBe("file:///");
     expect(openStore("s3://bucket/prefix/?endpoint=http://h", { env: {} }).description).toBe("s3://bucket/prefix");
     expect(openStore("s3://bucket/prefix/?endpoint=http://h", { env: {} }).description).toBe("s3://bucket/prefix");
   });

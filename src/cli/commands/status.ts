@@ -1,4 +1,5 @@
 /** `seawall status`: prints where every byte is, from the running receiver, or from the server and the store. */
+import { realpath } from "node:fs/promises";
 import { EXIT } from "../../error-kinds.ts";
 import { hasCode, SeawallError } from "../../errors.ts";
 import { envName, OPTIONS } from "../../config/options.ts";
@@ -116,9 +117,22 @@ async function answerFor(context: CommandContext, answer: StatusAnswer): Promise
   const found = clusterIn(answer, settings.cluster, isNamed(context));
   if (typeof found === "string" || found.store === null || settings.store === undefined) return found;
   const store = await openPatientStore(context, settings.store, { interactive: true });
-  const isSame = store.description === found.store;
+  const { description } = store;
   await store.close();
+  const isSame = description === found.store || (await isSameDirectory(description, found.store));
   return isSame ? found : `the receiver there stores into ${found.store}`;
+}
+
+/** Compares descriptions of stores: a directory may be reached by a symbolic link. */
+async function isSameDirectory(a: string, b: string): Promise<boolean> {
+  const prefix = "file://";
+  if (!a.startsWith(prefix) || !b.startsWith(prefix)) return false;
+  try {
+    const [first, second] = await Promise.all([a, b].map((text) => realpath(text.slice(prefix.length))));
+    return first === second;
+  } catch {
+    return false;
+  }
 }
 
 function clusterIn(answer: StatusAnswer, cluster: string, isAsked: boolean): StatusDocument | string {

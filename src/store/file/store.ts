@@ -18,6 +18,7 @@ import { close, constants, fdatasync, open, unlink, write } from "node:fs";
 import { link, lstat, mkdir, opendir, stat } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
+import { normalize } from "node:path";
 import { errnoOf, SeawallError } from "../../errors.ts";
 import { checkCrc32c } from "../crc.ts";
 import { Directories, parentOf } from "./directories.ts";
@@ -98,15 +99,16 @@ export class FileStore implements Store {
   /** `root` is an absolute path of a directory that exists; nothing is touched before the first call. */
   constructor(root: string, options: { /** For tests. */ readonly filesBeforeThreads?: number } = {}) {
     this.#reader = new ListThreads(options.filesBeforeThreads);
-    this.#root = root === "/" ? "" : root.replace(/\/+$/, "");
-    const path = this.#root === "" ? "/" : this.#root;
+    // One spelling for one path: no doubled slash, none at the end.
+    const path = normalize(root).replace(/(.)\/$/, "$1");
+    this.#root = path === "/" ? "" : path;
     this.#directories = new Directories(path);
     this.#place = new StoreRoot(path, () => {
       this.#directories.forgetAll();
       this.#settled.clear();
       this.#prepared = undefined;
     });
-    this.description = `file://${root}`;
+    this.description = `file://${path}`;
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
