@@ -1,9 +1,9 @@
 /**
  * The commands of every page are commands that the program takes: their names, options, values and arguments. Nothing is run.
- * Pages whose commands are run on real servers have tests of their own beside this one.
+ * Pages whose commands are run on real servers have tests of their own beside this one. Links between the pages lead somewhere.
  */
-import { readFileSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, expect, it, test } from "vitest";
 import { inProcess } from "../cli/cli.ts";
 import { OPTION_ROWS } from "../../src/config/options.ts";
@@ -45,6 +45,45 @@ describe("the commands of a page are taken by the program", () => {
     "seawall %s is refused",
     async (line) => expect(await refusalOf(line.split(" "))).toMatch(/^error: /),
   );
+});
+
+/** Links of a page to files that are not there, or to headings that their page lacks. */
+function brokenLinks(path: string, page = pageAt(path)): string[] {
+  const links = [...withoutBlocks(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = ""]) => link);
+  return links.filter((link) => {
+    const [file = "", anchor] = link.split("#");
+    if (/^[a-z]+:/.test(link)) return false;
+    const target = join(dirname(path), file);
+    if (file !== "" && !existsSync(join(ROOT, target))) return true;
+    return anchor !== undefined && !anchorsOf(file === "" ? page : pageAt(target)).includes(anchor);
+  });
+}
+
+/** A heading's anchor as GitHub makes it: letters, digits, underscores and dashes in lower case, and dashes for spaces. */
+function anchorsOf(page: string): string[] {
+  const headings = [...withoutBlocks(page).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) => heading);
+  return headings.map((heading) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}_ -]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+function withoutBlocks(page: string): string {
+  return page.replaceAll(/^ *```[\s\S]*?^ *```$/gm, "");
+}
+
+describe("the links of a page lead somewhere", () => {
+  test.each([...PAGES, "CHANGELOG.md", "CONTRIBUTING.md", "src/README.md", "test/README.md"])("%s", (path) => {
+    expect(brokenLinks(path)).toEqual([]);
+  });
+
+  it("a missing file and a missing heading are found", () => {
+    const page =
+      "## A `b`?\n[1](#a-b) [2](#a) [3](gone.md) [4](import.md#gone) [5](../README.md) [6](https://a.example/b)";
+    expect(brokenLinks("docs/x.md", page)).toEqual(["#a", "gone.md", "import.md#gone"]);
+  });
 });
 
 /** Every command of each tool for PostgreSQL, from its documents of 2026. Those that only the tool itself calls are left out. */
