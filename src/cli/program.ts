@@ -183,8 +183,10 @@ function isGroup(word: string | undefined): boolean {
 }
 
 function unknownCommand(name: string): SeawallError {
-  const near = nearest(name, COMMAND_NAMES) ?? nearest(name, Object.keys(COMMAND_GROUPS));
-  const hint = near === undefined ? "Run seawall --help." : `Did you mean ${near}?`;
+  const near = nearest(name, name.includes(" ") ? COMMAND_NAMES : [...COMMAND_NAMES, ...Object.keys(COMMAND_GROUPS)]);
+  const [group = ""] = name.split(" ");
+  const seeHelp = isGroup(group) ? `Run seawall ${group} --help.` : "Run seawall --help.";
+  const hint = near === undefined ? seeHelp : `Did you mean ${near}?`;
   return new SeawallError("usage", `unknown command "${name}"`, { hint });
 }
 

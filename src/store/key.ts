@@ -35,6 +35,11 @@ export function checkPrefix(prefix: string): void {
   if (last !== "" && !PART.test(last)) throw malformed("prefix", prefix, `"${last}" cannot begin a key part`);
 }
 
+/** For messages: the empty prefix is the whole store. */
+export function listingOf(prefix: string): string {
+  return prefix === "" ? "list the store" : `list ${prefix}`;
+}
+
 /** For `listPrefixes`: whole parts only. */
 export function checkFolder(prefix: string): void {
   checkPrefix(prefix);

@@ -8,6 +8,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hasCode, isAbort, SeawallError } from "../errors.ts";
 import { deadline } from "../signals.ts";
+import { listingOf } from "./key.ts";
 import { throwIfAborted } from "./signal.ts";
 import { type GetStreamResult, objectsOf, type PutOptions, type PutResult, type Store } from "./store.ts";
 
@@ -165,7 +166,7 @@ export function withRetry(store: Store, retry: RetryOptions = {}): Store {
     return retrying(attempt, retry, (signal) => store.get(key, { ...options, signal }));
   };
   const listPages: Store["listPages"] = async function* (prefix, options = {}) {
-    const attempt = { what: `list ${prefix}`, signal: options.signal };
+    const attempt = { what: listingOf(prefix), signal: options.signal };
     let position = options;
     let listing = store.listPages(prefix, position)[Symbol.asyncIterator]();
     try {
@@ -204,7 +205,7 @@ export function withRetry(store: Store, retry: RetryOptions = {}): Store {
     list: (prefix, options) => objectsOf(listPages(prefix, options)),
     listPages,
     listPrefixes: (prefix, { signal: outer } = {}) =>
-      retrying({ what: `list ${prefix}`, signal: outer }, retry, (signal) => store.listPrefixes(prefix, { signal })),
+      retrying({ what: listingOf(prefix), signal: outer }, retry, (signal) => store.listPrefixes(prefix, { signal })),
     delete: (keys, options = {}) =>
       retrying({ what: "delete", signal: options.signal }, retry, (signal) =>
         store.delete(keys, { ...options, signal }),

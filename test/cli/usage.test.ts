@@ -86,6 +86,12 @@ describe("bad input is one error line with a hint, and exit status 2", () => {
     ["help for an unknown command", ["help", "nonsense"], 'unknown command "nonsense"', /seawall --help/],
     ["help for a mistyped command", ["help", "recieve"], 'unknown command "recieve"', /Did you mean receive\?/],
     ["help for an unknown subcommand", ["help", "slot", "creat"], 'unknown command "slot creat"', /slot create\?/],
+    [
+      "help for an unknown word of a group",
+      ["help", "cluster", "xyz"],
+      '"cluster xyz"',
+      /Run seawall cluster --help\./,
+    ],
     ["an unknown command with --help", ["nonsense", "--help"], 'unknown command "nonsense"', /seawall --help/],
     ["-v without a command", ["-v"], 'unknown option "-v"', /The version is seawall -V\./],
     [

@@ -27,7 +27,7 @@ import { infoOf, listFiles, listFolders } from "./list.ts";
 import { ListThreads } from "./list-threads.ts";
 import { openFile, readRange, streamFile } from "./read.ts";
 import { type HeldRoot, StoreRoot } from "./root.ts";
-import { checkFolder, checkKey, checkPrefix, checkRange } from "../key.ts";
+import { checkFolder, checkKey, checkPrefix, checkRange, listingOf } from "../key.ts";
 import { abortedError, throwIfAborted } from "../signal.ts";
 import { readSource, SourceFailure } from "../source.ts";
 import {
@@ -185,13 +185,13 @@ export class FileStore implements Store {
       }
       await this.#place.confirm(held);
     } catch (error) {
-      throw await this.#explained(error, `list ${prefix}`, held);
+      throw await this.#explained(error, listingOf(prefix), held);
     }
   }
 
   async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
     checkFolder(prefix);
-    return this.#run(`list ${prefix}`, options.signal, async () => {
+    return this.#run(listingOf(prefix), options.signal, async () => {
       const [root, reader] = [this.#root, this.#reader];
       return listFolders({ reader, root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
     });

@@ -22,7 +22,7 @@ import {
 import { HttpRequest } from "@smithy/core/protocols";
 import { SeawallError } from "../../errors.ts";
 import { crc32cOf } from "../crc.ts";
-import { isKey, isKeyPart } from "../key.ts";
+import { isKey, isKeyPart, listingOf } from "../key.ts";
 import type { RetryOptions } from "../retry.ts";
 import { throwIfAborted } from "../signal.ts";
 import type { Environment } from "./account.ts";
@@ -288,7 +288,7 @@ export class S3Objects {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<OwnPage> {
     const Prefix = this.#whole(prefix);
-    const asking: Asking = { what: `list ${prefix}`, right: { action: "s3:ListBucket", key: Prefix }, signal };
+    const asking: Asking = { what: listingOf(prefix), right: { action: "s3:ListBucket", key: Prefix }, signal };
     let continuation: string | undefined;
     do {
       const token = continuation === undefined ? {} : { ContinuationToken: continuation };
