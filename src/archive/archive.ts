@@ -7,7 +7,7 @@ import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { mapBounded } from "./bounded.ts";
 import { type ClusterIdentity, encodeIdentity } from "./documents.ts";
-import { readDeclarations, readDeclared } from "./generations.ts";
+import { readDeclarations, readDeclared, refuseHollow } from "./generations.ts";
 import { readIdentity, readIdentityDocument } from "./identity.ts";
 import { generationFolder, generationName, identityKey, isClusterName, parseGivenName } from "./keys.ts";
 
@@ -131,7 +131,8 @@ type WriterOptions = RequestOptions & { readonly codec: Codec };
 /**
  * Opens the archive for a writer of this server, creating `cluster.json` when the cluster has none. Only the newest generation
  * is written. Throws `foreign-cluster` when no generation has the server's system identifier, or for another segment size,
- * `generation-ended` for the server of an older generation, and `store-unsupported` when the store overwrites objects.
+ * `generation-ended` for the server of an older generation, `object-corrupt` when a declared generation lacks its `cluster.json`,
+ * and `store-unsupported` when the store overwrites objects.
  */
 export async function openArchiveFor(
   store: Store,
@@ -145,6 +146,9 @@ export async function openArchiveFor(
   const newest = declared.at(-1);
   const number = newest?.generation ?? 1;
   if (generation !== undefined && generation > number) throw undeclared(store, name, cluster);
+  // Readers find all generations from the first one.
+  if (number > 1 && (await readIdentity(store, cluster, request)) === undefined)
+    await refuseHollow(store, cluster, request);
   const older = generation ?? (await numberOf(store, cluster, { declared, server }, request));
   if (older !== undefined && older < number) throw ended(store, { cluster, older, number });
   return openFolderFor(store, generationFolder(cluster, number), server, options);
@@ -183,14 +187,41 @@ function ended(
   );
 }
 
-/** Opens exactly this folder for a writer, and creates it when it is absent: for a spool, and for a new generation. */
+/**
+ * Opens exactly this folder of a store for a writer, and creates it when it is absent. Throws as `openArchiveFor` does, but for
+ * `generation-ended`.
+ */
 export async function openFolderFor(
   store: Store,
   folder: string,
   server: ClusterIdentity,
+  options: WriterOptions,
+): Promise<Archive> {
+  const stored = await readIdentityDocument(store, folder, options);
+  if (stored === undefined) await refuseHollow(store, folder, options);
+  return openRead(store, { folder, server, stored }, options);
+}
+
+/** Opens a folder of a spool, and creates it when it is absent. A spool holds the folders of some generations and no declaration. */
+export async function openSpoolFor(
+  spool: Store,
+  folder: string,
+  server: ClusterIdentity,
+  options: WriterOptions,
+): Promise<Archive> {
+  return openRead(spool, { folder, server, stored: await readIdentityDocument(spool, folder, options) }, options);
+}
+
+type StoredIdentity = Awaited<ReturnType<typeof readIdentityDocument>>;
+
+/** `stored`: the folder's `cluster.json`, as it was just read. */
+async function openRead(
+  store: Store,
+  known: { readonly folder: string; readonly server: ClusterIdentity; readonly stored: StoredIdentity },
   { codec, ...options }: WriterOptions,
 ): Promise<Archive> {
-  let stored = await readIdentityDocument(store, folder, options);
+  const { folder, server } = known;
+  let { stored } = known;
   if (stored === undefined) {
     await store.put(identityKey(folder), encodeIdentity(server), options);
     // Another process may have created it between our read and our write: theirs counts. Nothing below it can be opened

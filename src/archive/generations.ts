@@ -12,7 +12,14 @@ import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import type { ClusterIdentity } from "./documents.ts";
 import { readIdentity } from "./identity.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
-import { GENERATIONS_MAX, generationFolder, generationKey, generationName, identityKey } from "./keys.ts";
+import {
+  GENERATIONS_MAX,
+  generationFolder,
+  generationKey,
+  generationName,
+  identityKey,
+  parseGivenName,
+} from "./keys.ts";
 
 /** One `generations/<n>.json`. */
 export interface Declaration {
@@ -65,14 +72,17 @@ export async function readDeclarations(
   return found;
 }
 
-/** All generations, oldest first; none for a cluster without an archive. Throws also `foreign-cluster`. */
+/** All generations, oldest first; none for a cluster without an archive. Throws also `object-corrupt` and `foreign-cluster`. */
 export async function readGenerations(
   store: Store,
   cluster: string,
   options: RequestOptions = {},
 ): Promise<Generation[]> {
   const first = await readIdentity(store, cluster, options);
-  if (first === undefined) return [];
+  if (first === undefined) {
+    await refuseHollow(store, cluster, options);
+    return [];
+  }
   const generations = [generationOf(cluster, first, undefined)];
   for (const declared of await readDeclarations(store, cluster, options)) {
     generations.push(generationOf(cluster, await readDeclared(store, cluster, declared, options), declared));
@@ -102,20 +112,33 @@ export async function readDeclared(
   const folder = generationFolder(cluster, declared.generation);
   const key = generationKey(cluster, declared.generation);
   const identity = await readIdentity(store, folder, options);
-  if (identity === undefined) {
-    throw new SeawallError(
-      "object-corrupt",
-      `${key} declares generation ${folder}, but ${identityKey(folder)} is absent`,
-      {
-        hint: "A copy of the archive may be incomplete: copy the folders of all generations.",
-      },
-    );
-  }
+  if (identity === undefined) throw hollow(folder, `${key} declares generation ${folder}`);
   if (identity.systemIdentifier === declared.systemIdentifier) return identity;
   throw new SeawallError(
     "foreign-cluster",
     `${key} declares system identifier ${declared.systemIdentifier}, and ${identityKey(folder)} has ${identity.systemIdentifier}`,
   );
+}
+
+/**
+ * Throws `object-corrupt` for a folder without `cluster.json` where other documents say that its generation has begun. A writer that
+ * created `cluster.json` anew would hide that everything else of the generation is missing too.
+ */
+export async function refuseHollow(store: Store, folder: string, options: RequestOptions): Promise<void> {
+  const { cluster, generation = 1 } = parseGivenName(folder);
+  const second = generationFolder(cluster, 2);
+  // The first generation has no declaration. It came before the second one.
+  const signs =
+    generation === 1 ? [generationKey(cluster, 2), identityKey(second)] : [generationKey(cluster, generation)];
+  for (const key of signs) {
+    if ((await store.head(key, options)) !== undefined) throw hollow(folder, `${key} is there`);
+  }
+}
+
+function hollow(folder: string, why: string): SeawallError {
+  return new SeawallError("object-corrupt", `${why}, but ${identityKey(folder)} is absent`, {
+    hint: "A copy of the archive may be incomplete: copy the folders of all generations.",
+  });
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The generations of a cluster, in a store in memory: what is declared, and which one a name, a server or a moment means. */
 import { describe, expect, test } from "vitest";
 import { clustersIn, openArchive, openArchiveFor, openArchiveOf, openFolderFor } from "../../src/archive/archive.ts";
-import type { ClusterIdentity } from "../../src/archive/documents.ts";
+import { type ClusterIdentity, encodeIdentity } from "../../src/archive/documents.ts";
 import { type Declaration, putDeclaration, readDeclarations, readGenerations } from "../../src/archive/generations.ts";
 import { declareSuccessor, obstaclesOf, planSuccessor } from "../../src/archive/successor.ts";
 import { Codec } from "../../src/codec/codec.ts";
@@ -32,6 +32,12 @@ async function upgradedTwice(): Promise<MemoryStore> {
   await declare(store, SECOND);
   await declare(store, THIRD);
   return store;
+}
+
+async function keysOf(store: MemoryStore): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of store.list("")) keys.push(key);
+  return keys;
 }
 
 const code = (name: string): Error => expect.objectContaining({ code: name }) as Error;
@@ -104,6 +110,45 @@ describe("a cluster of three generations", () => {
   });
 });
 
+describe("a copy of the store without a declared generation's cluster.json", () => {
+  const copyWithout = async (...lost: string[]): Promise<MemoryStore> => {
+    const store = await upgradedTwice();
+    await store.delete(lost.map((folder) => `${folder}/cluster.json`));
+    return store;
+  };
+
+  test.each([
+    ["the newest generation", "main@3", THIRD],
+    ["the first generation", "main", THIRD],
+    ["the first generation", "main", STRANGER],
+  ])("lacks %s: no writer creates it anew (%s)", async (_, lost, given) => {
+    const store = await copyWithout(lost);
+    const keys = await keysOf(store);
+    for (const name of ["main", "main@3"]) {
+      await expect(openArchiveFor(store, name, given, { codec })).rejects.toThrowError(code("object-corrupt"));
+    }
+    await expect(readGenerations(store, "main")).rejects.toThrowError(code("object-corrupt"));
+    await expect(planSuccessor(store, "main", STRANGER)).rejects.toThrowError(code("object-corrupt"));
+    expect(await keysOf(store)).toEqual(keys);
+  });
+
+  test("and without the whole folder of the first one is no first start", async () => {
+    const store = await upgradedTwice();
+    await store.delete((await keysOf(store)).filter((key) => key.startsWith("main/")));
+    await expect(openArchiveFor(store, "main", THIRD, { codec })).rejects.toThrowError(code("object-corrupt"));
+    await expect(readGenerations(store, "main")).rejects.toThrowError(code("object-corrupt"));
+  });
+
+  test.each([
+    ["main@3", THIRD],
+    ["main@2", SECOND],
+    ["main", FIRST],
+  ])("is not filled from the spool of %s", async (folder, given) => {
+    const store = await copyWithout(folder);
+    await expect(openFolderFor(store, folder, given, { codec })).rejects.toThrowError(code("object-corrupt"));
+  });
+});
+
 test("a stranger is told to declare itself, or to take another name", async () => {
   const store = new MemoryStore();
   await openArchiveFor(store, "main", FIRST, { codec });
@@ -134,7 +179,7 @@ describe("a declaration", () => {
     await openArchiveFor(store, "main", FIRST, { codec });
     await putDeclaration(store, "main", declaration);
     await expect(openArchive(store, "main")).rejects.toThrowError(code("object-corrupt"));
-    await openFolderFor(store, "main@2", THIRD, { codec });
+    await store.put("main@2/cluster.json", encodeIdentity(THIRD));
     await expect(openArchive(store, "main")).rejects.toThrowError(code("foreign-cluster"));
   });
 

@@ -2,7 +2,7 @@
  * `seawall cluster upgrade` between two servers that no pg_upgrade leads from one to the other: who is refused, what is
  * declared, how it is undone.
  */
-import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
@@ -146,6 +146,29 @@ test("a spool goes on in the folder of the new generation", async () => {
   expect(readdirSync(spool).filter((name) => name.startsWith("main"))).toEqual(["main", "main@2"]);
   const identity = readFileSync(join(dir, "spooled", "main@2", "cluster.json"), "utf8");
   expect(identity).toContain(String(await next.systemIdentifier()));
+});
+
+test("in a copy of the store without the new generation every writer is refused, and nothing is created", async () => {
+  const place = placeOf("copied");
+  {
+    await using daemon = receive(old, place);
+    await streaming(daemon);
+  }
+  expect(await upgrade(next, place, "--force")).toMatchObject({ code: 0 });
+  rmSync(join(dir, "copied", "main@2"), { recursive: true });
+  const received = receive(next, place);
+  expect([(await received.ended(60_000)).code, received.stderr]).toEqual([6, text("object-corrupt")]);
+  expect(received.stderr).toContain("copy the folders of all generations");
+  const segment = join(next.walDir, next.walFiles()[0] ?? "");
+  for (const writer of [
+    ["backup", "--dsn", next.dsn],
+    ["wal-push", segment],
+  ]) {
+    const [command = "", ...rest] = writer;
+    const refused = await runCli([command, ...withoutSlot(place), ...rest]);
+    expect([command, refused.code, refused.stderr]).toEqual([command, 6, text("[object-corrupt]")]);
+  }
+  expect(readdirSync(join(dir, "copied")).filter((name) => name.startsWith("main"))).toEqual(["main"]);
 });
 
 test("archive_command of the old server puts no history into the new generation", async () => {

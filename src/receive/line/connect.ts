@@ -2,7 +2,7 @@
  * Connects to a server that may be archived: the first of several hosts that the archive's line admits. claim.ts
  * decides; with a spool, the store behind it.
  */
-import { type Archive, openArchiveFor, openFolderFor } from "../../archive/archive.ts";
+import { type Archive, openArchiveFor, openSpoolFor } from "../../archive/archive.ts";
 import { findTip } from "../../archive/wal/tip.ts";
 import type { Codec } from "../../codec/codec.ts";
 import { EXIT, type ErrorCode } from "../../error-kinds.ts";
@@ -103,7 +103,7 @@ async function joinServer(
   const createdAt = new Date(state.nowMs()).toISOString();
   const identity = { systemIdentifier, segmentSize, pgMajor: major, createdAt };
   // A spool knows no generations: its folder was chosen before.
-  const open = options.isSpool === true ? openFolderFor : openArchiveFor;
+  const open = options.isSpool === true ? openSpoolFor : openArchiveFor;
   const archive = await open(store, cluster, identity, { codec, signal });
   const own = await readServerHistory(connection, server.timeline);
   const line = await join(archive, { ...own, address: connection.server, restoredFrom, inRecovery }, options, joining);
