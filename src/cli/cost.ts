@@ -35,8 +35,11 @@ const GB = 1e9;
 const PUT_MS = 50;
 /** A base backup is stored in uploads of about this size (backup/parts.ts). */
 const UPLOAD_BYTES = 8 * 2 ** 20;
-/** The watch over the archive looks every five minutes with about three listings, the watch over rivals every ten with two. */
-const STATUS_LISTS = (MONTH_MS / 300_000) * 3 + (MONTH_MS / 600_000) * 2;
+/**
+ * The watch over the archive looks every five minutes with about three listings, and every minute with one at the backups' folders.
+ * The watch over rivals looks every ten minutes with two.
+ */
+const STATUS_LISTS = (MONTH_MS / 300_000) * 3 + MONTH_MS / 60_000 + (MONTH_MS / 600_000) * 2;
 
 export function monthlyCost(input: CostInput): CostLine[] {
   const { walRateBytes, segmentSizeBytes, compressionRatio, backupSizeBytes, backupEveryMs, restoresPerMonth } = input;

@@ -37,7 +37,7 @@ import type { StatusDocument } from "./status/document.ts";
 import { History } from "./status/history.ts";
 import type { HistoryFile } from "./status/history-file.ts";
 import type { RecoveryMap } from "./status/recovery-map.ts";
-import { NOTHING_SEEN, type Seen } from "./status/seen.ts";
+import { type Findings, NOTHING_SEEN, type Seen, seenWith } from "./status/seen.ts";
 import { startWatches } from "./status/watches.ts";
 
 export interface ClusterOptions {
@@ -92,7 +92,8 @@ export function openCluster(options: ClusterOptions): Cluster {
     cluster,
     state,
     log: log.child("archive"),
-    onSeen: (archive, contents, recovery) => (parts.seen = { ...parts.seen, archive, contents, recovery }),
+    onSeen: (archive, contents, recovery) => parts.see({ archive, contents, recovery, isMapStale: false }),
+    onStale: () => parts.see({ isMapStale: true }),
   });
   const { env, version, connection } = options;
   const notifying = { env, version, connection, log: log.child("notify") };
@@ -124,6 +125,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     ended,
     archiveWatch,
     seen: NOTHING_SEEN,
+    see: (change) => (parts.seen = seenWith(parts.seen, change)),
     history: options.history ?? new History(),
     routine: options.routine,
   };
@@ -156,6 +158,8 @@ interface Parts {
   /** A reload changes it. */
   routine: RoutinePlan;
   seen: Seen;
+  /** Adds what a watcher has found. */
+  readonly see: (change: Partial<Findings>) => void;
 }
 
 const LOOK_INTERVAL_MS = 1_000;
@@ -198,7 +202,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       slot: settings.noSlot ? undefined : settings.slot,
       archiveWatch: parts.archiveWatch,
       runs: () => scheduler.views.reduce((sum, { runs }) => sum + runs, 0),
-      see: (change) => (parts.seen = { ...parts.seen, ...change }),
+      see: parts.see,
       log,
       signal: ended.signal,
     }),

@@ -35,6 +35,8 @@ test("a month: each line by hand", () => {
   expect(seconds).toBe(2_629_800);
   expect(lines.get("segments")?.amount).toBeCloseTo(164_362.5, 6);
   expect(lines.get("chunks")?.amount).toBeCloseTo(164_362.5 * 15, 6);
+  // 8766 looks of three listings, 43 830 of one, 4383 of two.
+  expect(lines.get("status")?.amount).toBeCloseTo(78_894, 6);
   // 30.4375 backups of ten uploads.
   expect(lines.get("backups")?.amount).toBeCloseTo(304.375, 6);
   // 15 days of 1 MiB/s, a quarter of it stored.

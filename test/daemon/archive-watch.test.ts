@@ -1,11 +1,12 @@
 /** The watch over the archive's contents: it finds what others stored, asks nothing while nothing is stored, and counts right. */
-import { cpSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { LastEvents } from "../../src/archive/records/last-events.ts";
 import { ArchiveWatch, type ArchiveWatchOptions } from "../../src/daemon/status/archive-watch.ts";
 import type { ArchiveContents } from "../../src/daemon/status/document.ts";
+import type { RecoveryMap } from "../../src/daemon/status/recovery-map.ts";
 import { silentLog } from "../../src/log.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
@@ -27,6 +28,7 @@ afterEach(() => removeTree(dir));
 interface Seen {
   readonly last: LastEvents;
   readonly contents: ArchiveContents;
+  readonly recovery: RecoveryMap;
 }
 
 /** A watch that looks every 50 ms, over a receiver that streams. */
@@ -36,11 +38,13 @@ function watched(times: Partial<ArchiveWatchOptions> = {}, buffersInUse = () => 
   state.buffersInUse = buffersInUse;
   state.storedLsn = lsnOf(0x100_0000n);
   const seen: Seen[] = [];
+  let stale = 0;
   let requests = 0;
   const store = observed(new FileStore(dir), { classify: () => "", observe: () => void requests++ });
   const watch = new ArchiveWatch({
     ...{ store, cluster: "main", state, log: silentLog, lookEveryMs: 50, listEveryMs: 3_600_000, ...times },
-    onSeen: (last, contents) => void seen.push({ last, contents }),
+    onSeen: (last, contents, recovery) => void seen.push({ last, contents, recovery }),
+    onStale: () => void stale++,
   });
   const ended = new AbortController();
   const running = watch.run(ended.signal);
@@ -48,7 +52,7 @@ function watched(times: Partial<ArchiveWatchOptions> = {}, buffersInUse = () => 
     ended.abort();
     await running;
   };
-  return { watch, state, seen, requests: () => requests, stop };
+  return { watch, state, seen, requests: () => requests, stale: () => stale, stop };
 }
 
 /** The files of WAL and backups, by the file system; a backup's document and histories are not counted. */
@@ -94,6 +98,73 @@ test("a backup that another process took is found once WAL was stored; one that 
   rmSync(join(dir, "main/backups/20250303T080002Z-eb42d435"), { recursive: true });
   watch.changed();
   await until("its end", () => seen.at(-1)?.contents.backups === 1);
+  await stop();
+});
+
+/** Only the look at the backups' folders comes round; the newest backup is taken away, as if it were not begun. */
+function withoutNewest() {
+  const [hidden, backup] = [join(dir, "hidden"), join(dir, "main/backups", NEWEST)];
+  renameSync(backup, hidden);
+  const watching = watched({ lookEveryMs: 3_600_000, backupsEveryMs: 50 });
+  return { ...watching, hidden, backup };
+}
+
+test("a backup by hand is shown with its windows long before the next listing, and so is its removal", async () => {
+  const { state, seen, hidden, backup, stop } = withoutNewest();
+  await until("a look", () => seen.length > 0);
+  renameSync(hidden, backup);
+  state.storedLsn = lsnOf(0x200_0000n);
+  await until("the backup", () => seen.length === 2);
+  expect(seen[1]?.last.backup?.id).toBe(NEWEST);
+  expect(seen[1]?.contents.backups).toBe(2);
+  expect(seen[1]?.recovery.backups.map(({ id }) => id)).toContain(NEWEST);
+  renameSync(backup, hidden);
+  state.storedLsn = lsnOf(0x300_0000n);
+  await until("its end", () => seen.length === 3);
+  expect(seen[2]?.last.backup?.id).not.toBe(NEWEST);
+  expect(seen[2]?.contents.backups).toBe(1);
+  expect(seen[2]?.recovery.backups).toHaveLength(1);
+  await stop();
+});
+
+test("a backup that is finished after its last WAL was stored is seen, though no WAL comes any more", async () => {
+  const { state, seen, requests, hidden, backup, stop } = withoutNewest();
+  await until("a look", () => seen.length > 0);
+  const first = requests();
+  state.storedLsn = lsnOf(0x200_0000n);
+  // One look that follows the WAL, of one request: it finds nothing yet.
+  await until("the look at the folders", () => requests() === first + 1);
+  renameSync(hidden, backup);
+  await until("the backup", () => seen.length === 2);
+  expect(seen[1]?.contents.backups).toBe(2);
+  await stop();
+});
+
+test("a backup that runs while the receiver starts is waited for, without new WAL", async () => {
+  const id = `${new Date().toISOString().slice(0, 19).replace(/[-:]/g, "")}Z-00c0ffee`;
+  const older = join(dir, "main/backups/20250303T080002Z-eb42d435");
+  cpSync(older, join(dir, "main/backups", id), { recursive: true });
+  const document = join(dir, "main/backups", id, "backup.json");
+  const text = readFileSync(document, "utf8").replaceAll("20250303T080002Z-eb42d435", id);
+  rmSync(document);
+  const { seen, stop } = watched({ lookEveryMs: 3_600_000, backupsEveryMs: 50 });
+  await until("a look", () => seen.length > 0);
+  expect(seen[0]?.contents.backups).toBe(2);
+  writeFileSync(document, text);
+  await until("the backup", () => seen.length === 2);
+  expect(seen[1]?.contents.backups).toBe(3);
+  expect(seen[1]?.last.backup?.id).toBe(id);
+  await stop();
+});
+
+test("a change that cannot be read makes what was seen before stale", async () => {
+  const { watch, seen, stale, stop } = watched({ lookEveryMs: 3_600_000 });
+  await until("a look", () => seen.length > 0);
+  expect(stale()).toBe(0);
+  renameSync(join(dir, "main/cluster.json"), join(dir, "main/cluster.json.away"));
+  watch.changed();
+  await until("the word", () => stale() === 1);
+  expect(seen).toHaveLength(1);
   await stop();
 });
 

@@ -100,7 +100,15 @@ test("the watch tells a gap at once while the receiver catches up, and reads WAL
   const seen: (string | null | undefined)[] = [];
   const ended = new AbortController();
   const running = watchGaps({
-    ...{ store: archive.store, cluster: "main", state, runs: () => 0, log: silentLog, signal: ended.signal },
+    ...{
+      store: archive.store,
+      cluster: "main",
+      state,
+      runs: () => 0,
+      listings: () => 0,
+      log: silentLog,
+      signal: ended.signal,
+    },
     onGaps: ([gap]) => void seen.push(gap?.lastCommitAt),
   });
   await until("the gap", () => seen.length === 1);

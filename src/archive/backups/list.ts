@@ -41,6 +41,42 @@ export async function listBackups(archive: Archive, options: RequestOptions = {}
   return { backups: backups.sort(byAge), leftovers, damaged };
 }
 
+/** Ids of backups by whether their document is stored. */
+export interface BackupIds {
+  readonly finished: ReadonlySet<string>;
+  readonly unfinished: readonly string[];
+}
+
+/** Older unfinished backups are taken for remains. */
+const UNFINISHED_ASKED_FOR = 8;
+
+/**
+ * Lists which backups there are without reading one: one request for the folders, and one for each of the newest folders
+ * that `known` does not hold. `known`: backups that were finished before. Throws what the store throws.
+ */
+export async function listBackupIds(
+  archive: Archive,
+  known: ReadonlySet<string>,
+  options: RequestOptions = {},
+): Promise<BackupIds> {
+  const prefix = backupsPrefix(archive.cluster);
+  const folders = await archive.store.listPrefixes(prefix, options);
+  const ids = folders.map((folder) => folder.slice(prefix.length, -1)).filter(isBackupId);
+  const asked = ids
+    .filter((id) => !known.has(id))
+    .sort()
+    .slice(-UNFINISHED_ASKED_FOR);
+  const answers = await mapBounded(asked, READS_IN_FLIGHT, async (id) => {
+    const found = await archive.store.head(backupDocumentKey(archive.cluster, id), options);
+    return { id, isFinished: found !== undefined };
+  });
+  const added = answers.filter(({ isFinished }) => isFinished).map(({ id }) => id);
+  return {
+    finished: new Set([...ids.filter((id) => known.has(id)), ...added]),
+    unfinished: answers.filter(({ isFinished }) => !isFinished).map(({ id }) => id),
+  };
+}
+
 /** Ids tell seconds; of two backups that began in the same one, the random end of their names says nothing. */
 function byAge(a: BackupDocument, b: BackupDocument): number {
   const startedMs = Date.parse(a.startedAt) - Date.parse(b.startedAt);

@@ -1,7 +1,8 @@
 /**
- * Watches the gaps in the archive, and what covers them, for the status: once when streaming begins, whenever the receiver
- * records one, and while one is open when a job has ended and every minute. Without an open gap it costs no further requests.
- * The time of a gap's last commit may need a segment of WAL: it is read once the receiver has memory to spare. Failures are logged and never stop the receiver.
+ * Watches the gaps in the archive, and what covers them, for the status. It looks when streaming begins, whenever the receiver
+ * records a gap, and after each listing of the archive. While a gap is open it also looks after each job and every minute.
+ * The time of a gap's last commit may need a segment of WAL, which is read once the receiver has memory to spare. Failures are
+ * logged and never stop the receiver.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchive } from "../../archive/archive.ts";
@@ -19,6 +20,8 @@ export interface GapWatchOptions {
   readonly state: ReceiverState;
   /** How many jobs have ended: one of them may have covered a gap. */
   readonly runs: () => number;
+  /** How often the archive was listed: the listing may show a gap that was removed or added by another process. */
+  readonly listings: () => number;
   readonly onGaps: (gaps: readonly GapDocument[]) => void;
   readonly log: Log;
   readonly signal: AbortSignal;
@@ -35,18 +38,19 @@ interface Look {
   readonly atMs: number;
   readonly gaps: number;
   readonly runs: number;
+  readonly listings: number;
   readonly hasOpenGap: boolean;
 }
 
 /** Runs until the signal; resolves always. */
 export async function watchGaps(options: GapWatchOptions): Promise<void> {
-  const { store, cluster, state, runs, onGaps, log, signal } = options;
+  const { store, cluster, state, runs, listings, onGaps, log, signal } = options;
   const memory = new GapMemory();
   const spare = new SpareMemory(state);
   let last: Look | undefined;
   while (!signal.aborted) {
     let pauseMs = INTERVAL_MS;
-    const now = { atMs: performance.now(), gaps: state.counters.gaps, runs: runs() };
+    const now = { atMs: performance.now(), gaps: state.counters.gaps, runs: runs(), listings: listings() };
     const mayReadWal = spare.isThere(now.atMs);
     const isOwing = mayReadWal && memory.isOwing;
     if (state.phase === "streaming" && (isOwing || isDue(last, now))) {
@@ -66,6 +70,6 @@ export async function watchGaps(options: GapWatchOptions): Promise<void> {
 }
 
 function isDue(last: Look | undefined, now: Omit<Look, "hasOpenGap">): boolean {
-  if (last === undefined || last.gaps !== now.gaps) return true;
+  if (last === undefined || last.gaps !== now.gaps || last.listings !== now.listings) return true;
   return last.hasOpenGap && (last.runs !== now.runs || now.atMs - last.atMs >= OPEN_GAP_MS);
 }

@@ -10,7 +10,7 @@ import type { ArchiveWatch } from "./archive-watch.ts";
 import type { GapDocument, SlotHealth } from "./document.ts";
 import { watchGaps } from "./gap-watch.ts";
 import { watchRivals } from "./rival-watch.ts";
-import type { Seen } from "./seen.ts";
+import type { Findings } from "./seen.ts";
 import { followSlot } from "./slot-health.ts";
 import { monitorSlot, SLOT_INTERVAL_MS } from "./slot-monitor.ts";
 
@@ -24,7 +24,7 @@ export interface WatchesOptions {
   readonly archiveWatch: ArchiveWatch;
   /** How many jobs have ended. */
   readonly runs: () => number;
-  readonly see: (change: Partial<Seen>) => void;
+  readonly see: (change: Partial<Findings>) => void;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -33,14 +33,15 @@ export interface WatchesOptions {
 export function startWatches(options: WatchesOptions): Promise<void>[] {
   const { store, cluster, state, connection, slot, archiveWatch, runs, see, log, signal } = options;
   const common = { store, cluster, state, signal };
-  let gapsBefore: number | undefined;
-  const onGaps = (gaps: readonly GapDocument[]): void => {
-    see({ gaps });
-    if (gapsBefore !== undefined && gapsBefore !== gaps.length) archiveWatch.changed();
-    gapsBefore = gaps.length;
+  let before = "";
+  const onGaps = (foundGaps: readonly GapDocument[]): void => {
+    see({ foundGaps });
+    const now = foundGaps.map(outlineOf).join();
+    if (now !== before) archiveWatch.changed();
+    before = now;
   };
   const running = [
-    watchGaps({ ...common, runs, onGaps, log: log.child("gaps") }),
+    watchGaps({ ...common, runs, listings: () => archiveWatch.listings, onGaps, log: log.child("gaps") }),
     watchRivals({ ...common, onRivals: (rivals) => see({ rivals }), log: log.child("line") }),
     archiveWatch.run(signal),
   ];
@@ -61,4 +62,9 @@ export function startWatches(options: WatchesOptions): Promise<void>[] {
     },
   };
   return [...running, monitorSlot(monitor, signal)];
+}
+
+/** The part of a gap that windows and the map show as well. */
+function outlineOf({ timeline, fromLsn, toLsn, coveredBy }: GapDocument): string {
+  return `${timeline} ${fromLsn} ${toLsn} ${coveredBy?.backup ?? "open"}`;
 }
