@@ -150,7 +150,7 @@ export async function openArchiveFor(
   if (number > 1 && (await readIdentity(store, cluster, request)) === undefined)
     await refuseHollow(store, cluster, request);
   const older = generation ?? (await numberOf(store, cluster, { declared, server }, request));
-  if (older !== undefined && older < number) throw ended(store, { cluster, older, number });
+  if (older !== undefined && older < number) throw generationEnded(store, { cluster, older, number });
   return openFolderFor(store, generationFolder(cluster, number), server, options);
 }
 
@@ -173,7 +173,8 @@ function undeclared(store: Store, name: string, cluster: string): SeawallError {
   });
 }
 
-function ended(
+/** Refuses the server of an older generation. `number`: the newest one. */
+export function generationEnded(
   store: Store,
   { cluster, older, number }: { readonly cluster: string; readonly older: number; readonly number: number },
 ): SeawallError {

@@ -16,6 +16,7 @@ import { readIdentity } from "./identity.ts";
 import { GENERATIONS_MAX, generationFolder, generationName } from "./keys.ts";
 import { hasKnownRecords } from "./wal/known-records.ts";
 import type { WalItem } from "./wal/path.ts";
+import { aliveObstacles, newestWalMs } from "./wal/stored-at.ts";
 import { findTip } from "./wal/tip.ts";
 import { walkItems } from "./wal/walk.ts";
 
@@ -28,16 +29,21 @@ export type SuccessorPlan =
       readonly name: string;
       readonly before: Generation;
       readonly end: GenerationEnd | undefined;
-      /** Why it should not be declared; `--force` passes over them. */
+      /** Why it is not declared. `--force` passes over all but one: WAL that was stored just now. */
       readonly obstacles: readonly string[];
     };
+
+export interface PlanOptions extends RequestOptions {
+  readonly force?: boolean | undefined;
+  readonly now?: Date | undefined;
+}
 
 /** Reads only. Throws `archive-absent`, `generation-ended` for the server of an older generation, and what the store throws. */
 export async function planSuccessor(
   store: Store,
   cluster: string,
   server: ClusterIdentity,
-  options: RequestOptions = {},
+  { force = false, now = new Date(), ...options }: PlanOptions = {},
 ): Promise<SuccessorPlan> {
   const generations = await readGenerations(store, cluster, options);
   const before = generations.at(-1);
@@ -62,32 +68,40 @@ export async function planSuccessor(
   const number = before.number + 1;
   const archive = await openFolder(store, before.folder, options);
   const end = await findGenerationEnd(archive, options);
-  const obstacles = obstaclesOf({ before, end, server });
+  const storedMs = await newestWalMs(archive, options);
+  const obstacles = obstaclesOf({ before, end, server, storedMs }, { now, force });
   return { kind: "successor", number, name: generationName(cluster, number), before, end, obstacles };
 }
 
-/** Pure. */
-export function obstaclesOf({
-  before,
-  end,
-  server,
-}: {
-  readonly before: Generation;
-  readonly end: GenerationEnd | undefined;
-  readonly server: Pick<ClusterIdentity, "pgMajor">;
-}): string[] {
+/**
+ * Reasons against a declaration, for people; empty when there is none. `storedMs`: when the newest WAL of the older generation was
+ * stored. Pure.
+ */
+export function obstaclesOf(
+  facts: {
+    readonly before: Generation;
+    readonly end: GenerationEnd | undefined;
+    readonly server: Pick<ClusterIdentity, "pgMajor">;
+    readonly storedMs: number | undefined;
+  },
+  { now, force }: { readonly now: Date; readonly force: boolean },
+): string[] {
+  const { before, end, server, storedMs } = facts;
   const { name, identity } = before;
-  return [
-    ...(server.pgMajor < identity.pgMajor
+  const older =
+    server.pgMajor < identity.pgMajor
       ? [`the server is PostgreSQL ${server.pgMajor}, older than ${identity.pgMajor} of ${name}`]
-      : []),
-    ...(end === undefined || end.isShutdown
-      ? []
-      : [
-          `the archive of ${name} ends at ${formatLsn(end.lsn)} without the checkpoint of an orderly shutdown: its server may ` +
-            "still run, or WAL of it is missing",
-        ]),
-  ];
+      : [];
+  const isAtEnd = end === undefined || end.isShutdown;
+  const running = isAtEnd
+    ? []
+    : [
+        `the archive of ${name} ends at ${formatLsn(end.lsn)} without the checkpoint of an orderly shutdown: its server may ` +
+          "still run, or WAL of it is missing",
+      ];
+  // The WAL of an orderly shutdown is as new, and its server has stopped.
+  const alive = isAtEnd ? [] : aliveObstacles(storedMs, now).map((obstacle) => `${obstacle} (${name})`);
+  return [...(force ? [] : [...older, ...running]), ...alive];
 }
 
 /** Where an archive ends; undefined for one without WAL. Throws what damaged WAL and the store throw. */

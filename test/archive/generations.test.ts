@@ -228,6 +228,8 @@ describe("who may be declared", () => {
 
   const before = { name: "main@1", identity: server(1n, 17) } as never;
   const end = (isShutdown: boolean) => ({ timeline: timelineOf(1), lsn: parseLsn("0/1000"), isShutdown });
+  const now = new Date(AT);
+  const storedMs = (secondsAgo: number): number => now.getTime() - 1000 * secondsAgo;
   test.each([
     ["after an orderly end, a newer server", { end: end(true), server: { pgMajor: 18 } }, 0],
     ["after an orderly end, one of the same version", { end: end(true), server: { pgMajor: 17 } }, 0],
@@ -236,6 +238,18 @@ describe("who may be declared", () => {
     ["not while the former may still run", { end: end(false), server: { pgMajor: 18 } }, 1],
     ["for two reasons", { end: end(false), server: { pgMajor: 16 } }, 2],
   ])("%s", (_, facts, count) => {
-    expect(obstaclesOf({ before, ...facts })).toHaveLength(count);
+    expect(obstaclesOf({ before, storedMs: storedMs(200), ...facts }, { now, force: false })).toHaveLength(count);
+    expect(obstaclesOf({ before, storedMs: storedMs(200), ...facts }, { now, force: true })).toEqual([]);
+  });
+
+  test.each([
+    ["WAL was stored a minute ago", storedMs(60), false, ["a receiver still stores WAL"]],
+    ["the last WAL is two minutes old", storedMs(120), false, []],
+    ["nothing was stored", undefined, false, []],
+    ["the WAL of a minute ago ends with the shutdown", storedMs(60), true, []],
+  ])("by force, when %s", (_, stored, isShutdown, expected) => {
+    const facts = { before, end: end(isShutdown), server: { pgMajor: 16 }, storedMs: stored };
+    const found = obstaclesOf(facts, { now, force: true });
+    expect(found).toEqual(expected.map((text) => expect.stringContaining(text) as unknown));
   });
 });

@@ -220,6 +220,11 @@ describe("a second verification", () => {
   });
 });
 
+test("an archive that only has its identity is called empty", async () => {
+  const { archive } = await copyOf(new Map([...real.objects].filter(([key]) => key === "main/cluster.json")));
+  expect(await verify(archive)).toMatchObject({ ok: true, notes: [{ kind: "empty-archive", object: "main" }] });
+});
+
 test("a segment that is sealed while the archive is listed is no hole", async () => {
   const { archive, store } = await copyOf(real.objects);
   const key = keyOf(between());

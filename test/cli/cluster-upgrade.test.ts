@@ -95,6 +95,7 @@ test("each server is told its next step, and the undone upgrade goes back to the
   const taken = await runCli(["backup", ...withoutSlot(place), "--dsn", next.dsn]);
   expect([taken.code, taken.stderr]).toEqual([6, text("seawall cluster upgrade --cluster main")]);
 
+  age("undo");
   const forced = await upgrade(next, place, "--force");
   expect(forced, forced.stderr).toMatchObject({ code: 0 });
   const former = receive(old, place);
@@ -125,6 +126,34 @@ test("each server is told its next step, and the undone upgrade goes back to the
   await streaming(daemon);
 });
 
+test("--force does not end a generation whose receiver stores WAL; a receiver that is overtaken all the same ends", async () => {
+  const place = placeOf("overtaken");
+  await using daemon = receive(old, place);
+  const address = await streaming(daemon);
+  await old.sql("CREATE TABLE overtaken (i int)");
+  const lsn = await old.value("SELECT pg_current_wal_flush_lsn()");
+  const isStored = async () =>
+    old.value("SELECT ($1::pg_lsn >= $2::pg_lsn)::text", [(await statusOf(address)).storedLsn ?? "0/0", lsn]);
+  await until("WAL is stored", async () => (await isStored()) === "true");
+  const refused = await upgrade(next, place, "--force");
+  expect([refused.code, refused.stderr]).toEqual([1, text(/a receiver still stores WAL: .* \(main@1\)/)]);
+
+  await until("the receiver is quiet", async () => {
+    age("overtaken");
+    return (await upgrade(next, place, "--force")).code === 0;
+  });
+  const verified = await runCli(["verify", ...withoutSlot(place)]);
+  expect(verified).toMatchObject({
+    code: 0,
+    stdout: text(/main@2: it holds no WAL and no backup.*\nthe archive is empty$/m),
+  });
+  await until("the receiver notices", async () => {
+    await old.sql("INSERT INTO overtaken VALUES (1)");
+    return daemon.stderr.includes("generation-ended");
+  });
+  expect((await daemon.ended(60_000)).code).toBe(6);
+});
+
 test("a spool goes on in the folder of the new generation", async () => {
   const place = placeOf("spooled");
   const spool = join(dir, "spool");
@@ -135,6 +164,7 @@ test("a spool goes on in the folder of the new generation", async () => {
     await streaming(daemon);
     expect(await daemon.end("SIGTERM")).toMatchObject({ code: 0 });
   }
+  age("spooled");
   expect(await upgrade(next, place, "--force")).toMatchObject({ code: 0 });
   await using daemon = receive(next, place, ...spooled);
   const address = await streaming(daemon);
@@ -154,6 +184,7 @@ test("in a copy of the store without the new generation every writer is refused,
     await using daemon = receive(old, place);
     await streaming(daemon);
   }
+  age("copied");
   expect(await upgrade(next, place, "--force")).toMatchObject({ code: 0 });
   rmSync(join(dir, "copied", "main@2"), { recursive: true });
   const received = receive(next, place);
@@ -177,6 +208,7 @@ test("archive_command of the old server puts no history into the new generation"
     await using daemon = receive(old, place);
     await streaming(daemon);
   }
+  age("pushed");
   expect(await upgrade(next, place, "--force")).toMatchObject({ code: 0 });
   const history = join(old.walDir, "00000002.history");
   writeFileSync(history, "1\t0/2000000\tno recovery target specified\n");

@@ -4,6 +4,7 @@ import { Codec } from "../../src/codec/codec.ts";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { type LineClaim, putClaim } from "../../src/archive/line/claims.ts";
 import type { SeawallError } from "../../src/errors.ts";
+import { declareSuccessor, planSuccessor } from "../../src/archive/successor.ts";
 import { silentLog } from "../../src/log.ts";
 import { LineWatch } from "../../src/receive/line/watch.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
@@ -85,6 +86,20 @@ test("an archive that is removed while WAL flows is noticed within fifteen secon
   expect(at.lost).toBeUndefined();
   await receive(5);
   expect(at.lost).toMatchObject({ code: "archive-vanished" });
+});
+
+test("a generation that ended under its receiver is acknowledged no further, and not tried again", async () => {
+  const { store, archive, at, watch, receive } = await watching({ claim: 1 });
+  await receive(60);
+  expect(at.lost).toBeUndefined();
+  const successor = { ...archive.identity, systemIdentifier: 2n };
+  const plan = await planSuccessor(store, "main", successor);
+  if (plan.kind !== "successor") throw new Error("it is the newest already");
+  await declareSuccessor(store, plan, successor, { codec: archive.codec });
+  await receive(60);
+  expect(at.lost).toMatchObject({ code: "generation-ended", retryable: false });
+  expect(at.lost?.hint).toContain("seawall cluster remove --cluster main@2 --confirm main@2");
+  expect(watch.acknowledgeable(lsn(150))).toBe(100n);
 });
 
 test("a store that does not answer for the line holds up no acknowledgement for good, and is asked again", async () => {

@@ -7,15 +7,13 @@ import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { isInForce, listPins } from "../backups/pins.ts";
 import { mapBounded } from "../bounded.ts";
+import { aliveObstacles } from "../wal/stored-at.ts";
 import { backupsPrefix, identityKey, isBackupId, tailsPrefix, walPrefix } from "../keys.ts";
 import { REMOVAL_STEPS, type RemovalStep, removalStepOf } from "./belongings.ts";
 import { BulkDelete, type DoomedObject } from "./bulk-delete.ts";
 import { lookAtUnfinished } from "./expiry-plan.ts";
 import { putMark, removeMark } from "./marks.ts";
 import { LEFTOVER_AFTER_MS } from "./plan.ts";
-
-/** WAL that was stored so lately comes from a receiver that still runs: one that has WAL stores some of it every second. */
-export const ALIVE_MS = 120_000;
 
 export interface Belongings {
   readonly steps: Readonly<Record<RemovalStep, { readonly objects: number; readonly bytes: number }>>;
@@ -88,9 +86,8 @@ export function obstaclesOf(
   { pinned, running, newestWalMs }: Belongings,
   { now, force }: { readonly now: Date; readonly force: boolean },
 ): string[] {
-  const aliveForMs = newestWalMs === undefined ? Infinity : now.getTime() - newestWalMs;
   return [
-    ...(aliveForMs < ALIVE_MS ? ["a receiver still stores WAL: the newest is less than two minutes old"] : []),
+    ...aliveObstacles(newestWalMs, now),
     ...(force ? [] : pinned.map((id) => `backup ${id} is pinned`)),
     ...(force ? [] : running.map((id) => `backup ${id} is being taken`)),
   ];

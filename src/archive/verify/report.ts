@@ -23,9 +23,9 @@ export interface Problem {
   readonly message: string;
 }
 
-/** Odd, and no danger to any restore. */
+/** Odd, and no danger to any restore that is possible now. */
 export interface Note {
-  readonly kind: "unfinished-backup" | "unknown-object" | "verify-state" | "missing-wal" | "gap";
+  readonly kind: "empty-archive" | "unfinished-backup" | "unknown-object" | "verify-state" | "missing-wal" | "gap";
   readonly object: string;
   readonly message: string;
 }

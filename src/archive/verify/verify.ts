@@ -111,6 +111,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   // An expiry may have removed listed objects meanwhile, so list again before anything is called missing.
   if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
   const gaps = reportMissing(archive, catalog, findings);
+  noteEmpty(archive, catalog, findings);
   reportUnfinished(catalog, await listMarks(archive, { signal }), findings);
   const problems = findings.problems(catalog.paths, catalog.backups);
   const ok = problems.length === 0;
@@ -281,6 +282,14 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
     findings.report({ kind: "damaged-document", object: key, message: error.message });
   }
   return recordedGaps;
+}
+
+/** Notes an archive in which nothing is missing because nothing was stored. */
+function noteEmpty({ cluster: object }: Archive, catalog: Catalog, findings: Findings): void {
+  const { runs, partials, tails } = catalog.inventory;
+  if ([runs, partials, tails, catalog.backups, catalog.damagedBackups].some(({ length }) => length > 0)) return;
+  const message = "it holds no WAL and no backup: nothing can be restored from it";
+  findings.note({ kind: "empty-archive", object, message });
 }
 
 /** Notes objects of backups without a document. `marks`: of backups that an expiry was removing. */

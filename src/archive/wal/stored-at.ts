@@ -35,6 +35,15 @@ export async function storedAtMs(
   return times.length === 0 ? undefined : Math.max(...times);
 }
 
+/** WAL that was stored so lately comes from a receiver that still runs: one that has WAL stores some of it every second. */
+const ALIVE_MS = 120_000;
+
+/** Says, for people, that an archive is still written; empty for one that is not. `newestMs`: when its newest WAL was stored. Pure. */
+export function aliveObstacles(newestMs: number | undefined, now: Date): string[] {
+  const isAlive = newestMs !== undefined && now.getTime() - newestMs < ALIVE_MS;
+  return isAlive ? ["a receiver still stores WAL: the newest is less than two minutes old"] : [];
+}
+
 /** When the newest WAL on the line was stored; undefined without WAL. */
 export async function newestWalMs(archive: Archive, options: RequestOptions = {}): Promise<number | undefined> {
   const tip = await locateTip(archive, options);

@@ -27,9 +27,9 @@ export async function run(context: CommandContext): Promise<number> {
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   try {
     const request = { signal: signals.stop };
-    const plan = await planSuccessor(store, cluster, server, request);
+    const plan = await planSuccessor(store, cluster, server, { ...request, force: settings.force });
     if (plan.kind === "successor" && !settings.dryRun) {
-      refuse(plan, settings.force);
+      refuse(plan);
       await declareSuccessor(store, plan, server, { ...request, codec: new Codec() });
     }
     await printResult(context, planJson(context, plan), planText(context, plan, server));
@@ -47,12 +47,12 @@ async function askServer(context: CommandContext): Promise<ClusterIdentity> {
   return { systemIdentifier, segmentSize, pgMajor, createdAt: new Date().toISOString() };
 }
 
-function refuse({ name, before, obstacles }: SuccessorPlan & { readonly kind: "successor" }, force: boolean): void {
-  if (force || obstacles.length === 0) return;
+function refuse({ name, before, obstacles }: SuccessorPlan & { readonly kind: "successor" }): void {
+  if (obstacles.length === 0) return;
   throw new SeawallError("cluster-protected", `${name} is not declared: ${obstacles.join("; ")}`, {
     hint:
       `Is the --dsn the upgraded server? Then start the server of ${before.name} and its receiver once more, wait until it streams, and stop the ` +
-      "server first. If that server is gone for good, --force declares the generation all the same.",
+      "server first. If that server is gone for good, --force declares the generation all the same, two minutes after the last WAL.",
   });
 }
 

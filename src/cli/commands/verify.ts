@@ -50,9 +50,11 @@ function reportText({ ok, deep, checked, problems, notes }: VerifyReport, second
       : [
           `unchanged since an earlier run: ${counted(checked.unchangedSegments, "segment")}, ${counted(checked.unchangedBackups, "backup")}`,
         ];
-  const verdict = ok
-    ? painted("everything is there and unbroken", "green", colours) + (deep ? "" : "; --deep reads what is inside")
-    : painted(counted(problems.length, "problem"), "red", colours);
+  const isEmpty = notes.some(({ kind }) => kind === "empty-archive");
+  const good = isEmpty
+    ? painted("the archive is empty", "yellow", colours)
+    : painted("everything is there and unbroken", "green", colours) + (deep ? "" : "; --deep reads what is inside");
+  const verdict = ok ? good : painted(counted(problems.length, "problem"), "red", colours);
   return [
     `verified ${wal}, ${counted(checked.backups, "backup")} in ${humanSeconds(seconds)}${read}`,
     ...unchanged,

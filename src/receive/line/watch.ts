@@ -2,15 +2,15 @@
  * Watches the archive's line while a timeline is streamed. A receiver joins the line once, before it streams
  * (claim.ts). Another receiver may claim the line afterwards: this one must then stop acknowledging.
  *
- * A look is one HEAD for the claim that would come next. After a pause, and now and then, it also asks for the claim that this
- * receiver joined with: without it the archive was removed, and WAL that is stored there could not be restored. A look starts with
- * received WAL and runs beside the PUT of that WAL, so an idle cluster sends no request. What a newer claim means is `judgeClaims`
+ * A look is one HEAD for the claim that would come next. After a pause, and now and then, it also asks for two other documents.
+ * Without the claim that this receiver joined with, the archive was removed, and WAL that is stored there could not be restored. With
+ * a declaration of the next generation, this one has ended, and its WAL is no longer the cluster's. A look starts with received WAL and runs beside the PUT of that WAL, so an idle cluster sends no request. What a newer claim means is `judgeClaims`
  * in decision.ts.
  */
-import type { Archive } from "../../archive/archive.ts";
+import { type Archive, generationEnded } from "../../archive/archive.ts";
 import { type LineClaim, readClaims } from "../../archive/line/claims.ts";
-import { lineKey } from "../../archive/keys.ts";
-import { SeawallError, isAbort } from "../../errors.ts";
+import { GENERATIONS_MAX, generationKey, lineKey, parseGivenName } from "../../archive/keys.ts";
+import { SeawallError, hasCode, isAbort } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { deadline } from "../../signals.ts";
 import { waitFor } from "../../store/signal.ts";
@@ -111,10 +111,11 @@ export class LineWatch {
       this.#hasFailed = false;
     } catch (error) {
       if (this.#over.signal.aborted) return;
-      if (error instanceof SeawallError && error.code === "archive-vanished") {
+      if (hasCode(error, "archive-vanished")) {
         log.error("the archive was removed while it was written; it is made anew", { error });
         return this.#end(error);
       }
+      if (hasCode(error, "generation-ended")) return this.#end(error);
       if (!isAbort(error) && !(error instanceof SeawallError)) throw error;
       // What is stored stays safe, whatever the line is. A store that is away must not hang the server's commits.
       if (!this.#hasFailed) log.warn("cannot read whether the archive's line is still this server's", { error });
@@ -134,15 +135,14 @@ export class LineWatch {
 
   async #newerClaims(asksOwn: boolean, signal: AbortSignal): Promise<LineClaim[]> {
     const archive = await this.#options.openArchive(signal);
+    if (asksOwn) await refuseEnded(archive, signal);
     const known = this.#claim;
     if (known !== undefined) {
       const next = await archive.store.head(lineKey(archive.cluster, known + 1), { signal });
       if (next === undefined) {
         if (!asksOwn) return [];
-        const own = await archive.store.head(lineKey(archive.cluster, known), { signal });
-        if (own !== undefined) return [];
-        const where = `${archive.store.description}, cluster "${archive.cluster}"`;
-        throw new SeawallError("archive-vanished", `the archive that this receiver writes was removed: ${where}`);
+        await refuseVanished(archive, known, signal);
+        return [];
       }
     }
     return (await readClaims(archive, { signal })).filter(({ number }) => number > (known ?? 0));
@@ -187,4 +187,19 @@ export class LineWatch {
     this.#ceiling = undefined;
     this.#options.onRelease();
   }
+}
+
+/** Throws `generation-ended` when the next generation of the cluster was declared. */
+async function refuseEnded({ store, cluster: folder }: Archive, signal: AbortSignal): Promise<void> {
+  const { cluster, generation: older = 1 } = parseGivenName(folder);
+  const number = older + 1;
+  if (number > GENERATIONS_MAX || (await store.head(generationKey(cluster, number), { signal })) === undefined) return;
+  throw generationEnded(store, { cluster, older, number });
+}
+
+/** Throws `archive-vanished` when the claim that the receiver joined with is gone. */
+async function refuseVanished({ store, cluster }: Archive, known: number, signal: AbortSignal): Promise<void> {
+  if ((await store.head(lineKey(cluster, known), { signal })) !== undefined) return;
+  const where = `${store.description}, cluster "${cluster}"`;
+  throw new SeawallError("archive-vanished", `the archive that this receiver writes was removed: ${where}`);
 }
