@@ -142,6 +142,10 @@ test("--force does not end a generation whose receiver stores WAL; a receiver th
     age("overtaken");
     return (await upgrade(next, place, "--force")).code === 0;
   });
+  // The slot in use is that of the old server, and says nothing about main@2.
+  const dry = ["--dsn", old.dsn, "--dry-run", "--json"];
+  const ofOld = await runCli(["cluster", "remove", ...place, "--cluster", "main@2", ...dry]);
+  expect(JSON.parse(ofOld.stdout), ofOld.stderr).toMatchObject({ obstacles: [] });
   const verified = await runCli(["verify", ...withoutSlot(place)]);
   expect(verified).toMatchObject({
     code: 0,

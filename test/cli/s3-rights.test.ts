@@ -75,6 +75,10 @@ const seawall = (args: readonly string[], { url, env }: Run): Promise<Ran> =>
     PATH: process.env["PATH"] ?? "",
     ...env,
   });
+/** The copy has just been made: its WAL looks as if a receiver stored it. */
+const clearWal = async ({ url, full }: Run): Promise<void> => {
+  for (const place of [walPrefix(CLUSTER), tailsPrefix(CLUSTER)]) await clear(url, full, place);
+};
 const plain = (command: CommandName, ...flags: readonly string[]): Scenario => ({
   command,
   run: (_scene, run) => seawall([command, ...flags], run),
@@ -146,14 +150,14 @@ const SCENARIOS: readonly Scenario[] = [
   {
     command: "cluster remove",
     run: async (_scene, run) => {
-      // This copy has just been made: its WAL looks as if a receiver stored it.
-      for (const place of [walPrefix(CLUSTER), tailsPrefix(CLUSTER)]) await clear(run.url, run.full, place);
+      await clearWal(run);
       return seawall(["cluster", "remove", "--confirm", CLUSTER, "--force"], run);
     },
   },
   {
     command: "cluster upgrade",
     run: async (_scene, run) => {
+      await clearWal(run);
       await using other = await startPostgres({ version: 18, freshIdentifier: true });
       const args = ["cluster", "upgrade", "--dsn", other.dsn, "--force"];
       // As if one that another account began had been interrupted: on Ceph an account may always read what it has stored.

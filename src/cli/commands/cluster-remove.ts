@@ -1,5 +1,6 @@
 /** `seawall cluster remove`: shows what a store holds of a cluster. With the name typed once more it removes everything shown. */
 import { type Archive, openFolder } from "../../archive/archive.ts";
+import type { ClusterIdentity } from "../../archive/documents.ts";
 import { readDeclarations } from "../../archive/generations.ts";
 import { generationFolder, generationKey, generationName, parseGivenName } from "../../archive/keys.ts";
 import { REMOVAL_STEPS } from "../../archive/retention/belongings.ts";
@@ -8,6 +9,7 @@ import { type Belongings, obstaclesOf, removeArchive, surveyArchive } from "../.
 import { humanBytes } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
+import { ReplicationConnection } from "../../replication/connection.ts";
 import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
 import { deadline } from "../../signals.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
@@ -33,7 +35,7 @@ export async function run(context: CommandContext): Promise<number> {
   try {
     const request = { signal: signals.stop };
     const { archive, declaration } = await removable(store, cluster, request);
-    const slot = await slotInUse(context);
+    const slot = await slotInUse(context, archive.identity);
     const found = await surveyArchive(archive, new Date(), request);
     const obstacles = [...obstaclesOf(found, { now: new Date(), force }), ...slot];
     if (settings.dryRun || confirm === undefined) {
@@ -96,17 +98,27 @@ async function removable(
 }
 
 /**
- * Why the server speaks against it. A server that cannot be reached says nothing: it may be gone for good. Throws for a wrong --dsn and
- * for a server that is there and refuses the question: a check that was asked for must not be left out.
+ * Why the server of --dsn speaks against it. The slot of another server says nothing about this archive: after an upgrade each
+ * generation has a server of its own. A server that cannot be reached says nothing either: it may be gone for good. Throws for a wrong
+ * --dsn and for a server that is there and refuses the question: a check that was asked for must not be left out.
  */
-async function slotInUse(context: CommandContext): Promise<string[]> {
+async function slotInUse(context: CommandContext, { systemIdentifier }: ClusterIdentity): Promise<string[]> {
   const { settings, signals, log } = context;
   if (settings.dsn === undefined || settings.noSlot) return [];
   const connection = await connectionSettings(context);
   using limit = deadline(SERVER_MS, signals.stop);
   try {
     const status = await readSlotStatus(connection, settings.slot, limit.signal);
-    return status.active === true ? [`a receiver uses the slot "${settings.slot}" of its server`] : [];
+    if (status.active !== true) return [];
+    await using walsender = await ReplicationConnection.connect(connection, { signal: limit.signal });
+    const asked = await walsender.identifySystem();
+    if (asked.systemIdentifier === systemIdentifier)
+      return [`a receiver uses the slot "${settings.slot}" of its server`];
+    log.info("the server of --dsn is another one than this archive's, so its slot is left out of account", {
+      archive: systemIdentifier.toString(),
+      server: asked.systemIdentifier.toString(),
+    });
+    return [];
   } catch (error) {
     const isGone = limit.isOverdue || (error instanceof SeawallError && GONE.includes(error.code));
     if (signals.stop.aborted || !isGone) throw error;
