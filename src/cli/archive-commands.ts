@@ -20,6 +20,7 @@ export const ARCHIVE_COMMANDS = {
       "It needs only the store, and reads only the WAL at the ends of windows. " +
       "--all lists every cluster of the file, or of the store where no file has clusters.\n\n" +
       "A window begins at a backup's end, and ends with the last commit before the archive's end or a gap. " +
+      "It shows no time for its end while nothing was committed since the backup. " +
       "If the backup was taken on an older timeline, the window begins there: restore --target-timeline reaches all of it.",
     examples: [
       { line: "seawall list --store file:///backup", does: "of the cluster main" },

@@ -116,8 +116,9 @@ describe("a gap from 300 to 400", () => {
 });
 
 describe("the last time before a gap", () => {
-  const window = (toLsn: number, toTime: string | null, timeline = 1): RecoveryWindow => ({
-    ...{ timeline: timelineOf(timeline), fromLsn: lsn(0), toLsn: lsn(toLsn), fromTime: "", toTime, backup: "10" },
+  const window = (toLsn: number, lastCommitAt: string | null, timeline = 1): RecoveryWindow => ({
+    ...{ timeline: timelineOf(timeline), fromLsn: lsn(0), toLsn: lsn(toLsn), backup: "10" },
+    ...{ fromTime: "", toTime: null, lastCommitAt },
   });
   const timeBefore = (place: GapPlace, windows: RecoveryWindow[]): string | undefined =>
     lastTimeBefore(place, { windows, histories: [one, two] });

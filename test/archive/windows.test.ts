@@ -301,10 +301,16 @@ describe("a window", () => {
       toTime: "2026-02-03T05:00:00.000001Z",
     },
     {
-      name: "with no commit behind the backup is a moment",
-      last: "2026-02-03T04:00:00.000000Z",
-      fromTime: "2026-02-03T04:00:00.000000Z",
-      toTime: "2026-02-03T04:00:00.000000Z",
+      name: "with no commit since the backup begins at its end, and has no end in time",
+      last: "2026-02-03T04:05:05.999999Z",
+      fromTime: "2026-02-03T04:05:06.000Z",
+      toTime: null,
+    },
+    {
+      name: "with one commit, at the backup's end, is a moment",
+      last: "2026-02-03T04:05:06.000000Z",
+      fromTime: "2026-02-03T04:05:06.000Z",
+      toTime: "2026-02-03T04:05:06.000000Z",
     },
     {
       name: "without any commit has no end in time",
@@ -317,7 +323,10 @@ describe("a window", () => {
     const paths = pathsOf(inventoryOf({ ...rest, backups }), backups, SIZE);
     const ends = new Map([["1/4/segment", { verifiedLsn: at(4, 900), lastCommitAt: last }]]);
     expect(windowsOf(paths, backups, ends)).toEqual([
-      { timeline: 1, fromLsn: at(1, 500), toLsn: at(4, 900), fromTime, toTime, backup: "A" },
+      {
+        ...{ timeline: 1, fromLsn: at(1, 500), toLsn: at(4, 900), fromTime, toTime, backup: "A" },
+        lastCommitAt: last ?? null,
+      },
     ]);
   });
 

@@ -191,6 +191,25 @@ describe("a refusal names the nearest points:", () => {
     expect(hint).toBe("Nearest points on timeline 1 that can be reached: before it 0/9F0000.");
   });
 
+  test.each([
+    ["before the end of the first backup", "2026-11-22T00:30:00Z", "after it 0/180000, the end of backup A"],
+    ["between two windows", "2026-11-22T01:30:00Z", "before it 0/300000; after it 0/580000, the end of backup BB"],
+    ["behind all of them", "2026-11-22T02:00:00Z", "before it 0/9F0000."],
+  ])("a moment %s, though nothing was committed since", (_, time, near) => {
+    const { code, hint } = refusal(() =>
+      planRestore({
+        ...{
+          target: parseTarget({ time }, 0),
+          backups: [B, A],
+          route: route({ barriers: [gap("0/300000", "0/400000")] }),
+        },
+        landings: { found: [], missing: "it holds no later commit" },
+      }),
+    );
+    expect(code).toBe("target-unreachable");
+    expect(hint).toContain(`Nearest points on timeline 1 that can be reached: ${near}`);
+  });
+
   test("in a gap", () => {
     const barriers = [gap("0/300000", "0/400000")];
     const { message, hint } = refusal(() => plan(["0/380000"], { barriers }));

@@ -72,12 +72,9 @@ export async function expectCatalog(world: World): Promise<Listed> {
     const first = model.backupsOn(timeline)[0] as TakenBackup; // reachable
     const last = model.commitsOn(timeline).at(-1);
     expect(window).toMatchObject({ backup: first.id, fromLsn: text(first.stopLsn) });
-    // WAL before the first backup is none of a window's; but its segment is looked at from its beginning.
-    const isBefore = last === undefined || last.after <= first.startLsn;
-    const toTime = isBefore && window.toTime === null ? null : time(last?.at ?? 0);
-    const ends = [first.finishedAt, ...(toTime === null ? [] : [toTime])];
-    const fromTime = ends.sort((a, b) => Date.parse(a) - Date.parse(b))[0];
-    expect(window).toMatchObject({ fromTime, toTime });
+    // A commit that was made before the backup was finished is not in its window.
+    const isIn = last !== undefined && Date.parse(time(last.at)) >= Date.parse(first.finishedAt);
+    expect(window).toMatchObject({ fromTime: first.finishedAt, toTime: isIn ? time(last.at) : null });
     expect(parseLsn(window.toLsn)).toBeGreaterThanOrEqual(model.commitsOn(timeline).at(-1)?.before ?? 0n);
   }
   const reaches = listed.backups.flatMap(({ id, reaches: found }) => found.map((reach) => ({ id, ...reach })));

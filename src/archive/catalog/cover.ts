@@ -54,9 +54,9 @@ export function lastTimeBefore(
 ): string | undefined {
   const isWay = new Set(histories.filter((history) => isOnWay(history, gap)).map(({ timeline }) => timeline));
   const before = windows.filter(
-    ({ timeline, toLsn, toTime }) => isWay.has(timeline) && toLsn <= gap.fromLsn && toTime !== null,
+    ({ timeline, toLsn, lastCommitAt }) => isWay.has(timeline) && toLsn <= gap.fromLsn && lastCommitAt !== null,
   );
-  return before.sort((a, b) => (a.toLsn > b.toLsn ? -1 : 1))[0]?.toTime ?? undefined;
+  return before.sort((a, b) => (a.toLsn > b.toLsn ? -1 : 1))[0]?.lastCommitAt ?? undefined;
 }
 
 /** Says what a covered gap means. `from`: the last time before it, or its LSN. */

@@ -32,10 +32,12 @@ export interface RecoveryWindow {
   readonly timeline: TimelineId;
   readonly fromLsn: Lsn;
   readonly toLsn: Lsn;
-  /** When the first backup was finished; the time of the last commit when there is none behind it. ISO 8601. */
+  /** When the first backup was finished. ISO 8601. */
   readonly fromTime: string;
-  /** Time of the last commit; null when the WAL has none. ISO 8601. */
+  /** Time of the last commit in the window; null when nothing was committed since `fromTime`. ISO 8601. */
   readonly toTime: string | null;
+  /** Time of the last commit up to the window's end, also when it was made before the backup was finished. ISO 8601. */
+  readonly lastCommitAt: string | null;
   /** The backup whose end is the window's beginning. */
   readonly backup: string;
 }
@@ -114,8 +116,9 @@ export function windowsOf(
       timeline: path.history.timeline,
       fromLsn: backup.stopLsn,
       toLsn,
-      fromTime: earlier(backup.finishedAt, end.lastCommitAt),
-      toTime: end.lastCommitAt ?? null,
+      fromTime: backup.finishedAt,
+      toTime: notBefore(backup.finishedAt, end.lastCommitAt),
+      lastCommitAt: end.lastCommitAt ?? null,
       backup: backup.id,
     }));
   });
@@ -139,6 +142,6 @@ export function spansOf<B extends BackupSpan, R extends { readonly toLsn: Lsn }>
   return spans;
 }
 
-function earlier(a: string, b: string | undefined): string {
-  return b !== undefined && Date.parse(b) < Date.parse(a) ? b : a;
+function notBefore(begin: string, time: string | undefined): string | null {
+  return time === undefined || Date.parse(time) < Date.parse(begin) ? null : time;
 }

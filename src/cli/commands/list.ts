@@ -163,7 +163,7 @@ function windowRows({ catalog }: CatalogView): string[][] {
   return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
     String(timeline),
     shortTime(fromTime),
-    toTime === null ? "–" : shortTime(toTime),
+    toTime === null ? "none since" : shortTime(toTime),
     formatLsn(fromLsn),
     formatLsn(toLsn),
     backup,

@@ -144,17 +144,36 @@ function unreachable<B extends BackupSpan>(message: string, input: PlanInput<B>)
   const tooEarly = landing !== undefined && windows[0] !== undefined && isTooEarlyFor(windows[0].backup, landing);
   const lsn = tooEarly ? (0n as Lsn) : landing?.lsn;
   const { instead } = landings;
-  const near = nearest(windows, lsn, route.history.timeline);
+  const sides = lsn === undefined ? sidesInTime(windows, input.target.point) : sidesOf(windows, lsn);
+  const near = nearest(windows, sides, route.history.timeline);
   return new SeawallError("target-unreachable", message, { hint: instead === undefined ? near : `${instead} ${near}` });
 }
 
-/** The nearest reachable points on both sides, or all windows where the target has no place among them. */
-function nearest(windows: readonly Window[], lsn: Lsn | undefined, timeline: TimelineId): string {
+/** The windows beside a target that cannot be reached. */
+interface Sides {
+  readonly before: Window | undefined;
+  readonly after: Window | undefined;
+}
+
+function sidesOf(windows: readonly Window[], lsn: Lsn): Sides {
+  return {
+    before: windows.findLast(({ toLsn }) => toLsn <= lsn),
+    after: windows.find(({ fromLsn }) => fromLsn >= lsn),
+  };
+}
+
+/** A target without a place in the WAL is behind it; a moment may still lie before the end of a backup. */
+function sidesInTime(windows: readonly Window[], point: RecoveryTarget["point"]): Sides {
+  if (point.kind !== "time") return { before: windows.at(-1), after: undefined };
+  const isLater = ({ backup }: Window): boolean => Date.parse(backup.finishedAt) * 1000 > point.time;
+  return { before: windows.findLast((window) => !isLater(window)), after: windows.find(isLater) };
+}
+
+/** Names the nearest reachable points on both sides. */
+function nearest(windows: readonly Window[], { before, after }: Sides, timeline: TimelineId): string {
   const begin = ({ fromLsn, backup }: Window): string =>
     `${formatLsn(fromLsn)}, the end of backup ${backup.id} at ${backup.finishedAt}`;
   if (windows.length === 0) return `Nothing on timeline ${timeline} can be recovered: take a base backup.`;
-  const before = lsn === undefined ? windows.at(-1) : windows.findLast(({ toLsn }) => toLsn <= lsn);
-  const after = lsn === undefined ? undefined : windows.find(({ fromLsn }) => fromLsn >= lsn);
   const parts = [
     ...(before === undefined ? [] : [`before it ${formatLsn(before.toLsn)}`]),
     ...(after === undefined ? [] : [`after it ${begin(after)}`]),

@@ -46,10 +46,10 @@ export function openEnd(status: StatusDocument, map: RecoveryMap | null): OpenEn
   if (map === null || last === undefined || hasGapSince(status, map.readAt)) return undefined;
   const { health, rpoSeconds, at } = status;
   if (rpoSeconds === null) return { at: last.toTime ?? last.fromTime, isNow: false, isAtLeast: true };
-  // Everything older than the oldest commit that is not stored can be recovered.
-  const storedAt = new Date(Date.parse(at) - rpoSeconds * 1000).toISOString();
+  // Everything older than the oldest commit that is not stored can be recovered, and the end of the backup in any case.
+  const storedMs = Math.max(Date.parse(last.fromTime), Date.parse(at) - rpoSeconds * 1000);
   const isArriving = !health.findings.some(({ stopsArchiving }) => stopsArchiving);
-  return { at: storedAt, isNow: isArriving && rpoSeconds < NOW_SECONDS, isAtLeast: false };
+  return { at: new Date(storedMs).toISOString(), isNow: isArriving && rpoSeconds < NOW_SECONDS, isAtLeast: false };
 }
 
 function windowEnd({ fromTime, toTime }: MappedWindow): Markup {
