@@ -25,7 +25,7 @@ export async function chooseGeneration(
   const refusals: { readonly name: string; readonly error: SeawallError }[] = [];
   for (const candidate of candidates) {
     try {
-      await resolvePlan(candidate.archive, wish, options);
+      await resolvePlan(candidate.archive, { ...wish, generation: candidate.generation.name }, options);
       return candidate;
     } catch (error) {
       if (!(error instanceof SeawallError) || !hasCode(error, "target-unreachable", "backup-absent")) throw error;

@@ -40,10 +40,11 @@ export async function run(context: CommandContext): Promise<number> {
   const { targetDir } = settings;
   if (targetDir === undefined) throw new SeawallError("internal", "no target");
   return withGenerations(context, { verb: "restoring" }, async (generations, progress) => {
-    const wish = { backupId: settings.backup, target };
-    const chosen = await chooseGeneration(generations, wish, { signal: signals.stop });
+    const asked = { backupId: settings.backup, target };
+    const chosen = await chooseGeneration(generations, asked, { signal: signals.stop });
     const { archive } = chosen;
     const generation = generations.all.length === 1 ? undefined : chosen.generation.name;
+    const wish = { ...asked, generation };
     if (settings.dryRun) {
       const plan = await resolvePlan(archive, wish, { signal: signals.stop });
       await printPlan(context, plan, {

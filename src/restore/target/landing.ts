@@ -53,15 +53,22 @@ const PEEKS_IN_FLIGHT = 16;
 /** So many segments without a commit are passed on the way back to one, for the time of the last commit. */
 const LOOK_BACK_MAX = 64;
 
-/** `spans`: of the backups in question, newest first. Reads what it must; throws what damaged WAL throws. */
+export interface Wanted {
+  readonly target: RecoveryTarget;
+  /** The backups in question, newest first. */
+  readonly spans: readonly Span[];
+  /** The name of the archive's generation, for hints; undefined where the cluster has one alone. */
+  readonly generation: string | undefined;
+}
+
+/** Reads what it must; throws what damaged WAL throws. */
 export async function findLandings(
   archive: Archive,
   route: WalRoute,
-  target: RecoveryTarget,
-  spans: readonly Span[],
+  { target, spans, generation }: Wanted,
   options: RequestOptions = {},
 ): Promise<Landings> {
-  const search = new Search(archive, route, options);
+  const search = new Search(archive, route, { generation, options });
   const landings = await search.find(target, spans);
   // The target may lie in unreadable WAL, so report the damage instead of "not found".
   const damage = route.damage ?? search.damage;
@@ -74,12 +81,18 @@ class Search {
   readonly #archive: Archive;
   readonly #route: WalRoute;
   readonly #options: RequestOptions;
+  readonly #generation: string | undefined;
   readonly #times = new Map<RouteItem, Promise<CommitTimes | undefined>>();
   #damage: SeawallError | undefined;
 
-  constructor(archive: Archive, route: WalRoute, options: RequestOptions) {
+  constructor(
+    archive: Archive,
+    route: WalRoute,
+    { options, generation }: Pick<Wanted, "generation"> & { readonly options: RequestOptions },
+  ) {
     this.#archive = archive;
     this.#route = route;
+    this.#generation = generation;
     this.#options = options;
   }
 
@@ -121,7 +134,7 @@ class Search {
       return {
         found: [],
         missing: `it holds no commit after ${formatPgTime(time)}${known}`,
-        instead: "If nothing was committed in between, --target latest restores the same state.",
+        instead: `If nothing was committed in between, ${latestOf(this.#generation)} restores the same state.`,
       };
     }
     // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
@@ -363,4 +376,9 @@ function otherNames(name: string, seen: readonly string[]): string {
     .slice(0, NAMES_SHOWN)
     .map((one) => `"${one}"`)
     .join(", ")}${more}.`;
+}
+
+/** The options that restore an archive to its end. The cluster's name alone would mean its newest generation. */
+function latestOf(generation: string | undefined): string {
+  return generation === undefined ? "--target latest" : `--cluster ${generation} --target latest`;
 }

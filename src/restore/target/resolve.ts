@@ -36,6 +36,8 @@ export interface PlanWish {
   /** A certain backup; the newest that can reach the target otherwise. */
   readonly backupId?: string | undefined;
   readonly target: RecoveryTarget;
+  /** The name of the archive's generation, for hints; undefined where the cluster has one alone. */
+  readonly generation?: string | undefined;
 }
 
 /** Throws `backup-absent`, `target-unreachable`, `wal-version`, and what a damaged archive or the store throws. */
@@ -154,7 +156,7 @@ interface OnHistory extends OnTimeline {
 /** Throws `target-unreachable`, and what damaged WAL or the store throws. */
 async function findPlan(archive: Archive, input: OnHistory, options: RequestOptions): Promise<FoundPlan> {
   const { wish, history, gaps, breaks, timeline, onWay } = input;
-  const { target } = wish;
+  const { target, generation } = wish;
   // Almost always the newest one will do, and then nothing older needs to be looked at.
   const attempts = target.point.kind === "latest" && onWay.length > 1 ? [onWay.slice(0, 1), onWay] : [onWay];
   for (const [attempt, candidates] of attempts.entries()) {
@@ -167,7 +169,7 @@ async function findPlan(archive: Archive, input: OnHistory, options: RequestOpti
         "Run seawall receive.",
       );
     }
-    const landings = await findLandings(archive, route, target, candidates, options);
+    const landings = await findLandings(archive, route, { target, spans: candidates, generation }, options);
     const landing = landings.found.at(-1);
     if (landing !== undefined) input.onLanding(landing.lsn);
     let plan: RestorePlan<BackupDocument>;
