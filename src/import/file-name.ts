@@ -28,7 +28,7 @@ const OTHER = /^(?:[0-9A-F]{24}|[0-9A-F]{8}\.history)[^/]*\.([A-Za-z0-9]+)$/;
 
 /** Endings that say how a file was packed, and what to do with it first. */
 const UNSUPPORTED: Readonly<Record<string, string>> = {
-  lzo: "it is packed by lzop, as WAL-E does: unpack it first with lzop -d",
+  lzo: "it is packed by lzop, as WAL-E does: unpack it first with lzop -dU",
   lzma: "it is packed by lzma: unpack it first with xz -d",
   snappy: "it is packed by snappy: unpack it first",
   gpg: "it is encrypted: decrypt it first with gpg -d",

@@ -144,7 +144,7 @@ describe("files that are refused", () => {
       [`${nameOf(5)}.zst`]: expect.stringMatching(/^foreign: its system identifier is 7000000000000000000, /) as string,
       [nameOf(6)]: "size: it has more than 1048576 bytes, a segment of this cluster 1048576",
       [nameOf(7)]: expect.stringMatching(/^damaged: WAL does not verify at .*: page address is /) as string,
-      [`${nameOf(8)}.lzo`]: "unsupported: it is packed by lzop, as WAL-E does: unpack it first with lzop -d",
+      [`${nameOf(8)}.lzo`]: "unsupported: it is packed by lzop, as WAL-E does: unpack it first with lzop -dU",
       [`${nameOf(8)}.gpg`]: "unsupported: it is encrypted: decrypt it first with gpg -d",
       [nameOf(9)]: "foreign: its segments have 16777216 bytes, the archive's have 1048576",
       [`${e}E1.zst`]: "damaged: it is not WAL: unknown page magic 0",
