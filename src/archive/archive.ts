@@ -7,7 +7,7 @@ import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { mapBounded } from "./bounded.ts";
 import { type ClusterIdentity, encodeIdentity } from "./documents.ts";
-import { readDeclarations, readDeclared, refuseHollow } from "./generations.ts";
+import { type Generation, readDeclarations, readDeclared, refuseHollow } from "./generations.ts";
 import { readIdentity, readIdentityDocument } from "./identity.ts";
 import { generationFolder, generationName, identityKey, isClusterName, parseGivenName } from "./keys.ts";
 
@@ -234,12 +234,7 @@ async function openRead(
   }
   const { identity, document } = stored;
   if (identity.systemIdentifier !== server.systemIdentifier) {
-    throw new SeawallError(
-      "foreign-cluster",
-      `the archive "${folder}" in ${store.description} belongs to system identifier ${identity.systemIdentifier}, ` +
-        `the server's is ${server.systemIdentifier}`,
-      { hint: successorHint(folder) },
-    );
+    throw foreignServer(store, { folder, identity }, server.systemIdentifier);
   }
   if (identity.segmentSize !== server.segmentSize) {
     throw new SeawallError(
@@ -250,6 +245,36 @@ async function openRead(
   }
   await refuseOverwriting(store, folder, document, options);
   return { store, cluster: folder, identity, codec };
+}
+
+function foreignServer(
+  store: Store,
+  { folder, identity }: Pick<Generation, "folder" | "identity">,
+  systemIdentifier: bigint,
+): SeawallError {
+  return new SeawallError(
+    "foreign-cluster",
+    `the archive "${folder}" in ${store.description} belongs to system identifier ${identity.systemIdentifier}, ` +
+      `the server's is ${systemIdentifier}`,
+    { hint: successorHint(folder) },
+  );
+}
+
+/**
+ * The refusal that `openArchiveFor` gives a server with this system identifier; undefined where it lets it in. `generations`: all of
+ * the cluster, oldest first. Pure.
+ */
+export function writerRefusal(
+  store: Store,
+  generations: readonly Generation[],
+  systemIdentifier: bigint,
+): SeawallError | undefined {
+  const newest = generations.at(-1);
+  if (newest === undefined || newest.identity.systemIdentifier === systemIdentifier) return undefined;
+  const older = generations.find(({ identity }) => identity.systemIdentifier === systemIdentifier)?.number;
+  const { cluster, number } = newest;
+  if (older === undefined) return foreignServer(store, newest, systemIdentifier);
+  return generationEnded(store, { cluster, older, number });
 }
 
 /** The next step for a server that is the successor, and for one that is another cluster. */

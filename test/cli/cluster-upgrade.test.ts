@@ -92,6 +92,12 @@ test("each server is told its next step, and the undone upgrade goes back to the
   expect(stranger.stderr).toContain("seawall cluster upgrade --cluster main");
   const check = await runCli(["check", ...place, "--dsn", next.dsn]);
   expect(check.stdout).toContain("seawall cluster upgrade --cluster main");
+  const statusText = async (server: PostgresServer): Promise<string> =>
+    (await runCli(["status", "--check", ...place, "--dsn", server.dsn, "--listen", "off"])).stdout;
+  const status = await statusText(next);
+  expect(status).toContain("receive refuses this server");
+  expect(status).toContain("seawall cluster upgrade --cluster main");
+  expect(status).not.toMatch(/Start seawall receive|makes the slot anew/);
   const taken = await runCli(["backup", ...withoutSlot(place), "--dsn", next.dsn]);
   expect([taken.code, taken.stderr]).toEqual([6, text("seawall cluster upgrade --cluster main")]);
 
@@ -103,6 +109,7 @@ test("each server is told its next step, and the undone upgrade goes back to the
   expect(former.stderr).toContain("generation-ended");
   expect(former.stderr).toContain("seawall cluster remove --cluster main@2 --confirm main@2");
   expect(await upgrade(old, place)).toMatchObject({ code: 6, stderr: text("[generation-ended]") });
+  expect(await statusText(old)).toContain("seawall cluster remove --cluster main@2 --confirm main@2");
   {
     await using daemon = receive(next, place);
     const address = await streaming(daemon);

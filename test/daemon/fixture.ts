@@ -70,6 +70,7 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     archive: null,
     contents: null,
     slotError: null,
+    refusal: null,
     jobs: [],
     restart: null,
     configuration: null,

@@ -165,6 +165,18 @@ const TABLE: Readonly<Record<string, Row>> = {
     ready: false,
     state: { state: "unreachable", errors: [] },
   },
+  "no receiver, and a server that is another one than the archive's": {
+    is: "critical",
+    kind: "foreign-cluster",
+    ready: false,
+    state: { ...slot(missing, "lost"), state: "unreachable", errors: [], refusal: error(0, "foreign-cluster") },
+  },
+  "no receiver, and the old server after an upgrade": {
+    is: "critical",
+    kind: "generation-ended",
+    ready: false,
+    state: { ...slot(missing, "lost"), state: "unreachable", errors: [], refusal: error(0, "generation-ended") },
+  },
   "a server that shuts down": {
     is: "warning",
     kind: "server-stopping",

@@ -3,7 +3,7 @@
  * object, tries conditional writes, and reads which archive is stored.
  */
 import { randomBytes } from "node:crypto";
-import { type Archive, successorHint } from "../../archive/archive.ts";
+import { type Archive, writerRefusal } from "../../archive/archive.ts";
 import { readGenerations } from "../../archive/generations.ts";
 import { probeKey } from "../../archive/keys.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
@@ -82,15 +82,8 @@ async function checkArchive({ store, cluster, identity, joining, signal }: Store
   const found = newest.identity;
   const whose = `"${newest.folder}" in ${store.description} belongs to system identifier ${found.systemIdentifier}`;
   if (identity === undefined) return [ok(name, whose)];
-  if (identity.systemIdentifier !== found.systemIdentifier) {
-    const older = generations.find((one) => one.identity.systemIdentifier === identity.systemIdentifier);
-    const message =
-      older === undefined
-        ? `${whose}, the server's is ${identity.systemIdentifier}`
-        : `the server belongs to ${older.name}, and the cluster has gone on as ${newest.name}`;
-    const undo = `If the upgrade was undone: seawall cluster remove --cluster ${newest.name} --confirm ${newest.name}.`;
-    return [failed(name, message, older === undefined ? successorHint(cluster) : undo)];
-  }
+  const refusal = writerRefusal(store, generations, identity.systemIdentifier);
+  if (refusal !== undefined) return [failed(name, refusal.message, refusal.hint)];
   if (identity.segmentSize !== found.segmentSize) {
     const message = `${whose} with segments of ${found.segmentSize} bytes, the server has ${identity.segmentSize}`;
     return [failed(name, message, "wal_segment_size was changed: archive the server under a new --cluster.")];

@@ -101,8 +101,10 @@ function rivalFindings({ rivals }: StatusFacts): Finding[] {
     }));
 }
 
-function slotFindings({ slot, slotHealth, slotError, at, streamingSince, state }: StatusFacts): Finding[] {
-  if (slotHealth === null || slotHealth.state === "ok") return [];
+function slotFindings(status: StatusFacts): Finding[] {
+  const { slot, slotHealth, slotError, at, streamingSince, state, refusal } = status;
+  // A server whose WAL does not belong into the archive needs no slot.
+  if (slotHealth === null || slotHealth.state === "ok" || refusal !== null) return [];
   const { state: health } = slotHealth;
   const seconds = secondsBetween(slotHealth.since, at);
   // Seen once, without a receiver: nothing tells since when.

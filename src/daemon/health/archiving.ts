@@ -63,7 +63,13 @@ function receivingFindings(status: StatusFacts): Finding[] {
       const told = errors.map(({ message }) => message).join("; ");
       const what = `no receiver answers${told === "" ? "" : `: ${told}`}`;
       const meaning = "As far as can be seen, no new WAL reaches the archive.";
-      const { slot } = status;
+      const { slot, refusal } = status;
+      // A receiver that is started now ends with this.
+      if (refusal !== null) {
+        const kind = refusal.code === "generation-ended" ? "generation-ended" : "foreign-cluster";
+        const why = `receive refuses this server: ${refusal.message}`;
+        return [{ ...common, kind, severity: "critical", since: null, what: why, meaning, remedy: refusal.hint }];
+      }
       const remedy =
         slot?.active === true
           ? `A process uses the replication slot "${slot.name}": a receiver that runs and does not answer, or answers at another --listen address. Do not start a second one beside it.`

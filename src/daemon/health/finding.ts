@@ -6,6 +6,8 @@ export type HealthWord = (typeof HEALTH_WORDS)[number];
 export const FINDING_KINDS = [
   "receiver-failed",
   "receiver-unreachable",
+  "foreign-cluster",
+  "generation-ended",
   "receiver-stuck",
   "receiver-stopping",
   "not-receiving",

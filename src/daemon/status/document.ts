@@ -53,6 +53,11 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
   readonly slotHealth: SlotHealth | null;
   /** Why the server could not be asked about the slot, which happens over a connection of its own; null when it answered. */
   readonly slotError: ShownError | null;
+  /**
+   * The error with which `receive` would refuse the server: the archive is another server's, or the server's generation has ended.
+   * Null when it would not, where that was not looked at, and with a receiver, whose own error says it.
+   */
+  readonly refusal: ShownError | null;
   readonly limits: HealthLimits;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;

@@ -2,7 +2,9 @@
  * The status without a receiver: the server's own facts and our slot, and how far the archive reaches. Either side may
  * be missing or failing; the other is still reported.
  */
-import { openArchive } from "../../archive/archive.ts";
+import { openArchive, writerRefusal } from "../../archive/archive.ts";
+import { readGenerations } from "../../archive/generations.ts";
+import { parseGivenName } from "../../archive/keys.ts";
 import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
 import { findTip } from "../../archive/wal/tip.ts";
@@ -14,6 +16,8 @@ import type { ConnectionSettings } from "../../replication/settings.ts";
 import type { Store } from "../../store/store.ts";
 import { bytesBetween, formatLsn, type Lsn } from "../../wal/lsn.ts";
 import { Journal } from "./journal.ts";
+import type { SeawallError } from "../../errors.ts";
+import { shownError } from "../../log.ts";
 import { judged } from "../health/health.ts";
 import { rivalDocument } from "./receiver-document.ts";
 import { GapMemory, lookAtGaps } from "./gap-look.ts";
@@ -57,6 +61,8 @@ interface ArchiveView {
   readonly gaps: readonly GapDocument[];
   readonly rivals: readonly RivalDocument[];
   readonly last: LastEvents;
+  /** The refusal of a writer with this system identifier. */
+  readonly refusalOf: (systemIdentifier: bigint) => SeawallError | undefined;
 }
 
 export async function lookFromOutside(options: OutsideViewOptions): Promise<OutsideView> {
@@ -78,8 +84,10 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     store === undefined ? undefined : attempt(lookAtArchive(store, cluster, nowMs(), signal)),
   ]);
   const identifier = server?.systemIdentifier ?? archive?.systemIdentifier;
-  const lagBytes =
-    server === undefined || archive?.tip === undefined ? null : Math.max(0, bytesBetween(archive.tip, server.flushLsn));
+  const refusal = server === undefined ? undefined : archive?.refusalOf(server.systemIdentifier);
+  // The LSNs of two servers are not comparable.
+  const isComparable = refusal === undefined && server !== undefined && archive?.tip !== undefined;
+  const lagBytes = isComparable ? Math.max(0, bytesBetween(archive.tip, server.flushLsn)) : null;
   const at = nowMs();
   const slot = server?.slot ?? null;
   const status = judged({
@@ -126,6 +134,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     archive: archive?.last ?? null,
     contents: null,
     slotError: null,
+    refusal: refusal === undefined ? null : shownError(refusal, at),
     lastError: null,
     errors: journal.errors(),
     jobs: [],
@@ -153,6 +162,8 @@ async function lookAtServer(
 
 async function lookAtArchive(store: Store, cluster: string, nowMs: number, signal: AbortSignal): Promise<ArchiveView> {
   const archive = await openArchive(store, cluster, { signal });
+  const isNewest = parseGivenName(cluster).generation === undefined;
+  const generations = isNewest ? await readGenerations(store, cluster, { signal }) : [];
   const [tip, gaps, rivals, last] = await Promise.all([
     findTip(archive, { signal }),
     lookAtGaps(archive, new GapMemory(), { signal, mayReadWal: true }),
@@ -165,6 +176,7 @@ async function lookAtArchive(store: Store, cluster: string, nowMs: number, signa
     tip: tip?.lsn,
     timeline: tip?.timeline,
     last,
+    refusalOf: (systemIdentifier) => writerRefusal(store, generations, systemIdentifier),
     rivals: rivals.map(rivalDocument),
     gaps,
   };

@@ -72,6 +72,7 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     gaps,
     slotHealth,
     slotError,
+    refusal: null,
     limits,
     rivals: rivals?.map(rivalDocument) ?? null,
     errors: journal.errors(),
