@@ -586,6 +586,15 @@ describe("the slot over several looks", () => {
   });
 });
 
+test("between an upgrade and the first new backup the older generations are named", () => {
+  const meanings = [{}, { generation: "main@2" }].map((of) => {
+    const facts = statusFixture(archive({ backup: null, ...of }));
+    return facts.health.findings.find(({ kind }) => kind === "no-backup")?.meaning;
+  });
+  expect(meanings[0]).toBe("Nothing can be restored from this archive yet.");
+  expect(meanings[1]).toMatch(/^Nothing of main@2 can be restored yet\. seawall list shows .* older generations\.$/);
+});
+
 /** A page's text with its entities read. */
 function plain(html: string): string {
   return html

@@ -141,6 +141,8 @@ function slotFindings(status: StatusFacts): Finding[] {
 
 function backupFindings({ archive }: StatusFacts): Finding[] {
   if (archive === null || archive.backup !== null) return [];
+  // Only a generation that follows another one has its name here.
+  const { generation } = archive;
   return [
     {
       kind: "no-backup",
@@ -148,7 +150,10 @@ function backupFindings({ archive }: StatusFacts): Finding[] {
       stopsArchiving: false,
       since: null,
       what: "there is no base backup in the archive",
-      meaning: "Nothing can be restored from this archive yet.",
+      meaning:
+        generation === undefined
+          ? "Nothing can be restored from this archive yet."
+          : `Nothing of ${generation} can be restored yet. seawall list shows what can be restored of the older generations.`,
       remedy: "Take a base backup: seawall backup, or set backup-schedule.",
     },
   ];
