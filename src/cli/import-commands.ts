@@ -9,7 +9,7 @@ export const IMPORT_COMMANDS = {
     description:
       "Reads WAL segments from a directory or a bucket, verifies each like streamed WAL, and stores them under the archive's own keys. " +
       "It takes segments, .partial, .history and .backup files under PostgreSQL's names, in any folders, plain or packed by gzip, lz4, zstd, bzip2, xz or brotli. " +
-      "lz4, bzip2 and xz need the program of that name.\n\n" +
+      "For lz4, bzip2 and xz the program lz4, bzip2 or xz must be installed.\n\n" +
       "A file that is damaged, cut, of another cluster, or different from what is stored is refused and named; the rest is imported. " +
       "Nothing that is stored is overwritten, and nothing is written to the source. " +
       "The command may be stopped, and run again: it goes on where it was. " +

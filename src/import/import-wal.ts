@@ -209,7 +209,7 @@ function forksFrom(timeline: TimelineId, histories: readonly TimelineHistory[], 
 
 /**
  * The WAL from the first of `runs` to the last, or to where an imported timeline goes on, that the archive does not hold. The
- * file of that timeline has the WAL before the fork in its segment, too. Pure.
+ * first segment of that timeline also holds the WAL before the fork. Pure.
  */
 export function missingIn(
   timeline: TimelineId,

@@ -1,6 +1,6 @@
 /**
- * Opens the archive that an import goes into. An archive that is new takes the identity of the source's WAL, so all of that
- * must be of one cluster.
+ * Opens the archive that an import goes into. A new archive takes the identity of the source's WAL, which must
+ * then come from one cluster.
  */
 import { type Archive, openArchive, openArchiveFor } from "../archive/archive.ts";
 import { mapBounded } from "../archive/bounded.ts";

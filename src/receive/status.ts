@@ -96,8 +96,8 @@ export interface ReceiverStatus {
   /** Upper bound of the age of the oldest commit that is not stored, in seconds; null until all that the server had was received once. */
   readonly rpoSeconds: number | null;
   /**
-   * True: every commit of that age or older is stored as far as is known, and the time counts from the server's last word, when
-   * all that it had written was received. False: a commit of that age waits. Null where `rpoSeconds` is.
+   * False: a commit of age `rpoSeconds` waits for the store. True: no commit is known to wait, and `rpoSeconds` counts from the
+   * server's last message. Null when `rpoSeconds` is null.
    */
   readonly rpoIsAtMost: boolean | null;
   readonly slot: SlotStatus | null;

@@ -13,7 +13,7 @@ export function rpoText({ rpoSeconds, rpoIsAtMost }: LossFacts): string | undefi
   return `${rpoIsAtMost === true ? "at most " : ""}${humanSeconds(rpoSeconds)}`;
 }
 
-/** The meaning of that number. */
+/** Says which time `rpoText` counts. */
 export function rpoMeaning({ rpoIsAtMost }: LossFacts): string {
   return rpoIsAtMost === true ? "time since the server's last word" : "age of the oldest commit not stored";
 }

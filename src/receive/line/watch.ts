@@ -2,10 +2,12 @@
  * Watches the archive's line while a timeline is streamed. A receiver joins the line once, before it streams
  * (claim.ts). Another receiver may claim the line afterwards: this one must then stop acknowledging.
  *
- * A look is one HEAD for the claim that would come next. After a pause, and now and then, it also asks for two other documents.
- * Without the claim that this receiver joined with, the archive was removed, and WAL that is stored there could not be restored. With
- * a declaration of the next generation, this one has ended, and its WAL is no longer the cluster's. A look starts with received WAL and runs beside the PUT of that WAL, so an idle cluster sends no request. What a newer claim means is `judgeClaims`
- * in decision.ts.
+ * A look is one HEAD for the claim that would come next. After a pause, and now and then, it also asks for two other documents:
+ * - the claim that this receiver joined with. If it is absent, the archive was removed, and WAL stored there cannot be restored.
+ * - the declaration of the next generation. If it is there, this generation has ended, and its WAL is not the cluster's.
+ *
+ * A look starts with received WAL and runs beside the PUT of the same WAL, so an idle cluster sends no request. `judgeClaims` in
+ * decision.ts says what a newer claim means.
  */
 import { type Archive, generationEnded } from "../../archive/archive.ts";
 import { type LineClaim, readClaims } from "../../archive/line/claims.ts";
