@@ -71,7 +71,7 @@ function gapRemedy({ detectedAt }: GapDocument, backup: JobView | undefined): st
   if (runningSince !== null && Date.parse(runningSince) >= Date.parse(detectedAt)) {
     return `Wait for the base backup that has been running since ${runningSince}.`;
   }
-  return "Take a base backup now: seawall backup. With on-gap: backup the daemon takes it.";
+  return "Take a base backup now: seawall backup --checkpoint fast. With on-gap: backup the daemon takes it.";
 }
 
 function coveredGap({ fromLsn, toLsn, timeline, detectedAt, lastCommitAt, coveredBy }: GapDocument): Finding {
