@@ -84,7 +84,7 @@ describe("the exit status", () => {
       state: { archive },
       args: ["--max-rpo", "30s", "--max-backup-age", "26h", "--max-drill-age", "8d"],
       exit: 0,
-      line: /^SEAWALL OK: .*last backup 2026-11-20T02:00:00.500Z \| .*rpo=0.412s;;30;0 .*backup_age=28800s;;93600;0 drill_age=172800s;;691200;0\n$/,
+      line: /^SEAWALL OK: .*last backup 2026-11-20 02:00:00Z \| .*rpo=0.412s;;30;0 .*backup_age=28800s;;93600;0 drill_age=172800s;;691200;0\n$/,
     },
     {
       title: "2: a backup that is too old",
@@ -231,7 +231,7 @@ describe("the line", () => {
     const status = judged(statusFixture(stalled), { maxBackupAgeMs: HOUR });
     for (const { what } of status.health.findings) {
       expect(nagiosText([status], {})).toContain(what);
-      expect(renderStatus(status, false)).toContain(what);
+      expect(renderStatus(status, { colours: false })).toContain(what);
     }
   });
 });

@@ -24,8 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
   const { settings } = context;
   if (!settings.statusCheck) {
     const { note, shown, exit } = await gather(context);
-    const text =
-      "clusters" in shown ? renderOverview(shown, context.io.colours) : renderStatus(shown, context.io.colours);
+    const text = "clusters" in shown ? renderOverview(shown, context.io) : renderStatus(shown, context.io);
     await printResult(context, shown, `${note}${text}`);
     return exit;
   }
@@ -46,7 +45,7 @@ async function check(context: CommandContext): Promise<number> {
   }
   const asked = statuses.map((status) => judged(status, settings));
   if (settings.nagios) await io.out(`${nagiosText(asked, settings)}\n`);
-  else await printResult(context, checkJson(asked), checkText(asked, io.colours));
+  else await printResult(context, checkJson(asked), checkText(asked, io));
   return checkExit(asked);
 }
 
