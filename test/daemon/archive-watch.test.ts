@@ -3,6 +3,8 @@ import { cpSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeF
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { openArchive } from "../../src/archive/archive.ts";
+import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import type { LastEvents } from "../../src/archive/records/last-events.ts";
 import { ArchiveWatch, type ArchiveWatchOptions } from "../../src/daemon/status/archive-watch.ts";
 import type { ArchiveContents } from "../../src/daemon/status/document.ts";
@@ -73,6 +75,23 @@ test("the first look finds backups, sizes, the oldest moment, and the newest dri
   // WAL is unbroken from there on, over a failover.
   expect(seen[0]?.contents.recoverableSince).toBe("2025-03-03T08:00:07.347Z");
   expect(seen[0]?.contents.storedBytes).toBe(storedBytes());
+});
+
+/** Ends of windows that do not grow, by `list`: it reads the WAL at each. */
+async function listedEnds(): Promise<(string | null)[]> {
+  const { windows } = await readCatalog(await openArchive(new FileStore(dir), "main"));
+  return windows.filter(({ timeline }) => timeline === 1).map(({ toTime }) => toTime);
+}
+
+const shownEnds = (seen: Seen | undefined): (string | null)[] =>
+  (seen?.recovery.windows ?? []).filter(({ isOpen }) => !isOpen).map(({ toTime }) => toTime);
+
+test("a window that has ended shows the end that list shows, though its last segment is not sealed", async () => {
+  const { seen, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  await stop();
+  expect(await listedEnds()).toEqual(["2025-03-05T08:00:01.132125Z"]);
+  expect(shownEnds(seen[0])).toEqual(await listedEnds());
 });
 
 test("an archive to which nothing is added costs no requests after the first look", async () => {

@@ -98,6 +98,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "wal/reach": ["wal-reach", "tail", "tip-store"],
       "wal/path": ["wal-path"],
       "wal/stored-at": ["stored-at"],
+      "catalog/settled-ends": ["settled-ends"],
       "catalog/windows": ["windows", "cover"],
       "catalog/cover": ["cover"],
     },
