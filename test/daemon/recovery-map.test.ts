@@ -8,7 +8,7 @@ import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { mapOf, type MappedWindow } from "../../src/daemon/status/recovery-map.ts";
 import { FileStore } from "../../src/store/file/store.ts";
-import { lsnOf } from "../../src/wal/lsn.ts";
+import { type SegmentNumber, segmentStart } from "../../src/wal/lsn.ts";
 import { ROOT } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -48,6 +48,7 @@ test("it is cut by a gap, before any WAL behind the gap is stored", async () => 
   const tip = await findTip(archive);
   if (tip === undefined) throw new Error("the archive has no WAL");
   const facts = { detectedAt: "2025-03-08T10:15:00.000Z", reason: "the slot was lost" };
-  await putGap(archive, { timeline: tip.timeline, fromLsn: tip.lsn, toLsn: lsnOf(tip.lsn + 0x200_0000n), ...facts });
+  const toLsn = segmentStart((tip.segment + 3) as SegmentNumber, archive.identity.segmentSize);
+  await putGap(archive, { timeline: tip.timeline, fromLsn: tip.lsn, toLsn, ...facts });
   expect((await lineWindows(new FileStore(dir))).map(({ isOpen }) => isOpen)).toEqual([false]);
 });

@@ -3,7 +3,7 @@
  * listed before WAL, so that the WAL of a finished backup is always seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, segmentOf, type TimelineId } from "../../wal/lsn.ts";
+import { type Lsn, segmentOf, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
@@ -22,6 +22,7 @@ import { type InventoryOptions, readInventory, type WalInventory } from "../wal/
 import {
   breakBarrier,
   cutPath,
+  firstBarrier,
   itemBefore,
   itemsBack,
   type PathBarrier,
@@ -180,14 +181,21 @@ async function readEnds(
   const inFlight = Math.min(ENDS_IN_FLIGHT, Math.max(1, Math.floor(READ_BYTES_MAX / archive.identity.segmentSize)));
   const wanted = new Map<string, { readonly path: WalPath; readonly item: BorderItem }>();
   for (const path of paths) for (const item of borderItems(path, backups)) wanted.set(itemKey(item), { path, item });
-  const line = paths.find(({ history }) => history.timeline === timeline);
-  const last = line === undefined ? undefined : itemBefore(line, undefined);
+  const growing = growingItem(paths.find(({ history }) => history.timeline === timeline));
   const read = await mapBounded([...wanted], inFlight, async ([key, { path, item }]) => {
-    const isSettled = last === undefined || key !== itemKey(last);
-    const end = await readEnd(archive, { path, item, note, isSettled }, options);
+    const end = await readEnd(archive, { path, item, note, isSettled: key !== growing }, options);
     return end === undefined ? [] : [[key, end] as const];
   });
   return new Map(read.flat());
+}
+
+/** The key of the item that arriving WAL makes longer; undefined where a gap ends it. */
+function growingItem(line: WalPath | undefined): string | undefined {
+  const last = line === undefined ? undefined : itemBefore(line, undefined);
+  if (line === undefined || last === undefined) return undefined;
+  const lost = line.barriers.filter(({ isStored }) => isStored !== true);
+  const isEnded = firstBarrier(lost, segmentStart(last.segment, line.segmentSize)) !== undefined;
+  return isEnded ? undefined : itemKey(last);
 }
 
 /** The end of what can be read up to `item`: one that is damaged counts as not there. */
