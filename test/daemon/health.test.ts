@@ -165,6 +165,12 @@ const TABLE: Readonly<Record<string, Row>> = {
     ready: false,
     state: { state: "unreachable", errors: [] },
   },
+  "a receiver that stores into another place": {
+    is: "critical",
+    kind: "stores-elsewhere",
+    ready: false,
+    state: { state: "unreachable", errors: [], noReceiver: { kind: "other-store", message: "it stores into s3://b" } },
+  },
   "no receiver, and a server that is another one than the archive's": {
     is: "critical",
     kind: "foreign-cluster",
