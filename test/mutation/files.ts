@@ -155,6 +155,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "upload-failures": ["upload-failures"],
     },
     leftOut: {
+      ...{ "archive-intake": "store", "archive-target": "store", intake: "types", source: "types", target: "types" },
       ...{
         assembler: "sockets",
         "bounded-spool": "files",
