@@ -30,7 +30,7 @@ export interface Intake {
   close(): Promise<void>;
 }
 
-/** What an intake needs of the stream that it takes WAL from. */
+/** The stream's side: signals that end an intake's waits, and the call for news. */
 export interface IntakeWiring {
   /** Ends waits for room: the stream is broken, or a stop has stored its WAL. */
   readonly taking: AbortSignal;

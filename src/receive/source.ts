@@ -16,7 +16,7 @@ export interface SourceStream extends AsyncIterable<WalEvent> {
 export interface WalSource {
   /** Host and port, for messages. */
   readonly server: string;
-  /** As libpq's PQserverVersion gives it. */
+  /** The number that libpq's PQserverVersion gives. */
   readonly serverVersion: number;
   /** `xlogpos`: the end of the source's durable WAL. */
   identifySystem(): Promise<{ readonly xlogpos: Lsn }>;
