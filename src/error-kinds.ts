@@ -148,8 +148,8 @@ export const ERROR_KINDS = {
     "After a failover seawall receive claims the line, and the next try succeeds. For a server that replaces the original, give wal-push --take-over with the number of the line's claim (docs/timelines.md).",
   ),
   "import-source": operational.final(
-    "The source of an import cannot be read, holds no WAL, or holds WAL of several clusters.",
-    "Name the directory or the bucket that holds the WAL files, and check its permissions.",
+    "The source of an import cannot be read, holds nothing to import or WAL of several clusters, or is a base backup that cannot be taken.",
+    "Name the directory or the bucket that holds the WAL files or the base backup, and check its permissions.",
   ),
   "import-early": operational.passing(
     "A receiver has just claimed the archive and has stored no WAL: imported WAL would look like its beginning.",
@@ -294,15 +294,15 @@ export const ERROR_KINDS = {
     "Take one with seawall backup, or name one that seawall list shows.",
   ),
   "backup-mismatch": damage.final(
-    "A file that the server sent differs from its backup manifest: another checksum, another size, or no such file.",
-    "Take the backup again; if it repeats, check the memory and the disks of the server, and of this machine.",
+    "A file of a base backup differs from the backup manifest: another checksum, another size, or no such file.",
+    "Take the backup again, or copy the imported one again. If it repeats, check the memory and the disks of the server, and of this machine.",
   ),
   "backup-page-checksum": damage.final(
     "The server found pages with wrong checksums while it sent the base backup.",
     "The named files are damaged on the server: look into its log, and at its disks. --no-verify-checksums backs them up as they are.",
   ),
   "backup-wal-missing": operational.final(
-    "The WAL that a base backup needs did not arrive in the archive.",
+    "The WAL that a base backup needs is not in the archive.",
     "Run seawall receive beside the backup, or take it with --with-wal.",
   ),
   "backup-protected": no.final(

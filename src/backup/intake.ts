@@ -2,30 +2,24 @@
  * Takes in the data of a base backup, event by event. Archives are decompressed and parsed as tar; each entry goes into
  * a part and into the ledger of files. The manifest goes into the store and is compared with the ledger.
  */
-import { type ManifestFacts, ManifestReader } from "../archive/backups/manifest.ts";
+import { ManifestReader } from "../archive/backups/manifest.ts";
+import type { DataSinks } from "../archive/backups/stored-data.ts";
 import { type Inflater, startInflating } from "../codec/inflate.ts";
-import type { PlainWriter } from "../codec/plain-writer.ts";
 import { type TarHeader } from "../codec/tar.ts";
 import { TarScanner } from "../codec/tar-reader.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { BackupTablespaceSent } from "../replication/base-backup-command.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import type { Lsn } from "../wal/lsn.ts";
-import type { FileLedger } from "./file-ledger.ts";
 import type { BackupProgress } from "./options.ts";
-import type { Parts } from "./parts.ts";
 
-export interface IntakeOptions {
+export interface IntakeOptions extends DataSinks {
   readonly compression: "none" | "zstd" | "gzip";
-  readonly parts: Parts;
-  readonly ledger: FileLedger;
-  readonly manifest: PlainWriter;
   readonly progress: BackupProgress;
 }
 
 export interface TakenIn {
   readonly stopLsn: Lsn;
-  readonly manifest: ManifestFacts;
   /** Sums of file sizes by tablespace OID. */
   readonly tablespaceBytes: ReadonlyMap<number, number>;
 }
@@ -60,15 +54,15 @@ export async function takeIn(stream: BaseBackupStream, options: IntakeOptions): 
       case "data":
         if (inManifest) {
           manifestReader.push(event.bytes);
-          await manifest.write(event.bytes);
+          await manifest?.write(event.bytes);
         } else if (archive !== undefined) await archive.take(event.bytes);
         break;
       case "end": {
         if (event.timeline !== stream.start.timeline) throw changedTimeline(stream, event.timeline);
-        manifest.end();
-        const facts = manifestReader.end();
+        manifest?.end();
+        manifestReader.end();
         ledger.finish();
-        return { stopLsn: event.stopLsn, manifest: facts, tablespaceBytes };
+        return { stopLsn: event.stopLsn, tablespaceBytes };
       }
       default:
         assertNever(event);

@@ -64,7 +64,7 @@ export const BACKUP_OPTIONS = {
     help: "how long the backup waits for its WAL to reach the archive; 0: without limit",
   }),
   partSizeBytes: option(bytes({ min: MIB, max: 16 * GIB }), {
-    commands: BACKUP,
+    commands: [...BACKUP, "import"],
     default: 256 * MIB,
     help: "size, before compression, at which a part of the backup is closed",
     more: "Parts are what a restore reads in parallel. Files stay whole: a larger file is a part by itself.",

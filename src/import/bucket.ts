@@ -3,11 +3,15 @@ import type { RequestOptions, Store } from "../store/store.ts";
 import {
   type ImportSource,
   type OpenedFile,
+  type OpenOptions,
   pathOf,
   type SourceEntry,
   type SourceFile,
   UnreadableFile,
 } from "./source.ts";
+
+/** A range is read in pieces of so many bytes, each by a request of its own. */
+const RANGE_PIECE_BYTES = 8 << 20;
 
 export class BucketSource implements ImportSource {
   readonly description: string;
@@ -30,9 +34,10 @@ export class BucketSource implements ImportSource {
     }
   }
 
-  async open(file: SourceFile, options: RequestOptions): Promise<OpenedFile> {
+  async open(file: SourceFile, { range, ...options }: OpenOptions): Promise<OpenedFile> {
+    if (range !== undefined) return this.#openRange(pathOf(file), range, options);
     const found = await this.#store.getStream(pathOf(file), options);
-    if (found === undefined) throw new UnreadableFile("it has vanished");
+    if (found === undefined) throw new UnreadableFile("it has vanished", { isAbsent: true });
     const pieces = found.body[Symbol.asyncIterator]();
     let isBegun = false;
     const begin = (): AsyncIterator<Uint8Array> => {
@@ -45,6 +50,31 @@ export class BucketSource implements ImportSource {
       await pieces.return?.();
     };
     return { body: { [Symbol.asyncIterator]: begin }, bytes: found.objectBytes, close };
+  }
+
+  async #openRange(
+    key: string,
+    range: NonNullable<OpenOptions["range"]>,
+    options: RequestOptions,
+  ): Promise<OpenedFile> {
+    const store = this.#store;
+    const read = async (at: number): Promise<{ readonly body: Uint8Array; readonly objectBytes: number }> => {
+      const length = Math.min(RANGE_PIECE_BYTES, range.length - at);
+      const found = await store.get(key, { ...options, range: { offset: range.offset + at, length } });
+      if (found === undefined) throw new UnreadableFile("it has vanished", { isAbsent: true });
+      return found;
+    };
+    const first = await read(0);
+    async function* body(): AsyncGenerator<Uint8Array> {
+      let [piece, at] = [first.body, 0];
+      while (piece.byteLength > 0) {
+        yield piece;
+        at += piece.byteLength;
+        if (at >= range.length) return;
+        piece = (await read(at)).body;
+      }
+    }
+    return { body: body(), bytes: first.objectBytes, close: () => Promise.resolve() };
   }
 
   async close(): Promise<void> {

@@ -12,6 +12,7 @@ import type { RequestOptions } from "../store/store.ts";
 import {
   type ImportSource,
   type OpenedFile,
+  type OpenOptions,
   pathOf,
   type SourceEntry,
   type SourceFile,
@@ -44,7 +45,7 @@ export class DirectorySource implements ImportSource {
     }
   }
 
-  async open(file: SourceFile, { signal }: RequestOptions): Promise<OpenedFile> {
+  async open(file: SourceFile, { signal, range }: OpenOptions): Promise<OpenedFile> {
     const path = join(this.#root, pathOf(file));
     // A FIFO without a writer would hold up an open that waits.
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
@@ -59,7 +60,7 @@ export class DirectorySource implements ImportSource {
     try {
       const facts = await answer(handle.stat(), signal);
       if (!facts.isFile()) throw new UnreadableFile("it is not a plain file");
-      return { body: readPieces(handle, signal), bytes: facts.size, close: () => closed(handle) };
+      return { body: readPieces(handle, range, signal), bytes: facts.size, close: () => closed(handle) };
     } catch (error) {
       await handle.close().catch(() => undefined);
       throw unreadable(error);
@@ -112,13 +113,20 @@ function kindOf(entry: Dirent): string {
   return "not a plain file";
 }
 
-async function* readPieces(handle: FileHandle, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+async function* readPieces(
+  handle: FileHandle,
+  range: OpenOptions["range"],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  let left = range?.length ?? Number.POSITIVE_INFINITY;
+  let at = range?.offset ?? 0;
   try {
-    for (;;) {
+    while (left > 0) {
       throwIfAborted(signal);
-      const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
-      const { bytesRead } = await answer(handle.read(piece, 0, PIECE_BYTES, null), signal);
+      const piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, left));
+      const { bytesRead } = await answer(handle.read(piece, 0, piece.length, at), signal);
       if (bytesRead === 0) return;
+      [at, left] = [at + bytesRead, left - bytesRead];
       yield piece.subarray(0, bytesRead);
     }
   } catch (error) {
@@ -142,7 +150,8 @@ function unreadable(error: unknown): Error {
   if (error instanceof SeawallError || error instanceof UnreadableFile) return error;
   const errno = errnoOf(error);
   if (errno === "ELOOP") return new UnreadableFile("it is a symbolic link");
-  return new UnreadableFile(`it cannot be read: ${errno ?? messageOf(error)}`);
+  const isAbsent = errno === "ENOENT" || errno === "ENOTDIR";
+  return new UnreadableFile(`it cannot be read: ${errno ?? messageOf(error)}`, { isAbsent });
 }
 
 function noSource(root: string, cause: unknown): SeawallError {

@@ -15,8 +15,14 @@ export type SourceEntry =
   /** Something else than a plain file or a folder, or a folder that cannot be read. */
   | { readonly kind: "odd"; readonly file: SourceFile; readonly problem: string };
 
+export interface OpenOptions extends RequestOptions {
+  /** Only these bytes; all of the file without it. */
+  readonly range?: { readonly offset: number; readonly length: number } | undefined;
+}
+
 export interface OpenedFile {
   readonly body: AsyncIterable<Uint8Array>;
+  /** The size of the whole file. */
   readonly bytes: number;
   /** Lets go of the file, whether it was read or not. */
   readonly close: () => Promise<void>;
@@ -30,7 +36,7 @@ export interface ImportSource {
   list(options: RequestOptions): AsyncIterable<SourceEntry>;
 
   /** Throws `UnreadableFile` where only this file cannot be read, and what a store throws. */
-  open(file: SourceFile, options: RequestOptions): Promise<OpenedFile>;
+  open(file: SourceFile, options: OpenOptions): Promise<OpenedFile>;
 
   close(): Promise<void>;
 }
@@ -38,6 +44,13 @@ export interface ImportSource {
 /** One file cannot be read; others may be. */
 export class UnreadableFile extends Error {
   override readonly name = "UnreadableFile";
+  /** There is no such file. */
+  readonly isAbsent: boolean;
+
+  constructor(message: string, { isAbsent = false }: { readonly isAbsent?: boolean } = {}) {
+    super(message);
+    this.isAbsent = isAbsent;
+  }
 }
 
 export function pathOf({ folder, name }: SourceFile): string {

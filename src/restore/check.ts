@@ -13,7 +13,7 @@ import { historyFileName, parseWalFileName } from "../wal/names.ts";
 import { parseHistory, type TimelineHistory } from "../wal/timeline.ts";
 import { CONTROL_FILE } from "./layout.ts";
 import { parsePromise, PROMISE_FILE, type RestorePromise } from "./marker.ts";
-import { type ControlFile, parseControlFile } from "./pg-control.ts";
+import { type ControlFile, parseControlFile } from "../wal/pg-control.ts";
 import { isProcessAlive } from "./server-run.ts";
 import { readIfThere, readMarker } from "./target-dir.ts";
 

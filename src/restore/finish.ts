@@ -14,7 +14,7 @@ import { CONTROL_FILE, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } fro
 import { encodePromise, PROMISE_FILE, type RestorePromise, UNFINISHED_FILE } from "./marker.ts";
 import { setModeAndOwner, syncPath, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
-import { parseControlFile } from "./pg-control.ts";
+import { parseControlFile } from "../wal/pg-control.ts";
 import { ISOLATED_DIR, isolatedSettings } from "./drill/isolation.ts";
 import { type RecoverySettings, withoutRecoverySettings, withRecoverySettings } from "./recovery-config.ts";
 import type { ReplayedChanges } from "./replayed-changes.ts";

@@ -8,7 +8,7 @@ import { errnoOf, SeawallError } from "../errors.ts";
 import { CONTROL_FILE } from "./layout.ts";
 import { parseMarker, type RestoreMarker, UNFINISHED_FILE } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
-import { parseControlFile } from "./pg-control.ts";
+import { parseControlFile } from "../wal/pg-control.ts";
 import { fateOf } from "./process-identity.ts";
 import { textOf } from "./server-run.ts";
 

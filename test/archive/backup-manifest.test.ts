@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { type ManifestFacts, type ManifestFile, ManifestReader } from "../../src/archive/backups/manifest.ts";
 import { startChecksum } from "../../src/codec/checksum.ts";
 import { pathFromBytes } from "../../src/codec/tar.ts";
+import { parseLsn } from "../../src/wal/lsn.ts";
 
 /** As PostgreSQL's backup_manifest.c writes it: one entry a line, the checksum's line last. */
 function manifestOf(body: string): Buffer {
@@ -28,10 +29,11 @@ function read(pieces: Iterable<Uint8Array>): { files: ManifestFile[]; facts: Man
   return { files, facts: reader.end() };
 }
 
+const modifiedMs = Date.UTC(2026, 1, 3, 4, 5, 6);
 const EXPECTED_FILES: ManifestFile[] = [
-  { path: "backup_label", size: 226, algorithm: "CRC32C", checksum: "a1b2c3d4" },
-  { path: 'base/5/odd "name" {[\\u00e9 é', size: 0, algorithm: "SHA256", checksum: "0f".repeat(32) },
-  { path: pathFromBytes(Buffer.from([0x62, 0xe4, 0x64])), size: 1, algorithm: undefined, checksum: "" },
+  { path: "backup_label", size: 226, algorithm: "CRC32C", checksum: "a1b2c3d4", modifiedMs },
+  { path: 'base/5/odd "name" {[\\u00e9 é', size: 0, algorithm: "SHA256", checksum: "0f".repeat(32), modifiedMs },
+  { path: pathFromBytes(Buffer.from([0x62, 0xe4, 0x64])), size: 1, algorithm: undefined, checksum: "", modifiedMs },
 ];
 
 test("a manifest of version 2, cut anywhere", () => {
@@ -43,6 +45,7 @@ test("a manifest of version 2, cut anywhere", () => {
     systemIdentifier: 7_412_345_678_901_234_567n,
     files: 3,
     algorithm: "CRC32C",
+    walRanges: [{ timeline: 3, startLsn: parseLsn("2/28"), endLsn: parseLsn("2/120") }],
   });
   for (let at = 0; at <= manifest.length; at++) {
     expect(read([manifest.subarray(0, at), manifest.subarray(at)])).toEqual(whole);
@@ -101,6 +104,8 @@ describe("refused", () => {
     ["a negative size", files(`{ "Path": "x", "Size": -1 }`), "Size is -1"],
     ["an unknown checksum", files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "MD5", "Checksum": "00" }`), "MD5"],
     ["a file that is no object", files(`"x"`), 'something else than objects in "Files"'],
+    ["WAL of no timeline", manifestOf(V2.replace('"Timeline": 3', '"Timeline": 0')), "Timeline is 0"],
+    ["WAL from no LSN", manifestOf(V2.replace('"Start-LSN": "2/28", ', "")), "Start-LSN is missing"],
     [
       "a checksum with an odd number of digits",
       files(`{ "Path": "x", "Size": 0, "Checksum-Algorithm": "CRC32C", "Checksum": "abc" }`),

@@ -30,6 +30,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       overwrite: ["overwrite"],
       "page-header": ["page-header"],
       "partial-record": ["partial-record", "newer-version"],
+      "pg-control": ["pg-control"],
       "prev-chain": ["prev-chain"],
       "record-facts": ["record-facts"],
       summary: ["summary", "wal-changes"],
@@ -98,7 +99,6 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "wal/reach": ["wal-reach", "tail", "tip-store"],
       "wal/path": ["wal-path"],
       "wal/stored-at": ["stored-at"],
-      "catalog/settled-ends": ["settled-ends"],
       "catalog/windows": ["windows", "cover"],
       "catalog/cover": ["cover"],
     },
@@ -108,6 +108,11 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         identity: "store",
         "backups/document": "store",
         "backups/index": "store",
+        "backups/parts": "store",
+        "backups/uploads": "store",
+        "backups/stored-data": "store",
+        "backups/file-ledger": "threads",
+        "backups/received-files": "memory",
         bounded: "store",
       },
       ...{
@@ -155,7 +160,6 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "upload-failures": ["upload-failures"],
     },
     leftOut: {
-      ...{ "archive-intake": "store", "archive-target": "store", intake: "types", source: "types", target: "types" },
       ...{
         assembler: "sockets",
         "bounded-spool": "files",
@@ -185,7 +189,6 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     mutated: {
       "drill/isolation": ["isolation"],
       layout: ["layout"],
-      "pg-control": ["pg-control"],
       "target/other-timelines": ["other-timelines"],
       "target/plan": ["plan"],
       "fetch/prefetch-plan": ["prefetch-plan"],

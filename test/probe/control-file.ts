@@ -1,7 +1,7 @@
 /** What a server writes into global/pg_control, compared with what it says about itself. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseControlFile } from "../../src/restore/pg-control.ts";
+import { parseControlFile } from "../../src/wal/pg-control.ts";
 import { formatLsn, parseLsn } from "../../src/wal/lsn.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 import type { Checks } from "./checks.ts";

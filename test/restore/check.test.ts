@@ -1,7 +1,7 @@
 /** The verdict on a restored server as a function of what is known of it. */
 import { expect, test } from "vitest";
 import { isServerOf, judgeRestore, type RestoreEvidence } from "../../src/restore/check.ts";
-import type { ControlFile } from "../../src/restore/pg-control.ts";
+import type { ControlFile } from "../../src/wal/pg-control.ts";
 import { type Lsn, parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 import { parseHistory } from "../../src/wal/timeline.ts";
 
@@ -19,6 +19,8 @@ const control: ControlFile = {
     ...{ max_connections: 1, max_worker_processes: 1, max_wal_senders: 1, max_prepared_transactions: 0 },
     max_locks_per_transaction: 1,
   },
+  segmentSize: 16 << 20,
+  dataChecksums: true,
 };
 const evidence: RestoreEvidence = {
   promise: {

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { parseControlFile } from "../../src/restore/pg-control.ts";
+import { parseControlFile } from "../../src/wal/pg-control.ts";
 import { configurationLines } from "../../src/replication/configuration-lines.ts";
 import { quoteSetting, withRecoverySettings } from "../../src/restore/recovery-config.ts";
 import { missingMinimums, readConfiguration } from "../../src/restore/standby-settings.ts";

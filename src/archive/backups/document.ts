@@ -31,13 +31,28 @@ export interface BackupPart {
   readonly files: number;
 }
 
+/** The tools whose backups are imported. */
+export const BACKUP_TOOLS = ["pg_basebackup", "pgbackrest"] as const;
+export type BackupTool = (typeof BACKUP_TOOLS)[number];
+
+/** The backup of another tool that an imported backup was made from. */
+export interface BackupOrigin {
+  readonly kind: "import";
+  readonly tool: BackupTool;
+  /** Tells two backups of a tool apart: the SHA-256 of the manifest, or pgBackRest's label. An import finds by it what it has stored before. */
+  readonly name: string;
+  readonly importedAt: string;
+}
+
 export interface BackupDocument {
   readonly id: string;
   readonly type: "full";
   readonly parent: null;
   readonly label: string;
+  /** Undefined for a backup that Seawall has taken. */
+  readonly origin?: BackupOrigin | undefined;
   readonly systemIdentifier: bigint;
-  /** The version that the server reports: `17.2`. */
+  /** The version that the server reports: `17.2`; of an imported backup the major version alone. */
   readonly pgVersion: string;
   readonly pgMajor: number;
   readonly segmentSize: number;
@@ -127,6 +142,7 @@ export function decodeBackup(bytes: Uint8Array, key: string): BackupDocument {
     type: fields.oneOf("type", ["full"]),
     parent: null,
     label: fields.text("label"),
+    ...(fields.raw("origin") === undefined ? {} : { origin: decodeOrigin(fields.object("origin")) }),
     systemIdentifier: BigInt(fields.text("systemIdentifier", /^\d{1,20}$/)),
     pgVersion: fields.text("pgVersion"),
     pgMajor: fields.count("pgMajor"),
@@ -145,6 +161,15 @@ export function decodeBackup(bytes: Uint8Array, key: string): BackupDocument {
     parts: decodeParts(fields, tablespaces),
     files: decodeFiles(fields.object("files")),
     manifest: fields.raw("manifest") === null ? null : decodeManifestFacts(fields.object("manifest")),
+  };
+}
+
+function decodeOrigin(fields: Fields): BackupOrigin {
+  return {
+    kind: fields.oneOf("kind", ["import"]),
+    tool: fields.oneOf("tool", BACKUP_TOOLS),
+    name: fields.text("name"),
+    importedAt: fields.time("importedAt"),
   };
 }
 

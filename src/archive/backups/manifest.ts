@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../../codec/checksum.ts";
 import { pathFromBytes, unsafePath } from "../../codec/tar.ts";
 import { SeawallError } from "../../errors.ts";
+import type { Lsn, TimelineId } from "../../wal/lsn.ts";
 import { type Fields, parseFields } from "../json-document.ts";
 
 export interface ManifestFile {
@@ -18,6 +19,15 @@ export interface ManifestFile {
   readonly algorithm: ChecksumAlgorithm | undefined;
   /** Lower-case hexadecimal digits, as `FileChecksum.hex` gives them; empty without an algorithm. */
   readonly checksum: string;
+  /** `Last-Modified`, in milliseconds since 1970 UTC; undefined where it is missing. */
+  readonly modifiedMs?: number | undefined;
+}
+
+/** WAL that the backup needs on one timeline. */
+export interface ManifestWalRange {
+  readonly timeline: TimelineId;
+  readonly startLsn: Lsn;
+  readonly endLsn: Lsn;
 }
 
 export interface ManifestHandlers {
@@ -30,8 +40,11 @@ export interface ManifestFacts {
   readonly systemIdentifier: bigint | undefined;
   readonly files: number;
   readonly algorithm: ChecksumAlgorithm | "NONE";
+  readonly walRanges: readonly ManifestWalRange[];
 }
 
+/** A server writes one for each timeline that the backup touches. */
+const WAL_RANGES_MAX = 1_000;
 /** A line of the manifest, and all of it but its lists: far longer than any server writes. */
 const LINE_BYTES_MAX = 64 << 10;
 const NEWLINE = 0x0a;
@@ -57,6 +70,7 @@ export class ManifestReader {
   #list = "";
   #files = 0;
   #algorithm: ChecksumAlgorithm | "NONE" | undefined;
+  readonly #walRanges: ManifestWalRange[] = [];
 
   /** `name` is for messages. */
   constructor(name: string, handlers: ManifestHandlers) {
@@ -103,6 +117,7 @@ export class ManifestReader {
       systemIdentifier: identifier === undefined ? undefined : BigInt(identifier),
       files: this.#files,
       algorithm: this.#algorithm ?? "NONE",
+      walRanges: this.#walRanges,
     };
   }
 
@@ -154,6 +169,7 @@ export class ManifestReader {
     this.#element = [];
     this.#elementBytes = 0;
     const fields = parseFields(text, this.#name, "backup-corrupt");
+    if (this.#list === "WAL-Ranges") this.#addWalRange(fields);
     if (this.#list !== "Files") return;
     const file = this.#fileOf(fields);
     this.#files++;
@@ -174,10 +190,24 @@ export class ManifestReader {
         : fields.oneOf("Checksum-Algorithm", CHECKSUM_ALGORITHMS);
     const checksum = algorithm === undefined ? "" : fields.text("Checksum", /^([0-9a-fA-F]{2})+$/).toLowerCase();
     this.#algorithm ??= algorithm ?? "NONE";
-    return { path, size, algorithm, checksum };
+    return { path, size, algorithm, checksum, modifiedMs: modifiedMsOf(fields) };
+  }
+
+  #addWalRange(fields: Fields): void {
+    if (this.#walRanges.length >= WAL_RANGES_MAX) throw this.#corrupt("lists too many ranges of WAL");
+    const [startLsn, endLsn] = [fields.lsn("Start-LSN"), fields.lsn("End-LSN")];
+    this.#walRanges.push({ timeline: fields.timeline("Timeline"), startLsn, endLsn });
   }
 
   #corrupt(why: string): SeawallError {
     return new SeawallError("backup-corrupt", `${this.#name} ${why}`);
   }
+}
+
+/** PostgreSQL writes `2026-10-03 14:05:00 GMT` (backup_manifest.c, AddFileToBackupManifest). */
+function modifiedMsOf(fields: Fields): number | undefined {
+  if (fields.raw("Last-Modified") === undefined) return undefined;
+  const [, day = "", time = ""] = /^(\S+) (\S+) GMT$/.exec(fields.text("Last-Modified")) ?? [];
+  const atMs = Date.parse(`${day}T${time}Z`);
+  return Number.isNaN(atMs) ? undefined : atMs;
 }

@@ -87,11 +87,10 @@ export async function closeGaps(archive: Archive, options: CloseGapsOptions): Pr
   const unjoined: string[] = [];
   for (const gap of inventory.gaps.filter(({ timeline }) => timelines.has(timeline))) {
     const { filled, rest: all } = remainsOf(gap, inventory.runs, segmentSize);
-    const first = segmentOf(gap.fromLsn, segmentSize);
     // WAL before the archive's beginning is not missing.
     const rest = isBeginning(gap, inventory, segmentSize) ? all.filter(({ fromLsn }) => fromLsn > gap.fromLsn) : all;
-    const isNews = rest.length < all.length || filled.some((span) => span.first < span.last || span.first !== first);
-    if (rest.length > 0 && !isNews) {
+    const isSame = rest.length === 1 && rest[0]?.fromLsn === gap.fromLsn && rest[0].toLsn === gap.toLsn;
+    if (isSame) {
       open.push(gap);
       continue;
     }

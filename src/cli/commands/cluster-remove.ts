@@ -14,9 +14,8 @@ import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
 import { deadline } from "../../signals.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { columns, counted } from "../views/table.ts";
 import { Progress } from "../views/progress.ts";
-import { counted } from "../../plural.ts";
-import { columns } from "../views/layout.ts";
 
 /** The server is asked about the slot for so long: it may be gone for good. */
 const SERVER_MS = 10_000;
@@ -156,7 +155,7 @@ function removedJson({ objects, bytes, hidden, refused, refusals }: BulkDelete):
   return { removed: { objects, bytes, hidden, refused, refusals: refusals.map(({ key }) => key) } };
 }
 
-function surveyText({ settings, io }: CommandContext, found: Belongings, obstacles: readonly string[]): string {
+function surveyText({ settings }: CommandContext, found: Belongings, obstacles: readonly string[]): string {
   const { cluster } = settings;
   const rows = REMOVAL_STEPS.map((step) => [
     `  ${step}`,
@@ -166,7 +165,7 @@ function surveyText({ settings, io }: CommandContext, found: Belongings, obstacl
   const removal = `To remove all of it: add --confirm ${cluster}`;
   return [
     `The store has ${counted(objectsOf(found), "object")} of cluster ${cluster}, ${humanBytes(bytesOf(found))}, ${counted(found.backups.length, "backup")}:`,
-    ...columns(rows, io.width),
+    ...columns(rows),
     ...foreignLines(found),
     "",
     ...(obstacles.length === 0 ? [removal] : ["It must stay:", ...obstacles.map((obstacle) => `  ${obstacle}`)]),

@@ -1,9 +1,10 @@
-/** `seawall import`: brings WAL that another tool has archived into the archive. */
+/** `seawall import`: brings WAL that another tool has archived, or base backups that it has taken, into the archive. */
 import { resolve } from "node:path";
 import { Codec } from "../../codec/codec.ts";
 import { CodecPool } from "../../codec/pool.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
+import { kindOf } from "../../import/base/find.ts";
 import { BucketSource } from "../../import/bucket.ts";
 import { DirectorySource } from "../../import/directory.ts";
 import type { Counts, Range } from "../../import/findings.ts";
@@ -13,17 +14,28 @@ import { schemeName } from "../../store/schemes.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
 import { Progress } from "../views/progress.ts";
-import { counted } from "../../plural.ts";
-import { painted } from "../views/painted.ts";
+import { counted, painted } from "../views/table.ts";
 
 /** A report for people names so many refused files; --json has more. */
 const REFUSALS_SHOWN = 20;
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, args, io, signals } = context;
+  const { args, signals } = context;
   const [given = ""] = args;
+  const { source, root } = await openSource(context, given);
+  try {
+    const kind = await kindOf(source, { signal: signals.stop });
+    if (kind.kind === "wal") return await runWal(context, source);
+    const { runBackups } = await import("./import-backups.ts");
+    return await runBackups(context, { source, root, kind });
+  } finally {
+    await source.close();
+  }
+}
+
+async function runWal(context: CommandContext, source: ImportSource): Promise<number> {
+  const { settings, io, signals } = context;
   const startedMs = Date.now();
-  const source = await openSource(context, given);
   const store = await openPatientStore(context, requiredStore(context));
   const pool = new CodecPool({ threads: settings.compressThreads });
   const codec = new Codec({ level: settings.compressLevel, pool, ownsPool: true });
@@ -59,18 +71,22 @@ export async function run(context: CommandContext): Promise<number> {
   } finally {
     progress.end();
     await codec.close();
-    await source.close();
     await store.close();
   }
 }
 
-/** A store's URL names a bucket; a file URL, or anything else, a directory. */
-async function openSource(context: CommandContext, given: string): Promise<ImportSource> {
+/** A store's URL names a bucket; a file URL, or anything else, a directory, whose absolute path is `root`. */
+async function openSource(
+  context: CommandContext,
+  given: string,
+): Promise<{ readonly source: ImportSource; readonly root: string | undefined }> {
   const scheme = schemeName(given);
-  if (scheme === undefined) return new DirectorySource(resolve(given));
-  if (scheme !== "file") return new BucketSource(await openPatientStore(context, given));
+  if (scheme !== undefined && scheme !== "file") {
+    return { source: new BucketSource(await openPatientStore(context, given)), root: undefined };
+  }
   const { pathOfFileUrl } = await import("../../store/file/url.ts");
-  return new DirectorySource(pathOfFileUrl(given));
+  const root = scheme === undefined ? resolve(given) : pathOfFileUrl(given);
+  return { source: new DirectorySource(root), root };
 }
 
 interface Shown {
@@ -155,9 +171,7 @@ function namesOf({ timeline, first, last }: Range, { identity }: ImportReport): 
 
 function rangeText(range: Range, report: ImportReport): string {
   const { first, last, segments } = namesOf(range, report);
-  return first === last
-    ? String(first)
-    : `${String(first)} to ${String(last)} (${counted(Number(segments), "segment")})`;
+  return first === last ? String(first) : `${String(first)} to ${String(last)} (${String(segments)} segments)`;
 }
 
 /** Names in a source are what others have made them. */

@@ -23,10 +23,7 @@ import {
 } from "../views/catalog.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
-import { counted } from "../../plural.ts";
-import { shownTime } from "../views/time.ts";
-import { painted } from "../views/painted.ts";
-import { type Look, columns } from "../views/layout.ts";
+import { columns, painted } from "../views/table.ts";
 
 /** Archives that are listed at the same time. A long listing takes memory, so they are few. */
 const LISTS_MAX = 4;
@@ -35,12 +32,12 @@ export const run = onClusters(listed, { inFlight: LISTS_MAX, ofStore: true });
 
 async function listed(context: CommandContext): Promise<Report> {
   return withCatalogs(context, async (views) =>
-    Promise.resolve({ json: listJson(views), text: listText(views, context.io), exit: EXIT.done }),
+    Promise.resolve({ json: listJson(views), text: listText(views, context.io.colours), exit: EXIT.done }),
   );
 }
 
 /** One story of all generations: what is about the archive as a whole is of the newest one. */
-function listText(views: readonly GenerationView[], { colours, width }: Look): string {
+function listText(views: readonly GenerationView[], colours: boolean): string {
   const newest = views.at(-1);
   if (newest === undefined) return "";
   const { archive, catalog, generation } = newest;
@@ -48,7 +45,7 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
   const several = views.length > 1;
   const { name, cluster, identity } = generation;
   const shownName = several ? cluster : name.endsWith("@1") ? cluster : name;
-  const whose = several ? counted(views.length, "generation") : `system identifier ${identity.systemIdentifier}`;
+  const whose = several ? `${views.length} generations` : `system identifier ${identity.systemIdentifier}`;
   const head = [
     ["cluster", `${shownName}, ${whose}`],
     ["store", archive.store.description],
@@ -56,7 +53,7 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
     ...(hasKnownRecords(identity)
       ? []
       : [["version", painted(`PostgreSQL ${identity.pgMajor}, newer than this Seawall knows`, "red", colours)]]),
-    ["WAL", `${counted(inventory.segments, "segment")}, ${humanBytes(inventory.storedBytes)} stored`],
+    ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
   ];
   /** The rows of all generations, each with its name in front where there are several. */
   const ofAll = (rows: (view: GenerationView) => string[][], heading?: string[]): string[][] => {
@@ -64,8 +61,6 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
     if (heading === undefined || all.length === 0) return all;
     return [several ? ["generation", ...heading] : heading, ...all];
   };
-  const section = (title: string, rows: readonly (readonly string[])[], none = ""): string[] =>
-    sectionText(title, rows, { none, width });
   const gaps = ofAll((view) => gapRows(view, colours));
   const leftovers = ofAll(({ catalog: { leftovers: found } }) =>
     found.map(({ id }) => [id, "begun and not finished: still running, or failed"]),
@@ -74,8 +69,8 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
     damagesOf(view.catalog).map(({ object, message }) => [painted(object, "red", colours), message]),
   );
   return [
-    ...columns(head, width),
-    ...(several ? section("Generations", generationRows(views)) : []),
+    ...columns(head),
+    ...(several ? section("Generations", generationRows(views), "") : []),
     ...section(
       "Backups",
       ofAll((view) => backupRows(view, colours), BACKUP_HEADING),
@@ -86,10 +81,10 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
       ofAll(windowRows, WINDOW_HEADING),
       "none: a backup and its WAL make one",
     ),
-    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps)),
+    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps, "")),
     ...section("Timelines", ofAll(timelineRows), "none"),
-    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers)),
-    ...(damaged.length === 0 ? [] : section("Damaged", damaged)),
+    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers, "")),
+    ...(damaged.length === 0 ? [] : section("Damaged", damaged, "")),
   ].join("\n");
 }
 
@@ -102,9 +97,9 @@ function generationRows(views: readonly GenerationView[]): string[][] {
       name,
       String(identity.pgMajor),
       identity.systemIdentifier.toString(),
-      shownTime(declared?.declaredAt ?? identity.createdAt),
-      next === undefined ? "–" : `${shownTime(next.declaredAt)}${endText(next.before)}`,
-      window === null ? "nothing" : `${shownTime(window.from)} to ${window.to === null ? "–" : shownTime(window.to)}`,
+      shortTime(declared?.declaredAt ?? identity.createdAt),
+      next === undefined ? "–" : `${shortTime(next.declaredAt)}${endText(next.before)}`,
+      window === null ? "nothing" : `${shortTime(window.from)} to ${window.to === null ? "–" : shortTime(window.to)}`,
     ];
   });
   return [["name", "PostgreSQL", "system identifier", "began", "ended", "recoverable"], ...rows];
@@ -130,13 +125,8 @@ function gapRows({ catalog }: CatalogView, colours: boolean): string[][] {
   });
 }
 
-function sectionText(
-  title: string,
-  rows: readonly (readonly string[])[],
-  { none, width }: { readonly none: string; readonly width: number | undefined },
-): string[] {
-  const inner = width === undefined ? undefined : width - 2;
-  return ["", title, ...columns(rows.length === 0 ? [[none]] : rows, inner).map((line) => `  ${line}`)];
+function section(title: string, rows: readonly (readonly string[])[], none: string): string[] {
+  return ["", title, ...columns(rows.length === 0 ? [[none]] : rows).map((line) => `  ${line}`)];
 }
 
 const BACKUP_HEADING = ["id", "finished", "took", "type", "timeline", "size, stored", "needs WAL", "reaches"];
@@ -145,13 +135,14 @@ function backupRows(view: CatalogView, colours: boolean): string[][] {
   const { catalog, now } = view;
   return catalog.backups.map((backup) => [
     backup.id,
-    shownTime(backup.finishedAt),
+    shortTime(backup.finishedAt),
     humanSeconds(secondsOf(backup)),
     backup.type,
     String(backup.timeline),
     `${humanBytes(backup.bytes)} as ${humanBytes(backup.storedBytes)}`,
     neededText(backup),
     reachText(view, backup, colours),
+    ...(backup.origin === undefined ? [] : ["imported"]),
     ...(isPinned(catalog, backup.id, now) ? ["pinned"] : []),
   ]);
 }
@@ -172,8 +163,8 @@ const WINDOW_HEADING = ["timeline", "from", "to the commit of", "from LSN", "to 
 function windowRows({ catalog }: CatalogView): string[][] {
   return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
     String(timeline),
-    shownTime(fromTime),
-    toTime === null ? "none since" : shownTime(toTime),
+    shortTime(fromTime),
+    toTime === null ? "none since" : shortTime(toTime),
     formatLsn(fromLsn),
     formatLsn(toLsn),
     backup,
@@ -188,7 +179,7 @@ function timelineRows({ catalog }: CatalogView): string[][] {
       `${indent}${node.timeline}`,
       originText(node),
       end === undefined ? "" : `to ${formatLsn(end)}`,
-      `${counted(node.segments, "segment")}, ${humanBytes(node.storedBytes)}`,
+      `${node.segments} segments, ${humanBytes(node.storedBytes)}`,
       ...(node.timeline === catalog.claim?.timeline ? ["the line"] : []),
     ];
   });
@@ -197,4 +188,9 @@ function timelineRows({ catalog }: CatalogView): string[][] {
 function originText({ parent, forkLsn, reason }: TimelineNode): string {
   if (parent === undefined || forkLsn === undefined) return "";
   return `from ${parent} at ${formatLsn(forkLsn)}${reason === undefined || reason === "" ? "" : ` (${reason})`}`;
+}
+
+/** To the second, which is what people ask for; always UTC. */
+export function shortTime(iso: string): string {
+  return iso.replace("T", " ").replace(/(\.\d+)?Z$/, "Z");
 }

@@ -12,11 +12,9 @@ import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type SegmentNumber, segmentOf, segmentBefore } from "../../wal/lsn.ts";
 import { backupJson, type CatalogView, reachesOf, secondsOf, walNeeded, withCatalog } from "../views/catalog.ts";
 import { type CommandContext, printResult } from "../context.ts";
+import { shortTime } from "./list.ts";
 import { backupArgument } from "./pin.ts";
-import { counted } from "../../plural.ts";
-import { shownTime } from "../views/time.ts";
-import { painted } from "../views/painted.ts";
-import { type Look, columns } from "../views/layout.ts";
+import { columns, counted, painted } from "../views/table.ts";
 
 /** The WAL between a backup's start and its stop. */
 interface NeededWal {
@@ -45,7 +43,7 @@ export async function run(context: CommandContext): Promise<number> {
     const wal = await readNeeded(archive, catalog, backup, options);
     const pin = catalog.pins.find((known) => known.backup === id);
     const shown = { ...view, backup, wal, pin };
-    await printResult(context, showJson(shown), showText(shown, io));
+    await printResult(context, showJson(shown), showText(shown, io.colours));
     return EXIT.done;
   });
 }
@@ -104,21 +102,24 @@ function showJson(shown: Shown): Record<string, unknown> {
   };
 }
 
-function showText(shown: Shown, { colours, width }: Look): string {
+function showText(shown: Shown, colours: boolean): string {
   const { archive, catalog, backup, wal, pin, now } = shown;
-  const { fromStandby, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
+  const { fromStandby, origin, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
   const files = parts.reduce((sum, part) => sum + part.files, 0);
   const span = wal.segments === 1 ? wal.from : `${wal.from} to ${wal.to}`;
   const reaches = reachesOf(catalog, backup).map(({ timeline, toLsn, toTime }) => [
     "reaches",
-    `${formatLsn(toLsn)} on timeline ${timeline}${toTime === null ? "" : `, last commit ${shownTime(toTime)}`}`,
+    `${formatLsn(toLsn)} on timeline ${timeline}${toTime === null ? "" : `, last commit ${shortTime(toTime)}`}`,
   ]);
-  const rows = [
+  return columns([
     ["backup", `${backup.id}, ${backup.type}, labelled "${backup.label}"`],
     ...(archive.cluster.includes("@") ? [["generation", archive.cluster]] : []),
-    ["taken", `${shownTime(backup.startedAt)} to ${shownTime(backup.finishedAt)}, ${humanSeconds(secondsOf(backup))}`],
+    ["taken", `${shortTime(backup.startedAt)} to ${shortTime(backup.finishedAt)}, ${humanSeconds(secondsOf(backup))}`],
+    ...(origin === undefined
+      ? []
+      : [["imported", `${shortTime(origin.importedAt)} from ${origin.tool}, ${origin.name}`]]),
     ["from", `a ${fromStandby ? "standby" : "primary"}, PostgreSQL ${pgVersion}, timeline ${backup.timeline}`],
-    ["size", `${humanBytes(backup.bytes)} in ${counted(files, "file")}`],
+    ["size", `${humanBytes(backup.bytes)} in ${files} files`],
     [
       "stored",
       `${humanBytes(backup.storedBytes)} in ${counted(parts.length, "part")}, zstd level ${compression.level}`,
@@ -130,8 +131,7 @@ function showText(shown: Shown, { colours, width }: Look): string {
     ...(wal.missing.length === 0 ? [] : [["", painted(missingText(wal.missing), "red", colours)]]),
     ...(reaches.length === 0 ? [["reaches", painted("nothing: it cannot be restored", "red", colours)]] : reaches),
     ["pinned", pinText(pin, now)],
-  ];
-  return columns(rows, width).join("\n");
+  ]).join("\n");
 }
 
 function missingText(missing: readonly string[]): string {
@@ -142,7 +142,7 @@ function missingText(missing: readonly string[]): string {
 function pinText(pin: Pin | undefined, now: Date): string {
   if (pin === undefined) return "no";
   const note = pin.note === "" ? "" : `: ${pin.note}`;
-  if (pin.expiresAt === null) return `since ${shownTime(pin.pinnedAt)}${note}`;
+  if (pin.expiresAt === null) return `since ${shortTime(pin.pinnedAt)}${note}`;
   const isOver = Date.parse(pin.expiresAt) <= now.getTime();
-  return `${isOver ? "no more, ran out" : "until"} ${shownTime(pin.expiresAt)}${note}`;
+  return `${isOver ? "no more, ran out" : "until"} ${shortTime(pin.expiresAt)}${note}`;
 }

@@ -125,6 +125,7 @@ export function backupJson({ catalog, now }: CatalogView, backup: BackupDocument
     pinned: isPinned(catalog, id, now),
     parent,
     label,
+    origin: backup.origin ?? null,
     seconds: secondsOf(backup),
     wal: walNeeded(backup),
     restorable: reaches.length > 0,

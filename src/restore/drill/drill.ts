@@ -25,7 +25,7 @@ import { DRILL_PORT, DrillServer, type DrillServerOptions, plainEnv, probeOf } f
 import { CONTROL_FILE } from "../layout.ts";
 import { findNamespaces, type Namespaces } from "./namespaces.ts";
 import type { Owner } from "../part-writer.ts";
-import { parseControlFile } from "../pg-control.ts";
+import { parseControlFile } from "../../wal/pg-control.ts";
 import type { RestorePlan } from "../target/plan.ts";
 import { type PlanWish, resolvePlan } from "../target/resolve.ts";
 import type { ReplayedChanges } from "../replayed-changes.ts";

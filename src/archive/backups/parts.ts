@@ -2,14 +2,14 @@
  * Repacks the server's tar into parts of about `partBytes`, each a tar that extracts alone. Files stay whole. A file as
  * large as a part gets a part to itself, beside the part that collects small files.
  */
-import type { BackupPart } from "../archive/backups/document.ts";
-import type { Archive } from "../archive/archive.ts";
-import { backupPartKey, backupPartName } from "../archive/keys.ts";
-import type { FrameSlots } from "../codec/frame-slots.ts";
-import type { FrameWriter } from "../codec/frames.ts";
-import { TAR_BLOCK_BYTES, type TarHeader, paddingOf } from "../codec/tar.ts";
-import { TAR_END_BYTES, encodeTarHeader } from "../codec/tar-writer.ts";
-import { invariant } from "../errors.ts";
+import type { BackupPart } from "./document.ts";
+import type { Archive } from "../archive.ts";
+import { backupPartKey, backupPartName } from "../keys.ts";
+import type { FrameSlots } from "../../codec/frame-slots.ts";
+import type { FrameWriter } from "../../codec/frames.ts";
+import { TAR_BLOCK_BYTES, type TarHeader, paddingOf } from "../../codec/tar.ts";
+import { TAR_END_BYTES, encodeTarHeader } from "../../codec/tar-writer.ts";
+import { invariant } from "../../errors.ts";
 import type { Uploads } from "./uploads.ts";
 
 export interface PartsOptions {

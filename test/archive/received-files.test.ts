@@ -1,7 +1,7 @@
 /** The files that came, until the manifest has asked for each: as a Map would tell, in a fraction of its memory. */
 import { describe, expect, test } from "vitest";
-import { FileLedger } from "../../src/backup/file-ledger.ts";
-import { ReceivedFiles } from "../../src/backup/received-files.ts";
+import { FileLedger } from "../../src/archive/backups/file-ledger.ts";
+import { ReceivedFiles } from "../../src/archive/backups/received-files.ts";
 import { startChecksum } from "../../src/codec/checksum.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { sharedOrOwn } from "../../src/codec/pool.ts";
@@ -73,7 +73,7 @@ test("a data directory of 400,000 files is held against its manifest in less tha
   const ledger = new FileLedger({ index, algorithm: "CRC32C" });
   let indexBytes = 0;
   const draining = (async () => {
-    for await (const piece of ledger.index.body()) indexBytes += piece.length;
+    for await (const piece of index.body()) indexBytes += piece.length;
   })();
   const scanner = new TarScanner();
   const before = process.memoryUsage().rss;
@@ -98,7 +98,7 @@ test("a data directory of 400,000 files is held against its manifest in less tha
     }
     if (i % 10_000 === 0) peak = Math.max(peak, process.memoryUsage().rss);
   }
-  ledger.index.end();
+  index.end();
   await draining;
   peak = Math.max(peak, process.memoryUsage().rss);
   report("memory of a file ledger", { files: FILES, indexBytes, moreMiB: Math.round((peak - before) / 2 ** 20) });

@@ -6,7 +6,7 @@
  * CRC-32C of the path. A record that was taken stays, marked: what is left in the end can be listed.
  */
 import { crc32c } from "@node-rs/crc32";
-import { pathFromBytes, pathToBytes } from "../codec/tar.ts";
+import { pathFromBytes, pathToBytes } from "../../codec/tar.ts";
 
 export interface ReceivedFile {
   readonly size: number;

@@ -1,12 +1,12 @@
 /**
- * Reads the few fields of global/pg_control that a restore and its check need. Pure.
+ * Reads the few fields of global/pg_control that a restore, its check and an import need. Pure.
  *
  * Source: PostgreSQL `catalog/pg_control.h` (ControlFileData, CheckPoint), one layout for each pg_control_version.
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
-import { type Lsn, lsnOf, type TimelineId, timelineOf } from "../wal/lsn.ts";
-import type { StandbySetting } from "../wal/wal-changes.ts";
+import { type Lsn, lsnOf, type TimelineId, timelineOf } from "./lsn.ts";
+import type { StandbySetting } from "./wal-changes.ts";
 
 export type ClusterState =
   | "starting up"
@@ -27,6 +27,10 @@ export interface ControlFile {
   readonly minRecoveryLsn: Lsn;
   /** The settings that a server needs at least to stay a hot standby of this cluster. */
   readonly settings: Readonly<Record<StandbySetting, number>>;
+  /** `wal_segment_size` in bytes. */
+  readonly segmentSize: number;
+  /** Whether pages have checksums. */
+  readonly dataChecksums: boolean;
 }
 
 const STATES: readonly ClusterState[] = [
@@ -51,19 +55,23 @@ interface Layout {
   readonly minRecovery: number;
   /** MaxConnections; its four siblings follow it. */
   readonly settings: number;
+  /** xlog_seg_size. */
+  readonly segmentSize: number;
+  /** data_checksum_version. */
+  readonly checksums: number;
   readonly crc: number;
 }
 
 /** By pg_control_version (PG_CONTROL_VERSION in `catalog/pg_control.h` of the release named). */
 const LAYOUTS: Readonly<Record<number, Layout>> = {
   // 14 to 16.
-  1300: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 288 },
+  1300: { state: 16, redo: 40, minRecovery: 136, settings: 180, segmentSize: 228, checksums: 252, crc: 288 },
   // 17: another number for the layout of 14 to 16.
-  1700: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 288 },
+  1700: { state: 16, redo: 40, minRecovery: 136, settings: 180, segmentSize: 228, checksums: 252, crc: 288 },
   // 18: default_char_signedness before the nonce.
-  1800: { state: 16, redo: 40, minRecovery: 136, settings: 180, crc: 292 },
+  1800: { state: 16, redo: 40, minRecovery: 136, settings: 180, segmentSize: 228, checksums: 252, crc: 292 },
   // 19: a 64-bit nextMultiOffset and logicalDecodingEnabled in CheckPoint, slru_pages_per_segment, data_checksum_version_init.
-  1905: { state: 16, redo: 40, minRecovery: 144, settings: 188, crc: 308 },
+  1905: { state: 16, redo: 40, minRecovery: 144, settings: 188, segmentSize: 240, checksums: 264, crc: 308 },
 };
 
 /** Throws `backup-corrupt` for damaged bytes, `server-version` for a layout that Seawall does not know. */
@@ -90,6 +98,8 @@ export function parseControlFile(bytes: Uint8Array): ControlFile {
       max_prepared_transactions: setting(3),
       max_locks_per_transaction: setting(4),
     },
+    segmentSize: view.readUInt32LE(layout.segmentSize),
+    dataChecksums: view.readUInt32LE(layout.checksums) !== 0,
   };
 }
 

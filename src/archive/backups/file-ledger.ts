@@ -2,17 +2,17 @@
  * Keeps a checksum of every received file until the server's manifest confirms it, and writes the file's line in the
  * index. A backup is good when both name the same files with the same sizes and checksums.
  */
-import { type BackupFile, encodeBackupFile } from "../archive/backups/document.ts";
-import type { ManifestFile } from "../archive/backups/manifest.ts";
-import { type ChecksumAlgorithm, type FileChecksum, startChecksum } from "../codec/checksum.ts";
-import type { FrameWriter } from "../codec/frames.ts";
-import type { TarHeader } from "../codec/tar.ts";
-import { SeawallError, invariant } from "../errors.ts";
+import { type BackupFile, encodeBackupFile } from "./document.ts";
+import type { ManifestFile } from "./manifest.ts";
+import { type ChecksumAlgorithm, type FileChecksum, startChecksum } from "../../codec/checksum.ts";
+import type { FrameWriter } from "../../codec/frames.ts";
+import type { TarHeader } from "../../codec/tar.ts";
+import { SeawallError, invariant } from "../../errors.ts";
 import { ReceivedFiles } from "./received-files.ts";
 
 export interface FileLedgerOptions {
   /** Takes the lines of the file index. */
-  readonly index: FrameWriter;
+  readonly index: Pick<FrameWriter, "write">;
   /** The algorithm of the manifest that the server will send; without one the index gets CRC-32Cs. */
   readonly algorithm: ChecksumAlgorithm | "NONE";
 }
@@ -21,12 +21,11 @@ export interface FileLedgerOptions {
 const NAMED_MAX = 10;
 
 export class FileLedger {
-  /** The file index as it is to be stored. */
-  readonly index: FrameWriter;
   entries = 0;
   files = 0;
   /** Sum of all files' sizes. */
   bytes = 0;
+  readonly #index: FileLedgerOptions["index"];
   readonly #algorithm: ChecksumAlgorithm;
   readonly #hasChecksums: boolean;
   readonly #received = new ReceivedFiles();
@@ -35,7 +34,7 @@ export class FileLedger {
   #current: { readonly file: BackupFile; readonly checksum: FileChecksum; bytes: number } | undefined;
 
   constructor(options: FileLedgerOptions) {
-    this.index = options.index;
+    this.#index = options.index;
     this.#hasChecksums = options.algorithm !== "NONE";
     this.#algorithm = options.algorithm === "NONE" ? "CRC32C" : options.algorithm;
   }
@@ -58,12 +57,12 @@ export class FileLedger {
     const { file, checksum, bytes } = this.#current;
     this.#current = undefined;
     this.entries++;
-    if (file.type !== "file") return this.index.write(Buffer.from(encodeBackupFile(file)));
+    if (file.type !== "file") return this.#index.write(Buffer.from(encodeBackupFile(file)));
     const hex = checksum.hex();
     if (!this.#received.add(file.path, { size: bytes, checksum: hex })) this.#report(`${shown(file.path)} came twice`);
     this.files++;
     this.bytes += bytes;
-    await this.index.write(Buffer.from(encodeBackupFile({ ...file, checksum: `${this.#algorithm}:${hex}` })));
+    await this.#index.write(Buffer.from(encodeBackupFile({ ...file, checksum: `${this.#algorithm}:${hex}` })));
   }
 
   /** Compares the manifest's line on one file with what came. */

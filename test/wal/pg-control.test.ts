@@ -2,7 +2,7 @@
 import { crc32c } from "@node-rs/crc32";
 import { describe, expect, test } from "vitest";
 import { readFileSync } from "node:fs";
-import { parseControlFile } from "../../src/restore/pg-control.ts";
+import { parseControlFile } from "../../src/wal/pg-control.ts";
 import { parseLsn } from "../../src/wal/lsn.ts";
 import { VERSIONS } from "../harness/postgres-binaries.ts";
 
@@ -11,20 +11,21 @@ interface Changes {
   readonly state?: number;
   readonly crcAt?: number;
   readonly length?: number;
+  readonly checksums?: number;
 }
 
-/** Where CRC-32C, minRecoveryPoint and MaxConnections stand, by pg_control_version. */
-const PLACES: Readonly<Record<number, readonly [number, number, number]>> = {
-  1300: [288, 136, 180],
-  1700: [288, 136, 180],
-  1800: [292, 136, 180],
-  1905: [308, 144, 188],
+/** Where CRC-32C, minRecoveryPoint, MaxConnections, xlog_seg_size and data_checksum_version stand, by pg_control_version. */
+const PLACES: Readonly<Record<number, readonly [number, number, number, number, number]>> = {
+  1300: [288, 136, 180, 228, 252],
+  1700: [288, 136, 180, 228, 252],
+  1800: [292, 136, 180, 228, 252],
+  1905: [308, 144, 188, 240, 264],
 };
 
 /** A control file of PostgreSQL 18 unless told otherwise; every byte that is not set is 0x11. */
 function control(changes: Changes = {}): Buffer {
   const { version = 1800, state = 5, length = 8192 } = changes;
-  const [crcAt, minRecoveryAt, settingsAt] = PLACES[version] ?? [292, 136, 180];
+  const [crcAt, minRecoveryAt, settingsAt, segmentSizeAt, checksumsAt] = PLACES[version] ?? [292, 136, 180, 228, 252];
   const at = changes.crcAt ?? crcAt;
   const bytes = Buffer.alloc(length, 0x11);
   bytes.writeBigUInt64LE(7_412_345_678_901_234_567n, 0);
@@ -34,6 +35,8 @@ function control(changes: Changes = {}): Buffer {
   bytes.writeUInt32LE(3, 48);
   bytes.writeBigUInt64LE(0x9000000180000000n, minRecoveryAt);
   [100, 8, 10, 2, 64].forEach((setting, index) => bytes.writeInt32LE(setting, settingsAt + index * 4));
+  bytes.writeUInt32LE(1 << 20, segmentSizeAt);
+  bytes.writeUInt32LE(changes.checksums ?? 1, checksumsAt);
   if (at + 4 <= length) bytes.writeUInt32LE(crc32c(bytes.subarray(0, at)), at);
   return bytes;
 }
@@ -65,6 +68,8 @@ test.each(VERSIONS)("PostgreSQL %i: says what pg_controldata says", (version) =>
       max_prepared_transactions: Number(fact("max_prepared_xacts setting")),
       max_locks_per_transaction: Number(fact("max_locks_per_xact setting")),
     },
+    segmentSize: Number(fact("Bytes per WAL segment")),
+    dataChecksums: fact("Data page checksum version") !== "0",
   });
 });
 
@@ -82,7 +87,10 @@ test.each([1300, 1700, 1800, 1905])("version %i is read to the field", (version)
       max_prepared_transactions: 2,
       max_locks_per_transaction: 64,
     },
+    segmentSize: 1 << 20,
+    dataChecksums: true,
   });
+  expect(parseControlFile(control({ version, checksums: 0 })).dataChecksums).toBe(false);
 });
 
 test("is read from the middle of other memory", () => {

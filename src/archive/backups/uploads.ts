@@ -1,16 +1,64 @@
 /**
- * The objects of one backup on their way into the store: streamed, several at a time, each looked at again once it is
- * stored. The first that fails ends the backup; `discard` removes what was written.
+ * Stores the objects of one backup: streamed, several at a time, each looked at again once it is stored. The first that fails
+ * ends the backup, and what was written is removed.
  */
-import { SeawallError } from "../errors.ts";
-import { waitFor } from "../store/signal.ts";
-import type { Store } from "../store/store.ts";
+import { SeawallError } from "../../errors.ts";
+import { deadline, onAbort, sharedController } from "../../signals.ts";
+import { waitFor } from "../../store/signal.ts";
+import type { Store } from "../../store/store.ts";
 
 /** Streamed objects at the same time: the file index, the parts under way, and those that are ending. */
 const UPLOADS_IN_FLIGHT_MAX = 5;
 /** Memory of an upload to S3 is the product of these two. */
 const PART_BYTES = 8 << 20;
 const PARTS_IN_FLIGHT = 3;
+
+/** How long a backup that failed by itself may remove what it wrote; the rest is recognised and expired later. */
+const DISCARD_MS = 60_000;
+
+export interface WithUploadsOptions {
+  readonly store: Store;
+  /** Aborted: what was written is removed. */
+  readonly signal: AbortSignal;
+  /** How long the removal may take after the abort; an expiry removes what is left. */
+  readonly shutdownTimeoutMs: number;
+  /** The message of `aborted`. */
+  readonly cancelled: string;
+  /** Told when not all of it could be removed. */
+  readonly onLeft: (cause: unknown) => void;
+}
+
+/** Work that stores a backup. `broken` is aborted when the caller cancels, or with the error of the first upload that fails. */
+export type UploadingWork<T> = (uploads: Uploads, broken: AbortController) => Promise<T>;
+
+/** Runs the work. When it fails, removes what it has stored and throws the first cause. */
+export async function withUploads<T>(options: WithUploadsOptions, work: UploadingWork<T>): Promise<T> {
+  const { store, signal } = options;
+  const broken = sharedController();
+  const overdue = sharedController();
+  let overtime: NodeJS.Timeout | undefined;
+  using _cancelling = onAbort(signal, () => {
+    broken.abort(cancellation(signal, options.cancelled));
+    overtime = setTimeout(() => overdue.abort(), options.shutdownTimeoutMs);
+  });
+  const uploads = new Uploads(store, broken);
+  try {
+    return await work(uploads, broken);
+  } catch (error) {
+    if (!broken.signal.aborted) broken.abort(error);
+    using limit = deadline(DISCARD_MS, overdue.signal);
+    await uploads.discard(limit.signal).catch(options.onLeft);
+    // The first cause counts, not how it reached us.
+    throw broken.signal.reason;
+  } finally {
+    clearTimeout(overtime);
+  }
+}
+
+function cancellation(signal: AbortSignal, message: string): SeawallError {
+  const { reason } = signal as { readonly reason: unknown };
+  return reason instanceof SeawallError ? reason : new SeawallError("aborted", message, { cause: reason });
+}
 
 export class Uploads {
   readonly #store: Store;
