@@ -11,6 +11,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/harness/global-setup.ts"],
     reporters: ["default", new LastLineReporter()],
+    // Times are shown in local time; tests expect them in UTC.
+    env: { TZ: "UTC" },
     testTimeout: 180_000,
     hookTimeout: 240_000,
     teardownTimeout: 30_000,

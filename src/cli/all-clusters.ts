@@ -8,7 +8,8 @@ import { EXIT } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
 import { type Command, type CommandContext, openPatientStore, printResult, requiredStore } from "./context.ts";
 import { describeFailure, type FailureOptions, failureJson } from "./failure.ts";
-import { type Colour, counted, painted } from "./views/table.ts";
+import { counted } from "../plural.ts";
+import { type Colour, painted } from "./views/painted.ts";
 
 /** The result of a command for one cluster. */
 export interface Report {
@@ -24,6 +25,9 @@ export interface OnClustersOptions {
   readonly ofStore?: boolean;
 }
 
+/** The columns by which the text of a cluster is indented below its name. */
+const INDENT = 2;
+
 /** Makes a command of a report on one cluster. */
 export function onClusters(report: (one: CommandContext) => Promise<Report>, options: OnClustersOptions): Command {
   return async (context) => {
@@ -33,7 +37,13 @@ export function onClusters(report: (one: CommandContext) => Promise<Report>, opt
       return exit;
     }
     const clusters = clustersOf(context) ?? (options.ofStore === true ? await clustersOfStore(context) : [context]);
-    const outcomes = await onEach(clusters, options.inFlight, report);
+    const { width } = context.io;
+    const io = { ...context.io, width: width === undefined ? undefined : width - INDENT };
+    const outcomes = await onEach(
+      clusters.map((one) => ({ ...one, io })),
+      options.inFlight,
+      report,
+    );
     const parts = outcomes.map((outcome) => partOf(outcome, context.io.colours));
     await printResult(context, { clusters: parts.map(({ json }) => json) }, allText(parts, context.io.colours));
     return Math.max(...parts.map(({ exit }) => exit));
@@ -121,7 +131,7 @@ function partOf(outcome: Outcome<Report>, colours: boolean): Part {
 }
 
 function heading(cluster: string, word: Word, text: string, colours: boolean): string {
-  const lines = text.split("\n").map((line) => (line === "" ? "" : `  ${line}`));
+  const lines = text.split("\n").map((line) => (line === "" ? "" : " ".repeat(INDENT) + line));
   return [`${cluster}: ${painted(word, TONE[word], colours)}`, ...lines].join("\n");
 }
 

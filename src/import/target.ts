@@ -17,6 +17,7 @@ import { readFront, RefusedFile } from "./content.ts";
 import { readSourceName } from "./file-name.ts";
 import { type ImportSource, pathOf, type SourceFile } from "./source.ts";
 import type { Survey } from "./survey.ts";
+import { counted } from "../plural.ts";
 
 const READS_IN_FLIGHT = 8;
 /** The largest segment. */
@@ -86,7 +87,7 @@ async function identityOfSource(
   if (only !== undefined && isOne) return only.identity;
   const names = all.map(
     ({ identity, files: count }) =>
-      `${identity.systemIdentifier} (${count} files, segments of ${identity.segmentSize} bytes)`,
+      `${identity.systemIdentifier} (${counted(count, "file")}, segments of ${identity.segmentSize} bytes)`,
   );
   if (only === undefined) {
     const has = names.length === 0 ? "no segment that can be read" : `WAL of system identifier ${names.join(", ")}`;

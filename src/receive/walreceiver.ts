@@ -3,29 +3,25 @@
  * where to begin and puts the archive in order. The way of each byte from there on is `stream-wal.ts`.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { finishTimeline, staleChunks } from "../archive/wal/finish-timeline.ts";
-import { peekWal } from "../archive/wal/objects.ts";
-import { type Tip, findTip } from "../archive/wal/tip.ts";
-import { listTails } from "../archive/wal/tail.ts";
+import type { Tip } from "../archive/wal/tip.ts";
 import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
 import { hasCode, SeawallError } from "../errors.ts";
-import type { ReplicationConnection } from "../replication/connection.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
 import { joinSignals } from "../signals.ts";
 import { isNewerMajor, MAJOR_MAX } from "../wal/format.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { switchPointOf } from "../wal/timeline.ts";
+import { archiveTarget } from "./archive-target.ts";
 import { connectToLine } from "./line/connect.ts";
-import { recordGap } from "./gap.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
-import { Retirement } from "./retirement.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
 import { type ServerFacts, ensureSlot } from "./server-facts.ts";
 import { decideStart, segmentAtSlot } from "./start-position.ts";
 import { watchSlotBudget } from "./slot-advance.ts";
 import { SlotLeave } from "./slot-release.ts";
+import type { WalSource } from "./source.ts";
 import { type StreamOutcome, shutdownIncomplete, streamWal } from "./stream-wal.ts";
 
 type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
@@ -117,19 +113,15 @@ interface Run {
  * Another receiver may be archiving this server: a tip that was read after its position may lie past that, so it is asked
  * again.
  */
-async function flushLsnBeside(
-  connection: ReplicationConnection,
-  server: ServerFacts,
-  tip: Tip | undefined,
-): Promise<Lsn> {
+async function flushLsnBeside(source: WalSource, server: ServerFacts, tip: Tip | undefined): Promise<Lsn> {
   if (tip === undefined || tip.lsn <= server.flushLsn) return server.flushLsn;
-  return (await connection.identifySystem()).xlogpos;
+  return (await source.identifySystem()).xlogpos;
 }
 
 /** One connection, one timeline: from connecting to the end of the stream. */
 async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
   const { ended } = run;
-  const { store, log, state, stop, kill } = options;
+  const { log, state, stop, kill } = options;
   using untilStopped = joinSignals(stop, kill);
   const early = untilStopped.signal;
   state.phase = "connecting";
@@ -152,15 +144,15 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const slot = { create: options.createSlot, temporary: options.temporarySlot === true, log };
   const slotRestartLsn =
     options.slot === undefined ? undefined : await ensureSlot(connection, { name: options.slot, ...slot });
-  const tip = await findTip(archive, { signal: early });
+  const target = archiveTarget(options, { archive, server, history, pools: run.pools });
+  const tip = await target.findTip(early);
   const flushLsn = await flushLsnBeside(connection, server, tip);
   const segment = segmentAtSlot({ tip, history, slotRestartLsn, segmentSize });
   const lacksSegmentAtSlot =
     options.isSpool !== true &&
     tip !== undefined &&
     segment !== undefined &&
-    (await peekWal(archive, "segment", { timeline: tip.timeline, segment, segmentSize }, { signal: early })) ===
-      undefined;
+    (await target.lacks({ timeline: tip.timeline, segment }, early));
   const current = { ...server, flushLsn };
   const start = decideStart({ tip, server: current, history, slotRestartLsn, lacksSegmentAtSlot, ended, segmentSize });
   log.info("starting to stream", {
@@ -171,29 +163,13 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     server: connection.server,
   });
 
-  const retirement = new Retirement(store, log);
-  if (start.finish !== undefined) {
-    const { timeline, segment } = start.finish;
-    const finished = await finishTimeline(archive, timeline, segment, { signal: early });
-    retirement.add(finished.retired);
-    if (finished.partial !== undefined) {
-      log.info("finished a timeline", {
-        timeline,
-        endLsn: formatLsn(finished.partial.endLsn),
-        key: finished.partial.key,
-      });
-    }
-  }
-  const tails = await listTails(archive, { timeline: start.timeline }, { signal: early });
-  retirement.add(await staleChunks(archive, tails, start, { signal: early }));
-
-  const pool = run.pools.of(segmentSize);
+  const begun = await target.begin(start, early);
   const { receivedBytes } = state.counters;
-  const onStreaming = (): void => lifeline.leave(stop);
   const { leave } = run;
   const rejoinAt = leave.rejoinAt({ slotRestartLsn, storedLsn: start.storedLsn });
-  const streaming = { connection, archive, server, history, line, start, tails, retirement, onStreaming };
-  const context = { ...streaming, pool, leave, rejoinAt };
+  const onStreaming = (): void => lifeline.leave(stop);
+  const { openIntake } = begun;
+  const context = { source: connection, server, line, start, openIntake, leave, rejoinAt, onStreaming };
   try {
     return await streamWal(options, context);
   } catch (error) {
@@ -209,12 +185,11 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
       reason: error.message,
       detectedAt: new Date(state.nowMs()),
     };
-    const recorded = await recordGap(archive, lost, log, early);
+    const recorded = await target.recordGap(lost, early);
     if (recorded === "none") throw error;
     if (recorded === "recorded") state.counters.gaps++;
     return { kind: "gap-recorded" };
   } finally {
-    await retirement.finish(kill);
-    state.counters.chunksRetired += retirement.retired;
+    await begun.finish(kill);
   }
 }

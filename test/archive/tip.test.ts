@@ -46,6 +46,12 @@ describe("the segment to resume in", () => {
     { name: "behind the last of two gaps with no WAL between them", gaps: [gap(100, 6, 9), gap(0, 9, 12)], resume: 12 },
     { name: "the open segment behind a timeline's first gap", tails: [9], gaps: [gap(100, 6, 9)], resume: 9 },
     { name: "before a gap that begins later", sealed: [5, 10], gaps: [gap(0, 8, 10)], resume: 6 },
+    {
+      name: "behind the segment in which a gap ends, though no gap should end inside one",
+      sealed: [5],
+      gaps: [{ ...gap(0, 6, 9), toLsn: (segmentStart(9 as SegmentNumber, SIZE) + 100n) as Lsn }],
+      resume: 10,
+    },
     { name: "a hole after a gap", sealed: [5, 10, 12], gaps: [gap(0, 6, 10)], resume: 11 },
   ])("$name", ({ sealed = [], tails = [], partials = [], gaps = [], resume }) => {
     const listing = { sealed: numbers(...sealed), tails: numbers(...tails), partials: numbers(...partials) };

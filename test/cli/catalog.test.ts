@@ -242,8 +242,10 @@ test("status tells of the last backup and the last verification", async () => {
     drill: null,
   });
   const text = (await seawall("status", "--listen", "off")).stdout;
-  expect(text).toMatch(new RegExp(`^last backup +${promoted.finishedAt}, .*, ${promoted.id}$`, "m"));
-  expect(text).toMatch(/^last verify +\S+, deep: ok$/m);
+  expect(text).toMatch(
+    new RegExp(`^last backup +${promoted.finishedAt.slice(0, 19).replace("T", " ")}Z, .*, ${promoted.id}$`, "m"),
+  );
+  expect(text).toMatch(/^last verify +\S+ \S+, deep: ok$/m);
   expect(text).toMatch(/^last drill +none$/m);
 });
 

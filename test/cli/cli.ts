@@ -17,10 +17,15 @@ export async function inProcess(args: readonly string[], env: Readonly<Record<st
     signals: { stop: new AbortController().signal, exit: () => undefined, onHangup: () => undefined },
     io: {
       out: async (text) => void (stdout += text),
-      err: (text) => void (stderr += text),
+      err: (text) => void (stderr = cleared(stderr + text)),
       colours: false,
       interactive: true,
     },
   });
   return { code, stdout, stderr };
+}
+
+/** Leaves out progress, as a terminal that cleared its line: only a slow machine shows any. */
+function cleared(text: string): string {
+  return text.replace(/\r[^\r\n]*\u001b\[K|^\{"event":"progress".*\n/gm, "");
 }

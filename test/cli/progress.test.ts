@@ -39,3 +39,18 @@ test("in a log a line every ten seconds, as JSON every second", () => {
   expect(shown(false, false, steps).map((line) => /step \d+/.exec(line)?.[0])).toEqual(["step 10", "step 20"]);
   expect(shown(false, true, steps)).toHaveLength(24);
 });
+
+test.each([80, 40, 5])("on a terminal of %i columns the line never wraps: it could not be drawn over", (width) => {
+  const lines: string[] = [];
+  let nowMs = 0;
+  const err = (text: string): void => void lines.push(text);
+  const io: Io = { out: async () => undefined, err, colours: false, interactive: true, errWidth: () => width };
+  const progress = new Progress({ io, json: false, verb: "restoring", nowMs: () => nowMs });
+  progress.begin(3_000_000_000);
+  progress.detail("tablespace 16384 at /a/directory/with/a/long/name");
+  for (nowMs = 1_000; nowMs < 20_000; nowMs += 1_000) progress.advance(123_456_789);
+  const drawn = lines.map((line) => line.replace("\r", "").replace("\u001b[K", ""));
+  expect(drawn.length).toBeGreaterThan(10);
+  expect(Math.max(...drawn.map((line) => line.length))).toBeLessThan(width);
+  expect(drawn[5]).toContain(width === 5 ? "rest" : "restoring");
+});

@@ -201,7 +201,7 @@ describe("delete", () => {
     const ran = await seawall("delete", EARLY);
     expect(ran.code).toBe(0);
     expect(ran.stdout).toContain(`Backup ${EARLY} is gone.\n`);
-    expect(ran.stdout).toMatch(/1 segments, .* which no backup needs\n +000000010000000000000001 goes/);
+    expect(ran.stdout).toMatch(/1 segment, .* which no backup needs\n +000000010000000000000001 goes/);
     expect(await keysBelow(archive.store, `main/backups/${EARLY}/`)).toEqual([]);
     expect(await keysBelow(archive.store, "main/wal/")).toHaveLength(10);
   });

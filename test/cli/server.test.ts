@@ -332,7 +332,9 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       ]);
       expect(result).toMatchObject({ source: "server-and-store", store: other });
       const { stdout } = await runCli(["status", "--listen", address, "--store", other, "--dsn", server.dsn]);
-      expect(stdout).toContain(`No receiver answers (the receiver there stores into ${url})`);
+      expect(stdout).toContain(
+        `No receiver of this archive answers (the receiver there stores into ${url}, and not into ${other})`,
+      );
     });
 
     it("a second receiver on the same address is refused and disturbs nothing", async () => {

@@ -84,7 +84,7 @@ describe("the exit status", () => {
       state: { archive },
       args: ["--max-rpo", "30s", "--max-backup-age", "26h", "--max-drill-age", "8d"],
       exit: 0,
-      line: /^SEAWALL OK: .*last backup 2026-11-20T02:00:00.500Z \| .*rpo=0.412s;;30;0 .*backup_age=28800s;;93600;0 drill_age=172800s;;691200;0\n$/,
+      line: /^SEAWALL OK: .*last backup 2026-11-20 02:00:00Z \| .*rpo=0.412s;;30;0 .*backup_age=28800s;;93600;0 drill_age=172800s;;691200;0\n$/,
     },
     {
       title: "2: a backup that is too old",
@@ -131,7 +131,38 @@ describe("the exit status", () => {
   test("a receiver that does not answer is critical", async () => {
     const away = await runCli(["status", "--listen", "127.0.0.1:1", "--check", "--nagios"]);
     expect(away.code).toBe(2);
-    expect(away.stdout).toMatch(/^SEAWALL CRITICAL: main: no receiver answers: .*no process listens there\n$/);
+    const told = "main: no receiver answers: 127.0.0.1:1: no process listens there";
+    expect(away.stdout).toBe(`SEAWALL CRITICAL: ${told}\n`);
+    const json = await runCli(["status", "--listen", "127.0.0.1:1", "--all", "--json"]);
+    const [only] = (JSON.parse(json.stdout) as { clusters: StatusDocument[] }).clusters;
+    expect(`${only?.cluster ?? ""}: ${only?.health.findings[0]?.what ?? ""}`).toBe(told);
+  });
+
+  test("a receiver that stores elsewhere is critical, and every voice of status says where", async () => {
+    const [own, other] = [`file://${ROOT}/test/fixtures/archive`, "s3://backups/production"];
+    const serving = { cluster: "main", store: other };
+    const what = `the receiver there stores into ${other}, and not into ${own}`;
+    for (const store of [own, `file://${ROOT}/nowhere`]) {
+      const { code, stdout } = await check([serving], "--nagios", "--store", store);
+      expect(code).toBe(2);
+      expect(stdout).toMatch(
+        /^SEAWALL CRITICAL: main: the receiver there stores into s3:\S+, and not into file:\S+(;| \|)/,
+      );
+    }
+    const words = await check([serving], "--store", own);
+    expect(words.stdout).toContain(`critical  ${what}\n`);
+    const json = await check([serving], "--json", "--store", own);
+    const { clusters } = JSON.parse(json.stdout) as { clusters: StatusDocument[] };
+    expect(clusters[0]?.health.findings[0]).toMatchObject({ kind: "stores-elsewhere", what });
+    const status = await runCli(["status", "--listen", http.address, "--store", own]);
+    expect(status.stdout).toContain(`No receiver of this archive answers (${what})`);
+    expect(status.stdout).toContain(`critical  ${what}\n`);
+    const dir = makeTempDir("status-check");
+    const config = join(dir, "seawall.yaml");
+    writeFileSync(config, `clusters:\n  main:\n    store: ${own}\n  billing:\n    store: ${other}\n`);
+    const all = await check([serving, { cluster: "billing", store: other }], "--nagios", "--config", config);
+    expect(all.stdout).toContain(`\nmain: critical: ${what}`);
+    removeTree(dir);
   });
 
   test("a mistyped name is unknown, not a cluster in trouble", async () => {
@@ -231,7 +262,7 @@ describe("the line", () => {
     const status = judged(statusFixture(stalled), { maxBackupAgeMs: HOUR });
     for (const { what } of status.health.findings) {
       expect(nagiosText([status], {})).toContain(what);
-      expect(renderStatus(status, false)).toContain(what);
+      expect(renderStatus(status, { colours: false })).toContain(what);
     }
   });
 });

@@ -3,6 +3,11 @@ import { cpSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeF
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { openArchive } from "../../src/archive/archive.ts";
+import { readCatalog } from "../../src/archive/catalog/catalog.ts";
+import { putGap } from "../../src/archive/wal/put-gap.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
+import { type SegmentNumber, segmentStart } from "../../src/wal/lsn.ts";
 import type { LastEvents } from "../../src/archive/records/last-events.ts";
 import { ArchiveWatch, type ArchiveWatchOptions } from "../../src/daemon/status/archive-watch.ts";
 import type { ArchiveContents } from "../../src/daemon/status/document.ts";
@@ -73,6 +78,37 @@ test("the first look finds backups, sizes, the oldest moment, and the newest dri
   // WAL is unbroken from there on, over a failover.
   expect(seen[0]?.contents.recoverableSince).toBe("2025-03-03T08:00:07.347Z");
   expect(seen[0]?.contents.storedBytes).toBe(storedBytes());
+});
+
+/** Ends of a timeline's windows by `list`, which reads the WAL at each. */
+async function listedEnds(timelines: readonly number[]): Promise<(string | null)[]> {
+  const { windows } = await readCatalog(await openArchive(new FileStore(dir), "main"));
+  return windows.filter(({ timeline }) => timelines.includes(timeline)).map(({ toTime }) => toTime);
+}
+
+const shownEnds = (seen: Seen | undefined): (string | null)[] =>
+  (seen?.recovery.windows ?? []).filter(({ isOpen }) => !isOpen).map(({ toTime }) => toTime);
+
+test("a window that has ended shows the end that list shows, though its last segment is not sealed", async () => {
+  const { seen, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  await stop();
+  expect(await listedEnds([1])).toEqual(["2025-03-05T08:00:01.132125Z"]);
+  expect(shownEnds(seen[0])).toEqual(await listedEnds([1]));
+});
+
+test("a window that a gap ends shows it too, before any WAL behind the gap is stored", async () => {
+  const archive = await openArchive(new FileStore(dir), "main");
+  const tip = await findTip(archive);
+  if (tip === undefined) throw new Error("the archive has no WAL");
+  const toLsn = segmentStart((tip.segment + 3) as SegmentNumber, archive.identity.segmentSize);
+  const facts = { detectedAt: "2025-03-08T10:15:00.000Z", reason: "the slot was lost" };
+  await putGap(archive, { timeline: tip.timeline, fromLsn: tip.lsn, toLsn, ...facts });
+  const { seen, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  await stop();
+  expect(shownEnds(seen[0]).sort()).toEqual((await listedEnds([1, 2])).sort());
+  expect(shownEnds(seen[0])).toHaveLength(2);
 });
 
 test("an archive to which nothing is added costs no requests after the first look", async () => {

@@ -71,6 +71,7 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     contents: null,
     slotError: null,
     refusal: null,
+    noReceiver: null,
     jobs: [],
     restart: null,
     configuration: null,

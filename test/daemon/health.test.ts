@@ -165,6 +165,12 @@ const TABLE: Readonly<Record<string, Row>> = {
     ready: false,
     state: { state: "unreachable", errors: [] },
   },
+  "a receiver that stores into another place": {
+    is: "critical",
+    kind: "stores-elsewhere",
+    ready: false,
+    state: { state: "unreachable", errors: [], noReceiver: { kind: "other-store", message: "it stores into s3://b" } },
+  },
   "no receiver, and a server that is another one than the archive's": {
     is: "critical",
     kind: "foreign-cluster",
@@ -480,14 +486,14 @@ describe("one judgement, never two answers", () => {
     );
 
     // The command line.
-    const text = renderStatus(status, false);
+    const text = renderStatus(status, { colours: false });
     expect(/^health +(\w+)$/m.exec(text)?.[1]).toBe(health.status);
     for (const { severity, what, meaning, remedy } of health.findings) {
       expect(text).toContain(`${severity}  ${what}`);
       expect(text).toContain(meaning);
       expect(text).toContain(remedy);
     }
-    expect(renderOverview(overview, false)).toMatch(new RegExp(`^orders +${health.status} `, "m"));
+    expect(renderOverview(overview, { colours: false })).toMatch(new RegExp(`^orders +${health.status} `, "m"));
 
     // The probes.
     const readiness = decideReadiness(status);

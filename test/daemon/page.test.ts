@@ -358,10 +358,10 @@ describe("the overview", () => {
     expect(words(renderOverview(overview))).toMatch(/Cluster Health What is wrong Recoverable since Not stored /);
     const cell = /data-label="Recoverable since">(.*?)<\/td>/.exec(renderOverview(overview))?.[1] ?? "";
     expect(cell.replaceAll(/<[^>]*>/g, "")).toBe(expected);
-    const since = expected === "–" ? "–" : /^\d{4}-\d\d-\d\dT\d\d:\d\dZ$/;
-    const [, line = ""] = renderTable(overview, false).split("\n");
+    const since = expected === "–" ? "–" : /^\d{4}-\d\d-\d\d \d\d:\d\dZ$/;
+    const [, line = ""] = renderTable(overview, { colours: false }).split("\n");
     expect(line.split(/ {2,}/)[8]).toMatch(since);
-    if (expected !== "–") expect(renderStatus(status, false)).toMatch(/^recoverable +since 2026-11-1/m);
+    if (expected !== "–") expect(renderStatus(status, { colours: false })).toMatch(/^recoverable +since 2026-11-1/m);
   });
 });
 
@@ -379,8 +379,8 @@ describe("what a loss of the primary would cost", () => {
     const overview = { clusters: [status], configuration: null, version: "0", at: status.at };
     const views = [
       words(renderOverview(overview)),
-      renderTable(overview, false),
-      renderStatus(status, false),
+      renderTable(overview, { colours: false }),
+      renderStatus(status, { colours: false }),
       words(pageOf(status)).replaceAll("\u00a0", " "),
       // The text of the finding, which probes, plug-in line and notifications show.
       judgeHealth(status).findings.find(({ kind }) => kind === "not-receiving")?.meaning ?? "",

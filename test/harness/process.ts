@@ -201,6 +201,8 @@ export class CliProcess implements AsyncDisposable {
 
 /** What a test inherits must not decide what it finds. */
 export function plainEnvironment(): Record<string, string> {
-  const kept = Object.entries(process.env).filter(([name]) => !/^(PG|AWS_|SEAWALL_|VITEST|NODE_OPTIONS$)/.test(name));
+  const kept = Object.entries(process.env).filter(
+    ([name]) => !/^(PG|AWS_|SEAWALL_|VITEST|(NODE_OPTIONS|COLUMNS)$)/.test(name),
+  );
   return Object.fromEntries(kept.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
 }

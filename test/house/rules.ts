@@ -51,6 +51,7 @@ const SHARED = [
   "src/idle-memory.ts",
   "src/suggest.ts",
   "src/colours.ts",
+  "src/plural.ts",
 ];
 /** Node.js 20 and 22 keep what these return for as long as a source lives; src/signals.ts has what to use instead. */
 const LEAKING = /^AbortSignal\.(any|timeout)$/;

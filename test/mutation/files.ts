@@ -99,6 +99,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "wal/reach": ["wal-reach", "tail", "tip-store"],
       "wal/path": ["wal-path"],
       "wal/stored-at": ["stored-at"],
+      "catalog/settled-ends": ["settled-ends"],
       "catalog/windows": ["windows", "cover"],
       "catalog/cover": ["cover"],
     },
@@ -160,6 +161,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "upload-failures": ["upload-failures"],
     },
     leftOut: {
+      ...{ "archive-intake": "store", "archive-target": "store", intake: "types", source: "types", target: "types" },
       ...{
         assembler: "sockets",
         "bounded-spool": "files",

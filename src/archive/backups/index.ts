@@ -10,6 +10,7 @@ import { backupFilesKey, backupManifestKey } from "../keys.ts";
 import { unsafePath } from "../../codec/tar.ts";
 import { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
+import { counted } from "../../plural.ts";
 
 export interface BackupIndex {
   /** A directory that several parts repeat is listed once. */
@@ -60,7 +61,7 @@ export async function readIndex(
   });
   lines.end();
   if (!reader.isComplete || entries !== expected.entries) {
-    throw corrupt(`${key} lists ${entries} files, the backup has ${expected.entries}`);
+    throw corrupt(`${key} lists ${counted(entries, "file")}, the backup has ${expected.entries}`);
   }
   return { byPath, byPart };
 }

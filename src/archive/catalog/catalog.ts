@@ -3,7 +3,7 @@
  * listed before WAL, so that the WAL of a finished backup is always seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, segmentOf } from "../../wal/lsn.ts";
+import { type Lsn, segmentOf, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
@@ -19,8 +19,18 @@ import { COMMIT_LOOK_BACK_MAX, commitTimesIn } from "../wal/commits.ts";
 import { hasKnownRecords } from "../wal/known-records.ts";
 import { readableEnd } from "../wal/reach.ts";
 import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
-import { breakBarrier, cutPath, itemsBack, type PathBarrier, type WalItem, type WalPath } from "../wal/path.ts";
+import {
+  breakBarrier,
+  cutPath,
+  firstBarrier,
+  itemBefore,
+  itemsBack,
+  type PathBarrier,
+  type WalItem,
+  type WalPath,
+} from "../wal/path.ts";
 import { type Cover, coverOf, type GapPlace, lastTimeBefore } from "./cover.ts";
+import type { SettledEnds } from "./settled-ends.ts";
 import {
   type BorderItem,
   borderItems,
@@ -66,10 +76,14 @@ const LISTINGS_MAX = 3;
 /** Memory for segments that have to be read because they do not say when they were committed. */
 const READ_BYTES_MAX = 64 << 20;
 const ENDS_IN_FLIGHT = 8;
+/** Segments without a summary that are read for one settled end. */
+const SETTLED_READS_MAX = 2;
 
 export interface CatalogOptions extends InventoryOptions {
   /** Reads no WAL, and so no more than a few megabytes: the last commit of an end may then be one of an earlier segment. */
   readonly summariesOnly?: boolean | undefined;
+  /** With `summariesOnly`: ends that do not move any more are read all the same, once each. */
+  readonly settledEnds?: SettledEnds | undefined;
 }
 
 /** Throws what the store throws. */
@@ -77,19 +91,17 @@ export async function readCatalog(archive: Archive, options: CatalogOptions = {}
   const request = { signal: options.signal };
   const { backups, leftovers, damaged: damagedBackups } = await listBackups(archive, request);
   const pins = await listPins(archive, request);
+  // Before the WAL is listed: a window of WAL that goes on arriving reaches this tip.
+  const line = await readLine(archive, request);
+  const { claim, tip } = line;
   const { inventory, complete } = await readSettled(archive, backups, options);
   const damaged = [...inventory.damaged];
   const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
   const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
-  const ends = await readEnds(archive, { paths, backups, note }, { ...request, summariesOnly: options.summariesOnly });
-  let claim: LineClaim | undefined;
-  let tip: Tip | undefined;
-  try {
-    claim = (await readClaims(archive, request)).at(-1);
-    tip = await findTip(archive, request);
-  } catch (error) {
-    note("the tip", error);
-  }
+  const { summariesOnly, settledEnds } = options;
+  const timeline = claim?.timeline ?? tip?.timeline;
+  const ends = await readEnds(archive, { paths, backups, note, timeline }, { ...request, summariesOnly, settledEnds });
+  if (line.error !== undefined) note("the tip", line.error);
   return {
     backups,
     leftovers,
@@ -104,6 +116,20 @@ export async function readCatalog(archive: Archive, options: CatalogOptions = {}
     gaps: withCovers(gapsOf(inventory, paths), { paths, backups, ends, claim, tip }),
     damaged,
   };
+}
+
+/** The claim of the line and the tip, or why they cannot be read. */
+async function readLine(
+  archive: Archive,
+  options: RequestOptions,
+): Promise<{ readonly claim?: LineClaim | undefined; readonly tip?: Tip | undefined; readonly error?: unknown }> {
+  let claim: LineClaim | undefined;
+  try {
+    claim = (await readClaims(archive, options)).at(-1);
+    return { claim, tip: await findTip(archive, options) };
+  } catch (error) {
+    return { claim, error };
+  }
 }
 
 /** A listing takes a while, and segments are sealed meanwhile: what is seen behind one that came too late is no hole. */
@@ -138,51 +164,96 @@ async function endAtOpenHole(archive: Archive, path: WalPath, note: Note, option
 }
 
 type Note = (key: string, error: unknown) => void;
-type EndOptions = RequestOptions & Pick<CatalogOptions, "summariesOnly">;
+type EndOptions = RequestOptions & Pick<CatalogOptions, "summariesOnly" | "settledEnds">;
 
 async function readEnds(
   archive: Archive,
-  input: { readonly paths: readonly WalPath[]; readonly backups: readonly BackupDocument[]; readonly note: Note },
+  input: {
+    readonly paths: readonly WalPath[];
+    readonly backups: readonly BackupDocument[];
+    readonly note: Note;
+    /** The one that the archive follows: the end of its WAL moves on. */
+    readonly timeline: TimelineId | undefined;
+  },
   options: EndOptions,
 ): Promise<Map<string, WalEnd>> {
-  const { paths, backups, note } = input;
+  const { paths, backups, note, timeline } = input;
   const inFlight = Math.min(ENDS_IN_FLIGHT, Math.max(1, Math.floor(READ_BYTES_MAX / archive.identity.segmentSize)));
   const wanted = new Map<string, { readonly path: WalPath; readonly item: BorderItem }>();
   for (const path of paths) for (const item of borderItems(path, backups)) wanted.set(itemKey(item), { path, item });
+  const growing = growingItem(paths.find(({ history }) => history.timeline === timeline));
   const read = await mapBounded([...wanted], inFlight, async ([key, { path, item }]) => {
-    const end = await readEnd(archive, { path, item, note }, options);
+    const end = await readEnd(archive, { path, item, note, isSettled: key !== growing }, options);
     return end === undefined ? [] : [[key, end] as const];
   });
   return new Map(read.flat());
 }
 
+/** The key of the item that arriving WAL makes longer; undefined where a gap ends it. */
+function growingItem(line: WalPath | undefined): string | undefined {
+  const last = line === undefined ? undefined : itemBefore(line, undefined);
+  if (line === undefined || last === undefined) return undefined;
+  const lost = line.barriers.filter(({ isStored }) => isStored !== true);
+  const isEnded = firstBarrier(lost, segmentStart(last.segment, line.segmentSize)) !== undefined;
+  return isEnded ? undefined : itemKey(last);
+}
+
 /** The end of what can be read up to `item`: one that is damaged counts as not there. */
 async function readEnd(
   archive: Archive,
-  { path, item, note }: { readonly path: WalPath; readonly item: BorderItem; readonly note: Note },
+  input: {
+    readonly path: WalPath;
+    readonly item: BorderItem;
+    readonly note: Note;
+    readonly isSettled: boolean;
+  },
   options: EndOptions,
 ): Promise<WalEnd | undefined> {
+  const { path, item, note, isSettled } = input;
   const looker = {
     read: async (last: WalItem, verifiedLsn: Lsn): Promise<WalEnd> => {
       const limited = last.segment === item.segment ? { ...last, limit: item.limit } : last;
-      return { verifiedLsn, lastCommitAt: await lastCommitAt(archive, path, limited, options) };
+      const at = { path, item: limited, verifiedLsn };
+      const time = isSettled ? settledCommitAt(archive, at, options) : lastCommitAt(archive, at, options);
+      return { verifiedLsn, lastCommitAt: await time };
     },
     onDamage: (last: WalItem, error: unknown): void => note(`the end of ${itemKey(last)}`, error),
   };
   return readableEnd(archive, itemsBack(path, item), looker, options);
 }
 
+interface EndPlace {
+  readonly path: WalPath;
+  readonly item: BorderItem;
+  readonly verifiedLsn: Lsn;
+}
+
+async function settledCommitAt(archive: Archive, at: EndPlace, options: EndOptions): Promise<string | undefined> {
+  const { kind, limit } = at.item;
+  const { settledEnds } = options;
+  const summary = (): Promise<string | undefined> => lastCommitAt(archive, at, options);
+  // A sealed segment says it of itself.
+  if (settledEnds === undefined || (kind === "segment" && limit === undefined)) return summary();
+  return settledEnds.timeOf(`${itemKey(at.item)} ${at.verifiedLsn}`, {
+    segmentSize: archive.identity.segmentSize,
+    whole: () => lastCommitAt(archive, at, { ...options, readsMax: SETTLED_READS_MAX }),
+    summary,
+  });
+}
+
+/** `readsMax`: so many of the nearest items are read where they have no summary, also with `summariesOnly`. */
 async function lastCommitAt(
   archive: Archive,
-  path: WalPath,
-  item: BorderItem,
-  options: EndOptions,
+  { path, item }: EndPlace,
+  { readsMax = 0, ...options }: EndOptions & { readonly readsMax?: number },
 ): Promise<string | undefined> {
   if (!hasKnownRecords(archive.identity)) return undefined;
   let looked = 0;
   for (const at of itemsBack(path, item)) {
     if (looked++ === COMMIT_LOOK_BACK_MAX) return undefined;
-    const times = await commitTimesIn(archive, at, { ...options, limit: looked === 1 ? item.limit : undefined });
+    const limit = looked === 1 ? item.limit : undefined;
+    const summariesOnly = options.summariesOnly === true && looked > readsMax;
+    const times = await commitTimesIn(archive, at, { signal: options.signal, limit, summariesOnly });
     if (times !== undefined) return formatPgTime(times.last);
   }
   return undefined;

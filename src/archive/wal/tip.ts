@@ -3,7 +3,15 @@
  * receiver resumes. Reads only the newest folders: a few LIST requests, however large the archive is.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, nextSegment, segmentOf, segmentStart } from "../../wal/lsn.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  nextSegment,
+  segmentBefore,
+  segmentOf,
+  segmentStart,
+} from "../../wal/lsn.ts";
 import { type TimelineHistory, ownerBefore, parseHistory, rootHistory } from "../../wal/timeline.ts";
 import type { RecordCarry } from "../../wal/verifier.ts";
 import type { Archive } from "../archive.ts";
@@ -46,14 +54,14 @@ export function resumeSegment(
 ): SegmentNumber | undefined {
   const lowest = listing.sealed[0] ?? listing.tails[0] ?? listing.partials[0];
   if (lowest === undefined) {
-    const ends = gaps.map(({ toLsn }) => segmentOf(toLsn, segmentSize));
+    const ends = gaps.map((gap) => segmentBehind(gap, segmentSize));
     return ends.length === 0 ? undefined : (Math.max(...ends) as SegmentNumber);
   }
   let segment = lowest;
   const sealed = new Set(listing.sealed);
   for (;;) {
     const over = gaps.find((gap) => covers(gap, segment, segmentSize));
-    if (over !== undefined) segment = segmentOf(over.toLsn, segmentSize);
+    if (over !== undefined) segment = segmentBehind(over, segmentSize);
     else if (sealed.has(segment)) segment = nextSegment(segment);
     else return segment;
   }
@@ -61,6 +69,11 @@ export function resumeSegment(
 
 function covers(gap: Gap, segment: SegmentNumber, segmentSize: number): boolean {
   return segmentOf(gap.fromLsn, segmentSize) <= segment && segmentStart(segment, segmentSize) < gap.toLsn;
+}
+
+/** The first segment that begins behind a gap. A gap that ends inside a segment breaks the format, and takes all of it. */
+function segmentBehind({ toLsn }: Gap, segmentSize: number): SegmentNumber {
+  return nextSegment(segmentBefore(toLsn, segmentSize));
 }
 
 /** The line's timeline, and the timelines on which its WAL is looked for. */

@@ -10,9 +10,9 @@ import { schemeOf } from "../../store/schemes.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { BackupDisplay } from "../views/backup-progress.ts";
-import { counted } from "../views/table.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
 import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
+import { counted } from "../../plural.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, io, log, signals } = context;

@@ -7,7 +7,9 @@ import { checkServer, type ServerCheck } from "../check/server.ts";
 import { checkSpool, checkStore } from "../check/store.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import { type CommandContext, connectionSettings, openPatientStore } from "../context.ts";
-import { type Colour, columns, painted } from "../views/table.ts";
+import { counted } from "../../plural.ts";
+import { type Colour, painted } from "../views/painted.ts";
+import { type Look, rowBlocks, wrapped } from "../views/layout.ts";
 
 /** Clusters that are checked at the same time: a check waits for its server and its store. */
 const CHECKS_MAX = 8;
@@ -33,7 +35,7 @@ async function checked(context: CommandContext): Promise<Report> {
   const ok = findings.every(({ verdict }) => verdict !== "fail");
   return {
     json: { ok, findings },
-    text: render(findings, context.io.colours),
+    text: render(findings, context.io),
     exit: ok ? EXIT.done : EXIT.no,
   };
 }
@@ -72,16 +74,17 @@ async function storeFindings(
 
 const TONE: Readonly<Record<Verdict, Colour>> = { ok: "green", warn: "yellow", fail: "red", skip: "dim" };
 
-function render(findings: readonly Finding[], colours: boolean): string {
+function render(findings: readonly Finding[], { colours, width }: Look): string {
   const rows = findings.map(({ verdict, name, message }) => [painted(verdict, TONE[verdict], colours), name, message]);
-  const lines = columns(rows).flatMap((line, i) => {
+  const inner = width === undefined ? undefined : width - 2;
+  const lines = rowBlocks(rows, inner).flatMap((block, i) => {
     const finding = findings[i];
     if (finding === undefined) return [];
     const heading = findings[i - 1]?.group === finding.group ? [] : [`${i === 0 ? "" : "\n"}${finding.group}`];
-    const remedy = finding.remedy === null ? [] : [`        → ${finding.remedy}`];
-    return [...heading, `  ${line}`, ...remedy];
+    const remedy = finding.remedy === null ? [] : wrapped(`        → ${finding.remedy}`, width, 10);
+    return [...heading, ...block.map((line) => `  ${line}`), ...remedy];
   });
   const count = (verdict: Verdict): number => findings.filter((finding) => finding.verdict === verdict).length;
-  lines.push("", `${count("fail")} failed, ${count("warn")} warnings, ${count("ok")} ok`);
+  lines.push("", `${count("fail")} failed, ${counted(count("warn"), "warning")}, ${count("ok")} ok`);
   return lines.join("\n");
 }

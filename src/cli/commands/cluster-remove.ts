@@ -14,8 +14,9 @@ import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
 import { deadline } from "../../signals.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { columns, counted } from "../views/table.ts";
 import { Progress } from "../views/progress.ts";
+import { counted } from "../../plural.ts";
+import { columns } from "../views/layout.ts";
 
 /** The server is asked about the slot for so long: it may be gone for good. */
 const SERVER_MS = 10_000;
@@ -155,7 +156,7 @@ function removedJson({ objects, bytes, hidden, refused, refusals }: BulkDelete):
   return { removed: { objects, bytes, hidden, refused, refusals: refusals.map(({ key }) => key) } };
 }
 
-function surveyText({ settings }: CommandContext, found: Belongings, obstacles: readonly string[]): string {
+function surveyText({ settings, io }: CommandContext, found: Belongings, obstacles: readonly string[]): string {
   const { cluster } = settings;
   const rows = REMOVAL_STEPS.map((step) => [
     `  ${step}`,
@@ -165,7 +166,7 @@ function surveyText({ settings }: CommandContext, found: Belongings, obstacles: 
   const removal = `To remove all of it: add --confirm ${cluster}`;
   return [
     `The store has ${counted(objectsOf(found), "object")} of cluster ${cluster}, ${humanBytes(bytesOf(found))}, ${counted(found.backups.length, "backup")}:`,
-    ...columns(rows),
+    ...columns(rows, io.width),
     ...foreignLines(found),
     "",
     ...(obstacles.length === 0 ? [removal] : ["It must stay:", ...obstacles.map((obstacle) => `  ${obstacle}`)]),

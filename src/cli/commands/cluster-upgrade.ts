@@ -9,7 +9,7 @@ import { SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { columns } from "../views/table.ts";
+import { columns } from "../views/layout.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals } = context;
@@ -72,20 +72,23 @@ function planJson({ settings }: CommandContext, plan: SuccessorPlan): Record<str
   };
 }
 
-function planText({ settings }: CommandContext, plan: SuccessorPlan, server: ClusterIdentity): string {
+function planText({ settings, io }: CommandContext, plan: SuccessorPlan, server: ClusterIdentity): string {
   if (plan.kind === "current") return `The server belongs to ${plan.generation.name} already, the newest generation.`;
   const { name, before, end, obstacles } = plan;
   const ended =
     end === undefined
       ? "without WAL"
       : `at ${formatLsn(end.lsn)}${end.isShutdown ? ", with the orderly shutdown of its server" : ""}`;
-  const rows = columns([
+  const rows = columns(
     [
-      before.name,
-      `PostgreSQL ${before.identity.pgMajor}, system identifier ${before.identity.systemIdentifier}, ends ${ended}`,
+      [
+        before.name,
+        `PostgreSQL ${before.identity.pgMajor}, system identifier ${before.identity.systemIdentifier}, ends ${ended}`,
+      ],
+      [name, `PostgreSQL ${server.pgMajor}, system identifier ${server.systemIdentifier}`],
     ],
-    [name, `PostgreSQL ${server.pgMajor}, system identifier ${server.systemIdentifier}`],
-  ]);
+    io.width,
+  );
   const next = settings.dryRun
     ? obstacles.length === 0
       ? [`To declare ${name}: leave out --dry-run.`]

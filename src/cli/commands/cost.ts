@@ -4,7 +4,8 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { type CostLine, monthlyCost } from "../cost.ts";
-import { columns } from "../views/table.ts";
+import { counted } from "../../plural.ts";
+import { columns } from "../views/layout.ts";
 
 const WINDOW_MS = 14 * 86_400_000;
 
@@ -19,15 +20,18 @@ export async function run(context: CommandContext): Promise<number> {
   }
   const lines = monthlyCost({ ...settings, walRateBytes, recoveryWindowMs: settings.recoveryWindowMs ?? WINDOW_MS });
   const total = lines.reduce((sum, { price }) => sum + price, 0);
-  await printResult(context, { month: lines, total }, costText(lines, total));
+  await printResult(context, { month: lines, total }, costText(lines, { total, width: context.io.width }));
   return EXIT.done;
 }
 
-function costText(lines: readonly CostLine[], total: number): string {
+function costText(
+  lines: readonly CostLine[],
+  { total, width }: { readonly total: number; readonly width: number | undefined },
+): string {
   const rows = lines.map(({ what, amount, unit, price }) => [
     what,
-    unit === "bytes" ? humanBytes(amount) : `${Math.round(amount)} requests`,
+    unit === "bytes" ? humanBytes(amount) : counted(Math.round(amount), "request"),
     price.toFixed(2),
   ]);
-  return columns([["A MONTH", "", "PRICE"], ...rows, ["total", "", total.toFixed(2)]]).join("\n");
+  return columns([["A MONTH", "", "PRICE"], ...rows, ["total", "", total.toFixed(2)]], width).join("\n");
 }

@@ -13,8 +13,10 @@ import { parseOwner } from "../../restore/target-dir.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
-import { columns, painted } from "../views/table.ts";
 import { withArchive } from "../with-archive.ts";
+import { shownTime } from "../views/time.ts";
+import { painted } from "../views/painted.ts";
+import { type Look, columns } from "../views/layout.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, log, io, env } = context;
@@ -45,7 +47,7 @@ export async function run(context: CommandContext): Promise<number> {
       signal: signals.stop,
     });
     progress.end();
-    await printResult(context, resultJson(drilled), resultText(drilled, io.colours));
+    await printResult(context, resultJson(drilled), resultText(drilled, io));
     if (!drilled.drill.ok) return EXIT.no;
     if (drilled.unremoved !== undefined) throw drilled.unremoved;
     return EXIT.done;
@@ -79,9 +81,9 @@ function resultJson({ drill, folder, unrecorded, unremoved }: Drilled): Record<s
   };
 }
 
-function resultText({ drill, folder, unrecorded, unremoved }: Drilled, colours: boolean): string {
+function resultText({ drill, folder, unrecorded, unremoved }: Drilled, { colours, width }: Look): string {
   const { id, ok, backup, timeline, lastCommitAt, restoreSeconds, recoverySeconds } = drill;
-  const commit = lastCommitAt === undefined ? "" : `, last commit at ${lastCommitAt}`;
+  const commit = lastCommitAt === undefined ? "" : `, last commit at ${shownTime(lastCommitAt, "exact")}`;
   const took = (seconds: number | undefined): string => (seconds === undefined ? "did not end" : humanSeconds(seconds));
   const colour = { passed: "green", failed: "red", skipped: "yellow" } as const;
   const rows = [
@@ -98,7 +100,7 @@ function resultText({ drill, folder, unrecorded, unremoved }: Drilled, colours: 
       ? []
       : [[painted("not recorded", "yellow", colours), `${unrecorded.message}. ${unrecorded.hint}`]]),
   ];
-  return columns(rows).join("\n");
+  return columns(rows, width).join("\n");
 }
 
 /** Recovery may reach further than was promised: WAL is archived while the drill runs. Pure. */

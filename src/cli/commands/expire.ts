@@ -89,7 +89,7 @@ async function print(context: CommandContext, policy: RetentionPolicy, outcomes:
   const parts = outcomes.map(({ generation, planned, expired }) =>
     [
       ...(several ? [`${generation.name}, PostgreSQL ${generation.identity.pgMajor}:`] : []),
-      planText(planned, several ? generation.name : undefined),
+      planText(planned, context.io.width, several ? generation.name : undefined),
       ...expiredText(expired, planned),
     ].join("\n"),
   );

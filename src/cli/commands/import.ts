@@ -14,7 +14,8 @@ import { schemeName } from "../../store/schemes.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
 import { Progress } from "../views/progress.ts";
-import { counted, painted } from "../views/table.ts";
+import { counted } from "../../plural.ts";
+import { painted } from "../views/painted.ts";
 
 /** A report for people names so many refused files; --json has more. */
 const REFUSALS_SHOWN = 20;
@@ -171,7 +172,9 @@ function namesOf({ timeline, first, last }: Range, { identity }: ImportReport): 
 
 function rangeText(range: Range, report: ImportReport): string {
   const { first, last, segments } = namesOf(range, report);
-  return first === last ? String(first) : `${String(first)} to ${String(last)} (${String(segments)} segments)`;
+  return first === last
+    ? String(first)
+    : `${String(first)} to ${String(last)} (${counted(Number(segments), "segment")})`;
 }
 
 /** Names in a source are what others have made them. */

@@ -23,7 +23,10 @@ import {
 } from "../views/catalog.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
-import { columns, painted } from "../views/table.ts";
+import { counted } from "../../plural.ts";
+import { shownTime } from "../views/time.ts";
+import { painted } from "../views/painted.ts";
+import { type Look, columns } from "../views/layout.ts";
 
 /** Archives that are listed at the same time. A long listing takes memory, so they are few. */
 const LISTS_MAX = 4;
@@ -32,12 +35,12 @@ export const run = onClusters(listed, { inFlight: LISTS_MAX, ofStore: true });
 
 async function listed(context: CommandContext): Promise<Report> {
   return withCatalogs(context, async (views) =>
-    Promise.resolve({ json: listJson(views), text: listText(views, context.io.colours), exit: EXIT.done }),
+    Promise.resolve({ json: listJson(views), text: listText(views, context.io), exit: EXIT.done }),
   );
 }
 
 /** One story of all generations: what is about the archive as a whole is of the newest one. */
-function listText(views: readonly GenerationView[], colours: boolean): string {
+function listText(views: readonly GenerationView[], { colours, width }: Look): string {
   const newest = views.at(-1);
   if (newest === undefined) return "";
   const { archive, catalog, generation } = newest;
@@ -45,7 +48,7 @@ function listText(views: readonly GenerationView[], colours: boolean): string {
   const several = views.length > 1;
   const { name, cluster, identity } = generation;
   const shownName = several ? cluster : name.endsWith("@1") ? cluster : name;
-  const whose = several ? `${views.length} generations` : `system identifier ${identity.systemIdentifier}`;
+  const whose = several ? counted(views.length, "generation") : `system identifier ${identity.systemIdentifier}`;
   const head = [
     ["cluster", `${shownName}, ${whose}`],
     ["store", archive.store.description],
@@ -53,7 +56,7 @@ function listText(views: readonly GenerationView[], colours: boolean): string {
     ...(hasKnownRecords(identity)
       ? []
       : [["version", painted(`PostgreSQL ${identity.pgMajor}, newer than this Seawall knows`, "red", colours)]]),
-    ["WAL", `${inventory.segments} segments, ${humanBytes(inventory.storedBytes)} stored`],
+    ["WAL", `${counted(inventory.segments, "segment")}, ${humanBytes(inventory.storedBytes)} stored`],
   ];
   /** The rows of all generations, each with its name in front where there are several. */
   const ofAll = (rows: (view: GenerationView) => string[][], heading?: string[]): string[][] => {
@@ -61,6 +64,8 @@ function listText(views: readonly GenerationView[], colours: boolean): string {
     if (heading === undefined || all.length === 0) return all;
     return [several ? ["generation", ...heading] : heading, ...all];
   };
+  const section = (title: string, rows: readonly (readonly string[])[], none = ""): string[] =>
+    sectionText(title, rows, { none, width });
   const gaps = ofAll((view) => gapRows(view, colours));
   const leftovers = ofAll(({ catalog: { leftovers: found } }) =>
     found.map(({ id }) => [id, "begun and not finished: still running, or failed"]),
@@ -69,8 +74,8 @@ function listText(views: readonly GenerationView[], colours: boolean): string {
     damagesOf(view.catalog).map(({ object, message }) => [painted(object, "red", colours), message]),
   );
   return [
-    ...columns(head),
-    ...(several ? section("Generations", generationRows(views), "") : []),
+    ...columns(head, width),
+    ...(several ? section("Generations", generationRows(views)) : []),
     ...section(
       "Backups",
       ofAll((view) => backupRows(view, colours), BACKUP_HEADING),
@@ -81,10 +86,10 @@ function listText(views: readonly GenerationView[], colours: boolean): string {
       ofAll(windowRows, WINDOW_HEADING),
       "none: a backup and its WAL make one",
     ),
-    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps, "")),
+    ...(gaps.length === 0 ? [] : section("Gaps: what cannot", gaps)),
     ...section("Timelines", ofAll(timelineRows), "none"),
-    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers, "")),
-    ...(damaged.length === 0 ? [] : section("Damaged", damaged, "")),
+    ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers)),
+    ...(damaged.length === 0 ? [] : section("Damaged", damaged)),
   ].join("\n");
 }
 
@@ -97,9 +102,9 @@ function generationRows(views: readonly GenerationView[]): string[][] {
       name,
       String(identity.pgMajor),
       identity.systemIdentifier.toString(),
-      shortTime(declared?.declaredAt ?? identity.createdAt),
-      next === undefined ? "–" : `${shortTime(next.declaredAt)}${endText(next.before)}`,
-      window === null ? "nothing" : `${shortTime(window.from)} to ${window.to === null ? "–" : shortTime(window.to)}`,
+      shownTime(declared?.declaredAt ?? identity.createdAt),
+      next === undefined ? "–" : `${shownTime(next.declaredAt)}${endText(next.before)}`,
+      window === null ? "nothing" : `${shownTime(window.from)} to ${window.to === null ? "–" : shownTime(window.to)}`,
     ];
   });
   return [["name", "PostgreSQL", "system identifier", "began", "ended", "recoverable"], ...rows];
@@ -125,8 +130,13 @@ function gapRows({ catalog }: CatalogView, colours: boolean): string[][] {
   });
 }
 
-function section(title: string, rows: readonly (readonly string[])[], none: string): string[] {
-  return ["", title, ...columns(rows.length === 0 ? [[none]] : rows).map((line) => `  ${line}`)];
+function sectionText(
+  title: string,
+  rows: readonly (readonly string[])[],
+  { none, width }: { readonly none: string; readonly width: number | undefined },
+): string[] {
+  const inner = width === undefined ? undefined : width - 2;
+  return ["", title, ...columns(rows.length === 0 ? [[none]] : rows, inner).map((line) => `  ${line}`)];
 }
 
 const BACKUP_HEADING = ["id", "finished", "took", "type", "timeline", "size, stored", "needs WAL", "reaches"];
@@ -135,7 +145,7 @@ function backupRows(view: CatalogView, colours: boolean): string[][] {
   const { catalog, now } = view;
   return catalog.backups.map((backup) => [
     backup.id,
-    shortTime(backup.finishedAt),
+    shownTime(backup.finishedAt),
     humanSeconds(secondsOf(backup)),
     backup.type,
     String(backup.timeline),
@@ -163,8 +173,8 @@ const WINDOW_HEADING = ["timeline", "from", "to the commit of", "from LSN", "to 
 function windowRows({ catalog }: CatalogView): string[][] {
   return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
     String(timeline),
-    shortTime(fromTime),
-    toTime === null ? "none since" : shortTime(toTime),
+    shownTime(fromTime),
+    toTime === null ? "none since" : shownTime(toTime),
     formatLsn(fromLsn),
     formatLsn(toLsn),
     backup,
@@ -179,7 +189,7 @@ function timelineRows({ catalog }: CatalogView): string[][] {
       `${indent}${node.timeline}`,
       originText(node),
       end === undefined ? "" : `to ${formatLsn(end)}`,
-      `${node.segments} segments, ${humanBytes(node.storedBytes)}`,
+      `${counted(node.segments, "segment")}, ${humanBytes(node.storedBytes)}`,
       ...(node.timeline === catalog.claim?.timeline ? ["the line"] : []),
     ];
   });
@@ -188,9 +198,4 @@ function timelineRows({ catalog }: CatalogView): string[][] {
 function originText({ parent, forkLsn, reason }: TimelineNode): string {
   if (parent === undefined || forkLsn === undefined) return "";
   return `from ${parent} at ${formatLsn(forkLsn)}${reason === undefined || reason === "" ? "" : ` (${reason})`}`;
-}
-
-/** To the second, which is what people ask for; always UTC. */
-export function shortTime(iso: string): string {
-  return iso.replace("T", " ").replace(/(\.\d+)?Z$/, "Z");
 }

@@ -9,8 +9,9 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
-import { columns, painted } from "../views/table.ts";
 import { seawallVersion } from "./version.ts";
+import { painted } from "../views/painted.ts";
+import { columns } from "../views/layout.ts";
 
 /** Clusters whose channels are tried at the same time. */
 const TESTS_MAX = 8;
@@ -44,7 +45,7 @@ async function tested(context: CommandContext): Promise<Report> {
     channel,
     answer,
   ]);
-  return { json: { ok, body, results }, text: columns(rows).join("\n"), exit: ok ? EXIT.done : EXIT.no };
+  return { json: { ok, body, results }, text: columns(rows, io.width).join("\n"), exit: ok ? EXIT.done : EXIT.no };
 }
 
 function testNotice(at: Date): Notice {

@@ -8,6 +8,7 @@ import { SeawallError } from "../../errors.ts";
 import { parseTargetTime } from "../../restore/target/target.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { withArchive } from "../with-archive.ts";
+import { shownTime } from "../views/time.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -23,7 +24,11 @@ export async function run(context: CommandContext): Promise<number> {
     const expiresAt = settings.until === undefined ? null : parseUntil(settings.until, now).toISOString();
     const pin = { backup: id, pinnedAt: now.toISOString(), expiresAt, note: settings.note ?? "" };
     await putPin(archive, pin, options);
-    await printResult(context, pin, `Backup ${id} is pinned${expiresAt === null ? "" : ` until ${expiresAt}`}.`);
+    await printResult(
+      context,
+      pin,
+      `Backup ${id} is pinned${expiresAt === null ? "" : ` until ${shownTime(expiresAt)}`}.`,
+    );
     return EXIT.done;
   });
 }

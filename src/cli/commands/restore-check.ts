@@ -12,7 +12,9 @@ import {
   type ServerAnswer,
 } from "../../restore/check.ts";
 import { type CommandContext, printResult } from "../context.ts";
-import { columns, painted } from "../views/table.ts";
+import { shownTime } from "../views/time.ts";
+import { painted } from "../views/painted.ts";
+import { columns } from "../views/layout.ts";
 
 export async function checkRestored(context: CommandContext, dataDir: string): Promise<number> {
   const path = resolve(dataDir);
@@ -23,11 +25,15 @@ export async function checkRestored(context: CommandContext, dataDir: string): P
     ["state", state],
     [
       "promised",
-      `${promised.lsn} on timeline ${promised.timeline}${promised.commitTime === null ? "" : `, last commit at ${promised.commitTime}`}`,
+      `${promised.lsn} on timeline ${promised.timeline}${promised.commitTime === null ? "" : `, last commit at ${shownTime(promised.commitTime, "exact")}`}`,
     ],
     ["reached", reachedLsn ?? "unknown"],
   ];
-  await printResult(context, { ...verdict, reachedLsn: reachedLsn ?? null, dataDir: path }, columns(rows).join("\n"));
+  await printResult(
+    context,
+    { ...verdict, reachedLsn: reachedLsn ?? null, dataDir: path },
+    columns(rows, context.io.width).join("\n"),
+  );
   return ok ? EXIT.done : EXIT.no;
 }
 

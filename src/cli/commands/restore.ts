@@ -26,9 +26,11 @@ import { formatPgTime } from "../../wal/record-facts.ts";
 import { type CommandContext, printResult } from "../context.ts";
 import { fetchCommand, recoveryTarget } from "../recovery-settings.ts";
 import { checkRestored } from "./restore-check.ts";
-import { columns } from "../views/table.ts";
 import { chooseGeneration } from "../restore-generation.ts";
 import { withGenerations } from "../with-archive.ts";
+import { counted } from "../../plural.ts";
+import { shownTime } from "../views/time.ts";
+import { columns } from "../views/layout.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, log, env } = context;
@@ -89,7 +91,11 @@ export async function run(context: CommandContext): Promise<number> {
       notes,
       dryRun: false,
     };
-    await printResult(context, result, resultText(restored, { target, seconds, notes, generation }));
+    await printResult(
+      context,
+      result,
+      resultText(restored, { target, seconds, notes, generation, width: context.io.width }),
+    );
     return EXIT.done;
   });
 }
@@ -135,7 +141,7 @@ async function printPlan(
     notes,
     dryRun: true,
   };
-  await printResult(context, json, planText(plan, { target, placed, walDir, generation }));
+  await printResult(context, json, planText(plan, { target, placed, walDir, generation, width: context.io.width }));
 }
 
 /** Throws `usage`. */
@@ -271,11 +277,17 @@ function planRows(plan: RestorePlan<BackupDocument>, target: RecoveryTarget): st
   const { backup, landing, wal, timeline } = plan;
   const span = wal.from === wal.to ? wal.from : `${wal.from} to ${wal.to}`;
   return [
-    ["backup", `${backup.id}, taken ${backup.startedAt} to ${backup.finishedAt}, PostgreSQL ${backup.pgVersion}`],
-    ["", `${humanBytes(backup.bytes)}, stored as ${humanBytes(backup.storedBytes)} in ${backup.parts.length} parts`],
+    [
+      "backup",
+      `${backup.id}, taken ${shownTime(backup.startedAt)} to ${shownTime(backup.finishedAt)}, PostgreSQL ${backup.pgVersion}`,
+    ],
+    [
+      "",
+      `${humanBytes(backup.bytes)}, stored as ${humanBytes(backup.storedBytes)} in ${counted(backup.parts.length, "part")}`,
+    ],
     [
       "WAL",
-      `${span}: ${wal.segments} segments, ${humanBytes(wal.bytes)} to replay, ${humanBytes(wal.storedBytes)} stored`,
+      `${span}: ${counted(wal.segments, "segment")}, ${humanBytes(wal.bytes)} to replay, ${humanBytes(wal.storedBytes)} stored`,
     ],
     ["target", `${describePoint(target.point)}${target.inclusive ? "" : ", exclusive"}, on timeline ${timeline}`],
     ["reaches", describeLanding(landing)],
@@ -289,9 +301,10 @@ function planText(
     readonly placed: ReadonlyMap<number, string>;
     readonly walDir: string | undefined;
     readonly generation: string | undefined;
+    readonly width: number | undefined;
   },
 ): string {
-  const { target, placed, walDir, generation } = facts;
+  const { target, placed, walDir, generation, width } = facts;
   const tablespaces = plan.backup.tablespaces.map(({ oid, path }) => {
     const directory = placed.get(oid) ?? path;
     return ["tablespace", `${oid} at ${directory}${directory === path ? "" : `, instead of ${path}`}`];
@@ -303,17 +316,9 @@ function planText(
       "tablespace",
       `${oid} at ${placed.get(oid) ?? ""}, which WAL creates at ${formatLsn(lsn)}`,
     ]);
+  const rows = [...generationRow(generation), ...planRows(plan, target), ...walRow(walDir), ...tablespaces, ...created];
   const notes = plan.otherTimelines.length === 0 ? [] : ["", ...plan.otherTimelines];
-  return [
-    ...columns([
-      ...generationRow(generation),
-      ...planRows(plan, target),
-      ...walRow(walDir),
-      ...tablespaces,
-      ...created,
-    ]),
-    ...notes,
-  ].join("\n");
+  return [...columns(rows, width), ...notes].join("\n");
 }
 
 /** Only where the cluster has several. */
@@ -347,6 +352,7 @@ function resultText(
     readonly seconds: number;
     readonly notes: readonly string[];
     readonly generation: string | undefined;
+    readonly width: number | undefined;
   },
 ): string {
   const { plan, targetDir, tablespaces, filesWritten, bytesWritten, filesUnchanged, entriesRemoved } = restored;
@@ -355,7 +361,10 @@ function resultText(
     filesUnchanged === 0 && entriesRemoved === 0 ? "" : `; ${filesUnchanged} unchanged, ${entriesRemoved} removed`;
   const rows = [
     ["restored", targetDir],
-    ["", `${filesWritten} files, ${humanBytes(bytesWritten)} in ${facts.seconds.toFixed(1)} s${rate}${kept}`],
+    [
+      "",
+      `${counted(filesWritten, "file")}, ${humanBytes(bytesWritten)} in ${facts.seconds.toFixed(1)} s${rate}${kept}`,
+    ],
     ...walRow(restored.walDir),
     ...tablespaces.map(([oid, path]) => ["tablespace", `${oid} at ${path}`]),
     ...generationRow(facts.generation),
@@ -365,5 +374,5 @@ function resultText(
   // Without it pg_ctl finds no configuration there.
   const config = existsSync(join(targetDir, "postgresql.conf")) ? "" : ' -o "-c config_file=PATH/postgresql.conf"';
   const next = `Start the server: pg_ctl start -D ${dir}${config}; then: seawall restore --check ${dir}`;
-  return [...columns(rows), "", ...facts.notes, next].join("\n");
+  return [...columns(rows, facts.width), "", ...facts.notes, next].join("\n");
 }

@@ -12,9 +12,11 @@ import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type SegmentNumber, segmentOf, segmentBefore } from "../../wal/lsn.ts";
 import { backupJson, type CatalogView, reachesOf, secondsOf, walNeeded, withCatalog } from "../views/catalog.ts";
 import { type CommandContext, printResult } from "../context.ts";
-import { shortTime } from "./list.ts";
 import { backupArgument } from "./pin.ts";
-import { columns, counted, painted } from "../views/table.ts";
+import { counted } from "../../plural.ts";
+import { shownTime } from "../views/time.ts";
+import { painted } from "../views/painted.ts";
+import { type Look, columns } from "../views/layout.ts";
 
 /** The WAL between a backup's start and its stop. */
 interface NeededWal {
@@ -43,7 +45,7 @@ export async function run(context: CommandContext): Promise<number> {
     const wal = await readNeeded(archive, catalog, backup, options);
     const pin = catalog.pins.find((known) => known.backup === id);
     const shown = { ...view, backup, wal, pin };
-    await printResult(context, showJson(shown), showText(shown, io.colours));
+    await printResult(context, showJson(shown), showText(shown, io));
     return EXIT.done;
   });
 }
@@ -102,24 +104,24 @@ function showJson(shown: Shown): Record<string, unknown> {
   };
 }
 
-function showText(shown: Shown, colours: boolean): string {
+function showText(shown: Shown, { colours, width }: Look): string {
   const { archive, catalog, backup, wal, pin, now } = shown;
   const { fromStandby, origin, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
   const files = parts.reduce((sum, part) => sum + part.files, 0);
   const span = wal.segments === 1 ? wal.from : `${wal.from} to ${wal.to}`;
   const reaches = reachesOf(catalog, backup).map(({ timeline, toLsn, toTime }) => [
     "reaches",
-    `${formatLsn(toLsn)} on timeline ${timeline}${toTime === null ? "" : `, last commit ${shortTime(toTime)}`}`,
+    `${formatLsn(toLsn)} on timeline ${timeline}${toTime === null ? "" : `, last commit ${shownTime(toTime)}`}`,
   ]);
-  return columns([
+  const rows = [
     ["backup", `${backup.id}, ${backup.type}, labelled "${backup.label}"`],
     ...(archive.cluster.includes("@") ? [["generation", archive.cluster]] : []),
-    ["taken", `${shortTime(backup.startedAt)} to ${shortTime(backup.finishedAt)}, ${humanSeconds(secondsOf(backup))}`],
+    ["taken", `${shownTime(backup.startedAt)} to ${shownTime(backup.finishedAt)}, ${humanSeconds(secondsOf(backup))}`],
     ...(origin === undefined
       ? []
-      : [["imported", `${shortTime(origin.importedAt)} from ${origin.tool}, ${origin.name}`]]),
+      : [["imported", `${shownTime(origin.importedAt)} from ${origin.tool}, ${origin.name}`]]),
     ["from", `a ${fromStandby ? "standby" : "primary"}, PostgreSQL ${pgVersion}, timeline ${backup.timeline}`],
-    ["size", `${humanBytes(backup.bytes)} in ${files} files`],
+    ["size", `${humanBytes(backup.bytes)} in ${counted(files, "file")}`],
     [
       "stored",
       `${humanBytes(backup.storedBytes)} in ${counted(parts.length, "part")}, zstd level ${compression.level}`,
@@ -131,7 +133,8 @@ function showText(shown: Shown, colours: boolean): string {
     ...(wal.missing.length === 0 ? [] : [["", painted(missingText(wal.missing), "red", colours)]]),
     ...(reaches.length === 0 ? [["reaches", painted("nothing: it cannot be restored", "red", colours)]] : reaches),
     ["pinned", pinText(pin, now)],
-  ]).join("\n");
+  ];
+  return columns(rows, width).join("\n");
 }
 
 function missingText(missing: readonly string[]): string {
@@ -142,7 +145,7 @@ function missingText(missing: readonly string[]): string {
 function pinText(pin: Pin | undefined, now: Date): string {
   if (pin === undefined) return "no";
   const note = pin.note === "" ? "" : `: ${pin.note}`;
-  if (pin.expiresAt === null) return `since ${shortTime(pin.pinnedAt)}${note}`;
+  if (pin.expiresAt === null) return `since ${shownTime(pin.pinnedAt)}${note}`;
   const isOver = Date.parse(pin.expiresAt) <= now.getTime();
-  return `${isOver ? "no more, ran out" : "until"} ${shortTime(pin.expiresAt)}${note}`;
+  return `${isOver ? "no more, ran out" : "until"} ${shownTime(pin.expiresAt)}${note}`;
 }

@@ -5,7 +5,7 @@ import { hasCode, SeawallError } from "../../errors.ts";
 import { envName, OPTIONS } from "../../config/options.ts";
 import { judged } from "../../daemon/health/health.ts";
 import { askReceiver, type StatusAnswer } from "../../daemon/status/client.ts";
-import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
+import type { NoReceiver, StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
 import { healthLimits } from "../../daemon/status/receiver-document.ts";
 import { deadline } from "../../signals.ts";
 import { clustersOf, exitOfFailure, onEach } from "../all-clusters.ts";
@@ -23,9 +23,9 @@ const LOOKS_MAX = 8;
 export async function run(context: CommandContext): Promise<number> {
   const { settings } = context;
   if (!settings.statusCheck) {
-    const { note, shown, exit } = await gather(context);
-    const text =
-      "clusters" in shown ? renderOverview(shown, context.io.colours) : renderStatus(shown, context.io.colours);
+    const { note, shown, exit, failure } = await gather(context);
+    if (failure !== undefined) throw failure.error;
+    const text = "clusters" in shown ? renderOverview(shown, context.io) : renderStatus(shown, context.io);
     await printResult(context, shown, `${note}${text}`);
     return exit;
   }
@@ -37,7 +37,8 @@ async function check(context: CommandContext): Promise<number> {
   const { settings, io, signals } = context;
   let statuses: readonly StatusDocument[];
   try {
-    const { shown } = await gather(context);
+    const { shown, failure } = await gather(context);
+    if (failure !== undefined && (signals.stop.aborted || !isMissing(failure.error))) throw failure.error;
     statuses = "clusters" in shown ? shown.clusters : [shown];
   } catch (error) {
     if (signals.stop.aborted || !isMissing(error)) throw error;
@@ -46,7 +47,7 @@ async function check(context: CommandContext): Promise<number> {
   }
   const asked = statuses.map((status) => judged(status, settings));
   if (settings.nagios) await io.out(`${nagiosText(asked, settings)}\n`);
-  else await printResult(context, checkJson(asked), checkText(asked, io.colours));
+  else await printResult(context, checkJson(asked), checkText(asked, io));
   return checkExit(asked);
 }
 
@@ -61,6 +62,8 @@ interface Gathered {
   readonly note: string;
   /** With --all, the highest of the clusters whose status is not known. */
   readonly exit: number;
+  /** All that was asked has failed: the first error. */
+  readonly failure?: { readonly error: unknown } | undefined;
 }
 
 async function gather(context: CommandContext): Promise<Gathered> {
@@ -84,20 +87,21 @@ function isNamed({ origins }: CommandContext): boolean {
 async function gatherOne(context: CommandContext, answer: StatusAnswer): Promise<Gathered> {
   const { settings } = context;
   const found = await answerFor(context, answer);
-  if (typeof found !== "string") {
+  if (!isMissingReceiver(found)) {
     const shown = judged({ ...found, archive: (await lookAtArchive(context, found.cluster)) ?? found.archive });
     return { shown, note: "", exit: EXIT.done };
   }
   const isGuess = settings.statusCheck && isNamedByHand(context);
   if (isGuess && settings.store === undefined && answer.kind !== "no-answer") {
-    throw unknownName(context, found, "Check the name, or give --store to look for its archive.");
+    throw unknownName(context, found.message, "Check the name, or give --store to look for its archive.");
   }
   const { status, failures, wanted } = await lookWithoutReceiver(context, found);
   const absent = failures.find((error) => hasCode(error, "archive-absent"));
   if (isGuess && absent instanceof SeawallError) throw unknownName(context, absent.message, absent.hint);
-  if (failures.length === wanted) throw failures[0];
-  const note = `No receiver answers (${found}): this is what server and store say themselves.\n\n`;
-  return { shown: status, note, exit: EXIT.done };
+  const failure = failures.length === wanted ? { error: failures[0] } : undefined;
+  const who = found.kind === "silent" ? "No receiver" : "No receiver of this archive";
+  const note = `${who} answers (${found.message}): this is what server and store say themselves.\n\n`;
+  return { shown: status, note, exit: EXIT.done, failure };
 }
 
 /** True when a person wrote the name into the command or the environment: it may be mistyped. A file's name is the receiver's too. */
@@ -111,16 +115,21 @@ function unknownName({ settings, origins }: CommandContext, reason: string, hint
   return new SeawallError("usage", `${place}: no cluster "${settings.cluster}" is known: ${reason}`, { hint });
 }
 
+function isMissingReceiver(found: StatusDocument | NoReceiver): found is NoReceiver {
+  return "kind" in found;
+}
+
 /** Picks the receiver's answer for this cluster in this store, or the reason why there is none. */
-async function answerFor(context: CommandContext, answer: StatusAnswer): Promise<StatusDocument | string> {
+async function answerFor(context: CommandContext, answer: StatusAnswer): Promise<StatusDocument | NoReceiver> {
   const { settings } = context;
   const found = clusterIn(answer, settings.cluster, isNamed(context));
-  if (typeof found === "string" || found.store === null || settings.store === undefined) return found;
+  if (isMissingReceiver(found) || found.store === null || settings.store === undefined) return found;
   const store = await openPatientStore(context, settings.store, { interactive: true });
   const { description } = store;
   await store.close();
   const isSame = description === found.store || (await isSameDirectory(description, found.store));
-  return isSame ? found : `the receiver there stores into ${found.store}`;
+  if (isSame) return found;
+  return { kind: "other-store", message: `the receiver there stores into ${found.store}, and not into ${description}` };
 }
 
 /** Compares descriptions of stores: a directory may be reached by a symbolic link. */
@@ -135,17 +144,18 @@ async function isSameDirectory(a: string, b: string): Promise<boolean> {
   }
 }
 
-function clusterIn(answer: StatusAnswer, cluster: string, isAsked: boolean): StatusDocument | string {
+function clusterIn(answer: StatusAnswer, cluster: string, isAsked: boolean): StatusDocument | NoReceiver {
   switch (answer.kind) {
     case "no-answer":
-      return answer.reason;
+      return { kind: "silent", message: answer.reason };
     case "answered":
       if (!isAsked || answer.status.cluster === cluster) return answer.status;
-      return `the receiver there serves cluster "${answer.status.cluster}"`;
+      return { kind: "other-cluster", message: `the receiver there serves cluster "${answer.status.cluster}"` };
     case "answered-for-several": {
       const { clusters } = answer.overview;
       const names = clusters.map((status) => status.cluster);
-      return clusters.find((status) => status.cluster === cluster) ?? `the receiver there serves ${names.join(", ")}`;
+      const message = `the receiver there serves ${names.join(", ")}`;
+      return clusters.find((status) => status.cluster === cluster) ?? { kind: "other-cluster", message };
     }
   }
 }
@@ -160,7 +170,7 @@ async function gatherAll(
   const others = served?.clusters.filter((one) => !clusters.some(({ settings }) => settings.cluster === one.cluster));
   const looks = await onEach(clusters, LOOKS_MAX, async (one): Promise<Looked> => {
     const found = await answerFor(one, answer);
-    if (typeof found === "string") return lookWithoutReceiver(one, found);
+    if (isMissingReceiver(found)) return lookWithoutReceiver(one, found);
     const status = judged({ ...found, archive: (await lookAtArchive(one, found.cluster)) ?? found.archive });
     return { status, failures: [], wanted: 1 };
   });
@@ -168,7 +178,8 @@ async function gatherAll(
     looks.map(async (look) => (look.kind === "done" ? look.result : notLookedAt(look.one, look.error))),
   );
   const failed = own.filter(({ failures, wanted }) => failures.length === wanted);
-  if (!context.settings.all && failed.length > 0 && failed.length === own.length) throw failed[0]?.failures[0];
+  const isAllFailed = !context.settings.all && failed.length > 0 && failed.length === own.length;
+  const failure = isAllFailed ? { error: failed[0]?.failures[0] } : undefined;
   const overview: StatusOverview = {
     clusters: [...own.map(({ status }) => status), ...(others ?? [])],
     configuration: served?.configuration ?? null,
@@ -179,7 +190,7 @@ async function gatherAll(
   const isAnswered = served !== undefined || own.some(({ status }) => status.source === "receiver");
   const note = isAnswered ? "" : `No receiver answers (${why}): this is what servers and stores say themselves.\n\n`;
   const exits = failed.flatMap(({ failures }) => failures.map(exitOfFailure));
-  return { shown: overview, note, exit: context.settings.all ? Math.max(EXIT.done, ...exits) : EXIT.done };
+  return { shown: overview, note, exit: context.settings.all ? Math.max(EXIT.done, ...exits) : EXIT.done, failure };
 }
 
 /** The receiver does not look for what others did with its archive; we do, where we know the store. */
@@ -204,20 +215,26 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
 }
 
 /** A name that cannot even be looked at has its line all the same. */
-async function notLookedAt({ settings, signals }: CommandContext, error: unknown): Promise<Looked> {
+async function notLookedAt(
+  { settings, signals }: CommandContext,
+  error: unknown,
+  noReceiver?: NoReceiver,
+): Promise<Looked> {
   const { lookFromOutside } = await import("../../daemon/status/outside-view.ts");
-  const { status, failures } = await lookFromOutside({
+  const { status } = await lookFromOutside({
     cluster: settings.cluster,
     slot: undefined,
     connection: undefined,
     store: undefined,
-    troubles: [error],
+    // With a reason the finding already says that no receiver answers.
+    troubles: noReceiver === undefined ? [error] : [],
+    noReceiver,
     limits: healthLimits(settings, null),
     version: seawallVersion(),
     nowMs: () => Date.now(),
     signal: signals.stop,
   });
-  return { status, failures, wanted: 1 };
+  return { status, failures: [error], wanted: 1 };
 }
 
 interface Looked {
@@ -227,17 +244,18 @@ interface Looked {
   readonly wanted: number;
 }
 
-async function lookWithoutReceiver(context: CommandContext, reason: string): Promise<Looked> {
+async function lookWithoutReceiver(context: CommandContext, noReceiver: NoReceiver): Promise<Looked> {
   const { settings, origins, env, signals } = context;
   // Connect only when asked to: libpq's defaults alone would lead to some local server.
   const wantsServer = settings.dsn !== undefined || ["PGHOST", "PGHOSTADDR", "PGSERVICE"].some((name) => env[name]);
   if (!wantsServer && settings.store === undefined) {
     const configured = origins.get("listen") !== "default";
-    throw new SeawallError("receiver-unreachable", `no receiver answers: ${reason}`, {
+    const error = new SeawallError("receiver-unreachable", `no receiver answers: ${noReceiver.message}`, {
       hint: configured
         ? "Start it, or give --dsn and --store to look at the server and the archive without it."
         : "Give its --listen address, or --dsn and --store to look at the server and the archive without it.",
     });
+    return notLookedAt(context, error, noReceiver);
   }
   const { lookFromOutside } = await import("../../daemon/status/outside-view.ts");
   const connection = wantsServer ? await connectionSettings(context) : undefined;
@@ -250,6 +268,7 @@ async function lookWithoutReceiver(context: CommandContext, reason: string): Pro
       slot: settings.noSlot ? undefined : settings.slot,
       connection,
       store,
+      noReceiver,
       limits: healthLimits(settings, null),
       version: seawallVersion(),
       nowMs: () => Date.now(),

@@ -6,8 +6,9 @@ import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
-import { counted, painted } from "../views/table.ts";
 import { withArchive } from "../with-archive.ts";
+import { counted } from "../../plural.ts";
+import { painted } from "../views/painted.ts";
 
 const JOBS_MAX = 8;
 

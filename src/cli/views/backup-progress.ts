@@ -7,7 +7,7 @@ import { humanBytes } from "../../daemon/status/human.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import type { Io } from "../io.ts";
 import { Progress } from "./progress.ts";
-import { counted } from "./table.ts";
+import { counted } from "../../plural.ts";
 
 /** How often the counters are looked at; Progress decides what is shown. */
 const LOOK_MS = 100;
@@ -72,7 +72,7 @@ export function newsLine(news: BackupNews): string {
       return `started at ${formatLsn(news.startLsn)} on timeline ${news.timeline}: data directory${more}, about ${humanBytes(totalBytes)}`;
     }
     case "verified":
-      return `${news.files} files (${humanBytes(news.bytes)}) are stored in ${humanBytes(news.storedBytes)}, each as the server's manifest says`;
+      return `${counted(news.files, "file")} (${humanBytes(news.bytes)}) ${news.files === 1 ? "is" : "are"} stored in ${humanBytes(news.storedBytes)}, each as the server's manifest says`;
     case "wal-wait":
       return `waiting for WAL up to ${formatLsn(news.stopLsn)}; the archive has it up to ${formatLsn(news.storedLsn)}`;
     case "wal-stalled":

@@ -7,7 +7,9 @@ import { humanBytes } from "../../daemon/status/human.ts";
 import { formatLsn, type SegmentNumber, type TimelineId } from "../../wal/lsn.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { windowJson } from "./catalog.ts";
-import { columns } from "./table.ts";
+import { counted } from "../../plural.ts";
+import { shownTime } from "./time.ts";
+import { columns } from "./layout.ts";
 
 /** At most this many refused objects are shown. */
 const REFUSALS_SHOWN = 5;
@@ -64,7 +66,7 @@ export function expiredJson(expired: Expired | undefined): Record<string, unknow
 }
 
 /** `generation`: its name, where the cluster has several. */
-export function planText(planned: PlannedExpiry, generation?: string): string {
+export function planText(planned: PlannedExpiry, width: number | undefined, generation?: string): string {
   const { plan, windowsAfter, storedBytes } = planned;
   const rows = [
     ...plan.goes.map((backup) => ["goes", ...backupCells(backup), ""]),
@@ -98,11 +100,11 @@ export function planText(planned: PlannedExpiry, generation?: string): string {
     ],
     ...windows,
   ];
-  return [...columns(rows), ...(rows.length === 0 ? [] : [""]), ...columns(facts)].join("\n");
+  return [...columns(rows, width), ...(rows.length === 0 ? [] : [""]), ...columns(facts, width)].join("\n");
 }
 
 function backupCells({ id, timeline, startedAt, storedBytes }: BackupDocument): string[] {
-  return [id, `${startedAt.slice(0, 16).replace("T", " ")}Z`, `timeline ${timeline}`, humanBytes(storedBytes)];
+  return [id, shownTime(startedAt, "minute"), `timeline ${timeline}`, humanBytes(storedBytes)];
 }
 
 /** Lists the WAL that goes; at least one line. */
@@ -116,11 +118,14 @@ export function walLines({ plan, facts, wal }: PlannedExpiry): string[] {
     return `${name(timeline, first)}${span} goes`;
   });
   const unsealed = ends === 0 ? "" : `, and ${ends} that were never full`;
-  return [`${wal.segments} segments${unsealed}, ${humanBytes(wal.storedBytes)}, which no backup needs`, ...ranges];
+  return [
+    `${counted(wal.segments, "segment")}${unsealed}, ${humanBytes(wal.storedBytes)}, which no backup needs`,
+    ...ranges,
+  ];
 }
 
 function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: RecoveryWindow): string {
-  const times = `${fromTime} to ${toTime ?? "the end"}`;
+  const times = `${shownTime(fromTime)} to ${toTime === null ? "the end" : shownTime(toTime)}`;
   return `timeline ${timeline}, ${formatLsn(fromLsn)} to ${formatLsn(toLsn)}, ${times}`;
 }
 
@@ -137,8 +142,8 @@ export function expiredText(expired: Expired | undefined, planned?: PlannedExpir
     ...(walStaysBecause === undefined || walStaysBecause === planned?.plan.wal.staysBecause
       ? []
       : [`WAL was left alone: ${walStaysBecause}`]),
-    ...(refused === 0 ? [] : [`The store refused to delete ${refused} objects:`, ...shown, ...more]),
-    `${objects} objects deleted, ${humanBytes(bytes)} freed.`,
+    ...(refused === 0 ? [] : [`The store refused to delete ${counted(refused, "object")}:`, ...shown, ...more]),
+    `${counted(objects, "object")} deleted, ${humanBytes(bytes)} freed.`,
     ...(hidden === 0
       ? []
       : [

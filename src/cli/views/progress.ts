@@ -95,7 +95,9 @@ export class Progress {
     ];
     if (this.#kind === "plain") return `${parts.join("  ")}\n`;
     this.#isDrawn = true;
-    return `\r${parts.join("  ")}\u001b[K`;
+    // A line that the terminal wraps could not be drawn over.
+    const width = (this.#options.io.errWidth?.() ?? Infinity) - 1;
+    return `\r${fitting(parts, width)}\u001b[K`;
   }
 
   #event(rate: number, secondsLeft: number | undefined): string {
@@ -114,6 +116,17 @@ export class Progress {
     const { unit } = this.#options;
     return unit === undefined ? humanBytes(amount) : `${Math.round(amount)} ${unit}`;
   }
+}
+
+/** Joins the parts that fit, in their order; the first one is cut if it must be. */
+function fitting(parts: readonly string[], width: number): string {
+  const [first = "", ...rest] = parts;
+  let line = first.slice(0, Math.max(0, width));
+  for (const part of rest) {
+    const longer = `${line}  ${part}`;
+    if (longer.length <= width) line = longer;
+  }
+  return line;
 }
 
 function bar(share: number): string {

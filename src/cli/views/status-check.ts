@@ -9,7 +9,10 @@ import { HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { plainLine, pluginLine } from "../check-status.ts";
 import { findingLines, HEALTH_TONE, worstFirst } from "./status.ts";
-import { painted } from "./table.ts";
+import { counted } from "../../plural.ts";
+import { shownTime } from "./time.ts";
+import { painted } from "./painted.ts";
+import type { Look } from "./layout.ts";
 
 const EXITS: Readonly<Record<HealthWord, number>> = { ok: 0, warning: 1, critical: 2 };
 
@@ -23,20 +26,23 @@ export function checkExit(statuses: readonly StatusDocument[]): number {
 }
 
 /** The word of each cluster and its findings, trouble first; above them the worst word where there are several. */
-export function checkText(statuses: readonly StatusDocument[], colours: boolean): string {
+export function checkText(statuses: readonly StatusDocument[], look: Look): string {
+  const { colours, width } = look;
+  const inner = { colours, width: width === undefined ? undefined : width - 2 };
   const word = worstWord(statuses);
   const head = `${painted(word, HEALTH_TONE[word], colours)}: ${countText(statuses)}`;
   const lines = worstFirst(statuses).flatMap(({ cluster, health: { status, findings } }) => [
     `${cluster}: ${painted(status, HEALTH_TONE[status], colours)}`,
-    ...findings.flatMap((finding) => findingLines(finding, colours).map((line) => `  ${line}`)),
+    ...findings.flatMap((finding) => findingLines(finding, inner).map((line) => `  ${line}`)),
   ]);
   return [...(statuses.length > 1 ? [head] : []), ...lines].join("\n");
 }
 
 /** `2 of 3 clusters`, or `3 clusters` when all are well. */
 function countText(statuses: readonly StatusDocument[]): string {
+  const all = counted(statuses.length, "cluster");
   const troubled = statuses.filter(({ health }) => health.status !== "ok").length;
-  return troubled === 0 ? `${statuses.length} clusters` : `${troubled} of ${statuses.length} clusters`;
+  return troubled === 0 ? all : `${troubled} of ${all}`;
 }
 
 export function checkJson(statuses: readonly StatusDocument[]): Record<string, unknown> {
@@ -83,7 +89,8 @@ function okText(status: StatusDocument): string {
   const { state, archive } = status;
   const text = rpoText(status);
   const rpo = text === undefined ? [] : [`recovery point ${text}`];
-  const backup = archive?.backup === null || archive === null ? [] : [`last backup ${archive.backup.finishedAt}`];
+  const backup =
+    archive?.backup === null || archive === null ? [] : [`last backup ${shownTime(archive.backup.finishedAt)}`];
   return [state, ...rpo, ...backup].join(", ");
 }
 

@@ -4,19 +4,22 @@ import { recoverableSince } from "../../daemon/status/contents.ts";
 import { humanBytes } from "../../daemon/status/human.ts";
 import type { StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
 import { HEALTH_TONE, worstFirst } from "./status.ts";
-import { columns, painted } from "./table.ts";
+import { shownTime } from "./time.ts";
+import { painted } from "./painted.ts";
+import { type Look, columns, wrapped } from "./layout.ts";
 
 const HEAD = [
   ...["CLUSTER", "HEALTH", "STATE", "TL", "STORED", "LAG", "RPO", "SLOT", "RECOVERABLE SINCE", "BACKUP", "DRILL"],
   "PROBLEM",
 ];
 
-export function renderOverview({ clusters, configuration }: StatusOverview, colours: boolean): string {
-  const lines = columns([HEAD, ...worstFirst(clusters).map((status) => rowOf(status, colours))]);
+export function renderOverview({ clusters, configuration }: StatusOverview, { colours, width }: Look): string {
+  const lines = columns([HEAD, ...worstFirst(clusters).map((status) => rowOf(status, colours))], width);
   const error = configuration?.error ?? null;
-  const loaded = configuration?.loadedAt ?? "";
-  const failed = `The configuration could not be reloaded at ${error?.at ?? ""}: ${error?.message ?? ""}; that of ${loaded} goes on.`;
-  return [...lines, ...(error === null ? [] : ["", painted(failed, "red", colours)])].join("\n");
+  if (error === null) return lines.join("\n");
+  const loaded = shownTime(configuration?.loadedAt ?? "");
+  const failed = `The configuration could not be reloaded at ${shownTime(error.at)}: ${error.message}; that of ${loaded} goes on.`;
+  return [...lines, "", ...wrapped(painted(failed, "red", colours), width)].join("\n");
 }
 
 function rowOf(status: StatusDocument, colours: boolean): string[] {
@@ -46,5 +49,5 @@ function drillText({ archive }: StatusDocument, colours: boolean): string {
 
 /** To the minute; the view of one cluster has seconds. */
 function day(at: string | null | undefined): string {
-  return at === null || at === undefined ? "–" : `${at.slice(0, 16)}Z`;
+  return at === null || at === undefined ? "–" : shownTime(at, "minute");
 }

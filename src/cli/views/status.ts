@@ -6,9 +6,13 @@ import { rpoMeaning, rpoText } from "../../daemon/health/loss.ts";
 import { recoverableSince } from "../../daemon/status/contents.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
-import { type Colour, columns, counted, painted } from "./table.ts";
+import { counted } from "../../plural.ts";
+import { shownTime } from "./time.ts";
+import { type Colour, painted } from "./painted.ts";
+import { type Look, columns, wrapped } from "./layout.ts";
 
-export function renderStatus(status: StatusDocument, colours: boolean): string {
+export function renderStatus(status: StatusDocument, look: Look): string {
+  const { colours, width } = look;
   const rows: string[][] = [
     ["cluster", [status.cluster, identity(status)].filter(Boolean).join(", ")],
     ["health", painted(status.health.status, HEALTH_TONE[status.health.status], colours)],
@@ -33,16 +37,19 @@ export function renderStatus(status: StatusDocument, colours: boolean): string {
     ...status.jobs.map((job) => [job.job, jobText(job, colours)]),
     ...notificationRows(status, colours),
     ...configurationRow(status, colours),
-    ...status.errors.slice(0, 1).map((error) => ["last error", `${error.at} ${error.message} [${error.code}]`]),
+    ...status.errors
+      .slice(0, 1)
+      .map((error) => ["last error", `${shownTime(error.at)} ${error.message} [${error.code}]`]),
   ];
-  const findings = status.health.findings.flatMap((finding) => findingLines(finding, colours));
-  return [...columns(rows), ...(findings.length === 0 ? [] : ["", ...findings])].join("\n");
+  const findings = status.health.findings.flatMap((finding) => findingLines(finding, look));
+  return [...columns(rows, width), ...(findings.length === 0 ? [] : ["", ...findings])].join("\n");
 }
 
-export function findingLines({ severity, since, what, meaning, remedy }: Finding, colours: boolean): string[] {
+export function findingLines({ severity, since, what, meaning, remedy }: Finding, { colours, width }: Look): string[] {
   const word = painted(severity, severity === "note" ? "dim" : HEALTH_TONE[severity], colours);
-  const when = since === null ? "" : ` (since ${since})`;
-  return [`${word}  ${what}${when}`, `  ${meaning}`, `  → ${remedy}`];
+  const when = since === null ? "" : ` (since ${shownTime(since)})`;
+  const lines = [`${word}  ${what}${when}`, `  ${meaning}`, `  → ${remedy}`];
+  return lines.flatMap((line) => wrapped(line, width, 4));
 }
 
 function identity(status: StatusDocument): string {
@@ -64,19 +71,21 @@ export function worstFirst<T extends Pick<StatusDocument, "health">>(statuses: r
 }
 
 function since(status: StatusDocument): string {
-  return status.state === "streaming" && status.streamingSince !== null ? ` since ${status.streamingSince}` : "";
+  return status.state === "streaming" && status.streamingSince !== null
+    ? ` since ${shownTime(status.streamingSince)}`
+    : "";
 }
 
 function again({ restart }: StatusDocument): string {
   if (restart === null) return "";
-  return `, started again at ${restart.at} (failed ${restart.failures === 1 ? "once" : `${restart.failures} times`})`;
+  return `, started again at ${shownTime(restart.at)} (failed ${counted(restart.failures, "time")})`;
 }
 
 function configurationRow({ configuration }: StatusDocument, colours: boolean): string[][] {
   if (configuration === null || configuration.error === null) return [];
   const { at, message } = configuration.error;
-  const text = `not reloaded at ${at}: ${message}`;
-  return [["configuration", `${painted(text, "red", colours)}; that of ${configuration.loadedAt} goes on`]];
+  const text = `not reloaded at ${shownTime(at)}: ${message}`;
+  return [["configuration", `${painted(text, "red", colours)}; that of ${shownTime(configuration.loadedAt)} goes on`]];
 }
 
 function serverText(status: StatusDocument): string {
@@ -99,7 +108,11 @@ function recoveryPoint(status: StatusDocument): string {
 
 function slotText({ slot, slotBudget, slotHealth, slotError }: StatusDocument, colours: boolean): string {
   if (slotError !== null && slotHealth !== null) {
-    return painted(`unknown since ${slotHealth.since}: ${slotError.message} [${slotError.code}]`, "red", colours);
+    return painted(
+      `unknown since ${shownTime(slotHealth.since)}: ${slotError.message} [${slotError.code}]`,
+      "red",
+      colours,
+    );
   }
   if (slot === null) return "–";
   if (!slot.exists) return painted(`${slot.name}: missing on the server`, "red", colours);
@@ -132,7 +145,7 @@ function gapsText({ gaps }: StatusDocument, colours: boolean): string {
 function recoverableRow(status: StatusDocument): string[][] {
   if ((status.contents ?? null) === null) return [];
   const since = recoverableSince(status);
-  if (since !== null) return [["recoverable", `since ${since}`]];
+  if (since !== null) return [["recoverable", `since ${shownTime(since)}`]];
   if (status.contents?.backups === 0) return [["recoverable", "nothing: there is no base backup"]];
   return [["recoverable", "not up to now: seawall list shows the windows"]];
 }
@@ -143,14 +156,20 @@ function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] 
   const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
   const problems = counted(verify?.problems ?? 0, "problem");
   return [
-    ["last backup", backup === null ? "none" : `${backup.finishedAt}, ${humanBytes(backup.bytes)}, ${backup.id}`],
+    [
+      "last backup",
+      backup === null ? "none" : `${shownTime(backup.finishedAt)}, ${humanBytes(backup.bytes)}, ${backup.id}`,
+    ],
     [
       "last verify",
       verify === null
         ? "none"
-        : `${verify.finishedAt}${verify.deep ? ", deep" : ""}: ${outcome(verify.ok, verify.ok ? "ok" : problems)}`,
+        : `${shownTime(verify.finishedAt)}${verify.deep ? ", deep" : ""}: ${outcome(verify.ok, verify.ok ? "ok" : problems)}`,
     ],
-    ["last drill", drill === null ? "none" : `${drill.finishedAt}: ${outcome(drill.ok, drill.ok ? "ok" : "failed")}`],
+    [
+      "last drill",
+      drill === null ? "none" : `${shownTime(drill.finishedAt)}: ${outcome(drill.ok, drill.ok ? "ok" : "failed")}`,
+    ],
   ];
 }
 
@@ -160,7 +179,7 @@ function counterRows({ counters }: StatusDocument): string[][] {
   return [
     [
       "since start",
-      `${humanBytes(receivedBytes)} received, ${segmentsSealed} segments sealed, ${chunksStored} chunks stored, ${reconnects} reconnects`,
+      `${humanBytes(receivedBytes)} received, ${counted(segmentsSealed, "segment")} sealed, ${counted(chunksStored, "chunk")} stored, ${counted(reconnects, "reconnect")}`,
     ],
   ];
 }
@@ -168,16 +187,19 @@ function counterRows({ counters }: StatusDocument): string[][] {
 function notificationRows({ notifications }: StatusDocument, colours: boolean): string[][] {
   return (notifications?.channels ?? []).map(({ channel, delivered, failed, dropped, waiting, lastFailure }) => {
     const lost = painted(`${failed + dropped} lost`, failed + dropped > 0 ? "red" : "dim", colours);
-    const failure = lastFailure === null ? "" : `; last failure ${lastFailure.at}: ${lastFailure.reason}`;
+    const failure = lastFailure === null ? "" : `; last failure ${shownTime(lastFailure.at)}: ${lastFailure.reason}`;
     return [channel, `${delivered} delivered, ${waiting} waiting, ${lost}${failure}`];
   });
 }
 
 function jobText(job: JobView, colours: boolean): string {
   const { schedule, timeZone, runningSince, waitingSince, nextAt, last } = job;
-  const waiting = waitingSince === null ? `next ${nextAt ?? "never"}` : `waiting for other jobs since ${waitingSince}`;
-  const when = runningSince === null ? waiting : `running since ${runningSince}`;
+  const waiting =
+    waitingSince === null
+      ? `next ${nextAt === null ? "never" : shownTime(nextAt)}`
+      : `waiting for other jobs since ${shownTime(waitingSince)}`;
+  const when = runningSince === null ? waiting : `running since ${shownTime(runningSince)}`;
   const outcome = last === null ? "" : painted(last.ok ? "ok" : "failed", last.ok ? "green" : "red", colours);
-  const before = last === null ? "not run yet" : `last ${last.finishedAt}: ${outcome}, ${last.message}`;
+  const before = last === null ? "not run yet" : `last ${shownTime(last.finishedAt)}: ${outcome}, ${last.message}`;
   return `${schedule} (${timeZone}); ${when}; ${before}`;
 }

@@ -5,6 +5,7 @@ import type { GapDocument, StatusFacts } from "../status/document.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
 import { parseLsn } from "../../wal/lsn.ts";
 import { type Finding, secondsBetween } from "./finding.ts";
+import { counted } from "../../plural.ts";
 
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
 const SLOT_SETTLED_SECONDS = 20;
@@ -51,7 +52,7 @@ function openGaps(open: readonly GapDocument[], backup: JobView | undefined): Fi
   const newest = [...open].sort((a, b) => Date.parse(b.detectedAt) - Date.parse(a.detectedAt))[0];
   if (newest === undefined) return [];
   const { fromLsn, toLsn, timeline, reason } = newest;
-  const count = open.length === 1 ? "1 gap" : `${open.length} gaps`;
+  const count = counted(open.length, "gap");
   const where = `${open.length === 1 ? "" : "the newest "}from ${fromLsn} to ${toLsn} on timeline ${timeline}`;
   return [
     {
@@ -169,7 +170,7 @@ function verifyFindings({ archive, jobs }: StatusFacts): Finding[] {
   const damages = verify === null ? 0 : verify.problems - verify.gaps;
   const hasDamage = run === undefined ? damages > 0 : hasAnsweredNo(run);
   if (!hasDamage) return [];
-  const count = `${damages} problem${damages === 1 ? "" : "s"}`;
+  const count = counted(damages, "problem");
   return [
     {
       kind: "damage",

@@ -58,24 +58,8 @@ function receivingFindings(status: StatusFacts): Finding[] {
       const since = error?.at ?? null;
       return [{ ...common, kind: "receiver-failed", severity: "critical", since, what, meaning: lost, remedy }];
     }
-    case "unreachable": {
-      // Server and store were looked at: each may have its own error.
-      const told = errors.map(({ message }) => message).join("; ");
-      const what = `no receiver answers${told === "" ? "" : `: ${told}`}`;
-      const meaning = "As far as can be seen, no new WAL reaches the archive.";
-      const { slot, refusal } = status;
-      // A receiver that is started now ends with this.
-      if (refusal !== null) {
-        const kind = refusal.code === "generation-ended" ? "generation-ended" : "foreign-cluster";
-        const why = `receive refuses this server: ${refusal.message}`;
-        return [{ ...common, kind, severity: "critical", since: null, what: why, meaning, remedy: refusal.hint }];
-      }
-      const remedy =
-        slot?.active === true
-          ? `A process uses the replication slot "${slot.name}": a receiver that runs and does not answer, or answers at another --listen address. Do not start a second one beside it.`
-          : "Start seawall receive, or give the --listen address it was started with.";
-      return [{ ...common, kind: "receiver-unreachable", severity: "critical", since: null, what, meaning, remedy }];
-    }
+    case "unreachable":
+      return unansweredFindings(status);
     case "stopping":
     case "stopped": {
       const what = `the receiver ${state === "stopping" ? "is stopping" : "has stopped"}`;
@@ -97,6 +81,33 @@ function receivingFindings(status: StatusFacts): Finding[] {
       return [{ ...common, kind: "not-receiving", severity, since, what, meaning: lost, remedy }];
     }
   }
+}
+
+/** No receiver of this cluster and store answered, so `status` has looked at the server and the store itself. */
+function unansweredFindings({ errors, slot, refusal, noReceiver }: StatusFacts): Finding[] {
+  const common = { severity: "critical", stopsArchiving: true, since: null } as const;
+  const meaning = "As far as can be seen, no new WAL reaches the archive.";
+  // A receiver that is started now ends with this.
+  if (refusal !== null) {
+    const kind = refusal.code === "generation-ended" ? "generation-ended" : "foreign-cluster";
+    const what = `receive refuses this server: ${refusal.message}`;
+    return [{ ...common, kind, what, meaning, remedy: refusal.hint }];
+  }
+  // Server and store may each have an error of their own.
+  const told = errors.map(({ message }) => message);
+  if (noReceiver?.kind === "other-store") {
+    const what = [noReceiver.message, ...told].join("; ");
+    const remedy =
+      "Give the --store of that receiver. If another receiver stores into this archive, give its --listen address.";
+    return [{ ...common, kind: "stores-elsewhere", what, meaning, remedy }];
+  }
+  const why = [...(noReceiver === null ? [] : [noReceiver.message]), ...told].join("; ");
+  const what = `no receiver answers${why === "" ? "" : `: ${why}`}`;
+  const remedy =
+    slot?.active === true
+      ? `A process uses the replication slot "${slot.name}": a receiver that runs and does not answer, or answers at another --listen address. Do not start a second one beside it.`
+      : "Start seawall receive, or give the --listen address it was started with.";
+  return [{ ...common, kind: "receiver-unreachable", what, meaning, remedy }];
 }
 
 function serverStoppingFindings({ serverStoppingSince: since, at }: StatusFacts): Finding[] {

@@ -6,6 +6,7 @@ export type HealthWord = (typeof HEALTH_WORDS)[number];
 export const FINDING_KINDS = [
   "receiver-failed",
   "receiver-unreachable",
+  "stores-elsewhere",
   "foreign-cluster",
   "generation-ended",
   "receiver-stuck",

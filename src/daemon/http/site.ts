@@ -3,6 +3,7 @@ import { decideLiveness, decideReadiness, type Verdict } from "../health/probes.
 import type { ConfigurationView, StatusDocument, StatusOverview } from "../status/document.ts";
 import type { History } from "../status/history.ts";
 import type { RecoveryMap } from "../status/recovery-map.ts";
+import { counted } from "../../plural.ts";
 
 export interface ShownCluster {
   readonly name: string;
@@ -40,7 +41,7 @@ export function livenessOf({ status }: ShownCluster): Verdict {
 export function livenessOfAll(clusters: readonly ShownCluster[]): Verdict {
   const verdicts = clusters.map((shown) => ({ name: shown.name, ...livenessOf(shown) }));
   const ill = verdicts.filter(({ ok }) => !ok);
-  if (ill.length === 0) return { ok: true, reason: counted(clusters.length, "alive") };
+  if (ill.length === 0) return { ok: true, reason: `${counted(clusters.length, "cluster")} alive` };
   const reason = ill.map(({ name, reason: why }) => `${name}: ${why}`).join("\n");
   return { ok: ill.length < verdicts.length, reason };
 }
@@ -49,10 +50,6 @@ export function livenessOfAll(clusters: readonly ShownCluster[]): Verdict {
 export function readinessOfAll(clusters: readonly ShownCluster[]): Verdict {
   const verdicts = clusters.map(({ name, status }) => ({ name, ...decideReadiness(status()) }));
   const waiting = verdicts.filter(({ ok }) => !ok);
-  if (waiting.length === 0) return { ok: true, reason: counted(clusters.length, "streaming") };
+  if (waiting.length === 0) return { ok: true, reason: `${counted(clusters.length, "cluster")} streaming` };
   return { ok: false, reason: waiting.map(({ name, reason }) => `${name}: ${reason}`).join("\n") };
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${count === 1 ? "cluster" : "clusters"} ${what}`;
 }

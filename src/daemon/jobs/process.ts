@@ -12,6 +12,7 @@ import type { Log, LogLevel } from "../../log.ts";
 import { onAbort } from "../../signals.ts";
 import { humanBytes } from "../status/human.ts";
 import type { JobName } from "./schedule.ts";
+import { counted } from "../../plural.ts";
 
 export interface JobProcessOptions {
   readonly job: JobName;
@@ -142,7 +143,7 @@ function expirySummary(found: NonNullable<JobOutcome["result"]>): string {
   const { removed, bytesFreed, walStaysBecause } = found;
   const count = Array.isArray(removed) ? removed.length : 0;
   return [
-    `${count} backup${count === 1 ? "" : "s"} removed, ${humanBytes(Number(bytesFreed))} freed`,
+    `${counted(count, "backup")} removed, ${humanBytes(Number(bytesFreed))} freed`,
     ...(typeof walStaysBecause === "string" ? [`WAL was left alone: ${walStaysBecause}`] : []),
   ].join("; ");
 }

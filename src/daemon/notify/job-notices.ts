@@ -4,6 +4,7 @@ import { humanSeconds } from "../status/human.ts";
 import type { JobOutcome } from "../jobs/process.ts";
 import type { Notice } from "./notice.ts";
 import type { JobName } from "../jobs/schedule.ts";
+import { counted } from "../../plural.ts";
 
 export interface EndedRun extends JobOutcome {
   readonly job: JobName;
@@ -29,8 +30,7 @@ export function noticesOfRun(run: EndedRun): Notice[] {
     const found = result?.["problems"];
     const problems = Array.isArray(found) ? found.length : null;
     const state = `damage ${problems ?? "without end"} ${message}`;
-    const count =
-      problems === null ? "too many problems to list" : problems === 1 ? "1 problem" : `${problems} problems`;
+    const count = problems === null ? "too many problems to list" : counted(problems, "problem");
     const text = `the scheduled verify found ${count}: ${message}`;
     return [{ ...about, event: "damage-found", kind: "state", state, text, details: { ...details, problems } }];
   }

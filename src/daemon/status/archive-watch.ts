@@ -10,6 +10,7 @@ import { listBackupIds, startOf } from "../../archive/backups/list.ts";
 import { readCatalog } from "../../archive/catalog/catalog.ts";
 import { recentDrills } from "../../archive/records/drills.ts";
 import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";
+import { SettledEnds } from "../../archive/catalog/settled-ends.ts";
 import type { Log } from "../../log.ts";
 import type { ReceiverState } from "../../receive/status.ts";
 import { deadline } from "../../signals.ts";
@@ -55,6 +56,8 @@ const RETRY_MS = 30_000;
 const PUT_OFF_MS_MAX = 600_000;
 /** The same, once the archive is known to have changed: its operator waits for the word. */
 const CHANGE_PUT_OFF_MS_MAX = 60_000;
+/** Ends of windows that were not read for want of memory are read this long after the look. */
+const ENDS_LOOK_MS = 15_000;
 /** Between looks at the receiver's own state, which cost nothing. */
 const POLL_MS = 500;
 /** The listing is in no hurry, and the receiver needs the memory. */
@@ -92,6 +95,7 @@ export class ArchiveWatch {
   readonly #options: ArchiveWatchOptions;
   readonly #begunMs = performance.now();
   readonly #spare: SpareMemory;
+  readonly #ends = new SettledEnds();
   #looked: Look | undefined;
   #glanced: Glance | undefined;
   #listing: Listing | undefined;
@@ -134,6 +138,11 @@ export class ArchiveWatch {
     if (this.#needsMemory(nowMs)) return false;
     if (this.#looked === undefined || this.#looked.isEarly || this.#changedMs !== undefined) return true;
     const sinceMs = nowMs - this.#looked.atMs;
+    // There is memory now for the WAL at the ends of windows.
+    if (this.#ends.isOwing && this.#spare.isThere(nowMs) && sinceMs >= ENDS_LOOK_MS) {
+      this.changed();
+      return true;
+    }
     // The archive may have been removed and made anew, or another receiver may have written it.
     const isNewStream = state.streamingSinceMs !== this.#looked.streamingSinceMs;
     if (isNewStream && sinceMs >= STREAM_LOOK_MS) return true;
@@ -219,7 +228,11 @@ export class ArchiveWatch {
   }
 
   async #list(archive: Archive, { now, nowMs }: { now: Date; nowMs: number }, signal: AbortSignal): Promise<Listing> {
-    const catalog = await readCatalog(archive, { signal, listsInFlight: LISTS_IN_FLIGHT, summariesOnly: true });
+    const settledEnds = this.#ends;
+    settledEnds.begin({ mayRead: this.#spare.isThere(performance.now()) });
+    const options = { signal, listsInFlight: LISTS_IN_FLIGHT, summariesOnly: true, settledEnds };
+    const catalog = await readCatalog(archive, options);
+    settledEnds.end();
     const drills = await recentDrills(archive, now, DRILLS_SHOWN, { signal });
     const recovery = mapOf(catalog, drills, now);
     this.#listings++;

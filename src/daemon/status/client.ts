@@ -10,7 +10,7 @@ const ANSWER_BYTES_MAX = 4 << 20;
 const OLDER_LIMITS = { criticalAfterSeconds: 120, storePatienceSeconds: 11, progressMaxSeconds: 300 };
 
 /** Members that a receiver of an older version does not send. */
-const NOT_SENT = { slotBudget: null };
+const NOT_SENT = { slotBudget: null, slotError: null, refusal: null, noReceiver: null };
 
 export type StatusAnswer =
   | { readonly kind: "answered"; readonly status: StatusDocument }

@@ -58,6 +58,8 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
    * Null when it would not, where that was not looked at, and with a receiver, whose own error says it.
    */
   readonly refusal: ShownError | null;
+  /** Why `status` had to ask server and store itself; null with a receiver. */
+  readonly noReceiver: NoReceiver | null;
   readonly limits: HealthLimits;
   /** Since the receive loop last gave a sign of life; null without a receiver. */
   readonly progressAgeSeconds: number | null;
@@ -69,6 +71,12 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
 export interface StatusDocument extends StatusFacts {
   /** The one judgement (health/health.ts). */
   readonly health: Health;
+}
+
+/** `silent`: no receiver answers. The other two: one answers that serves other clusters, or stores into another place. */
+export interface NoReceiver {
+  readonly kind: "silent" | "other-cluster" | "other-store";
+  readonly message: string;
 }
 
 export interface SlotHealth {

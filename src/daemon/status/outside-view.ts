@@ -22,7 +22,7 @@ import { judged } from "../health/health.ts";
 import { rivalDocument } from "./receiver-document.ts";
 import { GapMemory, lookAtGaps } from "./gap-look.ts";
 import { followSlot } from "./slot-health.ts";
-import type { GapDocument, HealthLimits, RivalDocument, StatusDocument } from "./document.ts";
+import type { GapDocument, HealthLimits, NoReceiver, RivalDocument, StatusDocument } from "./document.ts";
 
 export interface OutsideViewOptions {
   readonly cluster: string;
@@ -32,6 +32,8 @@ export interface OutsideViewOptions {
   readonly store: Store | undefined;
   /** Why something could not even be tried. */
   readonly troubles?: readonly unknown[];
+  /** Undefined: no receiver was asked. */
+  readonly noReceiver: NoReceiver | undefined;
   readonly limits: HealthLimits;
   readonly version: string;
   readonly nowMs: () => number;
@@ -135,6 +137,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     contents: null,
     slotError: null,
     refusal: refusal === undefined ? null : shownError(refusal, at),
+    noReceiver: options.noReceiver ?? null,
     lastError: null,
     errors: journal.errors(),
     jobs: [],

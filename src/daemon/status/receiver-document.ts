@@ -73,6 +73,7 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     slotHealth,
     slotError,
     refusal: null,
+    noReceiver: null,
     limits,
     rivals: rivals?.map(rivalDocument) ?? null,
     errors: journal.errors(),

@@ -2,7 +2,7 @@
 import { isInForce, type Pin } from "../../archive/backups/pins.ts";
 import { type Catalog, coverIn, timeBefore } from "../../archive/catalog/catalog.ts";
 import type { Drill } from "../../archive/records/drills.ts";
-import { isOnWay } from "../../archive/wal/path.ts";
+import { firstBarrier, isOnWay } from "../../archive/wal/path.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 
 /** Times are ISO 8601, UTC. */
@@ -63,6 +63,13 @@ const BACKUPS_SHOWN = 400;
 export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date): RecoveryMap {
   const { tip, claim, pins } = catalog;
   const line = claim?.timeline ?? tip?.timeline;
+  const path = catalog.paths.find(({ history }) => history.timeline === line);
+  const startOf = new Map(catalog.backups.map(({ id, startLsn }) => [id, startLsn]));
+  // WAL behind a gap makes no window longer, also where none is stored yet.
+  const isCut = (backup: string): boolean => {
+    const startLsn = startOf.get(backup);
+    return path === undefined || startLsn === undefined || firstBarrier(path.barriers, startLsn) !== undefined;
+  };
   const windows = catalog.windows
     .map(({ timeline, fromTime, toTime, fromLsn, toLsn, backup }) => ({
       timeline,
@@ -72,7 +79,7 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
       fromLsn: formatLsn(fromLsn),
       toLsn: formatLsn(toLsn),
       isLine: timeline === line,
-      isOpen: timeline === line && tip !== undefined && toLsn >= tip.lsn,
+      isOpen: timeline === line && tip !== undefined && toLsn >= tip.lsn && !isCut(backup),
     }))
     .sort((a, b) => Number(b.isLine) - Number(a.isLine));
   const backups = [...catalog.backups]
@@ -87,7 +94,7 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
       stopLsn: formatLsn(stopLsn),
       pin: pinOf(pins, id, readAt),
     }));
-  const history = catalog.paths.find((path) => path.history.timeline === line)?.history;
+  const history = path?.history;
   const gaps = catalog.gaps.map((gap) => {
     const { timeline, fromLsn, toLsn, reason } = gap;
     // A hole that no document names is damage. Its times follow the same rule.

@@ -4,6 +4,7 @@ import { errnoOf, SeawallError } from "../../errors.ts";
 import { redactSecrets } from "../../log.ts";
 import { RETRY_AFTER_MS } from "../retry.ts";
 import { type ErrorDocument, parseError } from "./document.ts";
+import { counted } from "../../plural.ts";
 
 /** The right that a request needs, in IAM's words (AWS: Service Authorization Reference, "Actions defined by Amazon S3"). */
 export interface S3Right {
@@ -252,5 +253,5 @@ const REGIONAL: readonly string[] = ["AuthorizationHeaderMalformed", "IllegalLoc
 function skewText(response: FailedResponse, now: Date): string {
   const date = response.headers["date"];
   const theirs = typeof date === "string" ? Date.parse(date) : Number.NaN;
-  return Number.isNaN(theirs) ? "" : ` by ${Math.round(Math.abs(theirs - now.getTime()) / 1000)} seconds`;
+  return Number.isNaN(theirs) ? "" : ` by ${counted(Math.round(Math.abs(theirs - now.getTime()) / 1000), "second")}`;
 }

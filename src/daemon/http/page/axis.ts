@@ -8,6 +8,7 @@ import type { MappedBackup, MappedGap, MappedWindow, RecoveryMap } from "../../s
 import { type Markup, markup, NOTHING, table, timeLabel, timeTag, utcText } from "./markup.ts";
 import type { OpenEnd } from "./recoverable.ts";
 import { niceTicks } from "./scale.ts";
+import { counted } from "../../../plural.ts";
 
 const LANE_HEIGHT = 40;
 /** Timelines that get a lane of their own; the tables have all. */
@@ -84,10 +85,6 @@ function drawing(map: RecoveryMap, { restorePoints, openEnd }: AxisFacts, nowMs:
   ];
   const label = `From ${utcText(scale.fromMs)} to now: ${counts.join(", ")}. The tables below list them.`;
   return markup`<svg class="axis" height="${height}" role="img" aria-label="${label}"><defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="hatch" width="3" height="6"/></pattern></defs>${ticks}${rows}</svg>`;
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function bar(window: MappedWindow, scale: Scale, openEnd: OpenEnd | undefined): Markup {
