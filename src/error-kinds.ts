@@ -62,6 +62,10 @@ export const ERROR_KINDS = {
   ),
 
   // Running as a process
+  "zstd-missing": operational.final(
+    "No zstd can be loaded: this Node.js has none of its own, and the optional package zstd-napi is not there or has no binary.",
+    "Use Node.js 22.15 or later, or install the package with its binary: npm install zstd-napi.",
+  ),
   "hook-failed": operational.final(
     "The program of --hook failed before the command, so the command did not begin.",
     "The message has its exit status and its last words. Correct it, or run the command without --hook.",

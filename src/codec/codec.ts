@@ -26,6 +26,7 @@ import {
 import type { PlainWriter } from "./plain-writer.ts";
 import type { CodecPool } from "./pool.ts";
 import { ZstdDecoder } from "./unzstd.ts";
+import { zstdOfThread } from "./zstd.ts";
 
 export interface CodecOptions {
   /** zstd level, 1 to 19; unused by a codec that only reads. */
@@ -49,8 +50,11 @@ export interface StreamWriterOptions {
 
 /** Turns stored bytes into content, in whatever pieces they arrive. */
 export interface ContentReader {
-  /** Calls `take` with pieces of content, borrowed for the call. Throws what is wrong with the bytes. */
-  push(stored: Uint8Array, take: (content: Uint8Array) => void): void;
+  /**
+   * Calls `take` with pieces of content, each borrowed for its call; `stored` is borrowed until the promise settles. Throws
+   * what is wrong with the bytes.
+   */
+  push(stored: Uint8Array, take: (content: Uint8Array) => void): Promise<void>;
   /** True when the content may end after the bytes pushed so far. */
   readonly isComplete: boolean;
 }
@@ -60,7 +64,9 @@ export class Codec {
   readonly #pool: CodecPool | undefined;
   readonly #ownsPool: boolean;
 
+  /** Throws `zstd-missing`: at the start, not at the first object. */
   constructor({ level = 1, pool, ownsPool = false }: CodecOptions = {}) {
+    zstdOfThread();
     this.#level = level;
     this.#pool = pool;
     this.#ownsPool = ownsPool;
@@ -125,7 +131,7 @@ export class Codec {
   }
 
   startReading(form: "frames" | "plain"): ContentReader {
-    return form === "frames" ? new ZstdDecoder() : { push: (stored, take) => take(stored), isComplete: true };
+    return form === "frames" ? new ZstdDecoder() : { push: async (stored, take) => take(stored), isComplete: true };
   }
 
   /** Ends its own threads; a shared pool stays open. */

@@ -4,20 +4,12 @@
  *
  * Synchronous; the codec pool runs it on its threads. Source: RFC 8878, section 3.1.1 (Zstandard Frames).
  */
-import binding from "zstd-napi/binding.js";
+import { compressBound, zstdOfThread } from "./zstd.ts";
 
 export const FRAME_RAW_BYTES_MAX = 4 << 20;
-export const FRAME_STORED_BYTES_MAX = binding.compressBound(FRAME_RAW_BYTES_MAX);
-
-let compressor: { readonly context: binding.CCtx; level: number } | undefined;
+export const FRAME_STORED_BYTES_MAX = compressBound(FRAME_RAW_BYTES_MAX);
 
 /** Compresses `raw` to the front of `target`, which has room for the worst case. Returns the frame's length. */
 export function compressFrame(target: Uint8Array, raw: Uint8Array, level: number): number {
-  compressor ??= { context: new binding.CCtx(), level: Number.NaN };
-  if (compressor.level !== level) {
-    compressor.context.setParameter(binding.CParameter.compressionLevel, level);
-    compressor.context.setParameter(binding.CParameter.checksumFlag, 1);
-    compressor.level = level;
-  }
-  return compressor.context.compress2(target, raw);
+  return zstdOfThread().compress(target, raw, { level, hashLog: 0 });
 }

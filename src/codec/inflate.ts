@@ -3,8 +3,8 @@
  * views.
  */
 import { constants, createGunzip } from "node:zlib";
-import binding from "zstd-napi/binding.js";
 import { SeawallError } from "../errors.ts";
+import { zstdOfThread } from "./zstd.ts";
 
 export interface Inflater {
   /** Decompresses these bytes; each view is valid until the next, and `bytes` is borrowed until the iteration has ended. */
@@ -27,41 +27,20 @@ export function startInflating(compression: "none" | "zstd" | "gzip"): Inflater 
 }
 
 class ZstdInflater implements Inflater {
-  readonly #context = new binding.DCtx();
-  readonly #output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
-  #atBorder = true;
+  readonly #stream = zstdOfThread().startDecompressing(OUTPUT_BYTES);
 
-  *push(bytes: Uint8Array): Generator<Uint8Array> {
-    for (let at = 0; at < bytes.length;) {
-      const [left, produced, consumed] = this.#step(bytes.subarray(at));
-      at += consumed;
-      this.#atBorder = left === 0;
-      if (produced > 0) yield this.#output.subarray(0, produced);
-      // All input is in, but zstd may hold more output than fitted.
-      if (at === bytes.length && produced === OUTPUT_BYTES) yield* this.#rest();
-    }
-  }
-
-  *end(): Generator<Uint8Array> {
-    yield* this.#rest();
-    if (!this.#atBorder) throw broken("is cut off");
-  }
-
-  *#rest(): Generator<Uint8Array> {
-    while (!this.#atBorder) {
-      const [left, produced] = this.#step(new Uint8Array(0));
-      this.#atBorder = left === 0;
-      if (produced === 0) return;
-      yield this.#output.subarray(0, produced);
-    }
-  }
-
-  #step(input: Uint8Array): [number, number, number] {
+  async *push(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
     try {
-      return this.#context.decompressStream(this.#output, input);
+      yield* this.#stream.push(bytes);
     } catch (cause) {
       throw broken("does not decompress", cause);
     }
+  }
+
+  /** All content has been given by now. */
+  end(): Iterable<Uint8Array> {
+    if (!this.#stream.isComplete) throw broken("is cut off");
+    return [];
   }
 }
 

@@ -3,7 +3,6 @@
  * off the main thread for large content.
  */
 import { crc32c } from "@node-rs/crc32";
-import binding from "zstd-napi/binding.js";
 import { SeawallError, invariant } from "../errors.ts";
 import {
   ENVELOPE_BYTES_MAX,
@@ -13,6 +12,8 @@ import {
   encodeEnvelope,
   sealEnvelope,
 } from "./envelope.ts";
+import { FrameWalk } from "./frame-walk.ts";
+import { compressBound, type StreamDecompressor, type ZstdSettings, zstdOfThread } from "./zstd.ts";
 
 export interface EncodedObject {
   /** The object as it is to be stored: envelope and content. */
@@ -35,10 +36,7 @@ export interface DecodedObject {
   readonly raw: Buffer;
 }
 
-/** Compression contexts and scratch space are kept per thread: creating one costs more than compressing a chunk. */
-let compressor: { readonly context: binding.CCtx; level: number } | undefined;
-let decompressor: binding.DCtx | undefined;
-let window: Uint8Array | undefined;
+/** Scratch space is kept per thread. */
 let scratch = new Uint8Array(0);
 
 /** Scratch space up to this size is kept for the next call. */
@@ -46,7 +44,7 @@ const SCRATCH_KEPT_BYTES_MAX = 80 << 20;
 
 /** Memory that `encodeInto` can always encode so many bytes of content into. */
 export function encodedBytesMax(rawBytes: number): number {
-  return ENVELOPE_BYTES_MAX + binding.compressBound(rawBytes);
+  return ENVELOPE_BYTES_MAX + compressBound(rawBytes);
 }
 
 /**
@@ -56,7 +54,7 @@ export function encodedBytesMax(rawBytes: number): number {
 export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
-  const length = contextFor(level).compress2(target.subarray(envelope.byteLength), raw);
+  const length = zstdOfThread().compress(target.subarray(envelope.byteLength), raw, settingsFor(level));
   sealEnvelope(envelope, length);
   target.set(envelope);
   const stored = target.subarray(0, envelope.byteLength + length);
@@ -65,19 +63,24 @@ export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMe
 
 /** Content that is copied out of the way before the encoded bytes may take its place. */
 const IN_PLACE_STEP_BYTES = 1 << 20;
-let step: { readonly source: Uint8Array; readonly target: Uint8Array } | undefined;
+let step: Uint8Array | undefined;
 
 /**
  * Encodes content into the memory that it lies in, for a segment so large that a second copy does not fit. `memory` ends
  * with `rawBytes` of content and has at least `encodedBytesMax(rawBytes)` bytes. The encoded object grows from its front and
  * never reaches content that was not read: zstd adds less than the difference. The content is gone then, after an error too.
  */
-export function encodeInPlace(memory: Uint8Array, rawBytes: number, meta: EnvelopeMeta, level: number): EncodedObject {
+export async function encodeInPlace(
+  memory: Uint8Array,
+  rawBytes: number,
+  meta: EnvelopeMeta,
+  level: number,
+): Promise<EncodedObject> {
   const rawOffset = memory.byteLength - rawBytes;
   invariant(memory.byteLength >= encodedBytesMax(rawBytes), "memory without room to encode in place");
   const rawCrc32c = crc32c(memory.subarray(rawOffset));
   const envelope = encodeEnvelope(rawBytes, rawCrc32c, meta);
-  const length = compressInPlace(memory, { from: rawOffset, to: envelope.byteLength }, level);
+  const length = await compressInPlace(memory, { from: rawOffset, to: envelope.byteLength }, level);
   sealEnvelope(envelope, length);
   memory.set(envelope);
   const stored = memory.subarray(0, envelope.byteLength + length);
@@ -85,34 +88,24 @@ export function encodeInPlace(memory: Uint8Array, rawBytes: number, meta: Envelo
 }
 
 /** Compresses `memory` from offset `from` on to offset `to`, which lies before it. Returns the frame's length. */
-function compressInPlace(memory: Uint8Array, { from, to }: { from: number; to: number }, level: number): number {
-  const context = contextFor(level);
-  step ??= { source: new Uint8Array(IN_PLACE_STEP_BYTES), target: new Uint8Array(binding.cStreamOutSize()) };
-  const { source, target } = step;
-  let read = from;
+async function compressInPlace(
+  memory: Uint8Array,
+  { from, to }: { readonly from: number; readonly to: number },
+  level: number,
+): Promise<number> {
+  const stream = zstdOfThread().startCompressing(memory.byteLength - from, settingsFor(level));
+  const source = (step ??= new Uint8Array(IN_PLACE_STEP_BYTES));
   let written = to;
-  try {
-    context.setPledgedSrcSize(memory.byteLength - from);
-    for (let left = 1; left > 0;) {
-      const piece = source.subarray(0, Math.min(source.byteLength, memory.byteLength - read));
-      piece.set(memory.subarray(read, read + piece.byteLength));
-      read += piece.byteLength;
-      const isLast = read === memory.byteLength;
-      const directive = isLast ? binding.EndDirective.end : binding.EndDirective.continue;
-      let rest = piece;
-      do {
-        const [remaining, produced, consumed] = context.compressStream2(target, rest, directive);
-        invariant(written + produced <= read, "the encoded object would overwrite content that was not read");
-        memory.set(target.subarray(0, produced), written);
-        written += produced;
-        rest = rest.subarray(consumed);
-        left = isLast ? remaining : 1;
-      } while (rest.byteLength > 0 || (isLast && left > 0));
+  for (let read = from, isLast = false; !isLast;) {
+    const piece = source.subarray(0, Math.min(source.byteLength, memory.byteLength - read));
+    piece.set(memory.subarray(read, read + piece.byteLength));
+    read += piece.byteLength;
+    isLast = read === memory.byteLength;
+    for await (const stored of stream.push(piece, isLast)) {
+      invariant(written + stored.byteLength <= read, "the encoded object would overwrite content that was not read");
+      memory.set(stored, written);
+      written += stored.byteLength;
     }
-  } catch (error) {
-    // A context left within a frame would go on with it.
-    compressor = undefined;
-    throw error;
   }
   return written - to;
 }
@@ -121,10 +114,10 @@ function compressInPlace(memory: Uint8Array, { from, to }: { from: number; to: n
 export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
-  const bound = binding.compressBound(raw.byteLength);
+  const bound = compressBound(raw.byteLength);
   const target = scratch.byteLength >= bound ? scratch : new Uint8Array(bound);
   if (bound <= SCRATCH_KEPT_BYTES_MAX) scratch = target;
-  const length = contextFor(level).compress2(target, raw);
+  const length = zstdOfThread().compress(target, raw, settingsFor(level));
   sealEnvelope(envelope, length);
   const stored = new Uint8Array(envelope.byteLength + length);
   stored.set(envelope);
@@ -132,24 +125,17 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number)
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
 }
 
-/** Compression of WAL at this level, content checksum on; one context a thread. */
-function contextFor(level: number): binding.CCtx {
-  if (compressor?.level === level) return compressor.context;
-  compressor ??= { context: new binding.CCtx(), level: Number.NaN };
-  const { context } = compressor;
-  context.setParameter(binding.CParameter.compressionLevel, level);
-  context.setParameter(binding.CParameter.checksumFlag, 1);
+/** Compression of WAL at this level. */
+function settingsFor(level: number): ZstdSettings {
   // zstd's own choice for level 1 (14) is a table of 64 KiB; half of it stays in the processor's first cache, which is a
   // tenth quicker on WAL and compresses it no worse (bench/RESULTS.md). 0: the level's own choice.
-  context.setParameter(binding.CParameter.hashLog, level === 1 ? 13 : 0);
-  compressor.level = level;
-  return context;
+  return { level, hashLog: level === 1 ? 13 : 0 };
 }
 
 /**
  * Decodes a whole stored object and checks size and CRC-32C against its envelope. Throws `object-corrupt` naming `key`.
- * `rawBytesMax` bounds what a damaged or hostile object can make us allocate. Into the front of `into`, if it is large enough:
- * finding 16 MiB of fresh memory takes longer than decompressing into memory that was used before.
+ * `rawBytesMax` bounds what a damaged or hostile object can make us allocate. Decompresses into the front of `into` where it is
+ * large enough and the library can: finding 16 MiB of fresh memory takes longer than using memory again.
  */
 export function decodeObject(
   stored: Uint8Array,
@@ -159,34 +145,24 @@ export function decodeObject(
 ): DecodedObject {
   const corrupt = corruption(key);
   const envelope = boundedEnvelope(stored, key, rawBytesMax);
-  decompressor ??= new binding.DCtx();
-  const fits = into !== undefined && into.byteLength >= envelope.rawBytes;
-  const raw = fits
-    ? Buffer.from(into.buffer, into.byteOffset, envelope.rawBytes)
-    : Buffer.allocUnsafe(envelope.rawBytes);
-  let length: number;
+  let raw: Buffer;
   try {
-    length = decompressor.decompress(raw, stored.subarray(envelope.contentOffset));
+    raw = zstdOfThread().decompress(stored.subarray(envelope.contentOffset), envelope.rawBytes, into);
   } catch (cause) {
     throw corrupt("its content does not decompress", cause);
   }
+  const length = raw.byteLength;
   if (length !== envelope.rawBytes) throw corrupt(`holds ${length} bytes where ${envelope.rawBytes} were stored`);
   if (crc32c(raw) !== envelope.rawCrc32c) throw corrupt("its CRC-32C is wrong");
   return { envelope, raw };
 }
 
 /** Checks an object in 128 KiB of memory and throws the content away. */
-export function checkObject(stored: Uint8Array, key: string, rawBytesMax: number): Envelope {
+export async function checkObject(stored: Uint8Array, key: string, rawBytesMax: number): Promise<Envelope> {
   const envelope = boundedEnvelope(stored, key, rawBytesMax);
-  const check = new ContentCheck(envelope, key, (decompressor ??= new binding.DCtx()));
-  try {
-    check.push(stored.subarray(envelope.contentOffset));
-    check.end();
-  } catch (error) {
-    // A context left in the midst of a frame would go on with it.
-    decompressor = undefined;
-    throw error;
-  }
+  const check = new ContentCheck(envelope, key);
+  await check.push(stored.subarray(envelope.contentOffset));
+  check.end();
   return envelope;
 }
 
@@ -202,53 +178,50 @@ export async function checkPieces(
   for await (const piece of pieces) {
     storedBytes += piece.byteLength;
     if (check !== undefined) {
-      check.push(piece);
+      await check.push(piece);
       continue;
     }
     front = Buffer.concat([front, piece]);
     if (front.byteLength < ENVELOPE_BYTES_MAX) continue;
     const envelope = boundedRawBytes(decodeEnvelope(front, key), key, rawBytesMax);
-    check = new ContentCheck(envelope, key, new binding.DCtx());
-    check.push(front.subarray(envelope.contentOffset));
+    check = new ContentCheck(envelope, key);
+    await check.push(front.subarray(envelope.contentOffset));
   }
   if (check === undefined) return checkObject(front, key, rawBytesMax);
   check.end();
   return boundedStoredBytes(check.envelope, key, storedBytes);
 }
 
+const CHECK_OUTPUT_BYTES = 128 << 10;
+
 /** The content of one object, decompressed into a small window and compared with what its envelope says. */
 class ContentCheck {
   readonly envelope: Envelope;
   readonly #corrupt: (why: string, cause?: unknown) => SeawallError;
-  readonly #context: binding.DCtx;
-  readonly #window = (window ??= new Uint8Array(binding.dStreamOutSize()));
+  readonly #stream: StreamDecompressor;
+  readonly #walk = new FrameWalk();
   #length = 0;
   #checksum = 0;
   #isWhole = false;
 
-  constructor(envelope: Envelope, key: string, context: binding.DCtx) {
+  constructor(envelope: Envelope, key: string) {
     this.envelope = envelope;
     this.#corrupt = corruption(key);
-    this.#context = context;
+    this.#stream = zstdOfThread().startDecompressing(CHECK_OUTPUT_BYTES);
   }
 
   /** Takes the next bytes of the content's frame. Throws `object-corrupt`. */
-  push(bytes: Uint8Array): void {
+  async push(bytes: Uint8Array): Promise<void> {
+    const taken = this.#isWhole ? 0 : this.#walked(bytes);
     const { rawBytes } = this.envelope;
-    let rest = bytes;
-    // A full window may leave more inside the decoder although all bytes are taken.
-    for (let isFull = false; !this.#isWhole && (rest.byteLength > 0 || isFull);) {
-      const [hint, produced, consumed] = this.#step(rest);
-      const content = this.#window.subarray(0, produced);
+    for await (const content of this.#content(bytes.subarray(0, taken))) {
       this.#checksum = crc32c(content, this.#checksum);
-      this.#length += produced;
+      this.#length += content.byteLength;
       // A few kilobytes can expand to gigabytes.
       if (this.#length > rawBytes) throw this.#corrupt(`holds more than the ${rawBytes} bytes that were stored`);
-      rest = rest.subarray(consumed);
-      isFull = produced === this.#window.byteLength;
-      this.#isWhole = hint === 0;
     }
-    if (rest.byteLength > 0) throw this.#corrupt(`${rest.byteLength} bytes follow its content`);
+    this.#isWhole ||= this.#walk.isAtBorder;
+    if (taken < bytes.byteLength) throw this.#corrupt(`${bytes.byteLength - taken} bytes follow its content`);
   }
 
   /** Throws `object-corrupt` unless all of the content has come and is right. */
@@ -259,9 +232,17 @@ class ContentCheck {
     if (this.#checksum !== rawCrc32c) throw this.#corrupt("its CRC-32C is wrong");
   }
 
-  #step(bytes: Uint8Array): binding.StreamResult {
+  async *#content(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
     try {
-      return this.#context.decompressStream(this.#window, bytes);
+      yield* this.#stream.push(bytes);
+    } catch (cause) {
+      throw this.#corrupt("its content does not decompress", cause);
+    }
+  }
+
+  #walked(bytes: Uint8Array): number {
+    try {
+      return this.#walk.take(bytes);
     } catch (cause) {
       throw this.#corrupt("its content does not decompress", cause);
     }

@@ -7,7 +7,7 @@ import type { CodecJob, CodecResult } from "./pool.ts";
 
 answerQuestions<CodecJob, CodecResult>(work);
 
-function work(job: CodecJob): CodecResult {
+async function work(job: CodecJob): Promise<CodecResult> {
   const source = new Uint8Array(job.buffer, job.offset, job.length);
   const target = new Uint8Array(job.target);
   switch (job.kind) {
@@ -16,7 +16,7 @@ function work(job: CodecJob): CodecResult {
       return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
     }
     case "encode-in-place": {
-      const { stored, storedCrc32c, rawCrc32c } = encodeInPlace(target, job.length, job.meta, job.level);
+      const { stored, storedCrc32c, rawCrc32c } = await encodeInPlace(target, job.length, job.meta, job.level);
       return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
     }
     case "compress":

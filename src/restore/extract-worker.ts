@@ -34,9 +34,9 @@ let writer: PartWriter | undefined;
 let flush: string[] = [];
 const buffer = Buffer.allocUnsafe(READ_BYTES);
 
-answerQuestions<ExtractQuestion, ExtractAnswer>((question) => {
+answerQuestions<ExtractQuestion, ExtractAnswer>(async (question) => {
   try {
-    return answer(question);
+    return await answer(question);
   } catch (error) {
     writer?.close();
     writer = undefined;
@@ -44,17 +44,17 @@ answerQuestions<ExtractQuestion, ExtractAnswer>((question) => {
   }
 });
 
-function answer(question: ExtractQuestion): ExtractAnswer {
+async function answer(question: ExtractQuestion): Promise<ExtractAnswer> {
   switch (question.kind) {
     case "part":
       flush = [];
       writer = new PartWriter(question.job, (place) => flush.push(place));
       return {};
     case "data":
-      writer?.push(question.bytes);
+      await writer?.push(question.bytes);
       return { flush: flush.splice(0) };
     case "end":
-      return { result: writer?.finish() };
+      return { result: await writer?.finish() };
     case "compare":
       return { same: question.files.map(isSame) };
     default:

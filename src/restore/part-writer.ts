@@ -67,20 +67,20 @@ export class PartWriter implements PartSink<WriteEntry> {
   }
 
   /** The next bytes of the stored object. Throws `backup-corrupt` naming part and file, `target-unwritable`. */
-  push(stored: Uint8Array): void {
+  async push(stored: Uint8Array): Promise<void> {
     this.#storedCrc = crc32c(stored, this.#storedCrc);
     this.#storedBytes += stored.byteLength;
-    this.#reader.push(stored);
+    await this.#reader.push(stored);
   }
 
   /** The object is complete. */
-  finish(): PartResult {
+  async finish(): Promise<PartResult> {
     const { storedBytes, crc32c: expected } = this.#job;
     if (this.#storedBytes !== storedBytes)
       throw this.#reader.corrupt(`has ${this.#storedBytes} bytes, ${storedBytes} were stored`);
     if (this.#storedCrc !== expected)
       throw this.#reader.corrupt("is damaged: the CRC-32C of the stored object is wrong");
-    this.#reader.end();
+    await this.#reader.end();
     return { filesWritten: this.#filesWritten, bytesWritten: this.#bytesWritten };
   }
 

@@ -91,7 +91,7 @@ export async function readObject(
   });
   const reader = new Codec().startReading("frames");
   const pieces: Buffer[] = [];
-  reader.push(bytes, (view) => pieces.push(Buffer.from(view)));
+  await reader.push(bytes, (view) => pieces.push(Buffer.from(view)));
   expect(reader.isComplete).toBe(true);
   return Buffer.concat(pieces);
 }

@@ -47,11 +47,11 @@ async function store(
 }
 
 /** Read back as a restore reads: stored bytes in pieces of `length`. */
-function load(stored: Buffer, length: number): Buffer {
+async function load(stored: Buffer, length: number): Promise<Buffer> {
   const reader = new Codec().startReading("frames");
   const pieces: Buffer[] = [];
   for (let at = 0; at < stored.length; at += length) {
-    reader.push(stored.subarray(at, at + length), (view) => pieces.push(Buffer.from(view)));
+    await reader.push(stored.subarray(at, at + length), (view) => pieces.push(Buffer.from(view)));
   }
   expect(reader.isComplete).toBe(true);
   return Buffer.concat(pieces);
@@ -70,14 +70,14 @@ test.each([
 ])("there and back: %s", async (_title, bytes) => {
   const raw = RAW.subarray(0, bytes);
   const made = await store(raw);
-  expect(load(made.bytes, 65_536).equals(raw)).toBe(true);
+  expect((await load(made.bytes, 65_536)).equals(raw)).toBe(true);
 });
 
 test.each([1, 7, 4_096, 1 << 20, 1 << 30])("read in pieces of %i bytes", async (length) => {
   // Few bytes for the smallest pieces: a piece a byte is what an incremental reader must stand, not what it is made for.
   const raw = length < 100 ? RAW.subarray(0, 50_000) : RAW;
   const made = length < 100 ? await store(raw) : stored;
-  expect(load(made.bytes, length).equals(raw)).toBe(true);
+  expect((await load(made.bytes, length)).equals(raw)).toBe(true);
 });
 
 test("one slot is enough for a writer, and several writers share few", async () => {
@@ -97,9 +97,9 @@ test.skipIf(tool("zstd") === undefined)("zstd reads a part as one stream", () =>
 test.each([
   ["the end is missing", -1],
   ["the end of the last checksum is missing", -3],
-])("%s: the reader knows that the part is not complete", (_title, end) => {
+])("%s: the reader knows that the part is not complete", async (_title, end) => {
   const reader = new Codec().startReading("frames");
-  reader.push(stored.bytes.subarray(0, end), () => undefined);
+  await reader.push(stored.bytes.subarray(0, end), () => undefined);
   expect(reader.isComplete).toBe(false);
 });
 

@@ -23,6 +23,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/restore/before-gap.test.ts": 78,
   "test/restore/restore.test.ts": 78,
   "test/restore/ways.test.ts": 77,
+  "test/codec/zstd-libraries.test.ts": 75,
   "test/receive/hung-spool-store.test.ts": 50,
   "test/campaigns/recovery.test.ts": 68,
   "test/demo/demo.test.ts": 68,

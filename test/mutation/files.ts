@@ -43,6 +43,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   codec: {
     mutated: {
       envelope: ["envelope"],
+      "frame-walk": ["frame-walk"],
       "plain-writer": ["plain-writer"],
       tar: ["tar-headers"],
       "tar-reader": ["tar-headers"],
@@ -57,6 +58,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         object: "library",
         unzstd: "library",
         foreign: "libraries",
+        ...{ zstd: "libraries", "zstd-native": "library", "zstd-node": "library" },
       },
       ...{ "frame-slots": "threads", frames: "threads", pool: "threads", worker: "threads" },
     },

@@ -51,9 +51,9 @@ export async function readIndex(
   const lines = new LineReader(take);
   const reader = archive.codec.startReading("frames");
   const expected = backup.files;
-  await readStored(archive, { key, ...expected, bytes: expected.storedBytes }, options, (stored) => {
+  await readStored(archive, { key, ...expected, bytes: expected.storedBytes }, options, async (stored) => {
     try {
-      reader.push(stored, (content) => lines.push(content));
+      await reader.push(stored, (content) => lines.push(content));
     } catch (cause) {
       if (cause instanceof SeawallError) throw cause;
       throw new SeawallError("backup-corrupt", `${key} does not decompress`, { cause });
@@ -121,7 +121,7 @@ export async function readManifest(
   const expected = { key: backupManifestKey(archive.cluster, id), ...manifest };
   await readStored(archive, expected, options, async (stored) => {
     const pieces: Uint8Array[] = [];
-    reader.push(stored, (content) => pieces.push(content));
+    await reader.push(stored, (content) => pieces.push(content));
     for (const piece of pieces) await take(piece);
   });
 }

@@ -73,9 +73,9 @@ export class PartReader<Entry extends PartEntry> {
     });
   }
 
-  /** The next stored bytes. */
-  push(stored: Uint8Array): void {
-    this.#named(() =>
+  /** The next stored bytes, borrowed until the promise settles. */
+  async push(stored: Uint8Array): Promise<void> {
+    await this.#named(() =>
       this.#content.push(stored, (content) => {
         this.#bytes += content.byteLength;
         // A few kilobytes can expand to gigabytes of zeros.
@@ -87,10 +87,10 @@ export class PartReader<Entry extends PartEntry> {
   }
 
   /** All stored bytes have come. */
-  end(): void {
+  async end(): Promise<void> {
     const { bytes } = this.#part;
     if (!this.#content.isComplete) throw this.corrupt("ends inside a zstd frame");
-    this.#named(() => this.#tar.end());
+    await this.#named(() => this.#tar.end());
     if (this.#bytes !== bytes) throw this.corrupt(`holds a tar of ${this.#bytes} bytes, ${bytes} were stored`);
     const [missing] = this.#entries.keys();
     if (missing !== undefined) throw this.corrupt(`lacks ${missing}, which the backup's index lists`);
@@ -135,9 +135,9 @@ export class PartReader<Entry extends PartEntry> {
   }
 
   /** zstd and tar do not know which part and which file they are in. */
-  #named(work: () => void): void {
+  async #named(work: () => void | Promise<void>): Promise<void> {
     try {
-      work();
+      await work();
     } catch (cause) {
       const { subject } = this.#part;
       if (cause instanceof SeawallError && (cause.code !== "backup-corrupt" || cause.message.includes(subject)))

@@ -49,13 +49,13 @@ export class PartContents {
     );
   }
 
-  push(stored: Uint8Array): void {
-    this.#reader.push(stored);
+  async push(stored: Uint8Array): Promise<void> {
+    await this.#reader.push(stored);
   }
 
   /** The number of files. */
-  end(): number {
-    this.#reader.end();
+  async end(): Promise<number> {
+    await this.#reader.end();
     return this.#files;
   }
 }

@@ -16,7 +16,7 @@ let part: PartContents | undefined;
 /** A segment's content: memory that was used before is quicker than fresh memory. */
 let memory = new Uint8Array(0);
 
-answerQuestions<VerifyQuestion, VerifyAnswer>((question) => {
+answerQuestions<VerifyQuestion, VerifyAnswer>(async (question) => {
   switch (question.kind) {
     case "chain": {
       const { systemIdentifier } = question;
@@ -29,10 +29,10 @@ answerQuestions<VerifyQuestion, VerifyAnswer>((question) => {
       part = new PartContents(question.input);
       return NOTHING;
     case "data":
-      part?.push(question.bytes);
+      await part?.push(question.bytes);
       return NOTHING;
     case "end":
-      return { count: part?.end() ?? 0 };
+      return { count: (await part?.end()) ?? 0 };
     default:
       return assertNever(question);
   }

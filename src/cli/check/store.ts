@@ -19,6 +19,7 @@ import { judgeSpool } from "../../receive/spool-room.ts";
 import { deadline } from "../../signals.ts";
 import { FileStore } from "../../store/file/store.ts";
 import type { Store } from "../../store/store.ts";
+import { zstdLibrary } from "../../zstd-library.ts";
 import type { Finding } from "./findings.ts";
 
 export interface StoreCheckOptions {
@@ -67,6 +68,17 @@ async function checkSpoolRoom(
 }
 
 export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {
+  return [...(await step("zstd", checkZstd)), ...(await checkObjects(options))];
+}
+
+/** Names the library that compresses what is stored. */
+async function checkZstd(): Promise<Finding[]> {
+  const library = zstdLibrary();
+  if (library.name === "zstd-napi") return [ok("zstd", `zstd-napi ${library.version} compresses`)];
+  return [ok("zstd", `Node.js ${library.version} compresses with its own zstd; ${library.instead}`)];
+}
+
+async function checkObjects(options: StoreCheckOptions): Promise<Finding[]> {
   const archive = await step("archive", () => checkArchive(options));
   // A store that cannot even be asked is not written to: it would be the same trouble once more.
   return archive.some(({ name }) => name === "reach") ? archive : [...archive, ...(await checkAccess(options))];
