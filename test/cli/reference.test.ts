@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it, test } from "vitest";
 import { withBlocks } from "../../tools/generated-blocks.ts";
+import { manPages } from "../../tools/man.ts";
 import { referencePages } from "../../tools/reference.ts";
 import { OPTION_ROWS } from "../../src/config/options.ts";
 import { ERROR_KINDS } from "../../src/error-kinds.ts";
@@ -19,6 +20,11 @@ it("every option, error code and metric is on its page", () => {
   for (const [, { name }] of OPTION_ROWS) expect(pageAt("docs/configuration.md")).toContain(`### ${name}\n`);
   for (const code of Object.keys(ERROR_KINDS)) expect(pageAt("docs/errors.md")).toContain(`### ${code}\n`);
   for (const { name } of Object.values(METRICS)) expect(pageAt("docs/metrics.md")).toContain(`| \`${name}\` |`);
+});
+
+it("package.json names every manual page, for npm to install", () => {
+  const { man } = JSON.parse(pageAt("package.json")) as { readonly man: readonly string[] };
+  expect(man).toEqual([...manPages("0").keys()].map((name) => `dist/man/${name}`).sort());
 });
 
 describe("a page with generated blocks", () => {

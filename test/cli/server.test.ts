@@ -99,7 +99,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
         ...["wal_sender_timeout", "full_page_writes", "fsync", "data_checksums", "archive_mode"],
         ...["wal_segment_size", "synchronous_standby_names", "clock", "slot", "max_slot_wal_keep_size"],
         ...(version >= 18 ? ["idle_replication_slot_timeout"] : []),
-        ...["archive", "write", "conditional write", "read", "list", "delete"],
+        ...["archive", "write", "conditional write", "read", "list", "delete", "zstd"],
       ]);
       for (const finding of result.findings) {
         expect(Object.keys(finding).sort()).toEqual(["group", "message", "name", "remedy", "verdict"]);

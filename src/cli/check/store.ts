@@ -68,7 +68,10 @@ async function checkSpoolRoom(
 }
 
 export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {
-  return [...(await step("zstd", checkZstd)), ...(await checkObjects(options))];
+  const archive = await step("archive", () => checkArchive(options));
+  // A store that cannot even be asked is not written to: it would be the same trouble once more.
+  if (archive.some(({ name }) => name === "reach")) return archive;
+  return [...archive, ...(await checkAccess(options)), ...(await step("zstd", checkZstd))];
 }
 
 /** Names the library that compresses what is stored. */
@@ -76,12 +79,6 @@ async function checkZstd(): Promise<Finding[]> {
   const library = zstdLibrary();
   if (library.name === "zstd-napi") return [ok("zstd", `zstd-napi ${library.version} compresses`)];
   return [ok("zstd", `Node.js ${library.version} compresses with its own zstd; ${library.instead}`)];
-}
-
-async function checkObjects(options: StoreCheckOptions): Promise<Finding[]> {
-  const archive = await step("archive", () => checkArchive(options));
-  // A store that cannot even be asked is not written to: it would be the same trouble once more.
-  return archive.some(({ name }) => name === "reach") ? archive : [...archive, ...(await checkAccess(options))];
 }
 
 async function checkArchive({ store, cluster, identity, joining, signal }: StoreCheckOptions): Promise<Finding[]> {
