@@ -1,7 +1,7 @@
 /**
  * Finds the zstd that this process has: the native package zstd-napi where it loads, otherwise the one in Node.js (from
  * 22.15 and 23.8 on). The package is optional, because it fetches its binary from outside of the registry or compiles it.
- * src/codec/zstd.ts makes the same of both.
+ * src/codec/zstd.ts is the seam behind which both do the same work.
  */
 import { createRequire } from "node:module";
 import type { Transform } from "node:stream";

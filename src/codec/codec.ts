@@ -26,7 +26,7 @@ import {
 import type { PlainWriter } from "./plain-writer.ts";
 import type { CodecPool } from "./pool.ts";
 import { ZstdDecoder } from "./unzstd.ts";
-import { zstdOfThread } from "./zstd.ts";
+import { zstdOfThread } from "./zstd-of-thread.ts";
 
 export interface CodecOptions {
   /** zstd level, 1 to 19; unused by a codec that only reads. */

@@ -4,7 +4,8 @@
  *
  * Synchronous; the codec pool runs it on its threads. Source: RFC 8878, section 3.1.1 (Zstandard Frames).
  */
-import { compressBound, zstdOfThread } from "./zstd.ts";
+import { compressBound } from "./zstd.ts";
+import { zstdOfThread } from "./zstd-of-thread.ts";
 
 export const FRAME_RAW_BYTES_MAX = 4 << 20;
 export const FRAME_STORED_BYTES_MAX = compressBound(FRAME_RAW_BYTES_MAX);

@@ -4,7 +4,7 @@
  */
 import { constants, createGunzip } from "node:zlib";
 import { SeawallError } from "../errors.ts";
-import { zstdOfThread } from "./zstd.ts";
+import { zstdOfThread } from "./zstd-of-thread.ts";
 
 export interface Inflater {
   /** Decompresses these bytes; each view is valid until the next, and `bytes` is borrowed until the iteration has ended. */

@@ -13,7 +13,8 @@ import {
   sealEnvelope,
 } from "./envelope.ts";
 import { FrameWalk } from "./frame-walk.ts";
-import { compressBound, type StreamDecompressor, type ZstdSettings, zstdOfThread } from "./zstd.ts";
+import { compressBound, type StreamDecompressor, type ZstdSettings } from "./zstd.ts";
+import { zstdOfThread } from "./zstd-of-thread.ts";
 
 export interface EncodedObject {
   /** The object as it is to be stored: envelope and content. */

@@ -2,7 +2,8 @@
  * Decompresses zstd as it arrives: any number of frames one after another, in any split, in fixed memory. zstd verifies
  * content checksums where frames have them.
  */
-import { type Pieces, zstdOfThread } from "./zstd.ts";
+import type { Pieces } from "./zstd.ts";
+import { zstdOfThread } from "./zstd-of-thread.ts";
 
 const OUTPUT_BYTES = 1 << 20;
 

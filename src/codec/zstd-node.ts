@@ -41,7 +41,7 @@ export class NodesZstd implements Zstd {
     const walk = new FrameWalk();
     for (let at = 0; at < stored.byteLength;) at += walk.take(stored.subarray(at));
     if (!walk.isAtBorder) throw new Error("the zstd frame is cut off");
-    // Node.js refuses a ceiling of 0. Whoever asked compares the length.
+    // Node.js refuses a ceiling of 0; the caller compares the length.
     const options = { chunkSize: rawBytes + SPARE_BYTES, maxOutputLength: Math.max(rawBytes, 1) };
     return this.#zlib.zstdDecompressSync(stored, options);
   }
@@ -78,7 +78,7 @@ class NodeDecompressor implements StreamDecompressor {
   }
 }
 
-/** A transform whose output is asked for: it stops within its input while nobody reads, so a bomb fills no memory. */
+/** A transform whose output is asked for: it stops within its input until more is read, so a bomb fills no memory. */
 class PulledTransform {
   readonly #transform: Transform;
   #error: Error | undefined;

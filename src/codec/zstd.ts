@@ -1,10 +1,7 @@
 /**
- * The seam to zstd: what the codec needs of it, made by either library (src/zstd-library.ts) with the same results, the same
+ * The seam to zstd: what the codec needs of it, made by either library (zstd-native.ts, zstd-node.ts) with the same results, the same
  * refusals and the same bounds on memory. One frame has its content's size in front and a checksum behind.
  */
-import { zstdLibrary } from "../zstd-library.ts";
-import { NativeZstd } from "./zstd-native.ts";
-import { NodesZstd } from "./zstd-node.ts";
 
 export interface ZstdSettings {
   /** 1 to 19. */
@@ -39,16 +36,6 @@ export interface Zstd {
    */
   decompress(stored: Uint8Array, rawBytes: number, into?: Uint8Array<ArrayBuffer>): Buffer;
   startDecompressing(outputBytes: number): StreamDecompressor;
-}
-
-let zstd: Zstd | undefined;
-
-/** The zstd of this thread. Throws `zstd-missing`. */
-export function zstdOfThread(): Zstd {
-  if (zstd !== undefined) return zstd;
-  const library = zstdLibrary();
-  zstd = library.name === "node" ? new NodesZstd(library.zlib) : new NativeZstd(library.binding);
-  return zstd;
 }
 
 /** Memory that content of this length can always be compressed into. Source: zstd.h, ZSTD_COMPRESSBOUND. */

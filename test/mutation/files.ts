@@ -58,7 +58,12 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         object: "library",
         unzstd: "library",
         foreign: "libraries",
-        ...{ zstd: "libraries", "zstd-native": "library", "zstd-node": "library" },
+        ...{
+          zstd: "types and one formula",
+          "zstd-of-thread": "libraries",
+          "zstd-native": "library",
+          "zstd-node": "library",
+        },
       },
       ...{ "frame-slots": "threads", frames: "threads", pool: "threads", worker: "threads" },
     },
