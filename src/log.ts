@@ -5,10 +5,12 @@
  * are removed here, at the source, whatever a caller passes.
  */
 import { createRequire } from "node:module";
+import { Writable } from "node:stream";
 import type * as Pino from "pino";
 import type { PinoPretty } from "pino-pretty";
 import { wantsColours } from "./colours.ts";
 import { messageOf, SeawallError } from "./errors.ts";
+import { LiveLine } from "./live-line.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 /** Facts of a line. bigint and Error are welcome: they are written as text, and as code, message and causes. */
@@ -22,6 +24,8 @@ export interface Log {
   error(message: string, fields?: LogFields): void;
   /** The same log with `component` (and more fields) on every line. */
   child(component: string, fields?: LogFields): Log;
+  /** Shows a text below all lines until the same owner gives another or none; absent where nothing can be drawn anew. */
+  readonly live?: ((owner: object, text?: string) => void) | undefined;
 }
 
 export interface LogOptions {
@@ -37,7 +41,7 @@ export interface LogOptions {
 }
 
 export interface RootLog extends Log {
-  /** Writes out what is buffered, synchronously. */
+  /** Writes out what is buffered, synchronously, and removes the live line: other output follows. */
   flush(): void;
   /** Sets the level from now on, for its children as well. */
   setLevel(level: LogLevel | "silent"): void;
@@ -55,11 +59,15 @@ const CAUSES_MAX = 5;
 
 export function createLog(options: LogOptions): RootLog {
   let sink: { readonly logger: Pino.Logger; readonly flush: () => void } | undefined;
-  const logger = (): Pino.Logger => (sink ??= openSink(options)).logger;
+  const line = isForTerminal(options) ? terminalLine() : undefined;
+  const logger = (): Pino.Logger => (sink ??= openSink(options, line)).logger;
   const limit = { severity: SEVERITY[options.level] };
   return {
-    ...wrap(logger, limit, {}),
-    flush: () => sink?.flush(),
+    ...wrap({ logger, limit, line }, {}),
+    flush: () => {
+      line?.clear();
+      sink?.flush();
+    },
     setLevel: (level) => (limit.severity = SEVERITY[level]),
   };
 }
@@ -73,7 +81,14 @@ export const silentLog: Log = {
   child: () => silentLog,
 };
 
-function wrap(logger: () => Pino.Logger, limit: { readonly severity: number }, bound: LogFields): Log {
+interface Output {
+  readonly logger: () => Pino.Logger;
+  readonly limit: { readonly severity: number };
+  readonly line: LiveLine | undefined;
+}
+
+function wrap(output: Output, bound: LogFields): Log {
+  const { logger, limit, line } = output;
   const write = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
     if (SEVERITY[level] < limit.severity) return;
     logger()[level](printable({ ...bound, ...fields }), redactSecrets(message));
@@ -83,17 +98,45 @@ function wrap(logger: () => Pino.Logger, limit: { readonly severity: number }, b
     info: (message, fields) => write("info", message, fields),
     warn: (message, fields) => write("warn", message, fields),
     error: (message, fields) => write("error", message, fields),
-    child: (component, fields) => wrap(logger, limit, { ...bound, component, ...fields }),
+    child: (component, fields) => wrap(output, { ...bound, component, ...fields }),
+    ...(line === undefined ? {} : { live: liveOn(line, limit) }),
   };
 }
 
-function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly flush: () => void } {
+function liveOn(line: LiveLine, limit: Output["limit"]): NonNullable<Log["live"]> {
+  return (owner, text) => {
+    const isShown = text !== undefined && SEVERITY.warn >= limit.severity;
+    line.show(owner, isShown ? withoutControls(redactSecrets(text)) : undefined);
+  };
+}
+
+/** Lines for people, on a terminal. */
+function isForTerminal({ format, destination }: LogOptions): boolean {
+  return destination === undefined && format !== "json" && process.stderr.isTTY;
+}
+
+/** Writes at once: the process may end right after. */
+function terminalLine(): LiveLine {
+  let stream: { write(text: string): unknown } | undefined;
+  const open = (): NonNullable<typeof stream> => {
+    // Cast: `require` is untyped; these are the package's own exported types.
+    const pino = createRequire(import.meta.url)("pino") as typeof Pino;
+    return pino.destination({ dest: 2, sync: true });
+  };
+  return new LiveLine({
+    write: (text) => void (text === "" || (stream ??= open()).write(text)),
+    width: () => process.stderr.columns || 80,
+  });
+}
+
+function openSink(
+  options: LogOptions,
+  line: LiveLine | undefined,
+): { readonly logger: Pino.Logger; readonly flush: () => void } {
   const require = createRequire(import.meta.url);
   // Casts: `require` is untyped; these are the packages' own exported types.
   const pino = require("pino") as typeof Pino;
-  const wantsPretty =
-    options.format === "pretty" ||
-    (options.format === "auto" && options.destination === undefined && process.stderr.isTTY);
+  const wantsPretty = options.format === "pretty" || line !== undefined;
   const base = {
     level: "debug",
     base: null,
@@ -112,9 +155,7 @@ function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly
         return withoutControls(component + String(log[key]));
       },
       ignore: "component",
-      ...(options.destination === undefined
-        ? { destination: 2, sync: true }
-        : { destination: options.destination as NodeJS.WritableStream }),
+      ...prettyDestination(options, line),
     });
     return { logger: pino.pino(base, stream), flush: () => undefined };
   }
@@ -126,6 +167,16 @@ function openSink(options: LogOptions): { readonly logger: Pino.Logger; readonly
   // stderr has no reader any more; that cannot be reported, and must not end the process.
   stream.on("error", () => undefined);
   return { logger: pino.pino(base, stream), flush: () => (sync ? undefined : stream.flushSync()) };
+}
+
+function prettyDestination({ destination }: LogOptions, line: LiveLine | undefined): PinoPretty.PrettyOptions {
+  if (destination !== undefined) return { destination };
+  if (line === undefined) return { destination: 2, sync: true };
+  const write: Writable["_write"] = (text, _encoding, written) => {
+    line.writeLines(String(text));
+    written();
+  };
+  return { destination: new Writable({ decodeStrings: false, write }) };
 }
 
 /** Makes values printable and takes secrets out, by name of the field and by shape of the text. */

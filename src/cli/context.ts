@@ -4,6 +4,7 @@ import type { SettingKey, Settings } from "../config/options.ts";
 import type { RootLog } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import { SeawallError } from "../errors.ts";
+import type { RetryEvent } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
 import type { Io } from "./io.ts";
 import type { Signals } from "./signals.ts";
@@ -50,7 +51,9 @@ export async function openPatientStore(
   const { settings, origins, env, log } = context;
   const impatient = options.interactive === true && origins.get("storeRetryForMs") === "default";
   const { openFileStore } = await import("../store/file/url.ts");
-  const { DEFAULT_RETRY_POLICY, sparingly, withRetry } = await import("../store/retry.ts");
+  const { DEFAULT_RETRY_POLICY, withRetry } = await import("../store/retry.ts");
+  const { Outage } = await import("../outage.ts");
+  const outage = new Outage({ log, over: "the store answers again" });
   const patienceMs = impatient ? INTERACTIVE_RETRY_MS : settings.storeRetryForMs;
   const retry = {
     policy: {
@@ -58,9 +61,9 @@ export async function openPatientStore(
       attemptTimeoutMs: settings.storeTimeoutMs,
       elapsedMsMax: patienceMs,
     },
-    onRetry: sparingly(({ what, attempt, error }, failures) =>
-      log.warn("the store failed; trying again", { what, attempt, failures, forMs: patienceMs, error }),
-    ),
+    onRetry: ({ what, attempt, error }: RetryEvent) =>
+      outage.failed({ message: "the store failed; trying again", error, fields: { what, attempt, forMs: patienceMs } }),
+    onAnswer: () => outage.succeeded(),
   };
   const directory = openFileStore(url);
   if (directory !== undefined) return withRetry(directory, retry);

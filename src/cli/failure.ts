@@ -25,12 +25,19 @@ export function describeFailure(error: unknown, options: FailureOptions): Failur
   const code = known === undefined || known.code === "usage" ? "" : ` [${known.code}]`;
   const lines = [
     `error: ${message}${code}`,
-    // Causes often repeat what the error says already.
-    ...causes.filter((cause) => cause !== "" && !message.includes(cause)).map((cause) => `  because: ${cause}`),
+    ...newIn(causes, message).map((cause) => `  because: ${cause}`),
     ...(isBug && error instanceof Error && error.stack !== undefined ? [redactSecrets(error.stack)] : []),
     ...(hint === "" ? [] : [`hint: ${hint}`]),
   ];
   return { text: `${lines.join("\n")}\n`, exit };
+}
+
+/** Leaves out what the error, or a cause before it, says already. */
+function newIn(causes: readonly string[], message: string): string[] {
+  return causes.filter((cause, i) => {
+    const before = [message, ...causes.slice(0, i)];
+    return cause !== "" && !before.some((text) => text.includes(cause));
+  });
 }
 
 export interface FailureJson {

@@ -20,7 +20,7 @@ import { joinSignals } from "../signals.ts";
 import { FileStore } from "../store/file/store.ts";
 import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
-import { DEFAULT_RETRY_POLICY, type RetryOptions, sparingly, withRetry } from "../store/retry.ts";
+import { DEFAULT_RETRY_POLICY, type RetryOptions, withRetry } from "../store/retry.ts";
 import type { Store } from "../store/store.ts";
 import { formatLsn } from "../wal/lsn.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
@@ -39,6 +39,7 @@ import type { HistoryFile } from "./status/history-file.ts";
 import type { RecoveryMap } from "./status/recovery-map.ts";
 import { type Findings, NOTHING_SEEN, type Seen, seenWith } from "./status/seen.ts";
 import { startWatches } from "./status/watches.ts";
+import { Outage } from "../outage.ts";
 
 export interface ClusterOptions {
   readonly settings: Settings;
@@ -344,9 +345,7 @@ class NotedState extends ReceiverState {
 function buildStore(options: ClusterOptions): Store {
   const { settings, env, metrics, journal, history } = options;
   const log = options.log.child("store");
-  const tell = sparingly(({ what, attempt, error }, failures) =>
-    log.warn("the store failed; trying again", { what, attempt, failures, forMs: settings.storeRetryForMs, error }),
-  );
+  const outage = new Outage({ log, over: "the store answers again" });
   const retry: RetryOptions = {
     policy: {
       ...DEFAULT_RETRY_POLICY,
@@ -358,8 +357,11 @@ function buildStore(options: ClusterOptions): Store {
       metrics.add("storeRetries", 1, { operation });
       journal.note(event.error);
       // One failure passes unsaid: the second try usually succeeds.
-      if (event.attempt > 1) tell(event);
+      const { what, attempt, error } = event;
+      const fields = { what, attempt, forMs: settings.storeRetryForMs };
+      if (attempt > 1) outage.failed({ message: "the store failed; trying again", error, fields });
     },
+    onAnswer: () => outage.succeeded(),
   };
   const raw = openStore(options.storeUrl, { env, partRetry: retry });
   const watched = observed(raw, {

@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { Outage } from "../outage.ts";
 
 const DELAY_FIRST_MS = 100;
 const DELAY_MAX_MS = 10_000;
@@ -22,12 +23,18 @@ export interface PersistOptions {
 /** Runs `work` until it succeeds. Rejects with the first error that does not pass, or `aborted`. */
 export async function persist<T>(work: () => Promise<T>, options: PersistOptions): Promise<T> {
   const { what, log, signal, isPassing = isRetryable } = options;
+  const outage = new Outage({ log, over: `stored ${what} after all` });
   for (let delayMs = DELAY_FIRST_MS; ; delayMs = Math.min(delayMs * 2, DELAY_MAX_MS)) {
     try {
-      return await work();
+      const result = await work();
+      outage.succeeded();
+      return result;
     } catch (error) {
-      if (signal.aborted || !isPassing(error)) throw error;
-      log.warn(`could not store ${what}; trying again`, { error, delayMs });
+      if (signal.aborted || !isPassing(error)) {
+        outage.abandoned();
+        throw error;
+      }
+      outage.failed({ message: `could not store ${what}; trying again`, error, fields: { delayMs } });
       await sleep(delayMs, undefined, { signal });
     }
   }

@@ -29,7 +29,6 @@ import type { Codec } from "../codec/codec.ts";
 import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { hasCode, SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { sparingly } from "../store/retry.ts";
 import { waitFor } from "../store/signal.ts";
 import type { Store } from "../store/store.ts";
 import {
@@ -46,6 +45,7 @@ import { copyObject } from "./copy-object.ts";
 import { type DiskSpace, judgeSpool } from "./spool-room.ts";
 import { type StoredChunk, TailLevels } from "./tail-merge.ts";
 import { delaysUpload, isRefusedUpload } from "./upload-failures.ts";
+import { Outage } from "../outage.ts";
 
 /** After a failure the next pass waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
@@ -132,22 +132,20 @@ export class Relay {
    */
   async run(stop: AbortSignal): Promise<void> {
     const { log, intervalMs, observer } = this.#options;
-    const tell = sparingly((error: SeawallError, failures) =>
-      log[isRefusedUpload(error) ? "error" : "warn"](UPLOAD_FAILED, { error, failures }),
-    );
+    const outage = new Outage({ log, over: "the store takes the spool's WAL again" });
     let delayMs = DELAY_FIRST_MS;
     while (!stop.aborted) {
       let waitMs = intervalMs;
       try {
         await this.pass(stop);
         observer.passed();
-        if (delayMs > DELAY_FIRST_MS) log.info("the store takes the spool's WAL again");
+        outage.succeeded();
         delayMs = DELAY_FIRST_MS;
       } catch (error) {
         if (stop.aborted) return;
         if (!delaysUpload(error)) throw error;
         observer.failed(error);
-        tell(error);
+        outage.failed({ message: UPLOAD_FAILED, error, level: isRefusedUpload(error) ? "error" : "warn" });
         // Without a store the receiver retires chunks all the same, and the disk fills.
         await this.#measure(stop).catch(() => undefined);
         waitMs = delayMs;

@@ -23,6 +23,7 @@ import { watchSlotBudget } from "./slot-advance.ts";
 import { SlotLeave } from "./slot-release.ts";
 import type { WalSource } from "./source.ts";
 import { type StreamOutcome, shutdownIncomplete, streamWal } from "./stream-wal.ts";
+import { Outage } from "../outage.ts";
 
 type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
 
@@ -51,7 +52,8 @@ async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<v
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });
-  const run: Run = { codec, pools, ended, notices, leave };
+  const outage = new Outage({ log, over: "streaming again" });
+  const run: Run = { codec, pools, ended, notices, leave, outage };
   using ending = joinSignals(stop, kill);
   for (const { part, reason } of options.settings.values.ignored) {
     log.warn("a part of the connection string has no effect", { part, reason });
@@ -75,7 +77,8 @@ async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<v
         if (options.once || !(error instanceof SeawallError) || !error.retryable) throw error;
         if (stop.aborted) break;
         failures = state.storedLsn === before ? failures + 1 : 1;
-        log[failures > 3 ? "warn" : "info"]("the stream broke off; reconnecting", { error });
+        const level = failures > 3 ? "warn" : "info";
+        run.outage.failed({ message: "the stream broke off; reconnecting", error, level });
       }
       state.phase = "waiting";
       state.counters.reconnects++;
@@ -91,6 +94,7 @@ async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<v
     state.phase = "failed";
     throw error;
   } finally {
+    run.outage.abandoned();
     await codec.close();
   }
 }
@@ -107,6 +111,8 @@ interface Run {
   /** Timelines streamed to their end. */
   readonly ended: ReadonlySet<TimelineId>;
   readonly leave: SlotLeave;
+  /** Ends with the next stream. */
+  readonly outage: Outage;
 }
 
 /**
@@ -167,7 +173,10 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   const { receivedBytes } = state.counters;
   const { leave } = run;
   const rejoinAt = leave.rejoinAt({ slotRestartLsn, storedLsn: start.storedLsn });
-  const onStreaming = (): void => lifeline.leave(stop);
+  const onStreaming = (): void => {
+    lifeline.leave(stop);
+    run.outage.succeeded();
+  };
   const { openIntake } = begun;
   const context = { source: connection, server, line, start, openIntake, leave, rejoinAt, onStreaming };
   try {

@@ -45,32 +45,12 @@ export interface RetryEvent {
 export interface RetryOptions {
   readonly policy?: RetryPolicy;
   readonly onRetry?: ((event: RetryEvent) => void) | undefined;
+  /** The store has answered, if only with an error that trying again cannot help. */
+  readonly onAnswer?: (() => void) | undefined;
   /** Gives numbers from 0 to 1, evenly; for tests. */
   readonly random?: () => number;
   /** Milliseconds on a clock that never goes back; for tests. */
   readonly nowMs?: () => number;
-}
-
-/**
- * Thins out reports of tries that failed: the first, and from then on one a period with how many there were. An outage is
- * reported when it begins and while it lasts, not at every request. `report` gets the failures since its last call.
- */
-export function sparingly<Event = RetryEvent>(
-  report: (event: Event, failures: number) => void,
-  {
-    periodMs = 30_000,
-    nowMs = () => performance.now(),
-  }: { readonly periodMs?: number; readonly nowMs?: () => number } = {},
-): (event: Event) => void {
-  let toldMs = Number.NEGATIVE_INFINITY;
-  let failures = 0;
-  return (event) => {
-    failures += 1;
-    if (nowMs() - toldMs < periodMs) return;
-    toldMs = nowMs();
-    report(event, failures);
-    failures = 0;
-  };
 }
 
 export type RetryDecision = { readonly kind: "wait"; readonly waitMs: number } | { readonly kind: "give-up" };
@@ -120,15 +100,19 @@ export async function retrying<T>(
   options: RetryOptions,
   operation: (signal: AbortSignal, attemptNumber: number) => Promise<T>,
 ): Promise<T> {
-  const { policy = DEFAULT_RETRY_POLICY, onRetry, random = Math.random, nowMs = () => performance.now() } = options;
+  const { policy = DEFAULT_RETRY_POLICY, onRetry, onAnswer, random = Math.random } = options;
+  const { nowMs = () => performance.now() } = options;
   const startedMs = nowMs();
   for (let number = 1; ; number += 1) {
     throwIfAborted(attempt.signal);
     try {
-      return await withDeadline(attempt, policy.attemptTimeoutMs, (signal) => operation(signal, number));
+      const result = await withDeadline(attempt, policy.attemptTimeoutMs, (signal) => operation(signal, number));
+      onAnswer?.();
+      return result;
     } catch (error) {
       throwIfAborted(attempt.signal);
       const decision = decideRetry({ attempt: number, elapsedMs: nowMs() - startedMs, error }, policy, random());
+      if (error instanceof SeawallError && !error.retryable) onAnswer?.();
       if (decision.kind === "give-up" || !(error instanceof SeawallError)) throw error;
       onRetry?.({ what: attempt.what, attempt: number, error, waitMs: decision.waitMs });
       await pause(decision.waitMs, attempt.signal);

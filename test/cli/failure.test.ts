@@ -22,3 +22,20 @@ test("the log shows the details of an error without secrets", () => {
   const error = new SeawallError("store-denied", "put k", { details: { s3Message: SAID } });
   expect(JSON.stringify(describeError(error))).not.toContain("hidden");
 });
+
+test("a reason is printed once, however often the chain of causes repeats it", () => {
+  const refused = new Error("connect ECONNREFUSED 127.0.0.1:9");
+  const inner = new Error(`get k: ${refused.message}`, { cause: refused });
+  const error = new SeawallError("store-unavailable", "cannot read the archive", {
+    cause: new Error("cannot read k", { cause: inner }),
+    hint: "Look.",
+  });
+  const { text } = describeFailure(error, { json: false, unexpectedExit: 70, usageExit: 2 });
+  expect(text.split("\n")).toEqual([
+    "error: cannot read the archive [store-unavailable]",
+    "  because: cannot read k",
+    "  because: get k: connect ECONNREFUSED 127.0.0.1:9",
+    "hint: Look.",
+    "",
+  ]);
+});

@@ -53,6 +53,8 @@ const SHARED = [
   "src/suggest.ts",
   "src/colours.ts",
   "src/plural.ts",
+  "src/outage.ts",
+  "src/live-line.ts",
 ];
 /** Node.js 20 and 22 keep what these return for as long as a source lives; src/signals.ts has what to use instead. */
 const LEAKING = /^AbortSignal\.(any|timeout)$/;

@@ -3,7 +3,7 @@ import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { putAgain, type RetryEvent, type RetryPolicy, retrying, sparingly, withRetry } from "../../src/store/retry.ts";
+import { putAgain, type RetryEvent, type RetryPolicy, retrying, withRetry } from "../../src/store/retry.ts";
 import type { ObjectInfo } from "../../src/store/store.ts";
 
 const MIB = 1 << 20;
@@ -16,9 +16,6 @@ const POLICY: RetryPolicy = {
   attemptTimeoutMs: 5_000,
 };
 const QUICK: RetryPolicy = { ...POLICY, baseMs: 0.1, capMs: 0.1 };
-const event = (attempt: number, code: "store-unavailable" = "store-unavailable"): RetryEvent => ({
-  ...{ what: "get k", attempt, error: new SeawallError(code, "x"), waitMs: 0 },
-});
 /** Never answers; rejects as stores do when its signal fires. */
 const hang = (signal: AbortSignal | undefined): Promise<never> =>
   new Promise((_, reject) => signal?.addEventListener("abort", () => reject(new SeawallError("aborted", "stopped"))));
@@ -325,18 +322,4 @@ describe("a streamed read that breaks", () => {
     await expect(collect(opened?.body)).rejects.toMatchObject({ code: "aborted" });
     expect(ranges).toEqual([]);
   });
-});
-
-test("reports come at once, and then at most every half minute, with the number of failures since", () => {
-  vi.useFakeTimers({ toFake: ["performance"] });
-  const told: number[] = [];
-  const report = sparingly((_, failures) => told.push(failures));
-  report(event(1));
-  report(event(2));
-  vi.advanceTimersByTime(29_999);
-  report(event(3));
-  expect(told).toEqual([1]);
-  vi.advanceTimersByTime(1);
-  report(event(4));
-  expect(told).toEqual([1, 3]);
 });

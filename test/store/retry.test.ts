@@ -10,7 +10,6 @@ import {
   type RetryPolicy,
   backoffMs,
   decideRetry,
-  sparingly,
   withRetry,
 } from "../../src/store/retry.ts";
 import { type Store } from "../../src/store/store.ts";
@@ -84,20 +83,6 @@ describe("the decision", () => {
 
   test("an error that is not ours is a bug, not a fault", () => {
     expect(decideRetry({ attempt: 1, elapsedMs: 0, error: new TypeError("x") }, POLICY, 0.5).kind).toBe("give-up");
-  });
-});
-
-describe("reports of failed tries", () => {
-  test("an outage is told when it begins, and once a period with the number of failures since", () => {
-    let clock = 0;
-    const told: string[] = [];
-    const report = sparingly(({ what }, failures) => told.push(`${clock}: ${what} ${failures}`), {
-      periodMs: 100,
-      nowMs: () => clock,
-    });
-    const event = { what: "put k", attempt: 1, error: new SeawallError("store-unavailable", "x"), waitMs: 0 };
-    for (clock = 0; clock <= 250; clock += 10) report(event);
-    expect(told).toEqual(["0: put k 1", "100: put k 10", "200: put k 10"]);
   });
 });
 

@@ -38,10 +38,11 @@ export async function run(context: CommandContext): Promise<number> {
   } catch (error) {
     // Nothing has begun: said like any other usage error.
     if (hasCode(error, "usage")) throw error;
-    // The log is where a daemon's end is looked for; people at a terminal get the error in words as well.
+    // Printed in words, once.
+    if (io.interactive || settings.json) throw error;
+    // The log is where a daemon's end is looked for.
     log.error("stopped by an error", { error });
-    if (io.interactive || settings.json || !(error instanceof SeawallError)) throw error;
-    return error.exit;
+    return error instanceof SeawallError ? error.exit : EXIT.operational;
   }
   return EXIT.done;
 }
