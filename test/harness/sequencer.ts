@@ -7,7 +7,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** Seconds that a file takes, roughly. A file that is not listed is short, and its place is vitest's affair. */
 export const SECONDS: Readonly<Record<string, number>> = {
-  "test/campaigns/copies.test.ts": 334,
+  "test/campaigns/copies.test.ts": 200,
   "test/deploy/prometheus.test.ts": 330,
   "test/cli/s3-rights.test.ts": 250,
   "test/week/week.test.ts": 181,
