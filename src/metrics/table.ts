@@ -65,6 +65,10 @@ export const METRICS = {
     "seawall_rpo_seconds",
     "At most so old is a commit that is not stored; 0 when all are. Without a stream it counts from the server's last word.",
   ),
+  rpoAtMost: gauge(
+    "seawall_rpo_at_most_state",
+    "1 while seawall_rpo_seconds counts from the server's last word, 0 while it is the age of a commit that waits; absent with it.",
+  ),
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
   gaps: gauge(
     "seawall_archive_gaps",

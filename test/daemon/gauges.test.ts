@@ -40,6 +40,7 @@ it("a streaming receiver", async () => {
     seawall_server_lag_bytes: 1_050_696,
     seawall_unstored_bytes: 0x10_0848,
     seawall_rpo_seconds: 0.412,
+    seawall_rpo_at_most_state: 0,
     seawall_timeline_id: 3,
     seawall_archive_gaps: 0,
     seawall_received_bytes_total: 123_456_789,
@@ -110,14 +111,27 @@ it("a receiver that has not connected yet says 0 of being in the stream, and not
       reportedLsn: null,
       lagBytes: null,
       rpoSeconds: null,
+      rpoIsAtMost: null,
       timeline: null,
       slot: null,
     }),
   );
   expect(all["seawall_receiver_state streaming"]).toBe(0);
-  for (const name of ["server_lsn_bytes", "stored_lsn_bytes", "rpo_seconds", "timeline_id", "slot_retained_bytes"]) {
+  for (const name of [
+    "server_lsn_bytes",
+    "stored_lsn_bytes",
+    "rpo_seconds",
+    "rpo_at_most_state",
+    "timeline_id",
+    "slot_retained_bytes",
+  ]) {
     expect(all).not.toHaveProperty(`seawall_${name}`);
   }
+});
+
+it("a recovery point that counts from the server's last word", async () => {
+  const all = await samples(statusFixture({ state: "waiting", rpoSeconds: 95, rpoIsAtMost: true }));
+  expect(all).toMatchObject({ seawall_rpo_seconds: 95, seawall_rpo_at_most_state: 1 });
 });
 
 it("a slot that the server does not have", async () => {

@@ -245,6 +245,9 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
     for (const cluster of ["orders", "spooled"]) {
       await fires(world, "SeawallNotStreaming", { cluster }, new RegExp(`^${cluster}: no WAL is being received$`));
     }
+    // No commit is known to wait.
+    const atMost = /^orders: losing the server now loses at most \S.* of commits$/;
+    await fires(world, "SeawallRecoveryPointOld", { cluster: "orders" }, atMost);
     await fires(
       world,
       "SeawallJobOverdue",
@@ -252,7 +255,7 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
       /^orders: the scheduled backup has not begun/,
     );
     await world.server.start();
-    await clears(world, "SeawallNotStreaming", "SeawallJobOverdue");
+    await clears(world, "SeawallNotStreaming", "SeawallJobOverdue", "SeawallRecoveryPointOld");
   }
 
   /** Replication is allowed, an ordinary connection is not. */

@@ -29,6 +29,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("reportedLsn", position(status.reportedLsn));
   metrics.set("lag", status.lagBytes ?? undefined);
   metrics.set("rpo", status.rpoSeconds ?? undefined);
+  metrics.set("rpoAtMost", status.rpoIsAtMost === null ? undefined : status.rpoIsAtMost ? 1 : 0);
   metrics.set("timeline", status.timeline ?? undefined);
   metrics.set("gaps", status.gaps.filter(({ coveredBy }) => coveredBy === null).length);
   copyHealth(status, metrics);
