@@ -37,6 +37,7 @@ export const WITH_WAL = "with `--with-wal`";
 /** Whether one run uses these depends on the moment. */
 export const AS_RECEIVE = "with `--with-wal`, as `receive` does";
 export const UNRECORDED = "without it the result is not recorded";
+export const UNENDED = "with `--force`, when the older generation does not end with the shutdown of its server";
 export const ABSENT = "the file is not there, as at the end of the archive, or it is fetched by hand";
 export const LARGE_PART = "a part is larger than 8 MiB";
 /** One writer at a time completes a large object: src/store/s3/claim.ts. */
@@ -96,13 +97,15 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...sometimes("s3:DeleteObject", "WAL was lost or never sealed", "tail/*", "gaps/*"),
   ],
   delete: [...READS, ...removes()],
-  "cluster remove": [...READS, ...put("expiring/*"), { action: "s3:DeleteObject", on: all }],
+  "cluster remove": [...READS, ...put("expiring/*", "probe/*"), { action: "s3:DeleteObject", on: all }],
   "cluster upgrade": [
     ...READS,
     { action: "s3:ListBucket", on: LATER, when: "the new generation's folder is empty, as it is at first" },
     { action: "s3:GetObject", on: LATER },
     { action: "s3:PutObject", on: "CLUSTER@*/cluster.json" },
     ...put("generations/*"),
+    ...sometimes("s3:PutObject", UNENDED, "probe/*"),
+    ...sometimes("s3:DeleteObject", UNENDED, "probe/*"),
   ],
   restore: READS,
   "wal-fetch": [

@@ -35,15 +35,16 @@ export type SuccessorPlan =
 
 export interface PlanOptions extends RequestOptions {
   readonly force?: boolean | undefined;
-  readonly now?: Date | undefined;
+  /** The time of the archive's store, by which WAL that was stored just now is known; this machine's without it. */
+  readonly readNow?: ((archive: Archive) => Promise<Date>) | undefined;
 }
 
-/** Reads only. Throws `archive-absent`, `generation-ended` for the server of an older generation, and what the store throws. */
+/** Reads only, but for what `readNow` does. Throws `archive-absent`, `generation-ended` for the server of an older generation, and what the store throws. */
 export async function planSuccessor(
   store: Store,
   cluster: string,
   server: ClusterIdentity,
-  { force = false, now = new Date(), ...options }: PlanOptions = {},
+  { force = false, readNow, ...options }: PlanOptions = {},
 ): Promise<SuccessorPlan> {
   const generations = await readGenerations(store, cluster, options);
   const before = generations.at(-1);
@@ -69,6 +70,7 @@ export async function planSuccessor(
   const archive = await openFolder(store, before.folder, options);
   const end = await findGenerationEnd(archive, options);
   const storedMs = await newestWalMs(archive, options);
+  const now = (isAtEnd(end) ? undefined : await readNow?.(archive)) ?? new Date();
   const obstacles = obstaclesOf({ before, end, server, storedMs }, { now, force });
   return { kind: "successor", number, name: generationName(cluster, number), before, end, obstacles };
 }
@@ -92,16 +94,20 @@ export function obstaclesOf(
     server.pgMajor < identity.pgMajor
       ? [`the server is PostgreSQL ${server.pgMajor}, older than ${identity.pgMajor} of ${name}`]
       : [];
-  const isAtEnd = end === undefined || end.isShutdown;
-  const running = isAtEnd
+  const running = isAtEnd(end)
     ? []
     : [
         `the archive of ${name} ends at ${formatLsn(end.lsn)} without the checkpoint of an orderly shutdown: its server may ` +
           "still run, or WAL of it is missing",
       ];
   // The WAL of an orderly shutdown is as new, and its server has stopped.
-  const alive = isAtEnd ? [] : aliveObstacles(storedMs, now).map((obstacle) => `${obstacle} (${name})`);
+  const alive = isAtEnd(end) ? [] : aliveObstacles(storedMs, now).map((obstacle) => `${obstacle} (${name})`);
   return [...(force ? [] : [...older, ...running]), ...alive];
+}
+
+/** Nothing of the generation's server is missing, and it has stopped. */
+function isAtEnd(end: GenerationEnd | undefined): end is undefined | (GenerationEnd & { readonly isShutdown: true }) {
+  return end === undefined || end.isShutdown;
 }
 
 /** Where an archive ends; undefined for one without WAL. Throws what damaged WAL and the store throw. */

@@ -4,9 +4,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
 import { streaming } from "../daemon/hooked.ts";
+import { openCalendar } from "../harness/calendar.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+const calendar = await openCalendar();
 
 let dir: string;
 beforeAll(() => {
@@ -53,6 +56,15 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     // The receiver has just stored that commit.
     const fresh = await remove("--confirm", "orders");
     expect([fresh.code, fresh.stderr]).toEqual([1, expect.stringContaining("a receiver still stores WAL") as unknown]);
+
+    if (calendar.available) {
+      // The store's clock counts, whatever this machine's shows.
+      using clock = calendar.begin(Date.now() + 3_600_000);
+      const ahead = await runCli(["cluster", "remove", ...place.slice(0, 4), "--confirm", "orders"], {
+        env: clock.env,
+      });
+      expect([ahead.code, ahead.stderr]).toEqual([1, fresh.stderr]);
+    }
 
     age();
     writeFileSync(join(folder, "orders", "notes.txt"), "by hand");

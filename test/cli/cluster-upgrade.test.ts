@@ -7,9 +7,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
 import { statusOf, streaming } from "../daemon/hooked.ts";
+import { openCalendar } from "../harness/calendar.ts";
 import { newestUnderTest, type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { type CliProcess, runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+const calendar = await openCalendar();
 
 let dir: string;
 let old: PostgresServer;
@@ -120,6 +123,12 @@ test("each server is told its next step, and the undone upgrade goes back to the
     expect(readdirSync(join(dir, "undo"))).toContain("main@2");
     await until("WAL is stored", async () => (await statusOf(address)).storedLsn !== null);
   }
+  const listed = async (name: string): Promise<string> =>
+    (await runCli(["list", ...withoutSlot(place), "--cluster", name])).stdout;
+  expect(await listed("main@1")).toMatch(
+    /^older +the cluster has gone on as main@2 since \d{4}-.*; seawall list --cluster main shows/m,
+  );
+  for (const name of ["main", "main@2"]) expect(await listed(name)).not.toMatch(/^older/m);
   // A history file names no cluster: the data directory around it does.
   const remove = (name: string) =>
     runCli(["cluster", "remove", ...withoutSlot(place), "--cluster", name, "--confirm", name]);
@@ -144,6 +153,15 @@ test("--force does not end a generation whose receiver stores WAL; a receiver th
   await until("WAL is stored", async () => (await isStored()) === "true");
   const refused = await upgrade(next, place, "--force");
   expect([refused.code, refused.stderr]).toEqual([1, text(/a receiver still stores WAL: .* \(main@1\)/)]);
+
+  if (calendar.available) {
+    // The store's clock counts, whatever this machine's shows.
+    using clock = calendar.begin(Date.now() + 3_600_000);
+    const args = ["cluster", "upgrade", ...withoutSlot(place), "--dsn", next.dsn, "--force"];
+    const ahead = await runCli(args, { env: clock.env });
+    expect([ahead.code, ahead.stderr]).toEqual([1, text("a receiver still stores WAL")]);
+    expect(readdirSync(join(dir, "overtaken", "main"))).not.toContain("probe");
+  }
 
   await until("the receiver is quiet", async () => {
     age("overtaken");

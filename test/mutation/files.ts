@@ -90,6 +90,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       keys: ["keys"],
       generations: ["generations"],
       successor: ["generations"],
+      "store-clock": ["store-clock"],
       "retention/newer": ["retention-newer"],
       "line/claims": ["line", "line-claims"],
       "backups/pins": ["pins"],

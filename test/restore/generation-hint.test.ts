@@ -22,8 +22,9 @@ test("a moment between the old server's last commit and the new server's first b
   expect(await hintOf(resolvePlan(archive, wish))).toMatch(/in between, --target latest restores the same state/);
 
   const { codec } = archive;
+  const readNow = () => Promise.resolve(new Date("2099-01-01T00:00:00Z"));
   const successor = { ...archive.identity, systemIdentifier: archive.identity.systemIdentifier + 1n };
-  const plan = await planSuccessor(store, "main", successor, { force: true, now: new Date("2099-01-01T00:00:00Z") });
+  const plan = await planSuccessor(store, "main", successor, { force: true, readNow });
   if (plan.kind !== "successor") throw new Error("it is the newest already");
   await declareSuccessor(store, plan, successor, { codec });
   const all = (await readGenerations(store, "main")).map((generation) => {
@@ -31,4 +32,8 @@ test("a moment between the old server's last commit and the new server's first b
   });
   const hint = await hintOf(chooseGeneration({ all, named: all }, wish, {}));
   expect(hint).toContain("in between, --cluster main@1 --target latest restores the same state");
+  const elsewhere = { target: parseTarget({ time: "2099-01-01T00:00:00Z", timeline: "7" }, 0) };
+  expect(await hintOf(chooseGeneration({ all, named: all }, elsewhere, {}))).toMatch(
+    /try --cluster main@1 --target-timeline \d/,
+  );
 }, 240_000);

@@ -73,6 +73,7 @@ export async function surveyArchive(archive: Archive, now: Date, options: Reques
 const REQUESTS_IN_FLIGHT = 8;
 
 export interface RemovalOptions extends RequestOptions {
+  /** The store's clock: dates of stored objects are compared with it. */
   readonly now: () => Date;
   /** Remove pinned and running backups too. */
   readonly force: boolean;

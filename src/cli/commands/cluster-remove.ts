@@ -3,6 +3,7 @@ import { type Archive, openFolder } from "../../archive/archive.ts";
 import type { ClusterIdentity } from "../../archive/documents.ts";
 import { readDeclarations } from "../../archive/generations.ts";
 import { generationFolder, generationKey, generationName, parseGivenName } from "../../archive/keys.ts";
+import { storeClock } from "../../archive/store-clock.ts";
 import { REMOVAL_STEPS } from "../../archive/retention/belongings.ts";
 import { type BulkDelete, refusedDeletion } from "../../archive/retention/bulk-delete.ts";
 import { type Belongings, obstaclesOf, removeArchive, surveyArchive } from "../../archive/retention/removal.ts";
@@ -37,9 +38,12 @@ export async function run(context: CommandContext): Promise<number> {
     const request = { signal: signals.stop };
     const { archive, declaration } = await removable(store, cluster, request);
     const slot = await slotInUse(context, archive.identity);
-    const found = await surveyArchive(archive, new Date(), request);
-    const obstacles = [...obstaclesOf(found, { now: new Date(), force }), ...slot];
-    if (settings.dryRun || confirm === undefined) {
+    const isDry = settings.dryRun || confirm === undefined;
+    // A dry run writes nothing, so it has this machine's clock alone.
+    const now = isDry ? () => new Date() : await storeClock(store, archive.cluster, request);
+    const found = await surveyArchive(archive, now(), request);
+    const obstacles = [...obstaclesOf(found, { now: now(), force }), ...slot];
+    if (isDry) {
       await printResult(
         context,
         { dryRun: true, ...surveyJson(context, found, obstacles) },
@@ -52,7 +56,7 @@ export async function run(context: CommandContext): Promise<number> {
     }
     progress.begin(bytesOf(found));
     const onDeleted = (_: number, bytes: number): void => progress.advance(bytes);
-    const removing = removeArchive(archive, { ...request, now: () => new Date(), force, declaration, onDeleted });
+    const removing = removeArchive(archive, { ...request, now, force, declaration, onDeleted });
     const removed = await removing.finally(() => progress.end());
     await printResult(
       context,

@@ -1,6 +1,8 @@
 /** `seawall cluster upgrade`: declares a server with a new system identifier as the next generation of its cluster. */
+import type { Archive } from "../../archive/archive.ts";
 import type { ClusterIdentity } from "../../archive/documents.ts";
 import { declareSuccessor, planSuccessor, type SuccessorPlan } from "../../archive/successor.ts";
+import { readStoreClock } from "../../archive/store-clock.ts";
 import { Codec } from "../../codec/codec.ts";
 import { parseGivenName } from "../../archive/keys.ts";
 import { readBackupServer } from "../../backup/server.ts";
@@ -27,7 +29,9 @@ export async function run(context: CommandContext): Promise<number> {
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   try {
     const request = { signal: signals.stop };
-    const plan = await planSuccessor(store, cluster, server, { ...request, force: settings.force });
+    // A dry run writes nothing, so it has this machine's clock alone.
+    const readNow = settings.dryRun ? undefined : async (of: Archive) => readStoreClock(store, of.cluster, request);
+    const plan = await planSuccessor(store, cluster, server, { ...request, force: settings.force, readNow });
     if (plan.kind === "successor" && !settings.dryRun) {
       refuse(plan);
       await declareSuccessor(store, plan, server, { ...request, codec: new Codec() });
