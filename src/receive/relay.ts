@@ -87,7 +87,8 @@ interface SpooledWal {
 /** One pass over the spool: what it copies from, and to where. */
 interface Pass {
   readonly local: Archive;
-  readonly remote: Archive;
+  /** Opens the store's archive at the first upload: a pass without an upload sends no request. */
+  readonly remote: () => Promise<Archive>;
   readonly signal: AbortSignal;
 }
 
@@ -99,6 +100,8 @@ export class Relay {
   #tail: { readonly key: string; readonly levels: TailLevels; uploaded: number } | undefined;
 
   #isSpoolJudged = false;
+  /** The store's archive, as long as passes go through. */
+  #remote: Archive | undefined;
   /** The store's archive was opened in this run. */
   #isOpened = false;
   /** A look at the store that does not return; undefined once it has. */
@@ -142,6 +145,8 @@ export class Relay {
         outage.succeeded();
         delayMs = DELAY_FIRST_MS;
       } catch (error) {
+        // The store may come back as another one.
+        this.#remote = undefined;
         if (stop.aborted) return;
         if (!delaysUpload(error)) throw error;
         observer.failed(error);
@@ -162,8 +167,9 @@ export class Relay {
     const local = await openFolder(spool, cluster, { codec, signal }).catch(absentIsUndefined);
     if (local === undefined) return;
     await this.#refuseSmallSpool(local.identity.segmentSize, signal);
-    const remote = await this.openStore(local, signal);
-    const pass = { local, remote, signal };
+    const pass: Pass = { local, remote: async () => (this.#remote ??= await this.openStore(local, signal)), signal };
+    // A store that this run does not know may be another one than the spool was uploaded to.
+    if (!this.#isOpened) await pass.remote();
     await this.#copyPlain(pass);
     const spooled = await listSpooled(local, signal);
     const waiting = spooled.filter(({ key }) => !this.#stored.has(key));
@@ -223,26 +229,28 @@ export class Relay {
       if (this.#stored.has(key) || !key.endsWith(".history")) continue;
       const found = await spool.get(key, { signal });
       if (found === undefined) continue;
+      await remote();
       await putPlainOnce(store, key, found.body, { signal });
       this.#stored.add(key);
     }
     for (const gap of await listGaps(local, { signal })) {
       const key = gapKey(cluster, gap.timeline, gap.fromLsn, gap.toLsn);
       if (this.#stored.has(key)) continue;
-      await putGap(remote, gap, { signal });
+      await putGap(await remote(), gap, { signal });
       this.#stored.add(key);
     }
     for (const { timeline, fromLsn: lsn, toLsn: end, detectedAt } of await listBreaks(local, { signal })) {
       const key = breakKey(cluster, timeline, lsn, end);
       if (this.#stored.has(key)) continue;
-      await putBreak(remote, { timeline, record: { lsn, end }, detectedAt: new Date(detectedAt) }, { signal });
+      await putBreak(await remote(), { timeline, record: { lsn, end }, detectedAt: new Date(detectedAt) }, { signal });
       this.#stored.add(key);
     }
   }
 
   /** One segment or partial, checked on the way. The chunks that it covers are then removed from the store. */
   async #copyWal(pass: Pass, object: SpooledWal): Promise<void> {
-    const { local, remote, signal } = pass;
+    const { local, signal } = pass;
+    const remote = await pass.remote();
     const { segmentSize } = local.identity;
     const copied = await copyObject({ from: local, to: remote }, object, signal);
     if (copied === undefined) return;
@@ -258,9 +266,9 @@ export class Relay {
   }
 
   /** Removes chunks that a larger object covers. A store that refuses keeps them: they do no harm, and uploads go on. */
-  async #retire({ remote, signal }: Pass, keys: readonly string[]): Promise<void> {
+  async #retire({ signal }: Pass, keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return;
-    await remote.store.delete(keys, { signal }).catch((error: unknown) => {
+    await this.#options.store.delete(keys, { signal }).catch((error: unknown) => {
       if (!isRefusal(error)) throw error;
       this.#options.log.warn("the store refuses to delete chunks that are not needed any more", {
         error,
@@ -294,7 +302,7 @@ export class Relay {
       const place: SegmentPlace = { timeline, segment: segmentOf(fromLsn, segmentSize), segmentSize };
       const prefix = tailPrefix(local.cluster, place);
       if (this.#stored.has(prefix)) continue;
-      const known = await this.#tailLength(remote, place, signal);
+      const known = await this.#tailLength(await remote(), place, signal);
       if (await this.#uploadTail(pass, { place, from: known })) this.#stored.add(prefix);
     }
   }
@@ -310,7 +318,7 @@ export class Relay {
     const key = segmentKey(local.cluster, place);
     if (this.#tail?.key !== key) {
       // Where an earlier run, or another machine, had got to.
-      const uploaded = await this.#tailLength(remote, place, signal);
+      const uploaded = await this.#tailLength(await remote(), place, signal);
       this.#tail = { key, levels: new TailLevels(LARGE_OBJECT_BYTES), uploaded };
     }
     const tail = this.#tail;
@@ -364,7 +372,7 @@ export class Relay {
     const endLsn = addBytes(startLsn, end);
     const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn: minLsn(part.verifiedLsn, endLsn) };
     const options = { signal, confirm: true };
-    const { key } = await putChunk(remote, place, start, part.bytes, facts, options);
+    const { key } = await putChunk(await remote(), place, start, part.bytes, facts, options);
     return { key, start, end };
   }
 

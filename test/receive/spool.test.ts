@@ -409,6 +409,37 @@ test("the tail before a gap in the spool goes to the store too", async () => {
   expect(uploadedTail?.bytes.toString()).toBe("acknowledged");
 });
 
+test("passes without new WAL send the store no request, and those with WAL open its archive once", async () => {
+  const segmentSize = 1 << 20;
+  const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
+  const codec = new Codec();
+  const [spool, store] = [new MemoryStore(), new FaultyStore(new MemoryStore())];
+  const local = await openArchiveFor(spool, "main", identity, { codec });
+  const startLsn = segmentStart(4 as SegmentNumber, segmentSize);
+  const grow = async (start: number, end: number): Promise<void> => {
+    const place = { timeline: 1 as TimelineId, segment: 4 as SegmentNumber, segmentSize };
+    const facts = { startLsn: addBytes(startLsn, start), endLsn: addBytes(startLsn, end) };
+    const bytes = Buffer.alloc(end - start, 4);
+    await putChunk(local, place, start, bytes, { ...facts, verifiedLsn: facts.endLsn }, { confirm: true });
+  };
+  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
+  const relay = new Relay({ spool, store, cluster: "main", codec, log: silentLog, ...times, observer });
+  const { signal } = new AbortController();
+  const openings = (): number => store.calls.filter(({ key }) => key.endsWith("/cluster.json")).length;
+  await grow(0, 8192);
+  await relay.pass(signal);
+  const atFirst = openings();
+  expect(atFirst).toBeGreaterThan(0);
+  await grow(8192, 16_384);
+  await relay.pass(signal);
+  expect(openings()).toBe(atFirst);
+  const before = store.calls.length;
+  for (let pass = 0; pass < 5; pass++) await relay.pass(signal);
+  expect(store.calls.slice(before)).toEqual([]);
+  const uploaded = await findTip(await openArchive(store, "main"));
+  expect(uploaded).toMatchObject({ lsn: addBytes(startLsn, 16_384) });
+});
+
 test("a receiver with WAL in its spool starts without the store's directory, and gives a bare mount point nothing", async () => {
   await using server = await primary();
   const folder = mkdtempSync(join(tmpdir(), "seawall-spool-test-"));
