@@ -5,7 +5,7 @@ import { installPackages } from "./apt.ts";
 import { askRunServices } from "./run-services.ts";
 
 /** Package by program. */
-const PACKAGES = { zsh: "zsh", fish: "fish", groff: "groff-base" } as const;
+const PACKAGES = { zsh: "zsh", fish: "fish", groff: "groff-base", rsync: "rsync" } as const;
 export const PROGRAM_PACKAGES = Object.values(PACKAGES);
 
 export type ProgramAccess = { readonly found: readonly string[] } | { readonly unavailable: string };
@@ -18,7 +18,8 @@ export async function providePrograms(): Promise<ProgramAccess> {
   );
   const packages = missing.map(([, name]) => name);
   try {
-    if (packages.length > 0) await installPackages(packages, "tests of completion and manual", packages.join(", "));
+    if (packages.length > 0)
+      await installPackages(packages, "tests of completion, manual and moves", packages.join(", "));
     return { found: Object.keys(PACKAGES) };
   } catch (error) {
     return { unavailable: error instanceof Error ? error.message : String(error) };
