@@ -5,7 +5,7 @@
 import { mapBounded } from "../archive/bounded.ts";
 import type { Merged } from "../config/load.ts";
 import { EXIT } from "../error-kinds.ts";
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 import { type Command, type CommandContext, openPatientStore, printResult, requiredStore } from "./context.ts";
 import { describeFailure, type FailureOptions, failureJson } from "./failure.ts";
 import { counted } from "../plural.ts";
@@ -125,9 +125,19 @@ function partOf(outcome: Outcome<Report>, colours: boolean): Part {
     const word = exit === EXIT.done ? "ok" : "not ok";
     return { cluster, json: { cluster, exit, ...json }, text: heading(cluster, word, text, colours), word, exit };
   }
-  const { text, exit } = describeFailure(outcome.error, { ...FAILURE, json: false });
-  const json = { cluster, exit, error: failureJson(outcome.error, FAILURE) };
+  const error = amongAll(outcome.error);
+  const { text, exit } = describeFailure(error, { ...FAILURE, json: false });
+  const json = { cluster, exit, error: failureJson(error, FAILURE) };
   return { cluster, json, text: heading(cluster, "failed", text.trimEnd(), colours), word: "failed", exit };
+}
+
+/** With --all a cluster is not chosen by --cluster, as the hint for one cluster advises. */
+function amongAll(error: unknown): unknown {
+  if (!(error instanceof SeawallError) || !hasCode(error, "archive-absent")) return error;
+  return new SeawallError("archive-absent", error.message, {
+    cause: error.cause,
+    hint: "seawall receive creates the archive when it first connects. If it has one already, correct its name or store in the file.",
+  });
 }
 
 function heading(cluster: string, word: Word, text: string, colours: boolean): string {

@@ -43,7 +43,7 @@ export const ARCHIVE_COMMANDS = {
     summary: "everything about one base backup",
     description:
       "Shows one base backup: when, how and from which server it was taken, its parts, the WAL that it needs and whether the archive has it, how far it can be recovered on each timeline, and its pin.",
-    args: [{ name: "id", help: BACKUP_ARG }],
+    args: [BACKUP_ARG],
     examples: [
       { line: "seawall show 20260203T040506Z-0badcafe --store file:///backup", does: "for people" },
       {

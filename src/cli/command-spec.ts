@@ -10,6 +10,8 @@ export interface CommandArg {
   readonly help: string;
   /** Every value that is accepted, where they can be counted. */
   readonly choices?: readonly string[];
+  /** Words that completion offers beside values that only the user knows. */
+  readonly suggests?: readonly string[];
 }
 
 export interface CommandSpec {
@@ -36,8 +38,12 @@ export interface CommandSpec {
   readonly load: () => Promise<{ readonly run: Command }>;
 }
 
-/** Help of an argument that names a backup (archive/backups/named.ts). */
-export const BACKUP_ARG = "id of the backup, from seawall list; a part that only it has; or latest";
+/** An argument that names a backup (archive/backups/named.ts). */
+export const BACKUP_ARG = {
+  name: "id",
+  help: "id of the backup, from seawall list; a part that only it has; or latest",
+  suggests: ["latest"],
+} as const satisfies CommandArg;
 
 export const USAGE = [EXIT.usage, "wrong options, environment or configuration file; nothing was touched"] as const;
 export const OPERATIONAL = [EXIT.operational, "anything else that failed"] as const;

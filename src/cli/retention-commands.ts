@@ -52,7 +52,7 @@ export const RETENTION_COMMANDS = {
     description:
       "Deletes one base backup whatever the retention policy says, and names the WAL that no backup needs then: the next expiry removes it. " +
       "A pinned backup is refused. The last good backup needs --force.",
-    args: [{ name: "id", help: BACKUP_ARG }],
+    args: [BACKUP_ARG],
     examples: [
       { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml --dry-run", does: "what would go" },
       { line: "seawall delete 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "deletes it" },
@@ -126,7 +126,7 @@ export const RETENTION_COMMANDS = {
     description:
       "Pins a base backup: expiry deletes neither the backup nor its WAL until the pin ends or is removed. " +
       "Pinning it again replaces the pin, with the new end and the new note.",
-    args: [{ name: "id", help: BACKUP_ARG }],
+    args: [BACKUP_ARG],
     examples: [
       {
         line: 'seawall pin 20260203T040506Z-0badcafe --store file:///backup --note "before the migration"',
@@ -144,7 +144,7 @@ export const RETENTION_COMMANDS = {
     group: "Keep",
     summary: "let a pinned base backup expire again",
     description: "Removes the pin of a base backup. Nothing is deleted: the next expiry decides about the backup.",
-    args: [{ name: "id", help: BACKUP_ARG }],
+    args: [BACKUP_ARG],
     examples: [{ line: "seawall unpin 20260203T040506Z-0badcafe --config /etc/seawall.yaml", does: "removes its pin" }],
     exits: [
       [EXIT.done, "the pin is gone"],

@@ -41,6 +41,8 @@ export interface OptionSpec<T> extends ValueType<T> {
   readonly requiredBy?: readonly CommandName[];
   /** Another command has a different option of this name: the key begins with the command's name. */
   readonly sharesName?: true;
+  /** Words that completion offers beside values that only the user knows. */
+  readonly suggests?: readonly string[];
   /** May hold a password: shown redacted. */
   readonly secret?: true;
   /** A letter that stands for one value: `-v` for `--log-level debug`. */

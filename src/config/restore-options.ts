@@ -21,6 +21,7 @@ export const RESTORE_OPTIONS = {
     commands: RECOVERY,
     flagOnly: true,
     help: "restore this backup instead of the newest that can reach the target",
+    suggests: ["latest"],
     more: "Its id, four letters or more of either half of it where only one backup fits, or `latest`.",
   }),
   target: option(oneOf(["latest", "immediate"]), {
@@ -52,6 +53,7 @@ export const RESTORE_OPTIONS = {
     commands: RECOVERY,
     flagOnly: true,
     help: "timeline to follow: latest (the default), current (the backup's own), or a number",
+    suggests: ["latest", "current"],
   }),
   targetInclusive: option(boolean, {
     commands: RECOVERY,

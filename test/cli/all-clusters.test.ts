@@ -120,6 +120,11 @@ describe("the clusters of a file", () => {
       ["absent", 1, "archive-absent"],
     ]);
     expect(ran.code).toBe(1);
+    const words = await inProcess(["list", "--config", config, "--all"]);
+    expect(words.stdout).toMatch(
+      /^absent: failed\n +error: no archive of cluster "absent" in .* \[archive-absent\]\n +hint: seawall receive creates/m,
+    );
+    expect(words.stdout).not.toContain("--cluster");
   });
 
   test("--all beside a name is refused before anything is touched", async () => {

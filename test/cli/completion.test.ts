@@ -81,6 +81,9 @@ const CASES: readonly { readonly line: string; readonly offers: readonly string[
   { line: "seawall help slot ", offers: ["create", "drop"] },
   { line: "seawall receive --log-level d", offers: ["debug"], not: "info" },
   { line: "seawall completion ", offers: ["bash", "zsh", "fish"], not: "receive" },
+  { line: "seawall show ", offers: ["latest"] },
+  { line: "seawall restore --backup l", offers: ["latest"] },
+  { line: "seawall restore --target-timeline ", offers: ["latest", "current"] },
   { line: "seawall receive --no-create", offers: ["--no-create-slot"] },
 ];
 

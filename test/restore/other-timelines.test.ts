@@ -57,13 +57,17 @@ test.each<[string, TargetTexts, string | undefined, Partial<OtherTimeline>, stri
     [`Timeline 2 differs from timeline 1 from 0/600000 on and reaches 0/9F0000, without a known commit. ${LOOK}`],
   ],
 ])("a refusal of %s", (_, texts, landing, changes, sentences) => {
-  const followed = { timeline: one, landing: landing === undefined ? undefined : parseLsn(landing) };
+  const followed = {
+    timeline: one,
+    landing: landing === undefined ? undefined : parseLsn(landing),
+    generation: undefined,
+  };
   expect(afterRefusal(target(texts), followed, [{ ...two, ...changes }])).toEqual(sentences);
 });
 
 test("a refusal names every other timeline, and one that cannot be read with its damage", () => {
   const damaged = { timeline: timelineOf(3), damage: "history of timeline 3, line 1: no number" };
-  const followed = { timeline: one, landing: undefined };
+  const followed = { timeline: one, landing: undefined, generation: undefined };
   expect(afterRefusal(target(at("11:00:00")), followed, [damaged, two])).toEqual([
     "Timeline 3 cannot be read: history of timeline 3, line 1: no number.",
     `${REACH} ${ALONG}`,
@@ -91,11 +95,24 @@ test.each<[string, TargetTexts, string, Partial<OtherTimeline>, string[]]>([
   ["an LSN before the fork", lsn("0/500000"), "0/500040", {}, []],
   ["the end of the archive", {}, "0/800000", {}, []],
 ])("a plan for %s", (_, texts, landing, changes, sentences) => {
-  const followed = { timeline: one, landing: parseLsn(landing) };
+  const followed = { timeline: one, landing: parseLsn(landing), generation: undefined };
   expect(besidePlan(target(texts), followed, [{ ...two, ...changes }])).toEqual(sentences);
 });
 
 test("a plan is silent about a timeline that cannot be read", () => {
   const damaged = { timeline: timelineOf(3), damage: "damage" };
-  expect(besidePlan(target(at("11:00:00")), { timeline: one, landing: parseLsn("0/680000") }, [damaged])).toEqual([]);
+  expect(
+    besidePlan(target(at("11:00:00")), { timeline: one, landing: parseLsn("0/680000"), generation: undefined }, [
+      damaged,
+    ]),
+  ).toEqual([]);
+});
+
+test("in a cluster of several generations the advice names the one that was read", () => {
+  const followed = { timeline: one, landing: parseLsn("0/680000"), generation: "main@1" };
+  const along = "To restore along it: --cluster main@1 --target-timeline 2.";
+  expect(besidePlan(target(at("11:00:00")), followed, [two])).toEqual([`${TIME_TOO} ${REACH} ${along}`]);
+  expect(afterRefusal(target({ xid: "700" }), followed, [two])).toEqual([
+    `${REACH} To look there: --cluster main@1 --target-timeline 2.`,
+  ]);
 });

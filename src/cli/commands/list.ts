@@ -41,9 +41,9 @@ async function listed(context: CommandContext): Promise<Report> {
 
 /** One story of all generations: what is about the archive as a whole is of the newest one. */
 function listText(views: readonly GenerationView[], { colours, width }: Look): string {
-  const newest = views.at(-1);
-  if (newest === undefined) return "";
-  const { archive, catalog, generation } = newest;
+  const last = views.at(-1);
+  if (last === undefined) return "";
+  const { archive, catalog, generation } = last;
   const { inventory, tip } = catalog;
   const several = views.length > 1;
   const { name, cluster, identity } = generation;
@@ -51,6 +51,7 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
   const whose = several ? counted(views.length, "generation") : `system identifier ${identity.systemIdentifier}`;
   const head = [
     ["cluster", `${shownName}, ${whose}`],
+    ...olderRow(last),
     ["store", archive.store.description],
     ["tip", tip === undefined ? "–" : `${formatLsn(tip.lsn)} on timeline ${tip.timeline}`],
     ...(hasKnownRecords(identity)
@@ -91,6 +92,15 @@ function listText(views: readonly GenerationView[], { colours, width }: Look): s
     ...(leftovers.length === 0 ? [] : section("Unfinished backups", leftovers)),
     ...(damaged.length === 0 ? [] : section("Damaged", damaged)),
   ].join("\n");
+}
+
+/** Says that a generation is not the one that is written. */
+function olderRow({ generation, newest }: GenerationView): string[][] {
+  if (generation.number === newest.number) return [];
+  const since = newest.declared === undefined ? "" : ` since ${shownTime(newest.declared.declaredAt)}`;
+  return [
+    ["older", `the cluster has gone on as ${newest.name}${since}; seawall list --cluster ${newest.cluster} shows all`],
+  ];
 }
 
 function generationRows(views: readonly GenerationView[]): string[][] {

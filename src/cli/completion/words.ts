@@ -17,7 +17,7 @@ export interface CompletedCommand {
   readonly argument: Value;
 }
 
-/** The next word after a flag or a command: nothing, one of some words, a path, or text of any kind. */
+/** The next word after a flag or a command: nothing, some words to choose from, a path, or text of any kind. */
 export type Value = readonly string[] | "none" | "path" | "any";
 
 /** A word that may stand first, with its summary: the commands, the groups and `help`. */
@@ -71,13 +71,13 @@ function flagsOf(option: OptionSpec<unknown>): readonly CompletedOption[] {
 }
 
 function valueOf(option: OptionSpec<unknown>): Value {
-  return option.choices ?? (option.type === "path" ? "path" : "any");
+  return option.choices ?? option.suggests ?? (option.type === "path" ? "path" : "any");
 }
 
 function argumentOf(spec: CommandSpec): Value {
   const [first] = spec.args ?? [];
   if (first === undefined) return "none";
-  return first.choices ?? (first.name === "path" ? "path" : "any");
+  return first.choices ?? first.suggests ?? (first.name === "path" ? "path" : "any");
 }
 
 /** The second words of a group. */

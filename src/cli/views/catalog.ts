@@ -24,6 +24,8 @@ export interface CatalogView {
 /** The catalog of one generation. */
 export interface GenerationView extends CatalogView {
   readonly generation: Generation;
+  /** The newest generation of the same cluster. */
+  readonly newest: Generation;
 }
 
 /**
@@ -48,11 +50,18 @@ export async function withCatalogs<T>(
   context: CommandContext,
   work: (views: readonly GenerationView[]) => Promise<T>,
 ): Promise<T> {
-  return withGenerations(context, { verb: "listing", unit: "segments" }, async ({ named }, progress) => {
+  return withGenerations(context, { verb: "listing", unit: "segments" }, async ({ all, named }, progress) => {
     progress.begin(undefined);
     const views: GenerationView[] = [];
     for (const { generation, archive } of named) {
-      views.push({ generation, archive, catalog: await readShown(context, archive, progress), now: new Date() });
+      const newest = all.at(-1)?.generation ?? generation;
+      views.push({
+        generation,
+        newest,
+        archive,
+        catalog: await readShown(context, archive, progress),
+        now: new Date(),
+      });
     }
     progress.end();
     return work(views);

@@ -14,7 +14,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type Lsn, parseLsn, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import { formatPgTime, parsePgTime, type PgTime } from "../../wal/record-facts.ts";
 import { RESTORE_POINTS_MAX } from "../../wal/summary.ts";
-import type { RecoveryTarget, TargetPoint } from "./target.ts";
+import { optionsIn, type RecoveryTarget, type TargetPoint } from "./target.ts";
 import type { RouteItem, WalRoute } from "./route.ts";
 import { type VisitRecord, type WalkedRecord, walkItems, walkSegment } from "../../archive/wal/walk.ts";
 
@@ -134,7 +134,7 @@ class Search {
       return {
         found: [],
         missing: `it holds no commit after ${formatPgTime(time)}${known}`,
-        instead: `If nothing was committed in between, ${latestOf(this.#generation)} restores the same state.`,
+        instead: `If nothing was committed in between, ${optionsIn(this.#generation, "--target latest")} restores the same state.`,
       };
     }
     // Concurrent commits are not strictly in order of their times: the one that stops recovery may lie a segment earlier.
@@ -376,9 +376,4 @@ function otherNames(name: string, seen: readonly string[]): string {
     .slice(0, NAMES_SHOWN)
     .map((one) => `"${one}"`)
     .join(", ")}${more}.`;
-}
-
-/** The options that restore an archive to its end. The cluster's name alone would mean its newest generation. */
-function latestOf(generation: string | undefined): string {
-  return generation === undefined ? "--target latest" : `--cluster ${generation} --target latest`;
 }

@@ -4,7 +4,7 @@
  */
 import { formatLsn, type Lsn, type TimelineId } from "../../wal/lsn.ts";
 import { formatPgTime, type PgTime } from "../../wal/record-facts.ts";
-import { describePoint, type RecoveryTarget, type TargetPoint } from "./target.ts";
+import { describePoint, optionsIn, type RecoveryTarget, type TargetPoint } from "./target.ts";
 
 /** A timeline with archived WAL that differs from the WAL of the timeline that is followed. */
 export interface OtherTimeline {
@@ -27,25 +27,30 @@ export interface UnreadableTimeline {
 
 export type TimelineBeside = OtherTimeline | UnreadableTimeline;
 
-/** Sentences for a refusal. `landing`: where the target lies on the followed timeline, if it does. */
-export function afterRefusal(
-  target: RecoveryTarget,
-  followed: { readonly timeline: TimelineId; readonly landing: Lsn | undefined },
-  others: readonly TimelineBeside[],
-): string[] {
+/** The timeline that a restore follows. */
+interface Followed {
+  readonly timeline: TimelineId;
+  /** Where the target lies on it, if it does. */
+  readonly landing: Lsn | undefined;
+  /** The name of the archive's generation; undefined where the cluster has one alone. */
+  readonly generation: string | undefined;
+}
+
+/** Sentences for a refusal. */
+export function afterRefusal(target: RecoveryTarget, followed: Followed, others: readonly TimelineBeside[]): string[] {
   const { landing } = followed;
   return others.flatMap((other) => {
     if ("damage" in other) return [`Timeline ${other.timeline} cannot be read: ${other.damage}.`];
     // Before that point both timelines have the same WAL, so the other one does not help.
     if (landing !== undefined && landing < other.partLsn) return [];
-    return [`${reachOf(other, followed.timeline)} ${adviceFor(target.point, other)}`];
+    return [`${reachOf(other, followed.timeline)} ${adviceFor(target.point, other, followed.generation)}`];
   });
 }
 
 /** Sentences for a plan whose target also lies on another timeline, or after commits of one. */
 export function besidePlan(
   target: RecoveryTarget,
-  followed: { readonly timeline: TimelineId; readonly landing: Lsn },
+  followed: Followed & { readonly landing: Lsn },
   others: readonly TimelineBeside[],
 ): string[] {
   const { point } = target;
@@ -59,7 +64,7 @@ export function besidePlan(
       point.kind === "time" ? `has commits up to ${formatPgTime(point.time)}` : `has ${describePoint(point)}`;
     return [
       `Timeline ${other.timeline} also ${left}, and this restore follows timeline ${followed.timeline}. ` +
-        `${reachOf(other, followed.timeline)} ${choice(other)}`,
+        `${reachOf(other, followed.timeline)} ${choice(other, followed.generation)}`,
     ];
   });
 }
@@ -78,29 +83,29 @@ function commitsText({ first, last }: NonNullable<OtherTimeline["commits"]>): st
     : `commits from ${formatPgTime(first)} to ${formatPgTime(last)}`;
 }
 
-function adviceFor(point: TargetPoint, other: OtherTimeline): string {
+function adviceFor(point: TargetPoint, other: OtherTimeline, generation: string | undefined): string {
   switch (point.kind) {
     case "time":
-      if (other.commits === undefined) return lookThere(other);
-      return other.commits.last >= point.time ? choice(other) : NOT_THERE;
+      if (other.commits === undefined) return lookThere(other, generation);
+      return other.commits.last >= point.time ? choice(other, generation) : NOT_THERE;
     case "lsn":
-      return other.endLsn >= point.lsn ? choice(other) : NOT_THERE;
+      return other.endLsn >= point.lsn ? choice(other, generation) : NOT_THERE;
     case "xid":
     case "name":
-      return lookThere(other);
+      return lookThere(other, generation);
     case "latest":
     case "immediate":
-      return choice(other);
+      return choice(other, generation);
   }
 }
 
 const NOT_THERE = "The target lies beyond it, too.";
 const NO_BACKUP = "No backup leads there.";
 
-function lookThere({ timeline, hasBackup }: OtherTimeline): string {
-  return hasBackup ? `To look there: --target-timeline ${timeline}.` : NO_BACKUP;
+function lookThere({ timeline, hasBackup }: OtherTimeline, generation: string | undefined): string {
+  return hasBackup ? `To look there: ${optionsIn(generation, `--target-timeline ${timeline}`)}.` : NO_BACKUP;
 }
 
-function choice({ timeline, hasBackup }: OtherTimeline): string {
-  return hasBackup ? `To restore along it: --target-timeline ${timeline}.` : NO_BACKUP;
+function choice({ timeline, hasBackup }: OtherTimeline, generation: string | undefined): string {
+  return hasBackup ? `To restore along it: ${optionsIn(generation, `--target-timeline ${timeline}`)}.` : NO_BACKUP;
 }

@@ -21,7 +21,7 @@ import { findLandings } from "./landing.ts";
 import { afterRefusal, besidePlan } from "./other-timelines.ts";
 import { planRestore, type RestorePlan } from "./plan.ts";
 import { readOtherTimelines } from "./read-other-timelines.ts";
-import { describePoint, type RecoveryTarget } from "./target.ts";
+import { describePoint, optionsIn, type RecoveryTarget } from "./target.ts";
 import { type ReplayedChanges, readReplayedChanges } from "../replayed-changes.ts";
 import { readRoute, type WalRoute } from "./route.ts";
 
@@ -114,10 +114,10 @@ interface OnTimeline {
 /** Plans on one timeline. The plan or the refusal names other timelines, where those may have the target. */
 async function planOn(archive: Archive, input: OnTimeline, options: RequestOptions): Promise<Outcome> {
   const { wish, backups, timeline } = input;
-  const { target } = wish;
+  const { target, generation } = wish;
   const history = await historyOf(archive, timeline, options);
   const onWay = backupsOn(backups, history);
-  if (onWay.length === 0) return { kind: "refused", error: noBackupOn(timeline, backups) };
+  if (onWay.length === 0) return { kind: "refused", error: noBackupOn(timeline, backups, generation) };
   const onHistory = { ...input, history, onWay };
   let landing: Lsn | undefined;
   let plan: FoundPlan;
@@ -126,12 +126,12 @@ async function planOn(archive: Archive, input: OnTimeline, options: RequestOptio
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code !== "target-unreachable") throw error;
     const others = await readOtherTimelines(archive, onHistory, options);
-    const sentences = afterRefusal(target, { timeline, landing }, others);
+    const sentences = afterRefusal(target, { timeline, landing, generation }, others);
     return { kind: "refused", error: withHint(error, sentences) };
   }
   const isAmbiguous = target.point.kind === "time" || target.point.kind === "lsn";
   const others = isAmbiguous ? await readOtherTimelines(archive, onHistory, options) : [];
-  const otherTimelines = besidePlan(target, { timeline, landing: plan.landing.lsn }, others);
+  const otherTimelines = besidePlan(target, { timeline, landing: plan.landing.lsn, generation }, others);
   return { kind: "planned", plan: { ...plan, otherTimelines } };
 }
 
@@ -196,14 +196,19 @@ function withBarrier(route: WalRoute, barrier: Barrier): WalRoute {
   return { ...route, barriers };
 }
 
-function noBackupOn(timeline: TimelineId, backups: readonly BackupDocument[]): SeawallError {
+function noBackupOn(
+  timeline: TimelineId,
+  backups: readonly BackupDocument[],
+  generation: string | undefined,
+): SeawallError {
   const others = [...new Set(backups.map((backup) => backup.timeline))].sort((a, b) => b - a);
   const [other] = others;
   const list = others.join(", ");
+  const advice = optionsIn(generation, `--target-timeline ${other}`);
   const hint =
     backups.length === 1 && backups[0] !== undefined
-      ? `Backup ${backups[0].id} is on timeline ${list}: try --target-timeline ${other}.`
-      : `There are backups on timeline ${list}: try --target-timeline ${other}, or take a new base backup.`;
+      ? `Backup ${backups[0].id} is on timeline ${list}: try ${advice}.`
+      : `There are backups on timeline ${list}: try ${advice}, or take a new base backup.`;
   return unreachable(`timeline ${timeline} cannot be reached: no backup lies on the way to it`, hint);
 }
 

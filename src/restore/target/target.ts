@@ -181,6 +181,11 @@ function agoMs(relative: string, text: string): number {
   return total;
 }
 
+/** Options for a hint, which mean one archive: the cluster's name alone means its newest generation. */
+export function optionsIn(generation: string | undefined, options: string): string {
+  return generation === undefined ? options : `--cluster ${generation} ${options}`;
+}
+
 /** The target as people and `--json` see it. */
 export function describePoint(point: TargetPoint): string {
   switch (point.kind) {
