@@ -19,7 +19,10 @@ export const IMPORT_COMMANDS = {
       "`seawall expire` removes imported WAL that no base backup needs: see docs/import.md.\n\n" +
       "A directory that pg_basebackup has written, as tar files or plain, is imported as a base backup, with the WAL in it. " +
       "Every file is compared with its backup_manifest, and the WAL that it needs must be in the archive or in the backup. " +
-      "The backup is visible once all of it is stored, and `seawall restore` uses it as one of its own.",
+      "The backup is visible once all of it is stored, and `seawall restore` uses it as one of its own.\n\n" +
+      "The folder of a stanza below backup/ in a pgBackRest repository is imported as well: its full, differential and incremental backups. " +
+      "Import the WAL below archive/ first. " +
+      "A backup that is refused is named, and the others are imported.",
     args: [{ name: "source", help: "directory, or URL of a bucket, that holds the WAL or the base backup" }],
     examples: [
       {
@@ -36,13 +39,17 @@ export const IMPORT_COMMANDS = {
         does: "a base backup of pg_basebackup, as tar files or plain",
       },
       {
+        line: "seawall import /var/lib/pgbackrest/backup/main --config /etc/seawall.yaml --set 20261001-020000F",
+        does: "one backup of pgBackRest; without --set all that the stanza has",
+      },
+      {
         line: "seawall import /mnt/wal_archive --config /etc/seawall.yaml --skip-stored --json | jq '.refused[]'",
         does: "only what is new; the refused files, for a script",
       },
     ],
     exits: [
       [EXIT.done, "all WAL of the source, or the base backup, is in the archive"],
-      [EXIT.no, "some files were refused; the rest is in the archive"],
+      [EXIT.no, "some files or backups were refused; the rest is in the archive"],
       USAGE,
       [
         EXIT.operational,

@@ -3,12 +3,13 @@
  * that the archive's own objects use. `pieces` are read only as the result is.
  */
 import { pipeline, Readable, type Transform } from "node:stream";
-import { createBrotliDecompress, createGunzip } from "node:zlib";
+import { createBrotliDecompress, createGunzip, createInflateRaw } from "node:zlib";
 import { ZstdDecoder } from "./unzstd.ts";
 
 const CHUNK_BYTES = 256 << 10;
 
-export type ForeignFormat = "gzip" | "brotli" | "zstd";
+/** `deflate`: without a header, as inside of gzip. */
+export type ForeignFormat = "gzip" | "deflate" | "brotli" | "zstd";
 
 /**
  * The content of `pieces`, each piece of it borrowed until the next. Throws the library's error for what is damaged or cut, and
@@ -18,6 +19,8 @@ export function unpackForeign(format: ForeignFormat, pieces: AsyncIterable<Uint8
   switch (format) {
     case "gzip":
       return through(createGunzip({ chunkSize: CHUNK_BYTES }), pieces);
+    case "deflate":
+      return through(createInflateRaw({ chunkSize: CHUNK_BYTES }), pieces);
     case "brotli":
       return through(createBrotliDecompress({ chunkSize: CHUNK_BYTES }), pieces);
     case "zstd":

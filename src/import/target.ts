@@ -31,6 +31,8 @@ export interface TargetOptions extends RequestOptions {
   readonly isDry: boolean;
   /** Chooses one of several clusters whose WAL lies in the source, for a new archive. */
   readonly systemIdentifier: bigint | undefined;
+  /** The identity of a new archive, where the caller knows it: the source is not asked. */
+  readonly identity?: ClusterIdentity | undefined;
   readonly now: () => Date;
 }
 
@@ -45,7 +47,7 @@ export async function openTarget(source: ImportSource, survey: Survey, options: 
       `the archive "${cluster}" belongs to system identifier ${stored.identity.systemIdentifier}, not to ${systemIdentifier}`,
     );
   }
-  const identity = stored?.identity ?? (await identityOfSource(source, survey, options));
+  const identity = stored?.identity ?? options.identity ?? (await identityOfSource(source, survey, options));
   if (isDry) return stored ?? { store, cluster, identity, codec };
   return openArchiveFor(store, cluster, identity, { codec, signal });
 }

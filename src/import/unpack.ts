@@ -8,7 +8,7 @@
 import { type ForeignFormat, unpackForeign } from "../codec/foreign.ts";
 import { runFilter } from "./filter.ts";
 
-export type Packing = "plain" | ForeignFormat | "lz4" | "bzip2" | "xz";
+export type Packing = "plain" | Exclude<ForeignFormat, "deflate"> | "lz4" | "bzip2" | "xz";
 
 const PROGRAMS = {
   lz4: ["lz4", "-dcq"],

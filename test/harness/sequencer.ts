@@ -18,6 +18,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/campaigns/kill.test.ts": 100,
   "test/restore/created-tablespaces.test.ts": 100,
   "test/restore/recovery.test.ts": 93,
+  "test/import/pgbackrest-backup.test.ts": 100,
   "test/import/base-backup.test.ts": 90,
   "test/restore/drill.test.ts": 87,
   "test/restore/before-gap.test.ts": 78,

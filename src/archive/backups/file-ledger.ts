@@ -81,6 +81,11 @@ export class FileLedger {
   /** The manifest is through. Throws `backup-mismatch` naming the files in which it and the data differ. */
   finish(): void {
     for (const path of this.#received.left()) this.#report(`${shown(path)} came and is not in the manifest`);
+    this.finishUnlisted();
+  }
+
+  /** Ends a backup without a manifest. Throws `backup-mismatch` where a file came twice. */
+  finishUnlisted(): void {
     if (this.#wrongCount === 0) return;
     const more = this.#wrongCount > this.#wrong.length ? `; and ${this.#wrongCount - this.#wrong.length} more` : "";
     throw new SeawallError("backup-mismatch", `${this.#wrong.join("; ")}${more}`);

@@ -59,15 +59,16 @@ export interface ImportedBackup {
  */
 export async function importBackup(found: FoundBackup, options: ImportBackupOptions): Promise<ImportedBackup> {
   const { store, codec, signal, isDry } = options;
-  const archive = await openFor(found, options);
-  const known = await findKnown(archive, found, { signal });
+  const seen = await lookAt(found, options);
+  const known = await findKnown(seen, found, { signal });
   if (known !== undefined) return { result: "present", document: known, walBytes: 0 };
-  const walBytes = await bringWal(archive, found, options);
+  const walBytes = await bringWal(seen, found, options);
   if (isDry) {
     await readThrough(found, options);
     return { result: "stored", document: undefined, walBytes };
   }
   const { facts } = found;
+  const archive = await openArchiveFor(store, options.cluster, seen.identity, { codec, signal });
   const id = backupIdOf(facts.startedAt, options.randomBits());
   const onLeft = (error: unknown): void => {
     options.log.warn("could not remove all that the failed import had stored; expiry will", { backup: id, error });
@@ -95,25 +96,27 @@ export async function importBackup(found: FoundBackup, options: ImportBackupOpti
   });
 }
 
-/** The archive of the backup's cluster. A dry run makes none. */
-async function openFor({ facts }: FoundBackup, options: ImportBackupOptions): Promise<Archive> {
-  const { store, cluster, codec, signal, isDry, now } = options;
+/** The archive of the backup's cluster, as it is: one that is new is made when there is something to store. */
+async function lookAt({ facts }: FoundBackup, options: ImportBackupOptions): Promise<Archive> {
+  const { store, cluster, codec, signal, now } = options;
   const { systemIdentifier, segmentSize, pgMajor } = facts;
-  const identity = { systemIdentifier, segmentSize, pgMajor, createdAt: now().toISOString() };
   const stored = await openArchive(store, cluster, { codec, signal }).catch((error: unknown) => {
     if (hasCode(error, "archive-absent")) return undefined;
     throw error;
   });
-  if (stored !== undefined && stored.identity.systemIdentifier === systemIdentifier) {
-    refuseOtherMajor(stored, pgMajor);
+  if (stored === undefined) {
+    const identity = { systemIdentifier, segmentSize, pgMajor, createdAt: now().toISOString() };
+    return { store, cluster, identity, codec };
   }
-  if (!isDry) return openArchiveFor(store, cluster, identity, { codec, signal });
-  if (stored === undefined) return { store, cluster, identity, codec };
-  if (stored.identity.systemIdentifier === systemIdentifier) return stored;
-  throw new SeawallError(
-    "foreign-cluster",
-    `the archive "${stored.cluster}" belongs to system identifier ${stored.identity.systemIdentifier}, the backup to ${systemIdentifier}`,
-  );
+  if (stored.identity.systemIdentifier !== systemIdentifier) {
+    throw new SeawallError(
+      "foreign-cluster",
+      `the archive "${stored.cluster}" belongs to system identifier ${stored.identity.systemIdentifier}, the backup to ${systemIdentifier}`,
+      { hint: "Import the backup under another --cluster, or into another --store." },
+    );
+  }
+  refuseOtherMajor(stored, pgMajor);
+  return stored;
 }
 
 function refuseOtherMajor({ cluster, identity }: Archive, pgMajor: number): void {
@@ -165,6 +168,7 @@ async function importOwnWal(
     isDry,
     skipsStored: true,
     systemIdentifier: archive.identity.systemIdentifier,
+    identity: archive.identity,
     signal,
     now,
     onBegin: () => undefined,

@@ -33,7 +33,7 @@ export async function takeIn(
       case "archive":
         await parts.endArchive();
         tablespace = event.tablespace;
-        if (tablespace !== null) tablespaceBytes.set(tablespace, 0);
+        if (tablespace !== null) tablespaceBytes.set(tablespace, tablespaceBytes.get(tablespace) ?? 0);
         await parts.beginArchive(tablespace);
         break;
       case "entry": {
@@ -66,17 +66,24 @@ export async function takeIn(
     }
   }
   await parts.endArchive();
-  if (backup.manifest !== undefined) {
-    const reader = new ManifestReader(`the backup's ${MANIFEST}`, { onFile: (file) => ledger.compare(file) });
-    for await (const piece of backup.manifest.read({ signal })) {
-      reader.push(piece);
-      await manifest?.write(piece);
-    }
-    manifest?.end();
-    reader.end();
-    ledger.finish();
-  }
+  if (backup.manifest === undefined) ledger.finishUnlisted();
+  else await compareWith(backup.manifest, { ledger, manifest }, { signal });
   return tablespaceBytes;
+}
+
+async function compareWith(
+  found: FoundManifest,
+  { ledger, manifest }: Omit<DataSinks, "parts">,
+  options: RequestOptions,
+): Promise<void> {
+  const reader = new ManifestReader(`the backup's ${MANIFEST}`, { onFile: (file) => ledger.compare(file) });
+  for await (const piece of found.read(options)) {
+    reader.push(piece);
+    await manifest?.write(piece);
+  }
+  manifest?.end();
+  reader.end();
+  ledger.finish();
 }
 
 const AUTO_CONF = "postgresql.auto.conf";
