@@ -14,14 +14,10 @@ RUN npm run build && chmod 755 dist/cli/main.js
 
 FROM ${NODE_IMAGE} AS packages
 WORKDIR /app
-# zstd-napi compiles itself where no prebuilt binary can be fetched, with the headers that the image brings along.
-ENV npm_package_config_node_gyp_nodedir=/usr/local
-RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates g++ make python3 \
- && rm -rf /var/lib/apt/lists/*
 COPY package.json package-lock.json .npmrc ./
-# The stage above has compiled the sources; `prepare` leaves them alone where the compiler is not installed.
-RUN npm ci --omit=dev
+# No scripts: the only package with one is zstd-napi, which fetches its binary from elsewhere or compiles it. It is optional, and
+# this Node.js has a zstd of its own.
+RUN npm ci --omit=dev --ignore-scripts
 
 FROM ${NODE_IMAGE}
 LABEL org.opencontainers.image.title="Seawall" \

@@ -28,6 +28,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/receive/hung-spool-store.test.ts": 50,
   "test/campaigns/recovery.test.ts": 68,
   "test/demo/demo.test.ts": 68,
+  "test/package/deb.test.ts": 120,
   "test/package/npm.test.ts": 60,
   "test/backup/backup.test.ts": 61,
   "test/restore/recovery-trouble.test.ts": 61,
