@@ -280,11 +280,19 @@ const SECRET_NAME = /pass(word|phrase|wd)?$|secret|(access|session|auth).?(key|t
 const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
   // scheme://user:password@host; up to the last @, because people forget to escape one inside the password.
   [/\b([a-z][a-z0-9+.-]*:\/\/[^\s:@/]*):[^\s]*@/gi, `$1:${REDACTED}@`],
-  // password=…, 'quoted' as libpq allows, in key=value lists and in query strings.
+  // password=…, 'quoted' as libpq allows, in key=value lists, in query strings and as variables of the environment.
   [
-    /\b((?:ssl)?password|passwd|secret(?:access)?key|sessiontoken)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'"]+)/gi,
+    /\b((?:pg|ssl)?password|passwd|(?:aws_)?secret_?(?:access_?)?key|(?:aws_)?session_?token)(\s*=\s*)('(?:[^'\\]|\\.)*'|"[^"]*"|[^\s&'"]+)/gi,
     `$1$2${REDACTED}`,
   ],
+  // "password": "…" in JSON.
+  [/("[a-z_-]*(?:password|secret|token|access_?key)"\s*:\s*)"(?:[^"\\]|\\.)*"/gi, `$1"${REDACTED}"`],
+  // Headers: the value of one that carries a secret, and credentials by themselves.
+  [
+    /\b((?:proxy-)?authorization|x-[a-z-]*(?:key|token|secret))(\s*:\s*)(?:(?:basic|bearer|token)\s+)?[^\s"',]+/gi,
+    `$1$2${REDACTED}`,
+  ],
+  [/\b(basic|bearer) (?=\S*\d)[\w.~+/=-]{8,}/gi, `$1 ${REDACTED}`],
   [/\b(X-Amz-(?:Signature|Credential|Security-Token)=)[^\s&"]+/gi, `$1${REDACTED}`],
 ];
 

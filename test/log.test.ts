@@ -68,6 +68,19 @@ describe("secrets", () => {
     ["sslpassword=abc", "sslpassword=[redacted]"],
     ["GET /k?X-Amz-Signature=abc123&X-Amz-Date=1", "GET /k?X-Amz-Signature=[redacted]&X-Amz-Date=1"],
     ["nothing secret here: a=b", "nothing secret here: a=b"],
+    ["PGPASSWORD=hunter2 psql", "PGPASSWORD=[redacted] psql"],
+    [
+      "AWS_SECRET_ACCESS_KEY=abc/def AWS_SESSION_TOKEN=xyz",
+      "AWS_SECRET_ACCESS_KEY=[redacted] AWS_SESSION_TOKEN=[redacted]",
+    ],
+    ['{"user":"me","password":"hun\\"ter2","port":1}', '{"user":"me","password":"[redacted]","port":1}'],
+    ["Authorization: Bearer abc.def-1, Accept: x", "Authorization: [redacted], Accept: x"],
+    ["the hook said: Bearer eyJhbGciOi1 is unknown", "the hook said: Bearer [redacted] is unknown"],
+    ["x-api-key: 0123, retry", "x-api-key: [redacted], retry"],
+    [
+      "the password of the user main is wrong: basic settings",
+      "the password of the user main is wrong: basic settings",
+    ],
   ])("%s", (text, expected) => {
     expect(redactSecrets(text)).toBe(expected);
   });

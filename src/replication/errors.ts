@@ -244,7 +244,7 @@ function authHint(error: ServerErrorFields, context: ErrorContext): string {
     return "pg_hba.conf asks for the operating system user of that name; connect as that user, or use scram-sha-256 there.";
   }
   if (context.passfile !== undefined) return `The password came from ${context.passfile}: correct it there.`;
-  return "Correct the password: PGPASSWORD, a ~/.pgpass with permissions 0600, or password= in the connection string.";
+  return "Correct the password: PGPASSWORD, a ~/.pgpass with permissions 0600, or the keyword password of the connection string.";
 }
 
 /** The server knows no such role, or one that may not log in (miscinit.c, InitializeSessionUserId). */

@@ -216,6 +216,24 @@ describe("a message", () => {
     });
   });
 
+  test.each<[secret: string, text: string, expected: string]>([
+    // Ordinary words stay, unless a label says that they are the secret.
+    ["main", "cluster main: the main reason remains", "cluster main: the main reason remains"],
+    ["postgres", "PostgreSQL of user postgres, database postgres", "PostgreSQL of user postgres, database postgres"],
+    ["postgres", 'the password "postgres" is wrong', 'the password "[redacted]" is wrong'],
+    ["a", "a backup has failed", "a backup has failed"],
+    ["main", "postgres://u:main@main/main password=main", "postgres://u:[redacted]@main/main password=[redacted]"],
+    ["5432", "port 5432, 5432 segments, Bearer 5432", "port 5432, 5432 segments, Bearer [redacted]"],
+    ["ok-1", "token ok-1 of book-10", "token [redacted] of book-10"],
+    // What no text contains by chance goes wherever it stands.
+    ["hunter22", "xhunter22y hunter22", "x[redacted]y [redacted]"],
+    ["correcthorsebattery", "mycorrecthorsebattery", "my[redacted]"],
+    ["correcthorse12", "(correcthorse12)", "([redacted])"],
+    ["p.s$w+r(d", "said p.s$w+r(d, thrice", "said [redacted], thrice"],
+  ])("with the secret %s: %s", (secret, text, expected) => {
+    expect(scrubber([secret], redactSecrets)(text)).toBe(expected);
+  });
+
   test("is the same for the same matter, and another one for another", () => {
     const id = (changes: Partial<Notice>, host = "db1"): string => noticeId({ ...notice, ...changes }, "main", host);
     expect(id({})).toBe(id({ text: "in other words" }));

@@ -86,12 +86,36 @@ export function isWanted(event: NoticeEventName, events: string): boolean {
   return named.includes(event) !== isExcluding;
 }
 
-/** Takes known secrets out, and what looks like one. Those of a few characters would take half the text with them. */
+/**
+ * Takes known secrets out, and what looks like one by its place. A password such as `main`, which is an ordinary word, is taken out
+ * only where a label says what it is: elsewhere it would take words out of every text, and its mere sight tells nothing.
+ */
 export function scrubber(secrets: readonly (string | undefined)[], shapes: (text: string) => string): Sender["scrub"] {
   const known = secrets
-    .filter((secret): secret is string => secret !== undefined && secret.length >= SECRET_LENGTH_MIN)
-    .sort((a, b) => b.length - a.length);
-  return (text) => known.reduce((rest, secret) => rest.replaceAll(secret, "[redacted]"), shapes(text));
+    .filter((secret): secret is string => secret !== undefined && secret !== "")
+    .sort((a, b) => b.length - a.length)
+    .map(patternOf);
+  return (text) =>
+    known.reduce((rest, pattern) => rest.replaceAll(pattern, (_, label?: unknown) => shown(label)), shapes(text));
 }
 
-const SECRET_LENGTH_MIN = 6;
+function shown(label: unknown): string {
+  return `${typeof label === "string" ? label : ""}[redacted]`;
+}
+
+/** A secret of this length is part of no other word; with mixed characters, a shorter one is not either. */
+const LONG_MIN = 16;
+const MIXED_MIN = 8;
+/** Ordinary words and numbers are at most this long. */
+const ORDINARY_MAX = 11;
+/** Letters as texts have them, perhaps joined by dashes; a number; or nothing but signs. */
+const ORDINARY = /^(\p{Lu}?[\p{Ll}_-]+|\p{Lu}+|\p{N}+|[^\p{L}\p{N}]+)$/u;
+const LABEL = "((?:password|passphrase|passwd|secret|token|key|bearer|basic)(?:\\s+is)?[\\s:=\"'`]+)";
+
+function patternOf(secret: string): RegExp {
+  const literal = secret.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+  const isPlain = ORDINARY.test(secret);
+  if (secret.length >= (isPlain ? LONG_MIN : MIXED_MIN)) return new RegExp(literal, "gu");
+  const token = `(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`;
+  return isPlain && secret.length <= ORDINARY_MAX ? new RegExp(LABEL + token, "giu") : new RegExp(token, "gu");
+}
