@@ -1,6 +1,6 @@
 /** The options of `seawall restore`: a part of the one table (options.ts). */
 import { type CommandName, option, slotName } from "./option-spec.ts";
-import { boolean, integer, lsn, oneOf, text } from "./types.ts";
+import { boolean, duration, integer, lsn, oneOf, text } from "./types.ts";
 
 const RESTORE: readonly CommandName[] = ["restore"];
 const RECOVERY: readonly CommandName[] = ["restore", "drill"];
@@ -154,5 +154,18 @@ export const RESTORE_OPTIONS = {
     commands: RESTORE,
     flagOnly: true,
     help: "check that the server restored into this directory reached the promised point; restores nothing",
+  }),
+  wait: option(boolean, {
+    commands: RESTORE,
+    default: false,
+    flagOnly: true,
+    help: "with --check: wait while the server recovers, with its progress",
+    more: "Ends as soon as the server has reached the promised point, or cannot any more: it stopped, paused short of it, or left its timeline before.",
+  }),
+  waitForMs: option(duration({ min: 1000, max: 30 * 86_400_000 }), {
+    commands: RESTORE,
+    default: 86_400_000,
+    flagOnly: true,
+    help: "with --wait: wait at most this long; then exit with 1",
   }),
 } as const;

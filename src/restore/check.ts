@@ -157,6 +157,11 @@ export function judgeRestore(evidence: RestoreEvidence): RestoreVerdict {
   return verdict(ok, state, got(lsn, "the control file shows recovery at least up to"), lsn);
 }
 
+/** True when another look may see more: the server has not reached the promised point, and still can. Pure. */
+export function mayYetReach({ ok, state }: Pick<RestoreVerdict, "ok" | "state">): boolean {
+  return !ok && (state === "recovering" || state === "not started");
+}
+
 /** Where the promised timeline was left for the next one. */
 function recoveryEnd({ younger, promise }: RestoreEvidence): Lsn | undefined {
   for (const { entries } of younger) {

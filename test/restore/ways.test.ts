@@ -169,10 +169,24 @@ describe("at the target", () => {
         },
         { start: false },
       );
+      const checkOf = ["restore", "--check", down.dataDir, "--json"];
+      // Nothing is started: the wait ends by its limit.
+      const idle = await runCli([...checkOf, "--wait", "--wait-for", "1s"]);
+      expect({ code: idle.code, ...(JSON.parse(idle.stdout) as object) }).toMatchObject({
+        code: 1,
+        state: "not started",
+      });
+      const waiting = runCli([...checkOf, "--wait"], { timeoutMs: TIMEOUT_MS });
       await down.start({ wait: false });
       expect(await down.exited()).toBe(0);
-      const verdict = await runCli(["restore", "--check", down.dataDir, "--json"]);
+      const verdict = await runCli(checkOf);
       expect(JSON.parse(verdict.stdout)).toMatchObject({ state: "stopped in recovery" });
+      // Begun before the server, it has seen the same end.
+      const waited = await waiting;
+      const { ok, state: last } = JSON.parse(waited.stdout) as { ok: boolean; state: string };
+      expect(waited.code).toBe(ok ? 0 : 1);
+      expect(last).toBe(ok ? last : "stopped in recovery");
+      expect(ok).toBe((JSON.parse(verdict.stdout) as { ok: boolean }).ok);
     },
     TIMEOUT_MS,
   );

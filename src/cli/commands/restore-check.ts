@@ -1,13 +1,16 @@
 /** `seawall restore --check D`: exit 0 when the restored server has reached what was promised, 1 when it has not. */
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import {
   gatherEvidence,
   isServerOf,
   judgeRestore,
+  mayYetReach,
   parseServerAnswer,
   readPostmaster,
+  type RestoreVerdict,
   SERVER_QUERY,
   type ServerAnswer,
 } from "../../restore/check.ts";
@@ -15,10 +18,18 @@ import { type CommandContext, printResult } from "../context.ts";
 import { shownTime } from "../views/time.ts";
 import { painted } from "../views/painted.ts";
 import { columns } from "../views/layout.ts";
+import { Progress } from "../views/progress.ts";
+import { bytesBetween, type Lsn, parseLsn } from "../../wal/lsn.ts";
 
 export async function checkRestored(context: CommandContext, dataDir: string): Promise<number> {
   const path = resolve(dataDir);
-  const verdict = judgeRestore(await gatherEvidence(path, await askServer(context, path)));
+  const { settings } = context;
+  if (!settings.wait && context.origins.get("waitForMs") !== "default") {
+    throw new SeawallError("usage", "--wait-for has no meaning without --wait", { hint: "Add --wait." });
+  }
+  const look = async (): Promise<RestoreVerdict> =>
+    judgeRestore(await gatherEvidence(path, await askServer(context, path)));
+  const verdict = settings.wait ? await untilSettled(context, look) : await look();
   const { ok, state, message, promised, reachedLsn } = verdict;
   const rows = [
     [painted(ok ? "reached" : "not reached", ok ? "green" : "red", context.io.colours), message],
@@ -36,6 +47,39 @@ export async function checkRestored(context: CommandContext, dataDir: string): P
   );
   return ok ? EXIT.done : EXIT.no;
 }
+
+/** Looks again while the server may yet reach the promised point, and gives the last verdict, at the latest after --wait-for. */
+async function untilSettled(context: CommandContext, look: () => Promise<RestoreVerdict>): Promise<RestoreVerdict> {
+  const { settings, signals, io } = context;
+  const nowMs = (): number => performance.now();
+  const endMs = nowMs() + settings.waitForMs;
+  const progress = new Progress({ io, json: settings.json, verb: "recovering", nowMs });
+  let seen: Lsn | undefined;
+  for (let pauseMs = LOOK_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, LOOK_MAX_MS)) {
+    const verdict = await look();
+    const leftMs = endMs - nowMs();
+    if (!mayYetReach(verdict) || leftMs <= 0) {
+      progress.end();
+      return verdict;
+    }
+    if (verdict.reachedLsn !== undefined) {
+      const lsn = parseLsn(verdict.reachedLsn);
+      if (seen === undefined) progress.begin(bytesBetween(lsn, parseLsn(verdict.promised.lsn)));
+      else progress.advance(Math.max(0, bytesBetween(seen, lsn)));
+      seen = lsn;
+    }
+    progress.detail(verdict.state);
+    await sleep(Math.min(pauseMs, leftMs), undefined, { signal: signals.stop }).catch(() => undefined);
+    if (signals.stop.aborted) {
+      progress.end();
+      throw new SeawallError("aborted", "the wait was cancelled", { cause: signals.stop.reason });
+    }
+  }
+}
+
+/** Between two looks; each is a connection to the server. */
+const LOOK_FIRST_MS = 250;
+const LOOK_MAX_MS = 5_000;
 
 /**
  * Asks the server that holds the directory: at the socket in its postmaster.pid, or at --dsn where that reaches the same

@@ -35,6 +35,11 @@ import { columns } from "../views/layout.ts";
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, log, env } = context;
   if (settings.check !== undefined) return checkRestored(context, settings.check);
+  if (settings.wait) {
+    throw new SeawallError("usage", "--wait has no meaning without --check", {
+      hint: "Restore, start the server, then run: seawall restore --check DIR --wait.",
+    });
+  }
   const startedAt = new Date();
   const target = targetOf(context, startedAt);
   const tablespaceMapping = parseMapping(settings.tablespaceMapping);
@@ -373,6 +378,6 @@ function resultText(
   const dir = shellWord(targetDir);
   // Without it pg_ctl finds no configuration there.
   const config = existsSync(join(targetDir, "postgresql.conf")) ? "" : ' -o "-c config_file=PATH/postgresql.conf"';
-  const next = `Start the server: pg_ctl start -D ${dir}${config}; then: seawall restore --check ${dir}`;
+  const next = `Start the server: pg_ctl start -D ${dir}${config}; then: seawall restore --check ${dir} --wait`;
   return [...columns(rows, facts.width), "", ...facts.notes, next].join("\n");
 }
