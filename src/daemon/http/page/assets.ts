@@ -81,7 +81,8 @@ a { color: var(--accent); }
   tbody { border: 1px solid var(--line); background: var(--card); }
   tr { padding: 8px 0; border-top: 1px solid var(--line); }
   tbody tr:first-child { border-top: 0; }
-  tbody th, td { border: 0; overflow-wrap: anywhere; padding: 2px 12px; display: grid; grid-template-columns: 110px 1fr; gap: 8px; }
+  tbody th, td { border: 0; overflow-wrap: anywhere; padding: 2px 12px; display: grid; grid-template-columns: 130px 1fr; gap: 8px; }
+  td:has(.nothing) { display: none; }
   tbody th::before, td::before { content: attr(data-label); color: var(--dim); font-weight: 400; }
 }
 @media print {

@@ -60,7 +60,8 @@ export function timeText(ms: number, style: TimeStyle, timeZone: string | undefi
   if (style === "hour") return clock;
   if (style === "day") return `${parts["day"]} ${parts["month"]}`;
   const seconds = style === "second" ? `:${parts["second"]}` : "";
-  return `${parts["weekday"]} ${parts["day"]} ${parts["month"]} ${clock}${seconds} ${parts["timeZoneName"]}`;
+  // A narrow column breaks it between date and time only.
+  return `${parts["weekday"]}\u00a0${parts["day"]}\u00a0${parts["month"]} ${clock}${seconds}\u00a0${parts["timeZoneName"]}`;
 }
 
 /** A time that the script turns into the browser's zone; its title stays UTC. Text that is no time stays as it is. */

@@ -68,7 +68,9 @@ function row(status: StatusDocument): { readonly key: string; readonly cells: re
     cells: [
       markup`<a href="?cluster=${encodeURIComponent(cluster)}">${cluster}</a>`,
       statePill(status),
-      problem === undefined ? "–" : markup`<span class="long">${withTimes(sentence(problem.what))}${also}</span>`,
+      problem === undefined
+        ? markup`<span class="nothing">–</span>`
+        : markup`<span class="long">${withTimes(sentence(problem.what))}${also}</span>`,
       since === null ? "–" : timeTag(since),
       solid(rpoText(status) ?? "–"),
       lagBytes === null ? "–" : solid(humanBytes(lagBytes)),

@@ -90,8 +90,8 @@ export function flowSection(status: StatusDocument): Markup {
 }
 
 function distance(before: string | null | undefined, lsn: string | null): string {
-  if (before === undefined) return lsn === null ? "not known yet" : "end of its WAL";
-  if (before === null || lsn === null) return "not known yet";
+  if (before === undefined) return lsn === null ? "not known now" : "end of its WAL";
+  if (before === null || lsn === null) return "not known now";
   const bytes = bytesBetween(parseLsn(lsn), parseLsn(before));
   return bytes <= 0 ? "up to date" : `${humanBytes(bytes)} behind`;
 }
@@ -103,7 +103,7 @@ export function tilesSection(status: StatusDocument, points: readonly HistoryPoi
   const bytesPerSecond = isNow ? latest.walBytesPerSecond : null;
   const { lagBytes, counters, notifications } = status;
   const tiles = [
-    tile("Recovery point", rpoText(status) ?? "–", rpoMeaning(status)),
+    tile("Not stored", rpoText(status) ?? "–", rpoMeaning(status)),
     tile("Lag", lagBytes === null ? "–" : humanBytes(lagBytes), "written by the server, not stored"),
     tile(
       "Receiving",
