@@ -19,7 +19,7 @@ import {
   type S3Right,
   UNRECORDED,
   WITH_WAL,
-} from "../../tools/s3-rights.ts";
+} from "../../src/cli/s3-rights.ts";
 import { COMMAND_NAMES, type CommandName } from "../../src/config/option-spec.ts";
 import { openStore } from "../../src/store/open.ts";
 import { serverAccount } from "../harness/account.ts";
@@ -195,6 +195,17 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
+/** For each role a command beyond its policy, and the right that the refusal names. */
+const REFUSED: readonly (readonly [role: string, command: CommandName, action: string])[] = [
+  ["receiver", "expire", "s3:PutObject"],
+  ["keeper", "cluster remove", "s3:DeleteObject"],
+  ["import", "pin", "s3:PutObject"],
+  ["removal", "pin", "s3:PutObject"],
+  ["upgrade", "pin", "s3:PutObject"],
+  ["restorer", "delete", "s3:PutObject"],
+  ["read-only", "pin", "s3:PutObject"],
+];
+
 test("each command that asks a store has a row, and each row a scenario", () => {
   const without: readonly CommandName[] = [
     "slot create",
@@ -278,6 +289,21 @@ for (const kind of [undefined, "versitygw"] as const) {
         }
       },
     );
+
+    test("no role is without a command that it is refused", () => {
+      expect(REFUSED.map(([role]) => role)).toEqual(S3_ROLES.map(({ name }) => name));
+    });
+
+    test.each(REFUSED)("the policy of the role %s refuses %s", { timeout: 300_000 }, async (name, command, action) => {
+      const role = S3_ROLES.find((one) => one.name === name);
+      const scenario = SCENARIOS.find((one) => one.command === command);
+      if (role === undefined || scenario === undefined) throw new Error(`no role ${name}, or no scenario ${command}`);
+      const { code, stdout, stderr } = await run(scenario, rightsOfRole(role));
+      expect({ code, said: stdout + stderr }).toMatchObject({
+        code: 5,
+        said: expect.stringContaining(action) as unknown,
+      });
+    });
   });
 }
 

@@ -2,7 +2,7 @@
  * The table of S3 rights: what each command asks of a bucket, and ready-made policies by role. docs/s3-rights.md is made from
  * it, and a test runs each command with exactly these rights, and with each one missing. Pure.
  */
-import type { CommandName } from "../src/config/options.ts";
+import type { CommandName } from "../config/options.ts";
 
 export type S3Action =
   "s3:AbortMultipartUpload" | "s3:DeleteObject" | "s3:GetObject" | "s3:ListBucket" | "s3:PutObject";
@@ -138,14 +138,14 @@ export interface S3Role {
 export const S3_ROLES: readonly S3Role[] = [
   { name: "receiver", does: "archives WAL", commands: ["check", "receive", "wal-push", "status"] },
   {
-    name: "jobs",
+    name: "keeper",
     does: "takes backups, verifies, drills and expires",
     commands: ["backup", "verify", "drill", "expire", "delete", "pin", "unpin", "list", "show", "status"],
   },
   { name: "import", does: "brings in WAL that another tool has archived", commands: ["import"] },
   { name: "removal", does: "removes a whole cluster", commands: ["cluster remove"] },
   { name: "upgrade", does: "declares an upgraded server", commands: ["cluster upgrade"] },
-  { name: "restore", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
+  { name: "restorer", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
   { name: "read-only", does: "looks", commands: ["list", "show", "status", "verify"] },
 ];
 
