@@ -18,9 +18,12 @@ export interface S3Right {
 const all = "CLUSTER/*";
 /** Generation 2 and later ones. */
 const LATER = "CLUSTER@*/*";
+export const EMPTY = "the archive has not begun";
 const READS: readonly S3Right[] = [
   { action: "s3:ListBucket", on: all },
   { action: "s3:GetObject", on: all },
+  // A second generation without the first one is an incomplete copy (archive/generations.ts, refuseHollow).
+  { action: "s3:ListBucket", on: "CLUSTER@2/cluster.json", when: EMPTY },
 ];
 
 function put(...places: readonly string[]): S3Right[] {
@@ -31,6 +34,7 @@ function sometimes(action: S3Action, when: string, ...places: readonly string[])
   return places.map((place) => ({ action, on: `CLUSTER/${place}`, when }));
 }
 
+const CHECKS: readonly S3Right[] = [...READS, ...put("probe/*"), { action: "s3:DeleteObject", on: "CLUSTER/probe/*" }];
 /** Where the receiver stores WAL; `wal-push` and `backup --with-wal` store it there too. */
 const STORES_WAL = put("cluster.json", "wal/*");
 export const WITH_WAL = "with `--with-wal`";
@@ -68,7 +72,9 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...sometimes("s3:DeleteObject", "it brings WAL of a recorded gap", "gaps/*"),
     ...sometimes("s3:PutObject", "`wal_level` was lowered", "breaks/*"),
   ],
-  check: [...READS, ...put("probe/*"), { action: "s3:DeleteObject", on: "CLUSTER/probe/*" }],
+  check: CHECKS,
+  // With --backup it runs `backup --with-wal`, which has a row of its own.
+  init: CHECKS,
   status: READS,
   backup: [
     ...READS,
@@ -136,7 +142,7 @@ export interface S3Role {
 }
 
 export const S3_ROLES: readonly S3Role[] = [
-  { name: "receiver", does: "archives WAL", commands: ["check", "receive", "wal-push", "status"] },
+  { name: "receiver", does: "archives WAL", commands: ["init", "check", "receive", "wal-push", "status"] },
   {
     name: "keeper",
     does: "takes backups, verifies, drills and expires",

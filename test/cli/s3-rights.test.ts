@@ -11,6 +11,7 @@ import { generationsPrefix, tailsPrefix, walPrefix } from "../../src/archive/key
 import {
   ABSENT,
   AS_RECEIVE,
+  EMPTY,
   LARGE_PART,
   policyOf,
   rightsOfRole,
@@ -131,6 +132,17 @@ const SCENARIOS: readonly Scenario[] = [
   },
   { command: "import", run: ({ elsewhere }, run) => seawall(["import", elsewhere], run) },
   { command: "check", run: ({ server }, run) => seawall(["check", "--dsn", server.dsn], run) },
+  {
+    ...{ command: "check", title: "before the archive has begun", uses: [EMPTY] },
+    run: async ({ server }, run) => {
+      await clear(run.url, run.full);
+      return seawall(["check", "--dsn", server.dsn], run);
+    },
+  },
+  {
+    command: "init",
+    run: ({ server }, run) => seawall(["init", "--dsn", server.dsn, "--config", join(run.folder, "seawall.yaml")], run),
+  },
   {
     command: "status",
     run: (_scene, run) => seawall(["status", "--listen", "127.0.0.1:9"], run),
