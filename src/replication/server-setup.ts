@@ -45,7 +45,7 @@ export function roleScript(user: string, password: RolePassword): string {
   ].join("\n");
 }
 
-/** Where connections come from. */
+/** The origin of connections. */
 export type HbaClient =
   | { readonly kind: "local"; readonly method: "peer" | "scram-sha-256" }
   /** `address` as pg_hba.conf takes it: with a mask length, or a word such as `samenet`. */

@@ -1,4 +1,4 @@
-/** What `seawall init` must know: from options, or from questions on a terminal. Nothing is touched before all of it is checked. */
+/** The server, the store and the cluster's name for `seawall init`: from options, or from questions on a terminal. All are checked before anything is touched. */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { OPTIONS } from "../../config/options.ts";
@@ -20,7 +20,7 @@ export interface Answers {
 const TRIES_MAX = 5;
 const DEFAULT_SERVER = "127.0.0.1";
 
-/** Throws `usage` for a wrong value, and for missing ones where nobody can be asked. */
+/** Throws `usage` for a wrong value, and for missing ones without a terminal. */
 export async function answersOf(context: CommandContext): Promise<Answers> {
   const { settings, origins, io } = context;
   const missing = [settings.dsn === undefined ? "--dsn" : "", settings.store === undefined ? "--store" : ""];

@@ -1,4 +1,4 @@
-/** Where the server sees this machine: the address for its pg_hba.conf. */
+/** This machine as the server sees it: the address for its pg_hba.conf. */
 import { existsSync } from "node:fs";
 import { connect, isIP } from "node:net";
 import { networkInterfaces, userInfo } from "node:os";

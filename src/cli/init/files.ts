@@ -5,7 +5,7 @@ import { policyOf, rightsOfRole, S3_ROLES, type S3Place } from "../s3-rights.ts"
 
 export interface InitFile {
   readonly path: string;
-  /** What it is for, in a few words. */
+  /** Its use, in a few words. */
   readonly purpose: string;
   readonly content: string;
   readonly mode: number;

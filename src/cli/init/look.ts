@@ -38,7 +38,11 @@ export async function lookAt(context: CommandContext, dsn: string, passfile: str
   }
   const findings = [...checked.findings, ...(await storeFindings(context, checked))];
   return {
-    ...{ server, connection, findings, ok: allPassed(findings), clientAddress: checked.clientAddress },
+    server,
+    connection,
+    findings,
+    ok: allPassed(findings),
+    clientAddress: checked.clientAddress,
     needsRole: has(findings, ["authentication", "pg_hba.conf", "role"], "fail"),
     needsHba: has(findings, ["pg_hba.conf"], "fail") || has(findings, ["ordinary connection"], "warn"),
     password: passwordOf(connection),

@@ -1,7 +1,7 @@
 /** The three commands that `seawall init` ends with: lines for a shell that work when they are pasted. Pure. */
 import { shellWord } from "../../restore/restore-command.ts";
 
-/** Where a superuser reaches the server with psql. */
+/** The way to the server with psql, for a superuser. */
 export interface SuperuserWay {
   readonly host: string;
   readonly port: number;

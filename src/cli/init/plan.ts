@@ -58,7 +58,10 @@ export async function planOf(context: CommandContext, looked: Looked, paths: Ini
     configFile(paths.config, values),
   ];
   const next = {
-    ...{ program: program(context), config: settings.initConfig, ok, way: superuserWay(looked) },
+    program: program(context),
+    config: settings.initConfig,
+    ok,
+    way: superuserWay(looked),
     roleFile: role?.path,
     hbaFile: looked.needsHba ? hba?.path : undefined,
   };
@@ -94,7 +97,7 @@ function policiesFor(context: CommandContext, { setup }: InitPaths): readonly In
   return policyFiles(setup, { bucket, prefix: prefix.replace(/\/$/, ""), cluster: context.settings.cluster });
 }
 
-function superuserWay({ connection }: Looked): SuperuserWay {
+function superuserWay({ connection }: Pick<Looked, "connection">): SuperuserWay {
   const [target = { host: "", port: 5432 }] = connection.values.hosts;
   const { host, hostaddr, port } = target;
   const isHere = isSocket(target) || isLoopback(target);
@@ -116,7 +119,7 @@ function notesOn(
   const { env } = context;
   const isRoot = process.getuid?.() === 0;
   const fromEnvironment = server.password === undefined && password !== undefined && password === env["PGPASSWORD"];
-  const { socket } = superuserWay({ connection } as Looked);
+  const { socket } = superuserWay({ connection });
   return [
     ...(needsRole && connection.user === SUPERUSER
       ? ["The server refuses the superuser postgres. Name a role of its own, such as seawall, in --dsn."]
