@@ -203,7 +203,7 @@ const SCENARIOS: readonly Scenario[] = [
 /** For each role a command beyond its policy, and the right that the refusal names. */
 const REFUSED: readonly (readonly [role: string, command: CommandName, action: string])[] = [
   ["receiver", "expire", "s3:PutObject"],
-  ["keeper", "cluster remove", "s3:DeleteObject"],
+  ["keeper", "cluster remove", "s3:PutObject"],
   ["import", "pin", "s3:PutObject"],
   ["removal", "pin", "s3:PutObject"],
   ["upgrade", "pin", "s3:PutObject"],
