@@ -1,6 +1,6 @@
 /**
  * Commit latency with a receiver as the only synchronous standby: pgbench with one tiny insert a transaction, its log of
- * every latency; beside no standby, pg_receivewal --synchronous, and what one PUT or one flush takes by itself.
+ * every latency; beside no standby, pg_receivewal --synchronous, a spool, and what one PUT or one flush takes by itself.
  */
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,8 +20,14 @@ const SECONDS = 6;
 const WARM_UP_SECONDS = 1.5;
 const CLIENTS = [1, 32] as const;
 
-type Standby = "none" | "pg_receivewal --synchronous" | "Seawall, directory" | "Seawall, S3";
-const STANDBYS: readonly Standby[] = ["none", "pg_receivewal --synchronous", "Seawall, directory", "Seawall, S3"];
+type Standby = "none" | "pg_receivewal --synchronous" | "Seawall, spool" | "Seawall, directory" | "Seawall, S3";
+const STANDBYS: readonly Standby[] = [
+  "none",
+  "pg_receivewal --synchronous",
+  "Seawall, spool",
+  "Seawall, directory",
+  "Seawall, S3",
+];
 
 /** Compiled beside this file. */
 const STAGES_PRELOAD = join(import.meta.dirname, "commit-stages.js");
@@ -97,6 +103,7 @@ async function withStandby<T>(
   if (standby === "none") return work();
   const slot = "sync";
   const directory = context.scratch("sync");
+  const spool = standby === "Seawall, spool" ? context.scratch("spool") : undefined;
   const s3 = standby === "Seawall, S3" ? await context.s3() : undefined;
   await using bucket = await s3?.bucket();
   await server.sql("SELECT pg_create_physical_replication_slot($1, true)", [slot]);
@@ -107,7 +114,7 @@ async function withStandby<T>(
           slot,
           store: bucket?.url ?? `file://${directory}`,
           env: { ...s3?.env, ...(stagesFile === undefined ? {} : { [STAGES_ENV]: stagesFile }) },
-          args: ["--synchronous"],
+          args: ["--synchronous", ...(spool === undefined ? [] : ["--durability", "spool", "--spool-dir", spool])],
           nodeArgs: stagesFile === undefined ? [] : ["--import", STAGES_PRELOAD],
         });
   try {
@@ -120,6 +127,7 @@ async function withStandby<T>(
     await child.end();
     await dropSlot(server, slot);
     removeTree(directory);
+    if (spool !== undefined) removeTree(spool);
   }
 }
 
@@ -171,6 +179,11 @@ function report(runs: ReadonlyMap<string, readonly Run[]>, bare: ReadonlyMap<Put
       (runs.get(`${standby}|1`) ?? []).map((run) => run.p50),
       0.5,
     );
+  const rate = (standby: Standby): number =>
+    quantile(
+      (runs.get(`${standby}|32`) ?? []).map((run) => run.commitsPerSecond),
+      0.5,
+    );
   const one = (kind: PutKind): number => quantile(bare.get(kind) ?? [], 0.5);
   const ofBare = (kind: PutKind): string => formatSpread(spreadOf(bare.get(kind) ?? []), 2);
   return [
@@ -184,6 +197,9 @@ function report(runs: ReadonlyMap<string, readonly Run[]>, bare: ReadonlyMap<Put
       `${p50("none").toFixed(2)} ms are the commit without any standby.`,
     `One client, directory: p50 **${formatRatio(p50("Seawall, directory") / p50("pg_receivewal --synchronous"))}** that of ` +
       "`pg_receivewal --synchronous`, which appends to one open file and checks nothing.",
+    `Spool, one client: p50 **${formatRatio(p50("Seawall, spool") / p50("pg_receivewal --synchronous"))}** that of ` +
+      "`pg_receivewal --synchronous` (target ≤ 1.5×); 32 clients: " +
+      `**${formatRatio(rate("Seawall, spool") / rate("pg_receivewal --synchronous"))}** its commits/s (target ≥ 0.7×).`,
   ].join("\n");
 }
 

@@ -203,16 +203,6 @@ export async function openFolderFor(
   return openRead(store, { folder, server, stored }, options);
 }
 
-/** Opens a folder of a spool, and creates it when it is absent. A spool holds the folders of some generations and no declaration. */
-export async function openSpoolFor(
-  spool: Store,
-  folder: string,
-  server: ClusterIdentity,
-  options: WriterOptions,
-): Promise<Archive> {
-  return openRead(spool, { folder, server, stored: await readIdentityDocument(spool, folder, options) }, options);
-}
-
 type StoredIdentity = Awaited<ReturnType<typeof readIdentityDocument>>;
 
 /** `stored`: the folder's `cluster.json`, as it was just read. */

@@ -175,7 +175,7 @@ const ROWS = {
   durability: option(oneOf(["store", "spool"]), {
     commands: ["receive", "check"],
     default: "store",
-    help: "what is reported as flushed: confirmed by the store, or fsynced to the spool",
+    help: "what is reported as flushed: confirmed by the store, or flushed to the spool's disk",
     more: "With `spool` a commit waits for this machine's disk instead of the store, and an outage of the store does not hold up the server; losing server and spool together loses what was not uploaded. `ship-interval` is then how long new WAL may stay in the spool only.",
   }),
   spoolDir: option(text("dir", "path"), {
@@ -193,7 +193,7 @@ const ROWS = {
     commands: ["receive", "check"],
     default: 16 * GIB,
     help: "limit of the spool's size; at the limit the receiver stops reading",
-    more: "At least four segments; the disk of `spool-dir` must have as much. Chunks of the open segment stop one segment below the limit, and below the room on the disk, so that the segment can still be sealed.",
+    more: "At least four segments; the disk of `spool-dir` must have as much. The spool consists of whole segment files, which are allocated before they are written: one more is begun only when all of it fits below the limit and on the disk.",
   }),
   statusIntervalMs: option(duration({ min: 100, max: 10 * MINUTE }), {
     commands: ["receive", "check"],

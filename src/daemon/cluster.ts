@@ -9,15 +9,13 @@ import type { CodecPool } from "../codec/pool.ts";
 import type { Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/registry.ts";
-import { diskSpaceOf } from "../receive/bounded-spool.ts";
 import type { ReceiverOptions } from "../receive/options.ts";
-import { refuseMissingSpool } from "../receive/spool-dir.ts";
+import { diskSpaceOf, refuseMissingSpool } from "../receive/spool-dir.ts";
 import { runSpooledReceiver } from "../receive/spool.ts";
 import { ReceiverState, type ReceiverStateOptions } from "../receive/status.ts";
 import { runReceiver } from "../receive/walreceiver.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import { joinSignals } from "../signals.ts";
-import { FileStore } from "../store/file/store.ts";
 import { observed } from "../store/observe.ts";
 import { openStore } from "../store/open.ts";
 import { DEFAULT_RETRY_POLICY, type RetryOptions, withRetry } from "../store/retry.ts";
@@ -267,18 +265,12 @@ async function receive(receiver: ReceiverOptions, settings: Settings): Promise<v
   if (settings.spoolDir === undefined) return runReceiver(receiver);
   const spoolDir = resolve(settings.spoolDir);
   await refuseMissingSpool(spoolDir, [receiver.stop, receiver.kill]);
-  const spool = new FileStore(spoolDir);
-  try {
-    await runSpooledReceiver(receiver, {
-      spool,
-      spoolBytesMax: settings.spoolMaxBytes,
-      diskSpace: async () => diskSpaceOf(spoolDir),
-      uploadIntervalMs: settings.shipIntervalMs,
-    });
-  } finally {
-    // The process goes on: it keeps nothing open of this life.
-    await spool.close();
-  }
+  await runSpooledReceiver(receiver, {
+    directory: spoolDir,
+    spoolBytesMax: settings.spoolMaxBytes,
+    diskSpace: async () => diskSpaceOf(spoolDir),
+    uploadIntervalMs: settings.shipIntervalMs,
+  });
 }
 
 function receiverOptions(options: ClusterOptions, { store, state }: Parts): ReceiverOptions {

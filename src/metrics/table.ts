@@ -166,7 +166,10 @@ export const METRICS = {
     "seawall_uploaded_lsn_bytes",
     "With a spool: end of the WAL that the store has, behind the stored one.",
   ),
-  spool: gauge("seawall_spool_bytes", "WAL in the spool: acknowledged and not in the store yet."),
+  spool: gauge(
+    "seawall_spool_bytes",
+    "Size of the spool's segment files. The newest ones stay when the store has all WAL.",
+  ),
   spoolLimit: gauge("seawall_spool_limit_bytes", "Most the spool may hold."),
 
   // The routine; the label is not `job`, which is Prometheus's own

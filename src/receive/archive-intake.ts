@@ -239,6 +239,7 @@ class ArchiveIntake implements Intake {
           state.stored(this.#ledger.storedLsn);
           onStored();
         },
+        failed: this.#options.onStoreFailure,
         sealed: (stored) => state.sealed(stored, server.segmentSize),
         chunk: (stored) => state.chunk(stored),
       },

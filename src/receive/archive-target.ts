@@ -62,7 +62,7 @@ async function begin(
     },
     finish: async (kill) => {
       await retirement.finish(kill);
-      state.counters.chunksRetired += retirement.retired;
+      state.retired(retirement.retired);
     },
   };
 }

@@ -35,14 +35,12 @@ export function bufferBytes(segmentSize: number, { inPlace }: SegmentCounts): nu
 /** Node.js, the code, the threads and the buffers of connections, as measured (test/campaigns/memory.test.ts). */
 const BASE_BYTES = 130 << 20;
 
-/** The relay of a spool holds chunks as read, the new end of a tail made of them, room to encode it, and the object. */
-const RELAY_OBJECTS = 4;
-/** An upload of more than two such objects goes in parts: one part is being read and one is being sent. */
-const RELAY_PARTS = 2;
+/** A spool's journal: two buffers that WAL gathers in, one that it is read into, and the second receiver, as measured. */
+const JOURNAL_BYTES = 24 << 20;
 
-/** Limits of a receiver that writes into a spool, a local disk: the relay beside it holds WAL too. */
-export function limitsBesideRelay({ bufferBytesMax, bufferSegments }: MemoryLimits): MemoryLimits {
-  return { bufferBytesMax: bufferBytesMax / 2, bufferSegments: Math.max(2, bufferSegments - 2) };
+/** Limits of the receiver behind a spool: nothing waits for it but room on the disk. */
+export function limitsBehindJournal({ bufferBytesMax, bufferSegments }: MemoryLimits): MemoryLimits {
+  return { bufferBytesMax: (bufferBytesMax / 4) * 3, bufferSegments: Math.max(2, bufferSegments - 1) };
 }
 
 /** Resident memory at full rate, with WAL that does not compress: what a limit of the process must allow. */
@@ -51,11 +49,10 @@ export function memoryNeeded(
   limits: MemoryLimits,
   { hasSpool }: { readonly hasSpool: boolean },
 ): number {
-  const counts = segmentCounts(segmentSize, hasSpool ? limitsBesideRelay(limits) : limits);
+  const counts = segmentCounts(segmentSize, hasSpool ? limitsBehindJournal(limits) : limits);
   const { raw, encoded, inPlace } = counts;
   // A chunk of the open segment on its way; beside a segment that is encoded in place, its object may be copied out.
   const object = Math.min(segmentSize, LARGE_OBJECT_BYTES);
   const segments = inPlace ? bufferBytes(segmentSize, counts) + object : (raw + encoded) * segmentSize;
-  const relayed = RELAY_OBJECTS + (segmentSize > 2 * LARGE_OBJECT_BYTES ? RELAY_PARTS : 0);
-  return BASE_BYTES + segments + object + (hasSpool ? relayed * object : 0);
+  return BASE_BYTES + segments + object + (hasSpool ? JOURNAL_BYTES : 0);
 }

@@ -1,5 +1,4 @@
 /** A receiver's options; the command line's table (config/options.ts) gives the defaults. */
-import type { Archive } from "../archive/archive.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
@@ -28,10 +27,6 @@ export interface ReceiverOptions {
   /** Threads that several receivers of one process share; without them it has its own. */
   readonly codecPool?: CodecPool | undefined;
   readonly chunksInFlightMax: number;
-  /** The store is a spool: it does not hold what another store has been given, so that a segment may well be missing. */
-  readonly isSpool?: boolean | undefined;
-  /** With a spool: opens the store's archive, which says where the line is. */
-  readonly openBehind?: ((spooled: Archive, signal: AbortSignal) => Promise<Archive>) | undefined;
   /** For a server that would be refused otherwise: number of the claim from which the line is taken. */
   readonly takeOver?: number | undefined;
   /** Write the first claim into an archive that has none; the default. */
@@ -49,6 +44,8 @@ export interface ReceiverOptions {
   readonly allowNewerServer?: boolean | undefined;
   /** Give up at the first error instead of reconnecting. */
   readonly once: boolean;
+  /** Told each failure of the store that is tried again within a stream. */
+  readonly onStoreFailure?: ((error: unknown) => void) | undefined;
   readonly log: Log;
   readonly state: ReceiverState;
   /** Aborted once: store the tail, report it, end. */

@@ -16,13 +16,15 @@ export interface PersistOptions {
   readonly what: string;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** Told each failure that passes. */
+  readonly onFailure?: ((error: unknown) => void) | undefined;
   /** Says whether an error may pass; `retryable` decides without it. */
   readonly isPassing?: (error: unknown) => boolean;
 }
 
 /** Runs `work` until it succeeds. Rejects with the first error that does not pass, or `aborted`. */
 export async function persist<T>(work: () => Promise<T>, options: PersistOptions): Promise<T> {
-  const { what, log, signal, isPassing = isRetryable } = options;
+  const { what, log, signal, onFailure, isPassing = isRetryable } = options;
   const outage = new Outage({ log, over: `stored ${what} after all` });
   for (let delayMs = DELAY_FIRST_MS; ; delayMs = Math.min(delayMs * 2, DELAY_MAX_MS)) {
     try {
@@ -34,6 +36,7 @@ export async function persist<T>(work: () => Promise<T>, options: PersistOptions
         outage.abandoned();
         throw error;
       }
+      onFailure?.(error);
       outage.failed({ message: `could not store ${what}; trying again`, error, fields: { delayMs } });
       await sleep(delayMs, undefined, { signal });
     }

@@ -60,6 +60,8 @@ export interface ShipperOptions {
 export interface ShipperObserver {
   /** `storedLsn` moved. */
   stored(): void;
+  /** A request failed and is tried again. */
+  readonly failed?: ((error: unknown) => void) | undefined;
   sealed(stored: StoredWal): void;
   chunk(stored: StoredWal): void;
 }
@@ -289,6 +291,7 @@ export class Shipper {
       const stored = await persist(() => putChunk(archive, open.place, start, raw, facts, options), {
         what: `chunk up to ${formatLsn(endLsn)}`,
         log,
+        onFailure: this.#options.observer.failed,
         signal,
       });
       shipping.levels.add(level, { key: stored.key, start, end });
@@ -345,6 +348,7 @@ export class Shipper {
         const stored = await persist(() => storeEncoded(archive, encoded, { signal, confirm: true }), {
           what: `segment ending at ${formatLsn(endLsn)}`,
           log,
+          onFailure: observer.failed,
           signal,
         });
         observer.sealed(stored);

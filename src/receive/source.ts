@@ -25,6 +25,8 @@ export interface WalSource {
     readonly slot: string | undefined;
     readonly timeline: TimelineId;
     readonly startLsn: Lsn;
+    /** All complete records before this are stored already. */
+    readonly storedLsn: Lsn;
     readonly signal: AbortSignal;
   }): Promise<SourceStream>;
   isShuttingDown(signal: AbortSignal): Promise<boolean>;

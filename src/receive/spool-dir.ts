@@ -1,7 +1,9 @@
-/** Looks whether the directory of a spool is there, and names the option when it is not. `receive` and `check` ask. */
-import { stat } from "node:fs/promises";
+/** Looks at the directory of a spool: whether it is there, what it holds, how much room its disk has. `receive` and `check` ask. */
+import { lstat, readdir, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
 import { errnoOf, SeawallError } from "../errors.ts";
 import { waitFor } from "../store/signal.ts";
+import type { DiskSpace } from "./spool-room.ts";
 
 /** A disk that answers nothing for so long hangs. */
 const ANSWER_MS_MAX = 10_000;
@@ -33,4 +35,24 @@ function hung(path: string): SeawallError {
   return new SeawallError("store-unavailable", `--spool-dir: ${path} does not answer`, {
     hint: "Look in the kernel log for faults of the disk or the network file system.",
   });
+}
+
+/** Asks the file system of a directory. */
+export async function diskSpaceOf(directory: string): Promise<DiskSpace> {
+  const { bsize, blocks, bavail } = await statfs(directory);
+  return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+}
+
+/** Size of all files below a directory. A file that vanishes meanwhile counts as nothing. */
+export async function bytesBelow(directory: string): Promise<number> {
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  const sizes = entries
+    .filter((entry) => entry.isFile())
+    .map(async ({ parentPath, name }) =>
+      lstat(join(parentPath, name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    );
+  return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
 }

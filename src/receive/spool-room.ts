@@ -1,12 +1,7 @@
-/**
- * Decides how much a spool may hold: `--spool-max`, and the room on its disk. Pure.
- *
- * A full spool drains only by sealing its open segment: the seal retires that segment's chunks, and the relay then removes
- * the segment before. So chunks leave room for one segment, and the seal finds it.
- */
+/** Decides how much a spool may hold: `--spool-max`, and the room on its disk. It grows by whole segment files. Pure. */
 import { SeawallError } from "../errors.ts";
 
-/** The last segment, the open one's chunks and those they are merged into, and a segment on its way. */
+/** The last complete segment, the open one, the next one's file, and one that the store is being given. */
 const SPOOL_SEGMENTS_MIN = 4;
 
 export interface DiskSpace {
@@ -16,23 +11,18 @@ export interface DiskSpace {
 }
 
 export interface SpoolUse {
-  /** In the spool, and on the way into it. */
+  /** Size of all files of the spool. */
   readonly bytes: number;
   readonly spoolBytesMax: number;
   /** Most that the disk lets the spool hold; Infinity when that is not known. */
   readonly diskBytesMax: number;
-  /** 0 before the server was asked. */
   readonly segmentSize: number;
 }
 
-/** Undefined when the object may be written now; otherwise the limit that it waits for. */
-export function lackOfRoom(
-  use: SpoolUse,
-  object: { readonly bytes: number; readonly isChunk: boolean },
-): "spool-max" | "disk" | undefined {
-  const reservedBytes = object.isChunk ? use.segmentSize : 0;
-  if (use.bytes + reservedBytes >= use.spoolBytesMax) return "spool-max";
-  return use.bytes + object.bytes + reservedBytes > use.diskBytesMax ? "disk" : undefined;
+/** Undefined when the spool may have one more segment file; otherwise the limit in its way. */
+export function lackOfRoom(use: SpoolUse): "spool-max" | "disk" | undefined {
+  if (use.bytes + use.segmentSize > use.spoolBytesMax) return "spool-max";
+  return use.bytes + use.segmentSize > use.diskBytesMax ? "disk" : undefined;
 }
 
 export interface SpoolJudgement {
@@ -52,7 +42,7 @@ export function judgeSpool(facts: {
   const { segmentSize, spoolBytesMax, disk, heldBytes } = facts;
   const bytesMin = SPOOL_SEGMENTS_MIN * segmentSize;
   const segments = `segments of ${mib(segmentSize)}`;
-  const need = `The spool keeps the last segment and the open one's chunks: give it ${mib(bytesMin)} or more.`;
+  const need = `The spool keeps whole segments, the last and the open one always: give it ${mib(bytesMin)} or more.`;
   if (spoolBytesMax < bytesMin) {
     return { kind: "small", message: `--spool-max: ${mib(spoolBytesMax)} cannot hold ${segments}`, hint: need };
   }
@@ -71,7 +61,7 @@ export function judgeSpool(facts: {
   return { kind: "ok", message: `${text} for up to ${mib(spoolBytesMax)}`, hint: "" };
 }
 
-/** Describes the wait of an object for room. */
+/** Describes the wait for room. */
 export function noRoom(lack: "spool-max" | "disk", { bytes, spoolBytesMax }: SpoolUse, where: string): SeawallError {
   const limit = lack === "disk" ? "its disk has no more room" : `--spool-max is ${mib(spoolBytesMax)}`;
   return new SeawallError("store-full", `the spool ${where} is full: it holds ${mib(bytes)}, and ${limit}`, {

@@ -1,165 +1,211 @@
 /**
- * `--durability spool`: acknowledges after a local fsync, and uploads behind it. The receiver runs unchanged on an
- * archive in a local directory. This file prepares the spool at the start, bounds it, and runs the relay beside the
- * receiver.
+ * `--durability spool`: WAL is acknowledged when it is in a journal on a local disk (journal/), and uploaded behind it. Two
+ * receivers run at once. The front receives from the server into the journal; the back receives from the journal into the
+ * store. This file prepares the journal at the start and runs both.
  *
- * The store stays the truth (promise 3): an empty spool is primed from it, a spool that lags behind it (this machine was
- * away while another one received) is uploaded and primed anew. Only while the store cannot be reached, or refuses, does a
- * spool that holds WAL go on by itself.
+ * The store stays the truth (promise 3): an empty journal begins where the store ends, and one that lags behind it (this machine
+ * was away while another one received) is uploaded and begun anew. Only while the store cannot be reached, or refuses, does a
+ * journal that holds WAL go on by itself.
  */
 import { type Archive, openFolder } from "../archive/archive.ts";
-import { readIdentity } from "../archive/identity.ts";
-import { historyKey, identityKey, partialKey, segmentKey, uploadedKey } from "../archive/keys.ts";
-import { putGap } from "../archive/wal/put-gap.ts";
-import { putPlainOnce } from "../archive/put-once.ts";
-import { listChunks } from "../archive/wal/tail.ts";
-import { listGaps } from "../archive/wal/gaps.ts";
-import { type Tip, findTip, historyOf } from "../archive/wal/tip.ts";
+import type { ClusterIdentity } from "../archive/documents.ts";
+import { type Tip, findTip } from "../archive/wal/tip.ts";
 import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 import { deadline, joinSignals, onAbort } from "../signals.ts";
+import { FileStore } from "../store/file/store.ts";
 import { observed } from "../store/observe.ts";
 import { waitFor } from "../store/signal.ts";
-import type { Store } from "../store/store.ts";
-import { type SegmentNumber, formatLsn, segmentStart } from "../wal/lsn.ts";
-import { ownerBefore } from "../wal/timeline.ts";
-import { BoundedSpool } from "./bounded-spool.ts";
-import { limitsBesideRelay } from "./memory.ts";
-import { findSpoolFolder, type SpoolFolder } from "./spool-folder.ts";
+import { BackState, shipJournal } from "./journal/back.ts";
+import { FileDisk, type JournalDisk } from "./journal/disk.ts";
+import { admitToJournal } from "./journal/front.ts";
+import { Journal } from "./journal/journal.ts";
+import { storeLeftover } from "./journal/leftover.ts";
+import { limitsBehindJournal } from "./memory.ts";
+import { replaceOldSpool } from "./old-spool.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
-import { absentIsUndefined, Relay, spooledBytes } from "./relay.ts";
+import { findSpoolFolder, type SpoolFolder } from "./spool-folder.ts";
 import type { DiskSpace } from "./spool-room.ts";
+import { StoreBehind } from "./store-behind.ts";
 import { delaysUpload } from "./upload-failures.ts";
-import { runReceiver } from "./walreceiver.ts";
+import { joinServer, runReceiver } from "./walreceiver.ts";
 
 export interface SpoolOptions {
-  /** A file store on this machine. */
-  readonly spool: Store;
+  /** Absolute path; the directory exists. */
+  readonly directory: string;
   /** At this size the receiver stops reading until the store has taken some. */
   readonly spoolBytesMax: number;
-  /** Asks the spool's disk; absent where there is none. */
-  readonly diskSpace?: () => Promise<DiskSpace>;
+  /** Asks the spool's disk; absent where it is no limit. */
+  readonly diskSpace?: (() => Promise<DiskSpace>) | undefined;
   /** How long new WAL of the open segment may stay in the spool only. */
   readonly uploadIntervalMs: number;
+  /** Opens a folder of the spool; the file system's by default. */
+  readonly openDisk?: (folder: string) => JournalDisk;
 }
 
-/** Runs the receiver on the spool and the relay beside it; ends when the receiver ends, or with the relay's failure. */
-export async function runSpooledReceiver(given: ReceiverOptions, spoolOptions: SpoolOptions): Promise<void> {
-  const { spool: inner, spoolBytesMax, diskSpace } = spoolOptions;
-  const place = await findSpoolFolder(inner, given);
-  const options = { ...given, cluster: place.folder };
-  const { store, cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
-  const segmentSize = (): number => state.segmentSize ?? 0;
-  const bounded = new BoundedSpool({
-    inner,
-    spoolBytesMax,
-    segmentSize,
-    onFailure: (error) => state.spoolFailed(error),
-    onBytes: (bytes) => (state.spoolBytes = bytes),
-  });
-  // A disk that does not answer is no limit: a write into it fails by itself.
-  const measure = async (bytes: number): Promise<void> => {
-    bounded.measured(bytes, await diskSpace?.().catch(() => undefined));
-  };
-  const codec = new Codec({ level: options.compressLevel, ...sharedOrOwn(options.codecPool, { threads: 1 }) });
-  const relay = new Relay({
-    spool: bounded,
-    store,
-    cluster,
-    codec,
-    log,
-    intervalMs: spoolOptions.uploadIntervalMs,
-    spoolBytesMax,
-    ...(diskSpace && { diskSpace }),
-    observer: {
-      uploaded: (lsn) => state.uploaded(lsn),
-      spooled: measure,
-      failed: (error) => state.uploadFailed(error),
-      passed: () => state.uploadsPass(),
-    },
-  });
-  using stopped = stopwatch(stop);
-  const relayStop = new AbortController();
-  const receiverKill = new AbortController();
-  using _killing = onAbort(kill, () => {
-    receiverKill.abort(kill.reason);
-    relayStop.abort();
-  });
+/** Runs front and back; ends when the front ends, or with the back's failure. */
+export async function runSpooledReceiver(given: ReceiverOptions, spool: SpoolOptions): Promise<void> {
+  const { stop, kill } = given;
+  using either = joinSignals(stop, kill);
+  const codec = new Codec({ level: given.compressLevel, ...sharedOrOwn(given.codecPool, { threads: 1 }) });
   try {
-    await prepareSpool(bounded, relay, { ...options, asking: place.asking });
-    using either = joinSignals(stop, kill);
-    await measure(await spooledBytes(bounded, either.signal));
-    let relayFailure: unknown;
-    const relaying = relay.run(relayStop.signal).catch((error: unknown) => {
-      relayFailure = error;
-      receiverKill.abort(error);
-    });
+    const { place, journal } = await openJournal(given, spool, codec, either.signal);
     try {
-      const limits = limitsBesideRelay(options);
-      const openBehind: ReceiverOptions["openBehind"] = (spooled, signal) => relay.openStore(spooled, signal);
-      const onSpool = { isSpool: true, store: bounded, openBehind, kill: receiverKill.signal };
-      await runReceiver({ ...options, ...limits, ...onSpool });
-    } catch (error) {
-      throw relayFailure ?? error;
+      const options = { ...given, cluster: place.folder };
+      const behind = storeBehind(options, journal, codec);
+      await prepareJournal(journal, behind, { ...options, asking: place.asking, codec });
+      await runEnds(options, spool, { journal, behind });
     } finally {
-      relayStop.abort();
-      await relaying;
+      await journal.close();
     }
-    using limit = deadline(Math.max(0, shutdownTimeoutMs - stopped.elapsedMs()), kill);
-    await lastPass(relay, options, limit.signal);
   } finally {
     await codec.close();
   }
 }
 
-/** Milliseconds since `stop`: receiver and relay share the time that an orderly stop is given. */
+async function openJournal(
+  given: ReceiverOptions,
+  { directory, openDisk }: SpoolOptions,
+  codec: Codec,
+  signal: AbortSignal,
+): Promise<{ readonly place: SpoolFolder; readonly journal: Journal }> {
+  const { store, log, state } = given;
+  const files = new FileStore(directory);
+  try {
+    const place = await findSpoolFolder(files, given);
+    const onFailure = (error: unknown): void => state.uploadFailed(error);
+    await replaceOldSpool({ spool: files, store, cluster: place.folder, codec, log, onFailure }, signal);
+    const disk = openDisk?.(place.folder) ?? new FileDisk(directory, place.folder);
+    return { place, journal: await Journal.open(disk) };
+  } finally {
+    await files.close();
+  }
+}
+
+function storeBehind({ store, cluster }: ReceiverOptions, journal: Journal, codec: Codec): StoreBehind {
+  const note = {
+    read: async () => Promise.resolve(journal.store),
+    write: async (description: string) => journal.noteStore(description),
+    name: `"store" from journal.json in ${journal.where}`,
+  };
+  return new StoreBehind({ store, cluster, codec, note });
+}
+
+interface Prepared {
+  readonly journal: Journal;
+  readonly behind: StoreBehind;
+}
+
+async function runEnds(options: ReceiverOptions, spool: SpoolOptions, { journal, behind }: Prepared): Promise<void> {
+  const { cluster, log, state, kill, stop, shutdownTimeoutMs } = options;
+  using stopped = stopwatch(stop);
+  const [frontKill, backKill, backStop] = [new AbortController(), new AbortController(), new AbortController()];
+  using _killing = onAbort(kill, () => {
+    frontKill.abort(kill.reason);
+    backKill.abort(kill.reason);
+  });
+  const { spoolBytesMax, diskSpace } = spool;
+  const room = { journal, spoolBytesMax, diskSpace, onFull: (error: unknown) => state.spoolFailed(error) };
+  const openBehind = async (identity: ClusterIdentity, signal: AbortSignal): Promise<Archive> =>
+    behind.open(identity, signal);
+  const front = { ...options, kill: frontKill.signal };
+  const backState = new BackState(
+    { cluster, synchronous: false, durability: "store", nowMs: () => state.nowMs() },
+    { shown: state, journal },
+  );
+  const back: ReceiverOptions = {
+    ...options,
+    ...limitsBehindJournal(options),
+    slot: undefined,
+    slotBudget: undefined,
+    shipIntervalMs: spool.uploadIntervalMs,
+    stop: backStop.signal,
+    kill: backKill.signal,
+    once: false,
+    log: log.child("upload"),
+    onStoreFailure: (error) => state.uploadFailed(error),
+  };
+  state.buffersInUse = () => backState.bufferSegmentsInUse;
+  using _showing = showBytes(journal, (bytes) => (state.spoolBytes = bytes));
+  let failure: { readonly error: unknown } | undefined;
+  const shipping = shipJournal(back, { journal, openBehind, state: backState }).catch((error: unknown) => {
+    if (backKill.signal.aborted) return;
+    failure = { error };
+    frontKill.abort(error);
+  });
+  try {
+    await runReceiver(
+      front,
+      joinServer(front, () => admitToJournal(front, { journal, openBehind, room })),
+    );
+    journal.finish();
+    using limit = deadline(Math.max(0, shutdownTimeoutMs - stopped.elapsedMs()), kill);
+    if (!(await backState.reaches(journal.tip?.lsn, [limit.signal, frontKill.signal]))) {
+      log.warn("the spool holds WAL that the store has not taken yet; keep it for the next start");
+      backKill.abort();
+    }
+    backStop.abort();
+  } catch (error) {
+    throw failure?.error ?? error;
+  } finally {
+    if (!backStop.signal.aborted) backKill.abort();
+    await shipping;
+  }
+  if (failure !== undefined) throw failure.error;
+}
+
+/** Milliseconds since `stop`: front and back share the time that an orderly stop is given. */
 function stopwatch(stop: AbortSignal): Disposable & { readonly elapsedMs: () => number } {
   let sinceMs: number | undefined;
   const stopping = onAbort(stop, () => (sinceMs = performance.now()));
   return { ...stopping, elapsedMs: () => (sinceMs === undefined ? 0 : performance.now() - sinceMs) };
 }
 
-/** A graceful stop uploads what it can; what it cannot is durable in the spool, and the next start uploads it. */
-async function lastPass(relay: Relay, options: ReceiverOptions, signal: AbortSignal): Promise<void> {
-  try {
-    await relay.pass(signal);
-  } catch (error) {
-    options.log.warn("the spool holds WAL that the store has not taken yet; keep it for the next start", { error });
-  }
+function showBytes(journal: Journal, show: (bytes: number) => void): Disposable {
+  let watching: Disposable;
+  const look = (): void => {
+    show(journal.walBytes);
+    watching = journal.onChange(look);
+  };
+  look();
+  return { [Symbol.dispose]: () => watching[Symbol.dispose]() };
 }
 
 /** A store that answers no request for so long is left alone at the start. */
 const SILENCE_MS_MAX = 10_000;
 
 /**
- * Brings the spool up to the store: one that lags behind it is uploaded, and primed anew. Where the store does not answer, a
- * spool that holds WAL goes on by itself.
+ * Looks at the store first: it may have more WAL than the journal. Where it does not answer, a journal that holds WAL goes on by
+ * itself, and an empty one waits.
  */
-async function prepareSpool(
-  spool: Store,
-  relay: Relay,
-  options: ReceiverOptions & Pick<SpoolFolder, "asking">,
+async function prepareJournal(
+  journal: Journal,
+  behind: StoreBehind,
+  options: ReceiverOptions & Pick<SpoolFolder, "asking"> & { readonly codec: Codec },
 ): Promise<void> {
-  const { cluster, log, state, stop, kill, asking } = options;
+  const { cluster, codec, log, state, stop, kill, asking } = options;
   using either = joinSignals(stop, kill);
   const { signal } = either;
-  const spoolTip = await tipOf(spool, cluster, signal);
   using silence = new Silence(SILENCE_MS_MAX);
   const store = observed(options.store, { observe: () => silence.heard(), classify: () => "store" });
   const look = async (): Promise<StoredTip | undefined> => {
     // A call that hangs holds a thread: one of them is enough.
     await asking;
-    await refuseMixedSpool(spool, store, cluster, signal);
-    return tipOf(store, cluster, signal);
+    const archive = await openFolder(store, cluster, { codec, signal }).catch(absentIsUndefined);
+    if (archive === undefined) return undefined;
+    refuseMixed(journal, archive);
+    const tip = await findTip(archive, { signal });
+    return tip && { archive, tip };
   };
   const tell = (what: string): void => log.warn(`the store does not answer: ${what}`, { store: store.description });
-  if (spoolTip === undefined) {
+  const { tip } = journal;
+  if (tip === undefined) {
     silence.onTooLong(() => tell("an empty spool needs it to begin"));
-    const prepare = async (): Promise<void> => primeFrom(await look(), { ...options, store }, spool, signal);
-    const preparing = persist(prepare, { what: "what the empty spool is primed with", log, signal });
-    return await waitFor(preparing, { signals: [signal] });
+    const looking = persist(look, { what: "where an empty spool begins", log, signal });
+    await waitFor(looking, { signals: [signal] });
+    return;
   }
   const looking = look();
   let found: StoredTip | "silent" | undefined;
@@ -173,17 +219,23 @@ async function prepareSpool(
   }
   if (found === "silent") {
     tell("going on from the spool alone");
-    return relay.leaveAloneUntil(looking);
+    return behind.leaveAloneUntil(looking);
   }
-  if (found === undefined || !isAhead(found.tip, spoolTip.tip)) return;
+  if (found === undefined || !isAhead(found.tip, tip)) return;
+  const { archive } = found;
   silence.onTooLong(() => tell("a spool that lags behind it needs it to begin"));
+  log.info("another receiver has gone further: the spool is uploaded and begun anew");
   const refresh = async (): Promise<void> => {
-    await relay.pass(signal);
-    await clear(spool, cluster, signal);
-    await primeFrom(found, { ...options, store }, spool, signal);
+    await storeLeftover(journal, archive, { detectedAt: new Date(state.nowMs()), signal });
+    await journal.clear();
   };
-  const what = "what the spool holds, before it is primed anew";
+  const what = "what the spool holds, before it is begun anew";
   await waitFor(persist(refresh, { what, log, signal, isPassing: delaysUpload }), { signals: [signal] });
+}
+
+interface StoredTip {
+  readonly archive: Archive;
+  readonly tip: Tip;
 }
 
 /** Calls back when nothing was heard for a time. */
@@ -214,37 +266,12 @@ class Silence implements Disposable {
   }
 }
 
-interface StoredTip {
-  readonly archive: Archive;
-  readonly tip: Tip;
-}
-
-async function primeFrom(
-  found: StoredTip | undefined,
-  { log }: ReceiverOptions,
-  spool: Store,
-  signal: AbortSignal,
-): Promise<void> {
-  if (found === undefined) return;
-  const { archive, tip } = found;
-  await prime(spool, archive, tip, signal);
-  log.info("primed the spool from the store", { tip: formatLsn(tip.lsn), timeline: tip.timeline });
-}
-
-async function tipOf(store: Store, cluster: string, signal: AbortSignal): Promise<StoredTip | undefined> {
-  const archive = await openFolder(store, cluster, { signal }).catch(absentIsUndefined);
-  if (archive === undefined) return undefined;
-  const tip = await findTip(archive, { signal });
-  return tip === undefined ? undefined : { archive, tip };
-}
-
-async function refuseMixedSpool(spool: Store, store: Store, cluster: string, signal: AbortSignal): Promise<void> {
-  const ours = await readIdentity(spool, cluster, { signal });
-  const theirs = await readIdentity(store, cluster, { signal });
-  if (ours === undefined || theirs === undefined || ours.systemIdentifier === theirs.systemIdentifier) return;
+function refuseMixed(journal: Journal, { identity }: Archive): void {
+  const ours = journal.identity;
+  if (ours === undefined || ours.systemIdentifier === identity.systemIdentifier) return;
   throw new SeawallError(
     "foreign-cluster",
-    `the spool holds WAL of system identifier ${ours.systemIdentifier}, the archive belongs to ${theirs.systemIdentifier}`,
+    `the spool holds WAL of system identifier ${ours.systemIdentifier}, the archive belongs to ${identity.systemIdentifier}`,
     { hint: "Give each cluster its own --spool-dir." },
   );
 }
@@ -253,36 +280,8 @@ function isAhead(a: Tip, b: Tip): boolean {
   return a.timeline > b.timeline || (a.timeline === b.timeline && a.lsn > b.lsn);
 }
 
-/** Removes all but the note that this spool was uploaded: until the spool is primed, only the note tells a bare mount point. */
-async function clear(spool: Store, cluster: string, signal: AbortSignal): Promise<void> {
-  const keys: string[] = [];
-  for await (const { key } of spool.list(`${cluster}/`, { signal })) {
-    if (key !== uploadedKey(cluster)) keys.push(key);
-  }
-  await spool.delete(keys, { signal });
-}
-
-/** Copies what a receiver needs to find its place: identity, histories, gaps, the segment before the tip, and the tail. */
-async function prime(spool: Store, archive: Archive, tip: Tip, signal: AbortSignal): Promise<void> {
-  const { cluster, identity, store } = archive;
-  const { segmentSize } = identity;
-  const history = await historyOf(archive, tip.timeline, { signal });
-  const timelines = [...history.entries.map((entry) => entry.timeline), tip.timeline];
-  const place = { timeline: tip.timeline, segment: tip.segment, segmentSize };
-  const chunks = await listChunks(archive, place, { signal });
-  const keys = [identityKey(cluster), ...timelines.map((timeline) => historyKey(cluster, timeline))];
-  // A tail may consist of chunks behind a partial; a key without an object is passed over.
-  keys.push(partialKey(cluster, place));
-  if (tip.segment > 0) {
-    const timeline = ownerBefore(history, segmentStart(tip.segment, segmentSize));
-    keys.push(segmentKey(cluster, { timeline, segment: (tip.segment - 1) as SegmentNumber, segmentSize }));
-  }
-  for (const key of [...keys, ...chunks.map((chunk) => chunk.key)]) {
-    const found = await store.get(key, { signal });
-    if (found !== undefined) await putPlainOnce(spool, key, found.body, { signal });
-  }
-  // A tip behind a gap has no segment before it: without the document the spool would have no place to go on from.
-  for (const gap of await listGaps(archive, { signal })) {
-    if (gap.timeline === tip.timeline) await putGap({ ...archive, store: spool }, gap, { signal });
-  }
+/** For an archive that may not be there yet: other errors are thrown again. */
+function absentIsUndefined(error: unknown): undefined {
+  if (hasCode(error, "archive-absent")) return undefined;
+  throw error;
 }

@@ -174,6 +174,8 @@ export class ReceiverState {
   /** The latest failure of the spool's upload, and of a write into the spool; undefined once one succeeded. */
   #uploadFailure: Failure | undefined;
   #spoolFailure: Failure | undefined;
+  /** WAL was stored since the first stream began. */
+  #hasStored = false;
   readonly #ages = new CommitAges();
   /** Since when nothing was received; undefined once a stream has brought WAL or has shown that there is none. */
   #notReceivingSinceMs: number | undefined;
@@ -249,6 +251,7 @@ export class ReceiverState {
   stored(storedLsn: Lsn): void {
     const now = this.nowMs();
     const moved = storedLsn !== this.storedLsn;
+    if (moved && this.storedLsn !== undefined) this.#hasStored = true;
     this.storedLsn = storedLsn;
     if (moved) this.#spoolFailure = undefined;
     if (moved) this.#received();
@@ -297,6 +300,15 @@ export class ReceiverState {
     return Math.max(0, ...waits) / 1000;
   }
 
+  /**
+   * True for a spool that has taken no WAL since the start while the store has not answered yet: the store may have all that it
+   * holds. A refused upload shows that it has not.
+   */
+  mayLackNothing(): boolean {
+    const isUndecided = this.uploadedLsn === undefined && !this.#hasStored && this.#uploadFailure === undefined;
+    return this.#options.durability === "spool" && isUndecided && this.#spoolFailure === undefined;
+  }
+
   #received(): void {
     if (this.phase === "streaming") this.#notReceivingSinceMs = undefined;
   }
@@ -315,6 +327,14 @@ export class ReceiverState {
   chunk(stored: StoredWal): void {
     this.counters.chunksStored++;
     this.counters.chunkStoredBytes += stored.storedBytes;
+  }
+
+  retired(chunks: number): void {
+    this.counters.chunksRetired += chunks;
+  }
+
+  gapRecorded(): void {
+    this.counters.gaps++;
   }
 
   failed(error: unknown): void {

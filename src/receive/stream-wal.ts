@@ -66,7 +66,8 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
   let isBroken = false;
   try {
     const slot = rejoinAt === undefined ? options.slot : undefined;
-    const walStream = await source.startReplication({ slot, timeline, startLsn, signal: broken.signal });
+    const { storedLsn } = start;
+    const walStream = await source.startReplication({ slot, timeline, startLsn, storedLsn, signal: broken.signal });
     stations = await buildStations(options, context, walStream, broken);
     context.onStreaming();
     state.streaming(timeline, startLsn, start.storedLsn);

@@ -8,12 +8,12 @@ import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
 import { hasCode, SeawallError } from "../errors.ts";
 import { NoticeLimit } from "../replication/notice-limit.ts";
-import { joinSignals } from "../signals.ts";
+import { type JoinedSignal, joinSignals } from "../signals.ts";
 import { isNewerMajor, MAJOR_MAX } from "../wal/format.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
-import { switchPointOf } from "../wal/timeline.ts";
-import { archiveTarget } from "./archive-target.ts";
-import { connectToLine } from "./line/connect.ts";
+import { type TimelineHistory, switchPointOf } from "../wal/timeline.ts";
+import { admitToArchive, connectToLine } from "./line/connect.ts";
+import type { JoinedLine } from "./line/watch.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
@@ -24,28 +24,46 @@ import { SlotLeave } from "./slot-release.ts";
 import type { WalSource } from "./source.ts";
 import { type StreamOutcome, shutdownIncomplete, streamWal } from "./stream-wal.ts";
 import { Outage } from "../outage.ts";
+import type { WalTarget } from "./target.ts";
 
 type Outcome = StreamOutcome | { readonly kind: "gap-recorded" };
+
+/** A source whose WAL may go into a target. Disposing it ends the connection. */
+export interface JoinedSource extends AsyncDisposable {
+  readonly source: WalSource;
+  /** Drops the connection at a kill, and at a stop until the stream has begun. */
+  readonly lifeline: JoinedSignal;
+  readonly server: ServerFacts;
+  readonly history: TimelineHistory;
+  readonly line: JoinedLine;
+  readonly target: WalTarget;
+  /** Sees to it that the source keeps WAL, and says from where on: a slot's restart LSN. Undefined where it is not known. */
+  readonly keepWal: () => Promise<Lsn | undefined>;
+  /** Where the source has WAL again behind WAL that it lost, if it says so. */
+  readonly availableLsn: () => Lsn | undefined;
+}
+
+export type Join = (run: Run, signal: AbortSignal) => Promise<JoinedSource>;
 
 /**
  * Receives until `stop` or `kill`, or an error that trying again cannot help. Resolves after a graceful stop with the tail
  * stored; rejects with what ended it otherwise. Whenever it ends, however it ends, what was reported as flushed is stored.
  */
-export async function runReceiver(options: ReceiverOptions): Promise<void> {
+export async function runReceiver(options: ReceiverOptions, join = joinServer(options)): Promise<void> {
   const { slot, slotBudget: budget } = options;
   const leave = new SlotLeave();
-  if (slot === undefined || budget === undefined) return receiveAll(options, leave);
+  if (slot === undefined || budget === undefined) return receiveAll(options, join, leave);
   const over = new AbortController();
   const watching = watchSlotBudget({ ...options, slot, budget, leave, signal: over.signal });
   try {
-    await receiveAll(options, leave);
+    await receiveAll(options, join, leave);
   } finally {
     over.abort();
     await watching;
   }
 }
 
-async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<void> {
+async function receiveAll(options: ReceiverOptions, join: Join, leave: SlotLeave): Promise<void> {
   const { log, state, stop, kill } = options;
   const { codecPool, codecThreads: threads, compressLevel: level } = options;
   const codec = new Codec({ level, ...sharedOrOwn(codecPool, { threads }) });
@@ -55,16 +73,13 @@ async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<v
   const outage = new Outage({ log, over: "streaming again" });
   const run: Run = { codec, pools, ended, notices, leave, outage };
   using ending = joinSignals(stop, kill);
-  for (const { part, reason } of options.settings.values.ignored) {
-    log.warn("a part of the connection string has no effect", { part, reason });
-  }
   let failures = 0;
   try {
     while (!stop.aborted) {
       const before = state.storedLsn;
       await leave.allowed(ending.signal);
       try {
-        const outcome = await receiveTimeline(options, run);
+        const outcome = await receiveTimeline(options, join, run);
         if (outcome.kind === "stopped") break;
         if (outcome.kind === "timeline") ended.add(outcome.timeline);
         failures = state.storedLsn !== before ? 0 : failures + 1;
@@ -103,7 +118,7 @@ async function receiveAll(options: ReceiverOptions, leave: SlotLeave): Promise<v
 const OUTCOMES_WITHOUT_PROGRESS_MAX = 3;
 
 /** State that outlives a connection. */
-interface Run {
+export interface Run {
   readonly codec: Codec;
   readonly pools: SegmentBufferPools;
   /** Limits the notices of all connections together: a server may flood each of them. */
@@ -124,17 +139,37 @@ async function flushLsnBeside(source: WalSource, server: ServerFacts, tip: Tip |
   return (await source.identifySystem()).xlogpos;
 }
 
+/** Joins the first server of the connection string that may be archived; `admits` by default into the archive. */
+export function joinServer(options: ReceiverOptions, admits = admitToArchive): Join {
+  const { log, settings } = options;
+  for (const { part, reason } of settings.values.ignored) {
+    log.warn("a part of the connection string has no effect", { part, reason });
+  }
+  return async (run, signal) => {
+    const joined = await connectToLine(options, { admit: admits(options, run), notices: run.notices, signal });
+    const { connection } = joined;
+    const slot = { create: options.createSlot, temporary: options.temporarySlot === true, log };
+    return {
+      ...joined,
+      source: connection,
+      keepWal: async () =>
+        options.slot === undefined ? undefined : ensureSlot(connection, { name: options.slot, ...slot }),
+      availableLsn: () => undefined,
+    };
+  };
+}
+
 /** One connection, one timeline: from connecting to the end of the stream. */
-async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outcome> {
+async function receiveTimeline(options: ReceiverOptions, join: Join, run: Run): Promise<Outcome> {
   const { ended } = run;
   const { log, state, stop, kill } = options;
   using untilStopped = joinSignals(stop, kill);
   const early = untilStopped.signal;
   state.phase = "connecting";
-  await using joined = await connectToLine(options, { codec: run.codec, notices: run.notices, signal: early });
-  const { connection, lifeline, server, archive, history, line } = joined;
-  state.server = connection.server;
-  state.serverVersion = connection.serverVersion;
+  await using joined = await join(run, early);
+  const { source, lifeline, server, history, line, target } = joined;
+  state.server = source.server;
+  state.serverVersion = source.serverVersion;
   state.systemIdentifier = server.systemIdentifier;
   state.segmentSize = server.segmentSize;
   state.heard(server.flushLsn);
@@ -147,18 +182,12 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
   }
 
   const { segmentSize } = server;
-  const slot = { create: options.createSlot, temporary: options.temporarySlot === true, log };
-  const slotRestartLsn =
-    options.slot === undefined ? undefined : await ensureSlot(connection, { name: options.slot, ...slot });
-  const target = archiveTarget(options, { archive, server, history, pools: run.pools });
+  const slotRestartLsn = await joined.keepWal();
   const tip = await target.findTip(early);
-  const flushLsn = await flushLsnBeside(connection, server, tip);
+  const flushLsn = await flushLsnBeside(source, server, tip);
   const segment = segmentAtSlot({ tip, history, slotRestartLsn, segmentSize });
   const lacksSegmentAtSlot =
-    options.isSpool !== true &&
-    tip !== undefined &&
-    segment !== undefined &&
-    (await target.lacks({ timeline: tip.timeline, segment }, early));
+    tip !== undefined && segment !== undefined && (await target.lacks({ timeline: tip.timeline, segment }, early));
   const current = { ...server, flushLsn };
   const start = decideStart({ tip, server: current, history, slotRestartLsn, lacksSegmentAtSlot, ended, segmentSize });
   log.info("starting to stream", {
@@ -166,7 +195,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     startLsn: formatLsn(start.startLsn),
     storedLsn: formatLsn(start.storedLsn),
     from: start.from,
-    server: connection.server,
+    server: source.server,
   });
 
   const begun = await target.begin(start, early);
@@ -178,7 +207,7 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     run.outage.succeeded();
   };
   const { openIntake } = begun;
-  const context = { source: connection, server, line, start, openIntake, leave, rejoinAt, onStreaming };
+  const context = { source, server, line, start, openIntake, leave, rejoinAt, onStreaming };
   try {
     return await streamWal(options, context);
   } catch (error) {
@@ -189,14 +218,14 @@ async function receiveTimeline(options: ReceiverOptions, run: Run): Promise<Outc
     const lost = {
       timeline: start.timeline,
       fromLsn: start.storedLsn,
-      availableLsn: slotAhead ? slotRestartLsn : server.flushLsn,
+      availableLsn: joined.availableLsn() ?? (slotAhead ? slotRestartLsn : server.flushLsn),
       switchLsn: switchPointOf(history, start.timeline),
       reason: error.message,
       detectedAt: new Date(state.nowMs()),
     };
     const recorded = await target.recordGap(lost, early);
     if (recorded === "none") throw error;
-    if (recorded === "recorded") state.counters.gaps++;
+    if (recorded === "recorded") state.gapRecorded();
     return { kind: "gap-recorded" };
   } finally {
     await begun.finish(kill);

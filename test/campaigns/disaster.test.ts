@@ -7,16 +7,20 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { openArchive } from "../../src/archive/archive.ts";
+import { findTip } from "../../src/archive/wal/tip.ts";
+import { openStore } from "../../src/store/open.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
 import type { Random } from "../harness/random.ts";
 import { startS3 } from "../harness/s3.ts";
 import { serverRestoreCommand } from "../harness/server-cli.ts";
-import { removeTree } from "../harness/temp.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { directoryPlace, type Place, prefetchersOf, recovered, s3Place, type Version } from "../restore/servers.ts";
 import { campaignRandom, minutes, report, rounds, until } from "./campaign.ts";
+import { journalEnd } from "./journal-end.ts";
 import { WriteLoad } from "./load.ts";
-import { startReceiver } from "./receiver-process.ts";
+import { type ReceiverProcessOptions, startReceiver } from "./receiver-process.ts";
 import { FlushWatcher } from "./watcher.ts";
 
 const s3 = await startS3();
@@ -35,15 +39,16 @@ interface Lost {
 }
 
 /** Fills the archive and ends with a killed primary whose files are gone. */
-async function disaster(primary: PostgresServer, place: Place, random: Random): Promise<Lost> {
+async function disaster(
+  primary: PostgresServer,
+  place: Place,
+  { random, spool }: { readonly random: Random; readonly spool: string | undefined },
+): Promise<Lost> {
   await WriteLoad.prepare(primary);
   await using watcher = await FlushWatcher.start(primary);
-  await using receiver = startReceiver({
-    dsn: primary.dsn,
-    storeUrl: place.url,
-    env: place.env,
-    flags: ["--synchronous"],
-  });
+  const spooled = spool === undefined ? [] : ["--durability", "spool", "--spool-dir", spool];
+  const where = { dsn: primary.dsn, storeUrl: place.url, env: place.env, flags: ["--synchronous", ...spooled] };
+  await using receiver = startReceiver(where);
   await until("streaming", () => watcher.streaming);
   await primary.configure({ synchronous_standby_names: "*" });
   const load = await WriteLoad.start(primary, { random, recordBytesMax: 2 << 20 });
@@ -57,8 +62,22 @@ async function disaster(primary: PostgresServer, place: Place, random: Random): 
   // Whether the receiver gets to say goodbye makes no difference.
   await receiver.end(random.pick(["SIGKILL", "SIGTERM"]));
   removeTree(primary.dataDir);
+  if (spool !== undefined) await uploadSpool(where, spool);
   await place.share();
   return { rows: load.rows, sinceBackup: load.rows.size - before };
+}
+
+/** The machine of the receiver is there: its next start uploads what the spool holds, the server being gone. */
+async function uploadSpool(where: ReceiverProcessOptions, spool: string): Promise<void> {
+  const end = await journalEnd(spool);
+  const store = openStore(where.storeUrl, { env: where.env ?? {} });
+  await using receiver = startReceiver(where);
+  await until("the spool to be uploaded", async () => {
+    if (!receiver.running) throw new Error(`the receiver ended by itself:\n${receiver.stderr}`);
+    return ((await findTip(await openArchive(store, "main")))?.lsn ?? 0n) >= end;
+  });
+  await receiver.end("SIGKILL");
+  await store.close();
 }
 
 async function seawall(args: readonly string[], place: Place): Promise<void> {
@@ -75,6 +94,12 @@ async function restored(primary: PostgresServer, place: Place): Promise<Postgres
 
 describe.each([
   { store: "a directory", available: true, open: async (): Promise<Place> => directoryPlace(), seed: 71 },
+  {
+    store: "a directory behind a spool",
+    available: true,
+    open: async (): Promise<Place> => directoryPlace(),
+    seed: 73,
+  },
   { store: "S3", available: s3.available, open: async (): Promise<Place> => s3Place(s3), seed: 72 },
 ])("with the archive in $store", ({ store, available, open, seed }) => {
   test.skipIf(!available)(
@@ -88,7 +113,9 @@ describe.each([
         await using place = await open();
         const version: Version = versions[(seed + round) % versions.length] ?? 18;
         await using primary = await startPostgres({ version, segmentSizeMiB: 1, settings: SETTINGS });
-        const lost = await disaster(primary, place, random);
+        const spool = store.endsWith("spool") ? makeTempDir("spool") : undefined;
+        const lost = await disaster(primary, place, { random, spool });
+        if (spool !== undefined) removeTree(spool);
         await using server = await restored(primary, place);
         await recovered(server);
         const there = new Set((await server.sql("SELECT row FROM load")).map((row) => row["row"]));

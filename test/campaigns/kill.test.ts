@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openStore } from "../../src/store/open.ts";
-import { type Lsn, addBytes, formatLsn } from "../../src/wal/lsn.ts";
+import { type Lsn, addBytes, formatLsn, maxLsn } from "../../src/wal/lsn.ts";
 import { startPostgres, versionsUnderTest } from "../harness/postgres.ts";
 import type { Random } from "../harness/random.ts";
 import type { CliProcess } from "../harness/process.ts";
@@ -13,6 +13,7 @@ import { startS3 } from "../harness/s3.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { ArchiveAudit } from "./audit.ts";
 import { campaignRandom, minutes, report, rounds, until } from "./campaign.ts";
+import { journalEnd } from "./journal-end.ts";
 import { WriteLoad } from "./load.ts";
 import { startReceiver } from "./receiver-process.ts";
 import { FlushWatcher } from "./watcher.ts";
@@ -55,8 +56,17 @@ async function momentOfDeath(
   if (!receiver.running) throw new Error(`the receiver ended by itself:\n${receiver.stderr}`);
 }
 
-async function campaign(place: Place, synchronous: boolean, kills: number, seed: number): Promise<void> {
-  const random = campaignRandom(`kill ${place.url.slice(0, 4)} ${synchronous ? "synchronous" : "asynchronous"}`, seed);
+interface Round {
+  readonly synchronous: boolean;
+  readonly kills: number;
+  readonly seed: number;
+  /** Directory of a spool. */
+  readonly spool?: string;
+}
+
+async function campaign(place: Place, { synchronous, kills, seed, spool }: Round): Promise<void> {
+  const mode = `${synchronous ? "synchronous" : "asynchronous"}${spool === undefined ? "" : ", spool"}`;
+  const random = campaignRandom(`kill ${place.url.slice(0, 4)} ${mode}`, seed);
   const versions = versionsUnderTest();
   await using server = await startPostgres({
     version: versions[seed % versions.length] ?? 18,
@@ -73,7 +83,8 @@ async function campaign(place: Place, synchronous: boolean, kills: number, seed:
     walDir: server.walDir,
     onRecord: ({ rmid, info, xid }) => void (isCommit(rmid, info) && committed.add(xid)),
   });
-  const flags = synchronous ? ["--synchronous"] : ["--ship-interval", "200ms"];
+  const spooled = spool === undefined ? [] : ["--durability", "spool", "--spool-dir", spool];
+  const flags = [...(synchronous ? ["--synchronous"] : ["--ship-interval", "200ms"]), ...spooled];
   const started = Date.now();
   let tipLsn = 0n as Lsn;
   let whileStreaming = 0;
@@ -89,13 +100,13 @@ async function campaign(place: Place, synchronous: boolean, kills: number, seed:
       if (watcher.streaming) whileStreaming++;
       await receiver.end("SIGKILL");
       const told = await watcher.afterTheEnd();
-      const acknowledged = synchronous ? [...load.acknowledged] : [];
+      const acknowledged = synchronous && spool === undefined ? [...load.acknowledged] : [];
       const audited = await audit.check();
-      const tip = audited.tip?.lsn ?? (0n as Lsn);
+      const tip = maxLsn(audited.tip?.lsn ?? (0n as Lsn), await journalEnd(spool));
       const where = `kill ${kill}: told ${formatLsn(told)}, tip ${formatLsn(tip)}, before ${formatLsn(tipLsn)}`;
       expect(tip >= told, where).toBe(true);
       expect(tip >= tipLsn, where).toBe(true);
-      if (audited.tip !== undefined) expect(audited.verifiedLsn, where).toBe(tip);
+      if (audited.tip !== undefined) expect(audited.verifiedLsn, where).toBe(audited.tip.lsn);
       expect(acknowledged.filter((xid) => !committed.has(xid))).toEqual([]);
       tipLsn = tip;
     }
@@ -134,7 +145,21 @@ describe.each([
     "the archive in a directory holds all that was acknowledged and never contradicts itself",
     async () => {
       await using place = await filePlace();
-      await campaign(place, synchronous, rounds(100), synchronous ? 2 : 1);
+      await campaign(place, { synchronous, kills: rounds(100), seed: synchronous ? 2 : 1 });
+    },
+    minutes(20),
+  );
+
+  test(
+    "a spool and the archive behind it hold all that was acknowledged, and nothing is left in the spool at the end",
+    async () => {
+      await using place = await filePlace();
+      const spool = makeTempDir("spool");
+      try {
+        await campaign(place, { synchronous, kills: rounds(100), seed: synchronous ? 6 : 5, spool });
+      } finally {
+        removeTree(spool);
+      }
     },
     minutes(20),
   );
@@ -143,7 +168,7 @@ describe.each([
     "the archive in S3 holds all that was acknowledged and never contradicts itself",
     async () => {
       await using place = await s3Place();
-      await campaign(place, synchronous, rounds(100), synchronous ? 4 : 3);
+      await campaign(place, { synchronous, kills: rounds(100), seed: synchronous ? 4 : 3 });
     },
     minutes(20),
   );

@@ -156,6 +156,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     mutated: {
       "commit-ages": ["decisions"],
       feedback: ["decisions", "feedback"],
+      "journal/document": ["journal-layout"],
+      "journal/layout": ["journal-layout"],
       ledger: ["decisions"],
       "line/decision": ["line-decision"],
       memory: ["memory"],
@@ -172,14 +174,16 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "archive-intake": "store", "archive-target": "store", intake: "types", source: "types", target: "types" },
       ...{
         assembler: "sockets",
-        "bounded-spool": "files",
         evidence: "store",
         gap: "store",
         options: "types",
         persist: "store",
       },
       "copy-object": "store",
-      ...{ relay: "store", "segment-buffer": "threads", "server-facts": "server" },
+      ...{ "old-spool": "store", "segment-buffer": "threads", "server-facts": "server", "store-behind": "store" },
+      ...{ "journal/back": "server", "journal/disk": "files", "journal/front": "server", "journal/histories": "files" },
+      ...{ "journal/journal": "files", "journal/journal-intake": "files", "journal/journal-source": "files" },
+      ...{ "journal/leftover": "store", "journal/room": "timers", "journal/verified-end": "files" },
       ...{
         shipper: "store",
         spool: "store",

@@ -12,6 +12,8 @@ import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
 import { walPath } from "../../src/archive/wal/path.ts";
+import { tmpdir } from "node:os";
+import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type TimelineId, parseLsn, segmentEnd, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -125,7 +127,7 @@ describe.each([newestUnderTest()])("PostgreSQL %i", (version) => {
   });
 });
 
-test("a spool that is primed from a tip right behind a gap goes on there", async () => {
+test("a spool that begins at a tip right behind a gap goes on there", async () => {
   await using primary = await startPostgres({ segmentSizeMiB: 1, settings: FORGETTING });
   await using standby = await primary.cloneAsStandby();
   const { store, switchLsn } = await failOver(primary, standby, false);
@@ -138,8 +140,8 @@ test("a spool that is primed from a tip right behind a gap goes on there", async
     await receiver.kill();
     held.remove();
   }
-  const spool = new MemoryStore();
-  const spooled = { spool, spoolBytesMax: 256 << 20, uploadIntervalMs: 100 };
+  const disk = new MemoryDisk();
+  const spooled = { directory: tmpdir(), openDisk: () => disk, spoolBytesMax: 256 << 20, uploadIntervalMs: 100 };
   const tip = await findTip(await openArchive(store, "main"));
   await using receiver = receive(standby, store, {}, spooled);
   await standby.sql(FILL);
@@ -148,6 +150,34 @@ test("a spool that is primed from a tip right behind a gap goes on there", async
   const found = await readCatalog(await openArchive(store, "main"));
   expect(found.inventory.runs.find(({ timeline }) => timeline === 2)?.first).toBe(tip?.segment);
   expect(found.gaps).toHaveLength(1);
+});
+
+test.each([
+  { name: "the first segments of the new timeline", unseen: false },
+  { name: "the end of the old timeline as well", unseen: true },
+])("a spool goes on behind a failover that lost $name, also after it was killed", async ({ unseen }) => {
+  await using primary = await startPostgres({ segmentSizeMiB: 1, settings: FORGETTING });
+  await using standby = await primary.cloneAsStandby();
+  const { store, switchLsn, storedLsn } = await failOver(primary, standby, unseen);
+  await recycle(standby, timelineOf(2), switchLsn);
+  const disk = new MemoryDisk();
+  const spooled = { directory: tmpdir(), openDisk: () => disk, spoolBytesMax: 256 << 20, uploadIntervalMs: 100 };
+  for (let life = 0; life < 3; life++) {
+    await using receiver = receive(standby, store, {}, spooled);
+    await standby.sql(FILL);
+    await receiver.stored(await flushLsn(standby));
+    if (life < 2) await receiver.kill();
+    else await receiver.stop();
+  }
+  const archive = await openArchive(store, "main");
+  const gaps = await listGaps(archive);
+  expect(gaps.map(({ timeline }) => timeline)).toEqual([...(unseen ? [1] : []), 2]);
+  expect(gaps[0]?.fromLsn).toBe(unseen ? storedLsn : switchLsn);
+  const catalog = await readCatalog(archive);
+  const history = await historyOf(archive, timelineOf(2));
+  const path = walPath(catalog.inventory, { history, from: undefined, segmentSize: SEGMENT });
+  expect(path.barriers.filter(({ isRecorded }) => !isRecorded)).toEqual([]);
+  expect(await findTip(archive)).toMatchObject({ timeline: 2, lsn: await flushLsn(standby) });
 });
 
 describe("a gap document", () => {

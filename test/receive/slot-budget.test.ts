@@ -12,7 +12,6 @@ import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { watchSlotBudget } from "../../src/receive/slot-advance.ts";
 import { SlotLeave } from "../../src/receive/slot-release.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
-import { FileStore } from "../../src/store/file/store.ts";
 import { peekWal } from "../../src/archive/wal/objects.ts";
 import { readTail } from "../../src/archive/wal/tail.ts";
 import { type Lsn, nextSegment, parseLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
@@ -257,7 +256,7 @@ describe("on the newest PostgreSQL", () => {
       await using server = await startPostgres({ version, segmentSizeMiB: 1, settings: FORGETTING });
       const folder = makeTempDir("slot-budget");
       const store = new FaultyStore(new MemoryStore());
-      const spool = { spool: new FileStore(folder), spoolBytesMax: 6 * MIB, uploadIntervalMs: 100 };
+      const spool = { directory: folder, spoolBytesMax: 6 * MIB, uploadIntervalMs: 100 };
       await using receiver = receive(server, store, { slotBudget: BUDGET }, spool);
       await using _monitor = watched(server, receiver);
       const { state } = receiver;

@@ -4,38 +4,24 @@ import { judgeSpool, lackOfRoom, noRoom } from "../../src/receive/spool-room.ts"
 
 const MIB = 1 << 20;
 
-describe("an object of 1 MiB finds room", () => {
-  const use = { spoolBytesMax: 100 * MIB, diskBytesMax: 50 * MIB, segmentSize: 16 * MIB };
+describe("one more file of 16 MiB", () => {
+  const use = { spoolBytesMax: 96 * MIB, diskBytesMax: 64 * MIB, segmentSize: 16 * MIB };
 
   test.each([
-    ["a chunk on a disk with a segment to spare", { ...use, bytes: 33 * MIB }, true, undefined],
-    ["a chunk that would take the room of a seal", { ...use, bytes: 33 * MIB + 1 }, true, "disk"],
-    ["a seal in that room", { ...use, bytes: 33 * MIB + 1 }, false, undefined],
-    ["a seal that just fits", { ...use, bytes: 49 * MIB }, false, undefined],
-    ["a seal that does not fit", { ...use, bytes: 49 * MIB + 1 }, false, "disk"],
-    [
-      "a chunk below --spool-max by a segment",
-      { ...use, bytes: 84 * MIB - 1, diskBytesMax: Infinity },
-      true,
-      undefined,
-    ],
-    [
-      "a chunk at --spool-max but for a segment",
-      { ...use, bytes: 84 * MIB, diskBytesMax: Infinity },
-      true,
-      "spool-max",
-    ],
-    ["a seal below --spool-max", { ...use, bytes: 100 * MIB - 1, diskBytesMax: Infinity }, false, undefined],
-    ["a seal at --spool-max", { ...use, bytes: 100 * MIB, diskBytesMax: Infinity }, false, "spool-max"],
-  ] as const)("%s", (_, now, isChunk, lack) => {
-    expect(lackOfRoom(now, { bytes: MIB, isChunk })).toBe(lack);
+    ["just fits on the disk", { ...use, bytes: 48 * MIB }, undefined],
+    ["does not fit on the disk", { ...use, bytes: 48 * MIB + 1 }, "disk"],
+    ["just fits below --spool-max", { ...use, bytes: 80 * MIB, diskBytesMax: Infinity }, undefined],
+    ["does not fit below --spool-max", { ...use, bytes: 80 * MIB + 1, diskBytesMax: Infinity }, "spool-max"],
+    ["fits neither; --spool-max is named", { ...use, bytes: 96 * MIB }, "spool-max"],
+  ] as const)("%s", (_, now, lack) => {
+    expect(lackOfRoom(now)).toBe(lack);
   });
 });
 
 describe("a spool for segments of 16 MiB", () => {
   const facts = { segmentSize: 16 * MIB, spoolBytesMax: 256 * MIB, heldBytes: 0 };
   const disk = (total: number, free: number) => ({ totalBytes: total * MIB, freeBytes: free * MIB });
-  const need = "The spool keeps the last segment and the open one's chunks: give it 64 MiB or more.";
+  const need = "The spool keeps whole segments, the last and the open one always: give it 64 MiB or more.";
   const lower = "The receiver stops reading when that is used: free space, or lower --spool-max.";
 
   test.each([

@@ -1,25 +1,30 @@
 /** `--durability spool` on a real server: the store away, the receiver killed, the spool empty, stale and full. */
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
-import { openArchive, openArchiveFor } from "../../src/archive/archive.ts";
-import { readTail } from "../../src/archive/wal/tail.ts";
+import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
-import { putChunk, putSegment } from "../../src/archive/wal/objects.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
-import { recordGap } from "../../src/receive/gap.ts";
-import { Relay } from "../../src/receive/relay.ts";
-import type { DiskSpace } from "../../src/receive/spool-room.ts";
+import type { SpoolOptions } from "../../src/receive/spool.ts";
 import type { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
+import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
-import { type SegmentNumber, type TimelineId, addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import { type Failpoint, FaultyStore } from "../harness/faulty-store.ts";
-import { startPostgres } from "../harness/postgres.ts";
+import { startPostgres, tool } from "../harness/postgres.ts";
+import { byWaldump, settledEnd } from "../wal/oracles.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
 const folders: string[] = [];
@@ -27,10 +32,10 @@ afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
-function newSpool(): FileStore {
+function newSpool(): string {
   const folder = mkdtempSync(join(tmpdir(), "seawall-spool-test-"));
   folders.push(folder);
-  return new FileStore(folder);
+  return folder;
 }
 
 /** A store that can be switched off. */
@@ -42,13 +47,7 @@ class Switched extends MemoryStore {
   }
 }
 
-const observer = {
-  uploaded: () => undefined,
-  spooled: () => undefined,
-  failed: () => undefined,
-  passed: () => undefined,
-};
-
+const LARGE = { spoolBytesMax: 1 << 30, uploadIntervalMs: 100 } as const;
 const LOAD = "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i";
 
 async function primary(): ReturnType<typeof startPostgres> {
@@ -65,7 +64,7 @@ async function uploaded(state: { readonly uploadedLsn: bigint | undefined }, lsn
 test("with a spool, WAL is acknowledged while the store is away, and uploaded when it is back", async () => {
   await using server = await primary();
   const store = new Switched();
-  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
+  const spool = { directory: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
   await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
   await server.sql(LOAD);
   await uploaded(receiver.state, await flushLsn(server));
@@ -89,7 +88,7 @@ test.each([
 ] as const)("a store that denies %s holds up no acknowledgement, before or after a restart", async (_, operation) => {
   await using server = await primary();
   const store = new FaultyStore(new MemoryStore());
-  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
+  const spool = { directory: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
   const errors: string[] = [];
   const log: typeof silentLog = {
     ...silentLog,
@@ -128,7 +127,7 @@ test("a failover waits for a store that denies, and is followed once the store m
   await using first = await primary();
   await using second = await first.cloneAsStandby();
   const store = new FaultyStore(new MemoryStore());
-  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
+  const spool = { directory: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
   {
     await using receiver = receive(first, store, { shipIntervalMs: 0 }, spool);
     await first.sql(LOAD);
@@ -155,7 +154,7 @@ test("a failover waits for a store that denies, and is followed once the store m
 test("what a killed receiver left in the spool is uploaded by the next one, the server being gone", async () => {
   await using server = await primary();
   const store = new Switched();
-  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
+  const spool = { directory: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
   let lsn;
   {
     await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
@@ -173,11 +172,11 @@ test("what a killed receiver left in the spool is uploaded by the next one, the 
   expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
 });
 
-test("an empty spool is primed from the store, and a spool that lags behind it is primed anew", async () => {
+test("an empty spool begins where the store ends, and a spool that lags behind it is begun anew", async () => {
   await using server = await primary();
   const store = new MemoryStore();
-  const [here, there] = [newSpool(), newSpool()].map((spool) => ({
-    spool,
+  const [here, there] = [newSpool(), newSpool()].map((directory) => ({
+    directory,
     spoolBytesMax: 1 << 30,
     uploadIntervalMs: 100,
   }));
@@ -197,7 +196,7 @@ test("a full spool stops the receiver from reading until the store has taken som
   await using server = await primary();
   const store = new Switched();
   store.on = true;
-  const spool = { spool: newSpool(), spoolBytesMax: 4 << 20, uploadIntervalMs: 100 };
+  const spool = { directory: newSpool(), spoolBytesMax: 4 << 20, uploadIntervalMs: 100 };
   await using receiver = receive(server, store, { shipIntervalMs: 0, bufferSegments: 2 }, spool);
   await receiver.stored(await flushLsn(server));
   store.on = false;
@@ -216,46 +215,17 @@ test("a full spool stops the receiver from reading until the store has taken som
   await uploaded(receiver.state, lsn);
 });
 
-/** A spool on a disk of its own. */
-class SmallDisk extends MemoryStore {
-  readonly #totalBytes: number;
-  readonly #sizes = new Map<string, number>();
-  /** Writes that found no room. */
-  refusals = 0;
-
-  constructor(totalBytes: number) {
-    super();
-    this.#totalBytes = totalBytes;
-  }
-
-  readonly space = async (): Promise<DiskSpace> => {
-    const used = [...this.#sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
-    return Promise.resolve({ totalBytes: this.#totalBytes, freeBytes: this.#totalBytes - used });
-  };
-
-  override async put(key: string, body: Uint8Array, options?: PutOptions): Promise<PutResult> {
-    const { freeBytes } = await this.space();
-    if (body.byteLength > freeBytes) {
-      this.refusals += 1;
-      throw new SeawallError("store-full", `put ${key}: ENOSPC`);
-    }
-    const result = await super.put(key, body, options);
-    if (result === "created") this.#sizes.set(key, body.byteLength);
-    return result;
-  }
-
-  override async delete(keys: readonly string[]): Promise<void> {
-    await super.delete(keys);
-    for (const key of keys) this.#sizes.delete(key);
-  }
+function onDisk(disk: MemoryDisk): SpoolOptions {
+  const times = { spoolBytesMax: 1 << 30, uploadIntervalMs: 100 };
+  return { directory: newSpool(), openDisk: () => disk, diskSpace: disk.space, ...times };
 }
 
 test("a spool stops before its disk is full, and drains once the store is back", async () => {
   await using server = await primary();
   await server.sql("CREATE TABLE noise (a text)");
   const store = new Switched();
-  const disk = new SmallDisk(5 << 20);
-  const spool = { spool: disk, spoolBytesMax: 1 << 30, uploadIntervalMs: 100, diskSpace: disk.space };
+  const disk = new MemoryDisk(5 << 20);
+  const spool = onDisk(disk);
   await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
   await receiver.stored(await flushLsn(server));
   store.on = false;
@@ -276,8 +246,8 @@ test("a spool stops before its disk is full, and drains once the store is back",
 
 test("a spool on a disk too small for it is refused", async () => {
   await using server = await primary();
-  const disk = new SmallDisk((4 << 20) - 1);
-  const spool = { spool: disk, spoolBytesMax: 1 << 30, uploadIntervalMs: 100, diskSpace: disk.space };
+  const disk = new MemoryDisk((4 << 20) - 1);
+  const spool = onDisk(disk);
   await using receiver = receive(server, new MemoryStore(), {}, spool);
   await expect(receiver.done).rejects.toMatchObject({
     code: "usage",
@@ -287,157 +257,12 @@ test("a spool on a disk too small for it is refused", async () => {
 
 test("a spool too small for what it must keep is refused, not filled for good", async () => {
   await using server = await primary();
-  const spool = { spool: newSpool(), spoolBytesMax: (4 << 20) - 1, uploadIntervalMs: 100 };
+  const spool = { directory: newSpool(), spoolBytesMax: (4 << 20) - 1, uploadIntervalMs: 100 };
   await using receiver = receive(server, new MemoryStore(), {}, spool);
   await expect(receiver.done).rejects.toMatchObject({
     code: "usage",
     message: "--spool-max: 3 MiB cannot hold segments of 1 MiB",
   });
-});
-
-test("what lies in the spool past a segment still on its way there stays until that one is there", async () => {
-  const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const spool = new MemoryStore();
-  const archive = await openArchiveFor(spool, "main", identity, { codec: new Codec() });
-  const seal = async (segment: number): Promise<void> => {
-    const place = { timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize: 1 << 20 };
-    const startLsn = segmentStart(place.segment, 1 << 20);
-    const endLsn = segmentEnd(place.segment, 1 << 20);
-    const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-    await putSegment(archive, place, Buffer.alloc(1 << 20, segment), facts, { confirm: true });
-  };
-  const spooled = async (): Promise<number[]> => {
-    const names: string[] = [];
-    for await (const { key } of spool.list("main/wal/")) names.push(key.slice(-12, -4));
-    return names.map((name) => Number.parseInt(name, 16));
-  };
-  const store = new MemoryStore();
-  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  const relay = new Relay({ spool, store, cluster: "main", codec: new Codec(), log: silentLog, ...times, observer });
-  const { signal } = new AbortController();
-  for (const segment of [4, 5, 7, 8]) await seal(segment);
-  await relay.pass(signal);
-  expect(await spooled()).toEqual([5, 7, 8]);
-  await seal(6);
-  await relay.pass(signal);
-  expect(await spooled()).toEqual([8]);
-});
-
-test("a store that refuses to delete chunks of a sealed segment gets the WAL behind it all the same", async () => {
-  const segmentSize = 1 << 20;
-  const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const codec = new Codec();
-  const [spool, store] = [new MemoryStore(), new FaultyStore(new MemoryStore())];
-  const [local, remote] = [
-    await openArchiveFor(spool, "main", identity, { codec }),
-    await openArchiveFor(store, "main", identity, { codec }),
-  ];
-  const placeOf = (segment: number) => ({ timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize });
-  const startLsn = segmentStart(placeOf(4).segment, segmentSize);
-  const chunkEnd = addBytes(startLsn, 8192);
-  await putChunk(
-    remote,
-    placeOf(4),
-    0,
-    Buffer.alloc(8192, 4),
-    { startLsn, endLsn: chunkEnd, verifiedLsn: chunkEnd },
-    { confirm: true },
-  );
-  for (const segment of [4, 5]) {
-    const place = placeOf(segment);
-    const endLsn = segmentEnd(place.segment, segmentSize);
-    const facts = { startLsn: segmentStart(place.segment, segmentSize), endLsn, verifiedLsn: endLsn };
-    await putSegment(local, place, Buffer.alloc(segmentSize, segment), facts, { confirm: true });
-  }
-  const refusal = store.failpoint({ operation: "delete", fault: "deny", times: Infinity });
-  const warnings: string[] = [];
-  const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
-  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  await new Relay({ spool, store, cluster: "main", codec, log, ...times, observer }).pass(new AbortController().signal);
-  expect(refusal.hits).toBeGreaterThan(0);
-  expect(await findTip(remote, {})).toMatchObject({ lsn: segmentEnd(placeOf(5).segment, segmentSize) });
-  expect(warnings).toEqual(["the store refuses to delete chunks that are not needed any more"]);
-});
-
-test("a segment that cannot be removed from the spool leaves no hole that hides the WAL behind it", async () => {
-  const segmentSize = 1 << 20;
-  const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const codec = new Codec();
-  /** Removes what it can, as a file system does that is asked for several files at once. */
-  class Sticky extends MemoryStore {
-    override async delete(keys: readonly string[]): Promise<void> {
-      const isHeld = (key: string): boolean => key.endsWith("05.zst");
-      await super.delete(keys.filter((key) => !isHeld(key)));
-      if (keys.some(isHeld)) throw new SeawallError("store-denied", "held");
-    }
-  }
-  const spool = new Sticky();
-  const local = await openArchiveFor(spool, "main", identity, { codec });
-  for (const segment of [4, 5, 6, 7, 8]) {
-    const place = { timeline: 1 as TimelineId, segment: segment as SegmentNumber, segmentSize };
-    const endLsn = segmentEnd(place.segment, segmentSize);
-    const facts = { startLsn: segmentStart(place.segment, segmentSize), endLsn, verifiedLsn: endLsn };
-    await putSegment(local, place, Buffer.alloc(segmentSize, segment), facts, { confirm: true });
-  }
-  const tip = await findTip(local);
-  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  const store = new MemoryStore();
-  const relay = new Relay({ spool, store, cluster: "main", codec, log: silentLog, ...times, observer });
-  await expect(relay.pass(new AbortController().signal)).rejects.toThrow("held");
-  expect(await findTip(local)).toEqual(tip);
-});
-
-test("the tail before a gap in the spool goes to the store too", async () => {
-  const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const spool = new MemoryStore();
-  const archive = await openArchiveFor(spool, "main", identity, { codec: new Codec() });
-  const signal = new AbortController().signal;
-  const place = { timeline: 1 as TimelineId, segment: 6 as SegmentNumber, segmentSize: 1 << 20 };
-  const startLsn = segmentStart(place.segment, 1 << 20);
-  const endLsn = addBytes(startLsn, 12);
-  const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-  await putChunk(archive, place, 0, Buffer.from("acknowledged"), facts, { confirm: true });
-  const availableLsn = segmentStart(9 as SegmentNumber, 1 << 20);
-  const lost = { timeline: place.timeline, fromLsn: endLsn, availableLsn, reason: "test", detectedAt: new Date(0) };
-  await recordGap(archive, lost, silentLog, signal);
-  const store = new MemoryStore();
-  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  await new Relay({ spool, store, cluster: "main", codec: new Codec(), log: silentLog, ...times, observer }).pass(
-    signal,
-  );
-  const uploadedTail = await readTail(await openArchive(store, "main"), place);
-  expect(uploadedTail?.bytes.toString()).toBe("acknowledged");
-});
-
-test("passes without new WAL send the store no request, and those with WAL open its archive once", async () => {
-  const segmentSize = 1 << 20;
-  const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const codec = new Codec();
-  const [spool, store] = [new MemoryStore(), new FaultyStore(new MemoryStore())];
-  const local = await openArchiveFor(spool, "main", identity, { codec });
-  const startLsn = segmentStart(4 as SegmentNumber, segmentSize);
-  const grow = async (start: number, end: number): Promise<void> => {
-    const place = { timeline: 1 as TimelineId, segment: 4 as SegmentNumber, segmentSize };
-    const facts = { startLsn: addBytes(startLsn, start), endLsn: addBytes(startLsn, end) };
-    const bytes = Buffer.alloc(end - start, 4);
-    await putChunk(local, place, start, bytes, { ...facts, verifiedLsn: facts.endLsn }, { confirm: true });
-  };
-  const times = { intervalMs: 100, spoolBytesMax: 1 << 30 };
-  const relay = new Relay({ spool, store, cluster: "main", codec, log: silentLog, ...times, observer });
-  const { signal } = new AbortController();
-  const openings = (): number => store.calls.filter(({ key }) => key.endsWith("/cluster.json")).length;
-  await grow(0, 8192);
-  await relay.pass(signal);
-  const atFirst = openings();
-  expect(atFirst).toBeGreaterThan(0);
-  await grow(8192, 16_384);
-  await relay.pass(signal);
-  expect(openings()).toBe(atFirst);
-  const before = store.calls.length;
-  for (let pass = 0; pass < 5; pass++) await relay.pass(signal);
-  expect(store.calls.slice(before)).toEqual([]);
-  const uploaded = await findTip(await openArchive(store, "main"));
-  expect(uploaded).toMatchObject({ lsn: addBytes(startLsn, 16_384) });
 });
 
 test("a receiver with WAL in its spool starts without the store's directory, and gives a bare mount point nothing", async () => {
@@ -450,7 +275,7 @@ test("a receiver with WAL in its spool starts without the store's directory, and
     string,
   ];
   mkdirSync(before);
-  const spool = { spool: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
+  const spool = { directory: newSpool(), spoolBytesMax: 1 << 30, uploadIntervalMs: 50 };
   const run = async (
     root: string,
     during: (state: ReceiverState, passes: () => number) => Promise<void>,
@@ -488,4 +313,134 @@ test("a receiver with WAL in its spool starts without the store's directory, and
     await uploaded(state, await flushLsn(server));
   });
   expect(await expectEqualsServer(server, new FileStore(bare))).toBeGreaterThan(6);
+});
+
+test("a spool of the earlier layout, an archive in a directory, is uploaded and replaced by a journal", async () => {
+  await using server = await primary();
+  const directory = newSpool();
+  const old = new FileStore(directory);
+  {
+    await using receiver = receive(server, old, { shipIntervalMs: 0 });
+    await server.sql(LOAD);
+    await receiver.stored(await flushLsn(server));
+    await receiver.stop();
+  }
+  await old.close();
+  const store = new Switched();
+  store.on = false;
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, { directory, ...LARGE });
+  await vi.waitFor(() => expect(receiver.state.snapshot().storeWaitError).toMatchObject({ place: "store" }), 60_000);
+  expect(existsSync(join(directory, "main", "cluster.json"))).toBe(true);
+  store.on = true;
+  await server.sql(LOAD);
+  const lsn = await flushLsn(server);
+  await uploaded(receiver.state, lsn);
+  await receiver.stop();
+  expect(receiver.state.counters.gaps).toBe(0);
+  expect(readdirSync(join(directory, "main")).filter((name) => !/^(spare-|[0-9A-F]{24})/.test(name))).toEqual([
+    "journal.json",
+  ]);
+  expect(await expectEqualsServer(server, store)).toBeGreaterThan(4);
+});
+
+test("while the store is away WAL lies on the disk, not in memory", async () => {
+  await using server = await primary();
+  const store = new Switched();
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, { directory: newSpool(), ...LARGE });
+  await receiver.stored(await flushLsn(server));
+  store.on = false;
+  for (let i = 0; i < 6; i++) {
+    await server.sql(LOAD);
+    await receiver.stored(await flushLsn(server));
+    expect(receiver.state.bufferSegmentsInUse).toBeLessThanOrEqual(3);
+  }
+  expect(receiver.state.spoolBytes).toBeGreaterThan(12 << 20);
+  store.on = true;
+  await uploaded(receiver.state, await flushLsn(server));
+});
+
+test("the files of a spool are the server's, and only the last complete one and the open one stay", async () => {
+  await using server = await primary();
+  const directory = newSpool();
+  await using receiver = receive(server, new MemoryStore(), { shipIntervalMs: 0 }, { directory, ...LARGE });
+  await server.sql(LOAD);
+  await server.sql(LOAD);
+  const lsn = await flushLsn(server);
+  await uploaded(receiver.state, lsn);
+  await receiver.stop();
+  const names = readdirSync(join(directory, "main")).filter((name) => /^[0-9A-F]{24}/.test(name));
+  expect(names).toHaveLength(2);
+  expect(names.filter((name) => name.endsWith(".partial"))).toHaveLength(1);
+  for (const name of names) {
+    const ours = readFileSync(join(directory, "main", name));
+    const theirs = readFileSync(join(server.walDir, name.replace(".partial", "")));
+    expect(ours.length).toBe(1 << 20);
+    const length = name.endsWith(".partial") ? Number(lsn % (1n << 20n)) : ours.length;
+    expect(Buffer.compare(ours.subarray(0, length), theirs.subarray(0, length))).toBe(0);
+  }
+});
+
+test.skipIf(tool("pg_waldump") === undefined)("pg_waldump reads a spool to its end", async () => {
+  await using server = await startPostgres({ system: true, segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
+  await server.sql("CREATE TABLE t (i int, pad text)");
+  const directory = newSpool();
+  const store = new Switched();
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, { directory, ...LARGE });
+  await receiver.stored(await flushLsn(server));
+  store.on = false;
+  const from = await flushLsn(server);
+  await server.sql(LOAD);
+  const to = await settledEnd(server);
+  await receiver.stored(to);
+  await receiver.kill();
+  const folder = join(directory, "main");
+  // Of a `.partial` it reads nothing: that name is not the server's.
+  for (const name of readdirSync(folder).filter((one) => one.endsWith(".partial"))) {
+    renameSync(join(folder, name), join(folder, name.replace(".partial", "")));
+  }
+  const found = await byWaldump(server, from, to, folder);
+  expect(found?.length).toBeGreaterThan(20_000);
+  expect(found).toEqual(await byWaldump(server, from, to));
+});
+
+test("a spool that another program fills is refused, and left as it is", async () => {
+  await using server = await primary();
+  const directory = newSpool();
+  mkdirSync(join(directory, "main"));
+  const file = join(directory, "main", "000000010000000000000001.partial");
+  writeFileSync(file, Buffer.alloc(1 << 20));
+  await using receiver = receive(server, new MemoryStore(), {}, { directory, ...LARGE });
+  await expect(receiver.done).rejects.toMatchObject({ code: "usage" });
+  expect(readdirSync(join(directory, "main"))).toEqual(["000000010000000000000001.partial"]);
+});
+
+test("a failover while the store is away waits for it, and then all of both timelines is uploaded", async () => {
+  await using first = await primary();
+  await using second = await first.cloneAsStandby();
+  const store = new Switched();
+  const spool = { directory: newSpool(), ...LARGE };
+  let acknowledged;
+  {
+    await using receiver = receive(first, store, { shipIntervalMs: 0 }, spool);
+    await receiver.stored(await flushLsn(first));
+    await uploaded(receiver.state, await flushLsn(first));
+    store.on = false;
+    await first.sql(LOAD);
+    acknowledged = await flushLsn(first);
+    await receiver.stored(acknowledged);
+    await receiver.kill();
+  }
+  await first.stop();
+  await second.promote();
+  store.on = true;
+  await using receiver = receive(second, store, { shipIntervalMs: 0 }, spool);
+  await second.sql(LOAD);
+  const lsn = await flushLsn(second);
+  await uploaded(receiver.state, lsn);
+  await receiver.stop();
+  expect(receiver.state.counters.gaps).toBe(0);
+  const tip = await findTip(await openArchive(store, "main"));
+  expect(tip).toMatchObject({ timeline: 2, lsn });
+  expect(acknowledged).toBeLessThan(lsn);
+  expect(await expectEqualsServer(second, store)).toBeGreaterThan(2);
 });

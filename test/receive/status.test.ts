@@ -162,6 +162,17 @@ test("a secret in an error's text is shown neither as the last error nor as the 
   }
 });
 
+test("a spool may lack nothing until it takes WAL, the store answers, or an upload fails", () => {
+  const begin = () => streaming(0, "spool").state;
+  expect(begin().mayLackNothing()).toBe(true);
+  expect(streaming(0, "store").state.mayLackNothing()).toBe(false);
+  const [taken, answered, failed] = [begin(), begin(), begin()];
+  taken.stored(lsn(200));
+  answered.uploaded(lsn(0));
+  failed.uploadFailed(new SeawallError("store-unavailable", "away"));
+  expect([taken, answered, failed].map((state) => state.mayLackNothing())).toEqual([false, false, false]);
+});
+
 describe("why a spool waits", () => {
   const denied = new SeawallError("store-denied", "put main/wal/x: AccessDenied");
   const full = new SeawallError("store-full", "put main/tail/x: ENOSPC");

@@ -62,11 +62,16 @@ export async function settledEnd(server: PostgresServer): Promise<Lsn> {
   throw new Error("the server never settles");
 }
 
-/** pg_waldump of the server's own version, whose WAL alone it reads; undefined when there is none. */
-export async function byWaldump(server: PostgresServer, from: Lsn, to: Lsn): Promise<FoundRecord[] | undefined> {
+/** pg_waldump of the server's own version, whose WAL alone it reads, in `folder`; undefined when there is none. */
+export async function byWaldump(
+  server: PostgresServer,
+  from: Lsn,
+  to: Lsn,
+  folder = server.walDir,
+): Promise<FoundRecord[] | undefined> {
   const program = await oracleOf(server, "pg_waldump");
   if (program === undefined) return undefined;
-  const { stdout } = await run(program, ["-p", server.walDir, "-s", hex(from), "-e", hex(to)]);
+  const { stdout } = await run(program, ["-p", folder, "-s", hex(from), "-e", hex(to)]);
   return [...stdout.matchAll(WALDUMP_LINE)].map(([, name, length, xid, lsn, prev]) => ({
     lsn: parseLsn(lsn ?? ""),
     prev: parseLsn(prev ?? ""),

@@ -12,12 +12,9 @@ import { humanSeconds } from "../../daemon/status/human.ts";
 import { SeawallError } from "../../errors.ts";
 import { isRefusal } from "../../receive/line/connect.ts";
 import { type JoinOptions, previewLine } from "../../receive/line/claim.ts";
-import { diskSpaceOf } from "../../receive/bounded-spool.ts";
-import { spooledBytes } from "../../receive/relay.ts";
-import { refuseMissingSpool } from "../../receive/spool-dir.ts";
+import { bytesBelow, diskSpaceOf, refuseMissingSpool } from "../../receive/spool-dir.ts";
 import { judgeSpool } from "../../receive/spool-room.ts";
 import { deadline } from "../../signals.ts";
-import { FileStore } from "../../store/file/store.ts";
 import type { Store } from "../../store/store.ts";
 import { zstdLibrary } from "../../zstd-library.ts";
 import type { Finding } from "./findings.ts";
@@ -47,7 +44,7 @@ export async function checkSpool(
     const there = ok("spool", `${path} is a directory`);
     const { spoolBytesMax, segmentSize } = limits;
     if (segmentSize === undefined) return [there];
-    return [there, await checkSpoolRoom(path, { spoolBytesMax, segmentSize }, signal)];
+    return [there, await checkSpoolRoom(path, { spoolBytesMax, segmentSize })];
   });
 }
 
@@ -55,18 +52,12 @@ export async function checkSpool(
 async function checkSpoolRoom(
   path: string,
   limits: { readonly spoolBytesMax: number; readonly segmentSize: number },
-  signal: AbortSignal,
 ): Promise<Finding> {
   const name = "spool room";
-  const spool = new FileStore(path);
-  try {
-    const heldBytes = await spooledBytes(spool, signal);
-    const { kind, message, hint } = judgeSpool({ ...limits, heldBytes, disk: await diskSpaceOf(path) });
-    if (kind === "ok") return ok(name, message);
-    return kind === "tight" ? warned(name, message, hint) : failed(name, message, hint);
-  } finally {
-    await spool.close();
-  }
+  const [heldBytes, disk] = [await bytesBelow(path), await diskSpaceOf(path)];
+  const { kind, message, hint } = judgeSpool({ ...limits, heldBytes, disk });
+  if (kind === "ok") return ok(name, message);
+  return kind === "tight" ? warned(name, message, hint) : failed(name, message, hint);
 }
 
 const notTried: Finding = {

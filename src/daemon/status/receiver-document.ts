@@ -2,7 +2,7 @@
 import type { Gap } from "../../archive/documents.ts";
 import type { DescribedRival } from "../../archive/line/rivals.ts";
 import type { Settings } from "../../config/options.ts";
-import type { ReceiverState, ReceiverStatus } from "../../receive/status.ts";
+import type { ReceiverState } from "../../receive/status.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import type { Journal } from "./journal.ts";
 import { judged } from "../health/health.ts";
@@ -63,7 +63,7 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
   const patienceMs = isSpoolRefusing ? SPOOL_PATIENCE_MS : limits.storePatienceSeconds * 1000;
   return judged({
     ...snapshot,
-    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > patienceMs && !mayHoldNothing(snapshot),
+    isStoreStalled: (snapshot.storeWaitSeconds ?? 0) * 1000 > patienceMs && !state.mayLackNothing(),
     source: "receiver",
     store,
     spoolLimitBytes: settings.durability === "spool" ? settings.spoolMaxBytes : null,
@@ -85,12 +85,6 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
     version,
     at: new Date(nowMs).toISOString(),
   });
-}
-
-/** A spool that has taken nothing since the start may hold nothing that the store lacks; a refused upload shows that it does. */
-function mayHoldNothing({ durability, uploadedLsn, counters, storeWaitError }: ReceiverStatus): boolean {
-  const hasStored = counters.chunksStored + counters.segmentsSealed > 0;
-  return durability === "spool" && uploadedLsn === null && !hasStored && storeWaitError === null;
 }
 
 /** A gap as the status shows it; what is known of it beside its document is looked for in gap-look.ts. */

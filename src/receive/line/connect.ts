@@ -1,22 +1,20 @@
-/**
- * Connects to a server that may be archived: the first of several hosts that the archive's line admits. claim.ts
- * decides; with a spool, the store behind it.
- */
-import { type Archive, openArchiveFor, openSpoolFor } from "../../archive/archive.ts";
-import { findTip } from "../../archive/wal/tip.ts";
+/** Connects to a server that may be archived: the first of several hosts that the archive's line admits (claim.ts). */
+import { openArchiveFor } from "../../archive/archive.ts";
+import type { ClusterIdentity } from "../../archive/documents.ts";
 import type { Codec } from "../../codec/codec.ts";
-import { EXIT, type ErrorCode } from "../../error-kinds.ts";
-import { hasCode, SeawallError } from "../../errors.ts";
+import type { ErrorCode } from "../../error-kinds.ts";
+import { hasCode, type SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import type { NoticeLimit } from "../../replication/notice-limit.ts";
-import { type JoinedSignal, deadline, joinSignals } from "../../signals.ts";
+import { type JoinedSignal, joinSignals } from "../../signals.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
-import { type JoinOptions, joinLine, storeHistories } from "./claim.ts";
+import { archiveTarget } from "../archive-target.ts";
+import { type JoinOptions, joinLine } from "./claim.ts";
 import type { JoinedLine } from "./watch.ts";
 import type { ReceiverOptions } from "../options.ts";
+import type { SegmentBufferPools } from "../segment-buffer.ts";
 import { type ServerFacts, readServerFacts, readServerHistory } from "../server-facts.ts";
-import { delaysUpload } from "../upload-failures.ts";
-import { waitFor } from "../../store/signal.ts";
+import type { WalTarget } from "../target.ts";
 
 /** A server whose WAL belongs into the archive. */
 export interface Joined extends AsyncDisposable {
@@ -24,14 +22,26 @@ export interface Joined extends AsyncDisposable {
   readonly lifeline: JoinedSignal;
   readonly connection: ReplicationConnection;
   readonly server: ServerFacts;
-  readonly archive: Archive;
   readonly history: TimelineHistory;
   readonly line: JoinedLine;
+  readonly target: WalTarget;
 }
 
+/** A server that asks to be archived. */
+export interface Applicant {
+  readonly facts: ServerFacts;
+  readonly identity: ClusterIdentity;
+  readonly origin: JoinOptions["server"];
+}
+
+/** Lets a server in, and says where its WAL goes. Throws a refusal; nothing has been stored then. */
+export type Admit = (
+  applicant: Applicant,
+  joining: Pick<Joining, "takeOver" | "signal">,
+) => Promise<Pick<Joined, "line" | "target">>;
+
 interface Joining {
-  /** The codec that the opened archive gets. */
-  readonly codec: Codec;
+  readonly admit: Admit;
   /** Shared by all connections: a server may flood each of them. */
   readonly notices: NoticeLimit;
   readonly takeOver: number | undefined;
@@ -45,17 +55,17 @@ interface Joining {
  */
 export async function connectToLine(
   options: ReceiverOptions,
-  { codec, notices, signal }: Pick<Joining, "codec" | "notices" | "signal">,
+  { admit, notices, signal }: Omit<Joining, "takeOver">,
 ): Promise<Joined> {
   const { takeOver } = options;
   const isOnly = options.settings.values.hosts.length === 1;
-  if (takeOver === undefined || isOnly) return connectToFit(options, { codec, notices, takeOver, signal });
+  if (takeOver === undefined || isOnly) return connectToFit(options, { admit, notices, takeOver, signal });
   // --take-over is for a server that would be refused: of several hosts, one on the line comes first.
   try {
-    return await connectToFit(options, { codec, notices, takeOver: undefined, signal });
+    return await connectToFit(options, { admit, notices, takeOver: undefined, signal });
   } catch (error) {
     if (!isRefusal(error)) throw error;
-    return connectToFit(options, { codec, notices, takeOver, signal });
+    return connectToFit(options, { admit, notices, takeOver, signal });
   }
 }
 
@@ -94,67 +104,40 @@ export function isRefusal(error: unknown): error is SeawallError {
 async function joinServer(
   connection: ReplicationConnection,
   options: ReceiverOptions,
-  joining: Joining,
-): Promise<Pick<Joined, "server" | "archive" | "history" | "line">> {
-  const { store, cluster, state } = options;
-  const { codec, signal } = joining;
-  const server = await readServerFacts(connection, { allowsNewer: options.allowNewerServer });
-  const { systemIdentifier, segmentSize, major, restoredFrom, inRecovery } = server;
+  { admit, takeOver, signal }: Joining,
+): Promise<Pick<Joined, "server" | "history" | "line" | "target">> {
+  const { state } = options;
+  const facts = await readServerFacts(connection, { allowsNewer: options.allowNewerServer });
+  const { systemIdentifier, segmentSize, major, restoredFrom, inRecovery } = facts;
   const createdAt = new Date(state.nowMs()).toISOString();
   const identity = { systemIdentifier, segmentSize, pgMajor: major, createdAt };
-  // A spool knows no generations: its folder was chosen before.
-  const open = options.isSpool === true ? openSpoolFor : openArchiveFor;
-  const archive = await open(store, cluster, identity, { codec, signal });
-  const own = await readServerHistory(connection, server.timeline);
-  const line = await join(archive, { ...own, address: connection.server, restoredFrom, inRecovery }, options, joining);
-  return { server, archive, history: own.history, line };
+  const own = await readServerHistory(connection, facts.timeline);
+  const origin = { ...own, address: connection.server, restoredFrom, inRecovery };
+  const admitted = await admit({ facts, identity, origin }, { takeOver, signal });
+  return { server: facts, history: own.history, ...admitted };
 }
 
-/** Decides, in the archive that counts, whether this server may be archived, and stores its history files. */
-async function join(
-  archive: Archive,
-  server: JoinOptions["server"],
+/** Admits servers into the archive that the store holds. */
+export function admitToArchive(
   options: ReceiverOptions,
-  { takeOver, signal }: Joining,
-): Promise<JoinedLine> {
-  const { log, state, shipIntervalMs, openBehind } = options;
-  const claimsFirst = options.claimsFirst ?? true;
-  const nowMs = (): number => state.nowMs();
-  const joining = { server, takeOver, claimsFirst, shipIntervalMs, nowMs, log };
-  if (openBehind === undefined) {
-    return { openArchive: async () => archive, claim: await joinLine(archive, { ...joining, signal }) };
-  }
-  // A spool goes on by itself while its store takes nothing, but only on the timeline that it holds: a failover waits for
-  // the store, where other receivers can be seen.
-  const tip = await findTip(archive, { signal });
-  const isOnTimeline = tip?.timeline === server.history.timeline;
-  const openArchive: JoinedLine["openArchive"] = async (looking) => openBehind(archive, looking);
-  let claim: number | undefined;
-  using limit = isOnTimeline ? deadline(LINE_ANSWER_MS, signal) : joinSignals(signal);
-  const patient = limit.signal;
-  try {
-    const claiming = openArchive(patient).then((behind) => joinLine(behind, { ...joining, signal: patient }));
-    // A directory behind the spool may answer no call, and heed no signal.
-    claim = await waitFor(claiming, { signals: [patient] });
-  } catch (error) {
-    const isRefusing = delaysUpload(error) && error.exit === EXIT.store;
-    if (isRefusing && tip !== undefined && !isOnTimeline) throw failoverWaits(error, server.history.timeline);
-    if (signal.aborted || !isOnTimeline || !(isRefusing || limit.isOverdue)) throw error;
-    log.warn("the store does not say where the archive's line is: going on with the spool's timeline", { error });
-  }
-  await storeHistories(archive, server.files, signal);
-  return { openArchive, claim };
+  { codec, pools }: { readonly codec: Codec; readonly pools: SegmentBufferPools },
+): Admit {
+  return async ({ facts, identity, origin }, { takeOver, signal }) => {
+    const archive = await openArchiveFor(options.store, options.cluster, identity, { codec, signal });
+    const claim = await joinLine(archive, { ...joinOptionsOf(options), server: origin, takeOver, signal });
+    const line = { openArchive: async () => archive, claim };
+    const target = archiveTarget(options, { archive, server: facts, history: origin.history, pools });
+    return { line, target };
+  };
 }
 
-/** Has the receiver try again: the spool holds acknowledged WAL, and the store will answer one day. */
-function failoverWaits(cause: SeawallError, timeline: number): SeawallError {
-  if (cause.retryable) return cause;
-  const message = `the server moved to timeline ${timeline}, and the store does not say whether it may be archived: ${cause.message}`;
-  return new SeawallError("store-unavailable", message, { cause, hint: cause.hint });
+/** The part of `joinLine`'s options that does not depend on the server. */
+export function joinOptionsOf(
+  options: ReceiverOptions,
+): Pick<JoinOptions, "claimsFirst" | "shipIntervalMs" | "nowMs" | "log"> {
+  const { log, state, shipIntervalMs, claimsFirst = true } = options;
+  return { claimsFirst, shipIntervalMs, nowMs: () => state.nowMs(), log };
 }
-
-/** How long the store behind a spool may take to say where the line is; the server waits meanwhile. */
-const LINE_ANSWER_MS = 5_000;
 
 /**
  * Connects. A stop drops the connection until the stream has begun: a silent server would make it wait. From then on it

@@ -1,0 +1,74 @@
+/**
+ * Stores what a journal holds and the store lacks, when another receiver has gone further meanwhile: WAL that was acknowledged
+ * here is kept, also when its timeline was left. Then the journal can begin anew.
+ */
+import type { Archive } from "../../archive/archive.ts";
+import type { SegmentPlace } from "../../archive/keys.ts";
+import { peekWal, putChunk } from "../../archive/wal/objects.ts";
+import { readTailEnd } from "../../archive/wal/tail.ts";
+import { encodeFile, refuseOtherTail, sealFile, verifierOfFile } from "../../archive/wal/whole-files.ts";
+import { SeawallError } from "../../errors.ts";
+import { addBytes, bytesBetween, minLsn, segmentEnd, segmentStart } from "../../wal/lsn.ts";
+import { storeHistories } from "../line/claim.ts";
+import { historyFiles } from "./histories.ts";
+import type { Journal } from "./journal.ts";
+import type { SegmentFile } from "./layout.ts";
+
+/** Safe to repeat. Throws `wal-corrupt`, `segment-conflict`, and what the store throws. */
+export async function storeLeftover(
+  journal: Journal,
+  archive: Archive,
+  options: { readonly detectedAt: Date; readonly signal: AbortSignal },
+): Promise<void> {
+  const { signal } = options;
+  await storeHistories(archive, await historyFiles(journal), signal);
+  for (const file of journal.segments) {
+    const place = { timeline: file.timeline, segment: file.segment, segmentSize: archive.identity.segmentSize };
+    if ((await peekWal(archive, "segment", place, { signal })) !== undefined) continue;
+    if (file.isComplete) await storeSegment(journal, archive, place, options);
+    else await storeTail(journal, archive, place, signal);
+  }
+}
+
+async function storeSegment(
+  journal: Journal,
+  archive: Archive,
+  place: SegmentPlace,
+  { detectedAt, signal }: { readonly detectedAt: Date; readonly signal: AbortSignal },
+): Promise<void> {
+  const content = await read(journal, place, place.segmentSize);
+  const history = journal.historyOf(place.timeline);
+  const verifier = verifierOfFile(archive, place, { history, carry: journal.carryInto(place.timeline, place.segment) });
+  verifier.push(content);
+  await refuseOtherTail(archive, place, content, { signal });
+  await sealFile(archive, encodeFile(archive, place, content, verifier), { detectedAt, signal });
+}
+
+/** The verified WAL of an open file, from where the store's chunks end. */
+async function storeTail(journal: Journal, archive: Archive, place: SegmentPlace, signal: AbortSignal): Promise<void> {
+  const startLsn = segmentStart(place.segment, place.segmentSize);
+  const { upTo } = await journal.readLimit(place.timeline, startLsn);
+  const endLsn = minLsn(upTo, segmentEnd(place.segment, place.segmentSize));
+  const stored = await readTailEnd(archive, place, { signal });
+  const from = stored === undefined ? 0 : bytesBetween(startLsn, stored.endLsn);
+  const to = bytesBetween(startLsn, endLsn);
+  if (to <= from) return;
+  const content = await read(journal, place, to);
+  const facts = { startLsn: addBytes(startLsn, from), endLsn, verifiedLsn: endLsn };
+  await putChunk(archive, place, from, content.subarray(from), facts, { signal, confirm: true });
+}
+
+async function read(
+  journal: Journal,
+  { timeline, segment }: Pick<SegmentFile, "timeline" | "segment">,
+  bytes: number,
+): Promise<Buffer> {
+  const file = await journal.openToRead(timeline, segment);
+  const content = Buffer.alloc(bytes);
+  try {
+    if ((await file?.read(content, 0)) === bytes) return content;
+    throw new SeawallError("wal-corrupt", `a file of the spool ${journal.where} is shorter than its WAL`);
+  } finally {
+    await file?.close();
+  }
+}

@@ -1,0 +1,256 @@
+/** The journal of a spool: what a crash at any moment, a cut at any byte, a flipped bit and a failing disk leave of it. */
+import { describe, expect, test } from "vitest";
+import { SeawallError } from "../../src/errors.ts";
+import { Journal } from "../../src/receive/journal/journal.ts";
+import { GATHER_BYTES } from "../../src/receive/journal/journal-intake.ts";
+import { addBytes, type Lsn, lsnOf, maxLsn, minLsn } from "../../src/wal/lsn.ts";
+import { segmentFileName } from "../../src/wal/names.ts";
+import { MemoryDisk } from "../harness/memory-disk.ts";
+import { announcedRandom, type Random } from "../harness/random.ts";
+import { filled, MIB, toSegmentEnd, WalWriter } from "../wal/wal-writer.ts";
+import { openRig, recordEndBefore, stream, TIMELINE } from "./journal-rig.ts";
+
+/** Three segments: small records, one that crosses a border, a switch, and the beginning of an open segment. */
+function someWal(): WalWriter {
+  const writer = new WalWriter();
+  for (let i = 0; i < 200; i++) writer.write({ data: filled(100 + (i % 7)) });
+  toSegmentEnd(writer, 64);
+  writer.write({ data: filled(30_001) });
+  for (let i = 0; i < 50; i++) writer.write({ data: filled(9_000) });
+  writer.switchSegment();
+  for (let i = 0; i < 20; i++) writer.write({ data: filled(60) });
+  return writer;
+}
+
+function openFileOf(writer: WalWriter): string {
+  const segment = Math.floor(Number(writer.position) / MIB) as never;
+  return `${segmentFileName(TIMELINE, segment, MIB)}.partial`;
+}
+
+/** What the files hold up to the tip is what the server sent. */
+async function expectWal(journal: Journal, writer: WalWriter): Promise<void> {
+  const { tip } = journal;
+  if (tip === undefined) return;
+  for (const { segment, isComplete } of journal.segments) {
+    const start = Number(BigInt(segment) * BigInt(MIB) - writer.start);
+    const end = isComplete ? start + MIB : Math.min(start + MIB, Number(tip.lsn - writer.start));
+    if (end <= start) continue;
+    const content = Buffer.alloc(end - start);
+    const file = await journal.openToRead(TIMELINE, segment);
+    await file?.read(content, 0);
+    expect(Buffer.compare(content, writer.bytes.subarray(start, end))).toBe(0);
+  }
+}
+
+async function filledDisk(writer: WalWriter): Promise<MemoryDisk> {
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(writer.position, 8192);
+  expect(await rig.settle()).toBe(true);
+  expect(rig.intake.storedLsn).toBe(writer.position);
+  await rig.close();
+  return disk;
+}
+
+test("a power cut between any two operations of the disk, and inside any write, loses nothing that was acknowledged", async () => {
+  const random = announcedRandom("journal power cut", 21);
+  const writer = someWal();
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  const cuts: { readonly what: string; readonly left: MemoryDisk; readonly acknowledged: Lsn }[] = [];
+  disk.before = (what, write) => {
+    const acknowledged = rig.intake.storedLsn;
+    for (let kept = 0; kept <= disk.volatileNames; kept++) {
+      const left = disk.afterPowerCut(kept);
+      cuts.push({ what, left, acknowledged });
+      if (write === undefined || left.contentOf(write.name) === undefined) continue;
+      const torn = disk.afterPowerCut(kept);
+      tear(torn, write, random);
+      cuts.push({ what: `${what}, torn`, left: torn, acknowledged });
+    }
+  };
+  for (let at = 0; at < Number(writer.position - writer.start); at += 90_000) {
+    await rig.feed(minLsn(addBytes(writer.start, at), writer.position), 20_000);
+    await rig.settle();
+    if (at > MIB) await rig.journal.confirm({ timeline: TIMELINE, lsn: rig.intake.storedLsn });
+  }
+  await rig.feed(writer.position, 20_000);
+  await rig.settle();
+  await rig.journal.confirm({ timeline: TIMELINE, lsn: rig.intake.storedLsn });
+  await rig.close();
+  expect(cuts.length).toBeGreaterThan(100);
+  for (const { what, left, acknowledged } of cuts) {
+    const journal = await Journal.open(left);
+    expect((journal.tip?.lsn ?? writer.start) >= acknowledged, `${what}: ${acknowledged}`).toBe(true);
+    await expectWal(journal, writer);
+    const again = await openRig(left, writer);
+    await again.feed(writer.position, 50_000);
+    expect(await again.settle(), what).toBe(true);
+    expect(again.intake.storedLsn).toBe(writer.position);
+    await expectWal(again.journal, writer);
+    await again.close();
+  }
+}, 120_000);
+
+/** Some sectors of a write are there. */
+function tear(
+  disk: MemoryDisk,
+  { name, bytes, at }: { name: string; bytes: Uint8Array; at: number },
+  random: Random,
+): void {
+  const content = disk.contentOf(name);
+  for (let from = 0; from < bytes.length; from += 512) {
+    if (random.chance(0.5)) content?.set(bytes.subarray(from, from + 512), at + from);
+  }
+}
+
+test("an open file that is cut at any byte is replayed to the end of the last record before", async () => {
+  const writer = someWal();
+  const disk = await filledDisk(writer);
+  const name = openFileOf(writer);
+  const whole = Buffer.from(disk.contentOf(name) ?? []);
+  const start = addBytes(writer.start, 2 * MIB);
+  const length = Number(writer.position - start);
+  for (let cut = 0; cut <= length; cut++) {
+    const content = disk.contentOf(name);
+    content?.fill(0x7f);
+    whole.copy(content ?? Buffer.alloc(0), 0, 0, cut);
+    const journal = await Journal.open(disk);
+    expect(journal.tip?.lsn, `cut at ${cut}`).toBe(maxLsn(start, recordEndBefore(writer, addBytes(start, cut))));
+  }
+});
+
+test("a flipped bit ends what is replayed at the record before it", async () => {
+  const random = announcedRandom("journal flips", 22);
+  const writer = someWal();
+  const disk = await filledDisk(writer);
+  const content = disk.contentOf(openFileOf(writer));
+  const start = addBytes(writer.start, 2 * MIB);
+  for (let i = 0; i < 300; i++) {
+    // Past the page header, of which one bit may be either way.
+    const at = random.between(40, Number(writer.position - start) - 1);
+    const bit = 1 << random.between(0, 7);
+    if (content === undefined) throw new Error("no open file");
+    content[at] = (content[at] ?? 0) ^ bit;
+    const journal = await Journal.open(disk);
+    content[at] = (content[at] ?? 0) ^ bit;
+    expect(journal.tip?.lsn, `byte ${at}`).toBe(maxLsn(start, recordEndBefore(writer, addBytes(start, at))));
+  }
+});
+
+test("a flipped bit in a complete file is no end of WAL: the start is refused", async () => {
+  const writer = someWal();
+  const disk = await filledDisk(writer);
+  const content = disk.contentOf(segmentFileName(TIMELINE, 2 as never, MIB));
+  if (content === undefined) throw new Error("no complete file");
+  content[50_000] = (content[50_000] ?? 0) ^ 1;
+  await expect(Journal.open(disk)).rejects.toMatchObject({ code: "wal-corrupt" });
+});
+
+test("WAL of an older segment in a file that is used again is never taken for new WAL", async () => {
+  const writer = someWal();
+  const disk = new MemoryDisk();
+  const old = new WalWriter({ start: lsnOf(0n) });
+  for (let i = 0; i < 300; i++) old.write({ data: filled(100 + (i % 7)) });
+  toSegmentEnd(old, 0);
+  await disk.allocate("spare-0", MIB);
+  disk.contentOf("spare-0")?.set(old.bytes);
+  const again = await openRig(disk, writer);
+  const part = writer.records[30]?.end ?? writer.position;
+  await again.feed(part, 1000);
+  await again.settle();
+  expect((await Journal.open(disk)).tip?.lsn).toBe(part);
+  await again.close();
+});
+
+test("a record longer than both buffers is acknowledged as a whole, and survives a restart in its middle", async () => {
+  const writer = new WalWriter();
+  writer.write({ data: filled(100) });
+  const before = writer.position;
+  writer.write({ data: filled(2 * GATHER_BYTES + 1000) });
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(addBytes(writer.start, GATHER_BYTES + 77_777), 100_000);
+  await rig.settle();
+  expect(rig.intake.storedLsn).toBe(before);
+  await rig.close();
+  const again = await openRig(disk, writer);
+  await again.feed(writer.position, 100_000);
+  await again.settle();
+  expect(again.intake.storedLsn).toBe(writer.position);
+  await expectWal(again.journal, writer);
+  await again.close();
+});
+
+describe("a disk that fails", () => {
+  test.each(["write", "rename", "sync", "allocate"])(
+    "once at each %s acknowledges nothing after it, and the next stream writes it anew",
+    async (kind) => {
+      const writer = someWal();
+      for (let nth = 1; nth <= 30; nth++) {
+        const disk = new MemoryDisk();
+        const rig = await openRig(disk, writer);
+        let met = 0;
+        disk.before = (what) => {
+          if (what.startsWith(kind) && ++met === nth) throw new SeawallError("store-unavailable", `${what}: EIO`);
+        };
+        const failed = await rig.feed(writer.position, 30_000).then(
+          async () => !(await rig.settle()),
+          () => true,
+        );
+        const { storedLsn } = rig.intake;
+        await rig.close();
+        if (met < nth) {
+          expect(nth).toBeGreaterThan(1);
+          break;
+        }
+        if (failed) expect(storedLsn).toBeLessThan(writer.position);
+        const again = await stream(rig.journal, writer);
+        expect(again.intake.storedLsn).toBe(storedLsn);
+        await again.feed(writer.position, 30_000);
+        expect(await again.settle()).toBe(true);
+        await expectWal(again.journal, writer);
+        await again.close();
+      }
+    },
+  );
+});
+
+test("WAL that differs from what the journal holds ends the stream", async () => {
+  const writer = someWal();
+  const disk = await filledDisk(writer);
+  const rig = await openRig(disk, writer);
+  const bytes = writer.bytes.slice(2 * MIB);
+  bytes[500] = (bytes[500] ?? 0) ^ 1;
+  await expect(rig.intake.take(addBytes(writer.start, 2 * MIB), bytes)).rejects.toMatchObject({ code: "wal-diverged" });
+  await rig.close();
+});
+
+test("a directory of pg_receivewal is refused, and left as it is", async () => {
+  const disk = new MemoryDisk();
+  await disk.allocate(`${segmentFileName(TIMELINE, 7 as never, MIB)}.partial`, MIB);
+  const { names } = disk;
+  await expect(Journal.open(disk)).rejects.toMatchObject({ code: "usage" });
+  expect(disk.names).toEqual(names);
+});
+
+test("the journal of another cluster is refused", async () => {
+  const writer = someWal();
+  const journal = await Journal.open(await filledDisk(writer));
+  const other = { systemIdentifier: 8n, segmentSize: MIB, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
+  await expect(journal.adopt(other)).rejects.toMatchObject({ code: "foreign-cluster" });
+});
+
+test("files that the store has are used again or removed, but for the newest complete one", async () => {
+  const writer = someWal();
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(writer.position, 8192);
+  await rig.settle();
+  await rig.journal.confirm({ timeline: TIMELINE, lsn: addBytes(writer.start, MIB + 10) });
+  expect(rig.journal.segments.map(({ segment }) => segment)).toEqual([2, 3]);
+  await rig.journal.confirm({ timeline: TIMELINE, lsn: writer.position });
+  expect(rig.journal.segments.map(({ segment }) => segment)).toEqual([2, 3]);
+  await rig.close();
+  expect((await Journal.open(disk)).tip).toMatchObject({ segment: 3, lsn: writer.position });
+});
