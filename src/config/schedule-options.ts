@@ -38,7 +38,7 @@ export const SCHEDULE_OPTIONS = {
     routine: true,
     commands: RECEIVE,
     help: "whether the daemon takes a base backup at once when WAL was lost",
-    more: "A gap cannot be passed by any restore until a base backup that begins behind it is complete. The default is `backup` where `backup-schedule` is set, and `none` otherwise. The backup never overlaps with a scheduled one. A backup that fails is tried again with growing pauses; one that ends well is not repeated.",
+    more: "A gap cannot be passed by any restore until a base backup that begins behind it is complete. The default is `backup` where `backup-schedule` is set, and `none` otherwise. The backup begins with a fast checkpoint, and never overlaps with a scheduled one. A backup that fails is tried again with growing pauses; one that ends well is not repeated.",
   }),
   scheduleTimeZone: option(text("zone"), {
     routine: true,

@@ -209,7 +209,7 @@ describe("with a server", () => {
     const check = await inProcess(["status", "--config", config, "--all", "--check", "--nagios"]);
     expect(check.code).toBe(2);
     const [first, ...lines] = check.stdout.trimEnd().split("\n");
-    expect(first).toMatch(/^SEAWALL CRITICAL: 2 of 2 clusters: /);
+    expect(first).toMatch(/^SEAWALL CRITICAL: 2 critical of 2 clusters: /);
     expect(lines).toHaveLength(2);
     expect(lines.map((line) => /^\w+: critical: /.exec(line)?.[0]).sort()).toEqual([
       "down: critical: ",

@@ -1,5 +1,7 @@
 /** `seawall status --check`: the exit statuses, the line and the performance data that monitoring systems read. */
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { renderStatus } from "../../src/cli/views/status.ts";
@@ -114,7 +116,9 @@ describe("the exit status", () => {
       "--nagios",
     );
     expect(answer.code).toBe(2);
-    expect(answer.stdout).toMatch(/^SEAWALL CRITICAL: 2 of 3 clusters: c: the store .*; b: the oldest commit/);
+    expect(answer.stdout).toMatch(
+      /^SEAWALL CRITICAL: 1 critical, 1 warning of 3 clusters: c: the store .*; b: the oldest commit/,
+    );
     expect(answer.stdout).toMatch(/ a_rpo=0.412s;;;0 .* b_rpo=100s;;;0 .* c_rpo=0.412s;;;0 /);
     expect(answer.stdout.trimEnd().split("\n").slice(1)).toEqual([
       expect.stringMatching(/^c: critical: the store has confirmed nothing/),
@@ -122,7 +126,7 @@ describe("the exit status", () => {
       "a: ok: streaming, recovery point 412 ms",
     ]);
     const words = await check([{ cluster: "a" }, { cluster: "c", ...stalled }]);
-    expect(words.stdout).toMatch(/^critical: 1 of 2 clusters\nc: critical\n(.|\n)*^a: ok\n/m);
+    expect(words.stdout).toMatch(/^critical: 1 critical of 2 clusters\nc: critical\n(.|\n)*^a: ok\n/m);
     expect((await check([{ cluster: "a" }, { cluster: "b" }], "--nagios")).stdout).toMatch(
       /^SEAWALL OK: 2 clusters \|/,
     );
@@ -163,6 +167,22 @@ describe("the exit status", () => {
     const all = await check([serving, { cluster: "billing", store: other }], "--nagios", "--config", config);
     expect(all.stdout).toContain(`\nmain: critical: ${what}`);
     removeTree(dir);
+  });
+
+  test("a store that answers nothing delays the receiver's answer for seconds only", async () => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const { port } = silent.address() as AddressInfo;
+    const url = `s3://backups/production?endpoint=${encodeURIComponent(`http://127.0.0.1:${port}`)}`;
+    shown = [statusFixture({ errors: [], store: null })];
+    several = false;
+    const env = { AWS_ACCESS_KEY_ID: "key", AWS_SECRET_ACCESS_KEY: "secret", AWS_REGION: "eu-central-1" };
+    const patient = ["--store", url, "--store-timeout", "10m", "--store-retry-for", "10m"];
+    const answer = await runCli(["status", "--listen", http.address, "--check", "--nagios", ...patient], { env });
+    silent.closeAllConnections();
+    silent.close();
+    expect(answer.stdout).toMatch(/^SEAWALL OK: /);
+    expect(answer.stderr).toContain("the store does not answer: the archive is shown as the receiver saw it last");
   });
 
   test("a mistyped name is unknown, not a cluster in trouble", async () => {

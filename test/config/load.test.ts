@@ -50,8 +50,6 @@ describe("precedence", () => {
       noSlot: false,
       createSlot: true,
       ifExists: false,
-      initBackup: false,
-      initConfig: "seawall.yaml",
       config: undefined,
       logLevel: "info",
       logFormat: "auto",

@@ -1,6 +1,6 @@
 /** When a gap calls for a base backup: at once, never in a loop, also over restarts and with clocks that differ. */
 import { describe, expect, test } from "vitest";
-import { gapBackupAt, takesBackupOnGap } from "../../src/daemon/jobs/gap-backup.ts";
+import { backupEnv, gapBackupAt, takesBackupOnGap } from "../../src/daemon/jobs/gap-backup.ts";
 import { onDemand, parseSchedule } from "../../src/daemon/jobs/schedule.ts";
 import { type LastRun, Scheduler } from "../../src/daemon/jobs/scheduler.ts";
 import type { GapDocument } from "../../src/daemon/status/document.ts";
@@ -46,6 +46,15 @@ describe("a backup is called for", () => {
     { onGap: "backup", backupSchedule: undefined, takes: true },
   ] as const)("on-gap $onGap beside the schedule $backupSchedule: $takes", ({ takes, ...settings }) => {
     expect(takesBackupOnGap(settings)).toBe(takes);
+  });
+
+  test.each([
+    { title: "an open gap", gaps: [covered(60), open(1)], onGap: "backup", checkpoint: "fast" },
+    { title: "a covered gap", gaps: [covered(60)], onGap: "backup", checkpoint: "spread" },
+    { title: "an open gap that calls for no backup", gaps: [open(1)], onGap: "none", checkpoint: "spread" },
+  ] as const)("$title: its checkpoint is $checkpoint", ({ gaps, onGap, checkpoint }) => {
+    const env = backupEnv({ SEAWALL_CHECKPOINT: "spread" }, { onGap, backupSchedule: "0 2 * * *" }, gaps);
+    expect(env["SEAWALL_CHECKPOINT"]).toBe(checkpoint);
   });
 });
 

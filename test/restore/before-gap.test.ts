@@ -25,8 +25,20 @@ async function loseWal(server: PostgresServer): Promise<void> {
 }
 
 async function lastCommitTime(archived: Archived): Promise<string> {
+  return (await firstWindow(archived))?.toTime ?? "";
+}
+
+async function firstWindow(archived: Archived): Promise<{ toTime: string; toLsn: string } | undefined> {
   const { stdout } = await runCli(["list", "--store", archived.url, "--json"]);
-  return (JSON.parse(stdout) as { windows: { toTime: string }[] }).windows[0]?.toTime ?? "";
+  return (JSON.parse(stdout) as { windows: { toTime: string; toLsn: string }[] }).windows[0];
+}
+
+/** The end of the first window, as people read it in `list` and copy it. */
+async function printedEnd(archived: Archived): Promise<string> {
+  const { stdout } = await runCli(["list", "--store", archived.url], { env: { TZ: "UTC" } });
+  const time = (await lastCommitTime(archived)).replace("T", " ");
+  expect(stdout).toContain(` ${time} `);
+  return time;
 }
 
 async function expectRows(archived: Archived, flags: readonly string[], rows: readonly number[]): Promise<void> {
@@ -81,6 +93,8 @@ describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
     await expectRows(archived, ["--target-time", lastTime], [1, 2, 3]);
     await expectRows(archived, ["--target-time", lastTime, "--target-exclusive"], [1, 2]);
     await expectRows(archived, ["--target-lsn", third.before], [1, 2]);
+    await expectRows(archived, ["--target-time", await printedEnd(archived)], [1, 2, 3]);
+    await expectRows(archived, ["--target-lsn", (await firstWindow(archived))?.toLsn ?? ""], [1, 2, 3]);
     await expectRows(archived, ["--target-xid", second.xid], [1, 2]);
     await expectRows(archived, ["--target-name", "last words"], [1, 2]);
     const latest = await archived.run(["--target-dir", "/nowhere", "--dry-run"]);

@@ -15,13 +15,6 @@ import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
 import { counted } from "../../plural.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const document = await backedUp(context);
-  await printResult(context, summary(document), sentence(document));
-  return EXIT.done;
-}
-
-/** Takes the backup, bounds its stop, and shows its progress. */
-export async function backedUp(context: CommandContext): Promise<BackupDocument> {
   const { settings, io, log, signals } = context;
   const storeUrl = requiredStore(context);
   const withinMs = settings.shutdownTimeoutMs + GRACE_MS;
@@ -33,7 +26,10 @@ export async function backedUp(context: CommandContext): Promise<BackupDocument>
   try {
     const source = settings.fromStandby === undefined ? primary : await standbySettings(context, settings.fromStandby);
     const options = backupOptions(context, { source, store, progress: display.progress });
-    return await (settings.withWal ? withWal(context, options, primary) : takeBackup(options));
+    const document = await (settings.withWal ? withWal(context, options, primary) : takeBackup(options));
+    display.end();
+    await printResult(context, summary(document), sentence(document));
+    return EXIT.done;
   } finally {
     display.end();
     await store.close();
@@ -106,7 +102,7 @@ function withWal(
 }
 
 /** The shape that listings use as well. */
-export function summary(document: BackupDocument): Record<string, unknown> {
+function summary(document: BackupDocument): Record<string, unknown> {
   const { id, type, parent, label, timeline, startedAt, finishedAt, bytes, storedBytes, pgVersion } = document;
   const lsns = { startLsn: formatLsn(document.startLsn), stopLsn: formatLsn(document.stopLsn) };
   const { fromStandby, parts, files } = document;
@@ -119,7 +115,7 @@ export function summary(document: BackupDocument): Record<string, unknown> {
   return { id, type, parent, label, ...facts, ...counts };
 }
 
-export function sentence(document: BackupDocument): string {
+function sentence(document: BackupDocument): string {
   const seconds = (Date.parse(document.finishedAt) - Date.parse(document.startedAt)) / 1000;
   return (
     `backup ${document.id} is complete: ${humanBytes(document.bytes)} in ${humanBytes(document.storedBytes)}, ` +

@@ -26,7 +26,7 @@ export interface BackupSource {
   readonly kind: Exclude<SourceKind, { readonly kind: "wal" }>;
 }
 
-/** A backup that is read when its turn comes. */
+/** A backup whose turn comes; it is read when it comes. */
 interface Candidate {
   /** Named in the report where it cannot be read. */
   readonly name: string;
@@ -65,14 +65,11 @@ export async function runBackups(context: CommandContext, from: BackupSource): P
   const progress = new Progress({ io, json: settings.json, verb, nowMs: () => Date.now() });
   const outcomes: Outcome[] = [];
   try {
-    // Of pg_basebackup the size is known once its manifest was read.
-    if (bytes !== undefined) progress.begin(bytes);
+    progress.begin(bytes);
     for (const { name, find } of candidates) {
       progress.detail(name);
-      const outcome = await take(name, find, ({ tool, facts }) => {
-        if (bytes === undefined) progress.begin(facts.bytes);
-        const onBytes = (taken: number): void => progress.advance(taken);
-        return { ...optionsOf(context), store, codec, walHint: WAL_HINTS[tool], onBytes };
+      const outcome = await take(name, find, (walHint) => {
+        return { ...optionsOf(context), store, codec, walHint, onBytes: (taken) => progress.advance(taken) };
       });
       if (outcome.kind === "refused" && candidates.length === 1) throw outcome.error;
       outcomes.push(outcome);
@@ -92,11 +89,11 @@ export async function runBackups(context: CommandContext, from: BackupSource): P
 async function take(
   name: string,
   find: Candidate["find"],
-  options: (found: FoundBackup) => ImportBackupOptions,
+  options: (walHint: string) => ImportBackupOptions,
 ): Promise<Outcome> {
   try {
     const found = await find();
-    return { kind: "imported", found, imported: await importBackup(found, options(found)) };
+    return { kind: "imported", found, imported: await importBackup(found, options(WAL_HINTS[found.tool])) };
   } catch (error) {
     if (hasCode(error, ...REFUSALS)) return { kind: "refused", name, error };
     throw error;

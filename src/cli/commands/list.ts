@@ -183,8 +183,8 @@ const WINDOW_HEADING = ["timeline", "from", "to the commit of", "from LSN", "to 
 function windowRows({ catalog }: CatalogView): string[][] {
   return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
     String(timeline),
-    shownTime(fromTime),
-    toTime === null ? "none since" : shownTime(toTime),
+    shownTime(fromTime, "exact"),
+    toTime === null ? "none since" : shownTime(toTime, "exact"),
     formatLsn(fromLsn),
     formatLsn(toLsn),
     backup,

@@ -8,6 +8,7 @@ import { askReceiver, type StatusAnswer } from "../../daemon/status/client.ts";
 import type { NoReceiver, StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
 import { healthLimits } from "../../daemon/status/receiver-document.ts";
 import { deadline } from "../../signals.ts";
+import { waitFor } from "../../store/signal.ts";
 import { clustersOf, exitOfFailure, onEach } from "../all-clusters.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult } from "../context.ts";
 import { renderOverview } from "../views/status-overview.ts";
@@ -17,6 +18,8 @@ import { seawallVersion } from "./version.ts";
 
 const ASK_TIMEOUT_MS = 2_000;
 const LOOK_TIMEOUT_MS = 30_000;
+/** A receiver has answered: monitoring plug-ins are given up after 10 s, and what others did with the archive is an addition. */
+const LOOK_BESIDE_RECEIVER_MS = 3_000;
 /** Clusters that are looked at at the same time. */
 const LOOKS_MAX = 8;
 
@@ -201,12 +204,16 @@ async function lookAtArchive(context: CommandContext, cluster: string): Promise<
   const { readLastEvents } = await import("../../archive/records/last-events.ts");
   const store = await openPatientStore(context, settings.store, { interactive: true });
   // Not `using`: beside it TypeScript 5.9 leaves a dynamic import's extension as it is.
-  const limit = deadline(LOOK_TIMEOUT_MS, signals.stop);
+  const limit = deadline(LOOK_BESIDE_RECEIVER_MS, signals.stop);
   const { signal } = limit;
+  const look = async (): Promise<StatusDocument["archive"]> =>
+    readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
   try {
-    return await readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
+    // A directory may answer no call, and heed no signal.
+    return await waitFor(look(), { signals: [signal] });
   } catch (error) {
-    log.warn("cannot look at the archive", { cluster, error });
+    if (!limit.isOverdue) log.warn("cannot look at the archive", { cluster, error });
+    else log.warn("the store does not answer: the archive is shown as the receiver saw it last", { cluster });
     return null;
   } finally {
     limit[Symbol.dispose]();

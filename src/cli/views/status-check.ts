@@ -38,11 +38,14 @@ export function checkText(statuses: readonly StatusDocument[], look: Look): stri
   return [...(statuses.length > 1 ? [head] : []), ...lines].join("\n");
 }
 
-/** `2 of 3 clusters`, or `3 clusters` when all are well. */
+/** `1 critical, 1 warning of 3 clusters`, or `3 clusters` when all are well. */
 function countText(statuses: readonly StatusDocument[]): string {
   const all = counted(statuses.length, "cluster");
-  const troubled = statuses.filter(({ health }) => health.status !== "ok").length;
-  return troubled === 0 ? all : `${troubled} of ${all}`;
+  const troubled = [...HEALTH_WORDS].reverse().flatMap((word) => {
+    const count = statuses.filter(({ health }) => health.status === word).length;
+    return word === "ok" || count === 0 ? [] : [`${count} ${word}`];
+  });
+  return troubled.length === 0 ? all : `${troubled.join(", ")} of ${all}`;
 }
 
 export function checkJson(statuses: readonly StatusDocument[]): Record<string, unknown> {

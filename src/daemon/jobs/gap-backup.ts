@@ -10,9 +10,24 @@ const AFTER_SUCCESS_MS = 4 * 3_600_000;
 /** Exit statuses up to this one are answers or wrong options: the next try would end the same way. */
 const ANSWER_MAX = 2;
 
+type JobEnvironment = Readonly<Record<string, string | undefined>>;
+
 /** `on-gap`, or its default: where backups are scheduled, a gap calls for one. */
 export function takesBackupOnGap({ onGap, backupSchedule }: Pick<Settings, "onGap" | "backupSchedule">): boolean {
   return onGap === undefined ? backupSchedule !== undefined : onGap === "backup";
+}
+
+/**
+ * The environment of the backup job. While a gap is open nothing new can be recovered, so the backup that covers it does not wait
+ * for a spread checkpoint, which takes minutes.
+ */
+export function backupEnv(
+  jobEnv: JobEnvironment,
+  settings: Pick<Settings, "onGap" | "backupSchedule">,
+  gaps: readonly Pick<GapDocument, "coveredBy">[],
+): JobEnvironment {
+  const isUrgent = takesBackupOnGap(settings) && gaps.some(({ coveredBy }) => coveredBy === null);
+  return isUrgent ? { ...jobEnv, SEAWALL_CHECKPOINT: "fast" } : jobEnv;
 }
 
 /** Undefined while no gap is open. `last`: the last run of the daemon's backup job, null without one. */

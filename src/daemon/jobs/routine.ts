@@ -16,7 +16,7 @@ import type { Log } from "../../log.ts";
 import { deadline } from "../../signals.ts";
 import type { Store } from "../../store/store.ts";
 import type { EndedRun } from "../notify/job-notices.ts";
-import { gapBackupAt, takesBackupOnGap } from "./gap-backup.ts";
+import { backupEnv, gapBackupAt, takesBackupOnGap } from "./gap-backup.ts";
 import { runJob } from "./process.ts";
 import type { GapDocument } from "../status/document.ts";
 import { type JobName, type JobPast, lastStart, onDemand, parseSchedule, type Schedule } from "./schedule.ts";
@@ -85,7 +85,8 @@ export function buildScheduler(options: RoutineOptions, schedules: ReadonlyMap<J
     schedules,
     past: async (job, outer) => pastOf(store, cluster, { job, now: new Date() }, outer),
     execute: async (job, outer) => {
-      const { jobEnv: env, settings } = plan();
+      const { jobEnv, settings } = plan();
+      const env = job === "backup" ? backupEnv(jobEnv, settings, gaps()) : jobEnv;
       const startedAt = new Date().toISOString();
       const timeoutMs = settings.jobTimeoutMs;
       const outcome = await runJob({ job, program, env, log: log.child(job), timeoutMs, signal: outer });

@@ -155,7 +155,12 @@ class Search {
   }
 
   async lsn(lsn: Lsn, inclusive: boolean): Promise<Landings> {
-    const { items, segmentSize, endLsn } = this.#route;
+    const { items, barriers, segmentSize, endLsn } = this.#route;
+    // The end of a window in `list`: what lies before it can be recovered, and it cannot be passed.
+    if (barriers.some(({ fromLsn }) => fromLsn === lsn)) {
+      const atBarrier = await this.#atLastRecord(lsn);
+      if (atBarrier !== undefined) return { found: [atBarrier], missing: "" };
+    }
     if (lsn > endLsn) return { found: [], missing: `it ends at ${formatLsn(endLsn)}` };
     const segment = segmentOf(lsn, segmentSize);
     const index = items.findIndex((item) => item.segment >= segment);
