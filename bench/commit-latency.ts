@@ -2,23 +2,19 @@
  * Commit latency with a receiver as the only synchronous standby: pgbench with one tiny insert a transaction, its log of
  * every latency; beside no standby, pg_receivewal --synchronous, a spool, and what one PUT or one flush takes by itself.
  */
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PostgresServer } from "../test/harness/postgres.ts";
 import { removeTree } from "../test/harness/temp.ts";
 import { type CommitStages, STAGES_ENV } from "./commit-stages-file.ts";
 import type { BenchContext } from "./context.ts";
 import type { MeasuredChild } from "./measured-child.ts";
-import { dropSlot, pgbench, startPrimary } from "./primary.ts";
+import { startPrimary } from "./primary.ts";
 import { PUT_BYTES, type PutKind, putLatencies } from "./put-latency.ts";
 import { startReceivewal, startSeawall } from "./receivers.ts";
 import { type Section, table } from "./results.ts";
 import { formatRatio, formatSpread, quantile, spreadOf } from "./stats.ts";
-
-const SECONDS = 6;
-/** Of each run, left out: connections, the first segments, code that is not compiled yet. */
-const WARM_UP_SECONDS = 1.5;
-const CLIENTS = [1, 32] as const;
+import { asStandby, CLIENTS, type CommitRun, measureCommits, SECONDS, SLOT, WARM_UP_SECONDS } from "./synchronous.ts";
 
 type Standby = "none" | "pg_receivewal --synchronous" | "Seawall, spool" | "Seawall, directory" | "Seawall, S3";
 const STANDBYS: readonly Standby[] = [
@@ -30,23 +26,28 @@ const STANDBYS: readonly Standby[] = [
 ];
 
 /** Compiled beside this file. */
-const STAGES_PRELOAD = join(import.meta.dirname, "commit-stages.js");
+export const STAGES_PRELOAD = join(import.meta.dirname, "commit-stages.js");
 
-interface Run {
-  readonly p50: number;
-  readonly p99: number;
-  readonly commitsPerSecond: number;
-}
-
-interface Staged extends CommitStages {
+export interface Staged extends CommitStages {
   /** The client's own view of the same run, p50. */
   readonly commitMs: number;
 }
 
+const inside = ({ beforePutMs, putMs, afterPutMs }: Staged): number => beforePutMs + putMs + afterPutMs;
+
+/** The parts of a commit, in their order. */
+export const STAGE_ROWS: readonly (readonly [string, (run: Staged) => number])[] = [
+  ["from the WAL's arrival to the PUT: framing, verifying, encoding, signing", (run) => run.beforePutMs],
+  ["the PUT, as the receiver sees it while PostgreSQL and pgbench run", (run) => run.putMs],
+  ["from the answer to the status update", (run) => run.afterPutMs],
+  ["outside the receiver: primary, walsender, wake-ups", (run) => run.commitMs - inside(run)],
+  ["the commit, as the client sees it", (run) => run.commitMs],
+];
+
 export async function benchCommitLatency(context: BenchContext): Promise<Section> {
   await using server = await startPrimary();
   await server.sql("CREATE TABLE commits (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now())");
-  const runs = new Map<string, Run[]>();
+  const runs = new Map<string, CommitRun[]>();
   const bare = new Map<PutKind, number[]>();
   const stages: Staged[] = [];
   for (let round = 0; round < context.rounds; round++) {
@@ -57,7 +58,7 @@ export async function benchCommitLatency(context: BenchContext): Promise<Section
     }
     for (const standby of STANDBYS) {
       for (const clients of CLIENTS) {
-        const run = await withStandby(context, server, standby, () => measure(context, server, clients));
+        const run = await withStandby(context, server, standby, () => measureCommits(context, server, clients));
         const key = `${standby}|${clients}`;
         runs.set(key, [...(runs.get(key) ?? []), run]);
         const rate = run.commitsPerSecond.toFixed(0);
@@ -65,7 +66,7 @@ export async function benchCommitLatency(context: BenchContext): Promise<Section
       }
     }
     const stagesFile = join(context.scratch("stages"), "stages.json");
-    const run = await withStandby(context, server, "Seawall, S3", () => measure(context, server, 1), stagesFile);
+    const run = await withStandby(context, server, "Seawall, S3", () => measureCommits(context, server, 1), stagesFile);
     // Written by our own preloaded file a moment ago.
     stages.push({ ...(JSON.parse(readFileSync(stagesFile, "utf8")) as CommitStages), commitMs: run.p50 });
     context.say(`  stages: ${JSON.stringify(stages.at(-1))}`);
@@ -101,69 +102,33 @@ async function withStandby<T>(
   stagesFile?: string,
 ): Promise<T> {
   if (standby === "none") return work();
-  const slot = "sync";
   const directory = context.scratch("sync");
   const spool = standby === "Seawall, spool" ? context.scratch("spool") : undefined;
   const s3 = standby === "Seawall, S3" ? await context.s3() : undefined;
   await using bucket = await s3?.bucket();
-  await server.sql("SELECT pg_create_physical_replication_slot($1, true)", [slot]);
-  const child: MeasuredChild =
-    standby === "pg_receivewal --synchronous"
-      ? startReceivewal(server, { slot, directory, synchronous: true })
-      : startSeawall(server, {
-          slot,
-          store: bucket?.url ?? `file://${directory}`,
-          env: { ...s3?.env, ...(stagesFile === undefined ? {} : { [STAGES_ENV]: stagesFile }) },
-          args: ["--synchronous", ...(spool === undefined ? [] : ["--durability", "spool", "--spool-dir", spool])],
-          nodeArgs: stagesFile === undefined ? [] : ["--import", STAGES_PRELOAD],
-        });
+  const receivewal = (): MeasuredChild => startReceivewal(server, { slot: SLOT, directory, synchronous: true });
+  const seawall = (): MeasuredChild =>
+    startSeawall(server, {
+      slot: SLOT,
+      store: bucket?.url ?? `file://${directory}`,
+      env: { ...s3?.env, ...(stagesFile === undefined ? {} : { [STAGES_ENV]: stagesFile }) },
+      args: ["--synchronous", ...(spool === undefined ? [] : ["--durability", "spool", "--spool-dir", spool])],
+      nodeArgs: stagesFile === undefined ? [] : ["--import", STAGES_PRELOAD],
+    });
   try {
-    const name = standby === "pg_receivewal --synchronous" ? "pg_receivewal" : "seawall";
-    await server.configure({ synchronous_standby_names: name });
-    await until(server, child, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND flush_lsn IS NOT NULL");
-    return await work();
+    return await (standby === "pg_receivewal --synchronous"
+      ? asStandby(server, "pg_receivewal", receivewal, work)
+      : asStandby(server, "seawall", seawall, work));
   } finally {
-    await server.configure({ synchronous_standby_names: "" });
-    await child.end();
-    await dropSlot(server, slot);
     removeTree(directory);
     if (spool !== undefined) removeTree(spool);
   }
 }
 
-async function until(server: PostgresServer, child: MeasuredChild, query: string): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt++) {
-    if (!child.running) throw new Error(`the standby ended:\n${child.output}`);
-    if ((await server.sql(query)).length > 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`no synchronous standby:\n${child.output}`);
-}
-
-/** pgbench's own log of each transaction: client, number, latency in µs, script, seconds and µs of its end. */
-async function measure(context: BenchContext, server: PostgresServer, clients: number): Promise<Run> {
-  const folder = context.scratch("pgbench");
-  const script = join(folder, "insert.sql");
-  writeFileSync(script, "INSERT INTO commits DEFAULT VALUES;\n");
-  const prefix = join(folder, "log");
-  const log = ["--log", `--log-prefix=${prefix}`];
-  await pgbench(server, ["-n", "-f", script, "-c", String(clients), "-j", "1", "-T", String(SECONDS), ...log]);
-  const lines = readdirSync(folder)
-    .filter((name) => name.startsWith("log."))
-    .flatMap((name) => readFileSync(join(folder, name), "utf8").trimEnd().split("\n"))
-    .map((line) => line.split(" ").map(Number));
-  removeTree(folder);
-  const ends = lines.map(([, , , , seconds = 0, micros = 0]) => seconds + micros / 1e6);
-  const from = ends.reduce((a, b) => Math.min(a, b), Infinity) + WARM_UP_SECONDS;
-  const measured = lines.filter((_, index) => (ends[index] ?? 0) >= from).map(([, , latency = 0]) => latency / 1000);
-  return {
-    p50: quantile(measured, 0.5),
-    p99: quantile(measured, 0.99),
-    commitsPerSecond: measured.length / (SECONDS - WARM_UP_SECONDS),
-  };
-}
-
-function report(runs: ReadonlyMap<string, readonly Run[]>, bare: ReadonlyMap<PutKind, readonly number[]>): string {
+function report(
+  runs: ReadonlyMap<string, readonly CommitRun[]>,
+  bare: ReadonlyMap<PutKind, readonly number[]>,
+): string {
   const rows = [...runs].map(([key, list]) => {
     const [standby = "", clients = ""] = key.split("|");
     return [
@@ -205,27 +170,19 @@ function report(runs: ReadonlyMap<string, readonly Run[]>, bare: ReadonlyMap<Put
 
 /** Where the time between a commit without a standby and one with it goes. */
 function reportStages(
-  runs: ReadonlyMap<string, readonly Run[]>,
+  runs: ReadonlyMap<string, readonly CommitRun[]>,
   bare: ReadonlyMap<PutKind, readonly number[]>,
   stages: readonly Staged[],
 ): string {
   const middle = (values: readonly number[]): number => quantile(values, 0.5);
   const none = middle((runs.get("none|1") ?? []).map(({ p50 }) => p50));
-  const inside = ({ beforePutMs, putMs, afterPutMs }: Staged): number => beforePutMs + putMs + afterPutMs;
-  const rows: readonly (readonly [string, (run: Staged) => number])[] = [
-    ["from the WAL's arrival to the PUT: framing, verifying, encoding, signing", (run) => run.beforePutMs],
-    ["the PUT, as the receiver sees it while PostgreSQL and pgbench run", (run) => run.putMs],
-    ["from the answer to the status update", (run) => run.afterPutMs],
-    ["outside the receiver: primary, walsender, wake-ups", (run) => run.commitMs - inside(run)],
-    ["the commit, as the client sees it", (run) => run.commitMs],
-  ];
   return [
     "Where a commit's time goes, one client, S3, in runs of their own (medians, watched inside the receiver by " +
       `bench/commit-stages.ts). A commit without a standby takes ${none.toFixed(2)} ms, a PUT with nothing else running ` +
       `${middle(bare.get("store") ?? []).toFixed(2)} ms:\n`,
     table(
       ["part", "ms"],
-      rows.map(([name, of]) => [name, formatSpread(spreadOf(stages.map(of)), 2)]),
+      STAGE_ROWS.map(([name, of]) => [name, formatSpread(spreadOf(stages.map(of)), 2)]),
     ),
   ].join("\n");
 }

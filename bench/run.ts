@@ -9,6 +9,7 @@ import { benchBackup } from "./backup.ts";
 import { benchCatchUp } from "./catch-up.ts";
 import { benchCatalog } from "./catalog.ts";
 import { benchCommitLatency } from "./commit-latency.ts";
+import { benchCommitTimed } from "./commit-timed.ts";
 import type { BenchContext } from "./context.ts";
 import { pgTool } from "./primary.ts";
 import { benchProfile } from "./profile.ts";
@@ -26,6 +27,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["catch-up", benchCatchUp],
   ["steady", benchSteady],
   ["commit-latency", benchCommitLatency],
+  ["commit-timed", benchCommitTimed],
   ["recovery", benchRecovery],
   ["recovery-pgbench", benchRecoveryPgbench],
   ["backup", benchBackup],
