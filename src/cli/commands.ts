@@ -113,7 +113,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
       "--all is what happens when no cluster is named, also for a file with one cluster; then the exit status counts the clusters whose status is not known.",
     examples: [
       { line: "seawall status", does: "of the receiver on this machine" },
-      { line: "seawall status --json | jq .rpoSeconds", does: "one fact, for a script" },
+      { line: "seawall status --json | jq .recoveryPoint.seconds", does: "one fact, for a script" },
       { line: "seawall status --config /etc/seawall.yaml", does: "also when the receiver is down" },
       { line: "seawall status --config /etc/clusters.yaml --cluster orders", does: "one of several clusters" },
       {

@@ -63,11 +63,11 @@ export const METRICS = {
   lag: gauge("seawall_server_lag_bytes", "WAL the server has written that is not stored yet."),
   rpo: gauge(
     "seawall_rpo_seconds",
-    "At most so old is a commit that is not stored; 0 when all are. Without a stream it counts from the server's last word.",
+    "Age of the newest state that a restore reaches: of the oldest commit not stored (0 when all are), or of the last commit before an open gap. Without a stream it counts from the server's last word. Absent where nothing can be restored.",
   ),
   rpoAtMost: gauge(
     "seawall_rpo_at_most_state",
-    "1 while seawall_rpo_seconds counts from the server's last word, 0 while it is the age of a commit that waits; absent with it.",
+    "1 while seawall_rpo_seconds counts from the server's last word, 0 otherwise; absent with it.",
   ),
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
   gaps: gauge(

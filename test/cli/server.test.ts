@@ -299,7 +299,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
         expect(result).toHaveProperty(key);
       const { stdout } = await runCli(["status", "--listen", address]);
       expect(stdout).toMatch(
-        /^cluster +main, system identifier \d+, timeline 1\nhealth +(ok|warning)\nstate +streaming since /,
+        /^cluster +main, system identifier \d+, timeline 1\nhealth +(ok|critical)\nstate +streaming since /,
       );
       expect(stdout).toMatch(/\nstored +[0-9A-F]+\/[0-9A-F]+ +(up to date|.* behind)\n/);
       expect(stdout).toMatch(/\nslot +seawall: reserved, /);

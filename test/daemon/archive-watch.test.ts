@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
+import { putDeclaration } from "../../src/archive/generations.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { type SegmentNumber, segmentStart } from "../../src/wal/lsn.ts";
@@ -17,6 +18,7 @@ import { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { observed } from "../../src/store/observe.ts";
 import { lsnOf } from "../../src/wal/lsn.ts";
+import { emptyArchive, NEW, putWholeBackup, SYSTEM_IDENTIFIER } from "../archive/retained.ts";
 import { until } from "../campaigns/campaign.ts";
 import { ROOT } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -88,6 +90,24 @@ async function listedEnds(timelines: readonly number[]): Promise<(string | null)
 
 const shownEnds = (seen: Seen | undefined): (string | null)[] =>
   (seen?.recovery.windows ?? []).filter(({ isOpen }) => !isOpen).map(({ toTime }) => toTime);
+
+test("after an upgrade without a backup the newest window of the older generation is told, and no longer behind one", async () => {
+  const store = new FileStore(dir);
+  const declared = { generation: 2, systemIdentifier: SYSTEM_IDENTIFIER, pgMajor: 18, before: undefined };
+  await emptyArchive(store, "main@2");
+  await putDeclaration(store, "main", { ...declared, declaredAt: "2025-03-09T00:00:00.000Z" });
+  const { windows } = await readCatalog(await openArchive(store, "main@1"));
+  const last = windows.find(({ timeline }) => timeline === 2);
+  const { seen, watch, stop } = watched();
+  await until("a look", () => seen.length > 0);
+  expect(seen[0]?.last).toMatchObject({ generation: "main@2", backup: null });
+  expect(seen[0]?.contents.older).toEqual({ generation: "main@1", from: last?.fromTime, to: last?.toTime });
+  await putWholeBackup(await openArchive(store, "main@2"), { id: NEW });
+  watch.changed();
+  await until("the backup", () => seen.at(-1)?.last.backup?.id === NEW);
+  await stop();
+  expect(seen.at(-1)?.contents).not.toHaveProperty("older");
+});
 
 test("a window that has ended shows the end that list shows, though its last segment is not sealed", async () => {
   const { seen, stop } = watched();

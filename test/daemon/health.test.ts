@@ -350,7 +350,7 @@ const TABLE: Readonly<Record<string, Row>> = {
     ready: true,
     state: { rivals: [{ timeline: 2, kind: "written", endLsn: null, isActive: false, text: "timeline 2" }] },
   },
-  "no base backup": { is: "warning", kind: "no-backup", ready: true, state: archive({ backup: null }) },
+  "no base backup": { is: "critical", kind: "no-backup", ready: true, state: archive({ backup: null }) },
   "a base backup": { is: "ok", ready: true, state: archive({}) },
   "damage that a verify by hand found": {
     is: "critical",
@@ -597,8 +597,12 @@ test("between an upgrade and the first new backup the older generations are name
     const facts = statusFixture(archive({ backup: null, ...of }));
     return facts.health.findings.find(({ kind }) => kind === "no-backup")?.meaning;
   });
-  expect(meanings[0]).toBe("Nothing can be restored from this archive yet.");
-  expect(meanings[1]).toMatch(/^Nothing of main@2 can be restored yet\. seawall list shows .* older generations\.$/);
+  expect(meanings[0]).toMatch(
+    /^Nothing can be restored from this archive yet\. Losing the server now loses everything\.$/,
+  );
+  expect(meanings[1]).toMatch(
+    /^Nothing of main@2 can be restored yet\. seawall list shows .* older generations\. Losing /,
+  );
 });
 
 /** A page's text with its entities read. */

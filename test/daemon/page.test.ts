@@ -26,7 +26,7 @@ describe("the page", () => {
     expect(words(page())).toMatch(
       /Server has written end of its WAL 16\/B374D848 Received up to date 16\/B374D848 Verified 2.07 KiB behind 16\/B374D000 Stored and acknowledged 1.00 MiB behind 16\/B364D000/,
     );
-    expect(words(page())).toContain("Not stored 412 ms age of the oldest commit not stored");
+    expect(words(page())).toContain("Recovery point 412 ms age of the oldest commit not stored");
   });
 
   it("loads nothing from anywhere: no URL but its own paths", () => {
@@ -357,7 +357,7 @@ describe("the overview", () => {
     ["not before the archive was read", statusFixture(), "–"],
   ])("says since when a cluster can be recovered, as its own page does: %s", (_, status, expected) => {
     const overview = { clusters: [status], configuration: null, version: "0", at: "2026-11-20T10:00:00Z" };
-    expect(words(renderOverview(overview))).toMatch(/Cluster Health What is wrong Recoverable since Not stored /);
+    expect(words(renderOverview(overview))).toMatch(/Cluster Health What is wrong Recoverable since Recovery point /);
     const cell = /data-label="Recoverable since">(.*?)<\/td>/.exec(renderOverview(overview))?.[1] ?? "";
     expect(cell.replaceAll(/<[^>]*>/g, "").replaceAll(/\s/g, " ")).toBe(expected);
     const since = expected === "–" ? "–" : /^\d{4}-\d\d-\d\d \d\d:\d\dZ$/;

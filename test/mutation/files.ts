@@ -126,6 +126,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       ...{
         "catalog/catalog": "store",
+        "catalog/older": "store",
         "records/drills": "store",
         "wal/finish-timeline": "store",
         "records/last-events": "store",

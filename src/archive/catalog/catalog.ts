@@ -84,6 +84,8 @@ export interface CatalogOptions extends InventoryOptions {
   readonly summariesOnly?: boolean | undefined;
   /** With `summariesOnly`: ends that do not move any more are read all the same, once each. */
   readonly settledEnds?: SettledEnds | undefined;
+  /** The archive is an older generation: no WAL arrives, so its end does not move either. */
+  readonly isEnded?: boolean | undefined;
 }
 
 /** Throws what the store throws. */
@@ -98,8 +100,8 @@ export async function readCatalog(archive: Archive, options: CatalogOptions = {}
   const damaged = [...inventory.damaged];
   const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
   const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
-  const { summariesOnly, settledEnds } = options;
-  const timeline = claim?.timeline ?? tip?.timeline;
+  const { summariesOnly, settledEnds, isEnded } = options;
+  const timeline = isEnded === true ? undefined : (claim?.timeline ?? tip?.timeline);
   const ends = await readEnds(archive, { paths, backups, note, timeline }, { ...request, summariesOnly, settledEnds });
   if (line.error !== undefined) note("the tip", line.error);
   return {
@@ -172,7 +174,7 @@ async function readEnds(
     readonly paths: readonly WalPath[];
     readonly backups: readonly BackupDocument[];
     readonly note: Note;
-    /** The one that the archive follows: the end of its WAL moves on. */
+    /** The one that the archive follows: the end of its WAL moves on. Undefined: no end moves. */
     readonly timeline: TimelineId | undefined;
   },
   options: EndOptions,

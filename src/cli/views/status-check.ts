@@ -4,7 +4,7 @@
  * Source: Monitoring Plugins Development Guidelines ("Plugin Output for Nagios", "Performance data", "Plugin Return Codes").
  */
 import type { AskedLimits } from "../../daemon/health/health.ts";
-import { rpoText } from "../../daemon/health/loss.ts";
+import { recoveryPointOf, rpoText } from "../../daemon/health/loss.ts";
 import { HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { plainLine, pluginLine } from "../check-status.ts";
@@ -99,7 +99,7 @@ function okText(status: StatusDocument): string {
 
 /** `label=value[unit];warn;crit;min`; a value that is not known is left out. */
 function perfData(status: StatusDocument, limits: AskedLimits, prefix: string): string[] {
-  const { rpoSeconds, lagBytes, storeWaitSeconds, slot, archive, at } = status;
+  const { lagBytes, storeWaitSeconds, slot, archive, at } = status;
   const ageOf = (finishedAt: string | undefined): number | null =>
     finishedAt === undefined ? null : Math.max(0, Date.parse(at) - Date.parse(finishedAt)) / 1000;
   const rows: readonly (readonly [
@@ -108,7 +108,7 @@ function perfData(status: StatusDocument, limits: AskedLimits, prefix: string): 
     unit: string,
     criticalMs: number | undefined,
   ])[] = [
-    ["rpo", rpoSeconds, "s", limits.maxRpoMs],
+    ["rpo", recoveryPointOf(status).seconds, "s", limits.maxRpoMs],
     ["lag", lagBytes, "B", undefined],
     ["store_wait", storeWaitSeconds, "s", undefined],
     ["slot_retained", slot?.retainedBytes ?? null, "B", undefined],

@@ -2,7 +2,7 @@
 import { humanBytes, versionText } from "../../daemon/status/human.ts";
 import { type Finding, HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
-import { rpoMeaning, rpoText } from "../../daemon/health/loss.ts";
+import { olderOf, rpoMeaning, rpoText } from "../../daemon/health/loss.ts";
 import { recoverableSince } from "../../daemon/status/contents.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
@@ -146,8 +146,15 @@ function recoverableRow(status: StatusDocument): string[][] {
   if ((status.contents ?? null) === null) return [];
   const since = recoverableSince(status);
   if (since !== null) return [["recoverable", `since ${shownTime(since)}`]];
-  if (status.contents?.backups === 0) return [["recoverable", "nothing: there is no base backup"]];
+  if (status.contents?.backups === 0) return [["recoverable", olderText(status)]];
   return [["recoverable", "not up to now: seawall list shows the windows"]];
+}
+
+function olderText(status: StatusDocument): string {
+  const older = olderOf(status);
+  if (older === null) return "nothing: there is no base backup";
+  const { generation, from, to } = older;
+  return `${generation} only, from ${shownTime(from)} to ${shownTime(to)}: no later base backup`;
 }
 
 function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {

@@ -1,11 +1,13 @@
 /** Findings about what the archive holds and what the slot keeps for it. Pure. */
 import { unreachableText } from "../../archive/catalog/cover.ts";
+import type { OlderReach } from "../../archive/catalog/older.ts";
 import type { JobView, LastRun } from "../jobs/scheduler.ts";
 import type { GapDocument, StatusFacts } from "../status/document.ts";
 import { humanBytes, humanSeconds, versionText } from "../status/human.ts";
 import { parseLsn } from "../../wal/lsn.ts";
 import { type Finding, secondsBetween } from "./finding.ts";
 import { counted } from "../../plural.ts";
+import { lossText, olderOf } from "./loss.ts";
 
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
 const SLOT_SETTLED_SECONDS = 20;
@@ -41,14 +43,15 @@ function versionFindings({ isServerNewer, serverVersion }: StatusFacts): Finding
   ];
 }
 
-function gapFindings({ gaps, jobs }: StatusFacts): Finding[] {
+function gapFindings(status: StatusFacts): Finding[] {
+  const { gaps, jobs } = status;
   const open = gaps.filter(({ coveredBy }) => coveredBy === null);
   const covered = gaps.filter(({ coveredBy }) => coveredBy !== null);
   const backup = jobs.find(({ job }) => job === "backup");
-  return [...openGaps(open, backup), ...covered.map((gap) => coveredGap(gap))];
+  return [...openGaps(open, backup, status), ...covered.map((gap) => coveredGap(gap))];
 }
 
-function openGaps(open: readonly GapDocument[], backup: JobView | undefined): Finding[] {
+function openGaps(open: readonly GapDocument[], backup: JobView | undefined, status: StatusFacts): Finding[] {
   const newest = [...open].sort((a, b) => Date.parse(b.detectedAt) - Date.parse(a.detectedAt))[0];
   if (newest === undefined) return [];
   const { fromLsn, toLsn, timeline, reason } = newest;
@@ -61,7 +64,7 @@ function openGaps(open: readonly GapDocument[], backup: JobView | undefined): Fi
       stopsArchiving: false,
       since: newest.detectedAt,
       what: `WAL is missing: ${count}, ${where} (${reason})`,
-      meaning: `No restore passes the gap: nothing after ${fromLsn} can be recovered until a newer base backup is complete.`,
+      meaning: `No restore passes the gap: nothing after ${fromLsn} can be recovered until a newer base backup is complete. Losing the server now loses ${lossText(status)}.`,
       remedy: gapRemedy(newest, backup),
     },
   ];
@@ -140,24 +143,37 @@ function slotFindings(status: StatusFacts): Finding[] {
   return [{ ...common, kind: "slot-endangered", severity: "warning", what, meaning, remedy }];
 }
 
-function backupFindings({ archive }: StatusFacts): Finding[] {
+/**
+ * The gravity of a finding about the archive follows what a loss of the primary now would lose. Without a base backup that is
+ * everything (after an upgrade, everything since the older generation ended). That is more than behind a gap, so it is critical too.
+ */
+function backupFindings(status: StatusFacts): Finding[] {
+  const { archive, jobs } = status;
   if (archive === null || archive.backup !== null) return [];
   // Only a generation that follows another one has its name here.
   const { generation } = archive;
+  const older = olderOf(status);
+  const runningSince = jobs.find(({ job }) => job === "backup")?.runningSince ?? null;
   return [
     {
       kind: "no-backup",
-      severity: "warning",
+      severity: "critical",
       stopsArchiving: false,
       since: null,
-      what: "there is no base backup in the archive",
-      meaning:
-        generation === undefined
-          ? "Nothing can be restored from this archive yet."
-          : `Nothing of ${generation} can be restored yet. seawall list shows what can be restored of the older generations.`,
-      remedy: "Take a base backup: seawall backup, or set backup-schedule.",
+      what: `there is no base backup ${generation === undefined ? "in the archive" : `of ${generation}`}`,
+      meaning: `${restorableText(generation, older)} Losing the server now loses ${lossText(status)}.`,
+      remedy:
+        runningSince === null
+          ? "Take a base backup: seawall backup, or set backup-schedule."
+          : `Wait for the base backup that has been running since ${runningSince}.`,
     },
   ];
+}
+
+function restorableText(generation: string | undefined, older: OlderReach | null): string {
+  if (generation === undefined) return "Nothing can be restored from this archive yet.";
+  if (older !== null) return `Only ${older.generation} can be restored, from ${older.from} to ${older.to}.`;
+  return `Nothing of ${generation} can be restored yet. seawall list shows what can be restored of the older generations.`;
 }
 
 /**

@@ -2,12 +2,12 @@
  * The judgement of a cluster's health, made here and nowhere else: one word, and the findings behind it. Page, probes,
  * `seawall status`, metrics and notifications show it. Pure.
  */
-import type { StatusDocument, StatusFacts } from "../status/document.ts";
+import type { RecoveryPoint, StatusDocument, StatusFacts } from "../status/document.ts";
 import { humanSeconds } from "../status/human.ts";
 import { archiveFindings } from "./archive.ts";
 import { archivingFindings } from "./archiving.ts";
 import { type Finding, type Health, healthOf, secondsBetween } from "./finding.ts";
-import { lossText, rpoMeaning, rpoText } from "./loss.ts";
+import { lossText, recoveryPointOf, rpoMeaning, rpoText } from "./loss.ts";
 import { routineFindings } from "./routine.ts";
 
 /** Limits that `seawall status --check` adds. Undefined: not asked. */
@@ -28,23 +28,40 @@ export function judgeHealth(status: StatusFacts, limits: AskedLimits = {}): Heal
 
 /** The status with its judgement. */
 export function judged(facts: StatusFacts, limits: AskedLimits = {}): StatusDocument {
-  return { ...facts, health: judgeHealth(facts, limits) };
+  return { ...facts, health: judgeHealth(facts, limits), recoveryPoint: recoveryPointOf(facts) };
 }
+
+const RECOVERY_POINT_REMEDY: Readonly<Record<NonNullable<RecoveryPoint["limitedBy"]>, string>> = {
+  unstored: "Find out why WAL is not stored in time.",
+  silence: "Find out why WAL is not stored in time.",
+  gap: "Take a base backup: it begins behind the gap.",
+  "no-backup": "Take a base backup: seawall backup.",
+};
 
 /** Reports each limit that is exceeded, and each that cannot be compared because its value is not known. */
 function askedFindings(status: StatusFacts, { maxRpoMs, maxBackupAgeMs, maxDrillAgeMs }: AskedLimits): Finding[] {
-  const { archive, at, rpoSeconds } = status;
+  const { archive, at } = status;
+  const { seconds: rpoSeconds, limitedBy } = recoveryPointOf(status);
   const found: Finding[] = [];
   const report = (finding: Pick<Finding, "kind" | "since" | "what" | "meaning" | "remedy">): void =>
     void found.push({ ...finding, severity: "critical", stopsArchiving: false });
   if (maxRpoMs !== undefined && (rpoSeconds === null || rpoSeconds * 1000 > maxRpoMs)) {
     const most = humanSeconds(maxRpoMs / 1000);
-    const what = `the ${rpoMeaning(status)} is ${rpoText(status) ?? "not known"}; at most ${most} are allowed`;
+    const isNothing = rpoSeconds === null && limitedBy === "no-backup";
+    const what = isNothing
+      ? `nothing can be restored: ${rpoMeaning(status)}; a recovery point of at most ${most} is asked for`
+      : `the ${rpoMeaning(status)} is ${rpoText(status) ?? "not known"}; at most ${most} are allowed`;
     const meaning =
-      rpoSeconds === null
+      rpoSeconds === null && !isNothing
         ? "What a loss of the server would cost is not known."
         : `Losing the server now loses ${lossText(status)}.`;
-    report({ kind: "recovery-point", since: null, what, meaning, remedy: "Find out why WAL is not stored in time." });
+    report({
+      kind: "recovery-point",
+      since: null,
+      what,
+      meaning,
+      remedy: RECOVERY_POINT_REMEDY[limitedBy ?? "unstored"],
+    });
   }
   if (maxBackupAgeMs !== undefined) {
     const finishedAt = archive?.backup?.finishedAt ?? null;

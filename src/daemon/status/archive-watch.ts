@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Archive, openArchive } from "../../archive/archive.ts";
 import { listBackupIds, startOf } from "../../archive/backups/list.ts";
 import { readCatalog } from "../../archive/catalog/catalog.ts";
+import { readOlderReach } from "../../archive/catalog/older.ts";
 import { recentDrills } from "../../archive/records/drills.ts";
 import { type LastEvents, readLastEvents } from "../../archive/records/last-events.ts";
 import { SettledEnds } from "../../archive/catalog/settled-ends.ts";
@@ -96,6 +97,8 @@ export class ArchiveWatch {
   readonly #begunMs = performance.now();
   readonly #spare: SpareMemory;
   readonly #ends = new SettledEnds();
+  /** An older generation has segments of the same names. */
+  readonly #olderEnds = new SettledEnds();
   #looked: Look | undefined;
   #glanced: Glance | undefined;
   #listing: Listing | undefined;
@@ -139,7 +142,8 @@ export class ArchiveWatch {
     if (this.#looked === undefined || this.#looked.isEarly || this.#changedMs !== undefined) return true;
     const sinceMs = nowMs - this.#looked.atMs;
     // There is memory now for the WAL at the ends of windows.
-    if (this.#ends.isOwing && this.#spare.isThere(nowMs) && sinceMs >= ENDS_LOOK_MS) {
+    const isOwing = this.#ends.isOwing || this.#olderEnds.isOwing;
+    if (isOwing && this.#spare.isThere(nowMs) && sinceMs >= ENDS_LOOK_MS) {
       this.changed();
       return true;
     }
@@ -229,16 +233,22 @@ export class ArchiveWatch {
 
   async #list(archive: Archive, { now, nowMs }: { now: Date; nowMs: number }, signal: AbortSignal): Promise<Listing> {
     const settledEnds = this.#ends;
-    settledEnds.begin({ mayRead: this.#spare.isThere(performance.now()) });
+    const mayRead = this.#spare.isThere(performance.now());
+    settledEnds.begin({ mayRead });
+    this.#olderEnds.begin({ mayRead });
     const options = { signal, listsInFlight: LISTS_IN_FLIGHT, summariesOnly: true, settledEnds };
     const catalog = await readCatalog(archive, options);
+    // A later generation without a backup: only an older one can be restored.
+    const olderOptions = { signal, listsInFlight: LISTS_IN_FLIGHT, settledEnds: this.#olderEnds };
+    const older = catalog.backups.length > 0 ? undefined : await readOlderReach(archive, olderOptions);
     settledEnds.end();
+    this.#olderEnds.end();
     const drills = await recentDrills(archive, now, DRILLS_SHOWN, { signal });
     const recovery = mapOf(catalog, drills, now);
     this.#listings++;
     const backups = new Set([...catalog.backups, ...catalog.damagedBackups].map(({ id }) => id));
     const unfinished = catalog.leftovers.map(({ id }) => id);
-    return { atMs: nowMs, contents: contentsOf(catalog, recovery), recovery, backups, unfinished };
+    return { atMs: nowMs, contents: contentsOf(catalog, recovery, older), recovery, backups, unfinished };
   }
 }
 

@@ -1,11 +1,13 @@
 /** Sums up a catalog for the status, and says since when the cluster can be recovered without a break until now. Pure. */
 import type { Catalog } from "../../archive/catalog/catalog.ts";
+import type { OlderReach } from "../../archive/catalog/older.ts";
 import type { ArchiveContents, StatusFacts } from "./document.ts";
 import type { MappedWindow, RecoveryMap } from "./recovery-map.ts";
 
 export function contentsOf(
   { backups, inventory, windows }: Pick<Catalog, "backups" | "inventory" | "windows">,
   map: Pick<RecoveryMap, "readAt" | "windows">,
+  older?: OlderReach,
 ): ArchiveContents {
   const sizes = [...backups, ...inventory.tails].map(({ storedBytes }) => storedBytes);
   const oldestMs = Math.min(...windows.map(({ fromTime }) => Date.parse(fromTime)));
@@ -15,6 +17,7 @@ export function contentsOf(
     storedBytes: sizes.reduce((sum, bytes) => sum + bytes, inventory.storedBytes),
     oldestRecoverableAt: windows.length === 0 ? null : new Date(oldestMs).toISOString(),
     recoverableSince: growingWindow(map)?.fromTime ?? null,
+    ...(older === undefined ? {} : { older }),
   };
 }
 

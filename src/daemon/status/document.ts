@@ -2,6 +2,7 @@
  * The document behind /status.json and `seawall status`: the receiver's status and the daemon's. Members are only
  * added; an unknown value is null.
  */
+import type { OlderReach } from "../../archive/catalog/older.ts";
 import type { LastEvents } from "../../archive/records/last-events.ts";
 import type { Health } from "../health/finding.ts";
 import type { ChannelView } from "../notify/channel.ts";
@@ -71,6 +72,21 @@ export interface StatusFacts extends Omit<ReceiverStatus, "state" | "startedAt" 
 export interface StatusDocument extends StatusFacts {
   /** The one judgement (health/health.ts). */
   readonly health: Health;
+  /** Counts from the newest state that a restore reaches (health/loss.ts); `rpoSeconds` counts only what is not stored. */
+  readonly recoveryPoint: RecoveryPoint;
+}
+
+/** The newest state that a restore reaches (health/loss.ts). */
+export interface RecoveryPoint {
+  /** Age of the newest state that a restore reaches; null where it is not known, and where nothing can be restored. */
+  readonly seconds: number | null;
+  /**
+   * `unstored`: a commit waits for the store. `silence`: no commit is known to wait, and the time counts from the server's last
+   * word, an upper bound. `gap`: no restore passes an open gap. `no-backup`: this generation has no base backup. Null: not known.
+   */
+  readonly limitedBy: "unstored" | "silence" | "gap" | "no-backup" | null;
+  /** The time of that state behind a `gap` or `no-backup`, ISO 8601; null where it is not known. */
+  readonly reaches: string | null;
 }
 
 /** `silent`: no receiver answers. The other two: one answers that serves other clusters, or stores into another place. */
@@ -114,6 +130,8 @@ export interface ArchiveContents {
   readonly oldestRecoverableAt: string | null;
   /** Begin of the window that reaches the end of the archive; null when none does. */
   readonly recoverableSince: string | null;
+  /** The newest older generation that can be restored, and how far, while this one has no base backup. */
+  readonly older?: OlderReach | undefined;
 }
 
 export interface ConfigurationView {

@@ -16,7 +16,16 @@ export function renderOverview({ clusters, configuration, version, at }: StatusO
   const ill = sorted
     .filter(({ health }) => health.status !== "ok")
     .map(({ cluster, health }) => `${cluster} ${health.status}`);
-  const head = ["Cluster", "Health", "What is wrong", "Recoverable since", "Not stored", "Lag", "Last backup", "Slot"];
+  const head = [
+    "Cluster",
+    "Health",
+    "What is wrong",
+    "Recoverable since",
+    "Recovery point",
+    "Lag",
+    "Last backup",
+    "Slot",
+  ];
   return htmlPage({
     title: `${headline} (Seawall)`,
     news: sorted.map((one) => newsOf(one)).join(),

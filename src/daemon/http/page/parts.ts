@@ -103,7 +103,7 @@ export function tilesSection(status: StatusDocument, points: readonly HistoryPoi
   const bytesPerSecond = isNow ? latest.walBytesPerSecond : null;
   const { lagBytes, counters, notifications } = status;
   const tiles = [
-    tile("Not stored", rpoText(status) ?? "–", rpoMeaning(status)),
+    tile("Recovery point", rpoText(status) ?? "–", rpoMeaning(status)),
     tile("Lag", lagBytes === null ? "–" : humanBytes(lagBytes), "written by the server, not stored"),
     tile(
       "Receiving",

@@ -1,9 +1,9 @@
 /** The first sentence of the page: from when to when the cluster can be recovered, and what losing the server would cost. Pure. */
-import { rpoText } from "../../health/loss.ts";
+import { lossText, olderOf, recoveryPointOf, rpoText } from "../../health/loss.ts";
 import { growingWindow, hasGapSince } from "../../status/contents.ts";
 import type { StatusDocument } from "../../status/document.ts";
 import type { MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
-import { type Markup, markup, timeTag } from "./markup.ts";
+import { type Markup, markup, timeTag, withTimes } from "./markup.ts";
 
 /** A loss below this counts as "now": the time that WAL is usually on its way. */
 const NOW_SECONDS = 60;
@@ -15,6 +15,11 @@ export function recoverable(status: StatusDocument, map: RecoveryMap | null): Ma
   const windows = map.windows.filter(({ isLine }) => isLine);
   const last = windows.at(-1);
   if (last === undefined) {
+    const older = map.backups.length === 0 ? olderOf(status) : null;
+    if (older !== null) {
+      const { generation, from, to } = older;
+      return markup`Recoverable is ${generation} only, from ${timeTag(from)} to ${timeTag(to)}: there is no base backup of the generation after it. Losing the primary now would lose <strong>everything since</strong> ${timeTag(to)}.`;
+    }
     const why = map.backups.length === 0 ? "there is no base backup" : "no base backup has the WAL that it needs";
     return markup`Nothing can be recovered: ${why}. Losing the primary now would lose <strong>everything</strong>.`;
   }
@@ -56,7 +61,9 @@ function windowEnd({ fromTime, toTime }: MappedWindow): Markup {
   return timeTag(toTime ?? fromTime);
 }
 
-function lossOf(status: StatusDocument): string {
-  if (status.rpoSeconds === 0) return "no commit";
-  return rpoText(status) ?? "all that was not stored";
+function lossOf(status: StatusDocument): Markup {
+  const { seconds, limitedBy } = recoveryPointOf(status);
+  if (limitedBy === "gap" || limitedBy === "no-backup") return withTimes(lossText(status));
+  if (seconds === 0) return markup`no commit`;
+  return markup`${rpoText(status) ?? "all that was not stored"}`;
 }
