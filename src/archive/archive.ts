@@ -167,7 +167,8 @@ async function numberOf(
   return (await readIdentity(store, cluster, options))?.systemIdentifier === systemIdentifier ? 1 : undefined;
 }
 
-function undeclared(store: Store, name: string, cluster: string): SeawallError {
+/** Refuses the name of a generation that no document declares. */
+export function undeclared(store: Store, name: string, cluster: string): SeawallError {
   return new SeawallError("archive-absent", `no generation "${name}" was declared in ${store.description}`, {
     hint: `Declare it when the upgraded server runs: seawall cluster upgrade --cluster ${cluster}.`,
   });

@@ -16,6 +16,8 @@ export type RefusalKind =
   | "timeline"
   /** It lies beyond the archive's tip and does not continue it. */
   | "ahead"
+  /** It lies behind the declared end of its generation. */
+  | "ended"
   /** It cannot be read: no plain file, no permission, a program is missing. */
   | "unreadable"
   /** It is packed or encrypted in a way that is not unpacked here. */

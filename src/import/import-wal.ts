@@ -5,6 +5,7 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
+import { readClaims } from "../archive/line/claims.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
 import { closeGaps } from "../archive/wal/close-gaps.ts";
 import { readInventory } from "../archive/wal/inventory.ts";
@@ -56,9 +57,11 @@ export async function importWal(options: ImportOptions): Promise<ImportReport> {
   const findings = new Findings();
   const survey = await surveySource(source, findings, { signal });
   options.onBegin(survey.files);
-  const archive = await openTarget(source, survey, options);
-  const claims = await readLineFor(archive, { signal });
-  const line = claims.at(-1)?.timeline;
+  const { archive, chosen } = await openTarget(source, survey, options);
+  const { ended, generations } = chosen;
+  // No receiver will come back to a generation that has ended.
+  const claims = ended === undefined ? await readLineFor(archive, { signal }) : await readClaims(archive, { signal });
+  const line = ended?.end?.timeline ?? claims.at(-1)?.timeline;
   const inventory = await readInventory(archive, { signal });
   const { segmentSize } = archive.identity;
   const histories: TimelineHistory[] = [];
@@ -69,7 +72,9 @@ export async function importWal(options: ImportOptions): Promise<ImportReport> {
     const history = await admitTimeline(archive, timeline, { survey, findings, line }, options);
     if (history === undefined || files.length === 0) continue;
     const common = { source, findings, inventory, isDry, signal, now: options.now, onFiles: options.onFiles };
-    const rest = { history, isReceived: timeline === line, skipsStored: options.skipsStored };
+    const isReceived = timeline === line && claims.length > 0;
+    const end = ended?.end?.timeline === timeline ? { ...ended, lsn: ended.end.lsn } : undefined;
+    const rest = { history, isReceived, end, generations, skipsStored: options.skipsStored };
     histories.push(history);
     results.set(timeline, await importTimeline(archive, files, { ...common, ...rest }));
   }

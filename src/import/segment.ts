@@ -3,6 +3,7 @@
  * that verify and differ are both refused, since the WAL itself does not say which is right.
  */
 import type { Archive } from "../archive/archive.ts";
+import type { Generation } from "../archive/generations.ts";
 import type { SegmentPlace } from "../archive/keys.ts";
 import { endOfPartial, verifierOfFile } from "../archive/wal/whole-files.ts";
 import { hasCode, messageOf } from "../errors.ts";
@@ -15,6 +16,7 @@ import type { TimelineHistory } from "../wal/timeline.ts";
 import type { RecordCarry, WalVerifier } from "../wal/verifier.ts";
 import { readContent, RefusedFile } from "./content.ts";
 import type { Findings } from "./findings.ts";
+import { otherGeneration } from "./generation.ts";
 import { type ImportSource, pathOf, type SourceFile } from "./source.ts";
 
 export interface SegmentReading extends RequestOptions {
@@ -24,6 +26,8 @@ export interface SegmentReading extends RequestOptions {
   readonly place: SegmentPlace;
   readonly history: TimelineHistory;
   readonly carry: RecordCarry | undefined;
+  /** All generations of the cluster. */
+  readonly generations: readonly Generation[];
 }
 
 /** Fills `content`, which has a segment's size, with the one content that verifies; undefined when there is none. */
@@ -186,7 +190,8 @@ class Intake {
     if (typeof stated === "string") throw new RefusedFile("damaged", `it is not WAL: ${stated}`);
     if (stated.systemIdentifier !== systemIdentifier) {
       const ids = `${stated.systemIdentifier}, the archive's is ${systemIdentifier}`;
-      throw new RefusedFile("foreign", `its system identifier is ${ids}`);
+      const advice = otherGeneration(this.#reading.generations, stated.systemIdentifier);
+      throw new RefusedFile("foreign", `its system identifier is ${ids}${advice}`);
     }
     if (stated.segmentSize !== segmentSize) {
       const sizes = `${stated.segmentSize} bytes, the archive's have ${segmentSize}`;

@@ -7,6 +7,7 @@ import type { RequestOptions } from "../store/store.ts";
 import { type TimelineId, timelineOf } from "../wal/lsn.ts";
 import { readSourceName } from "./file-name.ts";
 import type { Findings } from "./findings.ts";
+import { Strangers } from "./strangers.ts";
 import { type ImportSource, pathOf, type SourceFile } from "./source.ts";
 
 export interface Survey {
@@ -29,8 +30,10 @@ export async function surveySource(
   const segments = new Map<TimelineId, SourceFile[]>();
   const histories = new Map<TimelineId, SourceFile[]>();
   const backupHistories: SourceFile[] = [];
+  const strangers = new Strangers();
   let files = 0;
   for await (const { kind, file, ...odd } of source.list({ signal })) {
+    if (kind === "file") strangers.note(file);
     const name = readSourceName(file.name);
     if (kind === "odd") {
       // A link or a FIFO of another name is no concern of an import.
@@ -64,6 +67,7 @@ export async function surveySource(
         break;
     }
   }
+  strangers.refuse(source);
   if (files === 0) {
     throw new SeawallError("import-source", `${source.description} holds no WAL`, {
       hint: "Name the directory or the bucket's prefix that holds files such as 0000000100000000000000A1 or 0000000100000000000000A1.gz.",

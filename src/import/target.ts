@@ -1,20 +1,22 @@
 /**
  * Opens the archive that an import goes into. A new archive takes the identity of the source's WAL, which must
- * then come from one cluster.
+ * then come from one cluster. It begins with the first object that the import stores.
  */
-import { type Archive, openArchive, openArchiveFor } from "../archive/archive.ts";
+import { type Archive, openFolderFor } from "../archive/archive.ts";
 import { mapBounded } from "../archive/bounded.ts";
 import type { ClusterIdentity } from "../archive/documents.ts";
 import { type LineClaim, readClaims } from "../archive/line/claims.ts";
 import { locateTip } from "../archive/wal/tip.ts";
 import type { Codec } from "../codec/codec.ts";
-import { hasCode, SeawallError } from "../errors.ts";
+import { SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { statedIdentity } from "../wal/first-page.ts";
 import { LONG_HEADER_SIZE } from "../wal/format.ts";
 import { isValidSegmentSize } from "../wal/lsn.ts";
 import { readFront, RefusedFile } from "./content.ts";
 import { readSourceName } from "./file-name.ts";
+import { withFirstWrite } from "./first-write.ts";
+import { type ChosenGeneration, chooseGeneration } from "./generation.ts";
 import { type ImportSource, pathOf, type SourceFile } from "./source.ts";
 import type { Survey } from "./survey.ts";
 import { counted } from "../plural.ts";
@@ -36,30 +38,53 @@ export interface TargetOptions extends RequestOptions {
   readonly now: () => Date;
 }
 
-/** Throws `import-source` where the source does not say whose WAL it holds, `foreign-cluster`, and what the store throws. */
-export async function openTarget(source: ImportSource, survey: Survey, options: TargetOptions): Promise<Archive> {
-  const { store, codec, signal, isDry, systemIdentifier } = options;
-  const { cluster } = options;
-  const stored = await openStored(options);
-  if (stored !== undefined && systemIdentifier !== undefined && stored.identity.systemIdentifier !== systemIdentifier) {
-    throw new SeawallError(
-      "foreign-cluster",
-      `the archive "${cluster}" belongs to system identifier ${stored.identity.systemIdentifier}, not to ${systemIdentifier}`,
-    );
-  }
-  const identity = stored?.identity ?? options.identity ?? (await identityOfSource(source, survey, options));
-  if (isDry) return stored ?? { store, cluster, identity, codec };
-  return openArchiveFor(store, cluster, identity, { codec, signal });
+export interface Target {
+  readonly archive: Archive;
+  readonly chosen: ChosenGeneration;
 }
 
-/** The archive, the newest generation of a cluster that was upgraded; undefined where none has begun. */
-async function openStored({ store, cluster, codec, signal }: TargetOptions): Promise<Archive | undefined> {
-  try {
-    return await openArchive(store, cluster, { codec, signal });
-  } catch (error) {
-    if (hasCode(error, "archive-absent")) return undefined;
-    throw error;
+/** Throws `import-source` where the source does not say whose WAL it holds, `foreign-cluster`, and what the store throws. */
+export async function openTarget(source: ImportSource, survey: Survey, options: TargetOptions): Promise<Target> {
+  const { store, codec, cluster, signal, isDry, systemIdentifier } = options;
+  const identify = async (): Promise<bigint | undefined> =>
+    systemIdentifier ?? (await soleIdentifier(source, survey, options));
+  const chosen = await chooseGeneration(store, cluster, identify, { signal });
+  const { folder, identity: stored } = chosen;
+  if (stored !== undefined && systemIdentifier !== undefined && stored.systemIdentifier !== systemIdentifier) {
+    throw new SeawallError(
+      "foreign-cluster",
+      `the archive "${folder}" belongs to system identifier ${stored.systemIdentifier}, not to ${systemIdentifier}`,
+      { hint: "Import this WAL under another --cluster, or into another --store." },
+    );
   }
+  const identity = stored ?? options.identity ?? (await identityOfSource(source, survey, options));
+  const open = (): Promise<unknown> => openFolderFor(store, folder, identity, { codec, signal });
+  return {
+    archive: { store: isDry ? store : withFirstWrite(store, open), cluster: folder, identity, codec },
+    chosen,
+  };
+}
+
+/**
+ * Reads the first and the last segment of each timeline, and gives their system identifier when it is one. It tells which
+ * generation the source belongs to.
+ */
+async function soleIdentifier(
+  source: ImportSource,
+  survey: Survey,
+  { signal, now }: TargetOptions,
+): Promise<bigint | undefined> {
+  const found = new Set<bigint>();
+  for (const files of survey.segments.values()) {
+    const whole = files.filter(({ name }) => readSourceName(name)?.kind === "segment");
+    for (const file of new Set([whole.at(0), whole.at(-1)])) {
+      if (file === undefined) continue;
+      const identity = await identityOf(source, file, { signal, createdAt: now().toISOString() });
+      if (identity !== undefined) found.add(identity.systemIdentifier);
+    }
+  }
+  const [only] = found;
+  return found.size === 1 ? only : undefined;
 }
 
 /** Reads the first page of every segment: two clusters in one folder must not become one archive. */

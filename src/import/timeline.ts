@@ -11,6 +11,7 @@ import type { SegmentPlace } from "../archive/keys.ts";
 import { ifReadable } from "../archive/damage.ts";
 import { firstDifference } from "../archive/put-once.ts";
 import { isCovered } from "../archive/wal/close-gaps.ts";
+import type { Generation } from "../archive/generations.ts";
 import type { WalInventory } from "../archive/wal/inventory.ts";
 import { peekWal } from "../archive/wal/objects.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
@@ -27,7 +28,9 @@ import {
 import { hasCode } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import {
+  addBytes,
   bytesBetween,
+  formatLsn,
   type Lsn,
   minLsn,
   nextSegment,
@@ -56,6 +59,10 @@ export interface TimelineOptions extends RequestOptions {
   readonly inventory: WalInventory;
   /** A receiver writes this timeline: what lies ahead of it and does not continue it is its own to bring. */
   readonly isReceived: boolean;
+  /** The declared end of a generation that `next` has followed, on this timeline. */
+  readonly end: { readonly name: string; readonly next: string; readonly lsn: Lsn } | undefined;
+  /** All generations of the cluster: WAL of another one is refused with its name. */
+  readonly generations: readonly Generation[];
   readonly isDry: boolean;
   /** Segments that the archive has are not read. */
   readonly skipsStored: boolean;
@@ -156,15 +163,44 @@ class TimelineImport {
     if (this.#sealed.has(segment)) return this.#compareStored(files, place);
     const whole = files.filter((file) => readSourceName(file.name)?.kind === "segment");
     const partials = files.filter((file) => !whole.includes(file));
+    // A whole file fills its segment, and so goes on behind an end inside of it.
+    if (this.#isBehindEnd(segmentEnd(segment, this.#segmentSize))) {
+      this.#refuseEnded(whole);
+      const start = segmentStart(segment, this.#segmentSize);
+      return this.#isBehindEnd(addBytes(start, 1)) ? this.#refuseEnded(partials) : this.#takeBuffered(partials, place);
+    }
     if (this.#options.isReceived && !this.#continues(segment)) {
       return this.#refuse("ahead", files, "it lies beyond the archive's tip, and the WAL between is missing");
     }
-    const content = this.#buffers.pop() ?? new Uint8Array(new SharedArrayBuffer(this.#segmentSize));
+    const content = this.#buffer();
     const isTaken = whole.length > 0 && (await this.#takeWhole(whole, content, place));
     if (isTaken) this.#options.findings.duplicates += partials.length;
     else await this.#takePartials(partials, content, place);
     // The queue gives back what it was given.
     if (!isTaken || this.#options.isDry) this.#buffers.push(content);
+  }
+
+  async #takeBuffered(partials: readonly SourceFile[], place: SegmentPlace): Promise<void> {
+    const content = this.#buffer();
+    await this.#takePartials(partials, content, place);
+    this.#buffers.push(content);
+  }
+
+  #buffer(): Uint8Array {
+    return this.#buffers.pop() ?? new Uint8Array(new SharedArrayBuffer(this.#segmentSize));
+  }
+
+  /** Whether WAL that reaches to `lsn` goes on behind the declared end of its generation. */
+  #isBehindEnd(lsn: Lsn): boolean {
+    const { end } = this.#options;
+    return end !== undefined && lsn > end.lsn;
+  }
+
+  #refuseEnded(files: readonly SourceFile[]): void {
+    const { end } = this.#options;
+    if (end === undefined) return;
+    const problem = `it goes on behind ${formatLsn(end.lsn)}, where ${end.name} ended when ${end.next} was declared`;
+    this.#refuse("ended", files, problem);
   }
 
   /** Whether a segment lies below the end of the stored WAL, or next to it. */
@@ -276,6 +312,10 @@ class TimelineImport {
     for (const file of files) {
       const carry = await this.#carryInto(place.segment);
       const wal = await readPartialFile(file, content, this.#reading(place, carry));
+      if (wal !== undefined && this.#isBehindEnd(wal.endLsn)) {
+        this.#refuseEnded([file]);
+        continue;
+      }
       if (wal === undefined || (await this.#isInTail(file, { content, ...wal }, place))) continue;
       const hole = await this.#holeBelow(place.segment);
       if (isDry) {
@@ -320,8 +360,8 @@ class TimelineImport {
   }
 
   #reading(place: SegmentPlace, carry: RecordCarry | undefined): SegmentReading {
-    const { source, findings, history, signal } = this.#options;
-    return { archive: this.#archive, source, findings, place, history, carry, signal };
+    const { source, findings, history, generations, signal } = this.#options;
+    return { archive: this.#archive, source, findings, place, history, carry, generations, signal };
   }
 
   async #carryInto(segment: SegmentNumber): Promise<RecordCarry | undefined> {

@@ -229,6 +229,42 @@ test(
   TIMEOUT_MS,
 );
 
+test(
+  "a backup beside which transactions ran is finished when its WAL says so, and no earlier target time takes it",
+  async () => {
+    using folder = new Folder();
+    await using elsewhere = await Elsewhere.start({ version: 18 });
+    const { server } = elsewhere;
+    await server.sql("CREATE TABLE t (at timestamptz DEFAULT clock_timestamp(), lsn pg_lsn)");
+    await server.sql("CREATE TABLE big AS SELECT md5(i::text) AS text FROM generate_series(1, 200000) i");
+    let isTaken = false;
+    const taking = baseBackup(server, join(folder.path, "tar"), "-Ft", "--max-rate", "8M").finally(
+      () => (isTaken = true),
+    );
+    while (!isTaken) {
+      await server.sql("INSERT INTO t VALUES (DEFAULT, pg_current_wal_insert_lsn())");
+      await sleep(20);
+    }
+    const { backups } = await imported(elsewhere, await taking);
+    const { stopLsn = "" } = backups[0] ?? {};
+    // The row before the last one of the backup was committed before the last one took its LSN.
+    const within = await server.sql(`SELECT at::text FROM t WHERE lsn < '${stopLsn}' ORDER BY at DESC LIMIT 2`);
+    const committed = String(within[1]?.["at"]);
+    const listed = await runCli(["list", "--store", elsewhere.url, "--json"], AS_SERVER);
+    const { finishedAt = "" } = (JSON.parse(listed.stdout) as { backups: { finishedAt: string }[] }).backups[0] ?? {};
+    const later = await server.value(`SELECT timestamptz '${finishedAt}' >= '${committed}'`);
+    expect(later).toBe("true");
+    await elsewhere.fill(1);
+    expect(await elsewhere.import([], AS_SERVER)).toMatchObject({ code: 0 });
+    const target = ["--target-dir", join(folder.path, "early"), "--target-time", committed, "--dry-run"];
+    const early = await runCli(["restore", "--store", elsewhere.url, ...target], AS_SERVER);
+    expect(early.code).not.toBe(0);
+    const recovered = await restored(elsewhere, "--target-time", finishedAt);
+    expect(Number(await recovered.value("SELECT count(*) FROM t"))).toBeGreaterThan(1);
+  },
+  TIMEOUT_MS,
+);
+
 describe("of one server", () => {
   test(
     "whatever is no complete base backup of this cluster is refused by name, and nothing of it is visible",
@@ -271,10 +307,37 @@ describe("of one server", () => {
       const { code, stderr } = await refusal(flipped);
       expect(code).toBe(6);
       expect(stderr).toMatch(/base\/1\/PG_VERSION came with CRC32C [0-9a-f]+, the manifest says/);
+      expect(readdirSync(elsewhere.store)).toEqual([]);
 
       const cut = await tar();
       truncateSync(join(cut, "base.tar"), statSync(join(cut, "base.tar")).size >> 1);
-      expect(await refusal(cut)).toEqual(says(6, "the tar ends in the middle of an entry"));
+      const ofCut = await refusal(cut);
+      expect(ofCut).toEqual(says(3, "cannot read base.tar of"));
+      expect(ofCut.stderr).toMatch(/the tar ends in the middle of an entry \[import-source\]\nhint: .*copy it again/);
+
+      const edited = await tar();
+      const manifest = readFileSync(join(edited, "backup_manifest"), "utf8");
+      writeFileSync(join(edited, "backup_manifest"), manifest.replace('"Size": ', '"Size": 1'));
+      const ofEdited = await refusal(edited);
+      expect(ofEdited).toEqual(says(3, "cannot read backup_manifest of"));
+      expect(ofEdited.stderr).toContain("copy the backup again");
+
+      const mapping = `--tablespace-mapping=${join(folder.path, "place")}=${join(folder.path, "beside")}`;
+      const extended = await baseBackup(server, join(folder.path, "extended"), "-Fp", mapping);
+      writeFileSync(join(extended, "base", "note.txt"), "of an operator");
+      const ofExtended = await refusal(extended);
+      expect(ofExtended).toEqual(says(6, "base/note.txt came and is not in the manifest"));
+      expect(ofExtended.stderr).toContain("was added after the backup: move it away");
+      expect(ofExtended.stderr).not.toContain("memory");
+
+      const expected = await importBase(elsewhere, whole, "--system-identifier", "123");
+      expect(expected.code).toBe(6);
+      expect(expected.stderr).toMatch(/the backup is of system identifier \d+, --system-identifier says 123 \[foreign/);
+
+      const above = await refusal(folder.path);
+      expect(above).toEqual(says(3, "holds base backups, in extended, "));
+      expect(above.stderr).toContain("nothing was imported");
+      expect(readdirSync(elsewhere.store)).toEqual([]);
 
       const lacking = await tar();
       const [oid = ""] = readdirSync(lacking).filter((name) => /^\d+\.tar$/.test(name));
@@ -283,6 +346,10 @@ describe("of one server", () => {
 
       expect(objectsOf(elsewhere.store).filter((path) => path.endsWith("backup.json"))).toEqual([]);
       expect(await imported(elsewhere, whole)).toMatchObject({ backups: [{ result: "stored" }] });
+      const other2 = ["import", elsewhere.store, "--store", `file://${join(folder.path, "second")}`];
+      const ofArchive = await runCli(other2, AS_SERVER);
+      expect(ofArchive).toMatchObject(says(3, "is an archive of Seawall: it has a cluster.json"));
+      expect(ofArchive.stderr).toContain("docs/move.md");
       const foreign = await baseBackup(other.server, join(folder.path, "foreign"), "-Ft");
       expect(await refusal(foreign)).toEqual(says(6, "belongs to system identifier"));
       expect(objectsOf(elsewhere.store).filter((path) => path.endsWith("backup.json"))).toHaveLength(1);
@@ -314,6 +381,7 @@ describe("of one server", () => {
       await using stopped = startCli(args, { asServer: true });
       await until("its first parts", async () => parts().length > left.length + 1);
       expect((await stopped.end("SIGINT")).code).toBe(130);
+      expect(stopped.stderr).toContain("Run the same command again to go on.");
       expect(parts()).toEqual(left);
 
       const { backups } = await imported(elsewhere, source);

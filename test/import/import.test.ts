@@ -98,6 +98,18 @@ function gapsIn(store: string): string[] {
 }
 
 describe("files that are refused", () => {
+  test("when all are refused, the archive does not begin", { timeout: TIMEOUT_MS }, async () => {
+    const { source, store } = scene();
+    const flipped = wal(2);
+    flipped.writeUInt8(flipped.readUInt8(20_000) ^ 1, 20_000);
+    writeFileSync(join(source, nameOf(2)), flipped);
+    expect(await importFrom([source, "--store", `file://${store}`])).toMatchObject({
+      code: 1,
+      report: { refusals: 1 },
+    });
+    expect(readdirSync(store)).toEqual([]);
+  });
+
   test("each is named with its reason, and the others are imported", { timeout: TIMEOUT_MS }, async () => {
     const { source, store } = scene([0, 4]);
     const put = (name: string, content: Uint8Array): void => writeFileSync(join(source, name), content);

@@ -68,8 +68,14 @@ export async function runBackups(context: CommandContext, from: BackupSource): P
     progress.begin(bytes);
     for (const { name, find } of candidates) {
       progress.detail(name);
+      let verified = 0;
       const outcome = await take(name, find, (walHint) => {
-        return { ...optionsOf(context), store, codec, walHint, onBytes: (taken) => progress.advance(taken) };
+        const onVerified = (taken: number): void => {
+          verified += taken;
+          progress.detail(`${name}: verified ${humanBytes(verified)} before the archive begins`);
+        };
+        const onBytes = (taken: number): void => progress.advance(taken);
+        return { ...optionsOf(context), store, codec, walHint, onBytes, onVerified };
       });
       if (outcome.kind === "refused" && candidates.length === 1) throw outcome.error;
       outcomes.push(outcome);
@@ -104,9 +110,10 @@ function optionsOf({
   settings,
   signals,
   log,
-}: CommandContext): Omit<ImportBackupOptions, "store" | "codec" | "walHint" | "onBytes"> {
+}: CommandContext): Omit<ImportBackupOptions, "store" | "codec" | "walHint" | "onBytes" | "onVerified"> {
   return {
     cluster: settings.cluster,
+    systemIdentifier: settings.systemIdentifier === undefined ? undefined : BigInt(settings.systemIdentifier),
     compressLevel: settings.compressLevel,
     codecThreads: settings.compressThreads,
     partBytes: settings.partSizeBytes,

@@ -4,6 +4,7 @@ import { Codec } from "../../codec/codec.ts";
 import { CodecPool } from "../../codec/pool.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
+import { hasCode } from "../../errors.ts";
 import { kindOf } from "../../import/base/find.ts";
 import { BucketSource } from "../../import/bucket.ts";
 import { DirectorySource } from "../../import/directory.ts";
@@ -29,9 +30,19 @@ export async function run(context: CommandContext): Promise<number> {
     if (kind.kind === "wal") return await runWal(context, source);
     const { runBackups } = await import("./import-backups.ts");
     return await runBackups(context, { source, root, kind });
+  } catch (error) {
+    if (signals.exit() !== undefined && hasCode(error, "aborted")) sayStopped(context);
+    throw error;
   } finally {
     await source.close();
   }
+}
+
+const STOPPED =
+  "The import was stopped. WAL and backups that are complete stay in the archive, and an unfinished backup was removed. Run the same command again to go on.";
+
+function sayStopped({ settings, io }: CommandContext): void {
+  io.err(settings.json ? `${JSON.stringify({ event: "stopped", message: STOPPED })}\n` : `${STOPPED}\n`);
 }
 
 async function runWal(context: CommandContext, source: ImportSource): Promise<number> {

@@ -3,7 +3,7 @@
  * its WAL, store its files, and last of all its document (promise 8). Stopped at any moment, it leaves nothing that looks like a
  * backup, and the next run begins anew.
  */
-import { type Archive, openArchive, openArchiveFor } from "../../archive/archive.ts";
+import { type Archive, openFolderFor } from "../../archive/archive.ts";
 import { type BackupDocument, encodeBackup } from "../../archive/backups/document.ts";
 import { listBackups } from "../../archive/backups/list.ts";
 import { storeData } from "../../archive/backups/stored-data.ts";
@@ -14,13 +14,15 @@ import { refuseRemoved } from "../../archive/retention/marks.ts";
 import { readHistory } from "../../archive/wal/objects.ts";
 import { isInGap, storedFrom } from "../../archive/wal/reach.ts";
 import type { Codec } from "../../codec/codec.ts";
-import { hasCode, SeawallError } from "../../errors.ts";
+import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
 import { formatLsn, type Lsn, segmentBefore, segmentOf } from "../../wal/lsn.ts";
 import { segmentFileName } from "../../wal/names.ts";
+import { chooseGeneration, type EndedGeneration, otherGeneration } from "../generation.ts";
 import { type ImportReport, importWal } from "../import-wal.ts";
-import type { FoundBackup } from "./found.ts";
+import { finishedAtOf } from "./finished.ts";
+import type { BackupFacts, FoundBackup } from "./found.ts";
 import { readThrough } from "./read-through.ts";
 import { takeIn } from "./take-in.ts";
 
@@ -31,6 +33,8 @@ export interface ImportBackupOptions {
   readonly compressLevel: number;
   readonly codecThreads: number;
   readonly partBytes: number;
+  /** The system identifier that the operator expects. */
+  readonly systemIdentifier: bigint | undefined;
   /** Everything is read and verified, and nothing is written. */
   readonly isDry: boolean;
   readonly signal: AbortSignal;
@@ -40,6 +44,8 @@ export interface ImportBackupOptions {
   readonly randomBits: () => number;
   readonly log: Log;
   readonly onBytes: (bytes: number) => void;
+  /** Told of each piece that is only verified, before a new archive begins. */
+  readonly onVerified: (bytes: number) => void;
   /** The hint of `backup-wal-missing`. */
   readonly walHint: string;
 }
@@ -60,15 +66,17 @@ export interface ImportedBackup {
 export async function importBackup(found: FoundBackup, options: ImportBackupOptions): Promise<ImportedBackup> {
   const { store, codec, signal, isDry } = options;
   const seen = await lookAt(found, options);
-  const known = await findKnown(seen, found, { signal });
+  const known = await findKnown(seen.archive, found, { signal });
   if (known !== undefined) return { result: "present", document: known, walBytes: 0 };
-  const walBytes = await bringWal(seen, found, options);
-  if (isDry) {
-    await readThrough(found, options);
-    return { result: "stored", document: undefined, walBytes };
+  // A backup that is refused must not leave a new archive that has its system identifier.
+  if (isDry || seen.isNew) {
+    const dryBytes = await bringWal(seen.archive, found, { ...options, isDry: true });
+    await readThrough(found, { signal, onBytes: isDry ? options.onBytes : options.onVerified });
+    if (isDry) return { result: "stored", document: undefined, walBytes: dryBytes };
   }
+  const walBytes = await bringWal(seen.archive, found, options);
   const { facts } = found;
-  const archive = await openArchiveFor(store, options.cluster, seen.identity, { codec, signal });
+  const archive = await openFolderFor(store, seen.archive.cluster, seen.archive.identity, { codec, signal });
   const id = backupIdOf(facts.startedAt, options.randomBits());
   const onLeft = (error: unknown): void => {
     options.log.warn("could not remove all that the failed import had stored; expiry will", { backup: id, error });
@@ -89,7 +97,8 @@ export async function importBackup(found: FoundBackup, options: ImportBackupOpti
       await uploads.discard(broken.signal);
       return { result: "present", document: other, walBytes };
     }
-    const document = documentOf(found, { id, options, stored });
+    const finishedAt = await finishedAtOf(archive, facts, request);
+    const document = documentOf(found, { id, options, stored, finishedAt });
     await uploads.put(backupDocumentKey(archive.cluster, id), encodeBackup(document));
     await refuseRemoved(archive, document, request);
     return { result: "stored", document, walBytes };
@@ -97,26 +106,48 @@ export async function importBackup(found: FoundBackup, options: ImportBackupOpti
 }
 
 /** The archive of the backup's cluster, as it is: one that is new is made when there is something to store. */
-async function lookAt({ facts }: FoundBackup, options: ImportBackupOptions): Promise<Archive> {
+async function lookAt(
+  { facts }: FoundBackup,
+  options: ImportBackupOptions,
+): Promise<{ readonly archive: Archive; readonly isNew: boolean }> {
   const { store, cluster, codec, signal, now } = options;
   const { systemIdentifier, segmentSize, pgMajor } = facts;
-  const stored = await openArchive(store, cluster, { codec, signal }).catch((error: unknown) => {
-    if (hasCode(error, "archive-absent")) return undefined;
-    throw error;
-  });
-  if (stored === undefined) {
-    const identity = { systemIdentifier, segmentSize, pgMajor, createdAt: now().toISOString() };
-    return { store, cluster, identity, codec };
-  }
-  if (stored.identity.systemIdentifier !== systemIdentifier) {
+  if (options.systemIdentifier !== undefined && options.systemIdentifier !== systemIdentifier) {
     throw new SeawallError(
       "foreign-cluster",
-      `the archive "${stored.cluster}" belongs to system identifier ${stored.identity.systemIdentifier}, the backup to ${systemIdentifier}`,
+      `the backup is of system identifier ${systemIdentifier}, --system-identifier says ${options.systemIdentifier}`,
+      { hint: "Name the backup of that cluster, or leave --system-identifier out." },
+    );
+  }
+  const chosen = await chooseGeneration(store, cluster, () => systemIdentifier, { signal });
+  const { folder, identity: stored, ended, generations } = chosen;
+  if (stored === undefined) {
+    const identity = { systemIdentifier, segmentSize, pgMajor, createdAt: now().toISOString() };
+    return { archive: { store, cluster: folder, identity, codec }, isNew: true };
+  }
+  if (stored.systemIdentifier !== systemIdentifier) {
+    throw new SeawallError(
+      "foreign-cluster",
+      `the archive "${folder}" belongs to system identifier ${stored.systemIdentifier}, the backup to ${systemIdentifier}` +
+        otherGeneration(generations, systemIdentifier),
       { hint: "Import the backup under another --cluster, or into another --store." },
     );
   }
-  refuseOtherMajor(stored, pgMajor);
-  return stored;
+  const archive = { store, cluster: folder, identity: stored, codec };
+  refuseOtherMajor(archive, pgMajor);
+  if (ended !== undefined) refuseBehindEnd(ended, facts);
+  return { archive, isNew: false };
+}
+
+/** The receiver had stored everything up to the declared end. A backup that ends behind it is of a server that went on. */
+function refuseBehindEnd({ name, next, end }: EndedGeneration, { timeline, stopLsn }: BackupFacts): void {
+  if (end === undefined || timeline < end.timeline) return;
+  if (timeline === end.timeline && stopLsn <= end.lsn) return;
+  throw new SeawallError(
+    "import-source",
+    `the backup ends at ${formatLsn(stopLsn)} on timeline ${timeline}, and ${name} ended at ${formatLsn(end.lsn)} on timeline ${end.timeline} when ${next} was declared`,
+    { hint: "Its server went on after the upgrade. Import it under another --cluster." },
+  );
 }
 
 function refuseOtherMajor({ cluster, identity }: Archive, pgMajor: number): void {
@@ -223,8 +254,10 @@ function documentOf(
     id,
     options,
     stored,
+    finishedAt,
   }: {
     readonly id: string;
+    readonly finishedAt: Date;
     readonly options: ImportBackupOptions;
     readonly stored: Awaited<ReturnType<typeof storeData<ReadonlyMap<number, number>>>>;
   },
@@ -244,7 +277,7 @@ function documentOf(
     startLsn,
     stopLsn,
     startedAt: facts.startedAt.toISOString(),
-    finishedAt: facts.finishedAt.toISOString(),
+    finishedAt: finishedAt.toISOString(),
     fromStandby: facts.fromStandby,
     dataChecksums: facts.dataChecksums,
     compression: { level: options.compressLevel },

@@ -1,6 +1,7 @@
 /** Reads what an import must know from PostgreSQL's backup_manifest before it stores the first file. */
 import { createHash } from "node:crypto";
 import { type ManifestFacts, type ManifestFile, ManifestReader } from "../../archive/backups/manifest.ts";
+import { hasCode, messageOf } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type Lsn } from "../../wal/lsn.ts";
 import type { ImportSource } from "../source.ts";
@@ -27,7 +28,7 @@ export interface ReadManifest extends FoundManifest {
   readonly newestAt: Date | undefined;
 }
 
-/** Throws `import-source` where there is none, `backup-corrupt` where it is damaged. */
+/** Throws `import-source` where there is none, or it is damaged. */
 export async function readManifestOf(source: ImportSource, options: RequestOptions): Promise<ReadManifest> {
   if (!(await hasFile(source, MANIFEST, options))) {
     throw refused(
@@ -53,15 +54,31 @@ export async function readManifestOf(source: ImportSource, options: RequestOptio
       if (ADDED.test(path)) listed.add(path);
     },
   });
-  for await (const piece of read(options)) {
-    hash.update(piece);
-    reader.push(piece);
-  }
-  const facts = reader.end();
+  const facts = await ofIntactFile(source, async () => {
+    for await (const piece of read(options)) {
+      hash.update(piece);
+      reader.push(piece);
+    }
+    return reader.end();
+  });
   const newestAt = Number.isFinite(newestMs) ? new Date(newestMs) : undefined;
   const startedAt = startedMs === undefined ? undefined : new Date(startedMs);
   const rest = { sha256: hash.digest("hex"), bytes, startedAt, newestAt };
   return { autoConfBytes, listed, read, facts, factFiles, ...rest };
+}
+
+/** Runs `work`, which reads the manifest. Damage in a source is no damage of an archive. */
+async function ofIntactFile<T>(source: ImportSource, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!hasCode(error, "backup-corrupt")) throw error;
+    throw refused(
+      `cannot read ${MANIFEST} of ${source.description}: ${messageOf(error)}`,
+      "The file was changed, damaged or cut off: copy the backup again.",
+      error,
+    );
+  }
 }
 
 /** The end of the WAL that the backup needs. Throws `import-source` where manifest and label contradict each other. */

@@ -6,6 +6,7 @@ import { ManifestReader } from "../../archive/backups/manifest.ts";
 import type { Parts } from "../../archive/backups/parts.ts";
 import type { DataSinks } from "../../archive/backups/stored-data.ts";
 import type { TarHeader } from "../../codec/tar.ts";
+import { hasCode, messageOf, SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import type { FoundBackup, FoundManifest } from "./found.ts";
 import { ADDED, MANIFEST } from "./manifest.ts";
@@ -83,7 +84,17 @@ async function compareWith(
   }
   manifest?.end();
   reader.end();
-  ledger.finish();
+  try {
+    ledger.finish();
+  } catch (error) {
+    if (!hasCode(error, "backup-mismatch")) throw error;
+    throw new SeawallError("backup-mismatch", `the files differ from the backup's ${MANIFEST}: ${messageOf(error)}`, {
+      hint:
+        "A file that is not in the manifest was added after the backup: move it away. " +
+        "Any other was changed, now or since the backup: copy the backup again, and let no program write to it.",
+      cause: error,
+    });
+  }
 }
 
 const AUTO_CONF = "postgresql.auto.conf";

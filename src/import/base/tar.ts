@@ -56,12 +56,20 @@ export async function findTarBackup(source: ImportSource, base: string, options:
     async *entries(request): AsyncGenerator<BackupEntry> {
       for (const [oid, name] of tars) {
         yield { kind: "archive", tablespace: oid };
-        yield* tarEvents(readUnpacked(source, name, request));
+        yield* eventsOf(source, name, request);
       }
       yield { kind: "archive", tablespace: null };
-      yield* tarEvents(readUnpacked(source, base, request));
+      yield* eventsOf(source, base, request);
     },
   };
+}
+
+function eventsOf(source: ImportSource, tar: string, options: RequestOptions): ReturnType<typeof tarEvents> {
+  return tarEvents(readUnpacked(source, tar, options), whereOf(source, tar));
+}
+
+function whereOf(source: ImportSource, tar: string): string {
+  return `${tar} of ${source.description}`;
 }
 
 /** `-X stream` writes pg_wal.tar, `-X fetch` puts the WAL into base.tar. */
@@ -74,7 +82,7 @@ async function findWal(
   const name = await findTar(source, "pg_wal", options);
   const [tar, folder] = name === undefined ? [base, "pg_wal/"] : [name, ""];
   if (name === undefined && !isInBase) return undefined;
-  return new TarSource(`${tar} of ${source.description}`, (request) => readUnpacked(source, tar, request), { folder });
+  return new TarSource(whereOf(source, tar), (request) => readUnpacked(source, tar, request), { folder });
 }
 
 interface BaseSurvey {
@@ -89,7 +97,7 @@ async function surveyBase(source: ImportSource, base: string, options: RequestOp
   const files = new Map<string, Buffer>();
   let hasWal = false;
   let taking: { readonly path: string; readonly pieces: Buffer[] } | undefined;
-  for await (const event of tarEvents(readUnpacked(source, base, options))) {
+  for await (const event of eventsOf(source, base, options)) {
     if (event.kind === "entry") {
       const { path, type, size } = event.header;
       hasWal ||= type === "file" && IN_WAL_FOLDER.test(path);

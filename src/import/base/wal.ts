@@ -79,7 +79,7 @@ export class TarSource implements ImportSource {
   }
 
   async *list(options: RequestOptions): AsyncGenerator<SourceEntry> {
-    for await (const event of tarEvents(this.#read(options))) {
+    for await (const event of tarEvents(this.#read(options), this.description)) {
       if (event.kind !== "entry" || event.header.type !== "file") continue;
       const name = this.#nameOf(event.header.path);
       if (name !== undefined) yield { kind: "file", file: { folder: "", name } };
@@ -107,7 +107,7 @@ export class TarSource implements ImportSource {
 
   /** Reads on until the file begins; gives its size. */
   async #seek(name: string, options: RequestOptions): Promise<number | undefined> {
-    this.#events ??= tarEvents(this.#read(options));
+    this.#events ??= tarEvents(this.#read(options), this.description);
     const events = this.#events;
     for (let next = await events.next(); next.done !== true; next = await events.next()) {
       if (next.value.kind !== "entry" || next.value.header.type !== "file") continue;
