@@ -9,6 +9,7 @@ import { nagiosText } from "../../src/cli/views/status-check.ts";
 import { type HttpServer, startHttp } from "../../src/daemon/http/server.ts";
 import { judged } from "../../src/daemon/health/health.ts";
 import type { StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
+import { EXIT } from "../../src/error-kinds.ts";
 import { silentLog } from "../../src/log.ts";
 import { History } from "../../src/daemon/status/history.ts";
 import { statusFixture } from "../daemon/fixture.ts";
@@ -140,6 +141,22 @@ describe("the exit status", () => {
     const json = await runCli(["status", "--listen", "127.0.0.1:1", "--all", "--json"]);
     const [only] = (JSON.parse(json.stdout) as { clusters: StatusDocument[] }).clusters;
     expect(`${only?.cluster ?? ""}: ${only?.health.findings[0]?.what ?? ""}`).toBe(told);
+  });
+
+  test("without a receiver, status names the server and the store that it could not reach either", async () => {
+    const args = [
+      "--listen",
+      "127.0.0.1:1",
+      "--dsn",
+      "host=127.0.0.1 port=1 user=x",
+      "--store",
+      `file://${ROOT}/nowhere`,
+    ];
+    const { code, stderr } = await runCli(["status", ...args, "--store-retry-for", "0s"]);
+    expect(code).toBe(EXIT.store);
+    for (const part of [/no receiver answers: 127.0.0.1:1/, /127.0.0.1:1: connection refused/, /nowhere/]) {
+      expect(stderr).toMatch(part);
+    }
   });
 
   test("a receiver that stores elsewhere is critical, and every voice of status says where", async () => {

@@ -635,3 +635,47 @@ test("a receiver that has not connected since its start does not call the archiv
     /^WAL that the server has written meanwhile is not in the archive/,
   );
 });
+
+test("a server and a store that are both away are both named, with the remedy for each", () => {
+  const store = { ...error(3, "store-unavailable"), message: "the directory /srv/wal is gone", hint: "Mount it." };
+  const slotError = { ...error(2), message: "connect ECONNREFUSED db:5432", hint: "Start the server." };
+  const facts = {
+    ...({ state: "waiting", notReceivingSince: ago(15), errors: [store], slot: null, slotError } as const),
+    slotHealth: { state: "unseen", since: ago(14) } as const,
+  };
+  const [first] = statusFixture(facts).health.findings;
+  expect(first?.what).toBe(
+    "no WAL has been received for 15 s (waiting): connect ECONNREFUSED db:5432; the directory /srv/wal is gone",
+  );
+  expect(first?.remedy).toBe("Start the server. Mount it.");
+  // A server that answers is not named.
+  const [alone] = statusFixture({ ...facts, slotError: null, slotHealth: { state: "ok", since: ago(14) } }).health
+    .findings;
+  expect(alone?.what).toBe("no WAL has been received for 15 s (waiting): the directory /srv/wal is gone");
+});
+
+test("without a connection neither status nor page calls the received WAL up to date", () => {
+  const away = statusFixture({ state: "waiting", notReceivingSince: ago(5), lastMessageAt: ago(6) });
+  const text = renderStatus(away, { colours: false });
+  expect(text).toMatch(/^written .* by the server, as of 2026-11-20 09:59:54Z$/m);
+  expect(text).toMatch(/^received .* all that the server had, as of 2026-11-20 09:59:54Z$/m);
+  expect(pageOf(away)).toMatch(/<b>Received<\/b><strong>all that was seen</);
+  expect(renderStatus(statusFixture(), { colours: false })).toMatch(/^received .* up to date$/m);
+});
+
+test("a slot that keeps less only because WAL was let go does not read as good news", () => {
+  const toLsn = "16/B3700000";
+  const slotBudget = budget({ onBudget: "release", limitBytes: 8_000_000, released: letGo(toLsn) });
+  const textOf = (facts: Partial<StatusFacts>): string | undefined =>
+    decideNotices(beginWatch(NOW - 1000_000), statusFixture({ slotBudget, ...facts }), {
+      notifyAfterMs: 120_000,
+    }).notices.find(({ subject }) => subject === "slot-budget")?.text;
+  const range = `WAL from 16/A0000000 to ${toLsn} was let go`;
+  const again = 'the replication slot "seawall" keeps less WAL than slot-budget again';
+  expect(textOf({})).toBe(`${again}, but ${range}: it becomes a gap when the server removes it before it is archived`);
+  expect(textOf({ storedLsn: toLsn, gaps: [gap()] })).toBe(
+    `${again}, but ${range}, and a gap is open: take a base backup`,
+  );
+  // The gap is covered, or all was archived.
+  expect(textOf({ storedLsn: toLsn, gaps: [covered] })).toBe(again);
+});

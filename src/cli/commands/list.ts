@@ -14,6 +14,7 @@ import {
   type GenerationView,
   isPinned,
   listJson,
+  type RecoverableSpan,
   reachesOf,
   recoverable,
   secondsOf,
@@ -106,7 +107,7 @@ function olderRow({ generation, newest }: GenerationView): string[][] {
 function generationRows(views: readonly GenerationView[]): string[][] {
   const rows = views.map(({ generation, catalog }, at) => {
     const next = views[at + 1]?.generation.declared;
-    const window = recoverable(catalog.windows);
+    const window = recoverable(catalog);
     const { identity, declared, name } = generation;
     return [
       name,
@@ -114,10 +115,17 @@ function generationRows(views: readonly GenerationView[]): string[][] {
       identity.systemIdentifier.toString(),
       shownTime(declared?.declaredAt ?? identity.createdAt),
       next === undefined ? "–" : `${shownTime(next.declaredAt)}${endText(next.before)}`,
-      window === null ? "nothing" : `${shownTime(window.from)} to ${window.to === null ? "–" : shownTime(window.to)}`,
+      window === null ? "nothing" : spanText(window),
     ];
   });
   return [["name", "PostgreSQL", "system identifier", "began", "ended", "recoverable"], ...rows];
+}
+
+/** The span over all windows, and that it is broken where there is more than one. */
+export function spanText({ from, to, windows, gaps }: RecoverableSpan): string {
+  const span = `${shownTime(from)} to ${to === null ? "–" : shownTime(to)}`;
+  if (windows === 1) return span;
+  return `${span} in ${counted(windows, "window")}${gaps === 0 ? "" : `, with ${counted(gaps, "gap")}`}`;
 }
 
 function endText(end: GenerationEnd | undefined): string {

@@ -6,6 +6,7 @@ import { envName, OPTIONS } from "../../config/options.ts";
 import { judged } from "../../daemon/health/health.ts";
 import { askReceiver, type StatusAnswer } from "../../daemon/status/client.ts";
 import type { NoReceiver, StatusDocument, StatusOverview } from "../../daemon/status/document.ts";
+import { type ArchiveLook, withLook } from "../../daemon/status/looked.ts";
 import { healthLimits } from "../../daemon/status/receiver-document.ts";
 import { deadline } from "../../signals.ts";
 import { waitFor } from "../../store/signal.ts";
@@ -91,7 +92,7 @@ async function gatherOne(context: CommandContext, answer: StatusAnswer): Promise
   const { settings } = context;
   const found = await answerFor(context, answer);
   if (!isMissingReceiver(found)) {
-    const shown = judged({ ...found, archive: (await lookAtArchive(context, found.cluster)) ?? found.archive });
+    const shown = judged(withLook(found, await lookAtArchive(context, found)));
     return { shown, note: "", exit: EXIT.done };
   }
   const isGuess = settings.statusCheck && isNamedByHand(context);
@@ -101,10 +102,22 @@ async function gatherOne(context: CommandContext, answer: StatusAnswer): Promise
   const { status, failures, wanted } = await lookWithoutReceiver(context, found);
   const absent = failures.find((error) => hasCode(error, "archive-absent"));
   if (isGuess && absent instanceof SeawallError) throw unknownName(context, absent.message, absent.hint);
-  const failure = failures.length === wanted ? { error: failures[0] } : undefined;
+  const failure = failures.length === wanted ? { error: togetherOf(failures, found) } : undefined;
   const who = found.kind === "silent" ? "No receiver" : "No receiver of this archive";
   const note = `${who} answers (${found.message}): this is what server and store say themselves.\n\n`;
   return { shown: status, note, exit: EXIT.done, failure };
+}
+
+/** One error that names the receiver, the server and the store, where each of them has failed. */
+function togetherOf(failures: readonly unknown[], { message }: NoReceiver): unknown {
+  const known = failures.filter((error) => error instanceof SeawallError);
+  // Server and store are asked at the same time: the order of their errors is not chance.
+  const sorted = known.sort((a, b) => a.exit - b.exit);
+  const last = sorted.at(-1);
+  if (last === undefined || sorted.length < 2 || sorted.length < failures.length) return failures[0];
+  const told = [`no receiver answers: ${message}`, ...sorted.map((error) => error.message)].join("; ");
+  const hint = sorted.flatMap((error) => error.hint ?? []).join(" ");
+  return new SeawallError(last.code, told, { cause: last, hint });
 }
 
 /** True when a person wrote the name into the command or the environment: it may be mistyped. A file's name is the receiver's too. */
@@ -174,7 +187,7 @@ async function gatherAll(
   const looks = await onEach(clusters, LOOKS_MAX, async (one): Promise<Looked> => {
     const found = await answerFor(one, answer);
     if (isMissingReceiver(found)) return lookWithoutReceiver(one, found);
-    const status = judged({ ...found, archive: (await lookAtArchive(one, found.cluster)) ?? found.archive });
+    const status = judged(withLook(found, await lookAtArchive(one, found)));
     return { status, failures: [], wanted: 1 };
   });
   const own = await Promise.all(
@@ -196,25 +209,34 @@ async function gatherAll(
   return { shown: overview, note, exit: context.settings.all ? Math.max(EXIT.done, ...exits) : EXIT.done, failure };
 }
 
-/** The receiver does not look for what others did with its archive; we do, where we know the store. */
-async function lookAtArchive(context: CommandContext, cluster: string): Promise<StatusDocument["archive"]> {
+/** Looks for what others did with the archive: the receiver sees it later. Undefined without the store, and without its answer. */
+async function lookAtArchive(
+  context: CommandContext,
+  { cluster, gaps }: StatusDocument,
+): Promise<ArchiveLook | undefined> {
   const { settings, signals, log } = context;
-  if (settings.store === undefined) return null;
+  if (settings.store === undefined) return undefined;
   const { openArchive } = await import("../../archive/archive.ts");
   const { readLastEvents } = await import("../../archive/records/last-events.ts");
+  const { GapMemory, lookAtGaps } = await import("../../daemon/status/gap-look.ts");
   const store = await openPatientStore(context, settings.store, { interactive: true });
   // Not `using`: beside it TypeScript 5.9 leaves a dynamic import's extension as it is.
   const limit = deadline(LOOK_BESIDE_RECEIVER_MS, signals.stop);
   const { signal } = limit;
-  const look = async (): Promise<StatusDocument["archive"]> =>
-    readLastEvents(await openArchive(store, cluster, { signal }), new Date(), { signal });
+  const hasOpenGap = gaps.some(({ coveredBy }) => coveredBy === null);
+  const look = async (): Promise<ArchiveLook> => {
+    const archive = await openArchive(store, cluster, { signal });
+    const last = await readLastEvents(archive, new Date(), { signal });
+    const options = { signal, mayReadWal: false };
+    return { last, gaps: hasOpenGap ? await lookAtGaps(archive, new GapMemory(), options) : undefined };
+  };
   try {
     // A directory may answer no call, and heed no signal.
     return await waitFor(look(), { signals: [signal] });
   } catch (error) {
     if (!limit.isOverdue) log.warn("cannot look at the archive", { cluster, error });
     else log.warn("the store does not answer: the archive is shown as the receiver saw it last", { cluster });
-    return null;
+    return undefined;
   } finally {
     limit[Symbol.dispose]();
     await store.close();

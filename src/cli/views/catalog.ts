@@ -173,7 +173,7 @@ export function listJson(views: readonly GenerationView[]): Record<string, unkno
 function generationJson(view: GenerationView): Record<string, unknown> {
   const { generation, catalog } = view;
   const { name, identity, declared } = generation;
-  const { windows, inventory, tip } = catalog;
+  const { inventory, tip } = catalog;
   return {
     generation: name,
     pgMajor: identity.pgMajor,
@@ -182,7 +182,7 @@ function generationJson(view: GenerationView): Record<string, unknown> {
     endOfGenerationBefore: endJson(declared),
     tip: tip === undefined ? null : { timeline: tip.timeline, lsn: formatLsn(tip.lsn) },
     backups: catalog.backups.length,
-    recoverable: recoverable(windows),
+    recoverable: recoverable(catalog),
     wal: { segments: inventory.segments, storedBytes: inventory.storedBytes },
   };
 }
@@ -193,14 +193,21 @@ function endJson(declared: Generation["declared"]): Record<string, unknown> | nu
   return { timeline, lsn: formatLsn(lsn), isShutdown };
 }
 
-/** Gives the earliest beginning and the latest end of all windows; there may be gaps between. */
-export function recoverable(
-  windows: readonly RecoveryWindow[],
-): { readonly from: string; readonly to: string | null } | null {
+export interface RecoverableSpan {
+  /** The earliest beginning and the latest end of all windows. */
+  readonly from: string;
+  readonly to: string | null;
+  /** How many windows the span has. With more than one, not every moment in it can be recovered. */
+  readonly windows: number;
+  /** Gaps, breaks and holes of the archive. */
+  readonly gaps: number;
+}
+
+export function recoverable({ windows, gaps }: Pick<Catalog, "windows" | "gaps">): RecoverableSpan | null {
   if (windows.length === 0) return null;
   const from = windows.map(({ fromTime }) => fromTime).reduce((a, b) => (a < b ? a : b));
   const to = windows.map(({ toTime }) => toTime).reduce((a, b) => ((a ?? "") > (b ?? "") ? a : b));
-  return { from, to };
+  return { from, to, windows: windows.length, gaps: gaps.length };
 }
 
 /** Null for an archive without claims, which follows its newest WAL. */

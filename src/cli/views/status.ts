@@ -20,8 +20,8 @@ export function renderStatus(status: StatusDocument, look: Look): string {
     ["server", serverText(status)],
     ["store", status.store ?? "–"],
     ["", ""],
-    ["written", status.serverLsn ?? "–", "by the server"],
-    ["received", status.receivedLsn ?? "–", behind(status.serverLsn, status.receivedLsn)],
+    ["written", status.serverLsn ?? "–", `by the server${asOf(status)}`],
+    ["received", status.receivedLsn ?? "–", receivedText(status)],
     ["verified", status.verifiedLsn ?? "–", behind(status.receivedLsn, status.verifiedLsn)],
     ["stored", status.storedLsn ?? "–", behind(status.verifiedLsn ?? status.serverLsn, status.storedLsn)],
     ["", ""],
@@ -99,6 +99,20 @@ function behind(before: string | null, lsn: string | null): string {
   if (before === null || lsn === null) return "";
   const bytes = bytesBetween(parseLsn(lsn), parseLsn(before));
   return bytes <= 0 ? "up to date" : `${humanBytes(bytes)} behind`;
+}
+
+/** Empty while the server is heard: the position is that of now. */
+function asOf({ state, source, lastMessageAt }: StatusDocument): string {
+  if (state === "streaming" || source === "server-and-store") return "";
+  return lastMessageAt === null ? ", when last seen" : `, as of ${shownTime(lastMessageAt)}`;
+}
+
+/** Without a connection the server may have written more than is known. */
+function receivedText(status: StatusDocument): string {
+  const text = behind(status.serverLsn, status.receivedLsn);
+  const when = asOf(status);
+  if (text === "" || when === "") return text;
+  return `${text === "up to date" ? "all that the server had" : text}${when}`;
 }
 
 function recoveryPoint(status: StatusDocument): string {

@@ -74,13 +74,28 @@ function receivingFindings(status: StatusFacts): Finding[] {
       const seconds = since === null ? 0 : secondsBetween(since, at);
       const isLasting = seconds >= status.limits.criticalAfterSeconds;
       const severity = isLasting ? "critical" : "warning";
-      const error = errors.find((one) => since === null || Date.parse(one.at) >= Date.parse(since));
-      const why = error === undefined ? "" : `: ${error.message}`;
-      const what = `no WAL has been received for ${wholeSeconds(seconds)} (${state})${why}`;
-      const remedy = error === undefined || error.hint === "" ? "Wait for the connection to the server." : error.hint;
+      const found = troublesSince(since, status);
+      const why = found.map(({ message }) => message).join("; ");
+      const what = `no WAL has been received for ${wholeSeconds(seconds)} (${state})${why === "" ? "" : `: ${why}`}`;
+      const hints = found.map(({ hint }) => hint).filter((hint) => hint !== "");
+      const remedy = hints.length === 0 ? "Wait for the connection to the server." : hints.join(" ");
       return [{ ...common, kind: "not-receiving", severity, since, what, meaning: lost, remedy }];
     }
   }
+}
+
+/**
+ * The newest error since then. A receiver that fails at the store does not get as far as the server: the watch over the slot asks
+ * the server on its own, so its error comes first.
+ */
+function troublesSince(
+  since: string | null,
+  { errors, slotHealth, slotError }: StatusFacts,
+): readonly Pick<ErrorDocument, "message" | "hint">[] {
+  const newest = errors.find((one) => since === null || Date.parse(one.at) >= Date.parse(since));
+  if (newest === undefined) return [];
+  const isServerAway = newest.code.startsWith("store-") && slotHealth?.state === "unseen" && slotError !== null;
+  return isServerAway ? [slotError, newest] : [newest];
 }
 
 /** No receiver of this cluster and store answered, so `status` has looked at the server and the store itself. */

@@ -6,6 +6,7 @@ import type { Finding, FindingKind } from "../health/finding.ts";
 import { isOverdue } from "../health/routine.ts";
 import type { JobView } from "../jobs/scheduler.ts";
 import type { GapDocument, RivalDocument, StatusDocument } from "../status/document.ts";
+import { parseLsn } from "../../wal/lsn.ts";
 import { humanBytes } from "../status/human.ts";
 import type { Notice } from "./notice.ts";
 
@@ -129,7 +130,8 @@ function slotNotices({ at, slot, slotHealth, health }: StatusDocument, { notifyA
   return [{ ...common, event, kind: "state", state, text: found.what }];
 }
 
-function budgetNotices({ at, slot, slotBudget, health }: StatusDocument): Notice[] {
+function budgetNotices(status: StatusDocument): Notice[] {
+  const { at, slot, slotBudget, health } = status;
   if (slotBudget === null) return [];
   const { limitBytes: slotBudgetBytes, released } = slotBudget;
   const notices: Notice[] = [];
@@ -141,7 +143,7 @@ function budgetNotices({ at, slot, slotBudget, health }: StatusDocument): Notice
     // Just let go, the slot has not been looked at again.
     const isWithin = retainedBytes !== null && retainedBytes <= slotBudgetBytes;
     if (over === undefined && isWithin) {
-      const text = `the replication slot "${name}" keeps less WAL than slot-budget again`;
+      const text = `the replication slot "${name}" keeps less WAL than slot-budget again${letGoText(status)}`;
       notices.push({ ...common, event: "slot-recovered", kind: "end", state: "within", text, details: facts });
     }
     if (over !== undefined) {
@@ -161,6 +163,21 @@ function budgetNotices({ at, slot, slotBudget, health }: StatusDocument): Notice
     details: { slot: slot?.name ?? null, fromLsn, toLsn, retainedBytes, slotBudgetBytes },
   });
   return notices;
+}
+
+/** Says that the slot keeps less only because WAL was given up, while that WAL is neither archived nor made good by a backup. */
+function letGoText({ slotBudget, gaps, health }: StatusDocument): string {
+  const released = slotBudget?.released ?? null;
+  if (released === null) return "";
+  const { fromLsn, toLsn } = released;
+  const isOpen = gaps.some(
+    (gap) =>
+      gap.coveredBy === null && parseLsn(gap.fromLsn) < parseLsn(toLsn) && parseLsn(gap.toLsn) > parseLsn(fromLsn),
+  );
+  const range = `WAL from ${fromLsn} to ${toLsn} was let go`;
+  if (isOpen) return `, but ${range}, and a gap is open: take a base backup`;
+  const isReleased = health.findings.some(({ kind }) => kind === "slot-released");
+  return isReleased ? `, but ${range}: it becomes a gap when the server removes it before it is archived` : "";
 }
 
 function gapNotice({ timeline, fromLsn, toLsn, detectedAt, reason }: GapDocument): Notice {

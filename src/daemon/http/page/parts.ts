@@ -82,9 +82,10 @@ export function flowSection(status: StatusDocument): Markup {
     ["Verified", status.verifiedLsn],
     [status.durability === "spool" ? "In the spool, acknowledged" : "Stored and acknowledged", status.storedLsn],
   ] as const;
+  const isHeard = status.state === "streaming";
   const cards = stages.map(([name, lsn], i) => {
     const before = stages[i - 1]?.[1];
-    return markup`<div class="card"><b>${name}</b><strong>${distance(before, lsn)}</strong><small><code>${lsn ?? "–"}</code></small></div>`;
+    return markup`<div class="card"><b>${name}</b><strong>${isHeard || i > 1 ? distance(before, lsn) : unheard(before, lsn)}</strong><small><code>${lsn ?? "–"}</code></small></div>`;
   });
   return markup`<section id="flow"><h2>The way of the WAL</h2><div class="flow">${cards}</div></section>`;
 }
@@ -94,6 +95,13 @@ function distance(before: string | null | undefined, lsn: string | null): string
   if (before === null || lsn === null) return "not known now";
   const bytes = bytesBetween(parseLsn(lsn), parseLsn(before));
   return bytes <= 0 ? "up to date" : `${humanBytes(bytes)} behind`;
+}
+
+/** Without a connection the server may have written more than is known. */
+function unheard(before: string | null | undefined, lsn: string | null): string {
+  const text = distance(before, lsn);
+  if (before === undefined) return lsn === null ? text : "when last seen";
+  return text === "up to date" ? "all that was seen" : text;
 }
 
 export function tilesSection(status: StatusDocument, points: readonly HistoryPoint[]): Markup {
