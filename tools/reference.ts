@@ -84,8 +84,25 @@ function errorSections(): string {
   }
   const sections = [...groups]
     .sort(([a], [b]) => a - b)
-    .map(([exit, codes]) => `## Exit status ${exit}\n\n${codes.join("\n")}`);
+    .map(([exit, codes]) => `## Exit status ${exit}\n\n${seeMore(exit)}${codes.join("\n")}`);
   return joined(sections);
+}
+
+/** The commands that show more about the errors of an exit status. */
+const SEE_MORE: ReadonlyMap<number, string> = new Map([
+  [EXIT.no, "`seawall list` shows what the archive has, and from when to when it can be recovered."],
+  [EXIT.operational, "`seawall status` shows what runs and what is wrong; `--log-level debug` logs each step."],
+  [EXIT.server, "`seawall check` with `--dsn` tries the server, and names each part that is missing with its remedy."],
+  [EXIT.store, "`seawall check` with `--store` tries every request that Seawall needs, one by one."],
+  [
+    EXIT.damage,
+    "`seawall verify` names what is damaged and which backups it affects; `seawall check` compares the server with the archive.",
+  ],
+]);
+
+function seeMore(exit: number): string {
+  const commands = SEE_MORE.get(exit);
+  return commands === undefined ? "" : `To see more: ${commands}\n\n`;
 }
 
 function errorSection(code: string, kind: ErrorKind): string {

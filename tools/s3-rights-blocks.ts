@@ -1,8 +1,16 @@
 /** The blocks of docs/s3-rights.md, made from the table of S3 rights. */
 import type { Blocks } from "./generated-blocks.ts";
-import { policyOf, rightsOfRole, S3_RIGHTS, S3_ROLES, type S3Place, type S3Right, type S3Role } from "./s3-rights.ts";
+import {
+  policyOf,
+  rightsOfRole,
+  S3_RIGHTS,
+  S3_ROLES,
+  type S3Place,
+  type S3Right,
+  type S3Role,
+} from "../src/cli/s3-rights.ts";
 
-const SOURCE = "tools/s3-rights.ts";
+const SOURCE = "src/cli/s3-rights.ts";
 const EXAMPLE: S3Place = { bucket: "wal", prefix: "prod", cluster: "main" };
 
 export function s3RightsBlocks(): Blocks {

@@ -6,6 +6,7 @@ import type { CommandName } from "../config/options.ts";
 import { EXIT } from "../error-kinds.ts";
 import { ARCHIVE_COMMANDS } from "./archive-commands.ts";
 import { COST_COMMANDS } from "./cost-commands.ts";
+import { INIT_COMMANDS } from "./init-commands.ts";
 import { IMPORT_COMMANDS } from "./import-commands.ts";
 import { type CommandSpec, DAMAGE, INTERRUPTED, OPERATIONAL, SERVER, STORE, USAGE } from "./command-spec.ts";
 import { RETENTION_COMMANDS } from "./retention-commands.ts";
@@ -81,6 +82,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     ],
     load: () => import("./commands/slot-drop.ts"),
   },
+  ...INIT_COMMANDS,
   check: {
     group: "Set up",
     summary: "preflight: server, role, settings, slot, store; each finding with its remedy",

@@ -6,6 +6,7 @@ import type { Writable } from "node:stream";
 import { wantsColours } from "../colours.ts";
 import { withoutControls } from "../log.ts";
 import type { Look } from "./views/layout.ts";
+import { type Ask, askThrough } from "./ask.ts";
 
 /** The width is that of stdout; unknown where that is no terminal and COLUMNS is not set. */
 export interface Io extends Look {
@@ -16,6 +17,8 @@ export interface Io extends Look {
   readonly interactive: boolean;
   /** The columns of the terminal at stderr, as they are now. */
   readonly errWidth?: (() => number | undefined) | undefined;
+  /** Asks the user; undefined where stdin or stderr is no terminal. */
+  readonly ask?: Ask;
 }
 
 export function processIo(): Io {
@@ -28,6 +31,9 @@ export function processIo(): Io {
     width: terminalWidth(process.stdout, process.env),
     interactive: process.stderr.isTTY,
     errWidth: () => terminalWidth(process.stderr, process.env),
+    ...(process.stdin.isTTY && process.stderr.isTTY
+      ? { ask: askThrough(process.stdin, (text) => void err(withoutControls(text))) }
+      : {}),
   };
 }
 

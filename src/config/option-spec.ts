@@ -7,6 +7,7 @@ export const COMMAND_NAMES = [
   "slot drop",
   "cluster upgrade",
   "cluster remove",
+  "init",
   "check",
   "status",
   "backup",

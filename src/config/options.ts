@@ -24,6 +24,7 @@ import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { COST_OPTIONS } from "./cost-options.ts";
+import { INIT_OPTIONS } from "./init-options.ts";
 import { HOOK_OPTIONS } from "./hook-options.ts";
 import { IMPORT_OPTIONS } from "./import-options.ts";
 import { NOTIFY_OPTIONS } from "./notify-options.ts";
@@ -43,15 +44,25 @@ const HOUR = 60 * MINUTE;
 
 const ALL: readonly CommandName[] = COMMAND_NAMES;
 const RECEIVE: readonly CommandName[] = ["receive"];
-const WITH_SLOT: readonly CommandName[] = ["receive", "slot create", "slot drop", "cluster remove", "check", "status"];
+const WITH_SLOT: readonly CommandName[] = [
+  "receive",
+  "slot create",
+  "slot drop",
+  "cluster remove",
+  "init",
+  "check",
+  "status",
+];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
 const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test", "cost", "completion"];
 const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));
 /**
- * All commands that take a store need one, but for three: `check` and `status` do what they can, `restore --check` asks the
- * server.
+ * All commands that take a store need one, but for four: `check` and `status` do what they can, `restore --check` asks the
+ * server, `init` asks the user.
  */
-const NEEDS_STORE = WITH_STORE.filter((name) => name !== "check" && name !== "status" && name !== "restore");
+const NEEDS_STORE = WITH_STORE.filter(
+  (name) => name !== "check" && name !== "status" && name !== "restore" && name !== "init",
+);
 const ON_ALL_CLUSTERS: readonly CommandName[] = ["check", "status", "list", "verify", "notify-test"];
 const RESTORE_COMMAND: readonly CommandName[] = ["wal-fetch", "wal-prefetch"];
 
@@ -113,7 +124,7 @@ const ROWS = {
     help: "create the slot when it is not there",
   }),
   config: option(text("file", "path"), {
-    commands: ALL,
+    commands: ALL.filter((name) => name !== "init"),
     help: "read options from this YAML file",
     more: "There is no default path: a file is read only when it is named by `--config` or `SEAWALL_CONFIG`.",
   }),
@@ -293,6 +304,7 @@ const ROWS = {
     more: "Not where the file has `clusters:`.",
   }),
   ...BACKUP_OPTIONS,
+  ...INIT_OPTIONS,
   ...IMPORT_OPTIONS,
   deep: option(boolean, {
     commands: ["verify"],

@@ -18,6 +18,15 @@ export function parseConninfoText(text: string): ConninfoValues {
   return /^postgres(ql)?:\/\//.test(text) ? parseUri(text) : parseKeyValue(text);
 }
 
+/** Writes `keyword=value …`, which `parseConninfoText` reads as the same values. */
+export function formatConninfo(values: Iterable<readonly [string, string]>): string {
+  return [...values].map(([keyword, value]) => `${keyword}=${written(value)}`).join(" ");
+}
+
+function written(value: string): string {
+  return /^[^\s'\\]+$/.test(value) ? value : `'${value.replaceAll(/['\\]/g, "\\$&")}'`;
+}
+
 /** Complains about a keyword libpq does not know, with the nearest one that it does. */
 export function unknownKeyword(keyword: string, where: string): SeawallError {
   const near = nearest(keyword, Object.keys(KEYWORDS));

@@ -8,6 +8,7 @@
  */
 import type { ErrorCode } from "../error-kinds.ts";
 import { errnoOf, messageOf, SeawallError } from "../errors.ts";
+import { createRole, hbaLine, type HbaClient, identifier, literal, singleAddress } from "./server-setup.ts";
 
 /** The fields of an ErrorResponse that decide (docs: Error and Notice Message Fields). */
 export interface ServerErrorFields {
@@ -46,9 +47,6 @@ interface ServerRow {
   readonly detail?: boolean;
   readonly hint?: (error: ServerErrorFields, context: ErrorContext) => string;
 }
-
-const identifier = (name: string): string => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replace(/"/g, '""')}"`);
-const literal = (text: string): string => `'${text.replace(/'/g, "''")}'`;
 
 /** First row that fits wins. A row fits when its SQLSTATE does, its conditions hold, and its routine or its text fits. */
 const SERVER_ROWS: readonly ServerRow[] = [
@@ -226,10 +224,11 @@ function fits(row: ServerRow, error: ServerErrorFields, context: ErrorContext): 
 
 function hbaHint(error: ServerErrorFields, { user, replication, database }: ErrorContext): string {
   const entry = /host "([^"]+)"/.exec(error.message)?.[1];
-  const where = replication ? "replication" : identifier(database ?? "postgres");
-  const type = entry === undefined || entry === "[local]" ? "local" : "host";
-  const address = type === "local" ? "" : ` ${entry ?? "ADDRESS"}/${entry?.includes(":") === true ? "128" : "32"}`;
-  const line = `${type} ${where} ${identifier(user)}${address} scram-sha-256`;
+  const client: HbaClient =
+    entry === undefined || entry === "[local]"
+      ? { kind: "local", method: "scram-sha-256" }
+      : { kind: "address", address: singleAddress(entry), tls: false };
+  const line = hbaLine(user, replication ? "replication" : (database ?? "postgres"), client);
   const tls = /no encryption|SSL off/.test(error.message)
     ? " If the server only takes TLS, use sslmode=require or stronger."
     : "";
@@ -238,7 +237,7 @@ function hbaHint(error: ServerErrorFields, { user, replication, database }: Erro
 
 function authHint(error: ServerErrorFields, context: ErrorContext): string {
   if (/not permitted to log in/.test(error.message)) return `ALTER ROLE ${identifier(context.user)} LOGIN;`;
-  if (isUnknownRole(error)) return `CREATE ROLE ${identifier(context.user)} LOGIN REPLICATION PASSWORD '…';`;
+  if (isUnknownRole(error)) return createRole(context.user, "'…'");
   // auth.c, auth_failed: passwords have an SQLSTATE of their own.
   if (error.code === "28000" && (error.routine === "auth_failed" || /Peer|Ident/.test(error.message))) {
     return "pg_hba.conf asks for the operating system user of that name; connect as that user, or use scram-sha-256 there.";

@@ -66,6 +66,13 @@ function splitFields(line: string): [string[], string] | undefined {
   return password === undefined ? undefined : [fields.slice(0, 4), password];
 }
 
+/** One line of a password file, for every database of a server. */
+export function passfileLine({ host, port, user }: Omit<PasswordQuery, "database">, password: string): string {
+  return [host, String(port), "*", user, password]
+    .map((field, at) => (at === 2 ? field : field.replaceAll(/[:\\]/g, "\\$&")))
+    .join(":");
+}
+
 function unescape(field: string): string {
   return field.replace(/\\(.)/g, "$1");
 }

@@ -166,7 +166,7 @@ export function isSocketFolder(host: string): boolean {
 export const DEFAULT_SOCKET_FOLDERS = ["/var/run/postgresql", "/tmp"] as const;
 
 /** `localhost` in a password file also means the default socket folder (docs: The Password File). */
-function passfileHost(target: HostTarget): string {
+export function passfileHost(target: HostTarget): string {
   if (target.host === "") return target.hostaddr ?? "localhost";
   return DEFAULT_SOCKET_FOLDERS.some((folder) => folder === target.host) ? "localhost" : target.host;
 }

@@ -4,7 +4,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { putMark } from "../../src/archive/retention/marks.ts";
 import type { CommandName } from "../../src/config/option-spec.ts";
 import { openStore } from "../../src/store/open.ts";
-import { policyOf, S3_RIGHTS, type S3Right } from "../../tools/s3-rights.ts";
+import { policyOf, S3_RIGHTS, type S3Right } from "../../src/cli/s3-rights.ts";
 import { emptyArchive, putSegments, putWholeBackup } from "../archive/retained.ts";
 import { type S3Bucket, startS3 } from "../harness/s3.ts";
 import { keysBelow } from "../store/keys-below.ts";

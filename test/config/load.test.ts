@@ -50,6 +50,8 @@ describe("precedence", () => {
       noSlot: false,
       createSlot: true,
       ifExists: false,
+      initBackup: false,
+      initConfig: "seawall.yaml",
       config: undefined,
       logLevel: "info",
       logFormat: "auto",

@@ -10,6 +10,8 @@ import { beginWatch, decideNotices } from "../../src/daemon/notify/status-notice
 import type { GapDocument, SlotHealth, StatusDocument, StatusFacts } from "../../src/daemon/status/document.ts";
 import { followSlot } from "../../src/daemon/status/slot-health.ts";
 import { copyStatus } from "../../src/daemon/status/gauges.ts";
+import { plainLine } from "../../src/cli/check-status.ts";
+import { checkExit, checkText, nagiosText } from "../../src/cli/views/status-check.ts";
 import { renderOverview } from "../../src/cli/views/status-overview.ts";
 import { renderStatus } from "../../src/cli/views/status.ts";
 import type { SlotBudgetStatus } from "../../src/receive/status.ts";
@@ -494,6 +496,16 @@ describe("one judgement, never two answers", () => {
       expect(text).toContain(remedy);
     }
     expect(renderOverview(overview, { colours: false })).toMatch(new RegExp(`^orders +${health.status} `, "m"));
+
+    // status --check: the exit status, the words, and the line of a plug-in.
+    expect(checkExit([status])).toBe({ ok: 0, warning: 1, critical: 2 }[health.status]);
+    const checked = checkText([status], { colours: false });
+    expect(checked).toMatch(new RegExp(`^orders: ${health.status}(\n|$)`));
+    for (const { severity, what } of health.findings) expect(checked).toContain(`${severity}  ${what}`);
+    const line = nagiosText([status], {});
+    expect(line).toMatch(new RegExp(`^SEAWALL ${health.status.toUpperCase()}: orders: `));
+    const troubles = health.findings.filter(({ severity }) => severity !== "note");
+    for (const { what } of troubles) expect(line).toContain(plainLine(what));
 
     // The probes.
     const readiness = decideReadiness(status);

@@ -27,7 +27,7 @@ async function refusalOf(args: readonly string[]): Promise<string | undefined> {
   const alone = given.length === 1 && ["--version", "help"].includes(given[0] ?? "");
   const { code, stderr } = await inProcess(alone ? given : [...given, "--config", "/nonexistent/seawall.yaml"]);
   if (alone && code === 0) return undefined;
-  return stderr.includes("cannot read the configuration file") ? undefined : stderr;
+  return /cannot (?:read|write) the configuration file/.test(stderr) ? undefined : stderr;
 }
 
 describe("the commands of a page are taken by the program", () => {

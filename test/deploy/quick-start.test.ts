@@ -1,10 +1,13 @@
-/** The README's quick start works when it is pasted: on a real server and a real S3 bucket, and the restored server has the rows. */
+/**
+ * The quick starts of the README and of docs/quick-start.md work when they are pasted: on a real server, into a directory and a real
+ * S3 bucket. The restored server has the rows.
+ */
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { userInfo } from "node:os";
 import { delimiter, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { serverAccount } from "../harness/account.ts";
 import { ROOT } from "../harness/build.ts";
-import { freePort } from "../harness/postgres-process.ts";
 import { startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { run } from "../harness/run.ts";
@@ -15,16 +18,37 @@ import { makeTempDir, removeTree } from "../harness/temp.ts";
 const s3 = await startS3();
 const psql = tool("psql");
 
-/** The block of shell lines behind a marker. */
-function block(marker: string): string {
-  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-  const found = new RegExp(`<!-- quick start: ${marker} -->\\s*\`\`\`sh\\n([\\s\\S]*?)\`\`\``).exec(readme);
-  if (found?.[1] === undefined) throw new Error(`the README has no quick start block "${marker}"`);
-  return found[1];
+/** The block of shell lines behind a marker, with places of the test. The first run of init ends with 1, as the page says. */
+function block(page: string, marker: string, places: Readonly<Record<string, string>> = {}): string {
+  const text = readFileSync(join(ROOT, page), "utf8");
+  const found = new RegExp(`<!-- quick start: ${marker} -->\\s*\`\`\`sh\\n([\\s\\S]*?)\`\`\``).exec(text);
+  if (found?.[1] === undefined) throw new Error(`${page} has no quick start block "${marker}"`);
+  const lines = Object.entries(places).reduce((text, [from, to]) => text.replaceAll(from, to), found[1]);
+  return lines.replace(/^(.*seawall init [^#\n]*).*$/m, "$1 || [ $? = 1 ]");
 }
 
-describe.skipIf(!s3.available || psql === undefined)("the quick start", () => {
-  test("goes from nothing to a restored server", { timeout: 300_000 }, async () => {
+/** An installation without a registry: the program that was built here; and sudo for the harness's superuser. */
+function programsIn(folder: string, port: number): string {
+  const { node, main } = serverCli();
+  const bin = join(folder, "bin");
+  mkdirSync(bin);
+  chmodSync(bin, 0o755);
+  const start = `exec '${node}' '${main}' "$@"`;
+  const superuser = `PGHOST=127.0.0.1 PGPORT=${port} PGUSER=postgres`;
+  const sudo = `test "$1" = -u || exec "$@"\nshift 2\nexec env ${superuser} "$@"`;
+  const programs = { seawall: start, npx: `shift\n${start}`, sudo };
+  for (const [name, line] of Object.entries(programs)) {
+    writeFileSync(join(bin, name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+  }
+  return bin;
+}
+
+describe.skipIf(!s3.available || psql === undefined)("the quick start of", () => {
+  test.each([
+    ["README.md", "seawall"],
+    ["docs/quick-start.md", "directory"],
+    ["docs/quick-start.md", "s3"],
+  ])("%s (%s) goes from nothing to a restored server", { timeout: 300_000 }, async (page, marker) => {
     await using bucket = await s3.bucket();
     const version = versionsUnderTest().at(-1) ?? 18;
     await using server = await startPostgres({ version, freshIdentifier: true });
@@ -32,20 +56,19 @@ describe.skipIf(!s3.available || psql === undefined)("the quick start", () => {
     const folder = makeTempDir("quick-start");
     giveToServer(folder, 0o700);
     try {
-      // `npx seawall` without a registry: the program that was built here.
-      const { node, main } = serverCli();
-      const bin = join(folder, "bin");
-      mkdirSync(bin);
-      chmodSync(bin, 0o755);
-      writeFileSync(join(bin, "npx"), `#!/bin/sh\nshift\nexec '${node}' '${main}' "$@"\n`, { mode: 0o755 });
-      const port = await freePort();
+      const bin = programsIn(folder, server.port);
+      const places = {
+        "host=127.0.0.1": `'host=127.0.0.1 port=${server.port}'`,
+        "s3://wal/prod?region=eu-central-1": bucket.url,
+        "/srv/archive": `${folder}/archive`,
+      };
       const script = [
         "set -e",
-        block("server"),
         // The receiver is the script's own child: it ends with the script, however that ends.
         "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT",
-        block("seawall").replaceAll("5433", String(port)),
-        `psql -p ${port} -U postgres -Atc 'SELECT count(*), sum(row) FROM kept'`,
+        block(page, marker, places),
+        block(page, "restore"),
+        `psql -h "$PWD/restored" -p "$(sed -n 4p restored/postmaster.pid)" -U postgres -Atc 'SELECT count(*), sum(row) FROM kept'`,
         "pg_ctl stop -D ./restored -m fast >/dev/null",
       ].join("\n");
       const { stdout } = await run("/bin/bash", ["-c", script], {
@@ -56,10 +79,7 @@ describe.skipIf(!s3.available || psql === undefined)("the quick start", () => {
           ...s3.env,
           PATH: [bin, server.binDir, psql?.replace(/\/psql$/, "") ?? "", process.env["PATH"]].join(delimiter),
           HOME: folder,
-          PGHOST: "127.0.0.1",
-          PGPORT: String(server.port),
-          SEAWALL_DSN: `postgresql://seawall:secret@127.0.0.1:${server.port}/postgres`,
-          SEAWALL_STORE: bucket.url,
+          USER: serverAccount()?.name ?? userInfo().username,
           SEAWALL_LISTEN: "off",
         },
       });

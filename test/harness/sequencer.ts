@@ -20,6 +20,8 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/restore/recovery.test.ts": 93,
   "test/import/pgbackrest-backup.test.ts": 100,
   "test/import/base-backup.test.ts": 90,
+  "test/cli/init.test.ts": 60,
+  "test/deploy/quick-start.test.ts": 60,
   "test/restore/drill.test.ts": 87,
   "test/restore/before-gap.test.ts": 78,
   "test/restore/restore.test.ts": 78,

@@ -194,6 +194,29 @@ test.each(oldestAndNewest())(
 );
 
 test(
+  "a backup that pg_basebackup took from a standby is imported beside the WAL of its primary, and recovers",
+  async () => {
+    using folder = new Folder();
+    await using elsewhere = await Elsewhere.start({ version: 18 });
+    const { server } = elsewhere;
+    await server.sql("CREATE TABLE t (i int); INSERT INTO t VALUES (1)");
+    const standby = await server.cloneAsStandby();
+    await until("replay", async () => (await standby.value("SELECT count(*) FROM t")) === "1");
+    const tar = await baseBackup(standby, join(folder.path, "tar"), "-Ft", "-X", "stream");
+    await server.sql("INSERT INTO t VALUES (2)");
+    await elsewhere.fill(2);
+
+    const { backups } = await imported(elsewhere, tar);
+    expect(backups).toMatchObject([{ result: "stored" }]);
+    const shown = await runCli(["show", "latest", "--store", elsewhere.url, "--json"], AS_SERVER);
+    expect(JSON.parse(shown.stdout)).toMatchObject({ fromStandby: true, restorable: true });
+    expect(await elsewhere.import([], AS_SERVER)).toMatchObject({ code: 0, report: { refused: [], unjoined: [] } });
+    expect(await rows(await restored(elsewhere))).toEqual([1, 2]);
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a backup without its WAL is refused until the WAL is there; -X fetch, -R and every packing are taken",
   async () => {
     using folder = new Folder();

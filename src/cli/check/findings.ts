@@ -3,6 +3,7 @@ import { SeawallError } from "../../errors.ts";
 import { type MemoryLimits, memoryNeeded } from "../../receive/memory.ts";
 import type { SlotStatus } from "../../receive/status.ts";
 import { humanBytes, humanSeconds, versionText } from "../../daemon/status/human.ts";
+import { createRole } from "../../replication/server-setup.ts";
 import { isNewerServer, receivableMajor } from "../../replication/server-version.ts";
 
 export type Verdict = "ok" | "warn" | "fail" | "skip";
@@ -76,10 +77,7 @@ const RULES: Readonly<Record<"server" | "slot", Readonly<Record<string, Judge>>>
     version: ({ serverVersion }, wishes) => judgeVersion(serverVersion, wishes),
     role: ({ user, sql }) => {
       if (sql?.superuser !== true) return ok(`${user} may replicate`);
-      return warn(
-        `${user} is a superuser; REPLICATION is all that is needed`,
-        "CREATE ROLE seawall LOGIN REPLICATION;",
-      );
+      return warn(`${user} is a superuser; REPLICATION is all that is needed`, createRole("seawall"));
     },
     recovery: ({ inRecovery }) =>
       inRecovery

@@ -15,6 +15,8 @@ export interface ServerCheck {
   readonly identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined;
   /** For the archive's line; undefined when the server could not be asked. */
   readonly joining: JoinOptions["server"] | undefined;
+  /** Our address as the server sees it; undefined over a Unix socket, or when no ordinary connection could ask. */
+  readonly clientAddress?: string | undefined;
 }
 
 /** Which check a refused connection belongs to. */
@@ -62,7 +64,7 @@ export async function checkServer(
       restoredFrom: await readRestoreMark(walsender),
       inRecovery,
     };
-    const { sql, finding } = await askSql(settings, wishes.slot, signal);
+    const { sql, clientAddress, finding } = await askSql(settings, wishes.slot, signal);
     const facts: ServerFacts = {
       server: walsender.server,
       user: settings.user,
@@ -76,7 +78,8 @@ export async function checkServer(
     };
     const extra = finding === undefined ? [] : [finding];
     const identity = { systemIdentifier, segmentSize };
-    return { findings: [...ignoredParts(settings), ...judgeServer(facts, wishes), ...extra], identity, joining };
+    const findings = [...ignoredParts(settings), ...judgeServer(facts, wishes), ...extra];
+    return { findings, identity, joining, clientAddress };
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code === "aborted" || error.code === "internal") throw error;
     const name = FAILED_CHECK[error.code] ?? "connection";
@@ -95,20 +98,33 @@ function ignoredParts({ values }: ConnectionSettings): Finding[] {
   }));
 }
 
+interface SqlRow {
+  readonly now_ms: string;
+  readonly superuser: boolean;
+  readonly senders: number;
+  readonly slots: number;
+  readonly client: string | null;
+}
+
 /** Views need an ordinary connection, which pg_hba.conf may not grant to a replication role: then less is known. */
 async function askSql(
   settings: ConnectionSettings,
   slot: string | undefined,
   signal: AbortSignal,
-): Promise<{ readonly sql: SqlFacts | undefined; readonly finding: Finding | undefined }> {
+): Promise<{
+  readonly sql: SqlFacts | undefined;
+  readonly clientAddress?: string | undefined;
+  readonly finding: Finding | undefined;
+}> {
   try {
     await using connection = await SqlConnection.connect(settings, { signal });
     const before = Date.now();
-    const { rows } = await connection.query<{ now_ms: string; superuser: boolean; senders: number; slots: number }>(
+    const { rows } = await connection.query<SqlRow>(
       `SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::text AS now_ms,
               (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS superuser,
               (SELECT count(*)::int FROM pg_catalog.pg_stat_replication WHERE pid <> pg_catalog.pg_backend_pid()) AS senders,
-              (SELECT count(*)::int FROM pg_catalog.pg_replication_slots) AS slots`,
+              (SELECT count(*)::int FROM pg_catalog.pg_replication_slots) AS slots,
+              pg_catalog.host(pg_catalog.inet_client_addr()) AS client`,
       [],
       { signal },
     );
@@ -122,7 +138,7 @@ async function askSql(
       slot: slot === undefined ? undefined : await readSlotStatus(settings, slot, signal),
       clockAheadSeconds: (Number(row?.now_ms) - (before + after) / 2) / 1000,
     };
-    return { sql, finding: undefined };
+    return { sql, clientAddress: row?.client ?? undefined, finding: undefined };
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code === "aborted") throw error;
     const finding: Finding = {

@@ -25,6 +25,8 @@ export interface StoreCheckOptions {
   /** The server's; undefined when it could not be asked. */
   readonly identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined;
   readonly joining: JoinOptions["server"] | undefined;
+  /** Write nothing, not even the probe. */
+  readonly isReadOnly?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -58,8 +60,17 @@ async function checkSpoolRoom(
   return kind === "tight" ? warned(name, message, hint) : failed(name, message, hint);
 }
 
+const notTried: Finding = {
+  group: "store",
+  name: "write",
+  verdict: "skip",
+  message: "not tried: --dry-run writes nothing",
+  remedy: null,
+};
+
 export async function checkStore(options: StoreCheckOptions): Promise<Finding[]> {
   const archive = await step("archive", () => checkArchive(options));
+  if (options.isReadOnly === true) return [...archive, notTried];
   // A store that cannot even be asked is not written to: it would be the same trouble once more.
   if (archive.some(({ name }) => name === "reach")) return archive;
   return [...archive, ...(await checkAccess(options)), ...(await step("zstd", checkZstd))];

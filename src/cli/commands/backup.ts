@@ -15,6 +15,13 @@ import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
 import { counted } from "../../plural.ts";
 
 export async function run(context: CommandContext): Promise<number> {
+  const document = await backedUp(context);
+  await printResult(context, summary(document), sentence(document));
+  return EXIT.done;
+}
+
+/** Takes the backup, bounds its stop, and shows its progress. */
+export async function backedUp(context: CommandContext): Promise<BackupDocument> {
   const { settings, io, log, signals } = context;
   const storeUrl = requiredStore(context);
   const withinMs = settings.shutdownTimeoutMs + GRACE_MS;
@@ -26,10 +33,7 @@ export async function run(context: CommandContext): Promise<number> {
   try {
     const source = settings.fromStandby === undefined ? primary : await standbySettings(context, settings.fromStandby);
     const options = backupOptions(context, { source, store, progress: display.progress });
-    const document = await (settings.withWal ? withWal(context, options, primary) : takeBackup(options));
-    display.end();
-    await printResult(context, summary(document), sentence(document));
-    return EXIT.done;
+    return await (settings.withWal ? withWal(context, options, primary) : takeBackup(options));
   } finally {
     display.end();
     await store.close();
@@ -102,7 +106,7 @@ function withWal(
 }
 
 /** The shape that listings use as well. */
-function summary(document: BackupDocument): Record<string, unknown> {
+export function summary(document: BackupDocument): Record<string, unknown> {
   const { id, type, parent, label, timeline, startedAt, finishedAt, bytes, storedBytes, pgVersion } = document;
   const lsns = { startLsn: formatLsn(document.startLsn), stopLsn: formatLsn(document.stopLsn) };
   const { fromStandby, parts, files } = document;
@@ -115,7 +119,7 @@ function summary(document: BackupDocument): Record<string, unknown> {
   return { id, type, parent, label, ...facts, ...counts };
 }
 
-function sentence(document: BackupDocument): string {
+export function sentence(document: BackupDocument): string {
   const seconds = (Date.parse(document.finishedAt) - Date.parse(document.startedAt)) / 1000;
   return (
     `backup ${document.id} is complete: ${humanBytes(document.bytes)} in ${humanBytes(document.storedBytes)}, ` +

@@ -26,7 +26,7 @@ export interface BackupSource {
   readonly kind: Exclude<SourceKind, { readonly kind: "wal" }>;
 }
 
-/** A backup whose turn comes; it is read when it comes. */
+/** A backup that is read when its turn comes. */
 interface Candidate {
   /** Named in the report where it cannot be read. */
   readonly name: string;
@@ -65,17 +65,19 @@ export async function runBackups(context: CommandContext, from: BackupSource): P
   const progress = new Progress({ io, json: settings.json, verb, nowMs: () => Date.now() });
   const outcomes: Outcome[] = [];
   try {
-    progress.begin(bytes);
+    // Of pg_basebackup the size is known once its manifest was read.
+    if (bytes !== undefined) progress.begin(bytes);
     for (const { name, find } of candidates) {
       progress.detail(name);
       let verified = 0;
-      const outcome = await take(name, find, (walHint) => {
+      const outcome = await take(name, find, ({ tool, facts }) => {
+        if (bytes === undefined) progress.begin(facts.bytes);
         const onVerified = (taken: number): void => {
           verified += taken;
           progress.detail(`${name}: verified ${humanBytes(verified)} before the archive begins`);
         };
         const onBytes = (taken: number): void => progress.advance(taken);
-        return { ...optionsOf(context), store, codec, walHint, onBytes, onVerified };
+        return { ...optionsOf(context), store, codec, walHint: WAL_HINTS[tool], onBytes, onVerified };
       });
       if (outcome.kind === "refused" && candidates.length === 1) throw outcome.error;
       outcomes.push(outcome);
@@ -95,11 +97,11 @@ export async function runBackups(context: CommandContext, from: BackupSource): P
 async function take(
   name: string,
   find: Candidate["find"],
-  options: (walHint: string) => ImportBackupOptions,
+  options: (found: FoundBackup) => ImportBackupOptions,
 ): Promise<Outcome> {
   try {
     const found = await find();
-    return { kind: "imported", found, imported: await importBackup(found, options(WAL_HINTS[found.tool])) };
+    return { kind: "imported", found, imported: await importBackup(found, options(found)) };
   } catch (error) {
     if (hasCode(error, ...REFUSALS)) return { kind: "refused", name, error };
     throw error;

@@ -7,6 +7,24 @@ import { formatLsn } from "../../wal/lsn.ts";
 import { type CommandContext, connectionSettings, printResult } from "../context.ts";
 
 export async function run(context: CommandContext): Promise<number> {
+  const { server, ...slot } = await ensureSlot(context);
+  const { name, created, restartLsn } = slot;
+  const text = created
+    ? `created physical replication slot "${name}" on ${server}: WAL is kept from ${restartLsn} on`
+    : `physical replication slot "${name}" is already there on ${server}: WAL is kept from ${restartLsn} on`;
+  await printResult(context, { slot }, text);
+  return EXIT.done;
+}
+
+export interface EnsuredSlot {
+  readonly name: string;
+  readonly created: boolean;
+  readonly restartLsn: string;
+  readonly server: string;
+}
+
+/** Makes the slot, or finds it. Throws `slot-invalidated` when it is there and keeps no WAL, and what the server says. */
+export async function ensureSlot(context: CommandContext): Promise<EnsuredSlot> {
   const { settings, signals, log } = context;
   const name = settings.slot;
   await using connection = await ReplicationConnection.connect(await connectionSettings(context), {
@@ -21,12 +39,7 @@ export async function run(context: CommandContext): Promise<number> {
       hint: "It was made without reserving WAL and never used, or the server gave it up: drop it and create it again.",
     });
   }
-  const lsn = formatLsn(restartLsn);
-  const text = created
-    ? `created physical replication slot "${name}" on ${connection.server}: WAL is kept from ${lsn} on`
-    : `physical replication slot "${name}" is already there on ${connection.server}: WAL is kept from ${lsn} on`;
-  await printResult(context, { slot: { name, created, restartLsn: lsn } }, text);
-  return EXIT.done;
+  return { name, created, restartLsn: formatLsn(restartLsn), server: connection.server };
 }
 
 /** False when another process made it first. */

@@ -6,18 +6,25 @@ import { NoticeLimit } from "../../replication/notice-limit.ts";
 import { type CommandContext, connectionSettings, printResult } from "../context.ts";
 
 export async function run(context: CommandContext): Promise<number> {
-  const { settings, signals, log } = context;
+  const { settings, signals } = context;
+  const { dropped, server } = await dropSlot(context, signals.stop);
   const name = settings.slot;
-  await using connection = await ReplicationConnection.connect(await connectionSettings(context), {
-    signal: signals.stop,
-    onWarning: new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() }).say,
-  });
-  const dropped = await drop(connection, name);
   const text = dropped
-    ? `dropped replication slot "${name}" on ${connection.server}`
-    : `there is no replication slot "${name}" on ${connection.server}`;
+    ? `dropped replication slot "${name}" on ${server}`
+    : `there is no replication slot "${name}" on ${server}`;
   await printResult(context, { slot: { name, dropped } }, text);
   return dropped || settings.ifExists ? EXIT.done : EXIT.no;
+}
+
+export async function dropSlot(
+  context: CommandContext,
+  signal: AbortSignal,
+): Promise<{ readonly dropped: boolean; readonly server: string }> {
+  await using connection = await ReplicationConnection.connect(await connectionSettings(context), {
+    signal,
+    onWarning: new NoticeLimit({ tell: (text) => context.log.warn(text), nowMs: () => performance.now() }).say,
+  });
+  return { dropped: await drop(connection, context.settings.slot), server: connection.server };
 }
 
 async function drop(connection: ReplicationConnection, name: string): Promise<boolean> {

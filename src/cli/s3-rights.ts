@@ -2,7 +2,7 @@
  * The table of S3 rights: what each command asks of a bucket, and ready-made policies by role. docs/s3-rights.md is made from
  * it, and a test runs each command with exactly these rights, and with each one missing. Pure.
  */
-import type { CommandName } from "../src/config/options.ts";
+import type { CommandName } from "../config/options.ts";
 
 export type S3Action =
   "s3:AbortMultipartUpload" | "s3:DeleteObject" | "s3:GetObject" | "s3:ListBucket" | "s3:PutObject";
@@ -18,9 +18,12 @@ export interface S3Right {
 const all = "CLUSTER/*";
 /** Generation 2 and later ones. */
 const LATER = "CLUSTER@*/*";
+export const EMPTY = "the archive has not begun";
 const READS: readonly S3Right[] = [
   { action: "s3:ListBucket", on: all },
   { action: "s3:GetObject", on: all },
+  // A second generation without the first one is an incomplete copy (archive/generations.ts, refuseHollow).
+  { action: "s3:ListBucket", on: "CLUSTER@2/cluster.json", when: EMPTY },
 ];
 
 function put(...places: readonly string[]): S3Right[] {
@@ -31,6 +34,7 @@ function sometimes(action: S3Action, when: string, ...places: readonly string[])
   return places.map((place) => ({ action, on: `CLUSTER/${place}`, when }));
 }
 
+const CHECKS: readonly S3Right[] = [...READS, ...put("probe/*"), { action: "s3:DeleteObject", on: "CLUSTER/probe/*" }];
 /** Where the receiver stores WAL; `wal-push` and `backup --with-wal` store it there too. */
 const STORES_WAL = put("cluster.json", "wal/*");
 export const WITH_WAL = "with `--with-wal`";
@@ -68,7 +72,9 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...sometimes("s3:DeleteObject", "it brings WAL of a recorded gap", "gaps/*"),
     ...sometimes("s3:PutObject", "`wal_level` was lowered", "breaks/*"),
   ],
-  check: [...READS, ...put("probe/*"), { action: "s3:DeleteObject", on: "CLUSTER/probe/*" }],
+  check: CHECKS,
+  // With --backup it runs `backup --with-wal`, which has a row of its own.
+  init: CHECKS,
   status: READS,
   backup: [
     ...READS,
@@ -136,16 +142,16 @@ export interface S3Role {
 }
 
 export const S3_ROLES: readonly S3Role[] = [
-  { name: "receiver", does: "archives WAL", commands: ["check", "receive", "wal-push", "status"] },
+  { name: "receiver", does: "archives WAL", commands: ["init", "check", "receive", "wal-push", "status"] },
   {
-    name: "jobs",
+    name: "keeper",
     does: "takes backups, verifies, drills and expires",
     commands: ["backup", "verify", "drill", "expire", "delete", "pin", "unpin", "list", "show", "status"],
   },
   { name: "import", does: "brings in WAL that another tool has archived", commands: ["import"] },
   { name: "removal", does: "removes a whole cluster", commands: ["cluster remove"] },
   { name: "upgrade", does: "declares an upgraded server", commands: ["cluster upgrade"] },
-  { name: "restore", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
+  { name: "restorer", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
   { name: "read-only", does: "looks", commands: ["list", "show", "status", "verify"] },
 ];
 
