@@ -182,8 +182,10 @@ test.each(oldestAndNewest())(
 
     const { backups } = await imported(elsewhere, plain);
     expect(backups).toMatchObject([{ result: "stored", stopLsn: formatLsn(stopLsn) }]);
-    const recovered = await restored(elsewhere);
-    expect(await rows(recovered)).toEqual([1]);
+    for (const flags of [[], ["--target", "immediate", "--target-action", "promote"]]) {
+      const recovered = await restored(elsewhere, ...flags);
+      expect(await rows(recovered)).toEqual([1]);
+    }
     // The whole segment comes later, and nothing contradicts it.
     await elsewhere.fill(1);
     expect(await elsewhere.import([], AS_SERVER)).toMatchObject({ code: 0, report: { refused: [], unjoined: [] } });

@@ -107,8 +107,10 @@ class Search {
         const commitTime = await this.lastCommitTime(this.#route.items.length - 1);
         return { found: [{ lsn: this.#route.endLsn, commitTime, point, inclusive }], missing: "" };
       }
-      case "immediate":
-        return { found: spans.map(({ stopLsn: lsn }) => ({ lsn, point, inclusive })).reverse(), missing: "" };
+      case "immediate": {
+        const found = await Promise.all(spans.map(async ({ stopLsn }) => this.endOfBackup(stopLsn, inclusive)));
+        return { found: found.reverse(), missing: "" };
+      }
       case "time":
         return this.time(point.time, inclusive);
       case "lsn":
@@ -118,6 +120,14 @@ class Search {
       case "name":
         return this.name(point.name, spans);
     }
+  }
+
+  /** Once consistent, PostgreSQL stops at the next record; where none follows, the target is the backup's last one. */
+  async endOfBackup(stopLsn: Lsn, inclusive: boolean): Promise<Landing> {
+    const { barriers, endLsn } = this.#route;
+    const isEnd = stopLsn === endLsn || barriers.some(({ fromLsn }) => fromLsn === stopLsn);
+    const last = isEnd ? await this.#atLastRecord(stopLsn) : undefined;
+    return last?.lsn === stopLsn ? last : { lsn: stopLsn, point: { kind: "immediate" }, inclusive };
   }
 
   async time(time: PgTime, inclusive: boolean): Promise<Landings> {
