@@ -4,7 +4,7 @@
  */
 import { type Archive, openFolder } from "../archive/archive.ts";
 import { readIdentity } from "../archive/identity.ts";
-import { parseWalKey, type SegmentPlace, uploadedKey, walPrefix } from "../archive/keys.ts";
+import { identityKey, parseWalKey, type SegmentPlace, uploadedKey, walPrefix } from "../archive/keys.ts";
 import { listBreaks, putBreak } from "../archive/wal/breaks.ts";
 import { putGap } from "../archive/wal/put-gap.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
@@ -45,8 +45,12 @@ export async function replaceOldSpool(options: OldSpoolOptions, signal: AbortSig
   const work = async (): Promise<void> => upload(options, signal);
   const what = "the spool of an earlier version";
   await persist(work, { what, log, signal, onFailure, isPassing: delaysUpload });
+  // The files of a journal lie in the folder itself: an older version may have run on a spool that had one.
+  const own = [identityKey(cluster), uploadedKey(cluster)];
   const keys: string[] = [];
-  for await (const { key } of spool.list(`${cluster}/`, { signal })) keys.push(key);
+  for await (const { key } of spool.list(`${cluster}/`, { signal })) {
+    if (own.includes(key) || key.slice(cluster.length + 1).includes("/")) keys.push(key);
+  }
   // Its identity last: what a crash leaves is uploaded and removed again.
   await spool.delete(
     keys.filter((key) => !key.endsWith("/cluster.json")),

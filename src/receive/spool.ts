@@ -221,8 +221,22 @@ async function prepareJournal(
     tell("going on from the spool alone");
     return behind.leaveAloneUntil(looking);
   }
-  if (found === undefined || !isAhead(found.tip, tip)) return;
+  if (found === undefined) return;
   const { archive } = found;
+  if (!isAhead(found.tip, tip)) {
+    // Of a timeline that was left the store may lack the end, and what ships the journal begins at the store's tip.
+    const left = journal.leftBefore(found.tip.timeline);
+    if (left.length === 0) return;
+    const giveUp = new Promise<void>((resolve) => silence.onTooLong(resolve));
+    const facts = { detectedAt: new Date(state.nowMs()), signal, before: found.tip.timeline };
+    const storing = storeLeftover(journal, archive, facts).then(() => {
+      for (const timeline of left) journal.noteShipped(timeline);
+    });
+    return await waitFor(Promise.race([storing, giveUp]), { signals: [signal] }).catch((error: unknown) => {
+      if (signal.aborted || !delaysUpload(error)) throw error;
+      log.warn("the store does not take the end of an older timeline: the spool keeps it", { error });
+    });
+  }
   silence.onTooLong(() => tell("a spool that lags behind it needs it to begin"));
   log.info("another receiver has gone further: the spool is uploaded and begun anew");
   const refresh = async (): Promise<void> => {

@@ -7,7 +7,15 @@
  */
 import type { Tip } from "../archive/wal/tip.ts";
 import { SeawallError } from "../errors.ts";
-import { type Lsn, type SegmentNumber, type TimelineId, formatLsn, segmentOf, segmentStart } from "../wal/lsn.ts";
+import {
+  type Lsn,
+  type SegmentNumber,
+  type TimelineId,
+  formatLsn,
+  maxLsn,
+  segmentOf,
+  segmentStart,
+} from "../wal/lsn.ts";
 import { type TimelineHistory, nextTimelineOf, ownerOf, switchPointOf } from "../wal/timeline.ts";
 
 export interface StartFacts {
@@ -23,6 +31,8 @@ export interface StartFacts {
   readonly slotRestartLsn: Lsn | undefined;
   /** The archive was asked for the segment the slot's restart LSN lies in (`segmentAtSlot`), and does not have it. */
   readonly lacksSegmentAtSlot: boolean;
+  /** Where the source's WAL of the tip's timeline ends, which it has left; undefined: at the switch point. */
+  readonly oldEndLsn?: Lsn | undefined;
   /** Timelines that this process has streamed to their end: there is no record between the tip and the switch point. */
   readonly ended: ReadonlySet<TimelineId>;
   readonly segmentSize: number;
@@ -75,7 +85,8 @@ export function decideStart(facts: StartFacts): StartPosition {
       `the server's timeline ${server.timeline} does not descend from the archive's timeline ${tip.timeline}`,
     );
   }
-  if (tip.lsn < switchLsn && !facts.ended.has(tip.timeline)) {
+  const oldEndLsn = maxLsn(switchLsn, facts.oldEndLsn ?? switchLsn);
+  if (tip.lsn < oldEndLsn && !facts.ended.has(tip.timeline)) {
     return at(tip.timeline, tip.segment, { storedLsn: tip.lsn, unanchored: !tip.anchored });
   }
   const finish = { timeline: tip.timeline, segment: tip.segment };

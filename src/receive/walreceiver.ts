@@ -41,6 +41,10 @@ export interface JoinedSource extends AsyncDisposable {
   readonly keepWal: () => Promise<Lsn | undefined>;
   /** Where the source has WAL again behind WAL that it lost, if it says so. */
   readonly availableLsn: () => Lsn | undefined;
+  /** Where the source's WAL of a timeline ends that it has left; undefined: at the switch point, as a server's does. */
+  readonly endOfLeft?: (timeline: TimelineId) => Promise<Lsn | undefined>;
+  /** The store has all WAL of a timeline that the source has left. */
+  readonly onShipped?: (timeline: TimelineId) => void;
 }
 
 export type Join = (run: Run, signal: AbortSignal) => Promise<JoinedSource>;
@@ -189,7 +193,9 @@ async function receiveTimeline(options: ReceiverOptions, join: Join, run: Run): 
   const lacksSegmentAtSlot =
     tip !== undefined && segment !== undefined && (await target.lacks({ timeline: tip.timeline, segment }, early));
   const current = { ...server, flushLsn };
-  const start = decideStart({ tip, server: current, history, slotRestartLsn, lacksSegmentAtSlot, ended, segmentSize });
+  const oldEndLsn = tip === undefined ? undefined : await joined.endOfLeft?.(tip.timeline);
+  const facts = { tip, server: current, history, slotRestartLsn, lacksSegmentAtSlot, oldEndLsn, ended, segmentSize };
+  const start = decideStart(facts);
   log.info("starting to stream", {
     timeline: start.timeline,
     startLsn: formatLsn(start.startLsn),
@@ -199,6 +205,7 @@ async function receiveTimeline(options: ReceiverOptions, join: Join, run: Run): 
   });
 
   const begun = await target.begin(start, early);
+  if (start.finish !== undefined) joined.onShipped?.(start.finish.timeline);
   const { receivedBytes } = state.counters;
   const { leave } = run;
   const rejoinAt = leave.rejoinAt({ slotRestartLsn, storedLsn: start.storedLsn });

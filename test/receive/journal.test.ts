@@ -182,6 +182,69 @@ test("a record longer than both buffers is acknowledged as a whole, and survives
   await again.close();
 });
 
+test("a restart within a record that is longer than several files says where the last complete record ended", async () => {
+  const writer = new WalWriter();
+  writer.write({ data: filled(100) });
+  const before = writer.position;
+  writer.write({ data: filled(5 * MIB) });
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(addBytes(writer.start, 4 * MIB + 77_777), 100_000);
+  await rig.settle();
+  await rig.close();
+  const again = await openRig(disk, writer);
+  expect(again.intake.storedLsn).toBe(before);
+  await again.feed(writer.position, 100_000);
+  await again.settle();
+  expect(again.intake.storedLsn).toBe(writer.position);
+  await again.close();
+});
+
+test("a gap that is noted while the store confirms WAL stays in the document", async () => {
+  const writer = someWal();
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(writer.position, 8192);
+  await rig.settle();
+  const fromLsn = writer.position;
+  const toLsn = addBytes(writer.start, 8 * MIB);
+  const gap = {
+    timeline: TIMELINE,
+    fromLsn,
+    toLsn,
+    reason: "the slot was lost",
+    detectedAt: "2026-01-01T00:00:00.000Z",
+  };
+  await Promise.all([
+    rig.journal.noteGap(gap),
+    rig.journal.confirm({ timeline: TIMELINE, lsn: addBytes(writer.start, MIB + 10) }),
+  ]);
+  expect(await rig.journal.readLimit(TIMELINE, writer.start)).toMatchObject({ kind: "gap", upTo: fromLsn });
+  await rig.close();
+  expect(await (await Journal.open(disk)).readLimit(TIMELINE, writer.start)).toMatchObject({ kind: "gap" });
+});
+
+test("a spare file that finds no room takes no file with it that is made a spare meanwhile", async () => {
+  const writer = someWal();
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(writer.position, 8192);
+  await rig.settle();
+  const taken: string[] = [];
+  disk.before = (what) => {
+    taken.push(what);
+    if (what.startsWith("allocate")) throw new SeawallError("store-full", "no room");
+  };
+  rig.journal.prepareSpare();
+  await rig.journal.confirm({ timeline: TIMELINE, lsn: addBytes(writer.start, MIB + 10) });
+  expect(taken.some((what) => what.startsWith("rename"))).toBe(true);
+  disk.before = () => undefined;
+  await rig.close();
+  await rig.journal.close();
+  const spares = (await disk.list()).filter(({ name }) => name.startsWith("spare-"));
+  expect(spares).toHaveLength((rig.journal.bytes - rig.journal.walBytes) / MIB);
+});
+
 describe("a disk that fails", () => {
   test.each(["write", "rename", "sync", "allocate"])(
     "once at each %s acknowledges nothing after it, and the next stream writes it anew",

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
+import { storedFrom } from "../../src/archive/wal/reach.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
@@ -24,7 +25,9 @@ import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
 import { type Failpoint, FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres, tool } from "../harness/postgres.ts";
+import { segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { byWaldump, settledEnd } from "../wal/oracles.ts";
+import { MIB } from "../wal/wal-writer.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
 
 const folders: string[] = [];
@@ -38,11 +41,13 @@ function newSpool(): string {
   return folder;
 }
 
-/** A store that can be switched off. */
+/** A store that can be switched off, and can be slow for some keys. */
 class Switched extends MemoryStore {
   on = true;
+  before: (key: string) => Promise<void> = async () => Promise.resolve();
   override async put(key: string, body: Uint8Array, options?: PutOptions): Promise<PutResult> {
     if (!this.on) throw new SeawallError("store-unavailable", "switched off");
+    await this.before(key);
     return super.put(key, body, options);
   }
 }
@@ -443,4 +448,80 @@ test("a failover while the store is away waits for it, and then all of both time
   expect(tip).toMatchObject({ timeline: 2, lsn });
   expect(acknowledged).toBeLessThan(lsn);
   expect(await expectEqualsServer(second, store)).toBeGreaterThan(2);
+});
+
+test("what was acknowledged past the switch point of a failover is uploaded too, and the spool keeps it until then", async () => {
+  await using first = await primary();
+  await using second = await first.cloneAsStandby();
+  const store = new Switched();
+  const spool = { directory: newSpool(), ...LARGE };
+  let acknowledged;
+  {
+    await using receiver = receive(first, store, { shipIntervalMs: 0 }, spool);
+    await receiver.stored(await flushLsn(first));
+    await uploaded(receiver.state, await flushLsn(first));
+    store.on = false;
+    await vi.waitFor(
+      async () => expect(await second.value("SELECT pg_is_wal_replay_paused()::text")).toBe("false"),
+      60_000,
+    );
+    // The standby has not received what the receiver acknowledges from here on.
+    await second.stop();
+    await first.sql(LOAD);
+    await first.sql(LOAD);
+    acknowledged = await flushLsn(first);
+    await receiver.stored(acknowledged);
+    await receiver.kill();
+  }
+  await first.stop("immediate");
+  await second.start();
+  await second.promote();
+  store.on = true;
+  let isFollowing = (): boolean => false;
+  store.before = async (key) => {
+    // The new timeline is in the spool before the old one is in the store.
+    if (/00000001/.test(key)) await vi.waitFor(() => expect(isFollowing()).toBe(true), 60_000);
+  };
+  await using receiver = receive(second, store, { shipIntervalMs: 0 }, spool);
+  isFollowing = () => receiver.state.timeline === 2;
+  await second.sql(LOAD);
+  const lsn = await flushLsn(second);
+  await uploaded(receiver.state, lsn);
+  await receiver.stop();
+  expect(receiver.state.counters.gaps).toBe(0);
+  const archive = await openArchive(store, "main");
+  expect(await findTip(archive)).toMatchObject({ timeline: 2, lsn });
+  const from = segmentStart(segmentOf(acknowledged, MIB), MIB);
+  expect(await storedFrom(archive, timelineOf(1), { from, to: acknowledged })).toBeGreaterThanOrEqual(acknowledged);
+  // Once the store has all of it, the spool lets it go.
+  await using again = receive(second, store, { shipIntervalMs: 0 }, spool);
+  await second.sql(LOAD);
+  await uploaded(again.state, await flushLsn(second));
+  await again.stop();
+  expect(readdirSync(join(spool.directory, "main")).filter((name) => name.startsWith("00000001"))).toEqual([]);
+});
+
+test("a folder in which an earlier version has run beside the journal keeps the journal", async () => {
+  await using server = await primary();
+  const directory = newSpool();
+  const store = new Switched();
+  {
+    await using receiver = receive(server, store, { shipIntervalMs: 0 }, { directory, ...LARGE });
+    await receiver.stored(await flushLsn(server));
+    await uploaded(receiver.state, await flushLsn(server));
+    store.on = false;
+    await server.sql(LOAD);
+    await receiver.stored(await flushLsn(server));
+    await receiver.kill();
+  }
+  const acknowledged = await flushLsn(server);
+  // What the earlier version leaves at the least.
+  const identity = await store.get("main/cluster.json");
+  writeFileSync(join(directory, "main", "cluster.json"), identity?.body ?? "");
+  await server.stop();
+  store.on = true;
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, { directory, ...LARGE });
+  await uploaded(receiver.state, acknowledged);
+  await receiver.kill();
+  expect(existsSync(join(directory, "main", "cluster.json"))).toBe(false);
 });

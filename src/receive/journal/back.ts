@@ -7,7 +7,7 @@ import type { Archive } from "../../archive/archive.ts";
 import type { ClusterIdentity } from "../../archive/documents.ts";
 import { readClaims } from "../../archive/line/claims.ts";
 import type { StoredWal } from "../../archive/wal/objects.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import { joinSignals, onAbort } from "../../signals.ts";
 import { Outage } from "../../outage.ts";
 import type { Lsn } from "../../wal/lsn.ts";
@@ -36,7 +36,7 @@ export interface BackContext {
 
 /** Ships the journal until `stop` or `kill`. Rejects with an error that contradicts the archive (upload-failures.ts). */
 export async function shipJournal(given: ReceiverOptions, context: BackContext): Promise<void> {
-  const { state } = context;
+  const { state, journal } = context;
   const options = { ...given, state };
   const { log, stop, kill } = options;
   const outage = new Outage({ log, over: "the store takes the spool's WAL again" });
@@ -47,13 +47,23 @@ export async function shipJournal(given: ReceiverOptions, context: BackContext):
     try {
       return await runReceiver(options, joinJournal(options, context));
     } catch (error) {
-      if (ending.signal.aborted || !delaysUpload(error)) throw error;
+      if (ending.signal.aborted) throw error;
+      if (hasCode(error, "wal-corrupt")) throw changedOnDisk(journal.where, error);
+      if (!delaysUpload(error)) throw error;
       outage.failed({ message: UPLOAD_FAILED, error, level: isRefusedUpload(error) ? "error" : "warn" });
       if (state.storedLsn !== before) delayMs = DELAY_FIRST_MS;
     }
     await sleep(delayMs, undefined, { signal: ending.signal }).catch(() => undefined);
     if (ending.signal.aborted) return;
   }
+}
+
+/** WAL was verified before it was acknowledged: what does not verify now has changed in the spool. */
+function changedOnDisk(where: string, cause: SeawallError): SeawallError {
+  return new SeawallError("wal-corrupt", `WAL has changed on the disk of the spool ${where}: ${cause.message}`, {
+    cause,
+    hint: "Keep the spool: WAL behind that place was acknowledged, and may be nowhere else. Stop Seawall, copy the segment's file from the server's pg_wal over the spool's file of that name if the server still has it, and start again. Otherwise keep a copy of the spool and take a base backup.",
+  });
 }
 
 function joinJournal(options: ReceiverOptions, { journal, openBehind }: BackContext): Join {
@@ -85,6 +95,8 @@ function joinJournal(options: ReceiverOptions, { journal, openBehind }: BackCont
       target: archiveTarget(options, { archive, server, history, pools: run.pools }),
       keepWal: async () => Promise.resolve(journal.oldest),
       availableLsn: () => source.availableLsn,
+      endOfLeft: async (timeline) => journal.endOfLeft(timeline),
+      onShipped: (timeline) => journal.noteShipped(timeline),
       [Symbol.asyncDispose]: async () => Promise.resolve(lifeline[Symbol.dispose]()),
     };
   };

@@ -13,7 +13,6 @@ import {
   type TimelineId,
   formatLsn,
   maxLsn,
-  minLsn,
   nextSegment,
   segmentEnd,
   segmentOf,
@@ -33,7 +32,7 @@ import {
 import type { JournalDisk, JournalFile } from "./disk.ts";
 import { decodeJournal, encodeJournal, JOURNAL_DOCUMENT, type JournalDocument, type Place } from "./document.ts";
 import { fileNameOf, readLayout, type SegmentFile, spareName, strangers } from "./layout.ts";
-import { findVerifiedEnd } from "./verified-end.ts";
+import { findVerifiedEnd, type VerifiedEnd } from "./verified-end.ts";
 
 /** Files kept to be used again: the next segment's, and one that was just pruned. */
 const SPARES_MAX = 2;
@@ -64,6 +63,10 @@ export class Journal {
   #document: JournalDocument | undefined;
   #segments: SegmentFile[] = [];
   #spares: string[] = [];
+  /** Names of spare files that are being made. */
+  readonly #sparesToBe = new Set<string>();
+  /** Timelines that the server has left, and of which the store has all. */
+  readonly #shipped = new Set<TimelineId>();
   readonly #histories = new Map<TimelineId, TimelineHistory>();
   /** The verifier's state at the start of segments, by `timeline segment`. */
   readonly #carries = new Map<string, RecordCarry | undefined>();
@@ -175,7 +178,7 @@ export class Journal {
     const own = this.#document?.identity;
     if (own === undefined) {
       const empty = { store: undefined, confirmed: undefined, carry: undefined, gaps: [] };
-      return this.#writeDocument({ identity, ...empty });
+      return this.#inTurn(async () => this.#writeDocument({ identity, ...empty }));
     }
     if (own.systemIdentifier === identity.systemIdentifier && own.segmentSize === identity.segmentSize) return;
     const [ours, theirs] = [own, identity].map(
@@ -335,7 +338,8 @@ export class Journal {
     const [switchLsn, next] = [switchPointOf(history, timeline), nextTimelineOf(history, timeline)];
     if (switchLsn === undefined || next === undefined)
       throw new SeawallError("internal", "an open timeline that has ended");
-    return { kind: "timeline", upTo: minLsn(switchLsn, await this.#endOf(timeline)), switchLsn, next };
+    // Past the switch point, too: what the old primary wrote there was acknowledged.
+    return { kind: "timeline", upTo: await this.#endOf(timeline), switchLsn, next };
   }
 
   /** Where the oldest WAL of the journal begins; undefined while it has none. */
@@ -364,31 +368,49 @@ export class Journal {
     return file ?? this.#disk.open(fileNameOf({ timeline, segment, isComplete: true }, segmentSize));
   }
 
+  /** Where the WAL of a timeline ends that the server has left; undefined for the open one. */
+  async endOfLeft(timeline: TimelineId): Promise<Lsn | undefined> {
+    return timeline === this.#open?.timeline ? undefined : this.#endOf(timeline);
+  }
+
+  /** Timelines of files that the server has left, before `timeline`. */
+  leftBefore(timeline: TimelineId): readonly TimelineId[] {
+    return [...new Set(this.#segments.map((file) => file.timeline))].filter((one) => one < timeline);
+  }
+
+  /** The store has all WAL of a timeline that the server has left: its files may be removed. */
+  noteShipped(timeline: TimelineId): void {
+    this.#shipped.add(timeline);
+  }
+
   /**
    * The store has all WAL before `lsn`: files wholly before it are removed or used again, but for the newest complete one, which
-   * says where the stream goes on.
+   * says where the stream goes on. An older timeline's files stay until the store has all of it.
    */
   async confirm({ timeline, lsn }: Place): Promise<void> {
     const { identity, confirmed } = this.#known();
     const { segmentSize } = identity;
     if (confirmed?.timeline === timeline && lsn < confirmed.lsn) return;
     const newest = this.#segments.findLast(({ isComplete }) => isComplete);
-    const gone = this.#segments.filter((file) => file !== newest && isBefore(file, { timeline, lsn }, segmentSize));
+    const isShipped = (file: SegmentFile): boolean =>
+      file.timeline < timeline ? this.#shipped.has(file.timeline) : isBefore(file, { timeline, lsn }, segmentSize);
+    const gone = this.#segments.filter((file) => file !== newest && isShipped(file));
     if (gone.length === 0) return;
     const kept = this.#segments.find((file) => !gone.includes(file));
     const carry = kept && this.#carries.get(carryKey(kept.timeline, kept.segment));
-    const gaps = this.#known().gaps.filter(
-      (gap) => gap.timeline > timeline || (gap.timeline === timeline && gap.toLsn > lsn),
-    );
+    const isOpen = (gap: Gap): boolean => gap.timeline > timeline || (gap.timeline === timeline && gap.toLsn > lsn);
     // First, so that an end which a crash leaves in the files is never taken for the end of what was acknowledged.
-    await this.#change((document) => ({ ...document, confirmed: { timeline, lsn }, carry, gaps }));
+    await this.#change((document) => ({
+      ...document,
+      confirmed: { timeline, lsn },
+      carry,
+      gaps: document.gaps.filter(isOpen),
+    }));
     await this.#inTurn(async () => {
       for (const file of gone) {
         const name = fileNameOf(file, segmentSize);
         if (this.#spares.length < SPARES_MAX) {
-          const spare = this.#freeSpareName();
-          await this.#disk.rename(name, spare);
-          this.#spares.push(spare);
+          await this.#addSpare(async (spare) => this.#disk.rename(name, spare));
         } else await this.#disk.remove(name);
         this.#segments = this.#segments.filter((one) => one !== file);
         this.#carries.delete(carryKey(file.timeline, file.segment));
@@ -412,6 +434,7 @@ export class Journal {
     this.#histories.clear();
     this.#carries.clear();
     this.#ends.clear();
+    this.#shipped.clear();
     this.#open = undefined;
     this.#wake();
   }
@@ -509,31 +532,50 @@ export class Journal {
     const last = this.#segments.findLast((file) => file.timeline === timeline);
     if (last === undefined) return 0n as Lsn;
     const history = this.historyOf(timeline);
-    const startLsn = segmentStart(last.segment, identity.segmentSize);
-    const owner = last.segment === 0 ? timeline : ownerBefore(history, startLsn);
-    const before = this.#find(owner, (last.segment - 1) as SegmentNumber);
-    const files = before?.isComplete === true ? [before, last] : [last];
-    const first = files[0] === this.#segments[0] ? firstCarry : undefined;
-    const carry =
-      first?.at === formatLsn(segmentStart(files[0]?.segment ?? last.segment, identity.segmentSize))
-        ? first
-        : undefined;
-    const end = await findVerifiedEnd(this.#disk, { identity, history, files, carry });
+    let files = [last];
+    let end: VerifiedEnd | undefined;
+    for (let before = this.#fileBefore(last); end === undefined; before = before && this.#fileBefore(before)) {
+      if (before !== undefined) files = [before, ...files];
+      const [first = last] = files;
+      const firstLsn = segmentStart(first.segment, identity.segmentSize);
+      const carry = first === this.#segments[0] && firstCarry?.at === formatLsn(firstLsn) ? firstCarry : undefined;
+      const found = await findVerifiedEnd(this.#disk, { identity, history, files, carry });
+      // Within a long record no file says where the last complete one ended: look further back.
+      if (found.lsn > firstLsn || carry !== undefined || before === undefined) end = found;
+    }
     const open = last.isComplete ? nextSegment(last.segment) : last.segment;
     this.#carries.set(carryKey(timeline, open), end.carry);
     this.#ends.set(timeline, end.lsn);
     return end.lsn;
   }
 
+  /** The complete file that a file continues, on its timeline or the one before; undefined when the journal has none. */
+  #fileBefore({ timeline, segment }: SegmentFile): SegmentFile | undefined {
+    if (segment === 0) return undefined;
+    const { segmentSize } = this.#known().identity;
+    const owner = ownerBefore(this.historyOf(timeline), segmentStart(segment, segmentSize));
+    const found = this.#find(owner, (segment - 1) as SegmentNumber);
+    return found?.isComplete === true ? found : undefined;
+  }
+
   async #allocateSpare(): Promise<void> {
-    const name = this.#freeSpareName();
-    await this.#disk.allocate(name, this.#known().identity.segmentSize);
-    this.#spares.push(name);
+    await this.#addSpare(async (name) => this.#disk.allocate(name, this.#known().identity.segmentSize));
     this.#wake();
   }
 
-  #freeSpareName(): string {
-    for (let number = 0; ; number++) if (!this.#spares.includes(spareName(number))) return spareName(number);
+  /** Makes a spare file under a name that is taken from the first moment on: two are made at a time. */
+  async #addSpare(make: (name: string) => Promise<void>): Promise<void> {
+    const isTaken = (name: string): boolean => this.#spares.includes(name) || this.#sparesToBe.has(name);
+    let number = 0;
+    while (isTaken(spareName(number))) number++;
+    const name = spareName(number);
+    this.#sparesToBe.add(name);
+    try {
+      await make(name);
+      this.#spares.push(name);
+    } finally {
+      this.#sparesToBe.delete(name);
+    }
   }
 
   #find(timeline: TimelineId, segment: SegmentNumber): SegmentFile | undefined {
@@ -554,15 +596,14 @@ export class Journal {
     return this.#open;
   }
 
+  /** `change` is asked when the change before is written: front and back both change the document. */
   async #change(change: (document: JournalDocument) => JournalDocument): Promise<void> {
-    await this.#writeDocument(change(this.#known()));
+    await this.#inTurn(async () => this.#writeDocument(change(this.#known())));
   }
 
   async #writeDocument(document: JournalDocument): Promise<void> {
-    await this.#inTurn(async () => {
-      await this.#disk.replace(JOURNAL_DOCUMENT, encodeJournal(document));
-      this.#document = document;
-    });
+    await this.#disk.replace(JOURNAL_DOCUMENT, encodeJournal(document));
+    this.#document = document;
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -584,7 +625,7 @@ export class Journal {
 
 const carryKey = (timeline: TimelineId, segment: SegmentNumber): string => `${timeline} ${segment}`;
 
-/** The file's segment lies wholly before the position, on its timeline or on one before. */
+/** The file's segment lies wholly before the position on its timeline. */
 function isBefore(file: SegmentFile, { timeline, lsn }: Place, segmentSize: number): boolean {
-  return file.timeline < timeline || (file.timeline === timeline && file.segment < segmentOf(lsn, segmentSize));
+  return file.timeline === timeline && file.segment < segmentOf(lsn, segmentSize);
 }

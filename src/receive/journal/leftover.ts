@@ -8,7 +8,7 @@ import { peekWal, putChunk } from "../../archive/wal/objects.ts";
 import { readTailEnd } from "../../archive/wal/tail.ts";
 import { encodeFile, refuseOtherTail, sealFile, verifierOfFile } from "../../archive/wal/whole-files.ts";
 import { SeawallError } from "../../errors.ts";
-import { addBytes, bytesBetween, minLsn, segmentEnd, segmentStart } from "../../wal/lsn.ts";
+import { addBytes, bytesBetween, minLsn, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { storeHistories } from "../line/claim.ts";
 import { historyFiles } from "./histories.ts";
 import type { Journal } from "./journal.ts";
@@ -18,11 +18,17 @@ import type { SegmentFile } from "./layout.ts";
 export async function storeLeftover(
   journal: Journal,
   archive: Archive,
-  options: { readonly detectedAt: Date; readonly signal: AbortSignal },
+  options: {
+    readonly detectedAt: Date;
+    readonly signal: AbortSignal;
+    /** Only older timelines than this one; undefined: all. */
+    readonly before?: TimelineId;
+  },
 ): Promise<void> {
-  const { signal } = options;
+  const { signal, before } = options;
   await storeHistories(archive, await historyFiles(journal), signal);
   for (const file of journal.segments) {
+    if (before !== undefined && file.timeline >= before) continue;
     const place = { timeline: file.timeline, segment: file.segment, segmentSize: archive.identity.segmentSize };
     if ((await peekWal(archive, "segment", place, { signal })) !== undefined) continue;
     if (file.isComplete) await storeSegment(journal, archive, place, options);

@@ -25,7 +25,7 @@ export interface Stretch {
   readonly identity: ClusterIdentity;
   /** The history of the last file's timeline. */
   readonly history: TimelineHistory;
-  /** One file, or two that follow one another; all but the last are complete. */
+  /** Files that follow one another; all but the last are complete. */
   readonly files: readonly SegmentFile[];
   /** The verifier's state at the start of the first. */
   readonly carry: RecordCarry | undefined;
@@ -82,6 +82,6 @@ async function pushFile(verifier: WalVerifier, file: JournalFile, segmentSize: n
 function damaged(path: string, cause: SeawallError): SeawallError {
   return new SeawallError("wal-corrupt", `${path}, a file of the spool, does not verify: ${cause.message}`, {
     cause,
-    hint: "The disk has changed acknowledged WAL. Compare the file with the server's; then move the spool away and start again.",
+    hint: "The disk has changed acknowledged WAL. Keep the spool: what it holds may be nowhere else. Stop Seawall, copy the segment's file from the server's pg_wal over this one if the server still has it, and start again.",
   });
 }
