@@ -2,6 +2,7 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { shownTimesIn } from "../../src/cli/views/time.ts";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { backupPartKey, backupsPrefix, segmentKey } from "../../src/archive/keys.ts";
@@ -205,7 +206,7 @@ test("a verification notes the gap that later backups cover, and exits with 0", 
   expect(report.notes.map(({ kind }) => kind)).toEqual(["gap"]);
   expect(report.notes[0]?.message).toMatch(new RegExp(`: unreachable: 2\\S+ to ${late.finishedAt}; ${since}$`));
   expect(listed.gaps).toMatchObject([{ coveredBy: { backup: late.id, finishedAt: late.finishedAt } }]);
-  expect((await seawall("list")).stdout).toContain(since);
+  expect((await seawall("list")).stdout).toContain(shownTimesIn(since));
   const text = await seawall("verify", "--deep");
   expect(text.code).toBe(0);
   expect(text.stdout).toMatch(/^verified \d+ segments, 1 partial, 2 tails, 3 backups in .* read\n/);

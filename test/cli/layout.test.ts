@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it, test } from "vitest";
 import { columns, visibleLength, wrapped } from "../../src/cli/views/layout.ts";
 import { terminalWidth } from "../../src/cli/io.ts";
 import { painted } from "../../src/cli/views/painted.ts";
-import { shownTime } from "../../src/cli/views/time.ts";
+import { shownTime, shownTimesIn } from "../../src/cli/views/time.ts";
 import { counted } from "../../src/plural.ts";
 import { join } from "node:path";
 import { runCli } from "../harness/process.ts";
@@ -147,4 +147,18 @@ describe("list of an archive", () => {
     const local = await list({ TZ: "Europe/Berlin" });
     expect(local.join("\n")).toContain("2025-03-03 09:00:07+01:00");
   });
+});
+
+test("a line that is wrapped keeps its margin", () => {
+  expect(wrapped("  unreachable: 0/B12D88 to 0/2700000", 24, 4)).toEqual([
+    "  unreachable: 0/B12D88",
+    "    to 0/2700000",
+  ]);
+  expect(wrapped("note  two  spaces stay", 12, 2)).toEqual(["note  two ", "  spaces", "  stay"]);
+});
+
+test("times within a sentence are shown exactly, as --target-time takes them", () => {
+  expect(shownTimesIn("unreachable: 2026-11-30T05:55:52.654398Z to 2026-11-30T05:56:35Z; and 2026-11-30")).toBe(
+    "unreachable: 2026-11-30 05:55:52.654398Z to 2026-11-30 05:56:35Z; and 2026-11-30",
+  );
 });

@@ -2,6 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { shownTimesIn } from "../../src/cli/views/time.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { until } from "../campaigns/campaign.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
@@ -101,8 +102,13 @@ test.each(versionsUnderTest())(
     expect((await runCli(["status", "--listen", address, "--check"])).code).toBe(0);
 
     const verified = await runCli(["verify", ...store]);
-    expect([verified.code, verified.stdout]).toEqual([0, expect.stringContaining(`${note} with backup ${backup}`)]);
-    expect((await runCli(["list", ...store])).stdout).toContain(`everything since ${finishedAt} is recoverable`);
+    expect([verified.code, verified.stdout]).toEqual([
+      0,
+      expect.stringContaining(shownTimesIn(`${note} with backup ${backup}`)),
+    ]);
+    expect((await runCli(["list", ...store])).stdout).toContain(
+      shownTimesIn(`everything since ${finishedAt} is recoverable`),
+    );
     const outside = await runCli(["status", "--listen", "off", ...store, "--json"]);
     expect((JSON.parse(outside.stdout) as StatusDocument).gaps[0]?.coveredBy).toEqual({ backup, finishedAt });
     expect((await daemon.end("SIGTERM")).code).toBe(0);

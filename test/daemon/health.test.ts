@@ -12,6 +12,7 @@ import { followSlot } from "../../src/daemon/status/slot-health.ts";
 import { copyStatus } from "../../src/daemon/status/gauges.ts";
 import { plainLine } from "../../src/cli/check-status.ts";
 import { checkExit, checkText, nagiosText } from "../../src/cli/views/status-check.ts";
+import { shownTimesIn } from "../../src/cli/views/time.ts";
 import { renderOverview } from "../../src/cli/views/status-overview.ts";
 import { renderStatus } from "../../src/cli/views/status.ts";
 import type { SlotBudgetStatus } from "../../src/receive/status.ts";
@@ -491,9 +492,9 @@ describe("one judgement, never two answers", () => {
     const text = renderStatus(status, { colours: false });
     expect(/^health +(\w+)$/m.exec(text)?.[1]).toBe(health.status);
     for (const { severity, what, meaning, remedy } of health.findings) {
-      expect(text).toContain(`${severity}  ${what}`);
-      expect(text).toContain(meaning);
-      expect(text).toContain(remedy);
+      expect(text).toContain(`${severity}  ${shownTimesIn(what)}`);
+      expect(text).toContain(shownTimesIn(meaning));
+      expect(text).toContain(shownTimesIn(remedy));
     }
     expect(renderOverview(overview, { colours: false })).toMatch(new RegExp(`^orders +${health.status} `, "m"));
 
@@ -501,11 +502,11 @@ describe("one judgement, never two answers", () => {
     expect(checkExit([status])).toBe({ ok: 0, warning: 1, critical: 2 }[health.status]);
     const checked = checkText([status], { colours: false });
     expect(checked).toMatch(new RegExp(`^orders: ${health.status}(\n|$)`));
-    for (const { severity, what } of health.findings) expect(checked).toContain(`${severity}  ${what}`);
+    for (const { severity, what } of health.findings) expect(checked).toContain(`${severity}  ${shownTimesIn(what)}`);
     const line = nagiosText([status], {});
     expect(line).toMatch(new RegExp(`^SEAWALL ${health.status.toUpperCase()}: orders: `));
     const troubles = health.findings.filter(({ severity }) => severity !== "note");
-    for (const { what } of troubles) expect(line).toContain(plainLine(what));
+    for (const { what } of troubles) expect(line).toContain(plainLine(shownTimesIn(what)));
 
     // The probes.
     const readiness = decideReadiness(status);

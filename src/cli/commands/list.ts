@@ -25,7 +25,7 @@ import {
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
 import { counted } from "../../plural.ts";
-import { shownTime } from "../views/time.ts";
+import { shownTime, shownTimesIn } from "../views/time.ts";
 import { painted } from "../views/painted.ts";
 import { type Look, columns } from "../views/layout.ts";
 
@@ -136,8 +136,8 @@ function endText(end: GenerationEnd | undefined): string {
 function gapRows({ catalog }: CatalogView, colours: boolean): string[][] {
   return catalog.gaps.map((gap) => {
     const { timeline, fromLsn, toLsn, reason, coveredBy } = gap;
-    const covered =
-      coveredBy === undefined ? [] : [coveredMessage(timeBefore(catalog, gap) ?? formatLsn(fromLsn), coveredBy)];
+    const since = timeBefore(catalog, gap) ?? formatLsn(fromLsn);
+    const covered = coveredBy === undefined ? [] : [shownTimesIn(coveredMessage(since, coveredBy))];
     const place = `${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`;
     return [
       painted(place, coveredBy === undefined ? "red" : "dim", colours),

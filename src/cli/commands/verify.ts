@@ -8,7 +8,9 @@ import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
 import { withArchive } from "../with-archive.ts";
 import { counted } from "../../plural.ts";
+import { type Look, wrapped } from "../views/layout.ts";
 import { painted } from "../views/painted.ts";
+import { shownTimesIn } from "../views/time.ts";
 
 const JOBS_MAX = 8;
 
@@ -32,11 +34,15 @@ async function verified(context: CommandContext): Promise<Report> {
     const seconds = (Date.now() - startedMs) / 1000;
     const { ok, checked, problems, notes, deep } = report;
     const json = { ok, checked, problems, notes, cluster: settings.cluster, deep, full: settings.full, seconds };
-    return { json, text: reportText(report, seconds, io.colours), exit: ok ? EXIT.done : EXIT.no };
+    return { json, text: reportText(report, seconds, io), exit: ok ? EXIT.done : EXIT.no };
   });
 }
 
-function reportText({ ok, deep, checked, problems, notes }: VerifyReport, seconds: number, colours: boolean): string {
+function reportText(
+  { ok, deep, checked, problems, notes }: VerifyReport,
+  seconds: number,
+  { colours, width }: Look,
+): string {
   const wal = [
     counted(checked.segments, "segment"),
     ...(checked.partials === 0 ? [] : [counted(checked.partials, "partial")]),
@@ -56,11 +62,16 @@ function reportText({ ok, deep, checked, problems, notes }: VerifyReport, second
     ? painted("the archive is empty", "yellow", colours)
     : painted("everything is there and unbroken", "green", colours) + (deep ? "" : "; --deep reads what is inside");
   const verdict = ok ? good : painted(counted(problems.length, "problem"), "red", colours);
+  const told = [
+    ...problems.map(({ kind, message }) => `${painted(kind, "red", colours)}  ${shownTimesIn(message)}`),
+    ...notes.map(
+      ({ kind, object, message }) => `${painted(kind, "yellow", colours)}  ${object}: ${shownTimesIn(message)}`,
+    ),
+  ];
   return [
     `verified ${wal}, ${counted(checked.backups, "backup")} in ${humanSeconds(seconds)}${read}`,
     ...unchanged,
-    ...problems.map(({ kind, message }) => `${painted(kind, "red", colours)}  ${message}`),
-    ...notes.map(({ kind, object, message }) => `${painted(kind, "yellow", colours)}  ${object}: ${message}`),
+    ...told.flatMap((line) => wrapped(line, width, 2)),
     verdict,
   ].join("\n");
 }

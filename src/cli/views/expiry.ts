@@ -117,7 +117,7 @@ export function walLines({ plan, facts, wal }: PlannedExpiry): string[] {
     const span = first === last ? "" : ` to ${name(timeline, last)}`;
     return `${name(timeline, first)}${span} goes`;
   });
-  const unsealed = ends === 0 ? "" : `, and ${ends} that were never full`;
+  const unsealed = ends === 0 ? "" : `, and ${ends} that ${ends === 1 ? "was" : "were"} never full`;
   return [
     `${counted(wal.segments, "segment")}${unsealed}, ${humanBytes(wal.storedBytes)}, which no backup needs`,
     ...ranges,
@@ -125,7 +125,7 @@ export function walLines({ plan, facts, wal }: PlannedExpiry): string[] {
 }
 
 function windowText({ timeline, fromLsn, toLsn, fromTime, toTime }: RecoveryWindow): string {
-  const times = `${shownTime(fromTime)} to ${toTime === null ? "the end" : shownTime(toTime)}`;
+  const times = `${shownTime(fromTime, "exact")} to ${toTime === null ? "the end" : shownTime(toTime, "exact")}`;
   return `timeline ${timeline}, ${formatLsn(fromLsn)} to ${formatLsn(toLsn)}, ${times}`;
 }
 

@@ -36,23 +36,24 @@ export function rowBlocks(rows: readonly (readonly string[])[], width?: number):
   return isRoomy ? rows.map((row) => wrappedLast(row, widths, within)) : inBands(rows, within);
 }
 
-/** Breaks text at its spaces. Further lines begin behind `indent` spaces; a word that is too long gets a line of its own. */
+/** Breaks text at its spaces. The first line keeps its margin, further ones begin behind `indent` spaces; a word that is too long gets a line of its own. */
 export function wrapped(text: string, width?: number, indent = 0): string[] {
   if (width === undefined || visibleLength(text) <= width) return [text];
   const further = " ".repeat(indent);
+  const margin = /^ */.exec(text)?.[0] ?? "";
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of text.slice(margin.length).split(" ")) {
     const longer = line === "" ? word : `${line} ${word}`;
-    const room = lines.length === 0 ? width : width - indent;
-    if (line.trim() === "" || visibleLength(longer) <= room) line = longer;
+    const room = width - (lines.length === 0 ? margin.length : indent);
+    if (line === "" || visibleLength(longer) <= room) line = longer;
     else {
       lines.push(line);
       line = word;
     }
   }
   lines.push(line);
-  return inWholeColours(lines).map((part, i) => (i === 0 ? part : further + part));
+  return inWholeColours(lines).map((part, i) => (i === 0 ? margin : further) + part);
 }
 
 export function visibleLength(text: string): number {

@@ -10,7 +10,7 @@ import type { StatusDocument } from "../../daemon/status/document.ts";
 import { plainLine, pluginLine } from "../check-status.ts";
 import { findingLines, HEALTH_TONE, worstFirst } from "./status.ts";
 import { counted } from "../../plural.ts";
-import { shownTime } from "./time.ts";
+import { shownTime, shownTimesIn } from "./time.ts";
 import { painted } from "./painted.ts";
 import type { Look } from "./layout.ts";
 
@@ -84,7 +84,7 @@ function stateText(status: StatusDocument): string {
 function troubleText({ health }: StatusDocument): string {
   return health.findings
     .filter(({ severity }) => severity !== "note")
-    .map(({ what }) => what)
+    .map(({ what }) => shownTimesIn(what))
     .join("; ");
 }
 

@@ -7,7 +7,7 @@ import { recoverableSince } from "../../daemon/status/contents.ts";
 import type { StatusDocument } from "../../daemon/status/document.ts";
 import { bytesBetween, parseLsn } from "../../wal/lsn.ts";
 import { counted } from "../../plural.ts";
-import { shownTime } from "./time.ts";
+import { shownTime, shownTimesIn } from "./time.ts";
 import { type Colour, painted } from "./painted.ts";
 import { type Look, columns, wrapped } from "./layout.ts";
 
@@ -48,7 +48,7 @@ export function renderStatus(status: StatusDocument, look: Look): string {
 export function findingLines({ severity, since, what, meaning, remedy }: Finding, { colours, width }: Look): string[] {
   const word = painted(severity, severity === "note" ? "dim" : HEALTH_TONE[severity], colours);
   const when = since === null ? "" : ` (since ${shownTime(since)})`;
-  const lines = [`${word}  ${what}${when}`, `  ${meaning}`, `  → ${remedy}`];
+  const lines = [`${word}  ${shownTimesIn(what)}${when}`, `  ${shownTimesIn(meaning)}`, `  → ${shownTimesIn(remedy)}`];
   return lines.flatMap((line) => wrapped(line, width, 4));
 }
 

@@ -20,3 +20,8 @@ function zone(offsetMinutes: number): string {
   const two = (number: number): string => String(number).padStart(2, "0");
   return `${offsetMinutes < 0 ? "-" : "+"}${two(Math.floor(minutes / 60))}:${two(minutes % 60)}`;
 }
+
+/** A sentence with its times as people are shown them. */
+export function shownTimesIn(sentence: string): string {
+  return sentence.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (iso) => shownTime(iso, "exact"));
+}

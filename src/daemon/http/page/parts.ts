@@ -1,4 +1,5 @@
 /** Parts of the page that cluster and overview share, and the small sections of a cluster: findings, jobs, WAL, errors. Pure. */
+import { counted } from "../../../plural.ts";
 import { bytesBetween, parseLsn } from "../../../wal/lsn.ts";
 import { type Finding, type HealthWord, secondsBetween } from "../../health/finding.ts";
 import { rpoMeaning, rpoText } from "../../health/loss.ts";
@@ -120,8 +121,8 @@ export function tilesSection(status: StatusDocument, points: readonly HistoryPoi
     ),
     tile(
       "Stored",
-      `${counters?.segmentsSealed ?? 0} segments`,
-      `and ${counters?.chunksStored ?? 0} chunks, since start`,
+      counted(counters?.segmentsSealed ?? 0, "segment"),
+      `and ${counted(counters?.chunksStored ?? 0, "chunk")}, since start`,
     ),
     slotTile(status),
     spoolTile(status),
