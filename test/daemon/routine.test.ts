@@ -76,7 +76,7 @@ test("backups, expiry and verification by their schedules, from a file: run, wri
   expect(jobOf(status, "expire")?.last?.message).toMatch(/^\d backups? removed, .* freed/);
   expect(jobOf(status, "verify")).toMatchObject({ failures: 0, last: { ok: true, message: "nothing is wrong" } });
   const shown = await runCli(["status", "--listen", address]);
-  expect(shown.stdout).toMatch(/^backup +\*\/3 \* \* \* \* \* \(UTC\); .*last 20\S+: ok, backup 2/m);
+  expect(shown.stdout).toMatch(/^backup +\*\/3 \* \* \* \* \* \(UTC\); .*last 20.+: ok, backup 2/m);
 
   const metrics = parseExposition(await (await fetch(`http://${address}/metrics`)).text());
   const sample = (name: string, job: string): number | undefined =>
