@@ -63,8 +63,8 @@ describe("two clusters in one process", () => {
     );
     const table = await server.cli("status");
     expect(table.stdout).toMatch(/^CLUSTER +HEALTH +STATE +TL .*PROBLEM$/m);
-    expect(table.stdout).toMatch(/^orders +(ok|warning) +streaming +1 +0\/\w+ .* reserved/m);
-    expect(table.stdout).toMatch(/^billing +(ok|warning) +streaming +1 +0\/\w+ .* reserved/m);
+    expect(table.stdout).toMatch(/^orders +(ok|critical) +streaming +1 +0\/\w+ .* reserved/m);
+    expect(table.stdout).toMatch(/^billing +(ok|critical) +streaming +1 +0\/\w+ .* reserved/m);
     const one = await server.cli("status", "--cluster", "billing");
     expect(one.stdout).toMatch(/^cluster +billing, system identifier \d+/);
     expect(one.stdout).toMatch(/PostgreSQL 18\./);
@@ -75,7 +75,7 @@ describe("two clusters in one process", () => {
     ]);
     // Without the file, the receiver alone says what it serves.
     const bare = await runCli(["status", "--listen", server.address]);
-    expect(bare.stdout).toMatch(/^orders +(ok|warning) +streaming/m);
+    expect(bare.stdout).toMatch(/^orders +(ok|critical) +streaming/m);
     const metrics = parseExposition(await (await server.get("/metrics")).text());
     const labels = (name: string): unknown[] => (metrics.get(name)?.samples ?? []).map((one) => one.labels["cluster"]);
     expect(labels("seawall_stored_lsn_bytes")).toEqual(["orders", "billing"]);
