@@ -124,7 +124,7 @@ describe.runIf(process.platform === "linux")("a command whose read in a director
     { name: "status", file: identity, args: ["status", "--listen", "off", "--dsn", "host=127.0.0.1 port=1"] },
     { name: "check", file: identity, args: ["check", "--dsn", "host=127.0.0.1 port=1"] },
     { name: "wal-push, in the server's directory", file: `/${SEGMENT}`, args: ["wal-push", "WALFILE"] },
-    { name: "import", file: identity, args: ["import", join(ROOT, "test/fixtures/archive")] },
+    { name: "import", file: identity, args: ["import", join(ROOT, "test/fixtures/archive/main/wal")] },
   ];
 
   /** Starts the command, and waits until it hangs. */

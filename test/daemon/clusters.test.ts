@@ -90,7 +90,7 @@ describe("two clusters in one process", () => {
     const ready = await server.get("/readyz");
     expect([ready.status, await ready.text()]).toEqual([503, expect.stringMatching(/^billing: /)]);
     expect((await server.cli("status")).stdout).toMatch(
-      /^billing +warning +(waiting|connecting) .*connection refused/m,
+      /^billing +(?:warning|critical) +(waiting|connecting) .*connection refused/m,
     );
     await billing.start();
     await server.streams("billing");
