@@ -89,9 +89,7 @@ describe("two clusters in one process", () => {
     expect((await server.get("/healthz")).status).toBe(200);
     const ready = await server.get("/readyz");
     expect([ready.status, await ready.text()]).toEqual([503, expect.stringMatching(/^billing: /)]);
-    expect((await server.cli("status")).stdout).toMatch(
-      /^billing +(?:warning|critical) +(waiting|connecting) .*connection refused/m,
-    );
+    expect((await server.cli("status")).stdout).toMatch(/^billing +critical +(waiting|connecting) /m);
     await billing.start();
     await server.streams("billing");
 
