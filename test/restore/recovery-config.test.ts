@@ -101,6 +101,7 @@ test.each(versionsUnderTest())("PostgreSQL %i: the control file says what the se
   await using server = await startPostgres({ version, settings });
   await server.sql("CHECKPOINT");
   const [row] = await server.sql("SELECT redo_lsn::text AS redo, timeline_id AS timeline FROM pg_control_checkpoint()");
+  const [sums] = await server.sql("SELECT data_page_checksum_version > 0 AS used FROM pg_control_init()");
   const bytes = await readFile(join(server.dataDir, "global", "pg_control"));
   expect(parseControlFile(bytes)).toEqual({
     systemIdentifier: await server.systemIdentifier(),
@@ -109,6 +110,8 @@ test.each(versionsUnderTest())("PostgreSQL %i: the control file says what the se
     redoLsn: parseLsn(String(row?.["redo"])),
     minRecoveryLsn: 0n,
     settings: { ...settings, max_wal_senders: 10, max_prepared_transactions: 10 },
+    segmentSize: 16 * 1024 * 1024,
+    dataChecksums: sums?.["used"],
   });
   for (const at of [3, 9, 44, 150, 190]) {
     const damaged = Buffer.from(bytes);
