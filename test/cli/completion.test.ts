@@ -62,7 +62,7 @@ const inZsh: Ask = async (line) => {
     zpty -w z 'PS1=; fpath=(${dir} $fpath); autoload -Uz compinit; compinit -u -D; cd ${dir}; setopt auto_list; LISTMAX=1000; print REA""DY'
     until_seen READY
     zpty -w -n z ${JSON.stringify(line)}$'\\t'
-    zpty -w -n z $'\\C-a\\C-k'
+    zpty -w -n z $'\\x15'
     zpty -w z 'print E""ND'
     until_seen END
     print -r -- "$seen"
