@@ -4,10 +4,8 @@
  */
 import type { Log } from "../log.ts";
 import { onAbort } from "../signals.ts";
-import { parseLsn } from "../wal/lsn.ts";
 import { Member, type MemberOptions } from "./member.ts";
 import { type Change, changeOf, type ClusterPlan, collide, jobsChange } from "./plan.ts";
-import type { StatusDocument } from "./status/document.ts";
 
 export interface SupervisorOptions extends Omit<MemberOptions, "plan"> {
   readonly stop: AbortSignal;
@@ -113,8 +111,8 @@ export class Supervisor {
   #nextPlan(member: Member, plan: ClusterPlan): ClusterPlan {
     const { spoolDir } = member.plan.settings;
     if (spoolDir === undefined || spoolDir === plan.settings.spoolDir) return plan;
-    const { uploadedLsn, storedLsn } = member.status();
-    if (isAllUploaded({ uploadedLsn, storedLsn })) return plan;
+    const { isUploaded, uploadedLsn, storedLsn } = member.status();
+    if (isUploaded !== false) return plan;
     const facts = { spoolDir, uploadedLsn, storedLsn };
     const message =
       "the spool holds WAL that the store has not: this cluster goes on as it was; reload again when it has";
@@ -157,11 +155,6 @@ export class Supervisor {
       if (this.#members.get(plan.name) === member && !member.isStopping) this.#endAll(error);
     });
   }
-}
-
-function isAllUploaded({ uploadedLsn, storedLsn }: Pick<StatusDocument, "uploadedLsn" | "storedLsn">): boolean {
-  if (storedLsn === null) return true;
-  return uploadedLsn !== null && parseLsn(uploadedLsn) >= parseLsn(storedLsn);
 }
 
 function abortOf(signal: AbortSignal): Promise<void> {

@@ -164,7 +164,7 @@ export const METRICS = {
   // The spool
   uploadedLsn: gauge(
     "seawall_uploaded_lsn_bytes",
-    "With a spool: end of the WAL that the store has, behind the stored one.",
+    "With a spool: end of the WAL of the server's history that the store has, behind the stored one.",
   ),
   spool: gauge(
     "seawall_spool_bytes",

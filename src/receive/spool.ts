@@ -19,6 +19,7 @@ import { observed } from "../store/observe.ts";
 import { waitFor } from "../store/signal.ts";
 import { BackState, shipJournal } from "./journal/back.ts";
 import { FileDisk, type JournalDisk } from "./journal/disk.ts";
+import { isBehind } from "./journal/document.ts";
 import { admitToJournal } from "./journal/front.ts";
 import { Journal } from "./journal/journal.ts";
 import { storeLeftover } from "./journal/leftover.ts";
@@ -128,6 +129,7 @@ async function runEnds(options: ReceiverOptions, spool: SpoolOptions, { journal,
     onStoreFailure: (error) => state.uploadFailed(error),
   };
   state.buffersInUse = () => backState.bufferSegmentsInUse;
+  state.spool = { tip: () => journal.tip, leavesAt: (timeline) => journal.leavesAt(timeline) };
   using _showing = showBytes(journal, (bytes) => (state.spoolBytes = bytes));
   let failure: { readonly error: unknown } | undefined;
   const shipping = shipJournal(back, { journal, openBehind, state: backState }).catch((error: unknown) => {
@@ -142,7 +144,7 @@ async function runEnds(options: ReceiverOptions, spool: SpoolOptions, { journal,
     );
     journal.finish();
     using limit = deadline(Math.max(0, shutdownTimeoutMs - stopped.elapsedMs()), kill);
-    if (!(await backState.reaches(journal.tip?.lsn, [limit.signal, frontKill.signal]))) {
+    if (!(await backState.reaches(journal.tip, [limit.signal, frontKill.signal]))) {
       log.warn("the spool holds WAL that the store has not taken yet; keep it for the next start");
       backKill.abort();
     }
@@ -223,7 +225,7 @@ async function prepareJournal(
   }
   if (found === undefined) return;
   const { archive } = found;
-  if (!isAhead(found.tip, tip)) {
+  if (!isBehind(tip, found.tip)) {
     // Of a timeline that was left the store may lack the end, and what ships the journal begins at the store's tip.
     const left = journal.leftBefore(found.tip.timeline);
     if (left.length === 0) return;
@@ -288,10 +290,6 @@ function refuseMixed(journal: Journal, { identity }: Archive): void {
     `the spool holds WAL of system identifier ${ours.systemIdentifier}, the archive belongs to ${identity.systemIdentifier}`,
     { hint: "Give each cluster its own --spool-dir." },
   );
-}
-
-function isAhead(a: Tip, b: Tip): boolean {
-  return a.timeline > b.timeline || (a.timeline === b.timeline && a.lsn > b.lsn);
 }
 
 /** For an archive that may not be there yet: other errors are thrown again. */

@@ -5,9 +5,10 @@
 import type { StoredWal } from "../archive/wal/objects.ts";
 import { type ShownError, shownError } from "../log.ts";
 import { isNewerServer } from "../replication/server-version.ts";
-import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn } from "../wal/lsn.ts";
+import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn, minLsn } from "../wal/lsn.ts";
 import type { RestorePoint } from "../wal/summary.ts";
 import { CommitAges } from "./commit-ages.ts";
+import { isBehind, type Place } from "./journal/document.ts";
 
 export type ReceiverPhase = "starting" | "connecting" | "streaming" | "waiting" | "stopping" | "stopped" | "failed";
 
@@ -104,8 +105,10 @@ export interface ReceiverStatus {
   /** Null without `slot-budget`. */
   readonly slotBudget: SlotBudgetStatus | null;
   readonly spoolBytes: number | null;
-  /** With `durability: spool`: what the store holds, behind `storedLsn` which is durable in the spool. */
+  /** With `durability: spool`: what the store holds of the server's history, behind `storedLsn` which is durable in the spool. */
   readonly uploadedLsn: string | null;
+  /** With `durability: spool`: the store has all that the spool has acknowledged. Null before the spool was opened. */
+  readonly isUploaded: boolean | null;
   readonly server: string | null;
   readonly serverVersion: number | null;
   /** The server is newer than Seawall knows (`--allow-newer-server`): its records are not read. Null before it is known. */
@@ -126,6 +129,14 @@ export interface ReceiverStatus {
   readonly serverStoppingSince: string | null;
   readonly counters: Readonly<ReceiverCounters>;
   readonly lastError: ShownError | null;
+}
+
+/** A spool, as far as its upload is judged by it. */
+export interface SpoolView {
+  /** End of the WAL that is acknowledged; undefined while there is none. */
+  readonly tip: () => Place | undefined;
+  /** Asks where the server's history leaves a timeline; undefined for the newest one. */
+  readonly leavesAt: (timeline: TimelineId) => Lsn | undefined;
 }
 
 export interface ReceiverStateOptions {
@@ -156,8 +167,10 @@ export class ReceiverState {
   slot: SlotStatus | undefined;
   slotBudget: SlotBudgetStatus | undefined;
   spoolBytes: number | undefined;
+  /** Set once the spool is open. */
+  spool: SpoolView | undefined;
   /** With a spool: up to where the store has everything too. */
-  uploadedLsn: Lsn | undefined;
+  #uploaded: Place | undefined;
   /** The server is shutting down and waits for what the store has not taken. */
   serverStoppingSinceMs: number | undefined;
   /** Asks the pool of segment buffers, once there is one. */
@@ -261,12 +274,19 @@ export class ReceiverState {
     if (this.#isBehindSpool()) this.#unuploadedSinceMs ??= now;
   }
 
-  /** With a spool: the store has everything before `uploadedLsn`. */
-  uploaded(uploadedLsn: Lsn): void {
-    const moved = uploadedLsn !== this.uploadedLsn;
-    this.uploadedLsn = uploadedLsn;
+  /** With a spool: the store has everything before `place`, on that timeline. */
+  uploaded(place: Place): void {
+    const moved = place.timeline !== this.#uploaded?.timeline || place.lsn !== this.#uploaded.lsn;
+    this.#uploaded = place;
     if (!this.#isBehindSpool()) this.#unuploadedSinceMs = undefined;
     else if (moved) this.#unuploadedSinceMs = this.nowMs();
+  }
+
+  /** With a spool: the store has the server's history before this. WAL of an older timeline past its switch point does not count. */
+  get uploadedLsn(): Lsn | undefined {
+    const place = this.#uploaded;
+    if (place === undefined) return undefined;
+    return minLsn(place.lsn, this.spool?.leavesAt(place.timeline) ?? place.lsn);
   }
 
   /** An upload of the spool failed; it is tried again. */
@@ -314,8 +334,8 @@ export class ReceiverState {
   }
 
   #isBehindSpool(): boolean {
-    const { storedLsn, uploadedLsn } = this;
-    return this.#options.durability === "spool" && storedLsn !== undefined && (uploadedLsn ?? 0n) < storedLsn;
+    const tip = this.spool?.tip();
+    return tip !== undefined && (this.#uploaded === undefined || isBehind(this.#uploaded, tip));
   }
 
   sealed(stored: StoredWal, rawBytes: number): void {
@@ -381,6 +401,7 @@ export class ReceiverState {
       slotBudget: this.slotBudget ?? null,
       spoolBytes: this.spoolBytes ?? null,
       uploadedLsn: textOf(this.uploadedLsn),
+      isUploaded: this.spool === undefined ? null : !this.#isBehindSpool(),
       server: this.server ?? null,
       serverVersion: this.serverVersion ?? null,
       isServerNewer: this.serverVersion === undefined ? null : isNewerServer(this.serverVersion),

@@ -33,6 +33,7 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     spoolBytes: null,
     spoolLimitBytes: null,
     uploadedLsn: null,
+    isUploaded: null,
     lastError: null,
     source: "receiver",
     slot: {

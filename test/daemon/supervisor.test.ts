@@ -251,13 +251,13 @@ describe("a reload", () => {
     const spooled = { durability: "spool", "spool-dir": "/spool" };
     const ending = stage.supervisor.run([await plan("a", spooled)]);
     const first = await stage.running("a");
-    first.facts = { storedLsn: "0/5000000", uploadedLsn: "0/4000000" };
+    first.facts = { storedLsn: "0/5000000", uploadedLsn: "0/4000000", isUploaded: false };
     await stage.supervisor.change([await plan("a")]).done;
     const second = await stage.running("a");
     expect(second).not.toBe(first);
     expect(second.plan.settings.spoolDir).toBe("/spool");
     // The next reload tries again.
-    second.facts = { storedLsn: "0/5000000", uploadedLsn: "0/5000000" };
+    second.facts = { storedLsn: "0/5000000", uploadedLsn: "0/5000000", isUploaded: true };
     await stage.supervisor.change([await plan("a")]).done;
     expect((await stage.running("a")).plan.settings.spoolDir).toBeUndefined();
     stage.stop.abort();

@@ -10,8 +10,9 @@ import { ReceiverState } from "../../src/receive/status.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
+import { type Lsn, lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { filled, MIB, WalWriter } from "../wal/wal-writer.ts";
-import { identityOf, openRig } from "./journal-rig.ts";
+import { identityOf, openRig, TIMELINE } from "./journal-rig.ts";
 
 test("without new WAL no request is sent, and with new WAL the archive is not opened again", async () => {
   const writer = new WalWriter();
@@ -53,12 +54,12 @@ test("without new WAL no request is sent, and with new WAL the archive is not op
   const openings = (): number => store.calls.filter(({ key }) => key.endsWith("/cluster.json")).length;
   await rig.feed(half, 10_000);
   await rig.settle();
-  expect(await state.reaches(half, [never])).toBe(true);
+  expect(await state.reaches({ timeline: TIMELINE, lsn: half }, [never])).toBe(true);
   const atFirst = openings();
   expect(atFirst).toBeGreaterThan(0);
   await rig.feed(writer.position, 10_000);
   await rig.settle();
-  expect(await state.reaches(writer.position, [never])).toBe(true);
+  expect(await state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
   expect(openings()).toBe(atFirst);
   const before = store.calls.length;
   // Several ship and status intervals.
@@ -70,4 +71,23 @@ test("without new WAL no request is sent, and with new WAL the archive is not op
   expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
   expect(shown.uploadedLsn).toBe(writer.position);
   await codec.close();
+});
+
+test("a stop after a failover waits for the new timeline, also when the old one reached a higher LSN", async () => {
+  const rig = await openRig(new MemoryDisk(), new WalWriter());
+  const at = { cluster: "main", synchronous: false, nowMs: () => 0 };
+  const shown = new ReceiverState({ ...at, durability: "spool" });
+  const state = new BackState({ ...at, durability: "store" }, { shown, journal: rig.journal });
+  const [zero, hundred, thousand] = [0n, 100n, 1000n].map(lsnOf) as [Lsn, Lsn, Lsn];
+  const goal = { timeline: timelineOf(2), lsn: hundred };
+  let isReached = false;
+  const reaching = state.reaches(goal, [new AbortController().signal]).then(() => (isReached = true));
+  state.streaming(timelineOf(1), zero, zero);
+  state.stored(thousand);
+  state.streaming(timelineOf(2), zero, zero);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(isReached).toBe(false);
+  state.stored(hundred);
+  await reaching;
+  await rig.close();
 });

@@ -4,6 +4,7 @@ import { storePatienceMs } from "../../src/daemon/status/receiver-document.ts";
 import { decideReadiness } from "../../src/daemon/health/probes.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { SeawallError } from "../../src/errors.ts";
+import type { Place } from "../../src/receive/journal/document.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { statusFixture } from "../daemon/fixture.ts";
@@ -20,8 +21,15 @@ function streaming(
   const clock = { ms: 1_000_000 };
   const state = new ReceiverState({ cluster: "main", synchronous: false, durability, nowMs: () => clock.ms });
   state.streaming(timelineOf(1), lsn(0), lsn(stored));
+  if (durability === "spool") state.spool = { tip: () => tipOf(state), leavesAt: () => undefined };
   return { state, clock };
 }
+
+function tipOf({ timeline, storedLsn }: ReceiverState): Place | undefined {
+  return timeline === undefined || storedLsn === undefined ? undefined : { timeline, lsn: storedLsn };
+}
+
+const on = (timeline: number, offset: number): Place => ({ timeline: timelineOf(timeline), lsn: lsn(offset) });
 
 describe("the recovery point", () => {
   test("after a restart on an idle server does not count from commits that are read again and stored already", () => {
@@ -118,13 +126,49 @@ describe("the wait for the store", () => {
 
   test("with a spool lasts until the store behind it has everything", () => {
     const { state, clock } = streaming(0, "spool");
-    state.uploaded(lsn(0));
+    state.uploaded(on(1, 0));
     state.verified(lsn(100), lsn(100), 100, 1);
     state.stored(lsn(100));
     clock.ms += 30_000;
     expect([state.storeWaitSeconds(), state.rpo()?.seconds]).toEqual([30, 0]);
-    state.uploaded(lsn(100));
+    state.uploaded(on(1, 100));
     expect(state.storeWaitSeconds()).toBe(0);
+  });
+
+  test("after a failover, a long upload of the old timeline is no upload of the new one", () => {
+    const { state, clock } = streaming(0, "spool");
+    const shown = () => {
+      const { uploadedLsn, isUploaded, storeWaitSeconds } = state.snapshot();
+      return { uploadedLsn, isUploaded, storeWaitSeconds };
+    };
+    state.stored(lsn(900));
+    state.uploaded(on(1, 900));
+    expect(shown()).toEqual({ uploadedLsn: "0/1000384", isUploaded: true, storeWaitSeconds: 0 });
+    // The server was promoted at 100: what lies past that is no WAL of timeline 2.
+    state.spool = { tip: () => tipOf(state), leavesAt: (timeline) => (timeline === 1 ? lsn(100) : undefined) };
+    state.streaming(timelineOf(2), lsn(0), lsn(100));
+    expect(shown()).toEqual({ uploadedLsn: "0/1000064", isUploaded: false, storeWaitSeconds: 0 });
+    state.stored(lsn(300));
+    clock.ms += 30_000;
+    expect(shown()).toEqual({ uploadedLsn: "0/1000064", isUploaded: false, storeWaitSeconds: 30 });
+    state.uploaded(on(2, 100));
+    expect(shown()).toEqual({ uploadedLsn: "0/1000064", isUploaded: false, storeWaitSeconds: 0 });
+    state.uploaded(on(2, 300));
+    expect(shown()).toEqual({ uploadedLsn: "0/100012C", isUploaded: true, storeWaitSeconds: 0 });
+  });
+
+  test("lasts for a spool that holds WAL of an earlier process, the server being away", () => {
+    const clock = { ms: 0 };
+    const durability = "spool" as const;
+    const state = new ReceiverState({ cluster: "main", synchronous: false, durability, nowMs: () => clock.ms });
+    expect(state.snapshot().isUploaded).toBeNull();
+    state.spool = { tip: () => on(1, 500), leavesAt: () => undefined };
+    expect(state.snapshot().isUploaded).toBe(false);
+    state.uploaded(on(1, 100));
+    clock.ms += 5_000;
+    expect(state.storeWaitSeconds()).toBe(5);
+    state.uploaded(on(1, 500));
+    expect([state.snapshot().isUploaded, state.storeWaitSeconds()]).toEqual([true, 0]);
   });
 
   test.each([
@@ -168,7 +212,7 @@ test("a spool may lack nothing until it takes WAL, the store answers, or an uplo
   expect(streaming(0, "store").state.mayLackNothing()).toBe(false);
   const [taken, answered, failed] = [begin(), begin(), begin()];
   taken.stored(lsn(200));
-  answered.uploaded(lsn(0));
+  answered.uploaded(on(1, 0));
   failed.uploadFailed(new SeawallError("store-unavailable", "away"));
   expect([taken, answered, failed].map((state) => state.mayLackNothing())).toEqual([false, false, false]);
 });

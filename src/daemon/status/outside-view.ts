@@ -115,6 +115,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     spoolBytes: null,
     spoolLimitBytes: null,
     uploadedLsn: null,
+    isUploaded: null,
     server: server?.server ?? null,
     serverVersion: server?.serverVersion ?? null,
     isServerNewer: server === undefined ? null : isNewerServer(server.serverVersion),

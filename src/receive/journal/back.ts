@@ -17,6 +17,7 @@ import type { ReceiverOptions } from "../options.ts";
 import { ReceiverState, type ReceiverStateOptions } from "../status.ts";
 import { delaysUpload, isRefusedUpload } from "../upload-failures.ts";
 import { type Join, type JoinedSource, type Run, runReceiver } from "../walreceiver.ts";
+import { isBehind, type Place } from "./document.ts";
 import { historyFiles } from "./histories.ts";
 import type { Journal } from "./journal.ts";
 import { JournalSource } from "./journal-source.ts";
@@ -143,20 +144,26 @@ export class BackState extends ReceiverState {
   override stored(storedLsn: Lsn): void {
     const before = this.storedLsn;
     super.stored(storedLsn);
-    this.#shown.uploaded(storedLsn);
+    if (this.timeline !== undefined) this.#shown.uploaded({ timeline: this.timeline, lsn: storedLsn });
     // A stream that begins has stored nothing yet, unless nothing is left to store.
     const isNews = before !== undefined && storedLsn > before;
-    if (isNews || storedLsn >= (this.#journal.tip?.lsn ?? 0n)) {
+    if (isNews || this.#has(this.#journal.tip)) {
       this.#shown.uploadsPass();
       this.onUpload();
     }
     this.#onMove();
   }
 
-  /** Resolves with true when all before `lsn` is in the store, with false when a signal fires before. */
-  async reaches(lsn: Lsn | undefined, signals: readonly AbortSignal[]): Promise<boolean> {
+  #has(place: Place | undefined): boolean {
+    const { timeline, storedLsn: lsn } = this;
+    if (place === undefined) return true;
+    return timeline !== undefined && lsn !== undefined && !isBehind({ timeline, lsn }, place);
+  }
+
+  /** Resolves with true when all before `place` is in the store, with false when a signal fires before. */
+  async reaches(place: Place | undefined, signals: readonly AbortSignal[]): Promise<boolean> {
     using ending = joinSignals(...signals);
-    const isThere = (): boolean => lsn === undefined || (this.storedLsn ?? 0n) >= lsn;
+    const isThere = (): boolean => this.#has(place);
     await new Promise<void>((resolve) => {
       this.#onMove = () => {
         if (isThere()) resolve();

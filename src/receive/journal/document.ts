@@ -15,6 +15,11 @@ export interface Place {
   readonly lsn: Lsn;
 }
 
+/** Compares two positions of one history: an older timeline comes first, whatever its LSN is. */
+export function isBehind(place: Place, goal: Place): boolean {
+  return place.timeline === goal.timeline ? place.lsn < goal.lsn : place.timeline < goal.timeline;
+}
+
 export interface JournalDocument {
   readonly identity: ClusterIdentity;
   /** Description of the store whose archive has WAL of this journal; undefined before the first upload. */

@@ -373,6 +373,13 @@ export class Journal {
     return timeline === this.#open?.timeline ? undefined : this.#endOf(timeline);
   }
 
+  /** Where the newest timeline's history leaves an older timeline; undefined for the newest one. */
+  leavesAt(timeline: TimelineId): Lsn | undefined {
+    const { history } = this;
+    const isOlder = history?.entries.some((entry) => entry.timeline === timeline) === true;
+    return isOlder ? switchPointOf(history, timeline) : undefined;
+  }
+
   /** Timelines of files that the server has left, before `timeline`. */
   leftBefore(timeline: TimelineId): readonly TimelineId[] {
     return [...new Set(this.#segments.map((file) => file.timeline))].filter((one) => one < timeline);
