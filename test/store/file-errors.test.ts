@@ -16,7 +16,12 @@ describe("from errno to code", () => {
     { errno: "EPERM", code: "store-denied", retryable: false },
     { errno: "EPERM", syscall: "link", code: "store-unsupported", retryable: false },
     { errno: "EROFS", code: "store-denied", retryable: false },
-    { errno: "ENOENT", code: "store-missing", retryable: false },
+    {
+      errno: "ENOENT",
+      code: "store-missing",
+      retryable: false,
+      headline: "put k: there is no directory file:///store",
+    },
     { errno: "ENOTDIR", code: "store-unsupported", retryable: false },
     { errno: "EXDEV", syscall: "link", code: "store-unsupported", retryable: false },
     { errno: "EOPNOTSUPP", syscall: "link", code: "store-unsupported", retryable: false },
@@ -28,10 +33,10 @@ describe("from errno to code", () => {
     { errno: "EIO", syscall: "fdatasync", code: "store-unavailable", retryable: true },
     { errno: "ESTALE", code: "store-unavailable", retryable: true },
     { errno: "EMFILE", code: "store-unavailable", retryable: true },
-  ])("$errno from $syscall is $code", ({ errno, syscall, code, retryable }) => {
+  ])("$errno from $syscall is $code", ({ errno, syscall, code, retryable, headline }) => {
     const cause = systemError(errno, syscall);
     const error = fileError(cause, "put k", "file:///store");
-    expect(error).toMatchObject({ code, retryable, cause, message: `put k: ${errno} in file:///store` });
+    expect(error).toMatchObject({ code, retryable, cause, message: headline ?? `put k: ${errno} in file:///store` });
   });
 
   test("a file system that cannot make a directory durable is named, and not taken for a passing fault of a disk", async () => {

@@ -55,7 +55,7 @@ export function fileError(error: unknown, what: string, where: string): SeawallE
   const message = `${what}: ${errno ?? "failed"} in ${where}`;
   const details = errno === undefined ? {} : { errno };
   if (errno === "ENOENT") {
-    return new SeawallError("store-missing", message, {
+    return new SeawallError("store-missing", `${what}: there is no directory ${where}`, {
       cause: error,
       details,
       hint: "Create the directory first, or mount the file system it lies in: Seawall never creates the store's root.",
