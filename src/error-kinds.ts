@@ -75,6 +75,10 @@ export const ERROR_KINDS = {
     "Choose another --listen address, or off.",
   ),
 
+  "spool-in-use": operational.passing(
+    "Another process uses the folder of the spool.",
+    "Stop that receiver, or give this one a --spool-dir of its own.",
+  ),
   "receiver-unreachable": operational.passing(
     "No receiver answers at the address of --listen.",
     "Start seawall receive, or give the --listen address it was started with.",

@@ -28,6 +28,7 @@ import { replaceOldSpool } from "./old-spool.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { persist } from "./persist.ts";
 import { findSpoolFolder, type SpoolFolder } from "./spool-folder.ts";
+import { lockSpool } from "./spool-lock.ts";
 import type { DiskSpace } from "./spool-room.ts";
 import { StoreBehind } from "./store-behind.ts";
 import { delaysUpload } from "./upload-failures.ts";
@@ -52,7 +53,10 @@ export async function runSpooledReceiver(given: ReceiverOptions, spool: SpoolOpt
   using either = joinSignals(stop, kill);
   const codec = new Codec({ level: given.compressLevel, ...sharedOrOwn(given.codecPool, { threads: 1 }) });
   try {
-    const { place, journal } = await openJournal(given, spool, codec, either.signal);
+    const place = await findPlace(given, spool);
+    const { directory } = spool;
+    await using _lock = await lockSpool({ directory, folder: place.folder, log: given.log, signal: either.signal });
+    const journal = await openJournal(given, spool, { place, codec, signal: either.signal });
     try {
       const options = { ...given, cluster: place.folder };
       const behind = storeBehind(options, journal, codec);
@@ -66,20 +70,26 @@ export async function runSpooledReceiver(given: ReceiverOptions, spool: SpoolOpt
   }
 }
 
-async function openJournal(
-  given: ReceiverOptions,
-  { directory, openDisk }: SpoolOptions,
-  codec: Codec,
-  signal: AbortSignal,
-): Promise<{ readonly place: SpoolFolder; readonly journal: Journal }> {
-  const { store, log, state } = given;
+async function findPlace(given: ReceiverOptions, { directory }: SpoolOptions): Promise<SpoolFolder> {
   const files = new FileStore(directory);
   try {
-    const place = await findSpoolFolder(files, given);
+    return await findSpoolFolder(files, given);
+  } finally {
+    await files.close();
+  }
+}
+
+async function openJournal(
+  { store, log, state }: ReceiverOptions,
+  { directory, openDisk }: SpoolOptions,
+  { place, codec, signal }: { readonly place: SpoolFolder; readonly codec: Codec; readonly signal: AbortSignal },
+): Promise<Journal> {
+  const files = new FileStore(directory);
+  try {
     const onFailure = (error: unknown): void => state.uploadFailed(error);
     await replaceOldSpool({ spool: files, store, cluster: place.folder, codec, log, onFailure }, signal);
     const disk = openDisk?.(place.folder) ?? new FileDisk(directory, place.folder);
-    return { place, journal: await Journal.open(disk) };
+    return await Journal.open(disk);
   } finally {
     await files.close();
   }

@@ -190,6 +190,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         spool: "store",
         "spool-dir": "files",
         "spool-folder": "store",
+        "spool-lock": "processes",
         status: "state",
         "stream-wal": "server",
         "wal-push": "files",
