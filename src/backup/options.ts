@@ -1,4 +1,5 @@
 /** Options of a base backup, and its reports while it runs; the command line's table gives the defaults. */
+import type { CompressLevel } from "../codec/level.ts";
 import type { BaseBackupOptions } from "../replication/base-backup-command.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import type { Log } from "../log.ts";
@@ -9,7 +10,7 @@ export interface BackupOptions extends BaseBackupOptions {
   readonly settings: ConnectionSettings;
   readonly store: Store;
   readonly cluster: string;
-  readonly compressLevel: number;
+  readonly compressLevel: CompressLevel;
   readonly codecThreads: number;
   /** Tar bytes that a part of several files is closed at. */
   readonly partBytes: number;

@@ -14,6 +14,7 @@ import { backupDocumentKey, backupIdOf } from "../archive/keys.ts";
 import { refuseRemoved } from "../archive/retention/marks.ts";
 import { findTip } from "../archive/wal/tip.ts";
 import { Codec } from "../codec/codec.ts";
+import { fixedLevel } from "../codec/level.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
 import { ReplicationConnection } from "../replication/connection.ts";
@@ -95,7 +96,7 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
         finishedAt: options.now().toISOString(),
         fromStandby,
         dataChecksums,
-        compression: { level: options.compressLevel },
+        compression: { level: fixedLevel(options.compressLevel) },
         tablespaces: tablespaces.flatMap(({ oid, path }) =>
           oid === undefined ? [] : [{ oid, path, bytes: filled.tablespaceBytes.get(oid) ?? 0 }],
         ),

@@ -14,6 +14,7 @@
 import { SeawallError } from "../errors.ts";
 import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
 import type { FrameWriter } from "./frames.ts";
+import { type CompressLevel, fixedLevel, LevelChoice } from "./level.ts";
 import type { FrameSlots } from "./frame-slots.ts";
 import {
   checkObject,
@@ -29,8 +30,10 @@ import { ZstdDecoder } from "./unzstd.ts";
 import { zstdOfThread } from "./zstd-of-thread.ts";
 
 export interface CodecOptions {
-  /** zstd level, 1 to 19; unused by a codec that only reads. */
-  readonly level?: number | undefined;
+  /** Unused by a codec that only reads. */
+  readonly level?: CompressLevel | undefined;
+  /** For the level "auto": the machine's load for each processor. */
+  readonly load?: (() => number) | undefined;
   /** Threads for large content. Without them all work is done on the calling thread. */
   readonly pool?: CodecPool | undefined;
   /** The pool ends with the codec. Otherwise other codecs may use it. */
@@ -60,14 +63,16 @@ export interface ContentReader {
 }
 
 export class Codec {
-  readonly #level: number;
+  readonly #level: CompressLevel;
+  readonly #choice: LevelChoice;
   readonly #pool: CodecPool | undefined;
   readonly #ownsPool: boolean;
 
   /** Throws `zstd-missing`: at the start, not at the first object. */
-  constructor({ level = 1, pool, ownsPool = false }: CodecOptions = {}) {
+  constructor({ level = 1, load, pool, ownsPool = false }: CodecOptions = {}) {
     zstdOfThread();
     this.#level = level;
+    this.#choice = new LevelChoice(level, load);
     this.#pool = pool;
     this.#ownsPool = ownsPool;
   }
@@ -79,7 +84,10 @@ export class Codec {
 
   /** Makes an object. `raw` must not change until the promise settles; in shared memory it may be encoded by a thread. */
   async encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject> {
-    return this.#pool?.encode(raw, meta, this.#level) ?? encodeObject(raw, meta, this.#level);
+    const pool = this.#pool;
+    return this.#choice.during(raw.byteLength, async (level) =>
+      pool === undefined ? encodeObject(raw, meta, level) : pool.encode(raw, meta, level),
+    );
   }
 
   /**
@@ -89,7 +97,8 @@ export class Codec {
   async encodeInPlace(memory: SharedArrayBuffer, rawBytes: number, meta: EnvelopeMeta): Promise<EncodedObject> {
     if (this.#pool === undefined)
       throw new SeawallError("internal", "a codec without threads encodes nothing in place");
-    return this.#pool.encodeInPlace(memory, rawBytes, meta, this.#level);
+    const pool = this.#pool;
+    return this.#choice.during(rawBytes, (level) => pool.encodeInPlace(memory, rawBytes, meta, level));
   }
 
   /** Reads what an object says of itself. Throws `object-corrupt`, `archive-version`. */
@@ -122,7 +131,7 @@ export class Codec {
   async writeFrames({ slots, signal }: StreamWriterOptions & { readonly slots: FrameSlots }): Promise<FrameWriter> {
     const { FrameWriter } = await import("./frames.ts");
     if (this.#pool === undefined) throw new SeawallError("internal", "a codec without threads writes no frames");
-    return new FrameWriter({ pool: this.#pool, level: this.#level, slots, signal });
+    return new FrameWriter({ pool: this.#pool, level: fixedLevel(this.#level), slots, signal });
   }
 
   async writePlain({ signal }: StreamWriterOptions): Promise<PlainWriter> {

@@ -25,6 +25,8 @@ export interface EncodedObject {
   readonly rawCrc32c: number;
   /** Length of the content. */
   readonly rawBytes: number;
+  /** zstd's level; absent of an object that was encoded by another process. */
+  readonly level?: number | undefined;
   /**
    * Gives the memory of `stored` back for the next object; call it only when nothing reads them any more. Without the call
    * they are left to the garbage collector.
@@ -49,7 +51,7 @@ export function encodedBytesMax(rawBytes: number): number {
 }
 
 /**
- * Encodes `raw` (borrowed for the call) with zstd at `level` (1 to 19), content checksum on, to the front of `target`, which
+ * Encodes `raw` (borrowed for the call) with zstd at `level` (-1, or 1 to 19), content checksum on, to the front of `target`, which
  * has `encodedBytesMax(raw.byteLength)` bytes; `stored` is a view of it.
  */
 export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
@@ -59,7 +61,7 @@ export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMe
   sealEnvelope(envelope, length);
   target.set(envelope);
   const stored = target.subarray(0, envelope.byteLength + length);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength, level };
 }
 
 /** Content that is copied out of the way before the encoded bytes may take its place. */
@@ -85,7 +87,7 @@ export async function encodeInPlace(
   sealEnvelope(envelope, length);
   memory.set(envelope);
   const stored = memory.subarray(0, envelope.byteLength + length);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes };
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes, level };
 }
 
 /** Compresses `memory` from offset `from` on to offset `to`, which lies before it. Returns the frame's length. */
@@ -123,7 +125,7 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number)
   const stored = new Uint8Array(envelope.byteLength + length);
   stored.set(envelope);
   stored.set(target.subarray(0, length), envelope.byteLength);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength };
+  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength, level };
 }
 
 /** Compression of WAL at this level. */

@@ -100,7 +100,7 @@ export class CodecPool {
       const job = { kind: "encode", buffer, offset, length, meta, level, target } as const;
       const { bytes, storedCrc32c, rawCrc32c } = await this.#submit(job);
       const release = (): void => this.#giveBack(target);
-      return { stored: new Uint8Array(target, 0, bytes), storedCrc32c, rawCrc32c, rawBytes: length, release };
+      return { stored: new Uint8Array(target, 0, bytes), storedCrc32c, rawCrc32c, rawBytes: length, level, release };
     } catch (cause) {
       throw encodingFailed(cause);
     }
@@ -122,12 +122,12 @@ export class CodecPool {
       const job = { kind: "encode-in-place", ...source, meta, level, target: memory } as const;
       const { bytes, storedCrc32c, rawCrc32c } = await this.#submit(job);
       const stored = new Uint8Array(memory, 0, bytes);
-      if (bytes > encodedBytesMax(LARGE_OBJECT_BYTES)) return { stored, storedCrc32c, rawCrc32c, rawBytes };
+      if (bytes > encodedBytesMax(LARGE_OBJECT_BYTES)) return { stored, storedCrc32c, rawCrc32c, rawBytes, level };
       const target = this.#takeSpare(bytes);
       const copy = new Uint8Array(target, 0, bytes);
       copy.set(stored);
       const release = (): void => this.#giveBack(target);
-      return { stored: copy, storedCrc32c, rawCrc32c, rawBytes, release };
+      return { stored: copy, storedCrc32c, rawCrc32c, rawBytes, level, release };
     } catch (cause) {
       throw encodingFailed(cause);
     }

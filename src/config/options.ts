@@ -13,6 +13,7 @@ import {
   formatBytes,
   formatDuration,
   integer,
+  integerOrAuto,
   nameMatching,
   oneOf,
   storeUrl,
@@ -201,10 +202,11 @@ const ROWS = {
     help: "how often Seawall reports its position to the server even when nothing moved",
     more: "Must be well below the server's `wal_sender_timeout` (60s by default).",
   }),
-  compressLevel: option(integer({ min: 1, max: 19 }), {
+  compressLevel: option(integerOrAuto({ min: 1, max: 19 }), {
     commands: ["receive", "backup", "wal-push", "import"],
     default: 1,
     help: "zstd level",
+    more: "`auto` chooses a level for each segment: -1 while segments come faster than one thread compresses them, 3 while they come one by one to a machine whose load is below half its processors, otherwise 1. It never waits. `wal-push` and `import` know no load and do not use 3. The metric `seawall_segment_zstd_level` shows the choice. A base backup has one level: with `auto`, 1.",
   }),
   compressThreads: option(integer({ min: 1, max: 16 }), {
     commands: ["receive", "backup", "import"],

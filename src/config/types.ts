@@ -94,6 +94,22 @@ export function integer(range: { readonly min: number; readonly max: number }): 
   };
 }
 
+/** A whole number, or the word "auto". */
+export function integerOrAuto(range: { readonly min: number; readonly max: number }): ValueType<number | "auto"> {
+  const number = integer(range);
+  const accepts = `${number.accepts}, or auto`;
+  return {
+    ...number,
+    placeholder: "n|auto",
+    accepts,
+    parse: (value) => {
+      if (value === "auto") return "auto";
+      if (!/^-?\d+$/.test(value)) throw new BadValue(`"${value}" is not a whole number`, `Write a number: ${accepts}.`);
+      return inRange(Number(value), range, { value, accepts });
+    },
+  };
+}
+
 const BYTE_UNITS = new Map([
   ["", 1],
   ["B", 1],

@@ -127,6 +127,10 @@ export const METRICS = {
 
   // The store
   sealedSegments: counter("seawall_sealed_segments_total", "Complete segments stored."),
+  segmentLevel: gauge(
+    "seawall_segment_zstd_level",
+    "Level of zstd for the newest complete segment: with --compress-level auto it follows the load.",
+  ),
   storedChunks: counter("seawall_stored_chunks_total", "Chunks of open segments stored."),
   writtenBytes: counter(
     "seawall_store_written_bytes_total",
@@ -233,6 +237,7 @@ export const UNITS: readonly string[] = [
   "retries",
   "notifications",
   "id",
+  "level",
   "state",
   "info",
   "successful",

@@ -1,4 +1,5 @@
 /** A receiver's options; the command line's table (config/options.ts) gives the defaults. */
+import type { CompressLevel } from "../codec/level.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
@@ -22,7 +23,7 @@ export interface ReceiverOptions {
   readonly statusIntervalMs: number;
   /** Silence after which the server is asked for a sign of life, and again that long until it is taken for dead. */
   readonly receiverTimeoutMs: number;
-  readonly compressLevel: number;
+  readonly compressLevel: CompressLevel;
   readonly codecThreads: number;
   /** Threads that several receivers of one process share; without them it has its own. */
   readonly codecPool?: CodecPool | undefined;

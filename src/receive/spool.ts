@@ -23,6 +23,7 @@ import { isBehind } from "./journal/document.ts";
 import { admitToJournal } from "./journal/front.ts";
 import { Journal } from "./journal/journal.ts";
 import { storeLeftover } from "./journal/leftover.ts";
+import { loadPerProcessor } from "./machine-load.ts";
 import { limitsBehindJournal } from "./memory.ts";
 import { replaceOldSpool } from "./old-spool.ts";
 import type { ReceiverOptions } from "./options.ts";
@@ -51,7 +52,11 @@ export interface SpoolOptions {
 export async function runSpooledReceiver(given: ReceiverOptions, spool: SpoolOptions): Promise<void> {
   const { stop, kill } = given;
   using either = joinSignals(stop, kill);
-  const codec = new Codec({ level: given.compressLevel, ...sharedOrOwn(given.codecPool, { threads: 1 }) });
+  const codec = new Codec({
+    level: given.compressLevel,
+    load: loadPerProcessor,
+    ...sharedOrOwn(given.codecPool, { threads: 1 }),
+  });
   try {
     const place = await findPlace(given, spool);
     const { directory } = spool;

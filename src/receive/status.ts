@@ -109,6 +109,8 @@ export interface ReceiverStatus {
   readonly uploadedLsn: string | null;
   /** With `durability: spool`: the store has all that the spool has acknowledged. Null before the spool was opened. */
   readonly isUploaded: boolean | null;
+  /** zstd's level for the newest complete segment; null before the first. */
+  readonly segmentLevel: number | null;
   readonly server: string | null;
   readonly serverVersion: number | null;
   /** The server is newer than Seawall knows (`--allow-newer-server`): its records are not read. Null before it is known. */
@@ -151,6 +153,7 @@ export class ReceiverState {
   readonly #options: ReceiverStateOptions;
   readonly #startedMs: number;
   readonly counters: ReceiverCounters = { ...COUNTERS };
+  #segmentLevel: number | undefined;
   #phase: ReceiverPhase = "starting";
   systemIdentifier: bigint | undefined;
   timeline: TimelineId | undefined;
@@ -340,6 +343,7 @@ export class ReceiverState {
 
   sealed(stored: StoredWal, rawBytes: number): void {
     this.counters.segmentsSealed++;
+    this.#segmentLevel = stored.level ?? this.#segmentLevel;
     this.counters.sealedRawBytes += rawBytes;
     this.counters.sealedStoredBytes += stored.storedBytes;
   }
@@ -415,6 +419,7 @@ export class ReceiverState {
       storeWaitSeconds: this.storeWaitSeconds(),
       storeWaitError: this.storeWaitError(),
       serverStoppingSince: timeOf(this.serverStoppingSinceMs),
+      segmentLevel: this.#segmentLevel ?? null,
       counters: { ...this.counters },
       lastError: lastError === undefined ? null : shownError(lastError.error, lastError.atMs),
     };

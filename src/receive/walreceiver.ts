@@ -14,6 +14,7 @@ import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { type TimelineHistory, switchPointOf } from "../wal/timeline.ts";
 import { admitToArchive, connectToLine } from "./line/connect.ts";
 import type { JoinedLine } from "./line/watch.ts";
+import { loadPerProcessor } from "./machine-load.ts";
 import type { ReceiverOptions } from "./options.ts";
 import { reconnectDelay } from "./reconnect.ts";
 import { SegmentBufferPools } from "./segment-buffer.ts";
@@ -70,7 +71,7 @@ export async function runReceiver(options: ReceiverOptions, join = joinServer(op
 async function receiveAll(options: ReceiverOptions, join: Join, leave: SlotLeave): Promise<void> {
   const { log, state, stop, kill } = options;
   const { codecPool, codecThreads: threads, compressLevel: level } = options;
-  const codec = new Codec({ level, ...sharedOrOwn(codecPool, { threads }) });
+  const codec = new Codec({ level, load: loadPerProcessor, ...sharedOrOwn(codecPool, { threads }) });
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });

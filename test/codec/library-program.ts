@@ -10,7 +10,7 @@ import { compressFrame, FRAME_STORED_BYTES_MAX } from "../../src/codec/frame.ts"
 import { decodeObject, checkObject, encodedBytesMax, encodeInPlace, encodeObject } from "../../src/codec/object.ts";
 import { zstdLibrary } from "../../src/zstd-library.ts";
 
-export const LEVELS = Array.from({ length: 19 }, (_, i) => i + 1);
+export const LEVELS = [-1, ...Array.from({ length: 19 }, (_, i) => i + 1)];
 export const FORMS = ["object", "in-place", "frames"] as const;
 export type Form = (typeof FORMS)[number];
 const RAW_BYTES_MAX = 64 << 20;

@@ -165,6 +165,7 @@ describe("values", () => {
     ["status-interval", "2min", 120_000],
     ["receiver-timeout", "1h", 3_600_000],
     ["compress-level", "19", 19],
+    ["compress-level", "auto", "auto"],
     ["listen", "0.0.0.0:80", { kind: "tcp", host: "0.0.0.0", port: 80 }],
     ["listen", "[::1]:0", { kind: "tcp", host: "::1", port: 0 }],
     ["listen", ":9848", { kind: "tcp", host: "::", port: 9848 }],

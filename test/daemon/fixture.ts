@@ -52,6 +52,7 @@ export function statusFixture(changes: Partial<StatusFacts> = {}): StatusDocumen
     store: "s3://wal-archive/prod",
     durability: "store",
     synchronous: false,
+    segmentLevel: 1,
     counters: {
       receivedBytes: 123_456_789,
       records: 1_000_000,

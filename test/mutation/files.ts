@@ -43,6 +43,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   codec: {
     mutated: {
       envelope: ["envelope"],
+      level: ["level"],
       "frame-walk": ["frame-walk"],
       "plain-writer": ["plain-writer"],
       tar: ["tar-headers"],
@@ -197,7 +198,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       ...{ "line/connect": "server", "line/watch": "timers" },
       ...{ "line/claim": "store", "server-stop": "server", "slot-release": "server" },
-      "slot-advance": "server",
+      ...{ "slot-advance": "server", "machine-load": "machine" },
       ...{ walreceiver: "server" },
     },
   },

@@ -103,6 +103,8 @@ export async function encodeSegmentInPlace(
 export interface StoredWal {
   readonly key: string;
   readonly storedBytes: number;
+  /** zstd's level, where this process encoded it. */
+  readonly level: number | undefined;
   readonly result: PutResult;
 }
 
@@ -139,7 +141,7 @@ export async function storeEncoded(
   }
   // Only now: after an error a request that was given up may still be reading it.
   encoded.release?.();
-  return { key, storedBytes, result };
+  return { key, storedBytes, level: encoded.level, result };
 }
 
 function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: WalFacts): EnvelopeMeta {

@@ -50,6 +50,7 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
     metrics.raiseTo("commits", counters.commits);
     metrics.raiseTo("reconnects", counters.reconnects);
     metrics.raiseTo("sealedSegments", counters.segmentsSealed);
+    metrics.set("segmentLevel", status.segmentLevel ?? undefined);
     metrics.raiseTo("storedChunks", counters.chunksStored);
     // From 0 on, so that the first one is an increase.
     metrics.add("slotReleases", 0);

@@ -131,6 +131,7 @@ export async function lookFromOutside(options: OutsideViewOptions): Promise<Outs
     storeWaitError: null,
     isStoreStalled: false,
     serverStoppingSince: null,
+    segmentLevel: null,
     counters: null,
     gaps: archive?.gaps ?? [],
     rivals: archive?.rivals ?? null,

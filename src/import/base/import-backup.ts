@@ -14,6 +14,7 @@ import { refuseRemoved } from "../../archive/retention/marks.ts";
 import { readHistory } from "../../archive/wal/objects.ts";
 import { isInGap, storedFrom } from "../../archive/wal/reach.ts";
 import type { Codec } from "../../codec/codec.ts";
+import { type CompressLevel, fixedLevel } from "../../codec/level.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
@@ -30,7 +31,7 @@ export interface ImportBackupOptions {
   readonly store: Store;
   readonly cluster: string;
   readonly codec: Codec;
-  readonly compressLevel: number;
+  readonly compressLevel: CompressLevel;
   readonly codecThreads: number;
   readonly partBytes: number;
   /** The system identifier that the operator expects. */
@@ -280,7 +281,7 @@ function documentOf(
     finishedAt: finishedAt.toISOString(),
     fromStandby: facts.fromStandby,
     dataChecksums: facts.dataChecksums,
-    compression: { level: options.compressLevel },
+    compression: { level: fixedLevel(options.compressLevel) },
     tablespaces: facts.tablespaces.map(({ oid, path }) => ({ oid, path, bytes: stored.filled.get(oid) ?? 0 })),
     ...stored.facts,
   };
