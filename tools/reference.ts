@@ -1,6 +1,6 @@
 /**
- * The blocks of the reference pages that are made from tables in code. `npm run docs` writes them into the pages; a test
- * compares them, so that they are never stale.
+ * The blocks of the reference pages, and the schemas of docs/json/, that are made from tables in code. `npm run docs` writes
+ * them; a test compares them, so that they are never stale.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { defaultText, envName, isNegatable, OPTION_ROWS, type OptionSpec } from "../src/config/options.ts";
@@ -9,6 +9,7 @@ import { METRICS, type MetricSpec } from "../src/metrics/table.ts";
 import { commandBlocks } from "./command-blocks.ts";
 import { type Blocks, withBlocks } from "./generated-blocks.ts";
 import { notificationBlocks } from "./notification-blocks.ts";
+import { jsonSchemas, schemaTable } from "./json/schemas.ts";
 import { s3RightsBlocks } from "./s3-rights-blocks.ts";
 
 /** The blocks of each page, by the page's path from the root of the project. */
@@ -22,10 +23,18 @@ export function referencePages(): Readonly<Record<string, Blocks>> {
       statuses: { source: "tools/reference.ts", content: exitTable() },
       codes: { source: "src/error-kinds.ts", content: errorSections() },
     },
+    "docs/json.md": { schemas: { source: "tools/json/schemas.ts", content: schemaTable() } },
     "docs/metrics.md": { metrics: { source: "src/metrics/table.ts", content: metricsTable() } },
     "docs/notifications.md": notificationBlocks(),
     "docs/s3-rights.md": s3RightsBlocks(),
   };
+}
+
+/** The files of docs/json/, by path from the root of the project. */
+export function schemaFiles(): ReadonlyMap<string, string> {
+  return new Map(
+    [...jsonSchemas()].map(([name, schema]) => [`docs/json/${name}`, `${JSON.stringify(schema, null, 2)}\n`]),
+  );
 }
 
 const joined = (sections: readonly string[]): string => sections.join("\n").trimEnd();
@@ -131,4 +140,6 @@ if (process.argv[1] !== undefined && import.meta.filename === process.argv[1]) {
     writeFileSync(page, withBlocks(readFileSync(page, "utf8"), blocks));
     console.log(`wrote the blocks of ${path}`);
   }
+  for (const [path, content] of schemaFiles()) writeFileSync(new URL(`../../${path}`, import.meta.url), content);
+  console.log("wrote docs/json/");
 }

@@ -22,6 +22,7 @@ export async function inProcess(args: readonly string[], env: Readonly<Record<st
       interactive: true,
     },
   });
+  if (args.includes("--json")) (await import("../harness/json-output.ts")).holdToSchema(args, { stdout, stderr });
   return { code, stdout, stderr };
 }
 

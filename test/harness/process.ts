@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
+import type { Printed } from "./json-output.ts";
 import { identity, tiedToUs } from "./run.ts";
 import { serverCli } from "./server-cli.ts";
 
@@ -38,14 +39,21 @@ export interface CliResult extends Ending {
 /** Output beyond this is dropped from the front. */
 const OUTPUT_CHARS_MAX = 16 * 1024 * 1024;
 
-/** Runs a command to its end. */
+/** Runs a command to its end. With --json, its output must be what its schema says. */
 export async function runCli(
   args: readonly string[],
   options: CliOptions & { readonly timeoutMs?: number } = {},
 ): Promise<CliResult> {
   await using child = startCli(args, options);
   const ending = await child.ended(options.timeoutMs ?? 60_000);
+  if (options.script === undefined && args.includes("--json")) await holdOutput(args, child);
   return { ...ending, stdout: child.stdout, stderr: child.stderr };
+}
+
+/** Loaded only where it is needed: most tests ask for no JSON. */
+async function holdOutput(args: readonly string[], printed: Printed): Promise<void> {
+  const { holdToSchema } = await import("./json-output.ts");
+  holdToSchema(args, printed);
 }
 
 export function startCli(args: readonly string[], options: CliOptions = {}): CliProcess {
