@@ -1,21 +1,10 @@
-/**
- * Imports the segments of one timeline, in WAL order. Missing WAL is written down before WAL behind it is stored, because a
- * receiver takes the first missing segment for the archive's end:
- *
- * - Where older WAL is brought below stored WAL, all that is missing between the two is recorded as a gap first. close-gaps.ts
- *   takes it back when the WAL is there. An import that is killed so leaves a gap, and the next run closes it.
- * - Where the source itself lacks WAL, a gap is recorded when the next segment that it has was verified.
- */
+/** Imports the segments of one timeline, in WAL order. missing-wal.ts writes down what is missing in between. */
 import type { Archive } from "../archive/archive.ts";
 import type { SegmentPlace } from "../archive/keys.ts";
 import { ifReadable } from "../archive/damage.ts";
 import { firstDifference } from "../archive/put-once.ts";
-import { isCovered } from "../archive/wal/close-gaps.ts";
 import type { Generation } from "../archive/generations.ts";
-import type { WalInventory } from "../archive/wal/inventory.ts";
 import { peekWal } from "../archive/wal/objects.ts";
-import { putGap } from "../archive/wal/put-gap.ts";
-import { verifiedEnd } from "../archive/wal/reach.ts";
 import { readTail } from "../archive/wal/tail.ts";
 import { carryInto } from "../archive/wal/tip.ts";
 import {
@@ -26,7 +15,6 @@ import {
   type VerifiedFile,
 } from "../archive/wal/whole-files.ts";
 import { hasCode } from "../errors.ts";
-import type { RequestOptions } from "../store/store.ts";
 import {
   addBytes,
   bytesBetween,
@@ -41,32 +29,29 @@ import {
   type TimelineId,
 } from "../wal/lsn.ts";
 import { parseWalFileName } from "../wal/names.ts";
-import { parentOf, type TimelineHistory } from "../wal/timeline.ts";
+import { parentOf } from "../wal/timeline.ts";
 import type { RecordCarry, WalVerifier } from "../wal/verifier.ts";
 import { readSourceName } from "./file-name.ts";
 import type { Findings, RefusalKind } from "./findings.ts";
+import { MissingWal, type MissingWalOptions } from "./missing-wal.ts";
 import { RunSet } from "./run-set.ts";
 import { isContentOf, readPartialFile, readSegmentFiles, type SegmentReading } from "./segment.ts";
 import { type ImportSource, pathOf, type SourceFile } from "./source.ts";
 import { StoreQueue } from "./store-queue.ts";
+import { StoredSegments } from "./stored-segments.ts";
 import { groupsOf } from "./survey.ts";
 
-export interface TimelineOptions extends RequestOptions {
+export interface TimelineOptions extends MissingWalOptions {
   readonly source: ImportSource;
   readonly findings: Findings;
-  readonly history: TimelineHistory;
-  /** The archive as it was when the import began. */
-  readonly inventory: WalInventory;
   /** A receiver writes this timeline: what lies ahead of it and does not continue it is its own to bring. */
   readonly isReceived: boolean;
   /** The declared end of a generation that `next` has followed, on this timeline. */
   readonly end: { readonly name: string; readonly next: string; readonly lsn: Lsn } | undefined;
   /** All generations of the cluster: WAL of another one is refused with its name. */
   readonly generations: readonly Generation[];
-  readonly isDry: boolean;
   /** Segments that the archive has are not read. */
   readonly skipsStored: boolean;
-  readonly now: () => Date;
   readonly onFiles: (files: number, name: string) => void;
 }
 
@@ -79,7 +64,6 @@ export interface TimelineResult {
 
 /** Beyond this a segment is stored before the next one is read. */
 const LARGE_SEGMENT_BYTES = 64 << 20;
-const REASON = "seawall import has brought later WAL, and not this";
 
 export async function importTimeline(
   archive: Archive,
@@ -105,11 +89,8 @@ class TimelineImport {
   readonly #options: TimelineOptions;
   readonly #timeline: TimelineId;
   readonly #segmentSize: number;
-  readonly #sealed: RunSet;
-  /** Sealed segments, and those of which chunks or a partial are stored. */
-  readonly #occupied: RunSet;
-  /** The segments of #occupied that are not sealed. */
-  readonly #open: RunSet;
+  readonly #stored: StoredSegments;
+  readonly #missing: MissingWal;
   readonly #buffers: Uint8Array[] = [];
   #carry: { readonly into: SegmentNumber; readonly carry: RecordCarry | undefined } | undefined;
 
@@ -118,32 +99,20 @@ class TimelineImport {
     this.#options = options;
     this.#timeline = options.history.timeline;
     this.#segmentSize = archive.identity.segmentSize;
-    const { runs, tails, partials } = options.inventory;
-    const own = runs.filter(({ timeline }) => timeline === this.#timeline);
-    this.#sealed = new RunSet(own);
-    this.#occupied = new RunSet(own);
-    this.#open = new RunSet();
-    for (const { timeline, segment } of [...tails, ...partials]) {
-      if (timeline !== this.#timeline || this.#sealed.has(segment)) continue;
-      this.#occupied.add(segment);
-      this.#open.add(segment);
-    }
+    this.#stored = new StoredSegments(options.inventory, this.#timeline);
+    this.#missing = new MissingWal(archive, options, this.#stored);
     this.queue = new StoreQueue(this.#segmentSize > LARGE_SEGMENT_BYTES ? 0 : 2);
   }
 
   /** Records what is missing below stored WAL before anything is stored there. */
   async declareGaps(files: readonly SourceFile[]): Promise<void> {
-    let end = -1;
+    await this.#missing.declare(this.#segmentsToStore(files));
+  }
+
+  *#segmentsToStore(files: readonly SourceFile[]): Generator<SegmentNumber> {
     for (const [first = UNKNOWN] of groupsOf(files)) {
       const segment = this.#segmentOf(first);
-      if (segment === undefined || segment < end || this.#occupied.has(segment) || this.#isBelowStart(segment))
-        continue;
-      const above = this.#occupied.above(segment);
-      if (above === undefined) return;
-      end = above;
-      const below = this.#occupied.below(segment);
-      const from = below === undefined ? segment : nextSegment(below);
-      await this.#recordGap(segmentStart(from, this.#segmentSize), { first: from, last: (above - 1) as SegmentNumber });
+      if (segment !== undefined && !this.#isBelowStart(segment)) yield segment;
     }
   }
 
@@ -160,7 +129,7 @@ class TimelineImport {
       return this.#refuse("timeline", files, `timeline ${this.#timeline} begins behind this segment`);
     }
     const place = { timeline: this.#timeline, segment, segmentSize: this.#segmentSize };
-    if (this.#sealed.has(segment)) return this.#compareStored(files, place);
+    if (this.#stored.isSealed(segment)) return this.#compareStored(files, place);
     const whole = files.filter((file) => readSourceName(file.name)?.kind === "segment");
     const partials = files.filter((file) => !whole.includes(file));
     // A whole file fills its segment, and so goes on behind an end inside of it.
@@ -205,7 +174,7 @@ class TimelineImport {
 
   /** Whether a segment lies below the end of the stored WAL, or next to it. */
   #continues(segment: SegmentNumber): boolean {
-    const { highest } = this.#occupied;
+    const { highest } = this.#stored;
     if (highest !== undefined) return segment <= highest + 1;
     const parent = parentOf(this.#options.history);
     return parent !== undefined && segment === segmentOf(parent.lsn, this.#segmentSize);
@@ -225,7 +194,7 @@ class TimelineImport {
   }
 
   async #contradictsTail(files: readonly SourceFile[], content: Uint8Array, place: SegmentPlace): Promise<boolean> {
-    if (!this.#open.has(place.segment)) return false;
+    if (!this.#stored.isOpen(place.segment)) return false;
     try {
       await refuseOtherTail(this.#archive, place, content, { signal: this.#options.signal });
       return false;
@@ -239,15 +208,16 @@ class TimelineImport {
   async #seal(content: Uint8Array, place: SegmentPlace, verifier: WalVerifier): Promise<void> {
     const { findings, isDry, now, signal } = this.#options;
     const { segment } = place;
-    const hole = await this.#holeBelow(segment);
+    const hole = await this.#missing.holeBelow(segment);
     const file: VerifiedFile | undefined = isDry ? undefined : encodeFile(this.#archive, place, content, verifier);
     this.#carry = { into: nextSegment(segment), carry: verifier.carry() };
-    for (const set of [this.#sealed, this.#occupied, this.good]) set.add(segment);
+    this.#stored.addSealed(segment);
+    this.good.add(segment);
     findings.stored.segments++;
     findings.walBytes += this.#segmentSize;
     if (file === undefined) return;
     await this.queue.add(async () => {
-      if (hole !== undefined) await this.#recordGap(hole.fromLsn, hole);
+      if (hole !== undefined) await this.#missing.record(hole);
       const result = await sealFile(this.#archive, file, { detectedAt: now(), signal });
       if (result === "exists") {
         // A receiver or another import has stored it meanwhile.
@@ -257,33 +227,6 @@ class TimelineImport {
       }
       this.#buffers.push(content);
     });
-  }
-
-  /** Finds what is missing between the highest stored segment and this one. */
-  async #holeBelow(
-    segment: SegmentNumber,
-  ): Promise<{ readonly fromLsn: Lsn; readonly first: SegmentNumber; readonly last: SegmentNumber } | undefined> {
-    const { highest } = this.#occupied;
-    if (highest === undefined || segment <= highest) return undefined;
-    const isOpen = this.#open.has(highest) && !this.#sealed.has(highest);
-    const first = isOpen ? highest : nextSegment(highest);
-    const last = (segment - 1) as SegmentNumber;
-    if (first > last) return undefined;
-    const open = { timeline: this.#timeline, segment: highest, kind: "tail" } as const;
-    const fromLsn = isOpen
-      ? await verifiedEnd(this.#archive, open, undefined, { signal: this.#options.signal })
-      : segmentStart(first, this.#segmentSize);
-    return { fromLsn, first, last };
-  }
-
-  async #recordGap(fromLsn: Lsn, span: { readonly first: SegmentNumber; readonly last: SegmentNumber }): Promise<void> {
-    const { inventory, isDry, now, signal } = this.#options;
-    const timeline = this.#timeline;
-    if (isDry || span.first > span.last) return;
-    if (isCovered(inventory.gaps, { ...span, timeline }, this.#segmentSize)) return;
-    const toLsn = segmentEnd(span.last, this.#segmentSize);
-    const gap = { timeline, fromLsn, toLsn, reason: REASON, detectedAt: now().toISOString() };
-    await putGap(this.#archive, gap, { signal });
   }
 
   /** The segment is sealed: its files must have the same content. */
@@ -317,19 +260,18 @@ class TimelineImport {
         continue;
       }
       if (wal === undefined || (await this.#isInTail(file, { content, ...wal }, place))) continue;
-      const hole = await this.#holeBelow(place.segment);
+      const hole = await this.#missing.holeBelow(place.segment);
       if (isDry) {
         findings.stored.partials++;
         continue;
       }
       await this.queue.add(async () => {
-        if (hole !== undefined) await this.#recordGap(hole.fromLsn, hole);
+        if (hole !== undefined) await this.#missing.record(hole);
         const result = await storePartialFile(this.#archive, place, content, wal, { signal });
         (result === "created" ? findings.stored : findings.present).partials++;
       });
       await this.queue.drain();
-      this.#occupied.add(place.segment);
-      this.#open.add(place.segment);
+      this.#stored.addOpen(place.segment);
     }
   }
 
@@ -340,7 +282,7 @@ class TimelineImport {
     place: SegmentPlace,
   ): Promise<boolean> {
     const { findings, signal } = this.#options;
-    const tail = this.#open.has(place.segment)
+    const tail = this.#stored.isOpen(place.segment)
       ? await ifReadable(readTail(this.#archive, place, { signal }))
       : undefined;
     if (tail === undefined) return false;
