@@ -89,11 +89,11 @@ describe("the links of a page lead somewhere", () => {
 /** Every command of each tool for PostgreSQL, from its documents of 2026. Those that only the tool itself calls are left out. */
 const COMMANDS_OF: Readonly<Record<string, string>> = {
   "wal-e": "backup-fetch backup-list backup-push wal-fetch wal-prefetch wal-push version",
-  "wal-g": `backup-fetch backup-list backup-mark backup-merge backup-push catchup-fetch catchup-list catchup-push catchup-receive
-    catchup-send completion copy daemon flags help snapshot-fetch snapshot-push wal-fetch wal-prefetch wal-push wal-receive
+  "wal-g": `backup-fetch backup-list backup-mark backup-push catchup-fetch catchup-list catchup-push catchup-receive
+    catchup-send completion copy daemon flags help wal-fetch wal-prefetch wal-push wal-receive
     wal-restore wal-show wal-g-exporter`,
-  barman: `archive-wal backup check check-archived-wal-range check-backup config-switch config-update cron delete diagnose
-    generate-manifest get-wal keep list-backups list-files list-processes list-servers lock-directory-cleanup put-wal rebuild-xlogdb
+  barman: `archive-wal backup check check-backup check-wal-archive cloud-wal-archive cloud-wal-restore config-switch config-update cron delete
+    diagnose export-backup generate-manifest get-wal help import-backup keep list-backups list-files list-processes list-servers lock-directory-cleanup put-wal rebuild-xlogdb
     receive-wal recover replication-status restore show-backup show-servers status switch-wal switch-xlog sync-backup sync-info
     sync-wals terminate-process verify verify-backup barman-wal-archive barman-wal-restore barman-cloud-backup
     barman-cloud-backup-delete barman-cloud-backup-keep barman-cloud-backup-list barman-cloud-backup-show
@@ -108,7 +108,7 @@ const FORMS_OF: Readonly<Record<string, readonly string[]>> = {
   "wal-g": [
     ...["delete before TIME", "delete retain FULL N", "delete target NAME", "delete garbage", "delete everything"],
     ...["pgbackrest backup-list", "pgbackrest wal-fetch", "wal-verify integrity", "wal-verify timeline"],
-    ...["st ls", "st get", "st cat", "st put", "st rm", "st transfer", "st check"],
+    ...["st ls", "st stat", "st get", "st cat", "st put", "st rm", "st copy", "st transfer", "st check"],
   ],
   pgbackrest: ["backup --type=full", "backup --type=diff"],
 };

@@ -3,11 +3,14 @@ import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { cacheDir, removeTree, touch, unfinishedName } from "./temp.ts";
 
-/** Gives the folder of `name`; `install` fills a new one the first time. A failed installation leaves nothing behind. */
+/**
+ * Gives the folder of `name`; `install` fills a new one the first time, and learns where that will lie. A failed installation leaves
+ * nothing behind.
+ */
 export async function cachedInstall(
   name: string,
   tests: string,
-  install: (folder: string) => Promise<void>,
+  install: (folder: string, place: string) => Promise<void>,
 ): Promise<string> {
   const folder = join(cacheDir("servers"), name);
   if (existsSync(folder)) {
@@ -19,7 +22,7 @@ export async function cachedInstall(
   removeTree(unfinished);
   mkdirSync(unfinished);
   try {
-    await install(unfinished);
+    await install(unfinished, folder);
     // An unpacked archive brings dates of its own, and an old folder would be taken for one that is not used.
     touch(unfinished);
     // Another run may have been quicker: then its copy is as good.

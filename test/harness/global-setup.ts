@@ -1,6 +1,7 @@
 /** Before the first test of a run: `dist` is up to date, leftovers of killed runs are gone, shared services can be asked for. */
 import { buildChanged } from "./build.ts";
 import { provideClock } from "./calendar.ts";
+import { type PythonTool, providePythonTool, remedyFor as remedyForTool } from "./other-tools.ts";
 import { isOnNpm, wantedVersions, WITHOUT_VERSIONS } from "./postgres-binaries.ts";
 import { provideDebianPostgres } from "./postgres-debian.ts";
 import { removeStaleServers } from "./postgres-process.ts";
@@ -38,6 +39,8 @@ export default async function setup(): Promise<() => Promise<void>> {
       lastLines.notePrograms(access);
       return { answer: access, stop: async () => undefined };
     },
+    barman: () => pythonTool("barman"),
+    "wal-e": () => pythonTool("wal-e"),
     ssh: async () => {
       const access = await provideSsh();
       lastLines.noteSsh(access);
@@ -82,4 +85,10 @@ async function otherS3(kind: OtherS3) {
   const { access, stop } = await provideOtherS3(kind);
   lastLines.noteS3(access, [remedyFor(kind)]);
   return { answer: access, stop };
+}
+
+async function pythonTool(tool: PythonTool) {
+  const access = await providePythonTool(tool);
+  lastLines.noteTool(tool, access, remedyForTool(tool));
+  return { answer: access, stop: async () => undefined };
 }

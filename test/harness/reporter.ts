@@ -7,6 +7,7 @@ import type { Reporter, TestModule } from "vitest/node";
 import { BROWSER_PACKAGES, type BrowserAccess } from "./browser-access.ts";
 import { CLOCK_PACKAGES, type ClockAccess } from "./calendar.ts";
 import { CEPH_PACKAGES } from "./ceph.ts";
+import type { ToolAccess } from "./other-tools.ts";
 import { PROMETHEUS_PACKAGES, type PrometheusAccess } from "./prometheus.ts";
 import { RCLONE_PACKAGES, type RcloneAccess } from "./rclone.ts";
 import { PROGRAM_PACKAGES, type ProgramAccess } from "./programs.ts";
@@ -58,6 +59,10 @@ export const lastLines = {
     if (!("unavailable" in access)) return;
     const remedies = [`apt-get install ${PROGRAM_PACKAGES.join(" ")}`];
     note({ tests: "Tests of completion in zsh and fish, and of the manual", why: access.unavailable, remedies });
+  },
+  noteTool(tool: string, access: ToolAccess, remedy: string): void {
+    if (!("unavailable" in access)) return;
+    note({ tests: `Tests of a switch from ${tool}`, why: access.unavailable, remedies: [remedy] });
   },
   noteSsh(access: SshAccess): void {
     if (!("unavailable" in access)) return;

@@ -9,6 +9,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 export const SECONDS: Readonly<Record<string, number>> = {
   "test/campaigns/copies.test.ts": 200,
   "test/deploy/prometheus.test.ts": 330,
+  "test/deploy/switch.test.ts": 200,
   "test/cli/s3-rights.test.ts": 250,
   "test/week/week.test.ts": 181,
   "test/campaigns/memory.test.ts": 100,
