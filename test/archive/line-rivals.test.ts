@@ -105,6 +105,17 @@ test("one that was the line once, and is written after the newest claim, is a ri
   ]);
 });
 
+test("WAL that the claimer's spool held and stored late is no rival's; what follows it is", async () => {
+  await forked();
+  const lsn = segmentStart(7 as SegmentNumber, MIB);
+  await putClaim(archive, { ...lineClaim(4, 2, 1), over: { timeline: timelineOf(3), lsn } });
+  date(lineKey("main", 4), T);
+  date(walOf(3), T + 1);
+  expect(await findRivals(archive)).toEqual([]);
+  await wal(3, 7, 7, T + 1);
+  expect(await findRivals(archive)).toEqual([{ timeline: 3, kind: "written", endLsn: 0x800000n, isActive: true }]);
+});
+
 test("an ancestor that is written late up to the fork is no rival; past the fork it is", async () => {
   await forked();
   date(walOf(1), T + HOUR);

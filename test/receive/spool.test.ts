@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
+import { findRivals } from "../../src/archive/line/rivals.ts";
 import { storedFrom } from "../../src/archive/wal/reach.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { SeawallError } from "../../src/errors.ts";
@@ -493,6 +494,8 @@ test("what was acknowledged past the switch point of a failover is uploaded too,
   expect(await findTip(archive)).toMatchObject({ timeline: 2, lsn });
   const from = segmentStart(segmentOf(acknowledged, MIB), MIB);
   expect(await storedFrom(archive, timelineOf(1), { from, to: acknowledged })).toBeGreaterThanOrEqual(acknowledged);
+  // Stored after the claim of timeline 2, and yet no other server wrote it.
+  expect(await findRivals(archive)).toEqual([]);
   // Once the store has all of it, the spool lets it go.
   await using again = receive(second, store, { shipIntervalMs: 0 }, spool);
   await second.sql(LOAD);

@@ -34,7 +34,10 @@ export interface LineClaim {
   readonly why: ClaimReason;
   /** Address of the server for which the line was claimed, as the claimer reached it. */
   readonly server: string;
-  /** The line before this claim, and the end of its stored WAL at that moment; undefined for the first claim. */
+  /**
+   * The line before this claim, and the end of its WAL at that moment, as far as the claimer knew it: in the store, and in its own
+   * spool, which stores it later. Undefined for the first claim.
+   */
   readonly over: TimelinePoint | undefined;
   /** The server's mark of a restored copy. Servers with the same mark belong to this claim. */
   readonly restoredFrom: string | undefined;

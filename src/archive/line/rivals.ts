@@ -46,6 +46,7 @@ export async function findRivals(archive: Archive, options: RequestOptions = {})
     const isStray = !known.has(timeline);
     if (!isStray && (endLsn === undefined || !(await goesPastLine(archive, { line, timeline, endLsn }, options))))
       continue;
+    if (endLsn !== undefined && endLsn <= endAtClaim(claims, timeline)) continue;
     const newest = await lastStored(archive, timeline, options);
     const isActive = newest.getTime() >= lineAt.getTime() - ACTIVE_MS;
     if (isStray) rivals.push({ timeline, kind: "stray", endLsn, isActive });
@@ -73,6 +74,11 @@ function describeRival({ timeline, kind, endLsn }: Rival, line: TimelineId): str
   return kind === "stray"
     ? `timeline ${timeline} was never the archive's line: ${end}`
     : `timeline ${timeline} was written after timeline ${line} became the line: ${end}`;
+}
+
+/** End of the timeline's WAL when the line was claimed from it; with a spool some of it is stored later. */
+function endAtClaim(claims: readonly LineClaim[], timeline: TimelineId): Lsn {
+  return claims.findLast(({ over }) => over?.timeline === timeline)?.over?.lsn ?? (0n as Lsn);
 }
 
 /** The rest of an ancestor, up to where the line left it, belongs to the line. */

@@ -77,7 +77,7 @@ async function join(
   const openArchive: JoinedLine["openArchive"] = async (looking) => (opened ??= await openBehind(identity, looking));
   using limit = isOnTimeline ? deadline(LINE_ANSWER_MS, signal) : joinSignals(signal);
   const patient = limit.signal;
-  const joining = { ...joinOptionsOf(options), server: origin, takeOver, signal: patient };
+  const joining = { ...joinOptionsOf(options), server: origin, spooled: tip, takeOver, signal: patient };
   try {
     const claiming = openArchive(patient).then((behind) => joinLine(behind, joining));
     // A directory behind the spool may answer no call, and heed no signal.

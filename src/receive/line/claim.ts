@@ -10,7 +10,7 @@ import { type Line, findEnd, findLine, historyOf, listNewest } from "../../archi
 import { peekWal, putHistory, readHistory } from "../../archive/wal/objects.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
-import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
+import { type Lsn, type TimelineId, formatLsn, maxLsn } from "../../wal/lsn.ts";
 import { parentOf, type TimelineHistory } from "../../wal/timeline.ts";
 import { contested, decideLine, leftLineAt, type LineDecision, type LineFacts } from "./decision.ts";
 
@@ -30,6 +30,8 @@ export interface JoinOptions {
   /** Number of the claim from which the line is to be taken. */
   readonly takeOver: number | undefined;
   readonly claimsFirst: boolean;
+  /** End of the WAL in a spool, which will be stored later; undefined without one. */
+  readonly spooled?: { readonly timeline: TimelineId; readonly lsn: Lsn } | undefined;
   readonly shipIntervalMs: number;
   readonly nowMs: () => number;
   readonly log: Log;
@@ -134,10 +136,12 @@ async function watchLine(archive: Archive, facts: LineFacts, options: JoinOption
   }
 }
 
-function claimOf(facts: LineFacts, why: LineClaim["why"], { server, nowMs }: JoinOptions): LineClaim {
+function claimOf(facts: LineFacts, why: LineClaim["why"], { server, spooled, nowMs }: JoinOptions): LineClaim {
   const { line, lineEnd, claims } = facts;
   const { timeline } = server.history;
-  const over = line === undefined || line === timeline ? undefined : { timeline: line, lsn: lineEnd ?? (0n as Lsn) };
+  const ownEnd = spooled?.timeline === line ? spooled?.lsn : undefined;
+  const end = maxLsn(lineEnd ?? (0n as Lsn), ownEnd ?? (0n as Lsn));
+  const over = line === undefined || line === timeline ? undefined : { timeline: line, lsn: end };
   return {
     number: (claims.at(-1)?.number ?? 0) + 1,
     timeline,
