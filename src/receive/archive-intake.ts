@@ -9,7 +9,7 @@ import { carryInto } from "../archive/wal/tip.ts";
 import { hasCode, SeawallError } from "../errors.ts";
 import { type Lsn, addBytes, formatLsn } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
-import { WalVerifier } from "../wal/verifier.ts";
+import type { WalVerifier } from "../wal/verifier.ts";
 import type { ParametersChanged } from "../wal/wal-changes.ts";
 import { Assembler, type OpenSegment } from "./assembler.ts";
 import { keepEvidence } from "./evidence.ts";
@@ -21,6 +21,7 @@ import type { SegmentBufferPool } from "./segment-buffer.ts";
 import type { ServerFacts } from "./server-facts.ts";
 import { Shipper } from "./shipper.ts";
 import type { StartPosition } from "./start-position.ts";
+import { historyUpTo, verifierOf } from "./stream-verifier.ts";
 
 export interface ArchiveIntakeContext {
   readonly archive: Archive;
@@ -41,20 +42,12 @@ export async function openArchiveIntake(
   context: ArchiveIntakeContext,
   wiring: IntakeWiring,
 ): Promise<Intake> {
-  const { archive, server, history, start } = context;
-  const { timeline, startLsn } = start;
-  // A page belongs to the timeline streamed or to one of its ancestors, never to a later one the server has moved on to.
-  const entries = history.entries.filter((entry) => entry.timeline < timeline);
-  const carry = await carryInto(archive, { timeline, entries }, start.segment, { signal: wiring.opening });
-  const verifier = new WalVerifier({
-    systemIdentifier: server.systemIdentifier,
-    segmentSize: server.segmentSize,
-    startLsn,
-    history: { timeline, entries },
-    majorVersion: server.major,
-    carry,
-  });
+  const { archive, history, start } = context;
+  const streamed = historyUpTo(history, start.timeline);
+  const carry = await carryInto(archive, streamed, start.segment, { signal: wiring.opening });
+  const verifier = verifierOf(context, carry);
   const continues = carry === undefined ? undefined : verifier.verifiedLsn;
+  if (carry !== undefined) wiring.onBorder(carry);
   return new ArchiveIntake(options, context, wiring, { verifier, continues });
 }
 
@@ -68,6 +61,7 @@ class ArchiveIntake implements Intake {
   readonly #options: ReceiverOptions;
   readonly #context: ArchiveIntakeContext;
   readonly #taking: AbortSignal;
+  readonly #onBorder: IntakeWiring["onBorder"];
   readonly #verifier: WalVerifier;
   readonly #continues: Lsn | undefined;
   readonly #assembler: Assembler;
@@ -100,7 +94,8 @@ class ArchiveIntake implements Intake {
         return tail && { byteLength: tail.bytes.byteLength, verifiedLsn: tail.verifiedLsn };
       },
     });
-    this.#shipper = this.#buildShipper(wiring.onStored);
+    this.#onBorder = wiring.onBorder;
+    this.#shipper = this.#buildShipper(wiring);
   }
 
   get position(): Lsn {
@@ -188,7 +183,9 @@ class ArchiveIntake implements Intake {
     const [summary] = verifier.takeSummaries();
     state.counters.records += summary?.recordCount ?? 0;
     for (const point of summary?.restorePoints ?? []) state.onRestorePoint(point);
-    this.#shipper.seal(open, { verifiedLsn: verifier.verifiedLsn, summary, carry: verifier.carry() });
+    const carry = verifier.carry();
+    if (carry !== undefined) this.#onBorder(carry);
+    this.#shipper.seal(open, { verifiedLsn: verifier.verifiedLsn, summary, carry });
   }
 
   /** Records WAL that no recovery can pass; only a base backup taken later leads on. */
@@ -218,7 +215,7 @@ class ArchiveIntake implements Intake {
     throw error;
   }
 
-  #buildShipper(onStored: () => void): Shipper {
+  #buildShipper({ onStored, onKept }: IntakeWiring): Shipper {
     const { log, state, kill, shipIntervalMs, chunksInFlightMax, confirmChunks } = this.#options;
     const { archive, server, start, retirement, pool } = this.#context;
     return new Shipper({
@@ -239,6 +236,7 @@ class ArchiveIntake implements Intake {
           state.stored(this.#ledger.storedLsn);
           onStored();
         },
+        kept: onKept,
         failed: this.#options.onStoreFailure,
         sealed: (stored) => state.sealed(stored, server.segmentSize),
         chunk: (stored) => state.chunk(stored),

@@ -3,6 +3,7 @@
  * stores them in the archive, journal/journal-intake.ts writes them into a spool's journal.
  */
 import type { Lsn } from "../wal/lsn.ts";
+import type { RecordCarry } from "../wal/record-carry.ts";
 
 export interface Intake {
   /** End of the bytes received. */
@@ -38,6 +39,10 @@ export interface IntakeWiring {
   readonly opening: AbortSignal;
   /** `storedLsn` moved. */
   readonly onStored: () => void;
+  /** All bytes before this are stored; it may lie within a record that is longer than a segment. */
+  readonly onKept: (lsn: Lsn) => void;
+  /** The verifier's state at a segment border that was verified. */
+  readonly onBorder: (carry: RecordCarry) => void;
 }
 
 export type OpenIntake = (wiring: IntakeWiring) => Promise<Intake>;

@@ -60,6 +60,8 @@ export interface ShipperOptions {
 export interface ShipperObserver {
   /** `storedLsn` moved. */
   stored(): void;
+  /** Bytes were stored; without a hole they reach `contiguousLsn`, which may lie within a record. */
+  kept(contiguousLsn: Lsn): void;
   /** A request failed and is tried again. */
   readonly failed?: ((error: unknown) => void) | undefined;
   sealed(stored: StoredWal): void;
@@ -391,12 +393,14 @@ export class Shipper {
   }
 
   #confirm(open: OpenSegment, start: number, end: number, verifiedLsn: Lsn): void {
-    const moved = this.#options.ledger.confirm({
+    const { ledger, observer } = this.#options;
+    const moved = ledger.confirm({
       from: addBytes(open.startLsn, start),
       to: addBytes(open.startLsn, end),
       verified: verifiedLsn,
     });
-    if (moved) this.#options.observer.stored();
+    if (moved) observer.stored();
+    observer.kept(ledger.contiguousLsn);
   }
 
   #fail(error: unknown): void {

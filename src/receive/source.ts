@@ -4,11 +4,16 @@
  */
 import type { StandbyStatus, WalEvent } from "../replication/wal-messages.ts";
 import type { Lsn, TimelineId } from "../wal/lsn.ts";
+import type { RecordCarry } from "../wal/record-carry.ts";
 
 /** A stream of WAL events: pulled, acknowledged, ended by either side. */
 export interface SourceStream extends AsyncIterable<WalEvent> {
   /** Reports how far WAL was received and stored. Never waits. */
   sendStatus(status: StandbyStatus): void;
+  /** Reports that all bytes before `lsn` are stored, also within a record: a source that keeps whole files may let them go. */
+  kept?(lsn: Lsn): void;
+  /** Reports the verifier's state at a segment border. */
+  passed?(carry: RecordCarry): void;
   /** Ends the stream from this side. What is still on its way is dropped; the bytes of the last event stay as they are. */
   stop(): Promise<void>;
 }

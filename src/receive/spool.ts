@@ -14,6 +14,7 @@ import { Codec } from "../codec/codec.ts";
 import { sharedOrOwn } from "../codec/pool.ts";
 import { hasCode, SeawallError } from "../errors.ts";
 import { deadline, joinSignals, onAbort } from "../signals.ts";
+import { Outage } from "../outage.ts";
 import { FileStore } from "../store/file/store.ts";
 import { observed } from "../store/observe.ts";
 import { waitFor } from "../store/signal.ts";
@@ -123,7 +124,17 @@ async function runEnds(options: ReceiverOptions, spool: SpoolOptions, { journal,
     backKill.abort(kill.reason);
   });
   const { spoolBytesMax, diskSpace } = spool;
-  const room = { journal, spoolBytesMax, diskSpace, onFull: (error: unknown) => state.spoolFailed(error) };
+  const fullness = new Outage({ log, over: "the spool has room again" });
+  const room = {
+    journal,
+    spoolBytesMax,
+    diskSpace,
+    onFull: (error: unknown) => {
+      state.spoolFailed(error);
+      fullness.failed({ message: "no more WAL is received: the spool is full", error });
+    },
+    onRoom: () => fullness.succeeded(),
+  };
   const openBehind = async (identity: ClusterIdentity, signal: AbortSignal): Promise<Archive> =>
     behind.open(identity, signal);
   const front = { ...options, kill: frontKill.signal };

@@ -172,6 +172,8 @@ async function buildStations(
       lineWatch.stored(intake.storedLsn);
       feedback.update();
     },
+    onKept: (lsn) => walStream.kept?.(lsn),
+    onBorder: (carry) => walStream.passed?.(carry),
   });
   const feedback: Feedback = new Feedback({
     limits: feedbackLimits(options, server),

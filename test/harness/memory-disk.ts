@@ -23,6 +23,8 @@ export class MemoryDisk implements JournalDisk {
   operations = 0;
   /** Called before each of them; an error that it throws is the operation's. */
   before: (what: string, write?: DiskWrite) => void = () => undefined;
+  /** What other programs have on it. */
+  otherBytes = 0;
   /** Writes that found no room. */
   refusals = 0;
 
@@ -32,7 +34,11 @@ export class MemoryDisk implements JournalDisk {
   }
 
   readonly space = async (): Promise<DiskSpace> =>
-    Promise.resolve({ totalBytes: this.#bytesMax, freeBytes: this.#bytesMax - this.#usedBytes() });
+    Promise.resolve({ totalBytes: this.#bytesMax, freeBytes: this.freeBytes });
+
+  get freeBytes(): number {
+    return Math.max(0, this.#bytesMax - this.#usedBytes() - this.otherBytes);
+  }
 
   /** What a power cut may leave: `kept` of the changes of names that were not durable, the oldest ones first. */
   afterPowerCut(kept: number): MemoryDisk {
@@ -65,16 +71,15 @@ export class MemoryDisk implements JournalDisk {
 
   async replace(name: string, content: Uint8Array): Promise<void> {
     await this.#change(`replace ${name}`);
+    // The new file is written beside the old one.
+    this.#refuseBeyond(content.length, `replace ${name}`);
     this.#names = new Map(this.#names).set(name, Buffer.from(content));
     this.#earlier = [];
   }
 
   async allocate(name: string, bytes: number): Promise<void> {
     await this.#change(`allocate ${name}`);
-    if (this.#usedBytes() + bytes > this.#bytesMax) {
-      this.refusals += 1;
-      throw new SeawallError("store-full", `allocate ${name}: ENOSPC`);
-    }
+    this.#refuseBeyond(bytes, `allocate ${name}`);
     this.#rename(new Map(this.#names).set(name, Buffer.alloc(bytes)));
   }
 
@@ -127,6 +132,12 @@ export class MemoryDisk implements JournalDisk {
   #rename(names: Names): void {
     this.#earlier = [...this.#earlier, this.#names];
     this.#names = names;
+  }
+
+  #refuseBeyond(bytes: number, what: string): void {
+    if (bytes <= this.freeBytes) return;
+    this.refusals += 1;
+    throw new SeawallError("store-full", `${what}: ENOSPC`);
   }
 
   #usedBytes(): number {

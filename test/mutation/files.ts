@@ -158,6 +158,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     mutated: {
       "commit-ages": ["decisions"],
       feedback: ["decisions", "feedback"],
+      "journal/damage": ["journal-layout"],
       "journal/document": ["journal-layout"],
       "journal/layout": ["journal-layout"],
       ledger: ["decisions"],
@@ -183,6 +184,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       "copy-object": "store",
       ...{ "old-spool": "store", "segment-buffer": "threads", "server-facts": "server", "store-behind": "store" },
+      ...{ "journal/group": "files", "stream-verifier": "server" },
       ...{ "journal/back": "server", "journal/disk": "files", "journal/front": "server", "journal/histories": "files" },
       ...{ "journal/journal": "files", "journal/journal-intake": "files", "journal/journal-source": "files" },
       ...{ "journal/leftover": "store", "journal/room": "timers", "journal/verified-end": "files" },

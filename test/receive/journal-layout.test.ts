@@ -1,7 +1,18 @@
 /** The names in a journal's folder, and its document. */
 import { describe, expect, test } from "vitest";
+import { SeawallError } from "../../src/errors.ts";
+import { changedOnDisk } from "../../src/receive/journal/damage.ts";
 import { decodeJournal, encodeJournal } from "../../src/receive/journal/document.ts";
-import { fileNameOf, readLayout, spareName, strangers } from "../../src/receive/journal/layout.ts";
+import {
+  evidenceName,
+  fileNameOf,
+  halfMade,
+  readLayout,
+  type SegmentFile,
+  spareName,
+  strangers,
+  surplusEvidence,
+} from "../../src/receive/journal/layout.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const MIB = 1 << 20;
@@ -63,6 +74,67 @@ describe("the layout of a folder", () => {
   });
 });
 
+describe("what may go from a folder", () => {
+  test("is what a crash left half made, and nothing that holds WAL", () => {
+    const files = [
+      ...[file("spare-0"), file("spare-1", MIB - 1), file("journal.json", 100), file("journal.json.tmp", 7)],
+      ...[file("00000002.history.tmp", 0), file("evidence-0-300028.tmp"), file("evidence-0-300028")],
+      ...[file("000000010000000000000003", 9), file("000000010000000000000004.partial", 9), file("notes.tmp")],
+    ];
+    expect(halfMade(files, MIB)).toEqual([
+      "spare-1",
+      "journal.json.tmp",
+      "00000002.history.tmp",
+      "evidence-0-300028.tmp",
+    ]);
+  });
+
+  test("is evidence beyond eight files, that of the lowest LSNs first and never the newest", () => {
+    const names = ["0/200", "1/0", "0/90", "0/1000", "0/300", "0/400", "0/500", "0/600", "0/700"].map((lsn) =>
+      evidenceName(parseLsn(lsn)),
+    );
+    const files = [...names, "evidence-x", "journal.json"].map((name) => ({ name }));
+    expect(surplusEvidence(files, "evidence-0-90")).toEqual(["evidence-0-200"]);
+    expect(surplusEvidence(files, "evidence-1-0")).toEqual(["evidence-0-90"]);
+    expect(surplusEvidence(files.slice(1), "evidence-1-0")).toEqual([]);
+  });
+});
+
+describe("damage on the disk of a spool", () => {
+  const on = (timeline: number, first: number, last: number, openOne = false): SegmentFile[] =>
+    Array.from({ length: last - first + 1 }, (_, i) => ({
+      timeline: timelineOf(timeline),
+      segment: segment(first + i),
+      isComplete: !openOne || first + i < last,
+    }));
+  const at = { where: "/spool/main", segmentSize: MIB, timeline: timelineOf(1) };
+  const cause = new SeawallError("wal-corrupt", "the CRC is wrong");
+  test.each([
+    [
+      "in one file, with others behind it",
+      { segments: on(1, 3, 6, true), verifiedLsn: "0/450000", receivedLsn: "0/460000" },
+      "000000010000000000000004 is damaged behind 0/450000, and 2 files of WAL from 000000010000000000000005 on wait behind it",
+    ],
+    [
+      "in a record of two files",
+      { segments: [...on(1, 3, 6), ...on(2, 6, 9)], verifiedLsn: "0/4F0000", receivedLsn: "0/500000" },
+      "000000010000000000000004 or 000000010000000000000005 is damaged behind 0/4F0000, and 1 file of WAL from 000000010000000000000006 on waits behind it",
+    ],
+    [
+      "in the open file",
+      { segments: on(1, 3, 4, true), verifiedLsn: "0/450000", receivedLsn: "0/460000" },
+      "000000010000000000000004.partial is damaged behind 0/450000, and no file waits behind it",
+    ],
+  ])("%s", (_, { segments, verifiedLsn, receivedLsn }, said) => {
+    const lsns = { verifiedLsn: parseLsn(verifiedLsn), receivedLsn: parseLsn(receivedLsn) };
+    const error = changedOnDisk({ ...at, segments, ...lsns }, cause);
+    expect(error.code).toBe("wal-corrupt");
+    expect(error.message).toBe(`WAL has changed on the disk of the spool /spool/main: the CRC is wrong. ${said}`);
+    expect(error.hint).toContain("copy that file over the one in /spool/main");
+    expect(error.hint).toContain("seawall import FOLDER stores the files behind the damage");
+  });
+});
+
 describe("the document", () => {
   const identity = {
     systemIdentifier: 7_000_000_000_000_000_001n,
@@ -74,7 +146,7 @@ describe("the document", () => {
     identity,
     store: "file:///store",
     confirmed: { timeline: timelineOf(2), lsn: parseLsn("16/B374D848") },
-    carry: { at: "16/B3000000", magic: 0xd118, verifiedLsn: "16/B2FFFF00" },
+    carry: { timeline: timelineOf(2), carry: { at: "16/B3000000", magic: 0xd118, verifiedLsn: "16/B2FFFF00" } },
     gaps: [
       {
         timeline: timelineOf(1),
@@ -107,6 +179,7 @@ describe("the document", () => {
     [{ store: 7 }, "object-corrupt"],
     [{ carry: { at: 1 } }, "object-corrupt"],
     [{ carry: "0/1" }, "object-corrupt"],
+    [{ carryTimeline: undefined }, "object-corrupt"],
     [{ segmentSize: 3 }, "object-corrupt"],
     [{ version: 2 }, "archive-version"],
   ])("with %j is refused as %s", (change, code) => {

@@ -1,12 +1,12 @@
 /** A journal on a disk in memory, filled through its intake with WAL that a test has written. */
 import { silentLog } from "../../src/log.ts";
+import type { JournalDisk } from "../../src/receive/journal/disk.ts";
 import { Journal } from "../../src/receive/journal/journal.ts";
 import { type JournalIntake, openJournalIntake } from "../../src/receive/journal/journal-intake.ts";
 import type { ReceiverOptions } from "../../src/receive/options.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { addBytes, type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory } from "../../src/wal/timeline.ts";
-import type { MemoryDisk } from "../harness/memory-disk.ts";
 import { SYSTEM_ID, type WalWriter } from "../wal/wal-writer.ts";
 
 export const TIMELINE = timelineOf(1);
@@ -27,7 +27,7 @@ export interface Rig {
 }
 
 /** Opens the journal as a start of the process does, and begins a stream where it ends. */
-export async function openRig(disk: MemoryDisk, writer: WalWriter, spoolBytesMax = Infinity): Promise<Rig> {
+export async function openRig(disk: JournalDisk, writer: WalWriter, spoolBytesMax = Infinity): Promise<Rig> {
   const journal = await Journal.open(disk);
   await journal.adopt(identityOf(writer));
   return stream(journal, writer, spoolBytesMax);
@@ -53,7 +53,7 @@ export async function stream(journal: Journal, writer: WalWriter, spoolBytesMax 
       start: { timeline: TIMELINE, segment, startLsn, storedLsn, ...from },
       room: { journal, spoolBytesMax, onFull: (error) => state.spoolFailed(error) },
     },
-    { taking: never, opening: never, onStored: () => undefined },
+    { taking: never, opening: never, onStored: () => undefined, onKept: () => undefined, onBorder: () => undefined },
   );
   const { bytes } = writer;
   return {

@@ -1,14 +1,20 @@
 /** The journal of a spool: what a crash at any moment, a cut at any byte, a flipped bit and a failing disk leave of it. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SeawallError } from "../../src/errors.ts";
+import { FileDisk } from "../../src/receive/journal/disk.ts";
+import { GATHER_BYTES } from "../../src/receive/journal/group.ts";
 import { Journal } from "../../src/receive/journal/journal.ts";
-import { GATHER_BYTES } from "../../src/receive/journal/journal-intake.ts";
+import { diskSpaceOf } from "../../src/receive/spool-dir.ts";
 import { addBytes, type Lsn, lsnOf, maxLsn, minLsn } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { announcedRandom, type Random } from "../harness/random.ts";
 import { filled, MIB, toSegmentEnd, WalWriter } from "../wal/wal-writer.ts";
-import { openRig, recordEndBefore, stream, TIMELINE } from "./journal-rig.ts";
+import { openRig, recordEndBefore, type Rig, stream, TIMELINE } from "./journal-rig.ts";
 
 /** Three segments: small records, one that crosses a border, a switch, and the beginning of an open segment. */
 function someWal(): WalWriter {
@@ -245,6 +251,84 @@ test("a spare file that finds no room takes no file with it that is made a spare
   expect(spares).toHaveLength((rig.journal.bytes - rig.journal.walBytes) / MIB);
 });
 
+describe("a disk without a free byte", () => {
+  /** Two complete segments and an open one, and no room for anything more. */
+  async function onFullDisk(writer: WalWriter, spoolBytesMax: number): Promise<{ rig: Rig; disk: MemoryDisk }> {
+    const disk = new MemoryDisk(64 * MIB);
+    const rig = await openRig(disk, writer, spoolBytesMax);
+    await rig.feed(writer.position, 8192);
+    expect(await rig.settle()).toBe(true);
+    disk.otherBytes = disk.freeBytes;
+    expect(disk.freeBytes).toBe(0);
+    return { rig, disk };
+  }
+
+  test.each([
+    ["has a spare file", Infinity],
+    ["has no spare file", 3 * MIB],
+  ])(
+    "lets go of what the store has, where the spool %s, and loses nothing at a power cut",
+    async (_, spoolBytesMax) => {
+      const writer = someWal();
+      const { rig, disk } = await onFullDisk(writer, spoolBytesMax);
+      const left: MemoryDisk[] = [];
+      disk.before = () => {
+        for (let kept = 0; kept <= disk.volatileNames; kept++) left.push(disk.afterPowerCut(kept));
+      };
+      await rig.journal.confirm({ timeline: TIMELINE, lsn: writer.position });
+      disk.before = () => undefined;
+      expect(rig.journal.segments.map(({ segment }) => segment)).toEqual([2, 3]);
+      expect(rig.journal.confirmed?.lsn).toBe(writer.position);
+      await rig.close();
+      expect(left.length).toBeGreaterThan(2);
+      for (const one of left) {
+        const journal = await Journal.open(one);
+        expect(journal.tip?.lsn).toBe(writer.position);
+        await expectWal(journal, writer);
+      }
+    },
+  );
+
+  test("takes what must be written down, at the cost of a spare file", async () => {
+    const writer = someWal();
+    const { rig, disk } = await onFullDisk(writer, Infinity);
+    const before = rig.journal.bytes;
+    await rig.journal.noteStore("file:///store");
+    expect((await Journal.open(disk)).store).toBe("file:///store");
+    expect(rig.journal.bytes).toBe(before - MIB);
+    await rig.close();
+  });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "is pruned, when it is a file system that another program has filled",
+    async () => {
+      const root = mkdtempSync(join(tmpdir(), "seawall-full-disk-"));
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "tmpfs", root]);
+      try {
+        const writer = someWal();
+        const rig = await openRig(new FileDisk(root, "main"), writer, 3 * MIB);
+        await rig.feed(writer.position, 8192);
+        expect(await rig.settle()).toBe(true);
+        expect(spawnSync("dd", ["if=/dev/zero", `of=${root}/other`, "bs=4k"]).status).not.toBe(0);
+        expect((await diskSpaceOf(root)).freeBytes).toBe(0);
+        await rig.journal.confirm({ timeline: TIMELINE, lsn: writer.position });
+        expect(readdirSync(join(root, "main")).filter((name) => /^[0-9A-F]{24}/.test(name))).toEqual([
+          segmentFileName(TIMELINE, 2 as never, MIB),
+          `${segmentFileName(TIMELINE, 3 as never, MIB)}.partial`,
+        ]);
+        await rig.close();
+        await rig.journal.close();
+        const again = await Journal.open(new FileDisk(root, "main"));
+        expect([again.tip?.lsn, again.confirmed?.lsn]).toEqual([writer.position, writer.position]);
+        await again.close();
+      } finally {
+        execFileSync("umount", [root]);
+        rmSync(root, { recursive: true });
+      }
+    },
+  );
+});
+
 describe("a disk that fails", () => {
   test.each(["write", "rename", "sync", "allocate"])(
     "once at each %s acknowledges nothing after it, and the next stream writes it anew",
@@ -272,8 +356,10 @@ describe("a disk that fails", () => {
         expect(again.intake.storedLsn).toBe(storedLsn);
         await again.feed(writer.position, 30_000);
         expect(await again.settle()).toBe(true);
+        expect(again.intake.storedLsn).toBe(writer.position);
         await expectWal(again.journal, writer);
         await again.close();
+        expect((await Journal.open(disk)).tip?.lsn).toBe(writer.position);
       }
     },
   );

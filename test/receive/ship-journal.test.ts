@@ -1,31 +1,44 @@
 /** The receiver behind a spool: what it asks of the store. */
-import { expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { openArchive, openFolderFor } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { Codec } from "../../src/codec/codec.ts";
-import { silentLog } from "../../src/log.ts";
+import { SeawallError } from "../../src/errors.ts";
+import { type Log, silentLog } from "../../src/log.ts";
 import { BackState, shipJournal } from "../../src/receive/journal/back.ts";
+import { Journal } from "../../src/receive/journal/journal.ts";
 import type { ReceiverOptions } from "../../src/receive/options.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
+import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { type Lsn, lsnOf, timelineOf } from "../../src/wal/lsn.ts";
+import { addBytes, type Lsn, lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { filled, MIB, WalWriter } from "../wal/wal-writer.ts";
-import { identityOf, openRig, TIMELINE } from "./journal-rig.ts";
+import { identityOf, openRig, type Rig, TIMELINE } from "./journal-rig.ts";
 
-test("without new WAL no request is sent, and with new WAL the archive is not opened again", async () => {
-  const writer = new WalWriter();
-  for (let i = 0; i < 200; i++) writer.write({ data: filled(9_000) });
-  const half = writer.records[150]?.end ?? writer.position;
-  const rig = await openRig(new MemoryDisk(), writer);
-  const store = new FaultyStore(new MemoryStore());
+/** Log lines with their level. */
+function listening(): { readonly log: Log; readonly lines: string[] } {
+  const lines: string[] = [];
+  const say = (level: string) => (message: string) => void lines.push(`${level}: ${message}`);
+  const log: Log = { ...silentLog, warn: say("warn"), error: say("error"), child: () => log };
+  return { log, lines };
+}
+
+interface Shipping {
+  readonly state: BackState;
+  readonly shown: ReceiverState;
+  /** Ends it in order, or at once. */
+  readonly stop: () => Promise<void>;
+  readonly kill: () => Promise<void>;
+}
+
+/** Ships the journal of a rig into a store. */
+function ship({ journal }: Rig, writer: WalWriter, store: Store, log = silentLog): Shipping {
   const codec = new Codec();
-  const shown = new ReceiverState({ cluster: "main", synchronous: false, durability: "spool", nowMs: () => 0 });
-  const state = new BackState(
-    { cluster: "main", synchronous: false, durability: "store", nowMs: () => 0 },
-    { shown, journal: rig.journal },
-  );
+  const at = { cluster: "main", synchronous: false, nowMs: () => 0 };
+  const shown = new ReceiverState({ ...at, durability: "spool" });
+  const state = new BackState({ ...at, durability: "store" }, { shown, journal });
   const [stop, kill] = [new AbortController(), new AbortController()];
   const options = {
     store,
@@ -43,13 +56,28 @@ test("without new WAL no request is sent, and with new WAL the archive is not op
     serverStopTimeoutMs: 10_000,
     confirmChunks: false,
     once: false,
-    log: silentLog,
+    log,
     stop: stop.signal,
     kill: kill.signal,
     random: () => 0.5,
   } as unknown as ReceiverOptions;
   const openBehind = async () => openFolderFor(store, "main", identityOf(writer), { codec });
-  const shipping = shipJournal(options, { journal: rig.journal, state, openBehind });
+  const shipping = shipJournal(options, { journal, state, openBehind }).catch(() => undefined);
+  const end = async (how: AbortController): Promise<void> => {
+    how.abort();
+    await shipping;
+    await codec.close();
+  };
+  return { state, shown, stop: () => end(stop), kill: () => end(kill) };
+}
+
+test("without new WAL no request is sent, and with new WAL the archive is not opened again", async () => {
+  const writer = new WalWriter();
+  for (let i = 0; i < 200; i++) writer.write({ data: filled(9_000) });
+  const half = writer.records[150]?.end ?? writer.position;
+  const rig = await openRig(new MemoryDisk(), writer);
+  const store = new FaultyStore(new MemoryStore());
+  const { state, shown, stop } = ship(rig, writer, store);
   const never = new AbortController().signal;
   const openings = (): number => store.calls.filter(({ key }) => key.endsWith("/cluster.json")).length;
   await rig.feed(half, 10_000);
@@ -65,12 +93,99 @@ test("without new WAL no request is sent, and with new WAL the archive is not op
   // Several ship and status intervals.
   await new Promise((resolve) => setTimeout(resolve, 500));
   expect(store.calls.slice(before)).toEqual([]);
-  stop.abort();
-  await shipping;
+  await stop();
   await rig.close();
   expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
   expect(shown.uploadedLsn).toBe(writer.position);
-  await codec.close();
+});
+
+describe("a record that is longer than the whole spool", () => {
+  function longRecord(): { readonly writer: WalWriter; readonly before: Lsn } {
+    const writer = new WalWriter();
+    writer.write({ data: filled(100) });
+    const before = writer.position;
+    writer.write({ data: filled(11 * MIB) });
+    for (let i = 0; i < 20; i++) writer.write({ data: filled(9_000) });
+    return { writer, before };
+  }
+  const SPOOL_MAX = 4 * MIB;
+  const never = new AbortController().signal;
+
+  test("passes through it: the store takes its whole segments, and only the whole record is acknowledged", async () => {
+    const { writer, before } = longRecord();
+    const rig = await openRig(new MemoryDisk(), writer, SPOOL_MAX);
+    const store = new MemoryStore();
+    const shipping = ship(rig, writer, store);
+    await rig.feed(addBytes(before, 10 * MIB), 100_000);
+    expect(rig.intake.storedLsn).toBe(before);
+    expect(rig.journal.bytes).toBeLessThanOrEqual(SPOOL_MAX);
+    await rig.feed(writer.position, 100_000);
+    expect(await rig.settle()).toBe(true);
+    expect(rig.intake.storedLsn).toBe(writer.position);
+    expect(await shipping.state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
+    await shipping.stop();
+    await rig.close();
+    expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
+  });
+
+  test("is acknowledged after a crash in its middle only when it is whole, and every byte is checked", async () => {
+    const { writer, before } = longRecord();
+    const disk = new MemoryDisk();
+    const store = new MemoryStore();
+    for (const part of [5, 7, 9]) {
+      const rig = await openRig(disk, writer, SPOOL_MAX);
+      expect(rig.intake.storedLsn).toBe(part === 5 ? writer.start : before);
+      const shipping = ship(rig, writer, store);
+      await rig.feed(addBytes(before, part * MIB), 100_000);
+      // At once: nothing is shipped or written in order.
+      await shipping.kill();
+      await rig.close();
+      expect((await Journal.open(disk)).tip?.lsn).toBe(before);
+    }
+    const rig = await openRig(disk, writer, SPOOL_MAX);
+    const shipping = ship(rig, writer, store);
+    const bytes = writer.bytes.slice(Number(rig.intake.position - writer.start));
+    bytes[bytes.length - 300_000] = (bytes[bytes.length - 300_000] ?? 0) ^ 1;
+    const damaged = await openRig(copyOf(disk), writer);
+    await expect(damaged.intake.take(damaged.intake.position, bytes)).rejects.toMatchObject({ code: "wal-diverged" });
+    await damaged.close();
+    await rig.feed(writer.position, 100_000);
+    expect(await shipping.state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
+    await shipping.stop();
+    await rig.close();
+    expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
+  });
+});
+
+const copyOf = (disk: MemoryDisk): MemoryDisk => disk.afterPowerCut(Infinity);
+
+test("a spool's disk that takes no document is told as the spool's trouble, and logged once", async () => {
+  const writer = new WalWriter();
+  for (let i = 0; i < 500; i++) writer.write({ data: filled(9_000) });
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  const { log, lines } = listening();
+  const { state, shown, kill } = ship(rig, writer, new MemoryStore(), log);
+  await rig.feed(writer.records[10]?.end ?? writer.start, 10_000);
+  await rig.settle();
+  const never = new AbortController().signal;
+  await state.reaches(rig.journal.tip, [never]);
+  let refused = 0;
+  disk.before = (what) => {
+    if (!what.startsWith("replace")) return;
+    refused++;
+    throw new SeawallError("store-unavailable", `${what}: EIO`);
+  };
+  await rig.feed(writer.position, 10_000);
+  await rig.settle();
+  await state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never]);
+  await vi.waitFor(() => expect(refused).toBeGreaterThan(1), 60_000);
+  await vi.waitFor(() => expect(shown.storeWaitError()).toMatchObject({ place: "spool" }), 60_000);
+  await kill();
+  await rig.close();
+  expect(lines.filter((line) => line.includes("cannot be removed"))).toEqual([
+    "error: files of the spool that the store has cannot be removed; it fills up",
+  ]);
 });
 
 test("a stop after a failover waits for the new timeline, also when the old one reached a higher LSN", async () => {

@@ -17,6 +17,7 @@ import type { ReceiverOptions } from "../options.ts";
 import { ReceiverState, type ReceiverStateOptions } from "../status.ts";
 import { delaysUpload, isRefusedUpload } from "../upload-failures.ts";
 import { type Join, type JoinedSource, type Run, runReceiver } from "../walreceiver.ts";
+import { changedOnDisk } from "./damage.ts";
 import { isBehind, type Place } from "./document.ts";
 import { historyFiles } from "./histories.ts";
 import type { Journal } from "./journal.ts";
@@ -27,6 +28,8 @@ const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
 const UPLOAD_FAILED =
   "the spool could not be uploaded; WAL is acknowledged from the spool, and the upload is tried again";
+
+const PRUNING_FAILED = "files of the spool that the store has cannot be removed; it fills up";
 
 export interface BackContext {
   readonly journal: Journal;
@@ -49,7 +52,7 @@ export async function shipJournal(given: ReceiverOptions, context: BackContext):
       return await runReceiver(options, joinJournal(options, context));
     } catch (error) {
       if (ending.signal.aborted) throw error;
-      if (hasCode(error, "wal-corrupt")) throw changedOnDisk(journal.where, error);
+      if (hasCode(error, "wal-corrupt")) throw damageOf(journal, state, error);
       if (!delaysUpload(error)) throw error;
       outage.failed({ message: UPLOAD_FAILED, error, level: isRefusedUpload(error) ? "error" : "warn" });
       if (state.storedLsn !== before) delayMs = DELAY_FIRST_MS;
@@ -59,16 +62,22 @@ export async function shipJournal(given: ReceiverOptions, context: BackContext):
   }
 }
 
-/** WAL was verified before it was acknowledged: what does not verify now has changed in the spool. */
-function changedOnDisk(where: string, cause: SeawallError): SeawallError {
-  return new SeawallError("wal-corrupt", `WAL has changed on the disk of the spool ${where}: ${cause.message}`, {
-    cause,
-    hint: "Keep the spool: WAL behind that place was acknowledged, and may be nowhere else. Stop Seawall, copy the segment's file from the server's pg_wal over the spool's file of that name if the server still has it, and start again. Otherwise keep a copy of the spool and take a base backup.",
-  });
+function damageOf({ where, segments, identity }: Journal, state: BackState, cause: SeawallError): SeawallError {
+  const { timeline, verifiedLsn, receivedLsn } = state;
+  if (identity === undefined || timeline === undefined || verifiedLsn === undefined || receivedLsn === undefined)
+    return cause;
+  const { segmentSize } = identity;
+  return changedOnDisk({ where, segments, segmentSize, timeline, verifiedLsn, receivedLsn }, cause);
 }
 
-function joinJournal(options: ReceiverOptions, { journal, openBehind }: BackContext): Join {
-  const source = new JournalSource({ journal, onFailure: (error) => options.state.failed(error) });
+function joinJournal(options: ReceiverOptions, { journal, state, openBehind }: BackContext): Join {
+  const { log } = options;
+  const pruning = new Outage({ log, over: "files of the spool that the store has are removed again" });
+  const onFailure = (error: unknown): void => {
+    state.pruneFailed(error);
+    pruning.failed({ message: PRUNING_FAILED, error, level: "error" });
+  };
+  const source = new JournalSource({ journal, onFailure, onConfirmed: () => pruning.succeeded() });
   return async (run: Run, signal): Promise<JoinedSource> => {
     const { identity, history, tip } = await begun(journal, signal);
     const archive = await openBehind(identity, signal);
@@ -177,6 +186,11 @@ export class BackState extends ReceiverState {
   override failed(error: unknown): void {
     super.failed(error);
     this.#shown.uploadFailed(error);
+  }
+
+  /** The spool's own disk is the trouble, not the store. */
+  pruneFailed(error: unknown): void {
+    this.#shown.spoolFailed(error);
   }
 
   override sealed(stored: StoredWal, rawBytes: number): void {

@@ -20,14 +20,20 @@ export function isBehind(place: Place, goal: Place): boolean {
   return place.timeline === goal.timeline ? place.lsn < goal.lsn : place.timeline < goal.timeline;
 }
 
+/** The verifier's state at the start of a timeline's file. */
+export interface PlacedCarry {
+  readonly timeline: TimelineId;
+  readonly carry: RecordCarry;
+}
+
 export interface JournalDocument {
   readonly identity: ClusterIdentity;
   /** Description of the store whose archive has WAL of this journal; undefined before the first upload. */
   readonly store: string | undefined;
   /** All WAL before this is in the store, or was there when the journal began. */
   readonly confirmed: Place | undefined;
-  /** The verifier's state at the start of the oldest file; absent where it is not known. */
-  readonly carry: RecordCarry | undefined;
+  /** The verifier's state at the start of the oldest file of which it is known. */
+  readonly carry: PlacedCarry | undefined;
   /** WAL that the server had lost before it came here; oldest first. */
   readonly gaps: readonly Gap[];
 }
@@ -41,7 +47,7 @@ export function encodeJournal(document: JournalDocument): Uint8Array {
     createdAt: identity.createdAt,
     ...(store !== undefined && { store }),
     ...(confirmed && { confirmed: { timeline: confirmed.timeline, lsn: formatLsn(confirmed.lsn) } }),
-    ...(carry && { carry }),
+    ...(carry && { carryTimeline: carry.timeline, carry: carry.carry }),
     gaps: gaps.map((gap) => ({ ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn) })),
   });
 }
@@ -56,7 +62,8 @@ export function decodeJournal(bytes: Uint8Array, where: string): JournalDocument
     identity: decodeIdentity(bytes, where),
     store: fields.raw("store") === undefined ? undefined : fields.text("store"),
     confirmed: confirmed && { timeline: confirmed.timeline("timeline"), lsn: confirmed.lsn("lsn") },
-    carry: carry as RecordCarry | undefined,
+    carry:
+      carry === undefined ? undefined : { timeline: fields.timeline("carryTimeline"), carry: carry as RecordCarry },
     gaps: fields.list("gaps").map((gap) => ({
       timeline: gap.timeline("timeline"),
       fromLsn: gap.lsn("fromLsn"),

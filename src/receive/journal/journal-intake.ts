@@ -8,23 +8,19 @@
 import { hasCode, isAbort, SeawallError } from "../../errors.ts";
 import { joinSignals, onAbort } from "../../signals.ts";
 import { type Lsn, addBytes, bytesBetween, formatLsn, segmentOffset } from "../../wal/lsn.ts";
-import type { RecordCarry } from "../../wal/record-carry.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
-import { WalVerifier } from "../../wal/verifier.ts";
+import type { WalVerifier } from "../../wal/verifier.ts";
 import { refusalOf } from "../archive-intake.ts";
 import type { Intake, IntakeWiring } from "../intake.ts";
 import type { ReceiverOptions } from "../options.ts";
 import type { ServerFacts } from "../server-facts.ts";
 import type { StartPosition } from "../start-position.ts";
 import { ShipTimer } from "../ship-timer.ts";
+import { verifierOf } from "../stream-verifier.ts";
 import type { JournalFile } from "./disk.ts";
 import type { Journal } from "./journal.ts";
+import { Group } from "./group.ts";
 import { hasRoom, type RoomOptions, waitForRoom } from "./room.ts";
-
-/** Bytes that gather while as many are written. A record may be longer: it is then written in pieces. */
-export const GATHER_BYTES = 4 << 20;
-/** The buffer begins at the LSN's place in a word, so that records are verified where they lie. */
-const ALIGNMENT = 8;
 
 export interface JournalIntakeContext {
   readonly journal: Journal;
@@ -40,69 +36,10 @@ export function openJournalIntake(
   context: JournalIntakeContext,
   wiring: IntakeWiring,
 ): JournalIntake {
-  const { journal, server, history, start } = context;
-  const { timeline, startLsn } = start;
-  const entries = history.entries.filter((entry) => entry.timeline < timeline);
-  const carry = journal.carryInto(timeline, start.segment);
-  const verifier = new WalVerifier({
-    systemIdentifier: server.systemIdentifier,
-    segmentSize: server.segmentSize,
-    startLsn,
-    history: { timeline, entries },
-    majorVersion: server.major,
-    carry,
-  });
+  const { journal, start } = context;
+  const carry = journal.carryInto(start.timeline, start.segment);
+  const verifier = verifierOf(context, carry);
   return new JournalIntake(options, context, wiring, { verifier, hasCarry: carry !== undefined });
-}
-
-/** The verifier at the end of a segment. */
-interface Border {
-  readonly carry: RecordCarry | undefined;
-  readonly verifiedLsn: Lsn;
-}
-
-/** Bytes that follow one another, verified, on their way into files. */
-class Group {
-  readonly #memory = Buffer.from(new ArrayBuffer(ALIGNMENT + GATHER_BYTES));
-  #from = 0;
-  #to = 0;
-  startLsn = 0n as Lsn;
-  /** Segment borders within. */
-  readonly borders: Border[] = [];
-  /** End of the last complete record when the last byte was added. */
-  verifiedLsn = 0n as Lsn;
-
-  begin(lsn: Lsn): void {
-    this.#from = Number(lsn % BigInt(ALIGNMENT));
-    this.#to = this.#from;
-    this.startLsn = lsn;
-    this.borders.length = 0;
-  }
-
-  get size(): number {
-    return this.#to - this.#from;
-  }
-
-  get room(): number {
-    return GATHER_BYTES - this.size;
-  }
-
-  get bytes(): Buffer {
-    return this.#memory.subarray(this.#from, this.#to);
-  }
-
-  /** Copies bytes to the end and returns the copy, to be verified in place. */
-  append(bytes: Uint8Array): Uint8Array {
-    const from = this.#to;
-    this.#to += bytes.byteLength;
-    this.#memory.set(bytes, from);
-    return this.#memory.subarray(from, this.#to);
-  }
-
-  /** Takes the last bytes back: they do not verify. */
-  drop(bytes: number): void {
-    this.#to -= bytes;
-  }
 }
 
 export class JournalIntake implements Intake {
@@ -212,7 +149,9 @@ export class JournalIntake implements Intake {
   }
 
   async drain(overdue: AbortSignal): Promise<boolean> {
-    return this.#settleUntil(() => this.#gathering.size === 0 && this.#writing === undefined, overdue);
+    // A group whose write failed is gone from here, and not durable.
+    const isDone = (): boolean => this.#gathering.size === 0 && this.#writing === undefined;
+    return this.#settleUntil(() => !this.#failed.signal.aborted && isDone(), overdue);
   }
 
   async close(): Promise<void> {

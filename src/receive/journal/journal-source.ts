@@ -18,6 +18,7 @@ import {
   segmentOf,
   segmentOffset,
 } from "../../wal/lsn.ts";
+import type { RecordCarry } from "../../wal/record-carry.ts";
 import type { SourceStream, WalSource } from "../source.ts";
 import type { JournalFile } from "./disk.ts";
 import type { Journal } from "./journal.ts";
@@ -29,8 +30,10 @@ type StartOptions = Parameters<WalSource["startReplication"]>[0];
 
 export interface JournalSourceOptions {
   readonly journal: Journal;
-  /** Files could not be removed, or the document not written. */
+  /** Files that the store has could not be removed, or the document not written. */
   readonly onFailure: (error: unknown) => void;
+  /** Files that the store has are removed, if there were any. */
+  readonly onConfirmed: () => void;
 }
 
 export class JournalSource implements WalSource {
@@ -93,7 +96,9 @@ class JournalStream implements SourceStream, AsyncIterator<WalEvent> {
   #isStopped = false;
   /** The reader asked for a sign of life. */
   #isAsked = false;
-  #flush = 0n as Lsn;
+  #flush: Lsn;
+  /** All bytes before this are stored. */
+  #kept = 0n as Lsn;
   #hasEnded = false;
   /** The reader was told that no more comes. */
   #hasHurried = false;
@@ -106,6 +111,7 @@ class JournalStream implements SourceStream, AsyncIterator<WalEvent> {
     this.#start = start;
     this.#removed = removed;
     this.#position = start.startLsn;
+    this.#flush = start.storedLsn;
   }
 
   [Symbol.asyncIterator](): this {
@@ -123,7 +129,23 @@ class JournalStream implements SourceStream, AsyncIterator<WalEvent> {
     if (replyRequested === true) this.#isAsked = true;
     this.#flush = flush;
     this.#wake();
-    // Beside the stream; one at a time, and the newest position next.
+    this.#confirmSoon();
+  }
+
+  kept(lsn: Lsn): void {
+    const { journal } = this.#options;
+    const segmentSize = journal.identity?.segmentSize ?? 1;
+    const before = this.#kept;
+    this.#kept = lsn;
+    if (segmentOf(before, segmentSize) !== segmentOf(lsn, segmentSize)) this.#confirmSoon();
+  }
+
+  passed(carry: RecordCarry): void {
+    this.#options.journal.noteCarry(this.#start.timeline, carry);
+  }
+
+  /** Beside the stream; one at a time, and the newest position next. */
+  #confirmSoon(): void {
     this.#confirming ??= this.#confirm().finally(() => (this.#confirming = undefined));
   }
 
@@ -136,11 +158,11 @@ class JournalStream implements SourceStream, AsyncIterator<WalEvent> {
   }
 
   async #confirm(): Promise<void> {
-    const { journal, onFailure } = this.#options;
+    const { journal, onFailure, onConfirmed } = this.#options;
     const { timeline } = this.#start;
-    for (let done = -1n; this.#flush !== done;) {
-      done = this.#flush;
-      await journal.confirm({ timeline, lsn: done as Lsn }).catch(onFailure);
+    for (let [lsn, kept] = [-1n, -1n]; lsn !== this.#flush || kept !== this.#kept;) {
+      [lsn, kept] = [this.#flush, this.#kept];
+      await journal.confirm({ timeline, lsn: this.#flush }, this.#kept).then(onConfirmed, onFailure);
     }
   }
 

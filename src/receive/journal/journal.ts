@@ -5,7 +5,7 @@
  */
 import type { ClusterIdentity, Gap } from "../../archive/documents.ts";
 import type { Tip } from "../../archive/wal/tip.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import { Turns } from "../../turns.ts";
 import {
   type Lsn,
@@ -13,7 +13,9 @@ import {
   type TimelineId,
   formatLsn,
   maxLsn,
+  minLsn,
   nextSegment,
+  parseLsn,
   segmentEnd,
   segmentOf,
   segmentStart,
@@ -30,8 +32,24 @@ import {
   type TimelineHistory,
 } from "../../wal/timeline.ts";
 import type { JournalDisk, JournalFile } from "./disk.ts";
-import { decodeJournal, encodeJournal, JOURNAL_DOCUMENT, type JournalDocument, type Place } from "./document.ts";
-import { fileNameOf, readLayout, type SegmentFile, spareName, strangers } from "./layout.ts";
+import {
+  decodeJournal,
+  encodeJournal,
+  JOURNAL_DOCUMENT,
+  type JournalDocument,
+  type Place,
+  type PlacedCarry,
+} from "./document.ts";
+import {
+  evidenceName,
+  fileNameOf,
+  halfMade,
+  readLayout,
+  type SegmentFile,
+  spareName,
+  strangers,
+  surplusEvidence,
+} from "./layout.ts";
 import { findVerifiedEnd, type VerifiedEnd } from "./verified-end.ts";
 
 /** Files kept to be used again: the next segment's, and one that was just pruned. */
@@ -208,7 +226,7 @@ export class Journal {
         });
       }
       if (own !== undefined) continue;
-      await this.#disk.replace(historyFileName(timeline), content);
+      await this.#inTurn(async () => this.#replace(historyFileName(timeline), content));
       this.#histories.set(timeline, parseHistory(timeline, content));
     }
   }
@@ -227,7 +245,7 @@ export class Journal {
     if (open === undefined) {
       if (carry !== undefined) this.#carries.set(carryKey(timeline, segment), carry);
       const confirmed = { timeline, lsn: storedLsn };
-      await this.#change((document) => ({ ...document, carry, confirmed }));
+      await this.#change((document) => ({ ...document, carry: carry && { timeline, carry }, confirmed }));
     }
     if (open?.timeline === timeline && open.segment === segment) return;
     if (open !== undefined && open.timeline !== timeline) this.#ends.set(open.timeline, open.durable);
@@ -257,18 +275,21 @@ export class Journal {
     const { timeline, segment } = this.#opened();
     const { segmentSize } = this.#known().identity;
     const place = { timeline, segment, isComplete: false };
-    const name = fileNameOf(place, segmentSize);
-    if (this.#find(timeline, segment) === undefined) {
+    while (this.#find(timeline, segment) === undefined) {
       await this.#preparing;
       if (this.#spares.length === 0) await this.#allocateSpare();
       await this.#inTurn(async () => {
-        const spare = this.#spares.at(-1) ?? spareName(0);
-        await this.#disk.rename(spare, name);
+        const spare = this.#spares.at(-1);
+        // A document took its room meanwhile.
+        if (spare === undefined) return;
+        await this.#disk.rename(spare, fileNameOf(place, segmentSize));
         this.#spares = this.#spares.filter((one) => one !== spare);
         await this.#disk.syncNames();
         this.#insert(place);
       });
     }
+    // It has its final name already when that could not be made durable.
+    const name = fileNameOf(this.#find(timeline, segment) ?? place, segmentSize);
     const file = await this.#disk.open(name);
     if (file === undefined) throw new SeawallError("store-missing", `${name} vanished from ${this.where}`);
     return file;
@@ -288,12 +309,14 @@ export class Journal {
     const open = this.#opened();
     const { timeline, segment } = open;
     const { segmentSize } = this.#known().identity;
-    const place = { timeline, segment, isComplete: false };
+    const done = { timeline, segment, isComplete: true };
     await this.#inTurn(async () => {
-      const done = { ...place, isComplete: true };
-      await this.#disk.rename(fileNameOf(place, segmentSize), fileNameOf(done, segmentSize));
+      const place = this.#find(timeline, segment);
+      if (place?.isComplete === false) {
+        await this.#disk.rename(fileNameOf(place, segmentSize), fileNameOf(done, segmentSize));
+        this.#segments = this.#segments.map((one) => (one === place ? done : one));
+      }
       await this.#disk.syncNames();
-      this.#segments = this.#segments.map((one) => (one.timeline === timeline && one.segment === segment ? done : one));
     });
     open.segment = nextSegment(segment);
     this.#carries.set(carryKey(timeline, open.segment), carry);
@@ -302,8 +325,9 @@ export class Journal {
 
   /** Keeps bytes from `lsn` on that are no WAL of this journal; gives the file's name. */
   async keepEvidence(lsn: Lsn, bytes: Uint8Array): Promise<string> {
-    const name = `evidence-${formatLsn(lsn).replace("/", "-")}`;
+    const name = evidenceName(lsn);
     await this.#disk.replace(name, bytes);
+    for (const surplus of surplusEvidence(await this.#disk.list(), name)) await this.#disk.remove(surplus);
     return name;
   }
 
@@ -333,7 +357,11 @@ export class Journal {
     const gap = this.#known().gaps.find((one) => one.timeline === timeline && one.toLsn > from);
     if (gap !== undefined) return { kind: "gap", upTo: gap.fromLsn, gap };
     const open = this.#opened();
-    if (timeline === open.timeline) return { kind: "open", upTo: open.durable };
+    if (timeline === open.timeline) {
+      // A complete file ends within a record that is longer: the store takes it all the same, and makes room for the rest.
+      const complete = segmentStart(open.segment, this.#known().identity.segmentSize);
+      return { kind: "open", upTo: maxLsn(open.durable, complete) };
+    }
     const history = this.historyOf(open.timeline);
     const [switchLsn, next] = [switchPointOf(history, timeline), nextTimelineOf(history, timeline)];
     if (switchLsn === undefined || next === undefined)
@@ -380,6 +408,13 @@ export class Journal {
     return isOlder ? switchPointOf(history, timeline) : undefined;
   }
 
+  /** The verifier's state at the start of a segment, found by a reader that has verified the one before. */
+  noteCarry(timeline: TimelineId, carry: RecordCarry): void {
+    const segment = segmentOf(parseLsn(carry.at), this.#known().identity.segmentSize);
+    if (this.#find(timeline, segment) === undefined) return;
+    this.#carries.set(carryKey(timeline, segment), carry);
+  }
+
   /** Timelines of files that the server has left, before `timeline`. */
   leftBefore(timeline: TimelineId): readonly TimelineId[] {
     return [...new Set(this.#segments.map((file) => file.timeline))].filter((one) => one < timeline);
@@ -391,40 +426,67 @@ export class Journal {
   }
 
   /**
-   * The store has all WAL before `lsn`: files wholly before it are removed or used again, but for the newest complete one, which
-   * says where the stream goes on. An older timeline's files stay until the store has all of it.
+   * The store has all complete records before `lsn`, and all bytes before `keptLsn`. Files wholly before that are removed or used
+   * again, but for the newest complete one, which says where the stream goes on. An older timeline's files stay until the store has
+   * all of it.
    */
-  async confirm({ timeline, lsn }: Place): Promise<void> {
+  async confirm({ timeline, lsn }: Place, keptLsn = lsn): Promise<void> {
     const { identity, confirmed } = this.#known();
     const { segmentSize } = identity;
     if (confirmed?.timeline === timeline && lsn < confirmed.lsn) return;
     const newest = this.#segments.findLast(({ isComplete }) => isComplete);
     const isShipped = (file: SegmentFile): boolean =>
-      file.timeline < timeline ? this.#shipped.has(file.timeline) : isBefore(file, { timeline, lsn }, segmentSize);
+      file.timeline < timeline
+        ? this.#shipped.has(file.timeline)
+        : isBefore(file, { timeline, lsn: maxLsn(lsn, keptLsn) }, segmentSize);
     const gone = this.#segments.filter((file) => file !== newest && isShipped(file));
     if (gone.length === 0) return;
-    const kept = this.#segments.find((file) => !gone.includes(file));
-    const carry = kept && this.#carries.get(carryKey(kept.timeline, kept.segment));
+    const carry = this.#oldestCarry(this.#segments.filter((file) => !gone.includes(file)));
     const isOpen = (gap: Gap): boolean => gap.timeline > timeline || (gap.timeline === timeline && gap.toLsn > lsn);
-    // First, so that an end which a crash leaves in the files is never taken for the end of what was acknowledged.
-    await this.#change((document) => ({
+    const change = (document: JournalDocument): JournalDocument => ({
       ...document,
       confirmed: { timeline, lsn },
       carry,
       gaps: document.gaps.filter(isOpen),
-    }));
+    });
+    // First, so that an end which a crash leaves in the files is never taken for the end of what was acknowledged.
+    while (!(await this.#fits(async () => this.#change(change)))) {
+      // The disk has no room for the document. Without the oldest files, the newest ones still say where WAL ends.
+      const file = gone.shift();
+      if (file === undefined) throw new SeawallError("store-full", `no room for ${JOURNAL_DOCUMENT} in ${this.where}`);
+      await this.#inTurn(async () => {
+        await this.#disk.remove(fileNameOf(file, segmentSize));
+        await this.#disk.syncNames();
+        this.#forget(file);
+      });
+    }
     await this.#inTurn(async () => {
       for (const file of gone) {
         const name = fileNameOf(file, segmentSize);
         if (this.#spares.length < SPARES_MAX) {
           await this.#addSpare(async (spare) => this.#disk.rename(name, spare));
         } else await this.#disk.remove(name);
-        this.#segments = this.#segments.filter((one) => one !== file);
-        this.#carries.delete(carryKey(file.timeline, file.segment));
+        this.#forget(file);
       }
       await this.#disk.syncNames();
     });
     this.#wake();
+  }
+
+  /** False when the disk is full. */
+  async #fits(work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (hasCode(error, "store-full")) return false;
+      throw error;
+    }
+  }
+
+  #forget(file: SegmentFile): void {
+    this.#segments = this.#segments.filter((one) => one !== file);
+    this.#carries.delete(carryKey(file.timeline, file.segment));
   }
 
   /** Removes all WAL; the document keeps whose journal it is. */
@@ -478,6 +540,7 @@ export class Journal {
       const content = await this.#disk.readWhole(historyFileName(timeline));
       if (content !== undefined) this.#histories.set(timeline, parseHistory(timeline, content));
     }
+    for (const name of halfMade(files, segmentSize)) await this.#disk.remove(name);
     this.#open = await this.#findOpen();
     await this.#settleOpen();
   }
@@ -535,25 +598,46 @@ export class Journal {
   async #endOf(timeline: TimelineId): Promise<Lsn> {
     const known = this.#ends.get(timeline);
     if (known !== undefined) return known;
-    const { identity, carry: firstCarry } = this.#known();
+    const { identity, confirmed } = this.#known();
     const last = this.#segments.findLast((file) => file.timeline === timeline);
     if (last === undefined) return 0n as Lsn;
     const history = this.historyOf(timeline);
     let files = [last];
     let end: VerifiedEnd | undefined;
-    for (let before = this.#fileBefore(last); end === undefined; before = before && this.#fileBefore(before)) {
+    let before = this.#carryAt(last) === undefined ? this.#fileBefore(last) : undefined;
+    for (; end === undefined; before = before && this.#fileBefore(before)) {
       if (before !== undefined) files = [before, ...files];
       const [first = last] = files;
       const firstLsn = segmentStart(first.segment, identity.segmentSize);
-      const carry = first === this.#segments[0] && firstCarry?.at === formatLsn(firstLsn) ? firstCarry : undefined;
+      const carry = this.#carryAt(first);
       const found = await findVerifiedEnd(this.#disk, { identity, history, files, carry });
       // Within a long record no file says where the last complete one ended: look further back.
-      if (found.lsn > firstLsn || carry !== undefined || before === undefined) end = found;
+      if (found.lsn > firstLsn || carry !== undefined) end = found;
+      // The record began in a file that the store has by now.
+      else if (before === undefined) {
+        const stored = confirmed?.timeline === timeline ? confirmed.lsn : found.lsn;
+        end = { ...found, lsn: minLsn(found.lsn, stored) };
+      }
     }
     const open = last.isComplete ? nextSegment(last.segment) : last.segment;
     this.#carries.set(carryKey(timeline, open), end.carry);
     this.#ends.set(timeline, end.lsn);
     return end.lsn;
+  }
+
+  /** The verifier's state at the start of a file, from the document. */
+  #carryAt({ timeline, segment }: SegmentFile): RecordCarry | undefined {
+    const { carry, identity } = this.#known();
+    const at = formatLsn(segmentStart(segment, identity.segmentSize));
+    return carry?.timeline === timeline && carry.carry.at === at ? carry.carry : undefined;
+  }
+
+  #oldestCarry(files: readonly SegmentFile[]): PlacedCarry | undefined {
+    for (const { timeline, segment } of files) {
+      const carry = this.#carries.get(carryKey(timeline, segment));
+      if (carry !== undefined) return { timeline, carry };
+    }
+    return undefined;
   }
 
   /** The complete file that a file continues, on its timeline or the one before; undefined when the journal has none. */
@@ -609,8 +693,19 @@ export class Journal {
   }
 
   async #writeDocument(document: JournalDocument): Promise<void> {
-    await this.#disk.replace(JOURNAL_DOCUMENT, encodeJournal(document));
+    await this.#replace(JOURNAL_DOCUMENT, encodeJournal(document));
     this.#document = document;
+  }
+
+  /** Writes a small file, within a turn. On a full disk a spare file makes room: it holds no WAL. */
+  async #replace(name: string, content: Uint8Array): Promise<void> {
+    while (!(await this.#fits(async () => this.#disk.replace(name, content)))) {
+      const spare = this.#spares.at(-1);
+      if (spare === undefined) return this.#disk.replace(name, content);
+      await this.#disk.remove(spare);
+      await this.#disk.syncNames();
+      this.#spares = this.#spares.filter((one) => one !== spare);
+    }
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -11,6 +11,8 @@ export interface RoomOptions {
   readonly diskSpace?: (() => Promise<DiskSpace>) | undefined;
   /** Told once for each wait. */
   readonly onFull: (error: unknown) => void;
+  /** A file was found room for. */
+  readonly onRoom?: () => void;
 }
 
 /** So long until the disk is asked again. */
@@ -23,12 +25,12 @@ export async function hasRoom(options: RoomOptions): Promise<boolean> {
 
 /** Resolves when the journal may have one more segment. Rejects `aborted`. */
 export async function waitForRoom(options: RoomOptions, signal: AbortSignal): Promise<void> {
-  const { journal, onFull } = options;
+  const { journal, onFull, onRoom } = options;
   for (let isTold = false; ; isTold = true) {
     signal.throwIfAborted();
     const use = await useOf(options);
     const lack = lackOfRoom(use);
-    if (lack === undefined || journal.hasFileForOpen) return;
+    if (lack === undefined || journal.hasFileForOpen) return onRoom?.();
     if (!isTold) onFull(noRoom(lack, use, journal.where));
     const changed = new AbortController();
     using _changing = journal.onChange(() => changed.abort());
