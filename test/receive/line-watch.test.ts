@@ -27,7 +27,7 @@ async function watching(joined: { readonly claim: number | undefined }, open?: (
   const store = new FaultyStore(new MemoryStore());
   const identity = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
   const archive: Archive = await openArchiveFor(store, "main", identity, { codec: new Codec() });
-  await putClaim(archive, claim(1, 1, "first"));
+  if (joined.claim !== 0) await putClaim(archive, claim(1, 1, "first"));
   const at = { nowMs: 0, releases: 0, lost: undefined as SeawallError | undefined };
   const watch = new LineWatch({
     ...{ openArchive: open ?? (async () => archive), claim: joined.claim, timeline: timelineOf(1), log: silentLog },
@@ -74,6 +74,16 @@ test("an archive that was removed while its receiver was idle is not acknowledge
   await receive(60);
   expect(at.lost).toMatchObject({ code: "archive-vanished", retryable: true });
   expect(watch.acknowledgeable(lsn(150))).toBe(100n);
+});
+
+test("an archive without claims, as `backup --with-wal` makes one, is there until it is removed", async () => {
+  const { store, at, receive } = await watching({ claim: 0 });
+  await receive(60);
+  await receive(60);
+  expect(at.lost).toBeUndefined();
+  for await (const { key } of store.list("main/")) await store.delete([key]);
+  await receive(60);
+  expect(at.lost).toMatchObject({ code: "archive-vanished" });
 });
 
 test("an archive that is removed while WAL flows is noticed within fifteen seconds", async () => {

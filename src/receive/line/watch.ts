@@ -11,7 +11,7 @@
  */
 import { type Archive, generationEnded } from "../../archive/archive.ts";
 import { type LineClaim, readClaims } from "../../archive/line/claims.ts";
-import { GENERATIONS_MAX, generationKey, lineKey, parseGivenName } from "../../archive/keys.ts";
+import { GENERATIONS_MAX, generationKey, identityKey, lineKey, parseGivenName } from "../../archive/keys.ts";
 import { SeawallError, hasCode, isAbort } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { deadline } from "../../signals.ts";
@@ -199,9 +199,13 @@ async function refuseEnded({ store, cluster: folder }: Archive, signal: AbortSig
   throw generationEnded(store, { cluster, older, number });
 }
 
-/** Throws `archive-vanished` when the claim that the receiver joined with is gone. */
+/**
+ * Throws `archive-vanished` when what the receiver joined with is gone: its claim, or the identity of an archive without claims, as
+ * `backup --with-wal` makes one.
+ */
 async function refuseVanished({ store, cluster }: Archive, known: number, signal: AbortSignal): Promise<void> {
-  if ((await store.head(lineKey(cluster, known), { signal })) !== undefined) return;
+  const key = known === 0 ? identityKey(cluster) : lineKey(cluster, known);
+  if ((await store.head(key, { signal })) !== undefined) return;
   const where = `${store.description}, cluster "${cluster}"`;
   throw new SeawallError("archive-vanished", `the archive that this receiver writes was removed: ${where}`);
 }
