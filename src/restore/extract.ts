@@ -10,8 +10,8 @@ import { SeawallError, invariant } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import { ThreadCrew, type WorkerThread } from "../worker-thread.ts";
 import type { CompareFile, ExtractAnswer, ExtractQuestion } from "./extract-worker.ts";
-import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
-import { syncPath } from "./new-file.ts";
+import type { DiskFlush } from "./disk-flush.ts";
+import { Layout, type LayoutFacts } from "./layout.ts";
 import type { Owner, PartJob, PartResult } from "./part-writer.ts";
 
 export interface ExtractOptions {
@@ -26,6 +26,7 @@ export interface ExtractOptions {
   /** Over an old data directory. */
   readonly replace: boolean;
   readonly crew: ExtractCrew;
+  readonly flush: DiskFlush;
   readonly onProgress: (storedBytes: number) => void;
   readonly signal: AbortSignal;
 }
@@ -33,21 +34,19 @@ export interface ExtractOptions {
 /** A part is fetched in ranges of this size, so many ahead of the one at hand. */
 const RANGE_BYTES = 4 << 20;
 const RANGES_AHEAD = 1;
-const SYNCS_IN_FLIGHT = 8;
 
 /**
  * Parts in which nothing has to be written are not fetched. Throws `backup-corrupt` naming part and file,
  * `target-unwritable`, and what the store throws; files that were begun are then left as they are.
  */
 export async function extractParts(options: ExtractOptions): Promise<PartResult> {
-  const { backup, filesByPart, unchanged, crew, signal } = options;
-  const syncs = new SyncQueue();
+  const { backup, filesByPart, unchanged, crew, flush, signal } = options;
   const layout = new Layout(options.layout);
   // The largest first: the last one to end should be a small one.
   const parts = [...backup.parts].sort((a, b) => b.storedBytes - a.storedBytes);
   let filesWritten = 0;
   let bytesWritten = 0;
-  const onFlush = (places: readonly string[]): void => void syncs.add(places).catch(() => undefined);
+  const onFlush = (places: readonly string[]): void => void flush.addEach(places).catch(() => undefined);
   await mapBounded(parts, crew.threadsMax, async (part) => {
     const files = filesByPart.get(part.name) ?? [];
     const toWrite = files.filter(({ type, path }) => type === "file" && !unchanged.has(path));
@@ -58,10 +57,9 @@ export async function extractParts(options: ExtractOptions): Promise<PartResult>
     const result = await crew.lend((thread) => extractPart(thread, part, { ...options, onFlush }));
     filesWritten += result.filesWritten;
     bytesWritten += result.bytesWritten;
-    await syncs.add(toWrite.map(({ path }) => layout.place(path)));
+    await flush.addFiles(toWrite.map(({ path }) => layout.place(path)));
   });
   throwIfAborted(signal);
-  await syncs.done();
   return { filesWritten, bytesWritten };
 }
 
@@ -154,42 +152,6 @@ export async function compareFiles(crew: ExtractCrew, files: readonly CompareFil
 
 const BATCH_FILES_MAX = 256;
 const BATCH_BYTES = 64 << 20;
-
-/** Files are flushed to disk behind the extraction, several at a time. */
-export class SyncQueue {
-  readonly #paths: string[] = [];
-  readonly #hands: Promise<void>[] = [];
-  #active = 0;
-  #failure: unknown;
-
-  /** Waits while too much is outstanding. Throws when something added earlier could not be flushed. */
-  async add(paths: readonly string[]): Promise<void> {
-    for (const path of paths) this.#paths.push(path);
-    while (this.#active < SYNCS_IN_FLIGHT && this.#paths.length > 0) {
-      this.#active++;
-      this.#hands.push(this.#hand());
-    }
-    if (this.#failure !== undefined) await this.done();
-  }
-
-  /** Everything added is durable. */
-  async done(): Promise<void> {
-    await Promise.all(this.#hands.splice(0));
-    if (this.#failure !== undefined) throw this.#failure instanceof Error ? this.#failure : new Error("fsync failed");
-  }
-
-  async #hand(): Promise<void> {
-    for (let path = this.#paths.pop(); path !== undefined; path = this.#paths.pop()) {
-      try {
-        await syncPath(fsPath(path));
-      } catch (cause) {
-        this.#failure ??= new SeawallError("target-unwritable", `cannot flush ${path} to disk`, { cause });
-        this.#paths.length = 0;
-      }
-    }
-    this.#active--;
-  }
-}
 
 function corrupt(message: string): SeawallError {
   return new SeawallError("backup-corrupt", message);

@@ -9,8 +9,8 @@ import type { BackupDocument } from "../archive/backups/document.ts";
 import { SeawallError } from "../errors.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import { type BackupIndex, readManifest } from "../archive/backups/index.ts";
-import { SyncQueue } from "./extract.ts";
-import { CONTROL_FILE, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } from "./layout.ts";
+import type { DiskFlush } from "./disk-flush.ts";
+import { CONTROL_FILE, directoriesOf, fsPath, HELD_CONTROL_FILE, Layout, type LayoutFacts } from "./layout.ts";
 import { encodePromise, PROMISE_FILE, type RestorePromise, UNFINISHED_FILE } from "./marker.ts";
 import { setModeAndOwner, syncPath, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
@@ -30,6 +30,7 @@ export interface FinishOptions {
   readonly owner: Owner | undefined;
   /** Files that were there before. */
   readonly unchanged: ReadonlySet<string>;
+  readonly flush: DiskFlush;
   /** Undefined: the files stay as they were backed up. */
   readonly recovery: RecoveryWish | undefined;
   /** Keep the server from having effects elsewhere. */
@@ -153,17 +154,19 @@ async function write({ layout, owner }: FinishOptions, name: string, content: st
   await writeNewFile(new Layout(layout).place(name), owner, (file) => file.writeFile(content));
 }
 
-/** Makes names durable, and files that an earlier run may have left in memory only; extracted files are durable already. */
-async function syncAll({ index, layout: facts, unchanged }: FinishOptions): Promise<void> {
+/** Everything is durable behind this: what was extracted, and files that an earlier run may have left in memory only. */
+async function syncAll({ index, layout: facts, unchanged, flush, isolate }: FinishOptions): Promise<void> {
   const layout = new Layout(facts);
-  const directories = [...index.byPath.values()].filter(({ type }) => type === "directory");
-  const syncs = new SyncQueue();
-  await syncs.add([
-    ...[...unchanged].map((path) => layout.place(path)),
-    ...directories.map(({ path }) => layout.place(path)),
-    ...[...facts.tablespaces, ...facts.created].flatMap(([, directory]) => [directory, dirname(directory)]),
-    ...(facts.walDir === undefined ? [] : [facts.walDir, dirname(facts.walDir)]),
-    facts.targetDir,
-  ]);
-  await syncs.done();
+  await flush.addEach([...unchanged].map((path) => layout.place(path)));
+  const isolated = isolate ? [layout.place(ISOLATED_DIR)] : [];
+  await flush.addDirectories([...directoriesOf(index, facts), ...isolated, ...outsideOf(facts)]);
+  await flush.done();
+}
+
+/** The folders that hold the names of the restored directories. */
+function outsideOf({ tablespaces, created, walDir }: LayoutFacts): string[] {
+  return [
+    ...[...tablespaces, ...created].map(([, directory]) => directory),
+    ...(walDir === undefined ? [] : [walDir]),
+  ].map((directory) => dirname(directory));
 }

@@ -3,6 +3,8 @@
  * kept elsewhere. Files are written to their final place from the start, never through the links in the data directory.
  * Pure.
  */
+import { dirname } from "node:path";
+import type { BackupIndex } from "../archive/backups/index.ts";
 import { pathToBytes } from "../codec/tar.ts";
 
 export interface LayoutFacts {
@@ -47,6 +49,19 @@ export class Layout {
     if (match?.[2] === undefined || directory === undefined) return `${this.targetDir}/${path}`;
     return `${directory}/${match[2]}`;
   }
+}
+
+/** Every directory that holds something of the backup, listed in it or not, and those that are made for it. */
+export function directoriesOf(index: Pick<BackupIndex, "byPath">, facts: LayoutFacts): Set<string> {
+  const layout = new Layout(facts);
+  const { targetDir, tablespaces, created, walDir } = facts;
+  const directories = new Set([targetDir, ...[...tablespaces, ...created].map(([, directory]) => directory)]);
+  if (walDir !== undefined) directories.add(walDir);
+  for (const { path, type } of index.byPath.values()) {
+    const place = layout.place(path);
+    directories.add(type === "directory" ? place : dirname(place));
+  }
+  return directories;
 }
 
 /** A path for the file system: names that are no UTF-8 as the bytes they are. */

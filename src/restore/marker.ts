@@ -25,6 +25,8 @@ export interface RestoreMarker {
   readonly tablespaces: readonly string[];
   /** The directory that `--waldir` named; the unfinished restore found it empty. */
   readonly walDir: string | undefined;
+  /** The disk lost files that the kernel may still show as whole: nothing that is there counts as unchanged. */
+  readonly isDistrusted: boolean;
 }
 
 export interface RestorePromise {
@@ -71,6 +73,7 @@ export function parseMarker(bytes: Uint8Array): RestoreMarker {
     startedAt: typeof startedAt === "string" ? startedAt : "",
     tablespaces: Array.isArray(tablespaces) ? tablespaces.filter((path) => typeof path === "string") : [],
     walDir: typeof walDir === "string" ? walDir : undefined,
+    isDistrusted: fields["isDistrusted"] === true,
   };
 }
 

@@ -15,7 +15,7 @@ import { encodeMarker, UNFINISHED_FILE } from "./marker.ts";
 import { setModeAndOwner, syncPath, writeNewFile } from "./new-file.ts";
 import type { Owner } from "./part-writer.ts";
 import { ownIdentity } from "./process-identity.ts";
-import { refuseServer, type TargetDir } from "./target-dir.ts";
+import { readMarker, refuseServer, type TargetDir } from "./target-dir.ts";
 import { linkWalDir } from "./wal-dir.ts";
 
 export interface PrepareOptions {
@@ -57,7 +57,8 @@ export async function prepareTarget(options: PrepareOptions): Promise<Prepared> 
       throwIfAborted(options.signal);
       await makeDirectory(placed.place(path), wanted & 0o777, owner);
     }
-    const unchanged = target.isEmpty ? new Set<string>() : await findUnchanged(options);
+    const nothingCounts = target.isEmpty || target.marker?.isDistrusted === true;
+    const unchanged = nothingCounts ? new Set<string>() : await findUnchanged(options);
     return { unchanged, removed };
   } catch (cause) {
     if (cause instanceof SeawallError || options.signal.aborted) throw cause;
@@ -79,10 +80,25 @@ async function writeMarker({ target, layout, backup, owner, now }: PrepareOption
     startedAt: now.toISOString(),
     tablespaces: [...layout.tablespaces, ...layout.created].map(([, directory]) => directory),
     walDir: layout.walDir,
+    isDistrusted: target.marker?.isDistrusted === true,
   });
   await writeNewFile(`${path}.new`, owner, (file) => file.writeFile(marker));
   await rename(`${path}.new`, path);
   await syncPath(target.path);
+}
+
+/**
+ * Notes in the marker that the disk lost what was written to it. The kernel shows such files as whole until they leave its memory,
+ * so the next run compares nothing and writes every file again.
+ */
+export async function distrustFiles(target: string, owner: Owner | undefined): Promise<void> {
+  const path = join(target, UNFINISHED_FILE);
+  const marker = await readMarker(target);
+  if (marker === undefined) return;
+  const noted = encodeMarker({ ...marker, isDistrusted: true });
+  // The disk may refuse to flush this one too; it counts for as long as the kernel shows the others.
+  await writeNewFile(`${path}.new`, owner, (file) => file.writeFile(noted)).catch(() => undefined);
+  await rename(`${path}.new`, path);
 }
 
 /** Makes the folders on the way to it as `mkdir -p` does: the server's account must be able to enter them. */

@@ -9,14 +9,16 @@ import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { checkManifest, readIndex } from "../archive/backups/index.ts";
+import { DiskFlush } from "./disk-flush.ts";
 import { extractCrew, extractParts } from "./extract.ts";
 import { finishRestore } from "./finish.ts";
+import { directoriesOf } from "./layout.ts";
 import { SOCKET_DIR_BYTES_MAX } from "./drill/isolation.ts";
 import type { RestorePromise } from "./marker.ts";
 import type { Owner } from "./part-writer.ts";
 import type { CreatedTablespace } from "./replayed-changes.ts";
 import { describeLanding } from "./target/plan.ts";
-import { prepareTarget } from "./prepare.ts";
+import { distrustFiles, prepareTarget } from "./prepare.ts";
 import { type PlanWish, type ResolvedPlan, resolvePlan } from "./target/resolve.ts";
 import { closedFolders, fetchTrouble } from "./server-account.ts";
 import { gatherStartFacts, startEffects } from "./start-effects.ts";
@@ -164,32 +166,38 @@ async function carryOut(
   await using crew = extractCrew(options.jobs);
   const prepared = await prepareTarget({ target, layout, backup, index, owner, crew, signal, now: options.now });
   const { unchanged } = prepared;
+  const flush = await DiskFlush.open({ directories: directoriesOf(index, layout), signal });
   options.progress.begin(backup.parts.reduce((sum, { storedBytes }) => sum + storedBytes, 0));
-  const extracted = await extractParts({
-    archive,
-    backup,
-    unchanged,
-    layout,
-    owner,
-    crew,
-    signal,
-    filesByPart: index.byPart,
-    replace: !target.isEmpty,
-    onProgress: (storedBytes) => options.progress.advance(storedBytes),
-  });
-  await finishRestore({
-    archive,
-    backup,
-    index,
-    layout,
-    owner,
-    unchanged,
-    signal,
-    recovery: recoveryOf(options, plan),
-    standby: options.standby !== undefined,
-    isolate: options.isolate === true,
-    minimums: plan.changes.minimums,
-    promise: promiseOf(options, plan, places),
+  const extracted = await distrustingFailures(flush, { path: target.path, owner }, async () => {
+    const result = await extractParts({
+      archive,
+      backup,
+      unchanged,
+      layout,
+      owner,
+      crew,
+      flush,
+      signal,
+      filesByPart: index.byPart,
+      replace: !target.isEmpty,
+      onProgress: (storedBytes) => options.progress.advance(storedBytes),
+    });
+    await finishRestore({
+      archive,
+      backup,
+      index,
+      layout,
+      owner,
+      unchanged,
+      flush,
+      signal,
+      recovery: recoveryOf(options, plan),
+      standby: options.standby !== undefined,
+      isolate: options.isolate === true,
+      minimums: plan.changes.minimums,
+      promise: promiseOf(options, plan, places),
+    });
+    return result;
   });
   const files = [...index.byPath.values()].filter(({ type }) => type === "file").length;
   return {
@@ -207,6 +215,20 @@ async function carryOut(
     startEffects:
       options.isolate === true ? [] : startEffects(await gatherStartFacts(target.path, options.standby !== undefined)),
   };
+}
+
+/** Files that the disk lost must not be taken for whole by the next run. */
+async function distrustingFailures<T>(
+  flush: DiskFlush,
+  { path, owner }: { readonly path: string; readonly owner: Owner | undefined },
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (flush.hasFailed) await distrustFiles(path, owner).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** Tells at once what the server would only tell at its start. */

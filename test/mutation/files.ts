@@ -220,7 +220,13 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "drill/client": "server", "drill/namespaces": "processes", "drill/program-places": "processes" },
       ...{ "new-file": "files", "server-account": "files", "start-effects": "texts" },
       ...{ "drill/server": "processes", "drill/drill": "processes", "extract-worker": "threads", extract: "threads" },
-      ...{ finish: "files", "target/landing": "store", marker: "files", "part-writer": "files" },
+      ...{
+        "disk-flush": "processes",
+        finish: "files",
+        "target/landing": "store",
+        marker: "files",
+        "part-writer": "files",
+      },
       ...{ "fetch/prefetch-folder": "files", "fetch/prefetch": "processes" },
       ...{
         "other-servers": "files",

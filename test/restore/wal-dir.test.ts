@@ -174,7 +174,8 @@ test(
     const unfinished = (walDir: string | undefined): void => {
       rmSync(join(target, "global", "pg_control"), { force: true });
       rmSync(join(target, "pg_wal"));
-      const marker = { systemIdentifier, backup: "a", restorer, startedAt: "", tablespaces: [], walDir };
+      const left = { systemIdentifier, backup: "a", restorer, startedAt: "", tablespaces: [], isDistrusted: false };
+      const marker = { ...left, walDir };
       writeFileSync(join(target, "seawall.restore.unfinished"), encodeMarker(marker));
     };
     unfinished(undefined);
