@@ -23,6 +23,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/import/base-backup.test.ts": 90,
   "test/cli/init.test.ts": 60,
   "test/deploy/quick-start.test.ts": 60,
+  "test/deploy/command-tables.test.ts": 45,
   "test/restore/drill.test.ts": 87,
   "test/restore/before-gap.test.ts": 78,
   "test/restore/restore.test.ts": 78,
