@@ -111,6 +111,14 @@ export const ERROR_KINDS = {
     "A stored object cannot be decoded or its checksum is wrong.",
     "Check which other program writes to this prefix, and the health of the store. Remove the object: a segment that the server still has is then archived again.",
   ),
+  "encryption-required": operational.final(
+    "The archive is encrypted, and a writer without recipients would store plain data in it.",
+    "Give this writer the same --encrypt-to. An archive that is encrypted stays encrypted; for plain data choose another --cluster.",
+  ),
+  "identity-missing": operational.final(
+    "A stored object is encrypted, and no identity that was given opens it.",
+    "Give the file of an identity that belongs to one of these recipients with --identity.",
+  ),
   "foreign-cluster": damage.inArchive(
     "The archive belongs to a cluster with another system identifier.",
     "Choose another --cluster or --store for this server.",

@@ -7,6 +7,7 @@ import { Codec } from "../codec/codec.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { mapBounded } from "./bounded.ts";
 import { type ClusterIdentity, encodeIdentity } from "./documents.ts";
+import { agreeOnEncryption } from "./encryption.ts";
 import { type Generation, readDeclarations, readDeclared, refuseHollow } from "./generations.ts";
 import { readIdentity, readIdentityDocument } from "./identity.ts";
 import { generationFolder, generationName, identityKey, isClusterName, parseGivenName } from "./keys.ts";
@@ -235,6 +236,7 @@ async function openRead(
     );
   }
   await refuseOverwriting(store, folder, document, options);
+  await agreeOnEncryption({ store, folder }, { recipients: codec.recipients, now: server.createdAt }, options);
   return { store, cluster: folder, identity, codec };
 }
 

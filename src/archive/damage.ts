@@ -1,5 +1,5 @@
 /** Tells damage in the archive from all other errors. error-kinds.ts says which codes are damage. */
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 
 /** Returns the error when it means damage; rethrows every other one, such as a store that does not answer. */
 export function damageOf(error: unknown): SeawallError {
@@ -14,5 +14,15 @@ export async function ifReadable<T>(reading: Promise<T>): Promise<T | undefined>
   } catch (error) {
     damageOf(error);
     return undefined;
+  }
+}
+
+/** Gives "locked" where something is encrypted, and there is no identity that opens it. */
+export async function unlessLocked<T>(reading: Promise<T>): Promise<T | "locked"> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (hasCode(error, "identity-missing")) return "locked";
+    throw error;
   }
 }

@@ -199,6 +199,11 @@ export function parseLineKey(key: string): number | undefined {
   return number > 0 ? number : undefined;
 }
 
+/** Names who the archive is encrypted to; `number` counts from 1. */
+export function encryptionKey(cluster: string, number: number): string {
+  return `${cluster}/encryption/${String(number).padStart(8, "0")}.json`;
+}
+
 const hex16 = (lsn: Lsn): string => lsn.toString(16).toUpperCase().padStart(16, "0");
 
 export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn): string {

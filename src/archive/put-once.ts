@@ -4,7 +4,9 @@
  * differently.
  */
 import type { EncodedObject } from "../codec/object.ts";
+import type { Codec } from "../codec/codec.ts";
 import { SeawallError } from "../errors.ts";
+import { crc32cOf } from "../store/crc.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
 
@@ -21,10 +23,42 @@ export async function putOnce(
   encoded: EncodedObject,
   options: RequestOptions = {},
 ): Promise<PutResult> {
-  return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, async (existing) => {
-    const { raw: ours } = await codec.decode(encoded.stored, { key, rawBytesMax: encoded.rawBytes });
-    const { raw: theirs } = await codec.decode(existing, { key, rawBytesMax: Math.max(ours.byteLength, 1) * 2 });
-    return differenceOf(theirs, ours);
+  return createOrCompare(store, key, encoded.stored, { ...options, crc32c: encoded.storedCrc32c }, async (existing) =>
+    differenceFrom(existing, key, encoded, codec),
+  );
+}
+
+/**
+ * Says how the content of a stored object differs from ours. A writer without an identity compares what it can: the digests that
+ * encrypted objects state, or size and CRC-32C where only ours is encrypted.
+ */
+async function differenceFrom(
+  existing: Uint8Array,
+  key: string,
+  encoded: EncodedObject,
+  codec: Codec,
+): Promise<string | undefined> {
+  const limits = { key, rawBytesMax: Math.max(encoded.rawBytes, 1) * 2 };
+  if (codec.isLocked(existing)) {
+    const theirs = await codec.check(existing, limits);
+    if (codec.recipients === undefined) throw lockedFor(key, theirs.encryption?.to ?? []);
+    const digest = (await codec.readEnvelope(encoded.stored, key)).encryption?.digest;
+    const isSame = digest !== undefined && digest === theirs.encryption?.digest && theirs.rawBytes === encoded.rawBytes;
+    return isSame ? undefined : "its digest is another one";
+  }
+  const { raw: theirs } = await codec.decode(existing, limits);
+  if (codec.isLocked(encoded.stored)) {
+    const isSame = theirs.byteLength === encoded.rawBytes && crc32cOf(theirs) === encoded.rawCrc32c;
+    return isSame ? undefined : "size or CRC-32C differ";
+  }
+  const { raw: ours } = await codec.decode(encoded.stored, { key, rawBytesMax: encoded.rawBytes });
+  return differenceOf(theirs, ours);
+}
+
+/** The error of a writer that does not encrypt, and meets an encrypted object that it cannot compare. */
+function lockedFor(key: string, to: readonly string[]): SeawallError {
+  return new SeawallError("identity-missing", `${key} is there already, encrypted to ${to.join(", ")}`, {
+    hint: "Give this writer the same --encrypt-to as the one that stored it.",
   });
 }
 

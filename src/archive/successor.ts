@@ -37,6 +37,8 @@ export interface PlanOptions extends RequestOptions {
   readonly force?: boolean | undefined;
   /** The time of the archive's store, by which WAL that was stored just now is known; this machine's without it. */
   readonly readNow?: ((archive: Archive) => Promise<Date>) | undefined;
+  /** With identities for an encrypted archive: the records of its end are read. */
+  readonly codec?: Codec | undefined;
 }
 
 /** Reads only, but for what `readNow` does. Throws `archive-absent`, `generation-ended` for the server of an older generation, and what the store throws. */
@@ -44,7 +46,7 @@ export async function planSuccessor(
   store: Store,
   cluster: string,
   server: ClusterIdentity,
-  { force = false, readNow, ...options }: PlanOptions = {},
+  { force = false, readNow, codec, ...options }: PlanOptions = {},
 ): Promise<SuccessorPlan> {
   const generations = await readGenerations(store, cluster, options);
   const before = generations.at(-1);
@@ -67,7 +69,7 @@ export async function planSuccessor(
     });
   }
   const number = before.number + 1;
-  const archive = await openFolder(store, before.folder, options);
+  const archive = await openFolder(store, before.folder, { ...options, codec });
   const end = await findGenerationEnd(archive, options);
   const storedMs = await newestWalMs(archive, options);
   const now = (isAtEnd(end) ? undefined : await readNow?.(archive)) ?? new Date();

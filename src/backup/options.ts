@@ -1,4 +1,5 @@
 /** Options of a base backup, and its reports while it runs; the command line's table gives the defaults. */
+import type { Recipients } from "../codec/age/recipients.ts";
 import type { CompressLevel } from "../codec/level.ts";
 import type { BaseBackupOptions } from "../replication/base-backup-command.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
@@ -12,6 +13,8 @@ export interface BackupOptions extends BaseBackupOptions {
   readonly cluster: string;
   readonly compressLevel: CompressLevel;
   readonly codecThreads: number;
+  /** Everything is encrypted to these. */
+  readonly recipients?: Recipients | undefined;
   /** Tar bytes that a part of several files is closed at. */
   readonly partBytes: number;
   /** The WAL comes from the backup's own receiver: no other one is needed. */

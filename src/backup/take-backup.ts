@@ -37,7 +37,8 @@ export async function takeBackup(options: BackupOptions): Promise<BackupDocument
   const { shutdownTimeoutMs, codecThreads } = options;
   const startedAt = options.now();
   const id = backupIdOf(startedAt, options.randomBits());
-  const codec = new Codec({ level: options.compressLevel, ...sharedOrOwn(undefined, { threads: codecThreads }) });
+  const { compressLevel: level, recipients } = options;
+  const codec = new Codec({ level, recipients, ...sharedOrOwn(undefined, { threads: codecThreads }) });
   const onLeft = (error: unknown): void => {
     log.warn("could not remove all that the failed backup had stored; expiry will", { backup: id, error });
   };

@@ -7,6 +7,7 @@ import { schedulesOf } from "../daemon/jobs/routine.ts";
 import { SeawallError } from "../errors.ts";
 import { openStore } from "../store/open.ts";
 import { connectionSettings } from "./context.ts";
+import { recipientsOf } from "./keys.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -29,9 +30,11 @@ async function planOf(merged: Merged, env: Environment): Promise<ClusterPlan> {
   if (storeUrl === undefined) throw new SeawallError("internal", "no store");
   const connect: ClusterPlan["connect"] = async () => connectionSettings({ settings, env });
   schedulesOf(settings, (key) => origins.get(key));
+  const recipients: ClusterPlan["recipients"] = async () => recipientsOf(settings);
   await at(merged, "dsn", connect);
+  await at(merged, "encryptTo", recipients);
   await at(merged, "store", async () => openStore(storeUrl, { env }).close());
-  return { name: settings.cluster, settings, storeUrl, jobEnv: jobEnvironment(merged, env), connect };
+  return { name: settings.cluster, settings, storeUrl, jobEnv: jobEnvironment(merged, env), connect, recipients };
 }
 
 /** Adds the place in the file to an error about a value that the file gave. */

@@ -46,7 +46,13 @@ export function fetchCommand(
     )
       continue;
     const value = settings[key];
-    const text = key === "config" ? absolute(settings.config ?? "") : defaultText({ ...spec, default: value });
+    if (spec.repeatable === true && typeof value === "string") {
+      for (const path of value.split("\n")) flags.push(`--${spec.name}`, absolute(path));
+      continue;
+    }
+    const isPath = key === "config" || key === "identityPassphraseFile";
+    const given = defaultText({ ...spec, default: value });
+    const text = isPath ? absolute(given ?? "") : given;
     if (spec.type === "boolean") flags.push(value === true ? `--${spec.name}` : `--no-${spec.name}`);
     else if (text !== undefined) flags.push(`--${spec.name}`, text);
   }

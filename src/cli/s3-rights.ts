@@ -43,6 +43,7 @@ export const AS_RECEIVE = "with `--with-wal`, as `receive` does";
 export const UNRECORDED = "without it the result is not recorded";
 export const UNENDED = "with `--force`, when the older generation does not end with the shutdown of its server";
 export const ABSENT = "the file is not there, as at the end of the archive, or it is fetched by hand";
+export const NEW_RECIPIENTS = "with `--encrypt-to`, when its recipients are new to the archive";
 export const LARGE_PART = "a part is larger than 8 MiB";
 /** One writer at a time completes a large object: src/store/s3/claim.ts. */
 const CLAIMS = "~claims/CLUSTER/*";
@@ -54,6 +55,7 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...STORES_WAL,
     ...put("tail/*"),
     ...sometimes("s3:PutObject", "the archive begins, or its line moves to another timeline", "line/*"),
+    ...sometimes("s3:PutObject", NEW_RECIPIENTS, "encryption/*"),
     ...sometimes("s3:PutObject", WAL_WAS_LOST, "breaks/*", "evidence/*", "gaps/*"),
     ...sometimes("s3:PutObject", "with schedules or notifications", "notices/*", "runs/*"),
     ...sometimes("s3:DeleteObject", "a segment has replaced chunks; without it they stay", "tail/*"),
@@ -63,12 +65,14 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...READS,
     ...STORES_WAL,
     ...sometimes("s3:PutObject", "with `--take-over`", "line/*"),
+    ...sometimes("s3:PutObject", NEW_RECIPIENTS, "encryption/*"),
     ...sometimes("s3:PutObject", "`wal_level` was lowered", "breaks/*"),
   ],
   import: [
     ...READS,
     ...STORES_WAL,
     ...sometimes("s3:PutObject", "the source lacks WAL, or has WAL older than the archive's", "gaps/*"),
+    ...sometimes("s3:PutObject", NEW_RECIPIENTS, "encryption/*"),
     ...sometimes("s3:DeleteObject", "it brings WAL of a recorded gap", "gaps/*"),
     ...sometimes("s3:PutObject", "`wal_level` was lowered", "breaks/*"),
   ],
@@ -80,6 +84,7 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...READS,
     ...put("backups/*"),
     ...sometimes("s3:PutObject", WITH_WAL, "cluster.json", "wal/*"),
+    ...sometimes("s3:PutObject", NEW_RECIPIENTS, "encryption/*"),
     ...sometimes("s3:PutObject", AS_RECEIVE, "breaks/*", "gaps/*", "line/*", "tail/*"),
     ...sometimes("s3:DeleteObject", "the backup fails; without it its parts stay", "backups/*"),
     ...sometimes("s3:DeleteObject", AS_RECEIVE, "tail/*"),

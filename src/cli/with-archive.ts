@@ -3,9 +3,11 @@ import { type Archive, openArchive, openFolder } from "../archive/archive.ts";
 import { type Generation, readGenerations } from "../archive/generations.ts";
 import { backupNamed, LATEST } from "../archive/backups/named.ts";
 import { backupPrefix, isBackupId, parseGivenName } from "../archive/keys.ts";
+import { Codec } from "../codec/codec.ts";
 import { hasCode, SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "./context.ts";
+import { identitiesOf } from "./keys.ts";
 import { Progress } from "./views/progress.ts";
 
 export interface WithArchiveOptions {
@@ -42,8 +44,8 @@ export async function withArchive<T>(
   { backup, ...shown }: WithArchiveOptions,
   work: (archive: Archive, progress: Progress) => Promise<T>,
 ): Promise<T> {
-  const request = { signal: context.signals.stop };
   return withStore(context, shown, async (store, progress) => {
+    const request = await openOptions(context);
     const { cluster } = context.settings;
     const archive =
       backup === undefined
@@ -60,8 +62,15 @@ export async function withGenerations<T>(
   work: (generations: OpenGenerations, progress: Progress) => Promise<T>,
 ): Promise<T> {
   return withStore(context, shown, async (store, progress) =>
-    work(await openGenerations(store, context.settings.cluster, { signal: context.signals.stop }), progress),
+    work(await openGenerations(store, context.settings.cluster, await openOptions(context)), progress),
   );
+}
+
+type OpenOptions = RequestOptions & { readonly codec: Codec };
+
+/** Opens with the identities that the options name. Throws `usage`. */
+async function openOptions({ settings, signals }: CommandContext): Promise<OpenOptions> {
+  return { codec: new Codec({ identities: await identitiesOf(settings) }), signal: signals.stop };
 }
 
 async function withStore<T>(
@@ -81,10 +90,11 @@ async function withStore<T>(
   }
 }
 
-async function openGenerations(store: Store, name: string, options: RequestOptions): Promise<OpenGenerations> {
+async function openGenerations(store: Store, name: string, options: OpenOptions): Promise<OpenGenerations> {
   const { cluster, generation: asked } = parseGivenName(name);
   const first = await openFolder(store, cluster, options);
-  const all = (await readGenerations(store, cluster, options)).map((generation) => {
+  const request = { signal: options.signal };
+  const all = (await readGenerations(store, cluster, request)).map((generation) => {
     return { generation, archive: { ...first, cluster: generation.folder, identity: generation.identity } };
   });
   const named = asked === undefined ? all : all.filter(({ generation }) => generation.number === asked);
@@ -95,7 +105,7 @@ async function openGenerations(store: Store, name: string, options: RequestOptio
 }
 
 /** Ids are unique: the newest generation is opened where none has the backup. */
-async function openWithBackup(store: Store, name: string, backup: string, options: RequestOptions): Promise<Archive> {
+async function openWithBackup(store: Store, name: string, backup: string, options: OpenOptions): Promise<Archive> {
   const newest = await openArchive(store, name, options);
   const { cluster, generation } = parseGivenName(name);
   // The first generation is the newest where there is one alone, which is the rule.

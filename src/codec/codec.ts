@@ -6,13 +6,19 @@
  *     frames   independent zstd frames, streamed: parts, the file index       writeFrames · startReading("frames")
  *     plain    as it is, streamed: the server's manifest                      writePlain · startReading("plain")
  *
- * Encryption belongs here, its keys in the constructor: writing needs recipients, decoding identities,
- * reading an envelope neither. A reader takes stored bytes from the first one on, or whole frames from any border on.
+ * With recipients every form becomes an age file (age/): content is encrypted as it would be stored. Decoding needs
+ * identities then; reading the clear part of an envelope needs neither. Plain and encrypted objects are read side by side.
  *
  * Each file that is loaded slows a restore_command down. So files that only writers need are loaded at the first write.
  */
 import { SeawallError } from "../errors.ts";
-import { type Envelope, ENVELOPE_BYTES_MAX, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
+import { CLEAR_FRONT_BYTES, type ClearFacts, decodeClear } from "./age/clear-envelope.ts";
+import { isAge } from "./age/header.ts";
+import type { Identities } from "./age/identities.ts";
+import { checkWhole, FULL_FRONT_BYTES, MaybeSealedStream, openFront, openObject } from "./age/open.ts";
+import type { Recipients } from "./age/recipients.ts";
+import { CONTENT_DIGEST, type Sealing } from "./age/seal.ts";
+import { type Envelope, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
 import type { FrameWriter } from "./frames.ts";
 import { type CompressLevel, fixedLevel, LevelChoice } from "./level.ts";
 import type { FrameSlots } from "./frame-slots.ts";
@@ -38,7 +44,21 @@ export interface CodecOptions {
   readonly pool?: CodecPool | undefined;
   /** The pool ends with the codec. Otherwise other codecs may use it. */
   readonly ownsPool?: boolean | undefined;
+  /** Everything that is written is encrypted to these. */
+  readonly recipients?: Recipients | undefined;
+  /** Opens what is encrypted. */
+  readonly identities?: Identities | undefined;
 }
+
+/** The facts that an encrypted object states in the clear. */
+export interface ClearPart {
+  readonly meta: EnvelopeMeta;
+  /** The digest to state, or `CONTENT_DIGEST` for that of the object's content. */
+  readonly digest?: string | undefined;
+}
+
+/** An encrypted object then says its size and its recipients alone. */
+const NOTHING_CLEAR: ClearPart = { meta: {} };
 
 /** Names an object for messages, and bounds what a damaged or hostile one can make us allocate. */
 export interface DecodeOptions {
@@ -58,7 +78,9 @@ export interface ContentReader {
    * what is wrong with the bytes.
    */
   push(stored: Uint8Array, take: (content: Uint8Array) => void): Promise<void>;
-  /** True when the content may end after the bytes pushed so far. */
+  /** Nothing follows: gives what was held back. Throws when the stored bytes were cut. */
+  end(take: (content: Uint8Array) => void): Promise<void>;
+  /** True when the content may end after the bytes so far; ask it after `end`. */
   readonly isComplete: boolean;
 }
 
@@ -67,26 +89,44 @@ export class Codec {
   readonly #choice: LevelChoice;
   readonly #pool: CodecPool | undefined;
   readonly #ownsPool: boolean;
+  readonly #recipients: Recipients | undefined;
+  readonly #identities: Identities | undefined;
 
   /** Throws `zstd-missing`: at the start, not at the first object. */
-  constructor({ level = 1, load, pool, ownsPool = false }: CodecOptions = {}) {
+  constructor({ level = 1, load, pool, ownsPool = false, recipients, identities }: CodecOptions = {}) {
     zstdOfThread();
+    this.#recipients = recipients;
+    this.#identities = identities;
     this.#level = level;
     this.#choice = new LevelChoice(level, load);
     this.#pool = pool;
     this.#ownsPool = ownsPool;
   }
 
-  /** Bytes at the front of an object that always cover its envelope. */
-  get envelopeBytesMax(): number {
-    return ENVELOPE_BYTES_MAX;
+  /** Recipients of what is written, in short; undefined where it is not encrypted. */
+  get recipients(): readonly string[] | undefined {
+    return this.#recipients?.names;
   }
 
-  /** Makes an object. `raw` must not change until the promise settles; in shared memory it may be encoded by a thread. */
-  async encode(raw: Uint8Array, meta: EnvelopeMeta): Promise<EncodedObject> {
+  /** The identities, for threads that read. */
+  get identities(): Identities | undefined {
+    return this.#identities;
+  }
+
+  /** Bytes at the front of an object that always cover its envelope, or all facts of it that need an identity. */
+  envelopeBytesMax(part: EnvelopePart = "clear"): number {
+    return part === "clear" || this.#identities === undefined ? CLEAR_FRONT_BYTES : FULL_FRONT_BYTES;
+  }
+
+  /**
+   * Makes an object. `raw` must not change until the promise settles; in shared memory it may be encoded by a thread. `clear` is
+   * what the object states in the clear when it is encrypted.
+   */
+  async encode(raw: Uint8Array, meta: EnvelopeMeta, clear = NOTHING_CLEAR): Promise<EncodedObject> {
+    const sealing = await this.#seal(clear);
     const pool = this.#pool;
     return this.#choice.during(raw.byteLength, async (level) =>
-      pool === undefined ? encodeObject(raw, meta, level) : pool.encode(raw, meta, level),
+      pool === undefined ? encodeObject(raw, meta, level, sealing) : pool.encode(raw, meta, level, sealing),
     );
   }
 
@@ -94,57 +134,167 @@ export class Codec {
    * Encodes the last `rawBytes` bytes of `memory` into its front; `memory` has `inPlaceBytes(rawBytes)` bytes. The content is
    * gone then. `memory` is free again when the object is no view of it, as when it is small. Needs threads.
    */
-  async encodeInPlace(memory: SharedArrayBuffer, rawBytes: number, meta: EnvelopeMeta): Promise<EncodedObject> {
+  async encodeInPlace(
+    memory: SharedArrayBuffer,
+    rawBytes: number,
+    meta: EnvelopeMeta,
+    clear = NOTHING_CLEAR,
+  ): Promise<EncodedObject> {
     if (this.#pool === undefined)
       throw new SeawallError("internal", "a codec without threads encodes nothing in place");
     const pool = this.#pool;
-    return this.#choice.during(rawBytes, (level) => pool.encodeInPlace(memory, rawBytes, meta, level));
+    const sealing = await this.#seal(clear);
+    return this.#choice.during(rawBytes, (level) => pool.encodeInPlace(memory, rawBytes, meta, level, sealing));
   }
 
-  /** Reads what an object says of itself. Throws `object-corrupt`, `archive-version`. */
-  readEnvelope(front: Uint8Array, key: string): Envelope {
-    return decodeEnvelope(front, key);
+  /**
+   * Reads what an object says of itself: all of it, or the part in the clear. `front` has `envelopeBytesMax(part)` bytes, or is the
+   * object. Without an identity the full envelope of an encrypted object is the part in the clear. Throws `object-corrupt`,
+   * `archive-version`, `identity-missing`.
+   */
+  async readEnvelope(front: Uint8Array, key: string, part: EnvelopePart = "clear"): Promise<Envelope> {
+    if (!isAge(front)) return decodeEnvelope(front, key);
+    const identities = this.#identities;
+    if (part === "clear" || identities === undefined) {
+      return clearEnvelope(decodeClear(front, key), key);
+    }
+    const { clear, plain, headerBytes } = await openFront(front, { key, identities });
+    return openEnvelope(decodeEnvelope(plain, key), clear, headerBytes);
   }
 
   /**
    * The content of a whole object, checked against its envelope; in `into` where that is large enough. Throws
-   * `object-corrupt`.
+   * `object-corrupt`, `identity-missing`.
    */
   async decode(
     stored: Uint8Array,
     { key, rawBytesMax, into }: DecodeOptions & { readonly into?: Uint8Array<ArrayBuffer> | undefined },
   ): Promise<DecodedObject> {
-    return decodeObject(stored, key, rawBytesMax, into);
+    if (!isAge(stored)) return decodeObject(stored, key, rawBytesMax, into);
+    return openObject(stored, { key, identities: this.#identities }, ({ clear, plain, headerBytes }) => {
+      const { envelope, raw } = decodeObject(plain, key, rawBytesMax, into);
+      return { envelope: openEnvelope(envelope, clear, headerBytes), raw };
+    });
   }
 
-  /** Checks as much as `decode`, in little memory. */
+  /**
+   * Checks as much as `decode`, in little memory where the object is plain. Of an encrypted one that cannot be opened it checks the
+   * length and the CRC-32C of what is stored.
+   */
   async check(stored: Uint8Array, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
-    return checkObject(stored, key, rawBytesMax);
+    if (!isAge(stored)) return checkObject(stored, key, rawBytesMax);
+    if (this.#identities !== undefined) return (await this.decode(stored, { key, rawBytesMax })).envelope;
+    return clearEnvelope(checkWhole(stored, key).clear, key);
+  }
+
+  /** True for an encrypted object, where this codec has no identity at all. */
+  isLocked(stored: Uint8Array): boolean {
+    return this.#identities === undefined && isAge(stored);
   }
 
   /** Checks an object that arrives in pieces of any size. */
   async checkPieces(pieces: AsyncIterable<Uint8Array>, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
-    return checkPieces(pieces, key, rawBytesMax);
+    const whole = await wholeIfSealed(pieces);
+    return whole instanceof Uint8Array ? this.check(whole, { key, rawBytesMax }) : checkPieces(whole, key, rawBytesMax);
   }
 
   /** Compresses a stream in parallel; needs threads. The slots are its memory, and may be shared with other streams. */
   async writeFrames({ slots, signal }: StreamWriterOptions & { readonly slots: FrameSlots }): Promise<FrameWriter> {
     const { FrameWriter } = await import("./frames.ts");
     if (this.#pool === undefined) throw new SeawallError("internal", "a codec without threads writes no frames");
-    return new FrameWriter({ pool: this.#pool, level: fixedLevel(this.#level), slots, signal });
+    const sealing = await this.#seal(NOTHING_CLEAR);
+    return new FrameWriter({ pool: this.#pool, level: fixedLevel(this.#level), slots, signal, sealing });
   }
 
   async writePlain({ signal }: StreamWriterOptions): Promise<PlainWriter> {
     const { PlainWriter } = await import("./plain-writer.ts");
-    return new PlainWriter(signal);
+    return new PlainWriter(signal, await this.#seal(NOTHING_CLEAR));
   }
 
-  startReading(form: "frames" | "plain"): ContentReader {
-    return form === "frames" ? new ZstdDecoder() : { push: async (stored, take) => take(stored), isComplete: true };
+  /** `key` names the object in messages. */
+  startReading(form: "frames" | "plain", key: string): ContentReader {
+    return new StoredStream(form, new MaybeSealedStream({ key, identities: this.#identities }));
   }
 
   /** Ends its own threads; a shared pool stays open. */
   async close(): Promise<void> {
     if (this.#ownsPool) await this.#pool?.close();
   }
+
+  /** Keys of its own for one object; undefined where nothing is encrypted. */
+  async #seal({ meta, digest }: ClearPart): Promise<Sealing | undefined> {
+    const recipients = this.#recipients;
+    if (recipients === undefined) return undefined;
+    return { keys: await recipients.take(), to: recipients.names, clear: meta, digest };
+  }
+}
+
+/** The part of an envelope that is asked for. */
+export type EnvelopePart = "clear" | "full";
+
+/** The digest of an object's own content, which is known where it is encoded. */
+export const OWN_DIGEST = CONTENT_DIGEST;
+
+/** A stream as it is stored, encrypted or not. */
+class StoredStream implements ContentReader {
+  readonly #sealed: MaybeSealedStream;
+  readonly #decoder: ZstdDecoder | undefined;
+
+  constructor(form: "frames" | "plain", sealed: MaybeSealedStream) {
+    this.#sealed = sealed;
+    this.#decoder = form === "frames" ? new ZstdDecoder() : undefined;
+  }
+
+  get isComplete(): boolean {
+    return this.#decoder?.isComplete ?? true;
+  }
+
+  async push(stored: Uint8Array, take: (content: Uint8Array) => void): Promise<void> {
+    const pieces: Uint8Array[] = [];
+    await this.#sealed.push(stored, (piece) => pieces.push(piece));
+    await this.#decode(pieces, take);
+  }
+
+  async end(take: (content: Uint8Array) => void): Promise<void> {
+    const pieces: Uint8Array[] = [];
+    this.#sealed.end((piece) => pieces.push(piece));
+    await this.#decode(pieces, take);
+  }
+
+  async #decode(pieces: readonly Uint8Array[], take: (content: Uint8Array) => void): Promise<void> {
+    for (const piece of pieces) {
+      if (this.#decoder === undefined) take(piece);
+      else await this.#decoder.push(piece, take);
+    }
+  }
+}
+
+/** The bytes of an encrypted object; an object that is not encrypted stays in pieces. */
+async function wholeIfSealed(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array | AsyncIterable<Uint8Array>> {
+  const rest = pieces[Symbol.asyncIterator]();
+  const held: Uint8Array[] = [];
+  for (let next = await rest.next(); next.done !== true; next = await rest.next()) {
+    held.push(Uint8Array.from(next.value));
+    if (isAge(held[0] ?? next.value)) continue;
+    return (async function* (): AsyncGenerator<Uint8Array> {
+      yield* held;
+      yield* { [Symbol.asyncIterator]: () => rest };
+    })();
+  }
+  return Buffer.concat(held);
+}
+
+/** An encrypted object's envelope as a reader without a key sees it. Throws `object-corrupt`. */
+function clearEnvelope({ rawBytes, headerBytes, content, meta, to, digest }: ClearFacts, key: string): Envelope {
+  if (rawBytes === undefined || headerBytes === undefined) {
+    throw new SeawallError("object-corrupt", `${key}: envelope without a size`);
+  }
+  const encryption = { to, digest, isOpen: false };
+  return { rawBytes, rawCrc32c: undefined, meta, contentOffset: headerBytes, contentBytes: content, encryption };
+}
+
+/** The envelope from under the encryption; its offset and length become those in the stored object. */
+function openEnvelope(envelope: Envelope, { content, to, digest }: ClearFacts, headerBytes: number): Envelope {
+  const encryption = { to, digest, isOpen: true };
+  return { ...envelope, contentOffset: headerBytes, contentBytes: content, encryption };
 }

@@ -22,13 +22,24 @@ export type EnvelopeMeta = Readonly<Record<string, unknown>>;
 export interface Envelope {
   /** Size of the decoded content in bytes. */
   readonly rawBytes: number;
-  /** CRC-32C of the decoded content. */
-  readonly rawCrc32c: number;
+  /** CRC-32C of the decoded content; undefined in the clear envelope of an encrypted object. */
+  readonly rawCrc32c: number | undefined;
   readonly meta: EnvelopeMeta;
-  /** Where the content's zstd frame starts in the stored object. */
+  /** Where the content's zstd frame starts in the stored object, or the payload of an encrypted one. */
   readonly contentOffset: number;
   /** Bytes from the frame's start to the object's end; undefined in objects of older versions of Seawall. */
   readonly contentBytes: number | undefined;
+  /** Set for an encrypted object. */
+  readonly encryption?: Encryption | undefined;
+}
+
+export interface Encryption {
+  /** Recipients in short. */
+  readonly to: readonly string[];
+  /** The digest that the clear envelope states. */
+  readonly digest: string | undefined;
+  /** `meta` has all facts; otherwise those that stand in the clear. */
+  readonly isOpen: boolean;
 }
 
 /** The content's length stands at the front of the JSON, always eight digits: it is known last. */

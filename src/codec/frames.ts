@@ -5,6 +5,7 @@
  * Memory is the given slots; several writers may share them. A queue of results under way keeps the order.
  */
 import { crc32c } from "@node-rs/crc32";
+import { type Sealing, sealStream } from "./age/seal.ts";
 import { FRAME_RAW_BYTES_MAX } from "./frame.ts";
 import { copyToSlot, type FrameSlot, type FrameSlots } from "./frame-slots.ts";
 import type { CodecPool } from "./pool.ts";
@@ -18,6 +19,8 @@ export interface FrameOptions {
 export interface FrameWriterOptions extends FrameOptions {
   /** zstd level, 1 to 19. */
   readonly level: number;
+  /** For frames that are encrypted together. */
+  readonly sealing?: Sealing | undefined;
 }
 
 interface Result {
@@ -77,12 +80,18 @@ export class FrameWriter {
 
   /** Stored bytes, in order; a view is valid until the next is asked for. To be iterated once. */
   async *body(): AsyncGenerator<Uint8Array> {
-    for await (const { slot, bytes } of this.#queue) {
-      const stored = slot.stored.subarray(0, bytes);
-      this.#storedBytes += bytes;
+    const { sealing } = this.#options;
+    for await (const stored of sealing === undefined ? this.#frames() : sealStream(this.#frames(), sealing)) {
+      this.#storedBytes += stored.byteLength;
       this.#crc32c = crc32c(stored, this.#crc32c);
+      yield stored;
+    }
+  }
+
+  async *#frames(): AsyncGenerator<Uint8Array> {
+    for await (const { slot, bytes } of this.#queue) {
       try {
-        yield stored;
+        yield slot.stored.subarray(0, bytes);
       } finally {
         this.#options.slots.release(slot);
       }

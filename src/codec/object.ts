@@ -12,6 +12,8 @@ import {
   encodeEnvelope,
   sealEnvelope,
 } from "./envelope.ts";
+import { digestOf } from "./age/digest.ts";
+import { CONTENT_DIGEST, type Sealing, sealedBytesMax, sealObject } from "./age/seal.ts";
 import { FrameWalk } from "./frame-walk.ts";
 import { compressBound, type StreamDecompressor, type ZstdSettings } from "./zstd.ts";
 import { zstdOfThread } from "./zstd-of-thread.ts";
@@ -45,23 +47,45 @@ let scratch = new Uint8Array(0);
 /** Scratch space up to this size is kept for the next call. */
 const SCRATCH_KEPT_BYTES_MAX = 80 << 20;
 
-/** Memory that `encodeInto` can always encode so many bytes of content into. */
+/** Memory that `encodeInto` can always encode so many bytes of content into, encrypted or not. */
 export function encodedBytesMax(rawBytes: number): number {
-  return ENVELOPE_BYTES_MAX + compressBound(rawBytes);
+  return sealedBytesMax(ENVELOPE_BYTES_MAX + compressBound(rawBytes));
 }
 
 /**
  * Encodes `raw` (borrowed for the call) with zstd at `level` (-1, or 1 to 19), content checksum on, to the front of `target`, which
- * has `encodedBytesMax(raw.byteLength)` bytes; `stored` is a view of it.
+ * has `encodedBytesMax(raw.byteLength)` bytes; `stored` is a view of it. With `sealing` it is encrypted.
  */
-export function encodeInto(target: Uint8Array, raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
+export function encodeInto(
+  target: Uint8Array,
+  raw: Uint8Array,
+  meta: EnvelopeMeta,
+  level: number,
+  sealing?: Sealing,
+): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
   const length = zstdOfThread().compress(target.subarray(envelope.byteLength), raw, settingsFor(level));
   sealEnvelope(envelope, length);
   target.set(envelope);
-  const stored = target.subarray(0, envelope.byteLength + length);
+  const facts = { plainBytes: envelope.byteLength + length, rawBytes: raw.byteLength, level };
+  const stored = finish(target, { ...facts, digest: digestFor(sealing, raw) }, sealing);
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength, level };
+}
+
+/** Encrypts the plain object at the front of `memory` if it is to be; gives what is to be stored. */
+function finish(
+  memory: Uint8Array,
+  object: { readonly plainBytes: number; readonly rawBytes: number; readonly digest: string | undefined },
+  sealing: Sealing | undefined,
+): Uint8Array {
+  const { plainBytes } = object;
+  return memory.subarray(0, sealing === undefined ? plainBytes : sealObject(memory, plainBytes, object, sealing));
+}
+
+/** The digest that the clear envelope is to state. */
+function digestFor(sealing: Sealing | undefined, raw: Uint8Array): string | undefined {
+  return sealing?.digest === CONTENT_DIGEST ? digestOf(raw) : sealing?.digest;
 }
 
 /** Content that is copied out of the way before the encoded bytes may take its place. */
@@ -78,15 +102,17 @@ export async function encodeInPlace(
   rawBytes: number,
   meta: EnvelopeMeta,
   level: number,
+  sealing?: Sealing,
 ): Promise<EncodedObject> {
   const rawOffset = memory.byteLength - rawBytes;
   invariant(memory.byteLength >= encodedBytesMax(rawBytes), "memory without room to encode in place");
   const rawCrc32c = crc32c(memory.subarray(rawOffset));
+  const digest = digestFor(sealing, memory.subarray(rawOffset));
   const envelope = encodeEnvelope(rawBytes, rawCrc32c, meta);
   const length = await compressInPlace(memory, { from: rawOffset, to: envelope.byteLength }, level);
   sealEnvelope(envelope, length);
   memory.set(envelope);
-  const stored = memory.subarray(0, envelope.byteLength + length);
+  const stored = finish(memory, { plainBytes: envelope.byteLength + length, rawBytes, digest }, sealing);
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes, level };
 }
 
@@ -114,7 +140,7 @@ async function compressInPlace(
 }
 
 /** Encodes small content; the result is freshly allocated and belongs to the caller. */
-export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number): EncodedObject {
+export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number, sealing?: Sealing): EncodedObject {
   const rawCrc32c = crc32c(raw);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
   const bound = compressBound(raw.byteLength);
@@ -122,9 +148,11 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number)
   if (bound <= SCRATCH_KEPT_BYTES_MAX) scratch = target;
   const length = zstdOfThread().compress(target, raw, settingsFor(level));
   sealEnvelope(envelope, length);
-  const stored = new Uint8Array(envelope.byteLength + length);
-  stored.set(envelope);
-  stored.set(target.subarray(0, length), envelope.byteLength);
+  const plainBytes = envelope.byteLength + length;
+  const memory = new Uint8Array(sealing === undefined ? plainBytes : sealedBytesMax(plainBytes));
+  memory.set(envelope);
+  memory.set(target.subarray(0, length), envelope.byteLength);
+  const stored = finish(memory, { plainBytes, rawBytes: raw.byteLength, digest: digestFor(sealing, raw) }, sealing);
   return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength, level };
 }
 

@@ -4,14 +4,17 @@
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../errors.ts";
+import { type Sealing, sealStream } from "./age/seal.ts";
 import { onAbort } from "../signals.ts";
 
 const QUEUED_BYTES_MAX = 1 << 20;
 
 export class PlainWriter {
+  /** Bytes that have left through `body`, and their CRC-32C; the whole object's once that has ended. */
   storedBytes = 0;
   crc32c = 0;
   readonly #signal: AbortSignal;
+  readonly #sealing: Sealing | undefined;
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #ended = false;
@@ -19,8 +22,9 @@ export class PlainWriter {
   #wakeWriter: (() => void) | undefined;
 
   /** When the reader gives up, abort the signal, or the writer waits for ever. */
-  constructor(signal: AbortSignal) {
+  constructor(signal: AbortSignal, sealing?: Sealing) {
     this.#signal = signal;
+    this.#sealing = sealing;
     onAbort(signal, () => this.#wakeWriter?.());
   }
 
@@ -33,8 +37,6 @@ export class PlainWriter {
       throw new SeawallError("aborted", "storing the manifest was cancelled", { cause: this.#signal.reason });
     }
     const copy = Uint8Array.from(chunk);
-    this.storedBytes += copy.length;
-    this.crc32c = crc32c(copy, this.crc32c);
     this.#queuedBytes += copy.length;
     this.#queue.push(copy);
     this.#wakeReader?.();
@@ -45,7 +47,17 @@ export class PlainWriter {
     this.#wakeReader?.();
   }
 
+  /** Stored bytes, in order; to be iterated once. */
   async *body(): AsyncGenerator<Uint8Array> {
+    const sealing = this.#sealing;
+    for await (const stored of sealing === undefined ? this.#chunks() : sealStream(this.#chunks(), sealing)) {
+      this.storedBytes += stored.byteLength;
+      this.crc32c = crc32c(stored, this.crc32c);
+      yield stored;
+    }
+  }
+
+  async *#chunks(): AsyncGenerator<Uint8Array> {
     for (;;) {
       const chunk = this.#queue.shift();
       if (chunk !== undefined) {

@@ -6,6 +6,7 @@
  * Small content is encoded in place: a hop to a worker costs more than compressing a few kilobytes.
  */
 import { SeawallError } from "../errors.ts";
+import type { Sealing } from "./age/seal.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
 import { collectSoon, IdleTimer } from "../idle-memory.ts";
 import { ThreadCrew } from "../worker-thread.ts";
@@ -19,11 +20,18 @@ interface JobMemory {
   readonly target: SharedArrayBuffer;
 }
 
+interface EncodeJob<Kind> {
+  readonly kind: Kind;
+  readonly meta: EnvelopeMeta;
+  readonly level: number;
+  readonly sealing: Sealing | undefined;
+}
+
 export type CodecJob = JobMemory &
   (
-    | { readonly kind: "encode"; readonly meta: EnvelopeMeta; readonly level: number }
+    | EncodeJob<"encode">
     /** The content ends the target, and is overwritten. */
-    | { readonly kind: "encode-in-place"; readonly meta: EnvelopeMeta; readonly level: number }
+    | EncodeJob<"encode-in-place">
     | { readonly kind: "compress"; readonly level: number }
   );
 
@@ -89,15 +97,15 @@ export class CodecPool {
    * Encodes `raw`, which must not change until the promise settles. Large content must lie in shared memory to be
    * encoded off this thread. Callers bound the number of jobs: each holds a segment buffer from a fixed pool.
    */
-  async encode(raw: Uint8Array, meta: EnvelopeMeta, level: number): Promise<EncodedObject> {
+  async encode(raw: Uint8Array, meta: EnvelopeMeta, level: number, sealing?: Sealing): Promise<EncodedObject> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
     if (raw.byteLength <= INLINE_BYTES_MAX || !(raw.buffer instanceof SharedArrayBuffer)) {
-      return encodeObject(raw, meta, level);
+      return encodeObject(raw, meta, level, sealing);
     }
     const { buffer, byteOffset: offset, byteLength: length } = raw;
     const target = this.#takeSpare(encodedBytesMax(length));
     try {
-      const job = { kind: "encode", buffer, offset, length, meta, level, target } as const;
+      const job = { kind: "encode", buffer, offset, length, meta, level, sealing, target } as const;
       const { bytes, storedCrc32c, rawCrc32c } = await this.#submit(job);
       const release = (): void => this.#giveBack(target);
       return { stored: new Uint8Array(target, 0, bytes), storedCrc32c, rawCrc32c, rawBytes: length, level, release };
@@ -115,11 +123,12 @@ export class CodecPool {
     rawBytes: number,
     meta: EnvelopeMeta,
     level: number,
+    sealing?: Sealing,
   ): Promise<EncodedObject> {
     if (this.#closed) throw new SeawallError("internal", "codec pool is closed");
     const source = { buffer: memory, offset: memory.byteLength - rawBytes, length: rawBytes };
     try {
-      const job = { kind: "encode-in-place", ...source, meta, level, target: memory } as const;
+      const job = { kind: "encode-in-place", ...source, meta, level, sealing, target: memory } as const;
       const { bytes, storedCrc32c, rawCrc32c } = await this.#submit(job);
       const stored = new Uint8Array(memory, 0, bytes);
       if (bytes > encodedBytesMax(LARGE_OBJECT_BYTES)) return { stored, storedCrc32c, rawCrc32c, rawBytes, level };

@@ -12,11 +12,17 @@ async function work(job: CodecJob): Promise<CodecResult> {
   const target = new Uint8Array(job.target);
   switch (job.kind) {
     case "encode": {
-      const { stored, storedCrc32c, rawCrc32c } = encodeInto(target, source, job.meta, job.level);
+      const { stored, storedCrc32c, rawCrc32c } = encodeInto(target, source, job.meta, job.level, job.sealing);
       return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
     }
     case "encode-in-place": {
-      const { stored, storedCrc32c, rawCrc32c } = await encodeInPlace(target, job.length, job.meta, job.level);
+      const { stored, storedCrc32c, rawCrc32c } = await encodeInPlace(
+        target,
+        job.length,
+        job.meta,
+        job.level,
+        job.sealing,
+      );
       return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
     }
     case "compress":

@@ -25,6 +25,7 @@ import { BACKUP_OPTIONS } from "./backup-options.ts";
 import { DRILL_OPTIONS } from "./drill-options.ts";
 import { COMMAND_NAMES, type CommandName, named, option, type OptionSpec, slotName } from "./option-spec.ts";
 import { COST_OPTIONS } from "./cost-options.ts";
+import { ENCRYPTION_OPTIONS } from "./encryption-options.ts";
 import { INIT_OPTIONS } from "./init-options.ts";
 import { HOOK_OPTIONS } from "./hook-options.ts";
 import { IMPORT_OPTIONS } from "./import-options.ts";
@@ -213,6 +214,7 @@ const ROWS = {
     default: 2,
     help: "threads that compress complete segments, or a backup's parts",
   }),
+  ...ENCRYPTION_OPTIONS,
   chunksInFlight: option(integer({ min: 1, max: 64 }), {
     commands: RECEIVE,
     default: 4,

@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 import { objectKind } from "../archive/keys.ts";
 import type { ToldNotice } from "../archive/records/notices.ts";
+import type { Recipients } from "../codec/age/recipients.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Settings } from "../config/options.ts";
 import type { Log } from "../log.ts";
@@ -52,6 +53,8 @@ export interface ClusterOptions {
   readonly turn: (signal: AbortSignal) => Promise<(() => void) | undefined>;
   /** Threads that all receivers of the process share. */
   readonly codecPool: CodecPool;
+  /** Everything is encrypted to these. */
+  readonly recipients: Recipients | undefined;
   /** This cluster's own. */
   readonly metrics: Metrics;
   readonly journal: Journal;
@@ -289,6 +292,7 @@ function receiverOptions(options: ClusterOptions, { store, state }: Parts): Rece
     compressLevel: settings.compressLevel,
     codecThreads: settings.compressThreads,
     codecPool: options.codecPool,
+    recipients: options.recipients,
     chunksInFlightMax: settings.chunksInFlight,
     bufferSegments: settings.bufferSegments,
     bufferBytesMax: settings.bufferMaxBytes,

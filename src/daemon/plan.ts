@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { OPTION_ROWS, type SettingKey, type Settings } from "../config/options.ts";
 import type { ListenAddress } from "../config/types.ts";
+import type { Recipients } from "../codec/age/recipients.ts";
 import type { LogLevel } from "../log.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import type { RoutinePlan } from "./jobs/routine.ts";
@@ -11,6 +12,8 @@ export interface ClusterPlan extends RoutinePlan {
   readonly storeUrl: string;
   /** Called again at each start: passwords and service files may have changed. Throws `usage`. */
   readonly connect: () => Promise<ConnectionSettings>;
+  /** Called again at each start: files of recipients may have changed. Throws `usage`. */
+  readonly recipients: () => Promise<Recipients | undefined>;
 }
 
 export interface Configuration {

@@ -6,6 +6,8 @@ import type { Archive } from "../archive/archive.ts";
 import type { Generation } from "../archive/generations.ts";
 import type { SegmentPlace } from "../archive/keys.ts";
 import { endOfPartial, verifierOfFile } from "../archive/wal/whole-files.ts";
+import { ContentDigest } from "../codec/age/digest.ts";
+import type { Envelope } from "../codec/envelope.ts";
 import { hasCode, messageOf } from "../errors.ts";
 import type { RequestOptions } from "../store/store.ts";
 import { crc32c } from "../wal/crc32c.ts";
@@ -59,21 +61,24 @@ export async function readSegmentFiles(
   return undefined;
 }
 
-/** Whether the file's content is that of a sealed segment, of which size and CRC-32C are known. */
+/** Whether the file's content is that of a sealed segment, of which size and CRC-32C are known, or the digest where it is encrypted. */
 export async function isContentOf(
   file: SourceFile,
-  stored: { readonly rawBytes: number; readonly rawCrc32c: number },
+  stored: Envelope,
   reading: SegmentReading,
 ): Promise<boolean | undefined> {
   return orRefuse(file, reading, async () => {
     let [bytes, crc] = [0, 0];
+    const digest = new ContentDigest();
     const take = (piece: Uint8Array): boolean => {
       bytes += piece.byteLength;
       crc = crc32c(piece, crc);
+      if (stored.rawCrc32c === undefined) digest.push(piece);
       return bytes <= stored.rawBytes;
     };
     await readContent(reading.source, file, take, { bytesMax: stored.rawBytes, signal: reading.signal });
-    return bytes === stored.rawBytes && crc === stored.rawCrc32c;
+    if (bytes !== stored.rawBytes) return false;
+    return stored.rawCrc32c === undefined ? digest.hex() === stored.encryption?.digest : crc === stored.rawCrc32c;
   });
 }
 

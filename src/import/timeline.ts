@@ -238,7 +238,7 @@ class TimelineImport {
     findings.present.segments += Math.min(1, whole.length);
     findings.present.partials += files.length - whole.length;
     if (skipsStored || whole.length === 0) return;
-    const stored = await ifReadable(peekWal(this.#archive, "segment", place, { signal }));
+    const stored = await ifReadable(peekWal(this.#archive, "segment", place, { part: "full", signal }));
     if (stored === undefined) {
       return this.#refuse("conflict", files, "the archive has this segment and cannot read it: run seawall verify");
     }

@@ -4,14 +4,17 @@
  */
 import type { Archive } from "../archive/archive.ts";
 import { putBreak } from "../archive/wal/breaks.ts";
+import { unlessLocked } from "../archive/damage.ts";
+import type { SegmentPlace } from "../archive/keys.ts";
+import { readComparableTail } from "../archive/wal/comparable-tail.ts";
 import { type ListedTail, readTail } from "../archive/wal/tail.ts";
 import { carryInto } from "../archive/wal/tip.ts";
 import { hasCode, SeawallError } from "../errors.ts";
-import { type Lsn, addBytes, formatLsn } from "../wal/lsn.ts";
+import { type Lsn, addBytes, bytesBetween, formatLsn, segmentStart } from "../wal/lsn.ts";
 import type { TimelineHistory } from "../wal/timeline.ts";
 import type { WalVerifier } from "../wal/verifier.ts";
 import type { ParametersChanged } from "../wal/wal-changes.ts";
-import { Assembler, type OpenSegment } from "./assembler.ts";
+import { Assembler, type OpenSegment, type StoredPrefix } from "./assembler.ts";
 import { keepEvidence } from "./evidence.ts";
 import type { Intake, IntakeWiring } from "./intake.ts";
 import { Ledger } from "./ledger.ts";
@@ -90,8 +93,7 @@ class ArchiveIntake implements Intake {
         // A partial has no chunks beside it when another server's receiver has ended this timeline meanwhile.
         const known = place.segment === start.segment || tails.some(({ segment }) => segment === place.segment);
         if (!known) return undefined;
-        const tail = await readTail(archive, place, { signal: wiring.taking, into });
-        return tail && { byteLength: tail.bytes.byteLength, verifiedLsn: tail.verifiedLsn };
+        return readPrefix(archive, place, { signal: wiring.taking, into });
       },
     });
     this.#onBorder = wiring.onBorder;
@@ -243,6 +245,20 @@ class ArchiveIntake implements Intake {
       },
     });
   }
+}
+
+/** Reads what is stored of an open segment: its bytes, or what can be compared where they are encrypted. */
+async function readPrefix(
+  archive: Archive,
+  place: SegmentPlace,
+  { signal, into }: { readonly signal: AbortSignal; readonly into: Uint8Array },
+): Promise<StoredPrefix | undefined> {
+  const tail = await unlessLocked(readTail(archive, place, { signal, into }));
+  if (tail !== "locked") return tail && { byteLength: tail.bytes.byteLength, verifiedLsn: tail.verifiedLsn };
+  const comparable = await readComparableTail(archive, place, { signal });
+  if (comparable === undefined) return undefined;
+  const { pieces, endLsn, verifiedLsn } = comparable;
+  return { byteLength: bytesBetween(segmentStart(place.segment, place.segmentSize), endLsn), verifiedLsn, pieces };
 }
 
 /** `isFirst`: the very first record after the stored WAL does not follow it, so the two may be different histories. Pure. */

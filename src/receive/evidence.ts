@@ -26,7 +26,8 @@ export async function keepEvidence(
       reason: error.message,
       systemIdentifier: archive.identity.systemIdentifier.toString(),
     };
-    const encoded = await archive.codec.encode(raw, meta);
+    // The reason may quote the record, so all of it goes under encryption.
+    const encoded = await archive.codec.encode(raw, meta, { meta: { kind: meta.kind } });
     using limit = deadline(TIMEOUT_MS);
     await putOnce(archive, key, encoded, { signal: limit.signal });
     log.error("kept the WAL that does not verify", { key, bytes: raw.byteLength });

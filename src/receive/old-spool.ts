@@ -11,6 +11,7 @@ import { putPlainOnce } from "../archive/put-once.ts";
 import { listTails, readTailEnd, readTailPart, tailCuts } from "../archive/wal/tail.ts";
 import { listGaps } from "../archive/wal/gaps.ts";
 import { putChunk } from "../archive/wal/objects.ts";
+import { digestOf } from "../codec/age/digest.ts";
 import type { Codec } from "../codec/codec.ts";
 import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
 import { SeawallError } from "../errors.ts";
@@ -127,8 +128,17 @@ async function uploadTail(
     // A sealed segment covers it.
     if (part === undefined) return;
     const endLsn = addBytes(startLsn, end);
-    const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn: minLsn(part.verifiedLsn, endLsn) };
+    const digest = remote.codec.recipients === undefined ? undefined : await digestTo(local, place, end, signal);
+    const verifiedLsn = minLsn(part.verifiedLsn, endLsn);
+    const facts = { startLsn: addBytes(startLsn, start), endLsn, verifiedLsn, digest };
     await putChunk(remote, place, start, part.bytes, facts, { signal, confirm: true });
     start = end;
   }
+}
+
+/** The digest of the segment's front, for an encrypted chunk that ends there. */
+async function digestTo(local: Archive, place: SegmentPlace, end: number, signal: AbortSignal): Promise<string> {
+  const front = await readTailPart(local, place, { start: 0, end }, { signal });
+  if (front === undefined) throw new SeawallError("internal", "a spool's tail begins behind its segment's start");
+  return digestOf(front.bytes);
 }

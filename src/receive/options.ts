@@ -1,4 +1,5 @@
 /** A receiver's options; the command line's table (config/options.ts) gives the defaults. */
+import type { Recipients } from "../codec/age/recipients.ts";
 import type { CompressLevel } from "../codec/level.ts";
 import type { CodecPool } from "../codec/pool.ts";
 import type { Log } from "../log.ts";
@@ -27,6 +28,8 @@ export interface ReceiverOptions {
   readonly codecThreads: number;
   /** Threads that several receivers of one process share; without them it has its own. */
   readonly codecPool?: CodecPool | undefined;
+  /** Everything is encrypted to these. */
+  readonly recipients?: Recipients | undefined;
   readonly chunksInFlightMax: number;
   /** For a server that would be refused otherwise: number of the claim from which the line is taken. */
   readonly takeOver?: number | undefined;

@@ -284,7 +284,8 @@ export class Shipper {
     const { open } = shipping;
     const endLsn = addBytes(open.startLsn, end);
     const { contiguousLsn } = this.#options.ledger;
-    const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn, contiguousLsn };
+    const digest = archive.codec.recipients === undefined ? undefined : open.digestTo(end);
+    const facts = { startLsn: addBytes(open.startLsn, start), endLsn, verifiedLsn: endLsn, contiguousLsn, digest };
     const { signal } = shipping.chunksCancelled;
     const raw = open.buffer.bytes.subarray(start, end);
     const options = { signal, confirm: confirmChunks || level > 0 };

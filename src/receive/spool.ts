@@ -53,9 +53,11 @@ export interface SpoolOptions {
 export async function runSpooledReceiver(given: ReceiverOptions, spool: SpoolOptions): Promise<void> {
   const { stop, kill } = given;
   using either = joinSignals(stop, kill);
+  const { compressLevel: level, recipients } = given;
   const codec = new Codec({
-    level: given.compressLevel,
+    level,
     load: loadPerProcessor,
+    recipients,
     ...sharedOrOwn(given.codecPool, { threads: 1 }),
   });
   try {

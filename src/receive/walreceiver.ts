@@ -70,8 +70,8 @@ export async function runReceiver(options: ReceiverOptions, join = joinServer(op
 
 async function receiveAll(options: ReceiverOptions, join: Join, leave: SlotLeave): Promise<void> {
   const { log, state, stop, kill } = options;
-  const { codecPool, codecThreads: threads, compressLevel: level } = options;
-  const codec = new Codec({ level, load: loadPerProcessor, ...sharedOrOwn(codecPool, { threads }) });
+  const { codecPool, codecThreads: threads, compressLevel: level, recipients } = options;
+  const codec = new Codec({ level, load: loadPerProcessor, recipients, ...sharedOrOwn(codecPool, { threads }) });
   const ended = new Set<TimelineId>();
   const pools = new SegmentBufferPools(options);
   const notices = new NoticeLimit({ tell: (text) => log.warn(text), nowMs: () => performance.now() });

@@ -84,6 +84,7 @@ async function extractPart(
     bytes,
     crc32c,
     entries,
+    identities: archive.codec.identities?.texts,
     layout,
     owner,
     replace,

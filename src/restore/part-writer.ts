@@ -21,6 +21,8 @@ export interface PartJob {
   readonly bytes: number;
   readonly crc32c: number;
   readonly entries: readonly WriteEntry[];
+  /** Private keys for an encrypted part. */
+  readonly identities: readonly string[] | undefined;
   readonly layout: LayoutFacts;
   readonly owner: Owner | undefined;
   /** The process's umask: modes with bits in it need a chmod. */
@@ -59,11 +61,11 @@ export class PartWriter implements PartSink<WriteEntry> {
 
   /** `onFlush` gets large files that can be flushed before they are complete. */
   constructor(job: PartJob, onFlush: (place: string) => void) {
-    const { part, tablespace, bytes, entries } = job;
+    const { part, tablespace, bytes, entries, identities } = job;
     this.#job = job;
     this.#onFlush = onFlush;
     this.#layout = new Layout(job.layout);
-    this.#reader = new PartReader({ subject: `part ${part}`, tablespace, bytes, entries }, this);
+    this.#reader = new PartReader({ subject: `part ${part}`, tablespace, bytes, entries, identities }, this);
   }
 
   /** The next bytes of the stored object. Throws `backup-corrupt` naming part and file, `target-unwritable`. */

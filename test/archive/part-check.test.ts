@@ -8,7 +8,7 @@ test("a few kilobytes that expand to gigabytes of zeros are refused when they pa
   const target = new Uint8Array(binding.compressBound(zeros.byteLength));
   const frame = target.subarray(0, new binding.CCtx().compress(target, zeros, 1));
   const part = { name: "00001", tablespace: null, bytes: 1 << 20, storedBytes: 0, crc32c: 0, files: 0 };
-  const contents = new PartContents({ key: "the/part", part, entries: [] });
+  const contents = new PartContents({ key: "the/part", part, entries: [], identities: undefined });
   const pushAll = async (): Promise<void> => {
     for (let i = 0; i < 512; i++) await contents.push(frame);
   };

@@ -10,9 +10,9 @@ export const SIZE = 1 << 20;
 /** Begins at 0/500000. */
 export const place = { timeline: 1 as TimelineId, segment: 5 as SegmentNumber, segmentSize: SIZE };
 
-export function newArchive(store: Store = new MemoryStore(), segmentSize = SIZE): Archive {
+export function newArchive(store: Store = new MemoryStore(), segmentSize = SIZE, codec = new Codec()): Archive {
   const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  return { store, cluster: "main", identity, codec: new Codec() };
+  return { store, cluster: "main", identity, codec };
 }
 
 /** Stores a chunk that ends where a record ends. */

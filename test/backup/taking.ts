@@ -89,7 +89,7 @@ export async function readObject(
     storedBytes: facts.storedBytes,
     crc32c: facts.crc32c,
   });
-  const reader = new Codec().startReading("frames");
+  const reader = new Codec().startReading("frames", "key");
   const pieces: Buffer[] = [];
   await reader.push(bytes, (view) => pieces.push(Buffer.from(view)));
   expect(reader.isComplete).toBe(true);

@@ -2,6 +2,7 @@
  * An audit from outside: reads an archive with nothing but a store, verifies all of it record by record, and compares it
  * with the WAL of the server it came from. Sealed segments never change, so each is looked at once; the tail every time.
  */
+import { runCodec } from "../harness/encryption.ts";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
@@ -52,7 +53,7 @@ export class ArchiveAudit {
     if ((await readIdentity(store, "main")) === undefined) {
       return { tip: undefined, sealed: 0, behindHole: 0, verifiedLsn: undefined };
     }
-    const archive = await openArchive(store, "main");
+    const archive = await openArchive(store, "main", { codec: runCodec });
     const sealed = await this.#listSealed(archive);
     const tip = await findTip(archive);
     const first = sealed[0] ?? tip?.segment;

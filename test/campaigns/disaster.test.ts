@@ -3,6 +3,7 @@
  * synchronous standby, its data directory lost, `seawall restore`, recovery through the quick restore_command: every commit
  * that the server had acknowledged is there.
  */
+import { runCodec } from "../harness/encryption.ts";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -74,7 +75,7 @@ async function uploadSpool(where: ReceiverProcessOptions, spool: string): Promis
   await using receiver = startReceiver(where);
   await until("the spool to be uploaded", async () => {
     if (!receiver.running) throw new Error(`the receiver ended by itself:\n${receiver.stderr}`);
-    return ((await findTip(await openArchive(store, "main")))?.lsn ?? 0n) >= end;
+    return ((await findTip(await openArchive(store, "main", { codec: runCodec })))?.lsn ?? 0n) >= end;
   });
   await receiver.end("SIGKILL");
   await store.close();

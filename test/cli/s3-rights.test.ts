@@ -2,6 +2,7 @@
  * Each command with exactly the S3 rights of its row in the table, on servers that enforce policies; then with each right
  * missing. A right that every run needs is named by the refusal. A right that is used sometimes is not missed here.
  */
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,6 +14,7 @@ import {
   AS_RECEIVE,
   EMPTY,
   LARGE_PART,
+  NEW_RECIPIENTS,
   policyOf,
   rightsOfRole,
   S3_RIGHTS,
@@ -85,6 +87,8 @@ const plain = (command: CommandName, ...flags: readonly string[]): Scenario => (
   run: (_scene, run) => seawall([command, ...flags], run),
 });
 
+const RECIPIENT = await identityToRecipient(await generateX25519Identity());
+
 const SCENARIOS: readonly Scenario[] = [
   {
     command: "receive",
@@ -129,6 +133,10 @@ const SCENARIOS: readonly Scenario[] = [
   {
     command: "wal-push",
     run: ({ pushed }, run) => seawall(["wal-push", pushed], run),
+  },
+  {
+    ...{ command: "wal-push", title: "encrypted", uses: [NEW_RECIPIENTS] },
+    run: ({ pushed }, run) => seawall(["wal-push", pushed, "--encrypt-to", RECIPIENT], run),
   },
   { command: "import", run: ({ elsewhere }, run) => seawall(["import", elsewhere], run) },
   { command: "check", run: ({ server }, run) => seawall(["check", "--dsn", server.dsn], run) },

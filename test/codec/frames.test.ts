@@ -48,7 +48,7 @@ async function store(
 
 /** Read back as a restore reads: stored bytes in pieces of `length`. */
 async function load(stored: Buffer, length: number): Promise<Buffer> {
-  const reader = new Codec().startReading("frames");
+  const reader = new Codec().startReading("frames", "key");
   const pieces: Buffer[] = [];
   for (let at = 0; at < stored.length; at += length) {
     await reader.push(stored.subarray(at, at + length), (view) => pieces.push(Buffer.from(view)));
@@ -98,7 +98,7 @@ test.each([
   ["the end is missing", -1],
   ["the end of the last checksum is missing", -3],
 ])("%s: the reader knows that the part is not complete", async (_title, end) => {
-  const reader = new Codec().startReading("frames");
+  const reader = new Codec().startReading("frames", "key");
   await reader.push(stored.bytes.subarray(0, end), () => undefined);
   expect(reader.isComplete).toBe(false);
 });

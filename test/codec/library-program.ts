@@ -70,7 +70,7 @@ async function readAll(folder: string): Promise<Record<string, number>> {
 }
 
 async function unpack(stored: Uint8Array, piece: number): Promise<{ readonly crc: number; readonly isWhole: boolean }> {
-  const reader = new Codec().startReading("frames");
+  const reader = new Codec().startReading("frames", "key");
   let crc = 0;
   for (let at = 0; at < stored.length; at += piece) {
     await reader.push(stored.subarray(at, at + piece), (content) => (crc = crc32c(content, crc)));
@@ -113,7 +113,7 @@ function refusal(way: string, error: unknown): string {
 async function bomb(frames: Buffer, readsAll: boolean): Promise<{ readonly bytes: number; readonly grownMiB: number }> {
   const before = process.resourceUsage().maxRSS;
   let bytes = 0;
-  const reader = new Codec().startReading("frames");
+  const reader = new Codec().startReading("frames", "key");
   const enough = new Error("enough");
   try {
     await reader.push(frames, (content) => {

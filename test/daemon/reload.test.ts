@@ -26,7 +26,14 @@ async function configuration(
     const { settings } = await loadSettings({ command: "receive", flags, env: {}, readFile: async () => "" });
     const connect = async (): ReturnType<(typeof clusters)[0]["connect"]> =>
       parseConninfo({ env: {}, files: () => undefined });
-    clusters.push({ name, settings, storeUrl: "file:///archive", jobEnv: {}, connect });
+    clusters.push({
+      name,
+      settings,
+      storeUrl: "file:///archive",
+      jobEnv: {},
+      connect,
+      recipients: async () => undefined,
+    });
   }
   return {
     ...{

@@ -118,7 +118,7 @@ async function merged(options: Readonly<Record<string, string>>): Promise<Merged
 async function plan(name: string, options: Readonly<Record<string, string>> = {}): Promise<ClusterPlan> {
   const { settings } = await merged({ cluster: name, dsn: `host=${name}`, ...options });
   const connect = async (): ReturnType<ClusterPlan["connect"]> => parseConninfo({ env: {}, files: () => undefined });
-  return { name, settings, storeUrl: "file:///archive", jobEnv: {}, connect };
+  return { name, settings, storeUrl: "file:///archive", jobEnv: {}, connect, recipients: async () => undefined };
 }
 
 const lost = new SeawallError("wal-diverged", "the server went another way");

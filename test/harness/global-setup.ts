@@ -1,6 +1,7 @@
 /** Before the first test of a run: `dist` is up to date, leftovers of killed runs are gone, shared services can be asked for. */
 import { buildChanged } from "./build.ts";
 import { provideClock } from "./calendar.ts";
+import { provideRunKeys } from "./encryption.ts";
 import { type PythonTool, providePythonTool, remedyFor as remedyForTool } from "./other-tools.ts";
 import { isOnNpm, wantedVersions, WITHOUT_VERSIONS } from "./postgres-binaries.ts";
 import { provideDebianPostgres } from "./postgres-debian.ts";
@@ -65,6 +66,7 @@ export default async function setup(): Promise<() => Promise<void>> {
     },
   });
   process.env[RUN_DIR] = services.folder;
+  await provideRunKeys(services.folder);
   process.env[WITHOUT_VERSIONS] = (await missingVersions()).join(",");
   return async () => services[Symbol.asyncDispose]();
 }

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
+import { runKeys } from "./encryption.ts";
 import type { Printed } from "./json-output.ts";
 import { identity, tiedToUs } from "./run.ts";
 import { serverCli } from "./server-cli.ts";
@@ -77,7 +78,7 @@ export class CliProcess implements AsyncDisposable {
     this.#child = spawn(command.file, command.args, {
       stdio: ["ignore", "pipe", "pipe"],
       cwd: options.cwd ?? (options.asServer === true ? "/" : ROOT),
-      env: { ...plainEnvironment(), ...options.env },
+      env: { ...plainEnvironment(), ...runKeys(), ...options.env },
       ...(options.asServer === true ? identity(serverAccount()) : {}),
     });
     for (const name of ["stdout", "stderr"] as const) {

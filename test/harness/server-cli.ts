@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { restoreCommand } from "../../src/restore/restore-command.ts";
 import { isOpenToAll, serverAccount } from "./account.ts";
 import { ROOT } from "./build.ts";
+import { runKeys } from "./encryption.ts";
 import { RUN_DIR } from "./run-services.ts";
 import { makeTempDir, removeTree, staleTempDirs, unfinishedName } from "./temp.ts";
 
@@ -22,7 +23,8 @@ export interface ServerCommandOptions {
 export function serverRestoreCommand(flags: readonly string[], options: ServerCommandOptions = {}): string {
   const { node, main } = reachableCli(options.copy ?? false);
   const script = join(dirname(main), "..", "..", "bin", "seawall-wal-fetch");
-  const assignments = Object.entries(options.env ?? {}).map(([name, value]) => `export ${name}=${quoted(value)};`);
+  const env = { ...runKeys(), ...options.env };
+  const assignments = Object.entries(env).map(([name, value]) => `export ${name}=${quoted(value)};`);
   return [...assignments, restoreCommand({ flags, node, script })].join(" ");
 }
 
@@ -32,7 +34,7 @@ export function serverRestoreCommand(flags: readonly string[], options: ServerCo
  */
 export function serverCommand(args: readonly string[], options: ServerCommandOptions = {}): string {
   const { node, main } = reachableCli(options.copy ?? false);
-  const assignments = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  const assignments = Object.entries({ ...runKeys(), ...options.env }).map(([name, value]) => `${name}=${value}`);
   const words = [...(assignments.length === 0 ? [] : ["env", ...assignments]), node, main, ...args];
   return words.map(quoted).join(" ");
 }

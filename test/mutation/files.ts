@@ -21,6 +21,7 @@ const VERIFIER = ["verifier", "verifier-refusals", "carry", "discontinuity", "pa
 export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   wal: {
     mutated: {
+      "carry-without-content": ["carry"],
       crc32c: ["crc32c"],
       "empty-location": ["empty-location"],
       "first-page": ["first-page"],
@@ -42,6 +43,9 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
   },
   codec: {
     mutated: {
+      "age/clear-envelope": ["codec/age/object"],
+      "age/header": ["codec/age/object", "codec/age/vectors"],
+      "age/payload": ["codec/age/object", "codec/age/vectors"],
       envelope: ["envelope"],
       level: ["level"],
       "frame-walk": ["frame-walk"],
@@ -52,6 +56,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
     },
     leftOut: {
       ...{
+        ...{ "age/digest": "libraries", "age/identities": "library", "age/recipients": "library" },
+        ...{ "age/open": "library", "age/seal": "library" },
         checksum: "libraries",
         codec: "hands on",
         frame: "library",
@@ -80,6 +86,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "retention/removal": ["removal", "belongings"],
       "wal/change-json": ["change-json"],
       documents: ["documents"],
+      encryption: ["encrypted"],
       "retention/unneeded-wal": ["doomed-wal"],
       "retention/expire": EXPIRY,
       "retention/marks": [...EXPIRY, "pins"],
@@ -102,7 +109,9 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "retention/keep": ["retention", "retention-borders", "retention-newer"],
       "retention/wal": ["retention-borders", "retention-wal", "retention-newer"],
       "line/rivals": ["line", "line-rivals"],
-      "wal/tail": ["tail", "tail-readers"],
+      "wal/comparable-tail": ["encrypted"],
+      "wal/tail": ["tail", "tail-readers", "encrypted"],
+      "wal/tail-pieces": ["tail", "tail-readers", "encrypted"],
       "catalog/timeline-tree": ["timeline-tree"],
       "wal/tip": ["tip", "tip-store", "line"],
       "wal/reach": ["wal-reach", "tail", "tip-store"],

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { SegmentNumber, TimelineId } from "../../src/wal/lsn.ts";
 import { addBytes } from "../../src/wal/lsn.ts";
+import { digestOf } from "../../src/codec/age/digest.ts";
 import type { SegmentBuffer } from "../../src/receive/segment-buffer.ts";
 import { OpenSegment, type StoredPrefix } from "../../src/receive/assembler.ts";
 
@@ -71,6 +72,48 @@ describe("what the store held before", () => {
     expect(() => segment.append(Buffer.from("cXef"))).toThrowError(
       expect.objectContaining({ code: "wal-diverged", message: expect.stringContaining("0/1000003") as string }),
     );
+  });
+});
+
+describe("what the store held before, encrypted", () => {
+  const locked = (): OpenSegment => {
+    const bytes = new Uint8Array(new SharedArrayBuffer(SIZE));
+    const pieces = [
+      { start: 0, end: 2, digest: digestOf(Buffer.from("ab")) },
+      { start: 2, end: 4, digest: digestOf(Buffer.from("abcd")) },
+    ];
+    const prefix = { byteLength: 4, verifiedLsn: addBytes(open.startLsn, 4), pieces };
+    return new OpenSegment(place, { bytes, isUsed: true }, prefix);
+  };
+
+  test("is compared by its digests once all of it has come, in any split", () => {
+    for (let split = 1; split < 8; split++) {
+      const segment = locked();
+      expect(segment.storedPrefixBytes).toBe(4);
+      segment.append(Buffer.from("abcdefgh".slice(0, split)));
+      expect(segment.takeComparedPrefix() !== undefined).toBe(split >= 4);
+      segment.append(Buffer.from("abcdefgh".slice(split)));
+      expect(segment.takeComparedPrefix() !== undefined).toBe(split < 4);
+      expect(Buffer.from(segment.buffer.bytes.subarray(0, 9)).toString("latin1")).toBe("abcdefgh\0");
+    }
+  });
+
+  test.each([
+    ["aXcd", "0/1000002"],
+    ["abcX", "0/1000004"],
+  ])("and is %s at the server, is refused with the end of the first object that differs", (sent, lsn) => {
+    expect(() => locked().append(Buffer.from(sent))).toThrowError(
+      expect.objectContaining({ code: "wal-diverged", message: expect.stringContaining(lsn) as string }),
+    );
+  });
+
+  test("has the digest of all bytes up to a chunk's end, also of a merged chunk that ends before the newest", () => {
+    const segment = openSegment();
+    const bytes = Buffer.alloc(30_000, "WAL of several blocks ");
+    segment.append(bytes);
+    for (const end of [9000, 9000, 20_000, 16_384, 30_000]) {
+      expect(segment.digestTo(end)).toBe(digestOf(bytes.subarray(0, end)));
+    }
   });
 });
 

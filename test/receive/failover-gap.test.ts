@@ -2,6 +2,7 @@
  * Failovers that lost WAL, on real servers: the promoted standby has removed the first segments of its timeline, or the last
  * ones of the old timeline too, before a receiver comes. Archiving goes on behind the gap, whenever the receiver dies.
  */
+import { runCodec } from "../harness/encryption.ts";
 import { describe, expect, test } from "vitest";
 import { Codec } from "../../src/codec/codec.ts";
 import { openArchive } from "../../src/archive/archive.ts";
@@ -71,7 +72,7 @@ async function failOver(
     await receiver.kill();
   }
   await standby.promote();
-  const storedLsn = (await findTip(await openArchive(store, "main")))?.lsn ?? (0n as Lsn);
+  const storedLsn = (await findTip(await openArchive(store, "main", { codec: runCodec })))?.lsn ?? (0n as Lsn);
   const switchLsn = parseLsn(
     await standby.value("SELECT split_part(pg_read_file('pg_wal/00000002.history'), E'\\t', 2)"),
   );
@@ -111,7 +112,7 @@ describe.each([newestUnderTest()])("PostgreSQL %i", (version) => {
     await receiver.stored(await flushLsn(standby));
     await receiver.stop();
 
-    const archive = await openArchive(store, "main");
+    const archive = await openArchive(store, "main", { codec: runCodec });
     const gaps = await listGaps(archive);
     expect(gaps.map(({ timeline }) => timeline)).toEqual([...(unseen ? [1] : []), 2, 2]);
     expect(gaps[0]?.fromLsn).toBe(unseen ? storedLsn : switchLsn);
@@ -142,12 +143,12 @@ test("a spool that begins at a tip right behind a gap goes on there", async () =
   }
   const disk = new MemoryDisk();
   const spooled = { directory: tmpdir(), openDisk: () => disk, spoolBytesMax: 256 << 20, uploadIntervalMs: 100 };
-  const tip = await findTip(await openArchive(store, "main"));
+  const tip = await findTip(await openArchive(store, "main", { codec: runCodec }));
   await using receiver = receive(standby, store, {}, spooled);
   await standby.sql(FILL);
   await receiver.stored(await flushLsn(standby));
   await receiver.stop();
-  const found = await readCatalog(await openArchive(store, "main"));
+  const found = await readCatalog(await openArchive(store, "main", { codec: runCodec }));
   expect(found.inventory.runs.find(({ timeline }) => timeline === 2)?.first).toBe(tip?.segment);
   expect(found.gaps).toHaveLength(1);
 });
@@ -169,7 +170,7 @@ test.each([
     if (life < 2) await receiver.kill();
     else await receiver.stop();
   }
-  const archive = await openArchive(store, "main");
+  const archive = await openArchive(store, "main", { codec: runCodec });
   const gaps = await listGaps(archive);
   expect(gaps.map(({ timeline }) => timeline)).toEqual([...(unseen ? [1] : []), 2]);
   expect(gaps[0]?.fromLsn).toBe(unseen ? storedLsn : switchLsn);
@@ -231,7 +232,7 @@ test("an archive that an earlier version left dead behind two overlapping gap do
   await using standby = await primary.cloneAsStandby();
   const { store, switchLsn, storedLsn } = await failOver(primary, standby, true);
   await recycle(standby, timelineOf(2), switchLsn);
-  const archive = await openArchive(store, "main");
+  const archive = await openArchive(store, "main", { codec: runCodec });
   await standby.sql("SELECT pg_create_physical_replication_slot('seawall', true)");
   const restart = parseLsn(await standby.value("SELECT restart_lsn::text FROM pg_replication_slots"));
   const toLsn = gapEnd({ availableLsn: restart, switchLsn: undefined }, SEGMENT);

@@ -16,6 +16,7 @@ import type { Store } from "../../src/store/store.ts";
 import { type Lsn, parseLsn } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { firstDifference } from "../../src/archive/put-once.ts";
+import { recipientsOf, runCodec } from "../harness/encryption.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 
 export interface Receiving {
@@ -29,6 +30,9 @@ export interface Receiving {
   stored(lsn: Lsn, timeoutMs?: number): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
+
+/** Of an encrypted run (harness/encryption.ts). */
+const recipients = await recipientsOf();
 
 export function receive(
   server: { readonly dsn: string },
@@ -55,6 +59,7 @@ export function receive(
     receiverTimeoutMs: 60_000,
     compressLevel: 1,
     codecThreads: 2,
+    recipients,
     chunksInFlightMax: 4,
     bufferSegments: 4,
     bufferBytesMax: 64 << 20,
@@ -112,7 +117,7 @@ export async function flushLsn(server: PostgresServer): Promise<Lsn> {
  * were compared.
  */
 export async function expectEqualsServer(server: PostgresServer, store: Store, cluster = "main"): Promise<number> {
-  const archive: Archive = await openArchive(store, cluster);
+  const archive: Archive = await openArchive(store, cluster, { codec: runCodec });
   const { segmentSize } = archive.identity;
   let compared = 0;
   for await (const { key } of store.list(walPrefix(cluster))) {

@@ -4,10 +4,12 @@ import { join } from "node:path";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { readBackup } from "../../src/archive/backups/list.ts";
+import type { Recipients } from "../../src/codec/age/recipients.ts";
 import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";
+import { type Keys, keysEnv, recipientsOf, runCodec } from "../harness/encryption.ts";
 import { type PostgresOptions, type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { type CliResult, runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
@@ -28,28 +30,45 @@ export class Archived implements AsyncDisposable {
   /** The server that is received from. */
   #source: PostgresServer;
   #receiving: Receiving;
+  readonly #recipients: Recipients | undefined;
   /** The receiver has ended so that the server's account can read the archive; `stored` and `backup` start it again. */
   #paused = false;
   #stopped = false;
 
-  private constructor(server: PostgresServer, folder: string, url: string, env: Readonly<Record<string, string>>) {
+  private constructor(
+    server: PostgresServer,
+    folder: string,
+    url: string,
+    {
+      env,
+      recipients,
+    }: { readonly env: Readonly<Record<string, string>>; readonly recipients: Recipients | undefined },
+  ) {
+    this.#recipients = recipients;
     this.server = server;
     this.folder = folder;
     this.url = url;
     this.env = env;
     this.store = openStore(url, { env });
     this.#source = server;
-    this.#receiving = receive(server, this.store);
+    this.#receiving = receive(server, this.store, { recipients });
   }
 
   static async start(
-    options: PostgresOptions & { readonly url?: string; readonly env?: Readonly<Record<string, string>> } = {},
+    options: PostgresOptions & {
+      readonly url?: string;
+      readonly env?: Readonly<Record<string, string>>;
+      /** Encrypts the archive; those of the run without them. */
+      readonly keys?: Keys;
+    } = {},
   ): Promise<Archived> {
-    const { url, env = {}, ...rest } = options;
+    const { url, env: given = {}, keys, ...rest } = options;
+    const env = { ...given, ...(keys === undefined ? {} : keysEnv(keys)) };
+    const recipients = await recipientsOf(keys);
     const folder = makeTempDir("store");
     const server = await startPostgres({ segmentSizeMiB: 1, ...rest });
     mkdirSync(join(folder, "s"));
-    const archived = new Archived(server, folder, url ?? `file://${folder}/s`, env);
+    const archived = new Archived(server, folder, url ?? `file://${folder}/s`, { env, recipients });
     await server.sql("CREATE TABLE t (i int PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())");
     await archived.stored();
     return archived;
@@ -67,7 +86,7 @@ export class Archived implements AsyncDisposable {
   }
 
   async archive(): Promise<Archive> {
-    return openArchive(this.store, "main");
+    return openArchive(this.store, "main", { codec: runCodec });
   }
 
   /** By `seawall backup`, beside the receiver. Small parts, so that there are several. */
@@ -128,7 +147,7 @@ export class Archived implements AsyncDisposable {
     this.#source = server;
     this.#paused = false;
     this.#stopped = false;
-    this.#receiving = receive(server, this.store);
+    this.#receiving = receive(server, this.store, { recipients: this.#recipients });
   }
 
   /** The command line. A server that it restores may read the archive. */

@@ -1,6 +1,7 @@
 /** A start in the middle of a record, with and without what was carried over the segment border. */
 import { describe, expect, it } from "vitest";
 import { addBytes } from "../../src/wal/lsn.ts";
+import { carryWithoutContent } from "../../src/wal/carry-without-content.ts";
 import { filled, MIB, toSegmentEnd, verifierFor, WalWriter } from "./wal-writer.ts";
 
 describe("a start in the middle of a record", () => {
@@ -47,6 +48,24 @@ describe("a start in the middle of a record", () => {
     bad[100] = 0;
     const again = verifierFor(writer, { startLsn: border, carry });
     expect(() => again.verifier.push(bad)).toThrow("CRC-32C");
+  });
+
+  it("with a carry without content, skips the record's rest and checks the links behind it", () => {
+    const first = verifierFor(writer);
+    first.verifier.push(writer.bytes.subarray(0, MIB));
+    const full = first.verifier.carry();
+    if (full?.record === undefined) throw new Error("no record crosses the border");
+    const carry = carryWithoutContent(full);
+    expect(carry.record).toBeUndefined();
+    expect(JSON.stringify(carry)).not.toContain(full.record.prefix.slice(0, 20));
+    const { verifier, records } = verifierFor(writer, { startLsn: border, carry });
+    verifier.push(tail);
+    expect(records).toEqual([after]);
+    expect(verifier.verifiedLsn).toBe(writer.position);
+    const moved = { ...carry, prev: "0/28" };
+    const again = verifierFor(writer, { startLsn: border, carry: moved });
+    expect(() => again.verifier.push(tail)).toThrow("xl_prev");
+    expect(carryWithoutContent(carry)).toEqual(carry);
   });
 
   it.each([0, 8, 16, 24, 32, 200])("with a carry, %i bytes before the border", (left) => {

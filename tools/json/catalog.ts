@@ -242,6 +242,7 @@ export function verifySchema(): Schema {
     "unfinished-backup": true,
     "unknown-object": true,
     "verify-state": true,
+    encrypted: true,
     "missing-wal": true,
     gap: true,
   });

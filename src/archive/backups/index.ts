@@ -49,16 +49,21 @@ export async function readIndex(
     if (known === undefined) byPath.set(file.path, file);
   };
   const lines = new LineReader(take);
-  const reader = archive.codec.startReading("frames");
+  const reader = archive.codec.startReading("frames", key);
   const expected = backup.files;
-  await readStored(archive, { key, ...expected, bytes: expected.storedBytes }, options, async (stored) => {
+  const push = (content: Uint8Array): void => lines.push(content);
+  const named = async (work: Promise<void>): Promise<void> => {
     try {
-      await reader.push(stored, (content) => lines.push(content));
+      await work;
     } catch (cause) {
       if (cause instanceof SeawallError) throw cause;
       throw new SeawallError("backup-corrupt", `${key} does not decompress`, { cause });
     }
-  });
+  };
+  await readStored(archive, { key, ...expected, bytes: expected.storedBytes }, options, async (stored) =>
+    named(reader.push(stored, push)),
+  );
+  await named(reader.end(push));
   lines.end();
   if (!reader.isComplete || entries !== expected.entries) {
     throw corrupt(`${key} lists ${counted(entries, "file")}, the backup has ${expected.entries}`);
@@ -117,13 +122,18 @@ export async function readManifest(
   take: (content: Uint8Array) => void | Promise<void>,
 ): Promise<void> {
   if (manifest === null) return;
-  const reader = archive.codec.startReading("plain");
-  const expected = { key: backupManifestKey(archive.cluster, id), ...manifest };
-  await readStored(archive, expected, options, async (stored) => {
-    const pieces: Uint8Array[] = [];
+  const key = backupManifestKey(archive.cluster, id);
+  const reader = archive.codec.startReading("plain", key);
+  const pieces: Uint8Array[] = [];
+  const takeAll = async (): Promise<void> => {
+    for (const piece of pieces.splice(0)) await take(piece);
+  };
+  await readStored(archive, { key, ...manifest }, options, async (stored) => {
     await reader.push(stored, (content) => pieces.push(content));
-    for (const piece of pieces) await take(piece);
+    await takeAll();
   });
+  await reader.end((content) => pieces.push(content));
+  await takeAll();
 }
 
 /** The stored bytes of an object piece by piece; their number and CRC-32C are checked at the end. Throws `backup-corrupt`. */

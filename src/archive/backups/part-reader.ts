@@ -4,7 +4,8 @@
  * (../verify/part.ts).
  */
 import { checksumFor, type FileChecksum } from "../../codec/checksum.ts";
-import { Codec } from "../../codec/codec.ts";
+import { Identities } from "../../codec/age/identities.ts";
+import { Codec, type ContentReader } from "../../codec/codec.ts";
 import type { TarEntryType, TarHeader } from "../../codec/tar.ts";
 import { TarReader } from "../../codec/tar-reader.ts";
 import { messageOf, SeawallError } from "../../errors.ts";
@@ -27,6 +28,8 @@ export interface PartToRead<Entry extends PartEntry> {
   /** Bytes of its tar. */
   readonly bytes: number;
   readonly entries: readonly Entry[];
+  /** Private keys for an encrypted part. */
+  readonly identities: readonly string[] | undefined;
 }
 
 /** Takes the files of a part, one after the other. */
@@ -45,7 +48,7 @@ export interface PartSink<Entry extends PartEntry> {
 export class PartReader<Entry extends PartEntry> {
   readonly #part: PartToRead<Entry>;
   readonly #sink: PartSink<Entry>;
-  readonly #content = new Codec().startReading("frames");
+  readonly #content: ContentReader;
   readonly #entries: Map<string, Entry>;
   /** Folders of its entries: a part repeats those that are listed with another one. */
   readonly #folders = new Set<string>();
@@ -60,6 +63,8 @@ export class PartReader<Entry extends PartEntry> {
   constructor(part: PartToRead<Entry>, sink: PartSink<Entry>) {
     this.#part = part;
     this.#sink = sink;
+    const identities = part.identities === undefined ? undefined : new Identities(part.identities);
+    this.#content = new Codec({ identities }).startReading("frames", part.subject);
     this.#entries = new Map(part.entries.map((entry) => [entry.path, entry]));
     for (const { path } of part.entries) {
       for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
@@ -75,25 +80,25 @@ export class PartReader<Entry extends PartEntry> {
 
   /** The next stored bytes, borrowed until the promise settles. */
   async push(stored: Uint8Array): Promise<void> {
-    await this.#named(() =>
-      this.#content.push(stored, (content) => {
-        this.#bytes += content.byteLength;
-        // A few kilobytes can expand to gigabytes of zeros.
-        if (this.#bytes > this.#part.bytes)
-          throw this.corrupt(`holds more than the ${this.#part.bytes} bytes of its tar`);
-        this.#tar.push(content);
-      }),
-    );
+    await this.#named(() => this.#content.push(stored, (content) => this.#take(content)));
   }
 
   /** All stored bytes have come. */
   async end(): Promise<void> {
     const { bytes } = this.#part;
+    await this.#named(() => this.#content.end((content) => this.#take(content)));
     if (!this.#content.isComplete) throw this.corrupt("ends inside a zstd frame");
     await this.#named(() => this.#tar.end());
     if (this.#bytes !== bytes) throw this.corrupt(`holds a tar of ${this.#bytes} bytes, ${bytes} were stored`);
     const [missing] = this.#entries.keys();
     if (missing !== undefined) throw this.corrupt(`lacks ${missing}, which the backup's index lists`);
+  }
+
+  #take(content: Uint8Array): void {
+    this.#bytes += content.byteLength;
+    // A few kilobytes can expand to gigabytes of zeros.
+    if (this.#bytes > this.#part.bytes) throw this.corrupt(`holds more than the ${this.#part.bytes} bytes of its tar`);
+    this.#tar.push(content);
   }
 
   corrupt(what: string): SeawallError {

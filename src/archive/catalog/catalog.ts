@@ -9,7 +9,7 @@ import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
 import { type BackupListing, listBackups } from "../backups/list.ts";
 import { mapBounded } from "../bounded.ts";
-import { damageOf } from "../damage.ts";
+import { damageOf, unlessLocked } from "../damage.ts";
 import { findOpenHole } from "../wal/holes.ts";
 import { segmentKey } from "../keys.ts";
 import { type LineClaim, readClaims } from "../line/claims.ts";
@@ -255,8 +255,9 @@ async function lastCommitAt(
     if (looked++ === COMMIT_LOOK_BACK_MAX) return undefined;
     const limit = looked === 1 ? item.limit : undefined;
     const summariesOnly = options.summariesOnly === true && looked > readsMax;
-    const times = await commitTimesIn(archive, at, { signal: options.signal, limit, summariesOnly });
-    if (times !== undefined) return formatPgTime(times.last);
+    const times = await unlessLocked(commitTimesIn(archive, at, { signal: options.signal, limit, summariesOnly }));
+    // Of an encrypted tail the time is not known without an identity: an earlier commit's is given.
+    if (times !== undefined && times !== "locked") return formatPgTime(times.last);
   }
   return undefined;
 }

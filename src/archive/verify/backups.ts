@@ -1,9 +1,9 @@
 /** Verifies base backups: every object is stored at its size, and with `deep` every file in them is right. */
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import type { ObjectInfo, RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
-import { checkManifest, readIndex } from "../backups/index.ts";
+import { checkManifest, readIndex, readStored } from "../backups/index.ts";
 import { mapBounded } from "../bounded.ts";
 import { damageOf } from "../damage.ts";
 import { backupDocumentKey, backupFilesKey, backupManifestKey, backupPartKey, backupPrefix } from "../keys.ts";
@@ -46,8 +46,10 @@ export async function verifyBackup(
   const problems = checkListing(archive, backup, objects, findings);
   findings.checked.backups++;
   findings.checked.parts += backup.parts.length;
-  if (deep) problems.push(...(await readAll(archive, backup, options)));
-  if (problems.length === 0) return { id, level, digest };
+  const read = deep ? await readAll(archive, backup, options) : { problems: [], isLocked: false };
+  problems.push(...read.problems);
+  // What was checked from outside is proven as it is without `deep`.
+  if (problems.length === 0) return { id, level: read.isLocked ? "envelope" : level, digest };
   // What an expiry removes while we look is not damaged.
   const document = await archive.store.head(backupDocumentKey(archive.cluster, id), { signal });
   if (document === undefined) return undefined;
@@ -109,7 +111,11 @@ function damage(key: string, message: string): Damage {
   return { key, error: new SeawallError("backup-corrupt", message) };
 }
 
-async function readAll(archive: Archive, backup: BackupDocument, options: VerifyBackupOptions): Promise<Damage[]> {
+async function readAll(
+  archive: Archive,
+  backup: BackupDocument,
+  options: VerifyBackupOptions,
+): Promise<{ readonly problems: Damage[]; readonly isLocked: boolean }> {
   const { crew, jobs, findings, onBytes, signal } = options;
   const { cluster } = archive;
   const problems: Damage[] = [];
@@ -122,7 +128,8 @@ async function readAll(archive: Archive, backup: BackupDocument, options: Verify
       const partKey = backupPartKey(cluster, backup.id, part.name);
       try {
         const entries = index.byPart.get(part.name) ?? [];
-        const input = { key: partKey, part, entries, onBytes };
+        const identities = archive.codec.identities?.texts;
+        const input = { key: partKey, part, entries, identities, onBytes };
         const files = await crew.lend((thread) => checkPart(archive, { ...input, thread }, { signal }));
         findings.checked.files += files;
         findings.checked.readBytes += part.storedBytes;
@@ -131,9 +138,38 @@ async function readAll(archive: Archive, backup: BackupDocument, options: Verify
       }
     });
   } catch (error) {
+    if (hasCode(error, "identity-missing")) {
+      findings.noteLocked(error.details["to"]);
+      return { problems: await readFromOutside(archive, backup, options), isLocked: true };
+    }
     problems.push({ key, error: damageOf(error) });
   }
-  return problems;
+  return { problems, isLocked: false };
+}
+
+/** Compares each encrypted object with the CRC-32C that the document has of it. */
+async function readFromOutside(
+  archive: Archive,
+  backup: BackupDocument,
+  { jobs, findings, onBytes, signal }: VerifyBackupOptions,
+): Promise<Damage[]> {
+  const { cluster } = archive;
+  const { id, parts, files, manifest } = backup;
+  const objects = [
+    { key: backupFilesKey(cluster, id), bytes: files.storedBytes, crc32c: files.crc32c },
+    ...(manifest === null ? [] : [{ key: backupManifestKey(cluster, id), ...manifest }]),
+    ...parts.map(({ name, storedBytes: bytes, crc32c }) => ({ key: backupPartKey(cluster, id, name), bytes, crc32c })),
+  ];
+  const found = await mapBounded(objects, jobs, async (object) => {
+    try {
+      await readStored(archive, object, { signal }, ({ byteLength }) => onBytes(byteLength));
+      findings.checked.readBytes += object.bytes;
+      return [];
+    } catch (error) {
+      return [{ key: object.key, error: damageOf(error) }];
+    }
+  });
+  return found.flat();
 }
 
 /** Reports one finding for each object: a part with the wrong size is not called damaged as well. */

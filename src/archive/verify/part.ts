@@ -16,9 +16,9 @@ export async function checkPart(
   input: PartToCheck & { readonly thread: VerifyThread; readonly onBytes: (bytes: number) => void },
   options: RequestOptions = {},
 ): Promise<number> {
-  const { key, part, entries, thread, onBytes } = input;
+  const { key, part, entries, identities, thread, onBytes } = input;
   const expected = { key, bytes: part.storedBytes, crc32c: part.crc32c };
-  let asked = thread.ask({ kind: "part", input: { key, part, entries } });
+  let asked = thread.ask({ kind: "part", input: { key, part, entries, identities } });
   asked.catch(() => undefined);
   try {
     await readStored(archive, expected, options, async (stored) => {
@@ -42,9 +42,9 @@ export class PartContents {
   readonly #reader: PartReader<BackupFile>;
   #files = 0;
 
-  constructor({ key, part, entries }: PartToCheck) {
+  constructor({ key, part, entries, identities }: PartToCheck) {
     this.#reader = new PartReader(
-      { subject: key, tablespace: part.tablespace, bytes: part.bytes, entries },
+      { subject: key, tablespace: part.tablespace, bytes: part.bytes, entries, identities },
       { begin: () => true, data: () => undefined, close: () => undefined, end: () => void this.#files++ },
     );
   }

@@ -15,6 +15,8 @@ export interface PartToCheck {
   readonly part: BackupPart;
   /** The entries that the index lists for it. */
   readonly entries: readonly BackupFile[];
+  /** Private keys for an encrypted part. */
+  readonly identities: readonly string[] | undefined;
 }
 
 export type VerifyQuestion =
@@ -28,6 +30,8 @@ export type VerifyQuestion =
       readonly history: TimelineHistory;
       readonly carry: RecordCarry | undefined;
       readonly startLsn: Lsn;
+      /** Private keys for encrypted segments. */
+      readonly identities: readonly string[] | undefined;
     }
   | {
       readonly kind: "segment";
@@ -45,6 +49,8 @@ export interface VerifyAnswer {
   readonly count: number;
   /** For a segment, the records that no recovery passes. */
   readonly minimal?: readonly MinimalRecord[];
+  /** For a segment that is encrypted, without an identity for it: its recipients. Its records were not read. */
+  readonly lockedTo?: string | undefined;
 }
 
 export type VerifyThread = WorkerThread<VerifyQuestion, VerifyAnswer>;

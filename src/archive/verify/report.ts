@@ -1,5 +1,6 @@
 /** The findings of a verification, and their meaning for the backups. Pure but for the collecting. */
 import type { SeawallError } from "../../errors.ts";
+import { counted } from "../../plural.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import type { WalPath } from "../wal/path.ts";
 import { type Cover, unreachableText } from "../catalog/cover.ts";
@@ -25,7 +26,8 @@ export interface Problem {
 
 /** Odd, and no danger to any restore that is possible now. */
 export interface Note {
-  readonly kind: "empty-archive" | "unfinished-backup" | "unknown-object" | "verify-state" | "missing-wal" | "gap";
+  readonly kind:
+    "empty-archive" | "unfinished-backup" | "unknown-object" | "verify-state" | "missing-wal" | "gap" | "encrypted";
   readonly object: string;
   readonly message: string;
 }
@@ -71,6 +73,8 @@ export class Findings {
   readonly notes: Note[] = [];
   readonly #problems: (Problem & { readonly lost: LostWal | undefined })[] = [];
   #dropped = 0;
+  #locked = 0;
+  readonly #lockedTo = new Set<string>();
   #vanished = 0;
 
   report(problem: Problem, lost?: LostWal): void {
@@ -80,6 +84,21 @@ export class Findings {
 
   note(note: Note): void {
     if (this.notes.length < FINDINGS_MAX) this.notes.push(note);
+  }
+
+  /** An encrypted object that could be checked from outside alone. */
+  noteLocked(to: unknown): void {
+    this.#locked++;
+    this.#lockedTo.add(String(to));
+  }
+
+  /** Says once what was not checked, for want of an identity. */
+  noteUnchecked(cluster: string): void {
+    if (this.#locked === 0) return;
+    const message =
+      `${counted(this.#locked, "object")} encrypted to ${[...this.#lockedTo].join(", ")}: ` +
+      "size and checksum are right, and what is inside was not read; give --identity for that";
+    this.note({ kind: "encrypted", object: cluster, message });
   }
 
   /** Objects that were listed and then gone. Nothing is said of them: a new listing tells whether they are missed. */

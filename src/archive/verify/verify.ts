@@ -2,6 +2,8 @@
  * A verification in order: list the archive (the catalog), find missing WAL, check what each object states or, with
  * `deep`, what it contains. Then report the consequences, and remember the good objects for the next run.
  */
+import { hasCode } from "../../errors.ts";
+import { readTailEnd } from "../wal/tail.ts";
 import { deadline } from "../../signals.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type SegmentNumber, segmentOf, segmentStart } from "../../wal/lsn.ts";
@@ -112,6 +114,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
   const gaps = reportMissing(archive, catalog, findings);
   noteEmpty(archive, catalog, findings);
+  findings.noteUnchecked(archive.cluster);
   reportUnfinished(catalog, await listMarks(archive, { signal }), findings);
   const problems = findings.problems(catalog.paths, catalog.backups);
   const ok = problems.length === 0;
@@ -332,7 +335,11 @@ async function verifyWal(
     options.findings.checked.tails++;
     try {
       const walked = { signal: options.signal, takesNewer: true };
-      await walkSegment(archive, { timeline, segment, kind: "tail" }, visit, walked);
+      await walkSegment(archive, { timeline, segment, kind: "tail" }, visit, walked).catch(async (error: unknown) => {
+        if (!hasCode(error, "identity-missing")) throw error;
+        await readTailEnd(archive, place, { signal: options.signal });
+        options.findings.noteLocked(error.details["to"]);
+      });
       reportBreaks(minimalIn(changes), key, place, options);
     } catch (error) {
       options.findings.reportWal(key, damageOf(error), place);

@@ -12,7 +12,7 @@ import type { Archive } from "../archive.ts";
 import { mapBounded, readAhead } from "../bounded.ts";
 import { MINIMAL_REASON, type MinimalRecord, minimalIn } from "../wal/breaks.ts";
 import { parseChanges } from "../wal/change-json.ts";
-import { damageOf } from "../damage.ts";
+import { damageOf, unlessLocked } from "../damage.ts";
 import type { Gap } from "../documents.ts";
 import { partialKey, type SegmentPlace, segmentKey, segmentName } from "../keys.ts";
 import { hasKnownRecords } from "../wal/known-records.ts";
@@ -131,7 +131,7 @@ async function peekSegments(
     const place = { timeline, segment: listed.segment, segmentSize };
     const key = segmentKey(archive.cluster, place);
     try {
-      const facts = await peekObject(archive, key, place, { signal });
+      const facts = await peekObject(archive, key, place, { part: "full", signal });
       if (facts === undefined) throw vanished(place);
       checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "segment" });
       const minimal = minimalIn(parseChanges(facts.envelope.meta["changes"]) ?? []);
@@ -187,7 +187,8 @@ async function verifyPartial(
       findings.checked.records++;
       if (change !== undefined) changes.push(change);
     };
-    await walkSegment(archive, { ...place, kind: "partial" }, visit, { signal, takesNewer: true });
+    const walking = walkSegment(archive, { ...place, kind: "partial" }, visit, { signal, takesNewer: true });
+    if ((await unlessLocked(walking)) === "locked") findings.noteLocked(facts.envelope.encryption?.to.join(", "));
     reportBreaks(minimalIn(changes), key, place, options);
     findings.checked.readBytes += listed.bytes;
   } catch (error) {
@@ -244,10 +245,13 @@ async function readPiece(
       if (!isChained) await thread.ask(await startOfChain(archive, place, options));
       // The thread is given a copy: the store's memory may be shared.
       const stored = new Uint8Array(body);
-      const { count, minimal = [] } = await thread.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
-      isChained = true;
+      const answer = await thread.ask({ kind: "segment", key, place, stored }, [stored.buffer]);
+      const { count, minimal = [], lockedTo } = answer;
+      isChained = lockedTo === undefined;
       findings.checked.records += count;
-      if (!reportBreaks(minimal, key, place, options)) good.push(place.segment);
+      // What was not read is no proof.
+      if (lockedTo !== undefined) findings.noteLocked(lockedTo);
+      else if (!reportBreaks(minimal, key, place, options)) good.push(place.segment);
     } catch (error) {
       isChained = false;
       findings.reportWal(key, damageOf(error), place);
@@ -278,5 +282,6 @@ async function startOfChain(
     damageOf(error);
   }
   const startLsn = segmentStart(segment, segmentSize);
-  return { kind: "chain", systemIdentifier, segmentSize, majorVersion, history, carry, startLsn };
+  const identities = archive.codec.identities?.texts;
+  return { kind: "chain", systemIdentifier, segmentSize, majorVersion, history, carry, startLsn, identities };
 }

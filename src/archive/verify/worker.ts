@@ -1,4 +1,5 @@
 /** The thread of a deep verification: decodes segments and verifies their records, takes parts of backups apart. */
+import { Identities } from "../../codec/age/identities.ts";
 import { Codec } from "../../codec/codec.ts";
 import { assertNever, invariant } from "../../errors.ts";
 import { WalVerifier } from "../../wal/verifier.ts";
@@ -6,12 +7,17 @@ import { answerQuestions } from "../../worker-thread.ts";
 import { PartContents } from "./part.ts";
 import { checkFacts } from "./facts.ts";
 import type { VerifyAnswer, VerifyQuestion } from "./questions.ts";
-import { decodeWal } from "../wal/objects.ts";
+import { decodeWal, parseFacts } from "../wal/objects.ts";
 
 const NOTHING: VerifyAnswer = { count: 0 };
 
-const codec = new Codec();
-let chain: { readonly verifier: WalVerifier; readonly identity: { readonly systemIdentifier: bigint } } | undefined;
+interface Chain {
+  readonly verifier: WalVerifier;
+  readonly identity: { readonly systemIdentifier: bigint };
+  readonly codec: Codec;
+}
+
+let chain: Chain | undefined;
 let part: PartContents | undefined;
 /** A segment's content: memory that was used before is quicker than fresh memory. */
 let memory = new Uint8Array(0);
@@ -19,8 +25,9 @@ let memory = new Uint8Array(0);
 answerQuestions<VerifyQuestion, VerifyAnswer>(async (question) => {
   switch (question.kind) {
     case "chain": {
-      const { systemIdentifier } = question;
-      chain = { verifier: new WalVerifier(question), identity: { systemIdentifier } };
+      const { systemIdentifier, identities } = question;
+      const codec = new Codec({ identities: identities === undefined ? undefined : new Identities(identities) });
+      chain = { verifier: new WalVerifier(question), identity: { systemIdentifier }, codec };
       return NOTHING;
     }
     case "segment":
@@ -46,8 +53,14 @@ async function checkSegment({
   const current = chain;
   chain = undefined;
   invariant(current !== undefined, "a segment without a chain");
+  if (current.codec.isLocked(stored)) {
+    const envelope = await current.codec.check(stored, { key, rawBytesMax: place.segmentSize });
+    const facts = parseFacts(current.identity, envelope, key, place);
+    checkFacts(key, { place, storedBytes: stored.byteLength, facts, kind: "segment" });
+    return { count: 0, lockedTo: envelope.encryption?.to.join(", ") };
+  }
   if (memory.byteLength < place.segmentSize) memory = new Uint8Array(place.segmentSize);
-  const found = await decodeWal({ codec, ...current }, stored, { key, place, into: memory });
+  const found = await decodeWal(current, stored, { key, place, into: memory });
   checkFacts(key, { place, storedBytes: stored.byteLength, facts: found, kind: "segment" });
   current.verifier.push(found.raw);
   chain = current;

@@ -16,7 +16,7 @@ export async function changesIn(
   item: WalItem,
   options: RequestOptions = {},
 ): Promise<readonly WalChange[]> {
-  const told = parseChanges((await segmentSummary(archive, item, options))?.["changes"]);
+  const told = parseChanges((await segmentSummary(archive, item, { ...options, part: "full" }))?.["changes"]);
   if (told !== undefined) return told;
   const { changes, visit } = collector();
   await walkSegment(archive, item, visit, options);

@@ -3,7 +3,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import type { Lsn } from "../../wal/lsn.ts";
 import { parsePgTime, type PgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
-import { peekWal } from "./objects.ts";
+import { type PeekOptions, peekWal } from "./objects.ts";
 import type { WalItem } from "./path.ts";
 import { type WalkedRecord, walkSegment } from "./walk.ts";
 
@@ -53,7 +53,7 @@ export async function commitTimesIn(
 export async function segmentSummary(
   archive: Archive,
   item: WalItem,
-  options: RequestOptions = {},
+  options: PeekOptions = {},
 ): Promise<Readonly<Record<string, unknown>> | undefined> {
   if (item.kind !== "segment") return undefined;
   const place = { ...item, segmentSize: archive.identity.segmentSize };

@@ -4,12 +4,13 @@
  *
  * Source: PostgreSQL docs, "WAL file archiving with multiple timelines"; xlog.c, CleanupAfterArchiveRecovery.
  */
-import { SeawallError } from "../../errors.ts";
+import { digestOf } from "../../codec/age/digest.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, bytesBetween, segmentStart } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { partialKey, segmentKey } from "../keys.ts";
-import { type ListedTail, readTail } from "./tail.ts";
+import { type ListedTail, readTail, type Tail } from "./tail.ts";
 import { putPartial } from "./objects.ts";
 
 export interface FinishedTimeline {
@@ -35,12 +36,20 @@ export async function finishTimeline(
   const place = { timeline, segment, segmentSize };
   const startLsn = segmentStart(segment, segmentSize);
   const raw = Buffer.alloc(segmentSize);
-  let tail = await readTail(archive, place, { signal, into: raw });
+  let tail: Tail | undefined;
+  try {
+    tail = await readTail(archive, place, { signal, into: raw });
+  } catch (error) {
+    // Without an identity its chunks stay as they are: every reader puts them together.
+    if (hasCode(error, "identity-missing")) return { partial: undefined, retired: [] };
+    throw error;
+  }
   if (tail === undefined) return { partial: undefined, retired: [] };
   if (tail.partialEndLsn === undefined) {
     const { endLsn, verifiedLsn } = tail;
+    const digest = digestOf(raw.subarray(0, bytesBetween(startLsn, endLsn)));
     try {
-      await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn }, { ...options, confirm: true });
+      await putPartial(archive, place, raw, { startLsn, endLsn, verifiedLsn, digest }, { ...options, confirm: true });
     } catch (error) {
       if (!(error instanceof SeawallError) || error.code !== "segment-conflict") throw error;
       // Another process has stored one meanwhile, shorter or longer: reading both compares them.

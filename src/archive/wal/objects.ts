@@ -2,13 +2,14 @@
  * WAL as it lies in the archive: sealed segments, partials, chunks and timeline histories; written once, read checked.
  */
 import type { Envelope, EnvelopeMeta } from "../../codec/envelope.ts";
+import { type ClearPart, type Codec, type EnvelopePart, OWN_DIGEST } from "../../codec/codec.ts";
 import type { EncodedObject } from "../../codec/object.ts";
-import type { Codec } from "../../codec/codec.ts";
 import { SeawallError } from "../../errors.ts";
 import type { PutResult, RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, parseLsn } from "../../wal/lsn.ts";
 import { type PgTime, formatPgTime } from "../../wal/record-facts.ts";
 import type { SegmentSummary } from "../../wal/summary.ts";
+import { carryWithoutContent } from "../../wal/carry-without-content.ts";
 import type { RecordCarry } from "../../wal/verifier.ts";
 import type { Archive } from "../archive.ts";
 import { changesJson } from "./change-json.ts";
@@ -29,6 +30,8 @@ export interface WalFacts {
   readonly carry?: RecordCarry | undefined;
   /** When this was encoded, all of the timeline's WAL before this was durable; tells a hole from a loss (holes.ts). */
   readonly contiguousLsn?: Lsn | undefined;
+  /** The digest (codec/age/digest.ts) of the segment's WAL up to `endLsn`; a sealed segment's is made with it. */
+  readonly digest?: string | undefined;
 }
 
 export interface StoreWalOptions extends RequestOptions {
@@ -84,7 +87,8 @@ export async function encodeSegment(
   raw: Uint8Array,
   facts: WalFacts,
 ): Promise<EncodedWal> {
-  const encoded = await archive.codec.encode(raw, walMeta(archive, "segment", place, facts));
+  const meta = walMeta(archive, "segment", place, facts);
+  const encoded = await archive.codec.encode(raw, meta, clearPart(meta, OWN_DIGEST));
   return { key: segmentKey(archive.cluster, place), encoded };
 }
 
@@ -96,7 +100,7 @@ export async function encodeSegmentInPlace(
   facts: WalFacts,
 ): Promise<EncodedWal> {
   const meta = walMeta(archive, "segment", place, facts);
-  const encoded = await archive.codec.encodeInPlace(memory, place.segmentSize, meta);
+  const encoded = await archive.codec.encodeInPlace(memory, place.segmentSize, meta, clearPart(meta, OWN_DIGEST));
   return { key: segmentKey(archive.cluster, place), encoded };
 }
 
@@ -117,7 +121,9 @@ async function putWal(
   facts: WalFacts,
   options: StoreWalOptions,
 ): Promise<StoredWal> {
-  const encoded = await archive.codec.encode(raw, walMeta(archive, kind, place, facts));
+  const meta = walMeta(archive, kind, place, facts);
+  const digest = kind === "segment" ? OWN_DIGEST : facts.digest;
+  const encoded = await archive.codec.encode(raw, meta, clearPart(meta, digest));
   return storeEncoded(archive, { key, encoded }, options);
 }
 
@@ -164,6 +170,23 @@ function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: Wal
     ...(contiguousLsn === undefined ? {} : { contiguous: formatLsn(contiguousLsn) }),
   };
 }
+
+/**
+ * The facts that an encrypted object states in the clear: where its WAL lies, how much was counted in it, and when. Names that
+ * people gave, paths, and bytes of records are not among them.
+ */
+export function clearPart(meta: EnvelopeMeta, digest: string | undefined): ClearPart {
+  const clear = Object.fromEntries(Object.entries(meta).filter(([name]) => CLEAR_FACTS.has(name)));
+  const { carry } = meta;
+  if (carry === undefined) return { meta: clear, digest };
+  return { meta: { ...clear, carry: carryWithoutContent(carry as RecordCarry) }, digest };
+}
+
+/** Another fact is encrypted until it is named here. */
+const CLEAR_FACTS: ReadonlySet<string> = new Set([
+  ...["kind", "systemIdentifier", "timeline", "segment", "start", "end", "verified", "contiguous"],
+  ...["records", "commits", "aborts", "firstCommitAt", "lastCommitAt"],
+]);
 
 /** Facts from the contents of records. */
 function contentsMeta(summary: SegmentSummary): EnvelopeMeta {
@@ -279,12 +302,17 @@ export async function decodeWal(
   return { ...facts, raw };
 }
 
+export interface PeekOptions extends RequestOptions {
+  /** `full` for facts that are under encryption: they are there when the archive's codec has an identity. */
+  readonly part?: EnvelopePart | undefined;
+}
+
 /** Reads only what a stored segment or partial says of itself: one small ranged read. */
 export async function peekWal(
   archive: Archive,
   kind: "segment" | "partial",
   place: SegmentPlace,
-  options: RequestOptions = {},
+  options: PeekOptions = {},
 ): Promise<StoredFacts | undefined> {
   const key = kind === "segment" ? segmentKey(archive.cluster, place) : partialKey(archive.cluster, place);
   return peekObject(archive, key, place, options);
@@ -295,11 +323,12 @@ export async function peekObject(
   archive: Archive,
   key: string,
   place: SegmentPlace,
-  options: RequestOptions = {},
+  { part = "clear", signal }: PeekOptions = {},
 ): Promise<StoredFacts | undefined> {
   const { store, codec, identity } = archive;
-  const found = await store.get(key, { ...options, range: { offset: 0, length: codec.envelopeBytesMax } });
-  return found === undefined ? undefined : parseFacts(identity, codec.readEnvelope(found.body, key), key, place);
+  const found = await store.get(key, { signal, range: { offset: 0, length: codec.envelopeBytesMax(part) } });
+  if (found === undefined) return undefined;
+  return parseFacts(identity, await codec.readEnvelope(found.body, key, part), key, place);
 }
 
 /** A timeline history file is stored as it is: small text that people read. Throws `segment-conflict`. */

@@ -5,7 +5,7 @@
  * Everything that reads an unsealed segment reads it here: wal-fetch, the walk behind restore targets, the tip, the
  * catalog, verification, the receiver and the end of a timeline.
  */
-import { SeawallError } from "../../errors.ts";
+import { invariant, SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import {
   type Lsn,
@@ -18,7 +18,7 @@ import {
   segmentStart,
 } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
-import { mapBounded } from "../bounded.ts";
+import { unlessLocked } from "../damage.ts";
 import {
   type ChunkPlace,
   type SegmentPlace,
@@ -30,13 +30,11 @@ import {
 } from "../keys.ts";
 import { timelineText } from "../../wal/names.ts";
 import { firstDifference } from "../put-once.ts";
-import { peekWal, readPartial, readWal } from "./objects.ts";
+import { peekWal, readPartial, type StoredFacts } from "./objects.ts";
+import { type Extent, forEachPiece, type Piece, vanished } from "./tail-pieces.ts";
 
-const READS_IN_FLIGHT = 16;
-/** Content of the chunks that are read ahead of their place in the tail. */
-const READ_AHEAD_BYTES_MAX = 32 << 20;
 /** Chunks may be merged and retired between our LIST and our GETs: list again, so often. */
-const LISTINGS_MAX = 5;
+export const LISTINGS_MAX = 5;
 
 export interface Tail {
   /** Contiguous bytes from the start of the segment. */
@@ -47,12 +45,6 @@ export interface Tail {
   readonly chunks: readonly ChunkPlace[];
   /** Where the segment's partial ends; undefined without one. */
   readonly partialEndLsn: Lsn | undefined;
-}
-
-/** Bytes `start` to `end` of a segment. */
-interface Extent {
-  readonly start: number;
-  readonly end: number;
 }
 
 /**
@@ -175,7 +167,13 @@ export async function readTail(
     const joined = new JoinedTail(place, { from: 0, to: end }, into);
     if (partial !== undefined && partialBytes !== undefined) {
       const { verifiedLsn } = partial;
-      joined.add({ start: 0, bytes: partialBytes, verifiedLsn, key: partialKey(archive.cluster, place) });
+      joined.add({
+        start: 0,
+        end: partialBytes.byteLength,
+        bytes: partialBytes,
+        verifiedLsn,
+        key: partialKey(archive.cluster, place),
+      });
     }
     // A partial comes from another process than the chunks beside it: all of them are compared, also those that are not needed.
     const wanted = partial === undefined ? cover : chunks.filter((chunk) => chunk.start < end);
@@ -192,29 +190,52 @@ export interface TailEnd {
   readonly verifiedLsn: Lsn;
 }
 
-/** Reads and checks the tail as `readTail` does, chunk after chunk, and keeps only how far it reaches. */
+/**
+ * Reads and checks the tail as `readTail` does, chunk after chunk, and keeps only how far it reaches. Encrypted chunks without an
+ * identity are checked as far as that goes without it.
+ */
 export async function readTailEnd(
   archive: Archive,
   place: SegmentPlace,
   options: RequestOptions = {},
 ): Promise<TailEnd | undefined> {
-  const start = segmentStart(place.segment, place.segmentSize);
   for (let listing = 0; listing < LISTINGS_MAX; listing++) {
-    const cover = coverChunks(await listChunks(archive, place, options));
-    if ((await peekWal(archive, "partial", place, options)) !== undefined) return readTail(archive, place, options);
-    if (cover.length === 0) return undefined;
-    let last: Piece | undefined;
-    let verifiedLsn = start;
-    const take = (piece: Piece): void => {
-      // Of the fewest chunks that cover a tail, each overlaps only its neighbours.
-      if (last !== undefined) expectAgreement(place, last, piece);
-      verifiedLsn = maxLsn(verifiedLsn, piece.verifiedLsn);
-      last = piece;
-    };
-    if (!(await forEachPiece(archive, cover, take, options))) continue;
-    return { endLsn: addBytes(start, cover.at(-1)?.end ?? 0), verifiedLsn };
+    const chunks = await listChunks(archive, place, options);
+    const partial = await peekWal(archive, "partial", place, options);
+    if (partial !== undefined) {
+      const tail = await unlessLocked(readTail(archive, place, options));
+      if (tail !== "locked") return tail;
+    }
+    const found = await followChunks(archive, place, { chunks, partial }, () => undefined, options);
+    if (found !== "vanished") return found;
   }
   throw vanished(place);
+}
+
+/** Reads the chunks that reach furthest behind the partial, as it states its end; `take` is given each of them in order. */
+export async function followChunks(
+  archive: Archive,
+  place: SegmentPlace,
+  { chunks, partial }: { readonly chunks: readonly ChunkPlace[]; readonly partial: StoredFacts | undefined },
+  take: (piece: Piece) => void,
+  options: RequestOptions,
+): Promise<TailEnd | undefined | "vanished"> {
+  const start = segmentStart(place.segment, place.segmentSize);
+  const from = partial === undefined ? 0 : bytesBetween(start, partial.endLsn);
+  const cover = coverChunks(chunks, from);
+  const end = cover.at(-1)?.end ?? from;
+  if (end === 0) return undefined;
+  let last: Piece | undefined;
+  let verifiedLsn = partial?.verifiedLsn ?? start;
+  const follow = (piece: Piece): void => {
+    // Of the fewest chunks that cover a tail, each overlaps only its neighbours.
+    if (last !== undefined) expectAgreement(place, last, piece);
+    verifiedLsn = maxLsn(verifiedLsn, piece.verifiedLsn);
+    last = piece;
+    take(piece);
+  };
+  if (!(await forEachPiece(archive, cover, follow, { ...options, takesLocked: true }))) return "vanished";
+  return { endLsn: addBytes(start, end), verifiedLsn };
 }
 
 /** Offsets after `from` up to which the contiguous tail can be read apart from the rest: the ends of stored objects, ascending. */
@@ -254,66 +275,6 @@ export async function readTailPart(
   throw vanished(place);
 }
 
-function vanished(place: SegmentPlace): SeawallError {
-  return new SeawallError("store-unavailable", `chunks of ${segmentName(place)} vanished while they were read`);
-}
-
-/** Stored bytes of a segment from offset `start` on. */
-interface Piece {
-  readonly start: number;
-  readonly bytes: Buffer;
-  readonly verifiedLsn: Lsn;
-  readonly key: string;
-}
-
-/**
- * Reads chunks and gives them to `take` in the order of their starts, several at a time but bounded by bytes. Resolves with
- * false when one has been retired since it was listed.
- */
-async function forEachPiece(
-  archive: Archive,
-  chunks: readonly ChunkPlace[],
-  take: (piece: Piece) => void,
-  options: RequestOptions,
-): Promise<boolean> {
-  for (const batch of batchesOf([...chunks].sort((a, b) => a.start - b.start))) {
-    const read = await mapBounded(batch, READS_IN_FLIGHT, (chunk) => readChunk(archive, chunk, options));
-    for (const piece of read) {
-      if (piece === undefined) return false;
-      take(piece);
-    }
-  }
-  return true;
-}
-
-function* batchesOf(chunks: readonly ChunkPlace[]): Generator<ChunkPlace[]> {
-  let batch: ChunkPlace[] = [];
-  let bytes = 0;
-  for (const chunk of chunks) {
-    if (batch.length > 0 && bytes + chunk.end - chunk.start > READ_AHEAD_BYTES_MAX) {
-      yield batch;
-      [batch, bytes] = [[], 0];
-    }
-    batch.push(chunk);
-    bytes += chunk.end - chunk.start;
-  }
-  if (batch.length > 0) yield batch;
-}
-
-/** Undefined when the chunk has been retired since it was listed. */
-async function readChunk(archive: Archive, chunk: ChunkPlace, options: RequestOptions): Promise<Piece | undefined> {
-  const content = await readWal(archive, chunk.key, chunk, options);
-  if (content === undefined) return undefined;
-  const named = chunk.end - chunk.start;
-  if (content.raw.byteLength !== named) {
-    throw new SeawallError(
-      "object-corrupt",
-      `${chunk.key} holds ${content.raw.byteLength} bytes of WAL, its name says ${named}`,
-    );
-  }
-  return { start: chunk.start, bytes: content.raw, verifiedLsn: content.verifiedLsn, key: chunk.key };
-}
-
 /** Bytes `from` to `to` of a segment, put together from pieces that overlap. */
 class JoinedTail {
   readonly #place: SegmentPlace;
@@ -338,6 +299,7 @@ class JoinedTail {
   /** Adds a piece that leaves no hole. Throws `segment-conflict` when it contradicts those before it. */
   add(piece: Piece): void {
     const { start, bytes, verifiedLsn } = piece;
+    invariant(bytes !== undefined, "an encrypted piece was joined");
     const [from, covered] = [this.#from, this.#covered];
     const known = { start: from, bytes: this.bytes.subarray(0, covered - from) };
     expectAgreement(this.#place, known, piece);
@@ -352,6 +314,8 @@ class JoinedTail {
 
 /** Throws `segment-conflict` when `piece` differs from `known` where they overlap. */
 function expectAgreement(place: SegmentPlace, known: Pick<Piece, "start" | "bytes">, piece: Piece): void {
+  // What is encrypted is compared by one who can read it.
+  if (known.bytes === undefined || piece.bytes === undefined) return;
   const from = Math.max(known.start, piece.start);
   const to = Math.min(known.start + known.bytes.byteLength, piece.start + piece.bytes.byteLength);
   if (to <= from) return;

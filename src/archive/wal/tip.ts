@@ -186,7 +186,7 @@ export async function carryInto(
   const { segmentSize } = archive.identity;
   const before = (segment - 1) as SegmentNumber;
   const place = { timeline: ownerBefore(history, segmentStart(segment, segmentSize)), segment: before, segmentSize };
-  return (await peekWal(archive, "segment", place, options))?.carry;
+  return (await peekWal(archive, "segment", place, { ...options, part: "full" }))?.carry;
 }
 
 /** Timelines with a folder of segments, ascending. */

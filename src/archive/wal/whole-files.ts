@@ -2,19 +2,19 @@
  * Stores WAL that arrives as whole files, by archive_command or by an import: a segment, or the last segment of a finished
  * timeline. It is verified like streamed WAL and lies under the same keys.
  */
+import { digestOf } from "../../codec/age/digest.ts";
 import { isAbort, SeawallError } from "../../errors.ts";
 import type { PutResult, RequestOptions } from "../../store/store.ts";
-import { bytesBetween, formatLsn, type Lsn, maxLsn, minLsn, segmentEnd, segmentStart } from "../../wal/lsn.ts";
+import { bytesBetween, formatLsn, type Lsn, maxLsn, segmentEnd, segmentStart } from "../../wal/lsn.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
 import { type RecordCarry, WalVerifier } from "../../wal/verifier.ts";
 import type { Archive } from "../archive.ts";
 import { ifReadable } from "../damage.ts";
 import { type SegmentPlace, segmentName } from "../keys.ts";
-import { firstDifference } from "../put-once.ts";
 import { putBreak } from "./breaks.ts";
 import { hasKnownRecords } from "./known-records.ts";
-import { encodeSegment, type EncodedWal, putPartial, readPartial, storeEncoded } from "./objects.ts";
-import { readTail } from "./tail.ts";
+import { encodeSegment, type EncodedWal, putPartial, storeEncoded } from "./objects.ts";
+import { differsFrom, readComparablePartial, readComparableTail } from "./comparable-tail.ts";
 
 /** Begins to verify a whole segment. Throws `wal-corrupt` where it does not fit what lies before it. */
 export function verifierOfFile(
@@ -82,11 +82,9 @@ export async function refuseOtherTail(
   { signal }: RequestOptions,
 ): Promise<void> {
   // A damaged chunk says nothing; the sealed segment mends it.
-  const tail = await ifReadable(readTail(archive, place, { signal }));
-  if (tail === undefined) return;
-  const stored = tail.bytes.subarray(0, bytesBetween(segmentStart(place.segment, place.segmentSize), tail.endLsn));
-  const at = firstDifference(stored, content.subarray(0, stored.byteLength));
-  if (at < 0) return;
+  const tail = await ifReadable(readComparableTail(archive, place, { signal }));
+  const at = tail === undefined ? undefined : differsFrom(tail.pieces, content);
+  if (at === undefined) return;
   throw new SeawallError(
     "segment-conflict",
     `${segmentName(place)} differs at byte ${at} from the WAL of the same segment that a receiver has stored`,
@@ -121,14 +119,18 @@ export async function storePartialFile(
   const raw = Buffer.alloc(place.segmentSize);
   raw.set(content.subarray(0, bytesBetween(startLsn, wal.endLsn)));
   try {
-    return (await putPartial(archive, place, raw, { startLsn, ...wal }, { signal, confirm: true })).result;
+    const digest = digestOf(raw.subarray(0, bytesBetween(startLsn, wal.endLsn)));
+    return (await putPartial(archive, place, raw, { startLsn, ...wal, digest }, { signal, confirm: true })).result;
   } catch (error) {
     if (!(error instanceof SeawallError) || error.code !== "segment-conflict") throw error;
     // The receiver may have seen less or more of the timeline's end than this server: where both have WAL it must agree.
-    const theirs = await readPartial(archive, place, { signal });
+    const theirs = await readComparablePartial(archive, place, { signal });
     if (theirs === undefined) throw error;
-    const shared = bytesBetween(startLsn, minLsn(wal.endLsn, theirs.endLsn));
-    if (firstDifference(theirs.raw.subarray(0, shared), raw.subarray(0, shared)) >= 0) throw error;
+    const length = bytesBetween(startLsn, wal.endLsn);
+    // A digest of more WAL than is here says nothing about less of it.
+    if (!("bytes" in theirs) && theirs.end > length) throw error;
+    const shared = "bytes" in theirs ? { ...theirs, bytes: theirs.bytes.subarray(0, length) } : theirs;
+    if (differsFrom([shared], raw.subarray(0, length)) !== undefined) throw error;
     return "exists";
   }
 }

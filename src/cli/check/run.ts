@@ -3,6 +3,7 @@ import { totalmem } from "node:os";
 import { resolve } from "node:path";
 import type { ConnectionSettings } from "../../replication/settings.ts";
 import { type CommandContext, openPatientStore } from "../context.ts";
+import { recipientsOf } from "../keys.ts";
 import { counted } from "../../plural.ts";
 import { type Look, rowBlocks, wrapped } from "../views/layout.ts";
 import { type Colour, painted } from "../views/painted.ts";
@@ -51,7 +52,8 @@ export async function storeFindings(
   const store = await openPatientStore(context, settings.store, { interactive: true });
   try {
     const { cluster, dryRun: isReadOnly } = settings;
-    return await checkStore({ store, cluster, identity, joining, isReadOnly, signal: signals.stop });
+    const recipients = (await recipientsOf(settings))?.names;
+    return await checkStore({ store, cluster, identity, joining, recipients, isReadOnly, signal: signals.stop });
   } finally {
     await store.close();
   }

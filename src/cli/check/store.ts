@@ -8,6 +8,7 @@ import { readGenerations } from "../../archive/generations.ts";
 import { probeKey } from "../../archive/keys.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
 import { Codec } from "../../codec/codec.ts";
+import { checkEncryption } from "./encryption.ts";
 import { humanSeconds } from "../../daemon/status/human.ts";
 import { SeawallError } from "../../errors.ts";
 import { isRefusal } from "../../receive/line/connect.ts";
@@ -25,6 +26,8 @@ export interface StoreCheckOptions {
   /** The server's; undefined when it could not be asked. */
   readonly identity: { readonly systemIdentifier: bigint; readonly segmentSize: number } | undefined;
   readonly joining: JoinOptions["server"] | undefined;
+  /** Recipients of `--encrypt-to` in short; undefined without it. */
+  readonly recipients: readonly string[] | undefined;
   /** Write nothing, not even the probe. */
   readonly isReadOnly?: boolean;
   readonly signal: AbortSignal;
@@ -83,7 +86,8 @@ async function checkZstd(): Promise<Finding[]> {
   return [ok("zstd", `Node.js ${library.version} compresses with its own zstd; ${library.instead}`)];
 }
 
-async function checkArchive({ store, cluster, identity, joining, signal }: StoreCheckOptions): Promise<Finding[]> {
+async function checkArchive(options: StoreCheckOptions): Promise<Finding[]> {
+  const { store, cluster, identity, joining, recipients, signal } = options;
   const generations = await readGenerations(store, cluster, { signal });
   const name = "archive";
   const newest = generations.at(-1);
@@ -103,6 +107,7 @@ async function checkArchive({ store, cluster, identity, joining, signal }: Store
   return [
     ok(name, `${whose}, which is this server`),
     ...(joining === undefined ? [] : [await checkLine(archive, joining, signal)]),
+    ...[(await checkEncryption(archive, recipients, signal)) ?? []].flat(),
     ...(await checkRivals(archive, signal)),
   ];
 }

@@ -11,6 +11,7 @@ import { formatLsn } from "../../wal/lsn.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { BackupDisplay } from "../views/backup-progress.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { recipientsOf } from "../keys.ts";
 import { endWithin, GRACE_MS, NOTHING_LOST } from "../last-resort.ts";
 import { counted } from "../../plural.ts";
 
@@ -32,7 +33,8 @@ export async function backedUp(context: CommandContext): Promise<BackupDocument>
   const display = new BackupDisplay(io, settings.json);
   try {
     const source = settings.fromStandby === undefined ? primary : await standbySettings(context, settings.fromStandby);
-    const options = backupOptions(context, { source, store, progress: display.progress });
+    const recipients = await recipientsOf(settings);
+    const options = backupOptions(context, { source, store, recipients, progress: display.progress });
     return await (settings.withWal ? withWal(context, options, primary) : takeBackup(options));
   } finally {
     display.end();
@@ -49,12 +51,13 @@ async function standbySettings(context: CommandContext, conninfo: string): Promi
 
 function backupOptions(
   { settings, log, signals }: CommandContext,
-  given: Pick<BackupOptions, "store" | "progress"> & { readonly source: ConnectionSettings },
+  given: Pick<BackupOptions, "store" | "recipients" | "progress"> & { readonly source: ConnectionSettings },
 ): BackupOptions {
   return {
     settings: given.source,
     store: given.store,
     progress: given.progress,
+    recipients: given.recipients,
     cluster: settings.cluster,
     label: settings.label,
     checkpoint: settings.checkpoint,
@@ -92,6 +95,7 @@ function withWal(
       receiverTimeoutMs: settings.receiverTimeoutMs,
       compressLevel: settings.compressLevel,
       codecThreads: 1,
+      recipients: backup.recipients,
       chunksInFlightMax: settings.chunksInFlight,
       bufferSegments: settings.bufferSegments,
       bufferBytesMax: settings.bufferMaxBytes,

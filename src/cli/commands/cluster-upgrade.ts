@@ -11,6 +11,7 @@ import { SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { identitiesOf } from "../keys.ts";
 import { columns } from "../views/layout.ts";
 
 export async function run(context: CommandContext): Promise<number> {
@@ -25,16 +26,17 @@ export async function run(context: CommandContext): Promise<number> {
       },
     );
   }
+  const codec = new Codec({ identities: await identitiesOf(settings) });
   const server = await askServer(context);
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   try {
     const request = { signal: signals.stop };
     // A dry run writes nothing, so it has this machine's clock alone.
     const readNow = settings.dryRun ? undefined : async (of: Archive) => readStoreClock(store, of.cluster, request);
-    const plan = await planSuccessor(store, cluster, server, { ...request, force: settings.force, readNow });
+    const plan = await planSuccessor(store, cluster, server, { ...request, codec, force: settings.force, readNow });
     if (plan.kind === "successor" && !settings.dryRun) {
       refuse(plan);
-      await declareSuccessor(store, plan, server, { ...request, codec: new Codec() });
+      await declareSuccessor(store, plan, server, { ...request, codec });
     }
     await printResult(context, planJson(context, plan), planText(context, plan, server));
     return EXIT.done;

@@ -16,6 +16,7 @@ import type { ImportSource } from "../../import/source.ts";
 import { counted } from "../../plural.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { recipientsOf } from "../keys.ts";
 import { Progress } from "../views/progress.ts";
 import { painted } from "../views/painted.ts";
 
@@ -60,7 +61,8 @@ export async function runBackups(context: CommandContext, from: BackupSource): P
   const { candidates, bytes } = await candidatesOf(context, from, signals.stop);
   const store = await openPatientStore(context, requiredStore(context));
   const pool = new CodecPool({ threads: settings.compressThreads });
-  const codec = new Codec({ level: settings.compressLevel, pool, ownsPool: true });
+  const recipients = await recipientsOf(settings);
+  const codec = new Codec({ level: settings.compressLevel, recipients, pool, ownsPool: true });
   const verb = settings.dryRun ? "reading" : "importing";
   const progress = new Progress({ io, json: settings.json, verb, nowMs: () => Date.now() });
   const outcomes: Outcome[] = [];

@@ -14,6 +14,7 @@ import type { ImportSource } from "../../import/source.ts";
 import { schemeName } from "../../store/schemes.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
+import { recipientsOf } from "../keys.ts";
 import { Progress } from "../views/progress.ts";
 import { counted } from "../../plural.ts";
 import { painted } from "../views/painted.ts";
@@ -50,7 +51,8 @@ async function runWal(context: CommandContext, source: ImportSource): Promise<nu
   const startedMs = Date.now();
   const store = await openPatientStore(context, requiredStore(context));
   const pool = new CodecPool({ threads: settings.compressThreads });
-  const codec = new Codec({ level: settings.compressLevel, pool, ownsPool: true });
+  const recipients = await recipientsOf(settings);
+  const codec = new Codec({ level: settings.compressLevel, recipients, pool, ownsPool: true });
   const progress = new Progress({
     io,
     json: settings.json,

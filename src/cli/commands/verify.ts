@@ -58,9 +58,10 @@ function reportText(
           `unchanged since an earlier run: ${counted(checked.unchangedSegments, "segment")}, ${counted(checked.unchangedBackups, "backup")}`,
         ];
   const isEmpty = notes.some(({ kind }) => kind === "empty-archive");
+  const unread = notes.some(({ kind }) => kind === "encrypted") ? " as far as it was checked" : "";
   const good = isEmpty
     ? painted("the archive is empty", "yellow", colours)
-    : painted("everything is there and unbroken", "green", colours) + (deep ? "" : "; --deep reads what is inside");
+    : painted("everything is there and unbroken", "green", colours) + (deep ? unread : "; --deep reads what is inside");
   const verdict = ok ? good : painted(counted(problems.length, "problem"), "red", colours);
   const told = [
     ...problems.map(({ kind, message }) => `${painted(kind, "red", colours)}  ${shownTimesIn(message)}`),

@@ -11,6 +11,7 @@ import { NOT_THERE_TO_SHELL, SHELL_VARIABLE } from "../../restore/restore-comman
 import { findServerRun } from "../../restore/server-run.ts";
 import { type AskingServer, type Fetched, walFetch } from "../../restore/fetch/wal-fetch.ts";
 import { type CommandContext, openPatientStore, printIfJson, requiredStore } from "../context.ts";
+import { identitiesOf } from "../keys.ts";
 import { prefetchSession } from "./wal-prefetch.ts";
 
 type Answer = Fetched | { readonly kind: "prefetched" };
@@ -35,6 +36,7 @@ async function answerFor(context: CommandContext): Promise<Answer> {
     const session = prefetchSession(context, server.run);
     if (await server.folder.take(session, fileName, targetPath)) return { kind: "prefetched" };
   }
+  const identities = await identitiesOf(settings);
   const store = await openPatientStore(context, requiredStore(context));
   let fetched: Fetched;
   try {
@@ -44,6 +46,7 @@ async function answerFor(context: CommandContext): Promise<Answer> {
       fileName,
       targetPath,
       anyTimeline: settings.anyTimeline,
+      identities,
       server,
       signal: signals.stop,
     });

@@ -8,6 +8,7 @@ import type { Session } from "../../restore/fetch/prefetch-folder.ts";
 import { findServerRun, type ServerRun } from "../../restore/server-run.ts";
 import { joinSignals } from "../../signals.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "../context.ts";
+import { identitiesOf } from "../keys.ts";
 
 /** Longer than PostgreSQL takes to replay a segment, as a rule; when it is not, the next wal-fetch starts another one. */
 const IDLE_MS_MAX = 30_000;
@@ -21,6 +22,7 @@ export async function run(context: CommandContext): Promise<number> {
   const quit = new AbortController();
   process.once("SIGQUIT", () => quit.abort());
   const { runPrefetcher } = await import("../../restore/fetch/prefetch.ts");
+  const identities = await identitiesOf(settings);
   const store = await openPatientStore(context, requiredStore(context));
   // Not `using`: beside it TypeScript 5.9 leaves the dynamic import's extension as it is.
   const either = joinSignals(signals.stop, quit.signal);
@@ -32,6 +34,7 @@ export async function run(context: CommandContext): Promise<number> {
       session: prefetchSession(context, server),
       after,
       anyTimeline: settings.anyTimeline,
+      identities,
       bytesMax: settings.prefetchMaxBytes,
       idleMsMax: IDLE_MS_MAX,
       signal: either.signal,

@@ -5,13 +5,14 @@ import { Codec } from "../../codec/codec.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { walPush } from "../../receive/wal-push.ts";
 import { type CommandContext, openPatientStore, printIfJson, requiredStore } from "../context.ts";
+import { recipientsOf } from "../keys.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, args, log, signals } = context;
   const [path = ""] = args;
-  const store = await openPatientStore(context, requiredStore(context));
   // One segment in this thread: starting a worker would take longer than it saves.
-  const codec = new Codec({ level: settings.compressLevel });
+  const codec = new Codec({ level: settings.compressLevel, recipients: await recipientsOf(settings) });
+  const store = await openPatientStore(context, requiredStore(context));
   try {
     const result = await walPush({
       store,

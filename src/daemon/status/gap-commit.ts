@@ -3,7 +3,7 @@
  * be unsealed, and is then read whole.
  */
 import type { Archive } from "../../archive/archive.ts";
-import { ifReadable } from "../../archive/damage.ts";
+import { ifReadable, unlessLocked } from "../../archive/damage.ts";
 import type { Gap } from "../../archive/documents.ts";
 import { COMMIT_LOOK_BACK_MAX, commitTimesIn, segmentSummary } from "../../archive/wal/commits.ts";
 import { hasKnownRecords } from "../../archive/wal/known-records.ts";
@@ -54,8 +54,8 @@ export async function commitBefore(
     }
     readsLeft--;
     const kind = segment === newest ? "tail" : "segment";
-    const times = await ifReadable(commitTimesIn(archive, { ...item, kind }, options));
-    if (times !== undefined) return { time: formatPgTime(times.last), isFinal };
+    const times = await unlessLocked(ifReadable(commitTimesIn(archive, { ...item, kind }, options)));
+    if (times !== undefined && times !== "locked") return { time: formatPgTime(times.last), isFinal };
   }
   return { time: null, isFinal };
 }

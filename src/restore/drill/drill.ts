@@ -3,6 +3,7 @@
  * contents are whole. A failure caused by the archive is the drill's result; any other failure is thrown, and says
  * nothing about the archive.
  */
+import { readEncryption } from "../../archive/encryption.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Archive } from "../../archive/archive.ts";
@@ -123,8 +124,20 @@ export async function drill(options: DrillOptions): Promise<Drilled> {
   }
   facts.ok = facts.checks.length > 0 && facts.checks.every(({ outcome }) => outcome !== "failed");
   facts.finishedAt = now().toISOString();
-  const unrecorded = await record(archive, facts, { signal });
+  const unrecorded = await record(archive, await storableFacts(options, facts), { signal });
   return { drill: facts, folder: end.kept, unrecorded, unremoved: end.unremoved };
+}
+
+/** The drill as it may be stored: an encrypted archive gets no query and no answer, since both may hold data. */
+async function storableFacts({ archive, queries, signal }: DrillOptions, facts: Facts): Promise<Facts> {
+  if ((await readEncryption(archive.store, archive.cluster, { signal })) === undefined) return facts;
+  const texts = queries.map((query) => parseQuery(query).text);
+  const checks = facts.checks.map((check) => {
+    const number = texts.indexOf(check.name) + 1;
+    if (number === 0) return check;
+    return { ...check, name: `query ${number}`, message: "not stored, as the archive is encrypted" };
+  });
+  return { ...facts, checks };
 }
 
 /** Returns the store's refusal; throws its other errors. */

@@ -6,6 +6,8 @@
  * It ends by itself: when recovery or the server ends, when no file was asked for for a while, when told to. What it leaves
  * when it is killed is valid for this start of the server only, and the next wal-fetch or prefetcher removes it.
  */
+import type { Identities } from "../../codec/age/identities.ts";
+import { Codec } from "../../codec/codec.ts";
 import { statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openArchiveOf, type Archive } from "../../archive/archive.ts";
@@ -33,6 +35,8 @@ export interface PrefetchOptions {
   readonly bytesMax: number;
   /** Ends when nothing has been taken or asked for so long. */
   readonly idleMsMax: number;
+  /** For an encrypted archive. */
+  readonly identities?: Identities | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -59,7 +63,10 @@ export async function runPrefetcher(options: PrefetchOptions): Promise<void> {
   const { signal } = either;
   try {
     const asking = await systemIdentifierOf(options.run);
-    const archive = await openArchiveOf(options.store, options.cluster, asking, { signal });
+    const archive = await openArchiveOf(options.store, options.cluster, asking, {
+      codec: new Codec({ identities: options.identities }),
+      signal,
+    });
     refuseForeignArchive(asking, archive.identity.systemIdentifier);
     const start = parseWalFileName(options.after, archive.identity.segmentSize);
     if (start?.kind !== "segment") return;

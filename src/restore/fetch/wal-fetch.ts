@@ -5,6 +5,8 @@
  *
  * Source: PostgreSQL docs, restore_command; xlogarchive.c, RestoreArchivedFile.
  */
+import type { Identities } from "../../codec/age/identities.ts";
+import { Codec } from "../../codec/codec.ts";
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Archive, openArchive, openArchiveOf } from "../../archive/archive.ts";
@@ -83,6 +85,8 @@ export interface WalFetchOptions extends RequestOptions {
   readonly targetPath: string;
   /** `--any-timeline`. */
   readonly anyTimeline?: boolean | undefined;
+  /** For an encrypted archive. */
+  readonly identities?: Identities | undefined;
   /** Undefined for a fetch by hand. */
   readonly server?: AskingServer | undefined;
 }
@@ -92,12 +96,13 @@ export interface WalFetchOptions extends RequestOptions {
  * what the store throws.
  */
 export async function walFetch(options: WalFetchOptions): Promise<Fetched> {
-  const { store, cluster, fileName, targetPath, server, signal } = options;
+  const { store, cluster, fileName, targetPath, server, identities, signal } = options;
+  const codec = new Codec({ identities });
   const asking = server === undefined ? undefined : await systemIdentifierOf(server.run);
   const archive =
     asking === undefined
-      ? await openArchive(store, cluster, { signal })
-      : await openArchiveOf(store, cluster, asking, { signal });
+      ? await openArchive(store, cluster, { codec, signal })
+      : await openArchiveOf(store, cluster, asking, { codec, signal });
   if (asking !== undefined) refuseForeignArchive(asking, archive.identity.systemIdentifier);
   const next = server?.wantsNext === true ? sealedNext(archive, fileName, { signal }) : undefined;
   const hasTarget = server !== undefined && hasRecoveryTarget(await configurationOf(server.run));

@@ -345,7 +345,7 @@ class Search {
   }
 
   async #restorePoints(item: RouteItem): Promise<{ name: string; lsn: Lsn; time: PgTime | undefined }[]> {
-    const listed = (await segmentSummary(this.#archive, item, this.#options))?.["restorePoints"];
+    const listed = (await segmentSummary(this.#archive, item, { ...this.#options, part: "full" }))?.["restorePoints"];
     if (Array.isArray(listed) && listed.length < RESTORE_POINTS_MAX) {
       return (listed as { name: string; lsn: string; at: string }[]).map(({ name, lsn, at }) => ({
         name,

@@ -1,0 +1,77 @@
+/**
+ * The documents `encryption/<n>.json` say who the archive is encrypted to. They are immutable and numbered without a hole; the
+ * newest counts. A writer leaves one when its recipients are others than the last writer's. An archive that has one takes nothing
+ * plain.
+ */
+import type { RequestOptions, Store } from "../store/store.ts";
+import { SeawallError } from "../errors.ts";
+import { decodeDocument, encodeDocument } from "./json-document.ts";
+import { encryptionKey } from "./keys.ts";
+
+export interface EncryptionNote {
+  /** Counted from 1; the highest number counts. */
+  readonly number: number;
+  /** Recipients in short. */
+  readonly to: readonly string[];
+  /** ISO 8601, UTC. */
+  readonly since: string;
+}
+
+/** Other writers may leave documents at the same time. */
+const RACES_MAX = 8;
+
+/** The newest document; undefined for an archive that was never encrypted. Throws `object-corrupt`, `archive-version`. */
+export async function readEncryption(
+  store: Store,
+  folder: string,
+  options: RequestOptions = {},
+): Promise<EncryptionNote | undefined> {
+  let newest: EncryptionNote | undefined;
+  // One request in an archive that was never encrypted: every writer asks at its start.
+  for (let number = 1; ; number++) {
+    const key = encryptionKey(folder, number);
+    const found = await store.get(key, options);
+    if (found === undefined) return newest;
+    newest = decodeEncryption(found.body, { key, number });
+  }
+}
+
+function decodeEncryption(
+  bytes: Uint8Array,
+  { key, number }: { readonly key: string; readonly number: number },
+): EncryptionNote {
+  const fields = decodeDocument(bytes, key);
+  const to = fields.raw("to");
+  if (!Array.isArray(to) || !to.every((name): name is string => typeof name === "string")) throw fields.wrong("to");
+  return { number, to, since: fields.text("since") };
+}
+
+/**
+ * Lets a writer in: one that encrypts leaves its recipients where they are new. Throws `encryption-required` for one that does not,
+ * in an archive that is encrypted.
+ */
+export async function agreeOnEncryption(
+  { store, folder }: { readonly store: Store; readonly folder: string },
+  writer: { readonly recipients: readonly string[] | undefined; readonly now: string },
+  options: RequestOptions,
+): Promise<void> {
+  const { recipients: to, now: since } = writer;
+  for (let race = 0; race < RACES_MAX; race++) {
+    const newest = await readEncryption(store, folder, options);
+    if (to === undefined) {
+      if (newest === undefined) return;
+      throw new SeawallError(
+        "encryption-required",
+        `the archive "${folder}" in ${store.description} is encrypted to ${newest.to.join(", ")}, and this writer does not encrypt`,
+      );
+    }
+    if (newest !== undefined && isSame(newest.to, to)) return;
+    const key = encryptionKey(folder, (newest?.number ?? 0) + 1);
+    if ((await store.put(key, encodeDocument({ to, since }), options)) === "created") return;
+  }
+  throw new SeawallError("store-unavailable", `other writers change the recipients of "${folder}" all the time`);
+}
+
+function isSame(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((name) => b.includes(name));
+}

@@ -1,0 +1,42 @@
+/** Checks whether what the archive holds is encrypted, and to whom, against the recipients of `--encrypt-to`. */
+import type { Archive } from "../../archive/archive.ts";
+import { readEncryption } from "../../archive/encryption.ts";
+import { walPrefix } from "../../archive/keys.ts";
+import { SeawallError } from "../../errors.ts";
+import type { Finding } from "./findings.ts";
+
+/** `recipients`: in short; undefined without `--encrypt-to`. */
+export async function checkEncryption(
+  archive: Archive,
+  recipients: readonly string[] | undefined,
+  signal: AbortSignal,
+): Promise<Finding | undefined> {
+  const note = await readEncryption(archive.store, archive.cluster, { signal });
+  if (recipients === undefined) return note === undefined ? undefined : refused(archive, note.to);
+  if (await beginsPlain(archive, signal)) {
+    const message = `the archive has WAL that is not encrypted, and receive encrypts to ${recipients.join(", ")}`;
+    const remedy = "What is plain stays plain until it expires. Take a new base backup, then expire the older ones.";
+    return { group: "store", name: "encryption", verdict: "warn", message, remedy };
+  }
+  const message = `receive encrypts to ${recipients.join(", ")}`;
+  if (recipients.length > 1) return { group: "store", name: "encryption", verdict: "ok", message, remedy: null };
+  const remedy =
+    "If this identity is lost, everything is lost. Add a second recipient, and keep its identity elsewhere.";
+  return { group: "store", name: "encryption", verdict: "warn", message: `${message} alone`, remedy };
+}
+
+function refused({ cluster, store }: Archive, to: readonly string[]): Finding {
+  const message = `receive would be refused: "${cluster}" in ${store.description} is encrypted to ${to.join(", ")}`;
+  const { hint } = new SeawallError("encryption-required", message);
+  return { group: "store", name: "encryption", verdict: "fail", message, remedy: hint };
+}
+
+/** The oldest stored segment is plain: what is behind it may be encrypted. */
+async function beginsPlain({ store, cluster, codec }: Archive, signal: AbortSignal): Promise<boolean> {
+  for await (const { key } of store.list(walPrefix(cluster), { signal })) {
+    if (!key.endsWith(".zst")) continue;
+    const front = await store.get(key, { signal, range: { offset: 0, length: codec.envelopeBytesMax() } });
+    return front !== undefined && !codec.isLocked(front.body);
+  }
+  return false;
+}

@@ -1,0 +1,46 @@
+/** Reads the recipients and identities that the options name. The library of age is loaded only where there are some. */
+import { readFile } from "node:fs/promises";
+import { Identities, identitiesIn } from "../codec/age/identities.ts";
+import { Recipients, recipientsIn } from "../codec/age/recipients.ts";
+import type { Settings } from "../config/options.ts";
+import { SeawallError } from "../errors.ts";
+
+/** Undefined without `--encrypt-to`. Throws `usage`. */
+export async function recipientsOf({ encryptTo }: Pick<Settings, "encryptTo">): Promise<Recipients | undefined> {
+  if (encryptTo === undefined) return undefined;
+  const texts: string[] = [];
+  for (const line of linesOf(encryptTo)) {
+    const isRecipient = /^(age1|AGE-SECRET-KEY-|ssh-)/.test(line);
+    texts.push(...(isRecipient ? [line] : recipientsIn((await readNamed(line, "encrypt-to")).toString("utf8"))));
+  }
+  return Recipients.of(texts);
+}
+
+/** Undefined without `--identity`. Throws `usage`. */
+export async function identitiesOf({
+  identity,
+  identityPassphraseFile: passphraseFile,
+}: Pick<Settings, "identity" | "identityPassphraseFile">): Promise<Identities | undefined> {
+  if (identity === undefined) return undefined;
+  const passphrase =
+    passphraseFile === undefined
+      ? undefined
+      : (await readNamed(passphraseFile, "identity-passphrase-file")).toString("utf8").replace(/\r?\n$/, "");
+  const texts: string[] = [];
+  for (const path of linesOf(identity)) {
+    texts.push(...(await identitiesIn(await readNamed(path, "identity"), path, passphrase)));
+  }
+  return new Identities(texts);
+}
+
+function linesOf(text: string): string[] {
+  return text.split("\n").flatMap((line) => (line.trim() === "" ? [] : [line.trim()]));
+}
+
+async function readNamed(path: string, option: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    throw new SeawallError("usage", `cannot read ${path}, which --${option} names`, { cause });
+  }
+}

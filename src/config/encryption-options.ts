@@ -1,0 +1,31 @@
+/** The options of encryption by the client: a part of the one table (options.ts). */
+import { type CommandName, option } from "./option-spec.ts";
+import { text } from "./types.ts";
+
+/**
+ * Commands that read what may be encrypted: `list` shows times of commits that only records state, and `cluster upgrade` looks for the
+ * record of an orderly shutdown.
+ */
+const READERS: readonly CommandName[] = [
+  ...(["restore", "drill", "wal-fetch", "wal-prefetch", "verify", "list"] as const),
+  "cluster upgrade",
+];
+
+export const ENCRYPTION_OPTIONS = {
+  encryptTo: option(text("recipient"), {
+    commands: ["receive", "backup", "wal-push", "import", "check"],
+    repeatable: true,
+    help: "encrypt everything that is stored to this age recipient (age1…) or to those in this file; may be given several times",
+    more: "A recipient is a public key: what is stored can be read only with the identity that belongs to it ([encryption.md](encryption.md)). Give two, and keep their identities in two places. In the file it is a list. Give it to every writer of the archive.",
+  }),
+  identity: option(text("file", "path"), {
+    commands: READERS,
+    repeatable: true,
+    help: "file with the age identity (private key) that opens what is encrypted; may be given several times",
+    more: "The file is what `age-keygen` writes. It must be readable by the server's account when `restore_command` runs. A receiver needs none.",
+  }),
+  identityPassphraseFile: option(text("file", "path"), {
+    commands: READERS,
+    help: "file with the passphrase of an identity file that is protected by one",
+  }),
+} as const;

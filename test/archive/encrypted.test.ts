@@ -1,0 +1,266 @@
+/** Encrypted WAL in the archive: what writers without an identity compare, and what the archive refuses. */
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { describe, expect, test } from "vitest";
+import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
+import { agreeOnEncryption, readEncryption } from "../../src/archive/encryption.ts";
+import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
+import { clearPart, peekWal, putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
+import { differsFrom, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
+import { readTail, readTailEnd } from "../../src/archive/wal/tail.ts";
+import { refuseOtherTail, storePartialFile } from "../../src/archive/wal/whole-files.ts";
+import { digestOf } from "../../src/codec/age/digest.ts";
+import { Identities } from "../../src/codec/age/identities.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
+import { Codec } from "../../src/codec/codec.ts";
+import { addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import { MemoryStore } from "../harness/memory-store.ts";
+import { newArchive, place, SIZE } from "./tail-archive.ts";
+
+const identity = await generateX25519Identity();
+const recipient = await identityToRecipient(identity);
+const writing = new Codec({ recipients: await Recipients.of([recipient]) });
+const reading = new Codec({ identities: new Identities([identity]) });
+const START = segmentStart(place.segment, SIZE);
+const WAL = Buffer.alloc(SIZE);
+for (let at = 0; at < SIZE; at++) WAL[at] = (at * 7 + (at >> 8)) & 0xff;
+
+function archives(): { readonly writer: Archive; readonly reader: Archive; readonly plain: Archive } {
+  const store = new MemoryStore();
+  const of = (codec: Codec): Archive => newArchive(store, SIZE, codec);
+  return { writer: of(writing), reader: of(reading), plain: of(new Codec()) };
+}
+
+/** Stores a chunk of WAL, as the receiver does. */
+async function chunk(archive: Archive, start: number, end: number, wal: Uint8Array = WAL): Promise<string> {
+  const endLsn = addBytes(START, end);
+  const facts = {
+    startLsn: addBytes(START, start),
+    endLsn,
+    verifiedLsn: endLsn,
+    digest: digestOf(wal.subarray(0, end)),
+  };
+  return (await putChunk(archive, place, start, wal.subarray(start, end), facts, { confirm: true })).result;
+}
+
+const changed = (at: number): Buffer => {
+  const copy = Buffer.from(WAL);
+  copy[at] = (copy[at] ?? 0) ^ 1;
+  return copy;
+};
+
+describe("a tail of encrypted chunks", () => {
+  test("is measured and compared without an identity, and read with one", async () => {
+    const { writer, reader } = archives();
+    for (const [start, end] of [
+      [0, 1000],
+      [1000, 30_000],
+      [20_000, 50_000],
+    ] as const)
+      await chunk(writer, start, end);
+    const endLsn = addBytes(START, 50_000);
+    expect(await readTailEnd(writer, place)).toEqual({ endLsn, verifiedLsn: endLsn });
+    await expect(readTail(writer, place)).rejects.toMatchObject({ code: "identity-missing" });
+    const tail = await readComparableTail(writer, place);
+    expect(tail).toMatchObject({ endLsn, verifiedLsn: endLsn });
+    expect(tail?.pieces.map(({ end }) => end)).toEqual([1000, 30_000, 50_000]);
+    expect(differsFrom(tail?.pieces ?? [], WAL)).toBeUndefined();
+    expect(differsFrom(tail?.pieces ?? [], changed(50_000))).toBeUndefined();
+    for (const [at, end] of [
+      [0, 1000],
+      [999, 1000],
+      [1000, 30_000],
+      [49_999, 50_000],
+    ] as const) {
+      expect(differsFrom(tail?.pieces ?? [], changed(at))).toBe(end);
+    }
+    expect((await readTail(reader, place))?.bytes.equals(WAL.subarray(0, 50_000))).toBe(true);
+    expect((await readComparableTail(reader, place))?.pieces).toEqual([
+      { start: 0, end: 50_000, bytes: WAL.subarray(0, 50_000) },
+    ]);
+  });
+
+  test("behind plain ones, after encryption was turned on, is compared as well", async () => {
+    const { writer, plain, reader } = archives();
+    await chunk(plain, 0, 8192);
+    await chunk(writer, 8192, 9000);
+    const tail = await readComparableTail(writer, place);
+    expect(tail?.pieces.map((piece) => ("bytes" in piece ? "bytes" : "digest"))).toEqual(["bytes", "digest"]);
+    expect(differsFrom(tail?.pieces ?? [], WAL)).toBeUndefined();
+    expect(differsFrom(tail?.pieces ?? [], changed(4000))).toBe(4000);
+    expect(differsFrom(tail?.pieces ?? [], changed(8500))).toBe(9000);
+    expect((await readTail(reader, place))?.bytes.equals(WAL.subarray(0, 9000))).toBe(true);
+  });
+
+  test("that is damaged is found without an identity", async () => {
+    const { writer } = archives();
+    await chunk(writer, 0, 1000);
+    const [key = ""] = await keys(writer);
+    const stored = Buffer.from((await writer.store.get(key))?.body ?? []);
+    stored[stored.byteLength - 1] = (stored[stored.byteLength - 1] ?? 0) ^ 1;
+    await writer.store.delete([key]);
+    await writer.store.put(key, stored);
+    await expect(readTailEnd(writer, place)).rejects.toMatchObject({ code: "object-corrupt" });
+  });
+
+  test("stays as chunks when its timeline ends and there is no identity; with one it becomes a partial", async () => {
+    const { writer, reader } = archives();
+    await chunk(writer, 0, 1000);
+    expect(await finishTimeline(writer, place.timeline, place.segment)).toEqual({ partial: undefined, retired: [] });
+    expect(await keys(writer)).toHaveLength(1);
+    const both = {
+      ...reader,
+      codec: new Codec({ recipients: await Recipients.of([recipient]), identities: reading.identities }),
+    };
+    const { partial, retired } = await finishTimeline(both, place.timeline, place.segment);
+    expect(partial?.endLsn).toBe(addBytes(START, 1000));
+    expect(retired).toHaveLength(1);
+    expect((await readTail(reader, place))?.bytes.equals(WAL.subarray(0, 1000))).toBe(true);
+    // The partial and the chunk, to one who can read neither.
+    expect(await readTailEnd(writer, place)).toMatchObject({ endLsn: addBytes(START, 1000) });
+  });
+});
+
+async function keys({ store }: Archive): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { key } of store.list("")) found.push(key);
+  return found;
+}
+
+describe("a second object of the same WAL", () => {
+  const facts = {
+    startLsn: START,
+    endLsn: segmentEnd(place.segment, SIZE),
+    verifiedLsn: segmentEnd(place.segment, SIZE),
+  };
+  const seal = async (archive: Archive, wal: Uint8Array = WAL): Promise<string> =>
+    (await putSegment(archive, place, wal, facts, { confirm: true })).result;
+
+  test("with the same content is there already; with other content it is refused", async () => {
+    const { writer } = archives();
+    expect(await seal(writer)).toBe("created");
+    expect(await seal(writer)).toBe("exists");
+    await expect(seal(writer, changed(SIZE - 1))).rejects.toMatchObject({ code: "segment-conflict" });
+    expect(await chunk(writer, 0, 1000)).toBe("created");
+    expect(await chunk(writer, 0, 1000)).toBe("exists");
+    await expect(chunk(writer, 0, 1000, changed(5))).rejects.toMatchObject({ code: "segment-conflict" });
+  });
+
+  test("is compared with a plain one", async () => {
+    const { writer, plain } = archives();
+    expect(await seal(plain)).toBe("created");
+    expect(await seal(writer)).toBe("exists");
+    await expect(seal(writer, changed(9))).rejects.toMatchObject({ code: "segment-conflict" });
+  });
+
+  test("by a writer that does not encrypt is refused with the recipients", async () => {
+    const { writer, plain } = archives();
+    await seal(writer);
+    await expect(seal(plain)).rejects.toMatchObject({
+      code: "identity-missing",
+      message: expect.stringContaining(recipient) as string,
+    });
+  });
+
+  test("from archive_command is compared with a receiver's chunks", async () => {
+    const { writer } = archives();
+    await chunk(writer, 0, 1000);
+    await refuseOtherTail(writer, place, WAL, {});
+    await expect(refuseOtherTail(writer, place, changed(10), {})).rejects.toMatchObject({ code: "segment-conflict" });
+  });
+
+  test("as a partial of more or less WAL is compared as far as its digest reaches", async () => {
+    const { writer } = archives();
+    const end = (bytes: number): { endLsn: typeof START; verifiedLsn: typeof START } => ({
+      endLsn: addBytes(START, bytes),
+      verifiedLsn: addBytes(START, bytes),
+    });
+    expect(await storePartialFile(writer, place, WAL, end(1000), {})).toBe("created");
+    expect(await storePartialFile(writer, place, WAL, end(1000), {})).toBe("exists");
+    expect(await storePartialFile(writer, place, WAL, end(2000), {})).toBe("exists");
+    await expect(storePartialFile(writer, place, changed(3), end(2000), {})).rejects.toMatchObject({
+      code: "segment-conflict",
+    });
+    await expect(storePartialFile(writer, place, WAL, end(500), {})).rejects.toMatchObject({
+      code: "segment-conflict",
+    });
+  });
+});
+
+test("the clear part has no name, no path and no byte of a record; the full envelope has them", async () => {
+  const { writer, reader } = archives();
+  const summary = {
+    recordCount: 3,
+    isRead: true,
+    commitCount: 1,
+    abortCount: 0,
+    firstCommitTime: undefined,
+    lastCommitTime: undefined,
+    restorePoints: [{ name: "before the merger", time: 1, lsn: START }],
+    changes: [],
+  };
+  const prefix = Buffer.from("a record that begins with table data, a canary").toString("base64");
+  const carry = {
+    at: "0/600000",
+    magic: 1,
+    verifiedLsn: "0/5FFF00",
+    record: { start: "0/5FFF00", got: 256, crc: 77, prefix },
+  };
+  const facts = { startLsn: START, endLsn: segmentEnd(place.segment, SIZE), verifiedLsn: START, summary, carry };
+  await putSegment(writer, place, WAL, facts as never, { confirm: true });
+  const clear = (await peekWal(writer, "segment", place, { part: "full" }))?.envelope.meta;
+  expect(Object.keys(clear ?? {})).not.toContain("restorePoints");
+  expect(JSON.stringify(clear)).not.toContain("merger");
+  expect(clear?.["carry"]).toMatchObject({ prev: "0/5FFF00" });
+  expect(clear?.["carry"]).not.toHaveProperty("record");
+  const full = (await peekWal(reader, "segment", place, { part: "full" }))?.envelope.meta;
+  expect(full?.["restorePoints"]).toMatchObject([{ name: "before the merger" }]);
+  expect(full?.["carry"]).toEqual(carry);
+  expect(clearPart({ kind: "chunk" }, "0011")).toEqual({ meta: { kind: "chunk" }, digest: "0011" });
+});
+
+describe("the documents of encryption", () => {
+  const server = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
+  const now = "2026-02-02T00:00:00.000Z";
+
+  test("are written when recipients change, and keep plain writers out from then on", async () => {
+    const store = new MemoryStore();
+    const other = await identityToRecipient(await generateX25519Identity());
+    await openArchiveFor(store, "main", server, { codec: new Codec() });
+    expect(await readEncryption(store, "main")).toBeUndefined();
+    await openArchiveFor(store, "main", server, { codec: writing });
+    await openArchiveFor(store, "main", server, { codec: writing });
+    expect(await readEncryption(store, "main")).toEqual({ number: 1, to: [recipient], since: server.createdAt });
+    await expect(openArchiveFor(store, "main", server, { codec: new Codec() })).rejects.toMatchObject({
+      code: "encryption-required",
+      message: expect.stringContaining(recipient) as string,
+    });
+    const both = new Codec({ recipients: await Recipients.of([recipient, other]) });
+    await openArchiveFor(store, "main", server, { codec: both });
+    expect(await readEncryption(store, "main")).toMatchObject({ number: 2, to: [recipient, other] });
+  });
+
+  test("of two writers at the same moment are both kept", async () => {
+    const store = new MemoryStore();
+    const agree = async (to: string): Promise<void> =>
+      agreeOnEncryption({ store, folder: "main" }, { recipients: [to], now }, {});
+    await Promise.all([agree("a"), agree("b")]);
+    expect((await readEncryption(store, "main"))?.number).toBe(2);
+  });
+
+  test("that cannot be read stop a writer", async () => {
+    const store = new MemoryStore();
+    await store.put("main/encryption/00000001.json", Buffer.from('{"version":1,"to":"all","since":"x"}'));
+    await expect(readEncryption(store, "main")).rejects.toMatchObject({ code: "object-corrupt" });
+  });
+});
+
+test("a plain partial in an encrypted tail does not hide the chunks behind it", async () => {
+  const { writer, plain, reader } = archives();
+  const raw = Buffer.alloc(SIZE);
+  WAL.copy(raw, 0, 0, 500);
+  const endLsn = addBytes(START, 500);
+  await putPartial(plain, place, raw, { startLsn: START, endLsn, verifiedLsn: endLsn }, { confirm: true });
+  await chunk(writer, 0, 1000);
+  expect(await readTailEnd(writer, place)).toMatchObject({ endLsn: addBytes(START, 1000) });
+  expect((await readTail(reader, place))?.bytes.equals(WAL.subarray(0, 1000))).toBe(true);
+});

@@ -1,0 +1,65 @@
+/**
+ * Runs tests of the command line in encrypted form: with SEAWALL_TEST_ENCRYPTED=1 every command that stores is given a recipient,
+ * and every command that reads an identity. Tests of their own need no variable: `makeKeys`.
+ */
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { Identities, identitiesIn } from "../../src/codec/age/identities.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
+import { Codec } from "../../src/codec/codec.ts";
+
+/** The names of the keys' variables, as the run's main process leaves them to its workers. */
+const [RECIPIENT, IDENTITY] = ["SEAWALL_TEST_RECIPIENT", "SEAWALL_TEST_IDENTITY"];
+
+export interface Keys {
+  readonly recipient: string;
+  /** File of the identity, which every account may read. */
+  readonly identityFile: string;
+}
+
+export async function makeKeys(folder: string): Promise<Keys> {
+  const identity = await generateX25519Identity();
+  const identityFile = join(folder, "identity.txt");
+  writeFileSync(identityFile, `# for tests\n${identity}\n`);
+  chmodSync(identityFile, 0o644);
+  return { recipient: await identityToRecipient(identity), identityFile };
+}
+
+/** In the main process, before workers start. */
+export async function provideRunKeys(folder: string): Promise<void> {
+  if (process.env["SEAWALL_TEST_ENCRYPTED"] !== "1") return;
+  const { recipient, identityFile } = await makeKeys(folder);
+  process.env[RECIPIENT] = recipient;
+  process.env[IDENTITY] = identityFile;
+}
+
+/** The keys of this run; undefined where it is not encrypted. */
+function keysOfRun(): Keys | undefined {
+  const [recipient, identityFile] = [process.env[RECIPIENT], process.env[IDENTITY]];
+  return recipient === undefined || identityFile === undefined ? undefined : { recipient, identityFile };
+}
+
+/** Variables for every command of this run. */
+export function runKeys(): Readonly<Record<string, string>> {
+  const keys = keysOfRun();
+  return keys === undefined ? {} : keysEnv(keys);
+}
+
+export function keysEnv({ recipient, identityFile }: Keys): Readonly<Record<string, string>> {
+  return { SEAWALL_ENCRYPT_TO: recipient, SEAWALL_IDENTITY: identityFile };
+}
+
+/** For tests that store in their own process. */
+export async function recipientsOf(keys = keysOfRun()): Promise<Recipients | undefined> {
+  return keys === undefined ? undefined : Recipients.of([keys.recipient]);
+}
+
+/** For tests that read in their own process. */
+export async function identitiesOf(keys = keysOfRun()): Promise<Identities | undefined> {
+  if (keys === undefined) return undefined;
+  return new Identities(await identitiesIn(readFileSync(keys.identityFile), keys.identityFile));
+}
+
+/** Reads the archives of this run, encrypted or not. */
+export const runCodec = new Codec({ identities: await identitiesOf() });

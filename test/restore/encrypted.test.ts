@@ -1,0 +1,193 @@
+/** An encrypted archive of a real server, from the receiver that cannot read it to the restore that can. */
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { findAgeTool } from "../harness/age-tools.ts";
+import { serverAccount } from "../harness/account.ts";
+import { makeKeys } from "../harness/encryption.ts";
+import { embeddedBinaries } from "../harness/postgres-binaries.ts";
+import { tool, versionsUnderTest } from "../harness/postgres.ts";
+import { runCli, startCli } from "../harness/process.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { promoted, Archived, rowsOf } from "./restored.ts";
+
+/** Every file below a folder. */
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true }).flatMap((entry) =>
+    entry.isFile() ? [join(entry.parentPath, entry.name)] : [],
+  );
+}
+
+const CANARY = "canary-4711";
+
+test.each(versionsUnderTest())(
+  "PostgreSQL %i: table data, names of files and restore points of an encrypted archive are in no object, and restore",
+  async (version) => {
+    const folder = makeTempDir("keys");
+    const otherFolder = makeTempDir("other-keys");
+    const keys = await makeKeys(folder);
+    const other = await makeKeys(otherFolder);
+    try {
+      await using archived = await Archived.start({ version, keys });
+      const { server, url } = archived;
+      await server.sql(`CREATE TABLE secret AS SELECT '${CANARY}' || g AS x FROM generate_series(1, 1000) g`);
+      await archived.insert(1);
+      await archived.backup();
+      await archived.insert(2);
+      await server.sql("SELECT pg_switch_wal()");
+      await archived.insert(3);
+      await server.sql(`SELECT pg_create_restore_point('${CANARY}')`);
+      await archived.insert(4);
+      await archived.stored();
+      // A receiver that starts again compares what it cannot read.
+      await archived.share();
+      await archived.insert(5);
+      await archived.stored();
+      await archived.share();
+
+      const store = new URL(url).pathname;
+      const objects = filesBelow(join(store, "main"));
+      expect(objects.filter((path) => path.includes("/tail/")).length).toBeGreaterThan(0);
+      for (const path of objects) {
+        const bytes = readFileSync(path);
+        expect(bytes.includes(CANARY), path).toBe(false);
+        expect(bytes.includes("pg_filenode.map"), path).toBe(false);
+      }
+
+      const where = ["--store", url];
+      const blind = { env: { SEAWALL_ENCRYPT_TO: "", SEAWALL_IDENTITY: "" } };
+      const deep = await runCli(["verify", "--deep", "--json", ...where], blind);
+      expect({ code: deep.code, report: JSON.parse(deep.stdout) as unknown }).toMatchObject({
+        code: 0,
+        report: {
+          ok: true,
+          problems: [],
+          notes: [{ kind: "encrypted", message: expect.stringContaining(keys.recipient) as string }],
+        },
+      });
+      const listed = await runCli(["list", ...where], blind);
+      expect(listed.code).toBe(0);
+      const target = ["--target-dir", join(folder, "none")];
+      for (const identity of ["", other.identityFile]) {
+        const refused = await runCli(["restore", ...where, ...target], { env: { SEAWALL_IDENTITY: identity } });
+        expect(refused.code).toBe(3);
+        expect(refused.stderr).toContain(`is encrypted to ${keys.recipient}`);
+      }
+      const withKeys = await runCli(["verify", "--deep", "--json", ...where], { env: archived.env });
+      expect(JSON.parse(withKeys.stdout)).toMatchObject({ ok: true, problems: [], notes: [] });
+
+      await using restored = await archived.restored(["--target-name", CANARY, "--target-action", "promote"]);
+      await promoted(restored);
+      expect(await rowsOf(restored)).toEqual([1, 2, 3]);
+      expect(await restored.value("SELECT max(x) FROM secret WHERE x LIKE 'canary%'")).toBe(`${CANARY}999`);
+      await restored.stop("immediate");
+
+      const age = await findAgeTool("age");
+      const zstd = tool("zstd");
+      if (!("path" in age) || zstd === undefined) return;
+      for (const path of objects.filter((one) => one.endsWith(".zst"))) {
+        const plain = spawnSync(age.path, ["-d", "-i", keys.identityFile], {
+          input: readFileSync(path),
+          maxBuffer: 1 << 27,
+        });
+        expect(plain.stderr.toString(), path).toBe("");
+        const raw = spawnSync(zstd, ["-d", "-c"], { input: plain.stdout, maxBuffer: 1 << 28 });
+        expect({ path, status: raw.status, length: raw.stdout.byteLength > 0 }).toEqual({
+          path,
+          status: 0,
+          length: true,
+        });
+      }
+    } finally {
+      for (const one of [folder, otherFolder]) removeTree(one);
+    }
+  },
+  240_000,
+);
+
+test("a plain archive goes on encrypted, restores across the border, and refuses plain writers from then on", async () => {
+  const folder = makeTempDir("keys");
+  const keys = await makeKeys(folder);
+  try {
+    await using archived = await Archived.start({});
+    const { server, url } = archived;
+    await archived.insert(1);
+    await archived.backup();
+    await archived.insert(2);
+    await archived.stored();
+    await archived.stopReceiving();
+    const where = ["--dsn", server.dsn, "--store", url, "--listen", "off", "--log-format", "json", "--slot", "seawall"];
+    await using receiver = startCli(["receive", ...where, "--encrypt-to", keys.recipient, "--ship-interval", "100ms"]);
+    await receiver.waitForLine(/starting to stream/);
+    await archived.insert(3);
+    await server.sql("SELECT pg_switch_wal()");
+    await archived.insert(4);
+    expect(await receiver.end("SIGTERM")).toMatchObject({ code: 0 });
+
+    const plain = await runCli(["receive", ...where]);
+    expect(plain.code).toBe(3);
+    expect(plain.stderr).toContain("encryption-required");
+    const checked = await runCli(["check", "--dsn", server.dsn, "--store", url, "--encrypt-to", keys.recipient]);
+    expect(checked.stdout).toMatch(/warn\s+encryption\s+the archive has WAL that is not encrypted/);
+    const unkeyed = await runCli(["check", "--dsn", server.dsn, "--store", url]);
+    expect(unkeyed.stdout).toMatch(/fail\s+encryption\s+receive would be refused/);
+
+    await archived.share();
+    const flags = ["--identity", keys.identityFile];
+    await using restored = await server.fromDataDir(async (dataDir) => {
+      const fetch = archived.fetchCommand.replace("--store", `--identity ${keys.identityFile} --store`);
+      const result = await archived.run([
+        "--target-dir",
+        dataDir,
+        "--restore-command",
+        fetch,
+        "--target-action",
+        "promote",
+        ...flags,
+      ]);
+      expect({ code: result.code, stderr: result.stderr }).toMatchObject({ code: 0 });
+    });
+    await promoted(restored);
+    expect(await rowsOf(restored)).toEqual([1, 2, 3, 4]);
+    await restored.stop("immediate");
+  } finally {
+    removeTree(folder);
+  }
+}, 240_000);
+
+test("a drill of an encrypted archive passes, and stores neither its queries nor their answers", async () => {
+  const folder = makeTempDir("keys");
+  const scratch = makeTempDir("drill");
+  const keys = await makeKeys(folder);
+  try {
+    await using archived = await Archived.start({ version: 18, keys });
+    const { url } = archived;
+    await archived.insert(1);
+    await archived.backup();
+    await archived.stored();
+    await archived.share();
+    const { binDir } = await embeddedBinaries(18);
+    const account = serverAccount();
+    const flags = [
+      ...["drill", "--store", url, "--scratch-dir", scratch, "--pg-bin", binDir, "--no-amcheck", "--no-checksums"],
+      ...["--restore-command", archived.fetchCommand, "--sql", `SELECT '${CANARY}'`],
+      ...(account === undefined ? [] : ["--owner", account.name]),
+    ];
+    const refused = await runCli(flags, { env: { SEAWALL_IDENTITY: "" }, timeoutMs: 120_000 });
+    expect({ code: refused.code, stderr: refused.stderr }).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining("identity-missing") as string,
+    });
+    const passed = await runCli(flags, { env: archived.env, timeoutMs: 120_000 });
+    expect({ code: passed.code, stderr: passed.stderr }).toMatchObject({ code: 0 });
+    expect(passed.stdout).toContain(CANARY);
+    const drills = filesBelow(join(new URL(url).pathname, "main", "drills"));
+    expect(drills).toHaveLength(1);
+    const document = readFileSync(drills[0] ?? "", "utf8");
+    expect(document).not.toContain(CANARY);
+    expect(document).toContain('"query 1"');
+  } finally {
+    for (const one of [folder, scratch]) removeTree(one);
+  }
+}, 240_000);
