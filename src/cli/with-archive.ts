@@ -31,7 +31,7 @@ export interface OpenGeneration {
 export interface OpenGenerations {
   /** All of the cluster, oldest first; at least one. */
   readonly all: readonly OpenGeneration[];
-  /** Those that the user named: one (`main@1`), or all of them. */
+  /** The generations that the user named: one (`main@1`), or all of them. */
   readonly named: readonly OpenGeneration[];
 }
 

@@ -37,7 +37,7 @@ export interface RestorePromise {
   readonly target: TargetJson;
   readonly standby: boolean;
   readonly action: TargetAction;
-  /** That recovery follows. */
+  /** The timeline that recovery follows. */
   readonly timeline: TimelineId;
   /** WAL up to here will have been replayed. */
   readonly lsn: Lsn;

@@ -14,7 +14,7 @@ import { entriesOf, isInside, occupied, realpathOrSelf, type TargetDir } from ".
 export interface PlaceOptions {
   readonly targetDir: string;
   readonly backup: BackupDocument;
-  /** That recovery creates, in WAL order. */
+  /** The tablespaces that recovery creates, in WAL order. */
   readonly created: readonly CreatedTablespace[];
   /** Old place or OID → new place. */
   readonly mapping: ReadonlyMap<string, string>;
@@ -27,7 +27,7 @@ export interface PlaceOptions {
 export interface TablespacePlaces {
   /** The backup's tablespaces. */
   readonly restored: readonly Place[];
-  /** That recovery creates; empty directories when it starts. */
+  /** The tablespaces that recovery creates; empty directories when it starts. */
   readonly created: readonly Place[];
 }
 

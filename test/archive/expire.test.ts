@@ -230,7 +230,7 @@ describe("backups that are not finished", () => {
   });
 });
 
-describe("somebody else at the same time", () => {
+describe("another process at the same time", () => {
   test("a backup that is pinned after the plan was made stays", async () => {
     const planned = await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true });
     await putPin(archive, pinOf(OLD));
@@ -346,7 +346,7 @@ describe("a store that will not let go (Object Lock)", () => {
   });
 });
 
-test("a backup document that nobody can read keeps all WAL, and itself", async () => {
+test("an unreadable backup document keeps all WAL, and itself", async () => {
   await store.put(backupDocumentKey("main", RUNNING), Buffer.from('{"version":2}'));
   const result = await expireBy(EXPIRED_ALL);
   expect(result.removed.map(({ id }) => id)).toEqual([OLD, MIDDLE]);
@@ -367,7 +367,7 @@ async function settled(condition: () => boolean): Promise<void> {
   expect(condition()).toBe(true);
 }
 
-test("a history that cannot be read keeps all WAL: nobody knows which timeline left which", async () => {
+test("a history that cannot be read keeps all WAL: it is unknown which timeline left which", async () => {
   await store.put("main/wal/00000002.history", Buffer.from("no history\n"));
   expect((await planExpiry(archive, keeping(EXPIRED_ALL), { ignoreStandstill: true })).plan.wal).toMatchObject({
     goes: [],

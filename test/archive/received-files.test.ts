@@ -13,7 +13,7 @@ import { report } from "../campaigns/campaign.ts";
 import { announcedRandom } from "../harness/random.ts";
 
 describe("received files", () => {
-  test("are given once each, and those nobody asked for are left", () => {
+  test("are given once each, and files without a request are left", () => {
     const files = new ReceivedFiles();
     expect(files.add("base/1/2619", { size: 8192, checksum: "0a1b2c3d" })).toBe(true);
     expect(files.add("base/1/2619_fsm", { size: 0, checksum: "00000000" })).toBe(true);

@@ -191,7 +191,7 @@ export function tornWal(world: World, plan: RetentionPlan): string[] {
   return problems;
 }
 
-/** What every surviving backup, the tip and nobody else reads: WAL that no one needs is gone. */
+/** Lists WAL that neither a surviving backup nor the tip reads, and that the plan keeps all the same. */
 export function uselessWal(world: World, plan: RetentionPlan): string[] {
   if (plan.wal.staysBecause !== undefined) return [];
   const { current, catalog } = world;

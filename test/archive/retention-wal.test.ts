@@ -136,7 +136,7 @@ describe("deleting one backup", () => {
     ["one whose pin has run out", "b", { pins: [pin("b", "2026-06-01")] }, true, true],
     ["the last good one", "h", {}, false, true],
     ["the last one that is good", "g", { unusable: new Set(["h"]) }, false, true],
-    ["one that somebody else is removing", "b", { held: new Map([["b", "…"]]) }, false, false],
+    ["one that another process is removing", "b", { held: new Map([["b", "…"]]) }, false, false],
   ])("%s", (_, id, changes, goesUnforced, goesForced) => {
     expect(deletion(id, false, changes).goes.map((gone) => gone.id)).toEqual(goesUnforced ? [id] : []);
     expect(deletion(id, true, changes).goes.map((gone) => gone.id)).toEqual(goesForced ? [id] : []);

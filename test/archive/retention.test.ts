@@ -114,7 +114,7 @@ describe("which backups stay", () => {
       "2023 april may june",
     ],
     [
-      "a time to come uses up nobody's place",
+      "a backup of the future takes no place of another",
       { backups: [...DAILY, { id: "2040", at: "2040-01-01", in: 5 }] },
       { keepDaily: 1, keepYearly: 1 },
       "h 2040",

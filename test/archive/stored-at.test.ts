@@ -46,7 +46,7 @@ test("the latest of the sealed segment, the partial and all chunks counts, and n
   expect(await storedAtMs(archive, { ...nothing, partial: number(6), tail: number(6) })).toBe(1_300_000);
 });
 
-test("the newest WAL is the end of the line: its last segment, or what there is of the next one", async () => {
+test("the newest WAL is the end of the line: its last segment, or the chunks of the next one", async () => {
   expect(await newestWalMs(archive)).toBeUndefined();
   await putSegments(archive, 1, 3, 5);
   for (const segment of [3, 4, 5]) date(segmentKey("main", place(segment)), segment * 1_000);

@@ -295,14 +295,14 @@ describe("finishing a timeline", () => {
     expect(await finish(archive)).toMatchObject({ retired });
   });
 
-  test("keeps a tail that reaches past the partial somebody else stored", async () => {
+  test("keeps a tail that reaches past the partial of another process", async () => {
     const archive = newArchive();
     await store(archive, 0, "abcd");
     await pushPartial(archive, "ab");
     expect(await finish(archive)).toMatchObject({ partial: { endLsn: parseLsn("0/500002") }, retired: [] });
   });
 
-  test("retires a tail that the partial somebody else stored covers", async () => {
+  test("retires a tail that the partial of another process covers", async () => {
     const archive = newArchive();
     await store(archive, 0, "abcd");
     await pushPartial(archive, "abcdef");

@@ -40,7 +40,7 @@ function verify(archive: Archive, options: Partial<VerifyOptions> = {}): Promise
 const places = placesOf(() => real);
 const { first, second, part, keyOf, between } = places;
 
-test("an archive that nobody touched is good, and every part of it was looked at", async () => {
+test("an untouched archive is good, and every part of it was looked at", async () => {
   const { archive, store } = await copyOf(real.objects);
   const sealed = (await keysBelow(store, walPrefix("main"))).filter((key) => key.endsWith(".zst"));
   const needed = sealed.filter((key) => key >= keyOf(segmentOf(real.backups[0].startLsn, MIB)));

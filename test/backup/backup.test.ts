@@ -78,7 +78,7 @@ async function s3Place(): Promise<Place> {
   };
 }
 
-/** Two tablespaces, an unlogged table, a large object, several databases, and files of names that nobody would choose. */
+/** Two tablespaces, an unlogged table, a large object, several databases, and files with unusual names. */
 async function fill(server: PostgresServer, parent: string): Promise<readonly string[]> {
   const folders = ["plain", "with space, comma and é"].map((name) => {
     const folder = join(parent, name);

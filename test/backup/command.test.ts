@@ -1,4 +1,4 @@
-/** `seawall backup` as people run it: with its own WAL, from a standby, when nobody archives, interrupted, killed. */
+/** `seawall backup` as people run it: with its own WAL, from a standby, without a receiver, interrupted, killed. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { listBackups, readBackup } from "../../src/archive/backups/list.ts";
 import { backupsPrefix } from "../../src/archive/keys.ts";
@@ -51,7 +51,7 @@ describe.each([newestUnderTest()])("PostgreSQL %i", (version) => {
     ...["--checkpoint", "fast"],
   ];
 
-  test("with its own WAL into an archive that nobody else writes: complete, and the server keeps no slot", async () => {
+  test("with its own WAL into an archive without a receiver: complete, and the server keeps no slot", async () => {
     await using scratch = new Scratch();
     const done = await runCli([...flags(scratch), "--with-wal", "--json", "--part-size", "4MiB"]);
     expect(done.code, done.stderr).toBe(0);
@@ -171,7 +171,7 @@ test.skipIf(tool("postgres") === undefined)("a server built with zstd compresses
   await expectExtractable(scratch.store, backup);
 });
 
-test("nobody archives: says so and what to run, at the beginning and at the end, and leaves nothing", async () => {
+test("without a receiver it says so and what to run, at the beginning and at the end, and leaves nothing", async () => {
   await using server = await startPostgres();
   await using scratch = new Scratch();
   const flags = ["--dsn", server.dsn, "--store", scratch.url, "--checkpoint", "fast"];

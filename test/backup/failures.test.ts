@@ -134,7 +134,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
     expect(error.code).toBe("server-lost");
   });
 
-  test("a backup that somebody ends on the server", async () => {
+  test("a backup whose session is ended on the server", async () => {
     const store = new FaultyStore(new MemoryStore());
     const point = store.failpoint({ operation: "putStream", key: /00002\.tar/, fault: "stall" });
     const failing = failureOf(backupOptions(server, store, { partBytes: 1 << 20, maxRateBytes: 16 << 20 }));

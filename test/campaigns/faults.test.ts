@@ -46,7 +46,7 @@ const ROWS: readonly Row[] = OPERATIONS.flatMap((operation) => FAULTS.map((fault
 /** With what the receiver may end by itself: what no repetition helps against. Anything else it must live through. */
 function mayEndWith({ operation, fault }: Row): readonly ErrorCode[] {
   if (fault === "deny") return ["store-denied"];
-  // Half an object stays under its key, and nothing is ever overwritten: somebody has to look.
+  // Half an object stays under its key, and nothing is ever overwritten: it needs a person.
   if (fault === "truncate" && operation === "put") return ["object-corrupt"];
   // The first put of a start asks whether the store overwrites: a "created" for what is there already says that it does.
   if (fault === "lie" && operation === "put") return ["store-unsupported"];

@@ -76,7 +76,7 @@ function pickBit(wal: Recorded, part: Part, random: Random): { offset: number; r
       case "page header": {
         // The header of a page that this record crosses into.
         if (pages * PAGE >= end || pages * PAGE === start) continue;
-        // What follows the long header's fields and the short one's is padding of four bytes, which nobody reads.
+        // Four bytes of padding follow the fields of the long header and of the short one. No reader uses them.
         const readable = headerSize(pages * PAGE) === 40 ? 40 : 20;
         return { offset: pages * PAGE + random.between(0, readable - 1), record };
       }

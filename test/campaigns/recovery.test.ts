@@ -32,7 +32,7 @@ const SETTINGS = { wal_keep_size: "2GB", max_wal_size: "1GB", log_replication_co
 interface Place extends AsyncDisposable {
   readonly url: string;
   readonly env: Readonly<Record<string, string>>;
-  /** Lets the server's account read what the receiver, which runs as somebody else, has stored. */
+  /** Lets the server's account read what the receiver, which runs as another account, has stored. */
   share(): Promise<void>;
 }
 

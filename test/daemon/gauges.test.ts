@@ -61,7 +61,7 @@ it("a streaming receiver", async () => {
   expect(all).not.toHaveProperty("seawall_slot_safe_bytes");
 });
 
-it("the archive's contents, whoever stored them, and whether the slot can be seen", async () => {
+it("the archive's contents of any origin, and whether the slot can be seen", async () => {
   const archive = {
     backup: { id: "b", finishedAt: "2026-11-19T03:00:00.000Z", bytes: 1 },
     drill: { finishedAt: "2026-11-18T03:00:00.000Z", ok: false },

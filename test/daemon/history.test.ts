@@ -158,7 +158,7 @@ describe("the file", () => {
 
   test("a folder that cannot be written stops nothing and is said once", async () => {
     const stateDir = folder();
-    // A directory in the file's place: it can neither be read nor replaced, whoever asks.
+    // A directory in the file's place: no account can read or replace it.
     mkdirSync(join(stateDir, "orders.history.json"));
     chmodSync(stateDir, 0o755);
     const said: string[] = [];

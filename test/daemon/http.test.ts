@@ -107,7 +107,7 @@ describe("paths", () => {
     expect((await answer.text()).trim()).toMatch(reason);
   });
 
-  it("an unknown path is 404 and says what there is", async () => {
+  it("an unknown path is 404 and lists the known ones", async () => {
     const { url } = await serve();
     const answer = await fetch(`${url}/admin`);
     expect(answer.status).toBe(404);

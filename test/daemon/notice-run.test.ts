@@ -1,4 +1,4 @@
-/** What there is to tell of a job that has ended; what of all that is news; and what a message looks like. */
+/** The notices of a job that has ended, which of them are new, and the form of a message. */
 import { describe, expect, test } from "vitest";
 import { NOTICE_EVENTS } from "../../src/config/notify-events.ts";
 import { bodyOf, isWanted, type Notice, noticeId, scrubber } from "../../src/daemon/notify/notice.ts";

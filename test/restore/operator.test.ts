@@ -1,6 +1,6 @@
 /**
- * As an operator does it: `seawall restore` run by the server's own account, then `pg_ctl start` and nothing else. Nobody
- * touches a configuration in between; the server runs the restore_command that the restore wrote.
+ * A restore as an operator does it: `seawall restore` by the server's own account, then `pg_ctl start`. No configuration is touched
+ * in between; the server runs the restore_command that the restore wrote.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

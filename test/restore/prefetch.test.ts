@@ -336,7 +336,7 @@ describe("the prefetcher", () => {
     expect(left.filter((name) => name !== "prefetcher" && name !== "session")).toEqual([]);
   });
 
-  test("ends when nobody has asked for long", async () => {
+  test("ends after a long time without a request", async () => {
     await sealUpTo(3);
     start({ idleMsMax: 50 });
     await ended;

@@ -42,7 +42,7 @@ export interface VerifyWalOptions extends RequestOptions {
   readonly crew: VerifyCrew;
   readonly findings: Findings;
   readonly histories: ReadonlyMap<TimelineId, TimelineHistory>;
-  /** That are recorded; told from the catalog. */
+  /** The recorded breaks, from the catalog. */
   readonly breaks: readonly Gap[];
   /** Segments before this one serve no backup. */
   readonly from: SegmentNumber;

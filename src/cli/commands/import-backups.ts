@@ -51,7 +51,7 @@ const REFUSALS = [
 
 const WAL_HINTS = {
   pg_basebackup:
-    "Import the WAL of that time first: seawall import DIRECTORY, with the directory or the bucket that has it. pg_basebackup itself brings it with -X stream or -X fetch.",
+    "Import the WAL of the backup first: seawall import DIRECTORY, with the directory or the bucket that has it. pg_basebackup itself brings it with -X stream or -X fetch.",
   pgbackrest: "Import the WAL of the repository first: seawall import REPOSITORY/archive/STANZA.",
 };
 

@@ -78,7 +78,7 @@ export class Channel {
     this.#working ??= this.#work();
   }
 
-  /** Ends at once; what it has not delivered is the caller's. The first of it may be on its way all the same. */
+  /** Ends at once and hands over the undelivered messages. The first one may be on its way. */
   takeOver(): readonly Message[] {
     this.#kill.abort();
     return this.#waiting.splice(0);

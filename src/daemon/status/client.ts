@@ -81,7 +81,7 @@ function isOverview(value: unknown): value is StatusOverview {
   return Array.isArray(value.clusters) && value.clusters.every(isStatus);
 }
 
-/** A receiver of an older version has no judgement in its answer, nor all that the judgement reads. */
+/** Completes the answer of a receiver of an older version: it lacks the judgement and some of the facts behind it. */
 function completed(answer: StatusDocument): StatusDocument {
   const status = { ...NOT_SENT, ...answer };
   if ("health" in status) return status;

@@ -93,7 +93,7 @@ function copyArchive({ archive, contents }: StatusDocument, metrics: Metrics): v
   metrics.set("lastDrillOk", archive?.drill ? Number(archive.drill.ok) : undefined);
 }
 
-/** A reload may have taken it off the schedule: what was true of it would raise alarms for ever. */
+/** Removes the gauges of a job that a reload took off the schedule: their last values would raise alarms for ever. */
 function forgetJob(job: JobName, metrics: Metrics): void {
   const gauges = ["jobLastRun", "jobLastSuccess", "jobDuration", "jobNext"] as const;
   const states = ["jobRunning", "jobRunningFor", "jobWaiting"] as const;

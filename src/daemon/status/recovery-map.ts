@@ -53,7 +53,7 @@ export interface MappedGap {
   readonly fromTime: string | null;
   /** When the oldest backup that covers it was finished: everything since can be recovered. Null while there is none. */
   readonly toTime: string | null;
-  /** That backup. */
+  /** Id of the oldest backup that covers it; null while there is none. */
   readonly coveredBy: string | null;
 }
 

@@ -54,7 +54,7 @@ export interface FoundBackup {
 export interface FoundManifest {
   /** The size that it lists for postgresql.auto.conf: `pg_basebackup -R` has lengthened the file behind it. */
   readonly autoConfBytes: number | undefined;
-  /** Those files that it lists of which a backup may hold others: in pg_wal, standby.signal, recovery.signal. */
+  /** The listed files in pg_wal, standby.signal and recovery.signal: a backup may hold more of these than it lists. */
   readonly listed: ReadonlySet<string>;
   read(options: RequestOptions): AsyncIterable<Uint8Array>;
 }

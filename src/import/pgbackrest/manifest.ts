@@ -149,7 +149,7 @@ class Survey {
       throw new SeawallError(
         "backup-page-checksum",
         `pgBackRest has found wrong page checksums in ${this.#wrongPages.slice(0, NAMED_MAX).join(", ")}`,
-        { hint: "The files are damaged on the server of that time: import another backup." },
+        { hint: "The files were damaged on the server when the backup was taken: import another backup." },
       );
     }
     const lsn = (name: string): Lsn => {

@@ -200,7 +200,7 @@ export class FileDisk implements JournalDisk {
     await fs.fsync(held.fd);
   }
 
-  /** A file of that name from an earlier life is removed: it was never finished. */
+  /** Removes an unfinished file of the same name, which an earlier process has left. */
   async #create(path: string, fill: (fd: number) => Promise<void>): Promise<void> {
     await unlinkIfThere(path);
     const fd = await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);

@@ -57,7 +57,7 @@ export async function findVerifiedEnd(disk: JournalDisk, stretch: Stretch): Prom
       await pushFile(verifier, file, segmentSize);
     } catch (error) {
       if (!hasCode(error, "wal-corrupt")) throw error;
-      // Behind the end of an open file lies whatever was there before.
+      // The file is reused: behind the end of its WAL lie older bytes.
       if (!place.isComplete) break;
       throw damaged(`${disk.where}/${name}`, error);
     } finally {

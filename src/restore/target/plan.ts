@@ -23,7 +23,7 @@ import type { WalRoute } from "./route.ts";
 
 export interface RestorePlan<B extends BackupSpan> {
   readonly backup: B;
-  /** That recovery follows. */
+  /** The timeline that recovery follows. */
   readonly timeline: TimelineId;
   readonly landing: Landing;
   /** WAL is missing behind the landing: recovery must not read ahead into it. */
@@ -43,7 +43,7 @@ export interface PlanInput<B extends BackupSpan> {
   readonly target: RecoveryTarget;
   readonly route: WalRoute;
   readonly landings: Landings;
-  /** Those on the route's timeline, newest first (`backupsOn`). */
+  /** The backups on the route's timeline, newest first (`backupsOn`). */
   readonly backups: readonly B[];
 }
 
