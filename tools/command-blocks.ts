@@ -21,7 +21,8 @@ function commandSection(name: CommandName, spec: CommandSpec): string {
     `\`${usage}\`: ${spec.summary}.`,
     spec.description,
     ...(args.length === 0 ? [] : [args.map(({ name: arg, help }) => `- \`<${arg}>\`: ${help}`).join("\n")]),
-    `\`\`\`sh\n${examples.join("\n\n")}\n\`\`\``,
+    // The rule for blocks: test/deploy/page-blocks.ts.
+    `<!-- run by test/deploy/help-examples.test.ts -->\n\n\`\`\`sh\n${examples.join("\n\n")}\n\`\`\``,
     `Options: ${options.join(", ")}.`,
     ["| exit | meaning |", "| ---: | --- |", ...spec.exits.map(([exit, means]) => `| ${exit} | ${means} |`)].join("\n"),
   ].join("\n\n");

@@ -1,90 +1,47 @@
-/**
- * Runs the commands of docs/cookbook.md on a real archive: the looks, the copy from before a mistake with its server and its table, and
- * the same again with --delta. Not run: what needs a second region, a lost machine, a second generation, or a sandbox (a drill); their
- * commands are parsed in pages.test.ts, and tests of their own run them.
- */
-import { readFileSync, writeFileSync } from "node:fs";
+/** The recipes of docs/cookbook.md that build on one another, as they stand there. page-commands.test.ts runs the others. */
+import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import pg from "pg";
-import { expect, test } from "vitest";
-import { readPostmaster } from "../../src/restore/check.ts";
-import { runCli } from "../harness/process.ts";
-import { makeTempDir, removeTree } from "../harness/temp.ts";
-import { Archived } from "../restore/restored.ts";
-import { type PageCommand, fencedCommands } from "./commands-of-pages.ts";
+import { userInfo } from "node:os";
+import { describe, expect, test } from "vitest";
+import { until } from "../campaigns/campaign.ts";
+import { serverAccount } from "../harness/account.ts";
+import { tool } from "../harness/postgres.ts";
+import { pageBlock } from "./page-blocks.ts";
+import { PageSite } from "./page-site.ts";
 
-const PAGE = readFileSync(join(import.meta.dirname, "..", "..", "docs", "cookbook.md"), "utf8");
+const block = (name: string): string => pageBlock("docs/cookbook.md", name);
 
-/** The commands below a heading. */
-function commandsBelow(heading: string): readonly PageCommand[] {
-  const at = PAGE.indexOf(`\n## ${heading}\n`);
-  expect(at).toBeGreaterThan(0);
-  const end = PAGE.indexOf("\n## ", at + 1);
-  const found = fencedCommands(PAGE.slice(at, end === -1 ? undefined : end));
-  expect(found.length).toBeGreaterThan(0);
-  return found;
-}
+describe.skipIf(tool("pg_dump") === undefined)("a reader of the cookbook", () => {
+  test("gets a dropped table from a copy, and corrects the target", async () => {
+    await using site = await PageSite.start();
+    await site.shell(site.here(block("copy")));
+    const [dump] = site.written("orders.sql");
+    expect(String(dump)).toContain("COPY public.orders");
 
-/** The rows of an isolated server, at its socket in the data directory. */
-async function rowsAt(dataDir: string): Promise<number[]> {
-  const port = (await readPostmaster(dataDir))?.port ?? 0;
-  const client = new pg.Client({ host: dataDir, port, user: "postgres", database: "postgres" });
-  await client.connect();
-  try {
-    const { rows } = await client.query<{ i: number }>("SELECT i FROM t ORDER BY i");
-    return rows.map(({ i }) => i);
-  } finally {
-    await client.end();
-  }
-}
-
-test("the recipes for a dropped table, a wrong target and a damaged archive work as written", async () => {
-  await using archived = await Archived.start({});
-  await archived.insert(1);
-  await archived.backup();
-  await archived.insert(2);
-  const format = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`;
-  const before = await archived.server.value(`SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', ${format})`);
-  await archived.insert(3);
-  await archived.stored();
-  await archived.stopReceiving();
-  await archived.share();
-  const folder = makeTempDir("cookbook");
-  const config = join(folder, "seawall.yaml");
-  writeFileSync(
-    config,
-    `store: ${JSON.stringify(archived.url)}\ndsn: ${JSON.stringify(archived.server.dsn)}\nlisten: off\n`,
-  );
-  /** The page's words with the places and the time of this test. */
-  const run = async ({ args }: PageCommand, dataDir: string): Promise<string> => {
-    const isTime = (i: number): boolean => args[i - 1] === "--target-time";
-    const own = args.map((word, i) =>
-      isTime(i) ? before : word.replace("/etc/seawall.yaml", config).replace("/restore/data", dataDir),
+    await site.shell(site.here(block("again")));
+    const data = site.path("/restore/data");
+    const started = `pg_ctl start -w -D ${data} -o '-p 5433' -l ${site.path("/restore/log")}`;
+    const rows = await site.shell(
+      `${started} >&2\npsql -h ${data} -p 5433 -d postgres -Atc 'SELECT i FROM t ORDER BY i'`,
     );
-    if (own.includes("--target-dir")) own.push("--restore-command", archived.fetchCommand);
-    const done = await runCli(own, { env: archived.env, timeoutMs: 120_000 });
-    expect(done, `seawall ${own.join(" ")}`).toMatchObject({ code: 0 });
-    return done.stdout;
-  };
+    expect(rows).toBe("1\n");
+  }, 300_000);
 
-  const first = fencedCommands(PAGE).slice(0, 2);
-  expect(first.map(({ args }) => args[0])).toEqual(["list", "status"]);
-  for (const command of first) expect(await run(command, "")).toContain("main");
-
-  const [restore, check] = commandsBelow("A table was dropped, or rows were deleted");
-  const [again] = commandsBelow("The target was wrong");
-  if (restore === undefined || check === undefined || again === undefined) throw new Error("the page lacks a command");
-  for (const way of [[restore], [restore, again]]) {
-    await using copy = await archived.server.fromDataDir(
-      async (dataDir) => {
-        for (const command of way) await run(command, dataDir);
-      },
-      { start: false },
+  test("brings a lost primary back, and the receiver follows it", async () => {
+    await using site = await PageSite.start();
+    await site.stopProduction();
+    const claims = readdirSync(site.path("/srv/archive/main/line")).map((name) => Number.parseInt(name, 10));
+    const owner = serverAccount()?.name ?? userInfo().username;
+    await site.shell(
+      site.here(block("lost"), [
+        ["--take-over 3", `--take-over ${Math.max(...claims)}`],
+        ["--owner postgres", `--owner ${owner}`],
+      ]),
     );
-    await copy.start({ wait: false });
-    expect(await run(check, copy.dataDir)).toMatch(/^reached/);
-    expect(await rowsAt(copy.dataDir)).toEqual([1, 2]);
-  }
-  for (const command of commandsBelow("The archive has a gap or is damaged").slice(0, 1)) await run(command, "");
-  removeTree(folder);
-}, 240_000);
+    expect(await site.shell("psql -d postgres -Atc 'SELECT i FROM t ORDER BY i'")).toBe("1\n2\n3\n");
+    const pid = join(site.path("/var/lib/postgresql/data"), "postmaster.pid");
+    expect(readFileSync(pid, "utf8")).toContain(`\n${site.server.port}\n`);
+    const line = (): Promise<string> => site.shell(`seawall list --config ${site.config} --json | jq .line.timeline`);
+    await until("the receiver follows the promotion", async () => (await line()) === "2\n");
+  }, 300_000);
+});

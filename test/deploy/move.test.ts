@@ -1,5 +1,5 @@
 /** The commands of docs/move.md, as they stand there, on a real server: nothing is lost, and the receiver goes on in the new place. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
@@ -12,6 +12,7 @@ import { findRclone } from "../harness/rclone.ts";
 import { run } from "../harness/run.ts";
 import { startS3 } from "../harness/s3.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { pageBlock } from "./page-blocks.ts";
 
 const s3 = await startS3();
 const rclone = await findRclone();
@@ -36,10 +37,7 @@ afterAll(async () => {
 
 /** The commands of a block of the page, without their comments. */
 function commandsOf(marker: string): string[] {
-  const page = readFileSync(join(ROOT, "docs/move.md"), "utf8");
-  const found = new RegExp(`<!-- move: ${marker} -->\\s*\`\`\`sh\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1];
-  if (found === undefined) throw new Error(`the page has no block "${marker}"`);
-  return found
+  return pageBlock("docs/move.md", marker)
     .trim()
     .split("\n")
     .map((line) => line.replace(/\s+# .*$/, ""));

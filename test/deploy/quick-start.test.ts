@@ -2,28 +2,25 @@
  * The quick starts of the README and of docs/quick-start.md work when they are pasted: on a real server, into a directory and a real
  * S3 bucket. The restored server has the rows.
  */
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { delimiter, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { serverAccount } from "../harness/account.ts";
-import { ROOT } from "../harness/build.ts";
 import { startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { run } from "../harness/run.ts";
 import { startS3 } from "../harness/s3.ts";
 import { serverCli } from "../harness/server-cli.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { pageBlock } from "./page-blocks.ts";
 
 const s3 = await startS3();
 const psql = tool("psql");
 
-/** The block of shell lines behind a marker, with places of the test. The first run of init ends with 1, as the page says. */
+/** A block of shell lines with places of the test. The first run of init ends with 1, as the page says. */
 function block(page: string, marker: string, places: Readonly<Record<string, string>> = {}): string {
-  const text = readFileSync(join(ROOT, page), "utf8");
-  const found = new RegExp(`<!-- quick start: ${marker} -->\\s*\`\`\`sh\\n([\\s\\S]*?)\`\`\``).exec(text);
-  if (found?.[1] === undefined) throw new Error(`${page} has no quick start block "${marker}"`);
-  const lines = Object.entries(places).reduce((text, [from, to]) => text.replaceAll(from, to), found[1]);
+  const lines = Object.entries(places).reduce((text, [from, to]) => text.replaceAll(from, to), pageBlock(page, marker));
   return lines.replace(/^(.*seawall init [^#\n]*).*$/m, "$1 || [ $? = 1 ]");
 }
 

@@ -16,15 +16,12 @@ import { run } from "../harness/run.ts";
 import { serverCli } from "../harness/server-cli.ts";
 import { findSsh, type SshServer, startSsh } from "../harness/ssh.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { pageBlock } from "./page-blocks.ts";
 
 const access = await findSsh();
 const page = readFileSync(join(ROOT, "docs/restore-over-ssh.md"), "utf8");
 
-function block(marker: string): string {
-  const found = new RegExp(`<!-- ssh: ${marker} -->\\s*\`\`\`sh\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1];
-  if (found === undefined) throw new Error(`the page has no block "${marker}"`);
-  return found;
-}
+const block = (name: string): string => pageBlock("docs/restore-over-ssh.md", name);
 
 describe.skipIf("unavailable" in access)("a host with PostgreSQL and ssh alone", () => {
   let dir: string;

@@ -18,6 +18,7 @@ import { type CliProcess, startCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
 import { serverCli } from "../harness/server-cli.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { pageBlock } from "./page-blocks.ts";
 
 /** Another tool, which archives the server of a test. */
 export interface OldTool extends AsyncDisposable {
@@ -45,14 +46,9 @@ function pageText(page: string): string {
   return readFileSync(join(ROOT, "docs", page), "utf8");
 }
 
-/** The lines of a marked block of a page: a comment that names the test and the block, and a fenced block behind it. */
+/** The lines of a block of a page. */
 function markedBlock(page: string, marker: string): string[] {
-  const text = pageText(page);
-  const found = new RegExp(
-    `<!-- run by test/deploy/switch.test.ts: ${marker} -->\\s*\`\`\`[a-z]*\\n([\\s\\S]*?)\`\`\``,
-  ).exec(text)?.[1];
-  if (found === undefined) throw new Error(`docs/${page} has no block "${marker}"`);
-  return found.trim().split("\n");
+  return pageBlock(`docs/${page}`, marker).trim().split("\n");
 }
 
 /** The first line of the page that begins with this command of Seawall. */

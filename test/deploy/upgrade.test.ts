@@ -2,7 +2,7 @@
  * The commands of docs/upgrade.md, as they stand there, over a real pg_upgrade: one cluster, two generations. Each is restored
  * by its own programs, and the older one expires by the policy of the cluster.
  */
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { until } from "../campaigns/campaign.ts";
@@ -15,6 +15,8 @@ import { provideDebianPostgres } from "../harness/postgres-debian.ts";
 import { type CliProcess, type CliResult, runCli, startCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { commandsOf } from "./commands-of-pages.ts";
+import { pageBlock } from "./page-blocks.ts";
 
 interface Upgrade {
   readonly from: number;
@@ -47,10 +49,7 @@ afterAll(() => removeTree(dir));
 
 /** The commands of the page, without their comments. */
 function commands(marker: string): string[] {
-  const page = readFileSync(join(ROOT, "docs/upgrade.md"), "utf8");
-  const found = new RegExp(`<!-- upgrade: ${marker} -->\\s*\`\`\`sh\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1];
-  if (found === undefined) throw new Error(`the page has no block "${marker}"`);
-  return found
+  return pageBlock("docs/upgrade.md", marker)
     .trim()
     .split("\n")
     .map((line) => line.replace(/\s+# .*$/, ""));
@@ -110,6 +109,16 @@ describe.each(UPGRADES)("pg_upgrade from $from to $to", ({ from, to }) => {
         await share(store);
         return runCli(["restore", "--target-dir", target, ...args], { env, timeoutMs: 120_000, asServer: true });
       };
+    /** A line of the page, with the target and the moment of this test. */
+    const restoreAsOnPage = (line: string, moment: string) => async (target: string) => {
+      await share(store);
+      const own: Readonly<Record<string, string>> = { "/srv/restored": target, "2026-11-29 18:00+00": moment };
+      const [args = []] = commandsOf(line);
+      return runCli(
+        args.map((word) => own[word] ?? word),
+        { env, timeoutMs: 120_000, asServer: true },
+      );
+    };
     const list = async (): Promise<Listing> => JSON.parse((await seawall("list", "--json")).stdout) as Listing;
     const receive = (): CliProcess => startCli(["receive"], { env: { ...env, ...fast } });
     let daemon = receive();
@@ -190,9 +199,10 @@ describe.each(UPGRADES)("pg_upgrade from $from to $to", ({ from, to }) => {
 
       // A moment picks its generation; each is recovered by its own programs.
       const [before = "", after = ""] = moments;
-      expect(await rowsIn(old, restore("--target-time", before))).toEqual([1]);
+      const [byTime = "", byName = ""] = commands("restore");
+      expect(await rowsIn(old, restoreAsOnPage(byTime, before))).toEqual([1]);
       expect(await rowsIn(upgraded, restore("--target-time", after))).toEqual([1, 2]);
-      expect(await rowsIn(old, restore("--cluster", "main@1"))).toEqual([1]);
+      expect(await rowsIn(old, restoreAsOnPage(byName, before))).toEqual([1]);
       expect(await rowsIn(upgraded, restore())).toEqual([1, 2]);
       // The files of the older generation beside the programs of the newer one.
       const other = await runCli(
@@ -224,6 +234,20 @@ describe.each(UPGRADES)("pg_upgrade from $from to $to", ({ from, to }) => {
       expect(left.backups.map(({ generation }) => generation)).toEqual(["main@2"]);
       expect(left.generations[0]).toMatchObject({ backups: 0, recoverable: null, wal: { segments: 0 } });
       expect(await rowsIn(upgraded, restore())).toEqual([1, 2]);
+
+      // The upgrade is undone, long after the last WAL.
+      await run("find", [store, "-exec", "touch", "-d", "1 hour ago", "{}", "+"]);
+      const [stop, remove = "", start] = commands("give up");
+      expect([stop, start]).toEqual(["systemctl stop seawall", "systemctl start seawall"]);
+      const removed = await seawall(...(commandsOf(remove)[0] ?? []));
+      expect(removed, removed.stderr).toMatchObject({ code: 0 });
+      await upgraded.stop("fast");
+      await old.start();
+      env["SEAWALL_DSN"] = old.dsn;
+      daemon = receive();
+      await streaming(daemon);
+      await insert(old, 3);
+      expect((await list()).generations).toMatchObject([{ generation: "main@1", pgMajor: from }]);
     } finally {
       await daemon[Symbol.asyncDispose]();
     }

@@ -12,6 +12,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/deploy/switch.test.ts": 200,
   "test/cli/s3-rights.test.ts": 250,
   "test/week/week.test.ts": 181,
+  "test/deploy/page-commands.test.ts": 150,
   "test/campaigns/memory.test.ts": 100,
   "test/receive/reconnects.test.ts": 133,
   "test/campaigns/disaster.test.ts": 119,

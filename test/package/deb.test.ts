@@ -2,7 +2,7 @@
  * The Debian package, installed in a fresh Debian 12: what it puts where, and with which rights; its program against a real server;
  * what an upgrade, a removal and a purge do to the service, to the options and to WAL that waits in a spool.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { manPages } from "../../tools/man.ts";
@@ -12,11 +12,14 @@ import { debianRoot, type DebianRoot } from "../harness/debian-root.ts";
 import { newestUnderTest, startPostgres } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { pageBlock } from "../deploy/page-blocks.ts";
 import { packCheckout } from "./packed.ts";
 
 /** What the package depends on; systemd checks the unit. */
 const PACKAGES = ["adduser", "init-system-helpers", "libatomic1", "libstdc++6", "procps", "systemd"];
 const CONFIG = "/etc/seawall.yaml";
+const PATH = "/stubs:/usr/sbin:/usr/bin:/sbin:/bin";
+const INSTALL = pageBlock("docs/install.md", "install-deb").trim().split("\n");
 const UNIT = "/lib/systemd/system/seawall.service";
 
 const folder = makeTempDir("deb");
@@ -36,6 +39,8 @@ beforeAll(async () => {
     const script = `#!/bin/sh\necho "${name} $*" >>/stubs/calls\n`;
     writeFileSync(join(debian.folder, "stubs", name), script, { mode: 0o755 });
   }
+  // apt gives dpkg a PATH of its own.
+  writeFileSync(inRoot("etc/apt/apt.conf.d/stubs"), `DPkg::Path "${PATH}";\n`);
 }, 1_200_000);
 afterAll(async () => {
   await debian[Symbol.asyncDispose]();
@@ -44,20 +49,27 @@ afterAll(async () => {
 
 const inRoot = (path: string): string => join(debian.folder, path);
 
-/** Runs dpkg, and gives its output and what the scripts of the package asked of systemd. */
-async function dpkg(
-  ...args: readonly string[]
-): Promise<{ readonly output: string; readonly calls: readonly string[] }> {
-  const env = { PATH: "/stubs:/usr/sbin:/usr/bin:/sbin:/bin" };
+interface Installed {
+  readonly output: string;
+  /** What the scripts of the package, or the lines of a page, asked of systemd. */
+  readonly calls: readonly string[];
+}
+
+/** Runs a program in the root. */
+async function installed(command: readonly string[], accept: readonly number[] = [0]): Promise<Installed> {
   const calls = inRoot("stubs/calls");
   writeFileSync(calls, "");
-  const { stdout, stderr } = await debian.run(["dpkg", ...args], { env, timeoutMs: 300_000 });
+  const { stdout, stderr } = await debian.run(command, { env: { PATH }, timeoutMs: 300_000, accept });
   return { output: stdout + stderr, calls: readFileSync(calls, "utf8").trim().split("\n") };
 }
 
-async function install(file: string): Promise<{ readonly output: string; readonly calls: readonly string[] }> {
-  await run("cp", [file, debian.folder]);
-  return dpkg("--install", `/${basename(file)}`);
+async function dpkg(...args: readonly string[]): Promise<Installed> {
+  return installed(["dpkg", ...args]);
+}
+
+/** Runs a line of a page in the folder of the root. */
+async function line(text: string, accept?: readonly number[]): Promise<Installed> {
+  return installed(["bash", "-ec", text], accept);
 }
 
 /** Owner, group and mode. */
@@ -71,7 +83,9 @@ async function asSeawall(script: string): Promise<string> {
 }
 
 test("it installs, starts nothing yet, and everything has its place", async () => {
-  const { calls } = await install(deb);
+  await run("cp", [deb, debian.folder]);
+  const [install = ""] = INSTALL;
+  const { calls } = await line(install.replace(/\S+\.deb/, `./${basename(deb)}`));
   expect(calls).toEqual(["systemctl --system daemon-reload"]);
   expect((await debian.run(["seawall", "--version"])).stdout).toBe(`seawall ${version}\n`);
   expect((await debian.run(["getent", "passwd", "seawall"])).stdout).toMatch(
@@ -110,11 +124,17 @@ test("as its own account it receives, backs up and restores from a real server",
   await using server = await startPostgres({ version: newestUnderTest(), freshIdentifier: true });
   await server.sql("CREATE TABLE kept AS SELECT generate_series(1, 100) AS row");
   // A file that the administrator has edited.
-  appendFileSync(inRoot(CONFIG), `dsn: ${server.dsn}\nstore: file:///var/lib/seawall/archive\nlisten: "off"\n`);
+  const options = [`dsn: ${server.dsn}`, "store: file:///var/lib/seawall/archive", 'listen: "off"'];
+  const editor = `#!/bin/sh\ncat >>"$1" <<'EOF'\n${options.join("\n")}\nEOF\n`;
+  writeFileSync(inRoot("stubs/editor"), editor, { mode: 0o755 });
+  await asSeawall("mkdir /var/lib/seawall/archive");
+  const [, ...setUp] = INSTALL;
+  const { calls, output: checked } = await line(setUp.join("\n"));
+  expect(checked).toContain("0 failed");
+  expect(calls).toEqual(["systemctl enable --now seawall"]);
   const output = await asSeawall(`
     cd /var/lib/seawall
     export SEAWALL_CONFIG=${CONFIG}
-    mkdir -p archive
     trap 'kill $receiver; wait' EXIT
     seawall check
     seawall receive & receiver=$!
@@ -135,20 +155,25 @@ test("as its own account it receives, backs up and restores from a real server",
 });
 
 test("an upgrade keeps the edited file, and restarts a running receiver once, when all is in place", async () => {
-  const before = readFileSync(inRoot(CONFIG), "utf8");
+  const edited = readFileSync(inRoot(CONFIG), "utf8");
   const tree = join(folder, "newer");
   await run("dpkg-deb", ["--raw-extract", deb, tree]);
   await run("sed", ["-i", "s/^Version: .*/&+newer/", join(tree, "DEBIAN/control")]);
   const newer = join(folder, "newer.deb");
   await run("dpkg-deb", ["--root-owner-group", "-Znone", "--build", tree, newer]);
-  const { calls, output } = await install(newer);
+  const [ask = "", install = "", look = ""] = pageBlock("docs/upgrade-seawall.md", "upgrade").split("\n");
+  expect((await line(ask)).output).toBe(`seawall ${version}\n`);
+  await run("cp", [newer, inRoot(/\S+\.deb/.exec(install)?.[0] ?? "")]);
+  const { calls, output } = await line(install);
+  // No receiver runs in this root.
+  expect((await line(look, [3, 4])).output).toContain("no receiver");
   expect(calls).toEqual([
     "systemctl --system daemon-reload",
     "systemctl --system daemon-reload",
     "deb-systemd-invoke try-restart seawall.service",
   ]);
   expect(output).not.toContain("conffile");
-  expect(readFileSync(inRoot(CONFIG), "utf8")).toBe(before);
+  expect(readFileSync(inRoot(CONFIG), "utf8")).toBe(edited);
   expect(await rightsOf(CONFIG)).toBe("root:seawall 640");
 }, 240_000);
 

@@ -14,6 +14,7 @@ import { newestUnderTest, startPostgres, tool } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { pageBlock } from "../deploy/page-blocks.ts";
 import { packCheckout, pathWithoutCompiler } from "./packed.ts";
 
 interface Manifest {
@@ -91,10 +92,18 @@ describe.skipIf(psql === undefined)("installed without a compiler", () => {
     const path = await pathWithoutCompiler(node, join(own, "bin"));
     const prefix = join(own, "prefix");
     const env = { PATH: path, HOME: process.env["HOME"] };
-    await run("npm", ["install", "--global", "--prefix", prefix, "--prefer-offline", tarball], {
-      ...{ env, timeoutMs: 300_000 },
+    // The lines of the page, with the tarball for the name in the registry.
+    const [install = "", check = ""] = pageBlock("docs/install.md", "install").split("\n");
+    const [again, completion = ""] = pageBlock("docs/install.md", "shell").split("\n");
+    expect(again).toBe(install);
+    await run("bash", ["-c", install.replace(/seawall$/, tarball)], {
+      ...{ env: { ...env, npm_config_prefix: prefix, npm_config_prefer_offline: "true" }, timeoutMs: 300_000 },
     });
     const seawall = join(prefix, "bin", "seawall");
+    const completions = join(own, "completion");
+    const shell = { ...env, PATH: [dirname(seawall), path].join(delimiter) };
+    await run("bash", ["-c", completion.replace("/etc/bash_completion.d/seawall", completions)], { env: shell });
+    expect(readFileSync(completions, "utf8")).toContain("complete ");
     const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { readonly version: string };
     expect((await run(seawall, ["--version"], { env })).stdout).toBe(`seawall ${version}\n`);
     for (const page of manifest.man) {
@@ -114,7 +123,7 @@ describe.skipIf(psql === undefined)("installed without a compiler", () => {
     const script = [
       "set -e",
       "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT",
-      "seawall check",
+      check,
       "seawall receive &",
       "seawall backup",
       "seawall restore --target-dir ./restored",
