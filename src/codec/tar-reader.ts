@@ -6,6 +6,7 @@
  */
 import { invariant } from "../errors.ts";
 import {
+  FIELDS,
   TAR_BLOCK_BYTES,
   type FieldName,
   type TarEntryType,
@@ -125,8 +126,9 @@ export class TarScanner {
     if (numberIn(block, "checksum", "a header") !== headerChecksum(block)) {
       throw corruptTar("a tar header's checksum is wrong");
     }
-    if (!fieldOf(block, "magic").toString("latin1").startsWith("ustar")) throw corruptTar("a header is not ustar");
-    const letter = fieldOf(block, "type").toString("latin1");
+    const [magicAt] = FIELDS.magic;
+    if (block.toString("latin1", magicAt, magicAt + 5) !== "ustar") throw corruptTar("a header is not ustar");
+    const letter = String.fromCharCode(block[FIELDS.type[0]] ?? 0);
     const path = pathIn(block);
     const shown = JSON.stringify(path);
     const type = TYPES[letter];
@@ -195,28 +197,42 @@ export class TarReader {
   }
 }
 
-/** A field's bytes up to its first zero. */
+/** A field's bytes up to its first zero: a view. */
 function textIn(block: Buffer, name: FieldName): Buffer {
-  const field = fieldOf(block, name);
-  const end = field.indexOf(0);
-  return end < 0 ? field : field.subarray(0, end);
+  const [offset, length] = FIELDS[name];
+  const end = block.indexOf(0, offset);
+  return block.subarray(offset, end < 0 ? offset + length : Math.min(end, offset + length));
 }
 
 /** GNU's own headers ("ustar  ") have no prefix there. */
 function pathIn(block: Buffer): string {
-  const isPosix = fieldOf(block, "magic")[5] === 0;
-  const prefix = isPosix ? textIn(block, "prefix") : Buffer.alloc(0);
+  const isPosix = block[FIELDS.magic[0] + 5] === 0;
+  const hasPrefix = isPosix && block[FIELDS.prefix[0]] !== 0;
   const name = textIn(block, "name");
-  const whole = prefix.length === 0 ? name : Buffer.concat([prefix, Buffer.from("/"), name]);
+  const whole = hasPrefix ? Buffer.concat([textIn(block, "prefix"), Buffer.from("/"), name]) : name;
+  const named = pathFromBytes(whole);
   // PostgreSQL names a few directories from the data directory on (basebackup.c: "./pg_wal/archive_status").
-  const path = pathFromBytes(whole).replace(/^\.\/(?=.)/s, "");
+  const path = named.startsWith("./") && named.length > 2 ? named.slice(2) : named;
   // tar writes directories with a slash at the end.
   return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
 }
 
 /** Octal digits with spaces or zeros around them, or, with the first bit set, a number to base 256. */
 function numberIn(block: Buffer, name: FieldName, of: string): number {
-  const field = fieldOf(block, name);
+  const [offset, length] = FIELDS[name];
+  let value = 0;
+  let at = offset;
+  for (; at < offset + length; at++) {
+    const digit = (block[at] ?? 0) - 0x30;
+    if (digit < 0 || digit > 7) break;
+    value = value * 8 + digit;
+  }
+  // As servers write it: digits, and a zero behind them.
+  if (at > offset && at < offset + length && block[at] === 0) return value;
+  return oddNumberIn(fieldOf(block, name), name, of);
+}
+
+function oddNumberIn(field: Buffer, name: FieldName, of: string): number {
   const wrong = (): Error => corruptTar(`the ${name} field of ${of} is no number`);
   if (((field[0] ?? 0) & 0x80) !== 0) {
     let value = BigInt((field[0] ?? 0) & 0x7f);

@@ -76,7 +76,7 @@ export function paddingOf(size: number): number {
  * becomes a lone surrogate U+DC80 to U+DCFF (as in Python's PEP 383), which `pathToBytes` turns back. JSON carries it.
  */
 export function pathFromBytes(bytes: Uint8Array): string {
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = view.toString("utf8");
   if (!text.includes("\uFFFD") || Buffer.from(text, "utf8").equals(view)) return text;
   let result = "";
@@ -108,8 +108,12 @@ function utf8LengthAt(bytes: Buffer, at: number): number {
   return Buffer.from(piece.toString("utf8"), "utf8").equals(piece) ? length : 0;
 }
 
+/** A zero byte, or a part that is empty, `.` or `..`. */
+const SUSPECT_PATH = /\0|(?:^|\/)\.{0,2}(?:\/|$)/;
+
 /** Why an extraction may not follow this path; undefined: it may. */
 export function unsafePath(path: string): string | undefined {
+  if (!SUSPECT_PATH.test(path)) return undefined;
   if (path === "") return "is empty";
   if (path.startsWith("/")) return "is absolute";
   if (path.includes("\0")) return "contains a zero byte";

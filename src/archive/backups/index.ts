@@ -181,9 +181,12 @@ class LineReader {
     const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     let from = 0;
     for (let end = view.indexOf(NEWLINE); end >= 0; end = view.indexOf(NEWLINE, from)) {
-      const line = Buffer.concat([this.#held, view.subarray(from, end)]).toString("utf8");
-      this.#held = Buffer.alloc(0);
-      this.#take(line);
+      if (this.#held.length === 0) this.#take(view.toString("utf8", from, end));
+      else {
+        const line = Buffer.concat([this.#held, view.subarray(from, end)]).toString("utf8");
+        this.#held = Buffer.alloc(0);
+        this.#take(line);
+      }
       from = end + 1;
     }
     if (view.length - from + this.#held.length > LINE_BYTES_MAX) throw corrupt("the file index has lines far too long");

@@ -9,7 +9,7 @@ import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../../codec/checksu
 import { pathFromBytes, unsafePath } from "../../codec/tar.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Lsn, TimelineId } from "../../wal/lsn.ts";
-import { type Fields, parseFields } from "../json-document.ts";
+import { Fields, jsonObject, parseFields } from "../json-document.ts";
 
 export interface ManifestFile {
   /** The path as in the data directory; odd names as `pathFromBytes` gives them. */
@@ -47,6 +47,8 @@ export interface ManifestFacts {
 const WAL_RANGES_MAX = 1_000;
 /** A line of the manifest, and all of it but its lists: far longer than any server writes. */
 const LINE_BYTES_MAX = 64 << 10;
+/** A path has at most 1,024 bytes on a server, and as JSON six times as many. */
+const USUAL_LINE_BYTES_MAX = 8 << 10;
 const NEWLINE = 0x0a;
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
 const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST] = [0x7b, 0x7d, 0x5b, 0x5d];
@@ -82,9 +84,19 @@ export class ManifestReader {
     const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#digest(chunk);
     let from = 0;
+    let newline = -1;
     for (let at = 0; at < chunk.length; at++) {
       const byte = chunk[at] ?? 0;
       const depth = this.#depth;
+      if (depth === 2 && byte === OPEN_OBJECT && !this.#inString) {
+        if (newline < at) newline = chunk.indexOf(NEWLINE, at);
+        if (newline < 0) newline = chunk.length;
+        const bytes = this.#takeLine(chunk, at, newline);
+        if (bytes > 0) {
+          at += bytes - 1;
+          continue;
+        }
+      }
       this.#step(byte);
       if (depth === 1 || this.#depth === 1) this.#frameByte(byte, depth);
       else if (depth === 2 && this.#depth === 3) from = at;
@@ -131,6 +143,19 @@ export class ManifestReader {
     if (this.#held.length > 2 * LINE_BYTES_MAX) throw this.#corrupt("has lines far too long");
   }
 
+  /**
+   * Takes an element of a list that is a whole line, as servers write them, in one piece. Returns its bytes; 0 when it is no such
+   * line, and is followed byte by byte.
+   */
+  #takeLine(chunk: Buffer, from: number, newline: number): number {
+    const end = chunk[newline - 1] === COMMA ? newline - 1 : newline;
+    if (chunk[end - 1] !== CLOSE_OBJECT || end - from > USUAL_LINE_BYTES_MAX) return 0;
+    const element = jsonObject(chunk.toString("utf8", from, end));
+    if (element === undefined) return 0;
+    this.#takeElement(new Fields(element, this.#name, "", "backup-corrupt"));
+    return end - from;
+  }
+
   /** Follows the structure: strings, and the depth of braces and brackets. */
   #step(byte: number): void {
     if (this.#inString) {
@@ -168,7 +193,10 @@ export class ManifestReader {
     const text = Buffer.concat(this.#element).toString("utf8");
     this.#element = [];
     this.#elementBytes = 0;
-    const fields = parseFields(text, this.#name, "backup-corrupt");
+    this.#takeElement(parseFields(text, this.#name, "backup-corrupt"));
+  }
+
+  #takeElement(fields: Fields): void {
     if (this.#list === "WAL-Ranges") this.#addWalRange(fields);
     if (this.#list !== "Files") return;
     const file = this.#fileOf(fields);
