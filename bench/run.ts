@@ -17,6 +17,7 @@ import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
 import { type Section, table, writeSection } from "./results.ts";
 import { benchRestore } from "./restore.ts";
 import { benchS3Client } from "./s3-client.ts";
+import { benchSmallFiles } from "./small-files.ts";
 import { benchSteady } from "./steady.ts";
 import { benchVerifyDeep } from "./verify-deep.ts";
 import { main as verifierMain } from "./verifier.ts";
@@ -32,6 +33,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["recovery-pgbench", benchRecoveryPgbench],
   ["backup", benchBackup],
   ["restore", benchRestore],
+  ["small-files", benchSmallFiles],
   ["catalog", benchCatalog],
   ["verify-deep", benchVerifyDeep],
   ["s3-client", benchS3Client],
