@@ -18,7 +18,7 @@ import { fsPath } from "./layout.ts";
 import { syncPath } from "./new-file.ts";
 
 export interface DiskFlushOptions {
-  /** The directories in which files will be written. One that is absent yet counts as unknown. */
+  /** The directories in which files will be written. Files in others, and in one that is absent yet, are flushed by themselves. */
   readonly directories: Iterable<string>;
   readonly signal: AbortSignal;
 }

@@ -50,6 +50,8 @@ export interface RestoreOptions extends PlanWish {
   readonly keepArchiving?: boolean;
   /** Make a server that has no effect elsewhere until an operator lifts that. */
   readonly isolate?: boolean;
+  /** Flush each file by itself: flushing a file system would also write what a server beside this restore has not written yet. */
+  readonly flushEachFile?: boolean;
   /** Parts at a time. */
   readonly jobs: number;
   /** The future server's environment, as far as it is known: to try its restore_command as its account. */
@@ -166,7 +168,8 @@ async function carryOut(
   await using crew = extractCrew(options.jobs);
   const prepared = await prepareTarget({ target, layout, backup, index, owner, crew, signal, now: options.now });
   const { unchanged } = prepared;
-  const flush = await DiskFlush.open({ directories: directoriesOf(index, layout), signal });
+  const flushed = options.flushEachFile === true ? [] : directoriesOf(index, layout);
+  const flush = await DiskFlush.open({ directories: flushed, signal });
   options.progress.begin(backup.parts.reduce((sum, { storedBytes }) => sum + storedBytes, 0));
   const extracted = await distrustingFailures(flush, { path: target.path, owner }, async () => {
     const result = await extractParts({

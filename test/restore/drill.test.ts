@@ -1,6 +1,6 @@
 /** Drills of real archives: what passes, what fails and says why, and that nothing is left behind however one ends. */
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
@@ -105,6 +105,17 @@ test("for a person: a table; a question that is answered with false, or fails, f
   expect(result.stdout).toMatch(/failed +SELECT count\(\*\) > 50 FROM t: false/);
   expect(result.stdout).toMatch(/failed +SELECT 1 FROM nothing_of_the_kind: .*does not exist/);
   expect(await lastDrill(await archived.archive(), new Date())).toMatchObject({ ok: false });
+});
+
+test("a drill beside a server flushes its own files, not the whole file system", async () => {
+  const bin = join(scratch, "bin");
+  const log = join(scratch, "sync.log");
+  mkdirSync(bin);
+  writeFileSync(join(bin, "sync"), `#!/bin/sh\necho "$@" >> ${log}\nexec /bin/sync "$@"\n`, { mode: 0o755 });
+  const env = { PATH: `${bin}:${process.env["PATH"] ?? ""}` };
+  const result = await runCli(drillArgs(archived, ["--pg-bin", binDir]), { env, timeoutMs: 120_000 });
+  expect(result.code, result.stderr).toBe(0);
+  expect(existsSync(log) ? readFileSync(log, "utf8") : "").not.toContain("-f");
 });
 
 test("to an earlier point, and kept for a look", async () => {

@@ -224,6 +224,7 @@ async function restoreInto(
     // What recovery creates, and what is archived while the drill runs, stays in its folder as well.
     otherTablespaces: folder.createdTablespaces,
     delta: false,
+    flushEachFile: true,
     standby: undefined,
     now: now(),
   });
