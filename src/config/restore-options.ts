@@ -160,7 +160,7 @@ export const RESTORE_OPTIONS = {
     default: false,
     flagOnly: true,
     help: "with --check: wait while the server recovers, with its progress",
-    more: "Ends as soon as the server has reached the promised point, or cannot any more: it stopped, paused short of it, or left its timeline before.",
+    more: "Ends when the server has reached the promised point and was promoted (or waits there, as the target action says), and when it cannot reach it any more: it stopped, paused short of it, or left its timeline before.",
   }),
   waitForMs: option(duration({ min: 1000, max: 30 * 86_400_000 }), {
     commands: RESTORE,

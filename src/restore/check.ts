@@ -157,9 +157,16 @@ export function judgeRestore(evidence: RestoreEvidence): RestoreVerdict {
   return verdict(ok, state, got(lsn, "the control file shows recovery at least up to"), lsn);
 }
 
-/** True when another look may see more: the server has not reached the promised point, and still can. Pure. */
-export function mayYetReach({ ok, state }: Pick<RestoreVerdict, "ok" | "state">): boolean {
-  return !ok && (state === "recovering" || state === "not started");
+/**
+ * True when another look may see more: the server can still reach the promised point, or has reached it and is about to be
+ * promoted. Until then it is a standby for whatever connects to it. Pure.
+ */
+export function maySeeMore(
+  { ok, state }: Pick<RestoreVerdict, "ok" | "state">,
+  { action, standby }: Pick<RestorePromise, "action" | "standby">,
+): boolean {
+  if (ok) return state === "recovering" && action === "promote" && !standby;
+  return state === "recovering" || state === "not started";
 }
 
 /** Where the promised timeline was left for the next one. */

@@ -1,6 +1,12 @@
 /** The verdict on a restored server as a function of what is known of it. */
 import { expect, test } from "vitest";
-import { isServerOf, judgeRestore, type RestoreEvidence } from "../../src/restore/check.ts";
+import {
+  isServerOf,
+  judgeRestore,
+  maySeeMore,
+  type RestoreEvidence,
+  type RestoreVerdict,
+} from "../../src/restore/check.ts";
 import type { ControlFile } from "../../src/wal/pg-control.ts";
 import { type Lsn, parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 import { parseHistory } from "../../src/wal/timeline.ts";
@@ -78,6 +84,28 @@ const cases: readonly (readonly [
 
 test.each(cases)("%s", (_title, changes, expected) => {
   expect(judgeRestore({ ...evidence, ...changes })).toMatchObject(expected);
+});
+
+test.each<
+  [
+    what: string,
+    ok: boolean,
+    state: RestoreVerdict["state"],
+    promise: Partial<RestoreEvidence["promise"]>,
+    more: boolean,
+  ]
+>([
+  ["on its way", false, "recovering", {}, true],
+  ["not started", false, "not started", {}, true],
+  ["there, before its promotion", true, "recovering", {}, true],
+  ["there, to be a standby", true, "recovering", { standby: true }, false],
+  ["there, to be shut down", true, "recovering", { action: "shutdown" }, false],
+  ["paused there", true, "paused", { action: "pause" }, false],
+  ["promoted there", true, "recovered", {}, false],
+  ["promoted short of it", false, "recovered", {}, false],
+  ["stopped too early", false, "stopped in recovery", {}, false],
+])("a wait for a server that is %s", (_what, ok, state, promise, more) => {
+  expect(maySeeMore({ ok, state }, { ...evidence.promise, ...promise })).toBe(more);
 });
 
 test.each<[what: string, startedAtSeconds: number, port: number, isOurs: boolean]>([

@@ -7,9 +7,10 @@ import {
   gatherEvidence,
   isServerOf,
   judgeRestore,
-  mayYetReach,
+  maySeeMore,
   parseServerAnswer,
   readPostmaster,
+  type RestoreEvidence,
   type RestoreVerdict,
   SERVER_QUERY,
   type ServerAnswer,
@@ -27,9 +28,8 @@ export async function checkRestored(context: CommandContext, dataDir: string): P
   if (!settings.wait && context.origins.get("waitForMs") !== "default") {
     throw new SeawallError("usage", "--wait-for has no meaning without --wait", { hint: "Add --wait." });
   }
-  const look = async (): Promise<RestoreVerdict> =>
-    judgeRestore(await gatherEvidence(path, await askServer(context, path)));
-  const verdict = settings.wait ? await untilSettled(context, look) : await look();
+  const look = async (): Promise<RestoreEvidence> => gatherEvidence(path, await askServer(context, path));
+  const verdict = settings.wait ? await untilSettled(context, look) : judgeRestore(await look());
   const { ok, state, message, promised, reachedLsn } = verdict;
   const rows = [
     [painted(ok ? "reached" : "not reached", ok ? "green" : "red", context.io.colours), message],
@@ -48,17 +48,18 @@ export async function checkRestored(context: CommandContext, dataDir: string): P
   return ok ? EXIT.done : EXIT.no;
 }
 
-/** Looks again while the server may yet reach the promised point, and gives the last verdict, at the latest after --wait-for. */
-async function untilSettled(context: CommandContext, look: () => Promise<RestoreVerdict>): Promise<RestoreVerdict> {
+/** Looks again while that may show more, and gives the last verdict, at the latest after --wait-for. */
+async function untilSettled(context: CommandContext, look: () => Promise<RestoreEvidence>): Promise<RestoreVerdict> {
   const { settings, signals, io } = context;
   const nowMs = (): number => performance.now();
   const endMs = nowMs() + settings.waitForMs;
   const progress = new Progress({ io, json: settings.json, verb: "recovering", nowMs });
   let seen: Lsn | undefined;
   for (let pauseMs = LOOK_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, LOOK_MAX_MS)) {
-    const verdict = await look();
+    const evidence = await look();
+    const verdict = judgeRestore(evidence);
     const leftMs = endMs - nowMs();
-    if (!mayYetReach(verdict) || leftMs <= 0) {
+    if (!maySeeMore(verdict, evidence.promise) || leftMs <= 0) {
       progress.end();
       return verdict;
     }
@@ -68,7 +69,7 @@ async function untilSettled(context: CommandContext, look: () => Promise<Restore
       else progress.advance(Math.max(0, bytesBetween(seen, lsn)));
       seen = lsn;
     }
-    progress.detail(verdict.state);
+    progress.detail(verdict.ok ? "waiting for the promotion" : verdict.state);
     await sleep(Math.min(pauseMs, leftMs), undefined, { signal: signals.stop }).catch(() => undefined);
     if (signals.stop.aborted) {
       progress.end();
