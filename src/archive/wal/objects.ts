@@ -4,7 +4,7 @@
 import type { Envelope, EnvelopeMeta } from "../../codec/envelope.ts";
 import { type ClearPart, type Codec, type EnvelopePart, OWN_DIGEST } from "../../codec/codec.ts";
 import type { EncodedObject } from "../../codec/object.ts";
-import { SeawallError } from "../../errors.ts";
+import { invariant, SeawallError } from "../../errors.ts";
 import type { PutResult, RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn, parseLsn } from "../../wal/lsn.ts";
 import { type PgTime, formatPgTime } from "../../wal/record-facts.ts";
@@ -123,6 +123,8 @@ async function putWal(
 ): Promise<StoredWal> {
   const meta = walMeta(archive, kind, place, facts);
   const digest = kind === "segment" ? OWN_DIGEST : facts.digest;
+  // Without it no receiver could go on behind this object.
+  invariant(digest !== undefined || archive.codec.recipients === undefined, `an encrypted ${kind} without a digest`);
   const encoded = await archive.codec.encode(raw, meta, clearPart(meta, digest));
   return storeEncoded(archive, { key, encoded }, options);
 }

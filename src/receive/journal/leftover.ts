@@ -3,10 +3,12 @@
  * here is kept, also when its timeline was left. Then the journal can begin anew.
  */
 import type { Archive } from "../../archive/archive.ts";
+import { agreeOnEncryption } from "../../archive/encryption.ts";
 import type { SegmentPlace } from "../../archive/keys.ts";
 import { peekWal, putChunk } from "../../archive/wal/objects.ts";
 import { readTailEnd } from "../../archive/wal/tail.ts";
 import { encodeFile, refuseOtherTail, sealFile, verifierOfFile } from "../../archive/wal/whole-files.ts";
+import { digestOf } from "../../codec/age/digest.ts";
 import { SeawallError } from "../../errors.ts";
 import { addBytes, bytesBetween, minLsn, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { storeHistories } from "../line/claim.ts";
@@ -14,7 +16,10 @@ import { historyFiles } from "./histories.ts";
 import type { Journal } from "./journal.ts";
 import type { SegmentFile } from "./layout.ts";
 
-/** Safe to repeat. Throws `wal-corrupt`, `segment-conflict`, and what the store throws. */
+/**
+ * Safe to repeat. Stores nothing plain in an archive that is encrypted: `archive` was opened to be read. Throws `wal-corrupt`,
+ * `segment-conflict`, `encryption-required`, and what the store throws.
+ */
 export async function storeLeftover(
   journal: Journal,
   archive: Archive,
@@ -25,7 +30,9 @@ export async function storeLeftover(
     readonly before?: TimelineId;
   },
 ): Promise<void> {
-  const { signal, before } = options;
+  const { detectedAt, signal, before } = options;
+  const writer = { recipients: archive.codec.recipients, now: detectedAt.toISOString() };
+  await agreeOnEncryption({ store: archive.store, folder: archive.cluster }, writer, { signal });
   await storeHistories(archive, await historyFiles(journal), signal);
   for (const file of journal.segments) {
     if (before !== undefined && file.timeline >= before) continue;
@@ -60,7 +67,8 @@ async function storeTail(journal: Journal, archive: Archive, place: SegmentPlace
   const to = bytesBetween(startLsn, endLsn);
   if (to <= from) return;
   const content = await read(journal, place, to);
-  const facts = { startLsn: addBytes(startLsn, from), endLsn, verifiedLsn: endLsn };
+  const digest = archive.codec.recipients === undefined ? undefined : digestOf(content);
+  const facts = { startLsn: addBytes(startLsn, from), endLsn, verifiedLsn: endLsn, digest };
   await putChunk(archive, place, from, content.subarray(from), facts, { signal, confirm: true });
 }
 
