@@ -204,6 +204,13 @@ export function encryptionKey(cluster: string, number: number): string {
   return `${cluster}/encryption/${String(number).padStart(8, "0")}.json`;
 }
 
+/** The document's number; undefined for a key that is no such document. */
+export function parseEncryptionKey(key: string): number | undefined {
+  const digits = /\/encryption\/(\d{8})\.json$/.exec(key)?.[1];
+  const number = Number(digits ?? 0);
+  return number > 0 ? number : undefined;
+}
+
 const hex16 = (lsn: Lsn): string => lsn.toString(16).toUpperCase().padStart(16, "0");
 
 export function gapKey(cluster: string, timeline: TimelineId, from: Lsn, to: Lsn): string {

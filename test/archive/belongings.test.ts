@@ -15,6 +15,7 @@ describe("a key of the format goes in its step", () => {
     ["wal/00000002.history", "history"],
     [`tail/${SEGMENT}/00000000-00000400.zst`, "WAL"],
     ["line/00000001.json", "history"],
+    ["encryption/00000001.json", "history"],
     ["gaps/00000001-0000000001000000-0000000002000000.json", "history"],
     ["breaks/00000001-0000000001000000-0000000002000000.json", "history"],
     [`backups/${ID}/backup.json`, "backup documents"],
@@ -41,6 +42,7 @@ describe("a key of the format goes in its step", () => {
 test.each([
   "notes.txt",
   "cluster.json.old",
+  "encryption/1.json",
   "sub/cluster.json",
   `wal/${SEGMENT}.zst`,
   `wal/00000001/00000001/${SEGMENT}.zst`,

@@ -35,6 +35,7 @@ async function furnish(): Promise<void> {
   await putWholeBackup(archive, { id: NEW, startLsn: "0/500028", stopLsn: "0/500100", ...at });
   for (const key of BY_HAND) await store.put(key, Buffer.from("by hand"));
   await store.put("main/gaps/00000001-0000000001000000-0000000002000000.json", Buffer.from("{}"));
+  await store.put("main/encryption/00000001.json", Buffer.from("{}"));
   store.calls.length = 0;
 }
 

@@ -6,6 +6,7 @@ import {
   isBackupObject,
   parseBreakKey,
   parseChunkKey,
+  parseEncryptionKey,
   parseExpiringKey,
   parseGapKey,
   parseLineKey,
@@ -38,6 +39,8 @@ export function removalStepOf(cluster: string, key: string, segmentSize: number)
       return parseBreakKey(key) === undefined ? undefined : "history";
     case "line":
       return parseLineKey(key) === undefined ? undefined : "history";
+    case "encryption":
+      return parseEncryptionKey(key) === undefined ? undefined : "history";
     default:
       return isRecord(key, room, parts) ? "records" : undefined;
   }

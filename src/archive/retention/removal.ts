@@ -158,7 +158,7 @@ function prefixesOf(cluster: string, step: RemovalStep): readonly string[] {
     case "WAL":
       return wal;
     case "history":
-      return [walPrefix(cluster), ...rooms("gaps", "breaks", "line")];
+      return [walPrefix(cluster), ...rooms("gaps", "breaks", "line", "encryption")];
     case "identity":
       return [identityKey(cluster)];
   }
