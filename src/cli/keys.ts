@@ -10,7 +10,7 @@ export async function recipientsOf({ encryptTo }: Pick<Settings, "encryptTo">): 
   if (encryptTo === undefined) return undefined;
   const texts: string[] = [];
   for (const line of linesOf(encryptTo)) {
-    const isRecipient = /^(age1|AGE-SECRET-KEY-|ssh-)/.test(line);
+    const isRecipient = /^(age1|AGE-SECRET-KEY-|ssh-)/i.test(line);
     texts.push(...(isRecipient ? [line] : recipientsIn((await readNamed(line, "encrypt-to")).toString("utf8"))));
   }
   return Recipients.of(texts);
@@ -28,9 +28,18 @@ export async function identitiesOf({
       : (await readNamed(passphraseFile, "identity-passphrase-file")).toString("utf8").replace(/\r?\n$/, "");
   const texts: string[] = [];
   for (const path of linesOf(identity)) {
+    refusePrivateKey(path);
     texts.push(...(await identitiesIn(await readNamed(path, "identity"), path, passphrase)));
   }
   return new Identities(texts);
+}
+
+/** A private key in the place of its file must reach no message, no log and no restore_command. */
+function refusePrivateKey(path: string): void {
+  if (!/^AGE-SECRET-KEY-/i.test(path)) return;
+  throw new SeawallError("usage", "--identity was given a private key, and takes the file that holds it", {
+    hint: "Write the key to a file that only you can read. Others may have seen it on the command line.",
+  });
 }
 
 function linesOf(text: string): string[] {

@@ -101,7 +101,7 @@ export function recipientName(text: string): string {
 }
 
 function refuseOtherKinds(text: string): void {
-  if (text.startsWith("AGE-SECRET-KEY-")) {
+  if (/^AGE-SECRET-KEY-/i.test(text)) {
     throw new SeawallError("usage", "a recipient was given that is a private key", {
       hint: "Give the public key to writers: age-keygen -y FILE prints it. Replace this identity if others saw it.",
     });
