@@ -11,7 +11,7 @@
  *
  * Each file that is loaded slows a restore_command down. So files that only writers need are loaded at the first write.
  */
-import { SeawallError } from "../errors.ts";
+import { hasCode, SeawallError } from "../errors.ts";
 import { CLEAR_FRONT_BYTES, type ClearFacts, decodeClear } from "./age/clear-envelope.ts";
 import { isAge } from "./age/header.ts";
 import type { Identities } from "./age/identities.ts";
@@ -149,8 +149,8 @@ export class Codec {
 
   /**
    * Reads what an object says of itself: all of it, or the part in the clear. `front` has `envelopeBytesMax(part)` bytes, or is the
-   * object. Without an identity the full envelope of an encrypted object is the part in the clear. Throws `object-corrupt`,
-   * `archive-version`, `identity-missing`.
+   * object. Without an identity for it the full envelope of an encrypted object is the part in the clear. Throws
+   * `object-corrupt`, `archive-version`.
    */
   async readEnvelope(front: Uint8Array, key: string, part: EnvelopePart = "clear"): Promise<Envelope> {
     if (!isAge(front)) return decodeEnvelope(front, key);
@@ -158,8 +158,9 @@ export class Codec {
     if (part === "clear" || identities === undefined) {
       return clearEnvelope(decodeClear(front, key), key);
     }
-    const { clear, plain, headerBytes } = await openFront(front, { key, identities });
-    return openEnvelope(decodeEnvelope(plain, key), clear, headerBytes);
+    const opened = await openFront(front, { key, identities }).catch(lockedIsUndefined);
+    if (opened === undefined) return clearEnvelope(decodeClear(front, key), key);
+    return openEnvelope(decodeEnvelope(opened.plain, key), opened.clear, opened.headerBytes);
   }
 
   /**
@@ -183,8 +184,8 @@ export class Codec {
    */
   async check(stored: Uint8Array, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
     if (!isAge(stored)) return checkObject(stored, key, rawBytesMax);
-    if (this.#identities !== undefined) return (await this.decode(stored, { key, rawBytesMax })).envelope;
-    return clearEnvelope(checkWhole(stored, key).clear, key);
+    const opened = await this.decode(stored, { key, rawBytesMax }).catch(lockedIsUndefined);
+    return opened?.envelope ?? clearEnvelope(checkWhole(stored, key).clear, key);
   }
 
   /** True for an encrypted object, where this codec has no identity at all. */
@@ -267,6 +268,12 @@ class StoredStream implements ContentReader {
       else await this.#decoder.push(piece, take);
     }
   }
+}
+
+/** For an object of which less can be said without an identity; rethrows every other error. */
+function lockedIsUndefined(error: unknown): undefined {
+  if (hasCode(error, "identity-missing")) return undefined;
+  throw error;
 }
 
 /** The bytes of an encrypted object; an object that is not encrypted stays in pieces. */

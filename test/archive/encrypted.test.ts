@@ -73,6 +73,9 @@ describe("a tail of encrypted chunks", () => {
     ] as const) {
       expect(differsFrom(tail?.pieces ?? [], changed(at))).toBe(end);
     }
+    const other = { ...reader, codec: new Codec({ identities: new Identities([await generateX25519Identity()]) }) };
+    expect(await readTailEnd(other, place)).toEqual({ endLsn, verifiedLsn: endLsn });
+    expect(await readComparableTail(other, place)).toEqual(tail);
     expect((await readTail(reader, place))?.bytes.equals(WAL.subarray(0, 50_000))).toBe(true);
     expect((await readComparableTail(reader, place))?.pieces).toEqual([
       { start: 0, end: 50_000, bytes: WAL.subarray(0, 50_000) },

@@ -4,6 +4,7 @@ import { Codec } from "../../codec/codec.ts";
 import { assertNever, invariant } from "../../errors.ts";
 import { WalVerifier } from "../../wal/verifier.ts";
 import { answerQuestions } from "../../worker-thread.ts";
+import { unlessLocked } from "../damage.ts";
 import { PartContents } from "./part.ts";
 import { checkFacts } from "./facts.ts";
 import type { VerifyAnswer, VerifyQuestion } from "./questions.ts";
@@ -53,14 +54,14 @@ async function checkSegment({
   const current = chain;
   chain = undefined;
   invariant(current !== undefined, "a segment without a chain");
-  if (current.codec.isLocked(stored)) {
+  if (memory.byteLength < place.segmentSize) memory = new Uint8Array(place.segmentSize);
+  const found = await unlessLocked(decodeWal(current, stored, { key, place, into: memory }));
+  if (found === "locked") {
     const envelope = await current.codec.check(stored, { key, rawBytesMax: place.segmentSize });
     const facts = parseFacts(current.identity, envelope, key, place);
     checkFacts(key, { place, storedBytes: stored.byteLength, facts, kind: "segment" });
     return { count: 0, lockedTo: envelope.encryption?.to.join(", ") };
   }
-  if (memory.byteLength < place.segmentSize) memory = new Uint8Array(place.segmentSize);
-  const found = await decodeWal(current, stored, { key, place, into: memory });
   checkFacts(key, { place, storedBytes: stored.byteLength, facts: found, kind: "segment" });
   current.verifier.push(found.raw);
   chain = current;

@@ -7,6 +7,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import { bytesBetween, type Lsn, segmentStart } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { mapBounded } from "../bounded.ts";
+import { unlessLocked } from "../damage.ts";
 import { type ChunkPlace, type SegmentPlace, segmentName } from "../keys.ts";
 import { decodeWal, parseFacts, readWal, type StoredFacts } from "./objects.ts";
 
@@ -97,7 +98,7 @@ async function readOpenPiece(
   return content === undefined ? undefined : pieceOf(content, content.raw, key, place);
 }
 
-/** Reads a partial or a chunk; its digest where it is encrypted and the archive's codec has no identity. */
+/** Reads a partial or a chunk; its digest where it is encrypted and the archive's codec has no identity for it. */
 export async function readPiece(
   archive: Archive,
   key: string,
@@ -107,10 +108,8 @@ export async function readPiece(
   const { store, codec, identity } = archive;
   const found = await store.get(key, options);
   if (found === undefined) return undefined;
-  if (!codec.isLocked(found.body)) {
-    const content = await decodeWal(archive, found.body, { key, place });
-    return pieceOf(content, content.raw, key, place);
-  }
+  const content = await unlessLocked(decodeWal(archive, found.body, { key, place }));
+  if (content !== "locked") return pieceOf(content, content.raw, key, place);
   const envelope = await codec.check(found.body, { key, rawBytesMax: place.segmentSize });
   return pieceOf(parseFacts(identity, envelope, key, place), undefined, key, place);
 }

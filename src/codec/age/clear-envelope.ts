@@ -26,6 +26,8 @@ export interface ClearFacts {
   /** Bytes of the payload: nonce and pieces. */
   readonly content?: number;
   readonly payloadCrc32c?: number;
+  /** CRC-32C of the recipients' stanzas: damage in them looks like an object for other recipients. */
+  readonly keysCrc32c?: number;
   readonly rawBytes?: number;
   /** The digest of content that the archive chooses (digest.ts). */
   readonly digest?: string;
@@ -36,12 +38,13 @@ const DIGITS = 8;
 
 /** The stanza as text. Its length does not depend on the numbers of eight digits, where they are given. */
 export function encodeClear(facts: ClearFacts): Uint8Array {
-  const { to, headerBytes, content, payloadCrc32c, rawBytes, digest, meta } = facts;
+  const { to, headerBytes, content, payloadCrc32c, keysCrc32c, rawBytes, digest, meta } = facts;
   const json = Buffer.from(
     JSON.stringify({
       ...(headerBytes === undefined ? {} : { header: hex8(headerBytes) }),
       ...(content === undefined ? {} : { content: hex8(content) }),
       ...(payloadCrc32c === undefined ? {} : { payload: hex8(payloadCrc32c) }),
+      ...(keysCrc32c === undefined ? {} : { keys: hex8(keysCrc32c) }),
       seawall: 1,
       ...(rawBytes === undefined ? {} : { bytes: rawBytes }),
       to,
@@ -91,7 +94,7 @@ function parseClear(text: string, key: string, corrupt: (why: string, cause?: un
     throw corrupt("its envelope is not JSON", cause);
   }
   if (typeof document !== "object" || document === null) throw corrupt("its envelope is not an object");
-  const { seawall, header, content, payload, bytes, to, digest, ...meta } = document as Record<string, unknown>;
+  const { seawall, header, content, payload, keys, bytes, to, digest, ...meta } = document as Record<string, unknown>;
   if (seawall !== 1) throw new SeawallError("archive-version", `${key}: envelope version ${JSON.stringify(seawall)}`);
   if (!Array.isArray(to) || !to.every((name) => typeof name === "string")) throw corrupt("envelope without recipients");
   if (bytes !== undefined && !(typeof bytes === "number" && Number.isSafeInteger(bytes) && bytes >= 0)) {
@@ -103,6 +106,7 @@ function parseClear(text: string, key: string, corrupt: (why: string, cause?: un
     ...(header === undefined ? {} : { headerBytes: fromHex8(header, corrupt) }),
     ...(content === undefined ? {} : { content: fromHex8(content, corrupt) }),
     ...(payload === undefined ? {} : { payloadCrc32c: fromHex8(payload, corrupt) }),
+    ...(keys === undefined ? {} : { keysCrc32c: fromHex8(keys, corrupt) }),
     ...(bytes === undefined ? {} : { rawBytes: bytes }),
     ...(typeof digest === "string" ? { digest } : {}),
   };

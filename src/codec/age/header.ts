@@ -63,6 +63,14 @@ export function parseHeader(front: Uint8Array): AgeHeader | undefined {
   }
 }
 
+/** The text of all stanzas behind the first one. */
+export function textBehindFirst({ stanzas, authenticated }: AgeHeader): Uint8Array {
+  const [first] = stanzas;
+  // A stanza has one spelling, so its length is that of the text that was read.
+  const from = VERSION_LINE.length + (first === undefined ? 0 : encodeStanza(first).byteLength);
+  return authenticated.subarray(from, authenticated.byteLength - MAC_MARK.length);
+}
+
 /** The first stanza of a header that may go on behind `front`; undefined when the stanza itself does. Throws as `parseHeader`. */
 export function firstStanza(front: Uint8Array): Stanza | undefined {
   const view = viewOf(front);

@@ -5,7 +5,7 @@
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../../errors.ts";
 import { type ClearFacts, decodeClear } from "./clear-envelope.ts";
-import { type AgeHeader, HEADER_BYTES_MAX, isAge, parseHeader } from "./header.ts";
+import { type AgeHeader, HEADER_BYTES_MAX, isAge, parseHeader, textBehindFirst } from "./header.ts";
 import type { Identities } from "./identities.ts";
 import { NONCE_BYTES, openAll, openPiece, payloadKey, SEALED_PIECE_BYTES, StreamOpener } from "./payload.ts";
 
@@ -122,7 +122,14 @@ export function checkWhole(
   if (payloadCrc32c !== undefined && crc32c(stored.subarray(header.byteLength)) !== payloadCrc32c) {
     throw corrupt(key, "the CRC-32C of its payload is wrong");
   }
+  checkKeys(clear, header, key);
   return { clear, header };
+}
+
+/** Throws `object-corrupt` for recipients' stanzas that are not those that were stored. */
+function checkKeys({ keysCrc32c }: ClearFacts, header: AgeHeader, key: string): void {
+  if (keysCrc32c === undefined || crc32c(textBehindFirst(header)) === keysCrc32c) return;
+  throw corrupt(key, "the CRC-32C of its recipients' stanzas is wrong");
 }
 
 /** The first content of an object of which `front` is the whole, or at least its first `FULL_FRONT_BYTES`. */
@@ -130,6 +137,7 @@ export async function openFront(front: Uint8Array, options: OpenOptions): Promis
   const { key } = options;
   const clear = decodeClear(front, key);
   const header = headerOf(front, key);
+  checkKeys(clear, header, key);
   const payload = await keyOf(front, header, options);
   const pieces = front.subarray(header.byteLength + NONCE_BYTES);
   const all = clear.content === undefined ? undefined : clear.content - NONCE_BYTES;

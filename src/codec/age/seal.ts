@@ -40,7 +40,8 @@ export function sealObject(
   { keys, to, clear }: Sealing,
 ): number {
   const payloadBytes = NONCE_BYTES + sealedBytes(plainBytes);
-  const facts: ClearFacts = { to, rawBytes, meta: clear, ...(digest === undefined ? {} : { digest }) };
+  const keysCrc32c = crc32c(keys.stanzas);
+  const facts: ClearFacts = { to, rawBytes, keysCrc32c, meta: clear, ...(digest === undefined ? {} : { digest }) };
   // Numbers that are known last have always as many digits.
   const measured = headerText({ ...facts, headerBytes: 0, content: payloadBytes, payloadCrc32c: 0 }, keys);
   const headerBytes = measured.byteLength + MAC_LINE_BYTES;
