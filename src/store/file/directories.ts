@@ -9,6 +9,7 @@
 import { type Stats, close, constants, fstat, fsync, mkdir, open, rmdir } from "node:fs";
 import { promisify } from "node:util";
 import { errnoOf } from "../../errors.ts";
+import { giveFolder, type Owner } from "./owner.ts";
 
 /** Directories whose own durability is known. Forgetting one costs an mkdir and an fsync of its parent. */
 const KNOWN_MAX = 4096;
@@ -55,11 +56,11 @@ export class Directories {
     return directory === "" ? this.#root : `${this.#root}/${directory}`;
   }
 
-  /** Resolves when the directory exists durably. Rejects with ENOENT when the root does not exist. */
-  async ensure(directory: string): Promise<void> {
+  /** Resolves when the directory exists durably. `owner`: of those it makes. Rejects with ENOENT when the root does not exist. */
+  async ensure(directory: string, owner?: Owner): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#ensure(directory);
+        return await this.#ensure(directory, owner);
       } catch (error) {
         // Another process removes empty directories too, at any moment between two of our calls.
         if (errnoOf(error) !== "ENOENT" || attempt === ENSURE_ATTEMPTS) throw error;
@@ -68,12 +69,13 @@ export class Directories {
     }
   }
 
-  async #ensure(directory: string): Promise<void> {
+  async #ensure(directory: string, owner: Owner | undefined): Promise<void> {
     if (directory === "" || this.#known.has(directory)) return;
     const parent = parentOf(directory);
-    await this.#ensure(parent);
+    await this.#ensure(parent, owner);
     try {
       await fs.mkdir(this.path(directory), DIRECTORY_MODE);
+      await giveFolder(this.path(directory), owner);
     } catch (error) {
       // Another put or another process was faster. Its fsync may still be under way, so ours is needed all the same.
       if (errnoOf(error) !== "EEXIST") throw error;

@@ -16,7 +16,10 @@ interface Meaning {
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOSPC: { code: "store-full" },
   EDQUOT: { code: "store-full", hint: "The disk quota is used up: raise it or free space." },
-  EACCES: { code: "store-denied", hint: "Give the user that runs Seawall read, write and search permission there." },
+  EACCES: {
+    code: "store-denied",
+    hint: "Give the account that runs Seawall read, write and search permission there. After a run of another account: chown -R.",
+  },
   EPERM: {
     code: "store-denied",
     hint: "The directory is immutable or belongs to another account: check lsattr and its owner.",

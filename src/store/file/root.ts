@@ -33,6 +33,7 @@ import { errnoOf, SeawallError } from "../../errors.ts";
 import { isGone } from "./errors.ts";
 import { infoOf } from "./list.ts";
 import { unmountedAbove } from "./mount-table.ts";
+import { giveFile, type Owner, ownerToKeep } from "./owner.ts";
 
 /** Not a key part, so no key can reach it. */
 const MARKER = "~store";
@@ -69,6 +70,8 @@ export interface HeldRoot {
   marker: string | undefined;
   /** It held nothing when it was opened: a new store, or a bare mount point. */
   readonly isBare: boolean;
+  /** Owner of what is made below it; undefined when that is this process's account. */
+  readonly owner: Owner | undefined;
 }
 
 interface Looks {
@@ -117,6 +120,7 @@ export class StoreRoot {
     const fd = await fs.open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);
     try {
       await fs.write(fd, `${JSON.stringify({ version: 1, id: randomUUID() })}\n`);
+      await giveFile(fd, held.owner);
       await fs.fdatasync(fd);
       await fs.link(temporary, `${this.#path}/${MARKER}`).catch((error: unknown) => {
         // Another process was faster, and its marker counts; or the root belongs to another account and is left unmarked.
@@ -242,9 +246,10 @@ function differenceOf({ marker }: HeldRoot): string {
 async function openRoot(path: string): Promise<HeldRoot> {
   const fd = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    const { dev, ino } = await fs.fstat(fd, { bigint: true });
+    const { dev, ino, uid, gid } = await fs.fstat(fd, { bigint: true });
     const marker = await readMarker(path);
-    return { dev, ino, fd, marker, isBare: marker === undefined && (await isBare(path)) };
+    const owner = ownerToKeep({ uid: Number(uid), gid: Number(gid) });
+    return { dev, ino, fd, marker, isBare: marker === undefined && (await isBare(path)), owner };
   } catch (error) {
     await fs.close(fd);
     throw error;

@@ -25,6 +25,7 @@ import { Directories, parentOf } from "./directories.ts";
 import { fileError, isGone } from "./errors.ts";
 import { infoOf, listFiles, listFolders } from "./list.ts";
 import { ListThreads } from "./list-threads.ts";
+import { giveFile, giveFolder } from "./owner.ts";
 import { openFile, readRange, streamFile } from "./read.ts";
 import { type HeldRoot, StoreRoot } from "./root.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange, listingOf } from "../key.ts";
@@ -285,7 +286,7 @@ export class FileStore implements Store {
   async #create(key: string, { entering, signal }: Put, fill: Fill): Promise<{ result: PutResult; bytes: number }> {
     const folder = parentOf(key);
     const { temp, fd } = await this.#openTemp(entering);
-    const ready = entering.then(() => this.#directories.ensure(folder));
+    const ready = entering.then(({ owner }) => this.#directories.ensure(folder, owner));
     ready.catch(() => undefined); // Awaited below, unless the write fails first.
     let result: PutResult;
     let bytes: number;
@@ -297,7 +298,9 @@ export class FileStore implements Store {
       await fs.fdatasync(fd);
       this.#enter(signal);
       await ready;
-      result = await this.#link(temp, key, await entering);
+      const held = await entering;
+      await giveFile(fd, held.owner);
+      result = await this.#link(temp, key, held);
     } catch (error) {
       await tidy();
       throw error;
@@ -353,7 +356,7 @@ export class FileStore implements Store {
         }
         // A concurrent delete emptied the directory and removed it: make it again.
         this.#directories.forget(folder);
-        await this.#directories.ensure(folder).catch((cause: unknown) => {
+        await this.#directories.ensure(folder, held.owner).catch((cause: unknown) => {
           if (errnoOf(cause) !== "ENOENT") throw cause;
         });
       }
@@ -410,9 +413,12 @@ export class FileStore implements Store {
    */
   async #prepare(held: HeldRoot): Promise<void> {
     const folder = `${this.#root}/${TEMP_FOLDER}`;
-    await mkdir(folder, 0o700).catch((error: unknown) => {
+    try {
+      await mkdir(folder, 0o700);
+      await giveFolder(folder, held.owner);
+    } catch (error) {
       if (errnoOf(error) !== "EEXIST") throw error;
-    });
+    }
     let looked = 0;
     for await (const entry of await opendir(folder)) {
       if ((looked += 1) > LEFTOVERS_MAX) break;
