@@ -9,7 +9,7 @@ import { FileDisk } from "../../src/receive/journal/disk.ts";
 import { GATHER_BYTES } from "../../src/receive/journal/group.ts";
 import { Journal } from "../../src/receive/journal/journal.ts";
 import { diskSpaceOf } from "../../src/receive/spool-dir.ts";
-import { addBytes, type Lsn, lsnOf, maxLsn, minLsn } from "../../src/wal/lsn.ts";
+import { addBytes, formatLsn, type Lsn, lsnOf, maxLsn, minLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { announcedRandom, type Random } from "../harness/random.ts";
@@ -169,6 +169,33 @@ test("WAL of an older segment in a file that is used again is never taken for ne
   await again.close();
 });
 
+test("a file of the timeline that a failover left is not used again for the new one: its records would follow", async () => {
+  const old = new WalWriter();
+  for (let i = 0; i < 200; i++) old.write({ data: filled(100) });
+  for (let i = 0; i < 400; i++) old.write({ data: filled(9_000) });
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, old);
+  await rig.feed(old.position, 8192);
+  await rig.settle();
+  await rig.journal.confirm({ timeline: TIMELINE, lsn: old.position });
+  await rig.close();
+  const { journal } = rig;
+  const switchLsn = old.records[20]?.end ?? old.start;
+  const timeline = timelineOf(2);
+  const history = Buffer.from(`1\t${formatLsn(switchLsn)}\tno recovery target specified\n`);
+  await journal.putHistories(new Map([[timeline, history]]));
+  await journal.begin({ timeline, segment: segmentOf(old.start, MIB), storedLsn: switchLsn });
+  await (await journal.openSegment()).close();
+  const { tip } = await Journal.open(disk);
+  expect(tip).toMatchObject({ timeline: TIMELINE, lsn: old.position });
+  // The open file of the old timeline lies past the place where the new one goes on.
+  journal.noteShipped(TIMELINE);
+  await journal.confirm({ timeline, lsn: switchLsn });
+  const spares = disk.names.filter((name) => name.startsWith("spare-"));
+  expect(spares.filter((name) => disk.contentOf(name)?.some((byte) => byte !== 0) === true)).toEqual([]);
+  expect(journal.segments.map((file) => file.timeline)).toEqual([TIMELINE, timeline]);
+});
+
 test("a record longer than both buffers is acknowledged as a whole, and survives a restart in its middle", async () => {
   const writer = new WalWriter();
   writer.write({ data: filled(100) });
@@ -296,6 +323,20 @@ describe("a disk without a free byte", () => {
     await rig.journal.noteStore("file:///store");
     expect((await Journal.open(disk)).store).toBe("file:///store");
     expect(rig.journal.bytes).toBe(before - MIB);
+    await rig.close();
+  });
+
+  test("whose folder cannot be flushed keeps no name of a file that it removed to make room", async () => {
+    const writer = someWal();
+    const { rig, disk } = await onFullDisk(writer, Infinity);
+    const filesOnDisk = (): string[] => disk.names.filter((name) => /^(spare|[0-9A-F]{24})/.test(name));
+    disk.before = (what) => {
+      if (what === "sync") throw new SeawallError("store-unavailable", "EIO");
+    };
+    await expect(rig.journal.noteStore("file:///store")).rejects.toMatchObject({ code: "store-unavailable" });
+    expect(filesOnDisk()).toHaveLength(rig.journal.bytes / MIB);
+    disk.before = () => undefined;
+    await rig.journal.noteStore("file:///store");
     await rig.close();
   });
 

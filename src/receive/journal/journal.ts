@@ -52,7 +52,10 @@ import {
 } from "./layout.ts";
 import { findVerifiedEnd, type VerifiedEnd } from "./verified-end.ts";
 
-/** Files kept to be used again: the next segment's, and one that was just pruned. */
+/**
+ * Files kept to be used again: the next segment's, and one that was just pruned. Each holds zeros or WAL of a lower segment, which
+ * never verifies where the file is used.
+ */
 const SPARES_MAX = 2;
 /** Bytes of an open file that are written anew at a time. */
 const REWRITE_BYTES = 1 << 20;
@@ -248,7 +251,10 @@ export class Journal {
       await this.#change((document) => ({ ...document, carry: carry && { timeline, carry }, confirmed }));
     }
     if (open?.timeline === timeline && open.segment === segment) return;
-    if (open !== undefined && open.timeline !== timeline) this.#ends.set(open.timeline, open.durable);
+    if (open !== undefined && open.timeline !== timeline) {
+      this.#ends.set(open.timeline, open.durable);
+      await this.#inTurn(async () => this.#removeSpares());
+    }
     const startLsn = segmentStart(segment, segmentSize);
     const found = this.#find(timeline, segment);
     const durable = found === undefined ? startLsn : maxLsn(startLsn, await this.#endOf(timeline));
@@ -456,14 +462,14 @@ export class Journal {
       if (file === undefined) throw new SeawallError("store-full", `no room for ${JOURNAL_DOCUMENT} in ${this.where}`);
       await this.#inTurn(async () => {
         await this.#disk.remove(fileNameOf(file, segmentSize));
-        await this.#disk.syncNames();
         this.#forget(file);
+        await this.#disk.syncNames();
       });
     }
     await this.#inTurn(async () => {
       for (const file of gone) {
         const name = fileNameOf(file, segmentSize);
-        if (this.#spares.length < SPARES_MAX) {
+        if (this.#spares.length < SPARES_MAX && file.segment < this.#opened().segment) {
           await this.#addSpare(async (spare) => this.#disk.rename(name, spare));
         } else await this.#disk.remove(name);
         this.#forget(file);
@@ -497,7 +503,7 @@ export class Journal {
     await this.#inTurn(async () => {
       for (const file of this.#segments) await this.#disk.remove(fileNameOf(file, identity.segmentSize));
       for (const timeline of this.#histories.keys()) await this.#disk.remove(historyFileName(timeline));
-      await this.#disk.syncNames();
+      await this.#removeSpares();
     });
     this.#segments = [];
     this.#histories.clear();
@@ -702,10 +708,23 @@ export class Journal {
     while (!(await this.#fits(async () => this.#disk.replace(name, content)))) {
       const spare = this.#spares.at(-1);
       if (spare === undefined) return this.#disk.replace(name, content);
-      await this.#disk.remove(spare);
+      await this.#removeSpare(spare);
       await this.#disk.syncNames();
-      this.#spares = this.#spares.filter((one) => one !== spare);
     }
+  }
+
+  /**
+   * Within a turn. A spare may hold an older timeline's WAL of a segment that the new one writes again. Up to the switch point, and
+   * in the rest of its page, that WAL would be taken for the new timeline's after a crash.
+   */
+  async #removeSpares(): Promise<void> {
+    for (const spare of [...this.#spares]) await this.#removeSpare(spare);
+    await this.#disk.syncNames();
+  }
+
+  async #removeSpare(spare: string): Promise<void> {
+    await this.#disk.remove(spare);
+    this.#spares = this.#spares.filter((one) => one !== spare);
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
