@@ -56,14 +56,11 @@ export function encodeJournal(document: JournalDocument): Uint8Array {
 export function decodeJournal(bytes: Uint8Array, where: string): JournalDocument {
   const fields = decodeDocument(bytes, where);
   const confirmed = fields.raw("confirmed") === undefined ? undefined : fields.object("confirmed");
-  const carry = fields.raw("carry");
-  if (carry !== undefined) parseLsn(fields.object("carry").text("at"));
   return {
     identity: decodeIdentity(bytes, where),
     store: fields.raw("store") === undefined ? undefined : fields.text("store"),
     confirmed: confirmed && { timeline: confirmed.timeline("timeline"), lsn: confirmed.lsn("lsn") },
-    carry:
-      carry === undefined ? undefined : { timeline: fields.timeline("carryTimeline"), carry: carry as RecordCarry },
+    carry: carryOf(fields),
     gaps: fields.list("gaps").map((gap) => ({
       timeline: gap.timeline("timeline"),
       fromLsn: gap.lsn("fromLsn"),
@@ -72,4 +69,13 @@ export function decodeJournal(bytes: Uint8Array, where: string): JournalDocument
       reason: gap.text("reason"),
     })),
   };
+}
+
+/** A carry without a timeline may be of any, and is not used: the files are read further back instead. */
+function carryOf(fields: ReturnType<typeof decodeDocument>): PlacedCarry | undefined {
+  const carry = fields.raw("carry");
+  if (carry === undefined) return undefined;
+  parseLsn(fields.object("carry").text("at"));
+  if (fields.raw("carryTimeline") === undefined) return undefined;
+  return { timeline: fields.timeline("carryTimeline"), carry: carry as RecordCarry };
 }
