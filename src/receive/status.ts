@@ -160,7 +160,9 @@ export class ReceiverState {
   server: string | undefined;
   serverVersion: number | undefined;
   segmentSize: number | undefined;
+  /** The highest that a server on `#serverTimeline` has reported: it repeats lower positions while it sends older WAL. */
   serverLsn: Lsn | undefined;
+  #serverTimeline: TimelineId | undefined;
   receivedLsn: Lsn | undefined;
   verifiedLsn: Lsn | undefined;
   storedLsn: Lsn | undefined;
@@ -235,6 +237,18 @@ export class ReceiverState {
     this.verifiedLsn = startLsn;
     this.unstoredLsn = undefined;
     this.stored(storedLsn);
+  }
+
+  /** A server was joined: it is on `timeline`, and its WAL ends at `flushLsn`. */
+  joined({ timeline, flushLsn }: { readonly timeline: TimelineId; readonly flushLsn: Lsn }): void {
+    const before = this.#serverTimeline;
+    this.#serverTimeline = timeline;
+    if (before !== undefined && before !== timeline) {
+      // The old timeline's WAL may reach a higher LSN: it is no WAL of this server.
+      this.serverLsn = undefined;
+      this.receivedLsn = undefined;
+    }
+    this.heard(flushLsn);
   }
 
   /** The server was heard: its end of WAL is `serverLsn`. */

@@ -177,7 +177,7 @@ async function receiveTimeline(options: ReceiverOptions, join: Join, run: Run): 
   state.serverVersion = source.serverVersion;
   state.systemIdentifier = server.systemIdentifier;
   state.segmentSize = server.segmentSize;
-  state.heard(server.flushLsn);
+  state.joined(server);
 
   if (isNewerMajor(server.major)) {
     log.warn("the server is newer than this Seawall knows: its WAL is archived without reading the records", {

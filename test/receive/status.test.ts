@@ -91,6 +91,26 @@ describe("the recovery point without a stream", () => {
   });
 });
 
+test("after a failover to a server that is behind the old one, its own end of WAL counts, and only WAL received from it", () => {
+  const { state, clock } = streaming(0);
+  state.joined({ timeline: timelineOf(1), flushLsn: lsn(0) });
+  state.verified(lsn(9_000), lsn(9_000), 9_000, 90);
+  state.heard(lsn(9_000));
+  state.stored(lsn(9_000));
+  state.phase = "waiting";
+  clock.ms += 60_000;
+  state.joined({ timeline: timelineOf(2), flushLsn: lsn(700) });
+  expect(state.rpo()).toEqual({ seconds: 60, isAtMost: true });
+  state.streaming(timelineOf(2), lsn(0), lsn(100));
+  expect(state.snapshot()).toMatchObject({ lagBytes: 600, rpoSeconds: 60 });
+  state.verified(lsn(700), lsn(700), 700, 7);
+  state.heard(lsn(600));
+  expect(state.snapshot()).toMatchObject({ serverLsn: "0/10002BC" });
+  state.stored(lsn(700));
+  state.heard(lsn(700));
+  expect(state.snapshot()).toMatchObject({ lagBytes: 0, rpoSeconds: 0 });
+});
+
 test("the recovery point counts while all buffers are full, as the server may have written commits that are not read", () => {
   const { state, clock } = streaming(500);
   state.verified(lsn(600), lsn(600), 100, 0);
