@@ -5,7 +5,8 @@
  * `sync -f` calls syncfs(2), which Node.js lacks. An answer of 0 must mean that everything is on disk, so four things are
  * asked for: Linux 5.8 (since then syncfs reports data that could not be written), a file system that hands such errors on
  * and flushes the disk's own cache, GNU's program (others drop the result), and a first call that succeeds. The first call also
- * uses up errors of other programs: one that comes later is about files of this restore.
+ * uses up errors of other programs: one that comes later is about files of this restore. Another program that calls syncfs(2)
+ * there between may use that one up; docs/restore.md says so.
  */
 import { execFile } from "node:child_process";
 import { stat, statfs } from "node:fs/promises";
