@@ -3,6 +3,7 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { describe, expect, test } from "vitest";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { agreeOnEncryption, readEncryption } from "../../src/archive/encryption.ts";
+import { putRun } from "../../src/archive/records/runs.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { clearPart, peekWal, putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
 import { differsFrom, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
@@ -255,6 +256,30 @@ describe("the documents of encryption", () => {
     await store.put("main/encryption/00000001.json", Buffer.from('{"version":1,"to":"all","since":"x"}'));
     await expect(readEncryption(store, "main")).rejects.toMatchObject({ code: "object-corrupt" });
   });
+});
+
+test("the run of a failed drill quotes no answer of the database in an encrypted archive", async () => {
+  const { writer } = archives();
+  const { store, cluster } = writer;
+  const at = "2026-02-02T00:00:00.000Z";
+  const run = {
+    job: "drill",
+    startedAt: at,
+    finishedAt: at,
+    ok: false,
+    exit: 1,
+    message: "drill of backup x: a canary",
+  };
+  const stored = async (id: string): Promise<string> => {
+    await putRun(writer, { ...run, id });
+    const key = (await keys(writer)).find((one) => one.includes(id)) ?? "";
+    return Buffer.from((await store.get(key))?.body ?? []).toString();
+  };
+  expect(await stored("20260202T000000Z-00000001")).toContain("canary");
+  await agreeOnEncryption({ store, folder: cluster }, { recipients: [recipient], now: at }, {});
+  const document = await stored("20260202T000001Z-00000002");
+  expect(document).not.toContain("canary");
+  expect(document).toContain("the archive is encrypted");
 });
 
 test("a plain partial in an encrypted tail does not hide the chunks behind it", async () => {

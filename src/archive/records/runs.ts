@@ -5,6 +5,7 @@
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { startOf } from "../backups/list.ts";
+import { readEncryption } from "../encryption.ts";
 import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { runKey, runsPrefix } from "../keys.ts";
 import { putPlainOnce } from "../put-once.ts";
@@ -31,12 +32,19 @@ const RUNS_KEPT = 50;
 /** Stores the run, and lets go of the oldest. Throws what the store throws. */
 export async function putRun(archive: Archive, run: JobRun, options: RequestOptions = {}): Promise<void> {
   const { store, cluster } = archive;
-  await putPlainOnce(store, runKey(cluster, run.job, run.id), encodeDocument({ ...run }), options);
+  const document = encodeDocument({ ...(await storableRun(archive, run, options)) });
+  await putPlainOnce(store, runKey(cluster, run.job, run.id), document, options);
   await afterStoring(async () => {
     const ids = oldestFirst(await recordIds(archive, runsPrefix(cluster, run.job), options), startOf(run.id));
     const old = ids.slice(0, -RUNS_KEPT).map((id) => runKey(cluster, run.job, id));
     if (old.length > 0) await store.delete(old, options);
   });
+}
+
+/** The run as it may be stored: a failed drill's message quotes an answer of the database, and goes into no encrypted archive. */
+async function storableRun({ store, cluster }: Archive, run: JobRun, options: RequestOptions): Promise<JobRun> {
+  if (run.job !== "drill" || run.ok || (await readEncryption(store, cluster, options)) === undefined) return run;
+  return { ...run, message: "the message is not stored, as the archive is encrypted; the log has it" };
 }
 
 /**
