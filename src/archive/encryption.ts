@@ -6,7 +6,7 @@
 import type { RequestOptions, Store } from "../store/store.ts";
 import { SeawallError } from "../errors.ts";
 import { decodeDocument, encodeDocument } from "./json-document.ts";
-import { encryptionKey } from "./keys.ts";
+import { encryptionKey, encryptionPrefix, parseEncryptionKey } from "./keys.ts";
 
 export interface EncryptionNote {
   /** Counted from 1; the highest number counts. */
@@ -17,6 +17,8 @@ export interface EncryptionNote {
   readonly since: string;
 }
 
+/** So many documents are asked for one after the other; where there are more, a listing tells the newest. */
+const ASKED_IN_TURN = 8;
 /** Other writers may leave documents at the same time. */
 const RACES_MAX = 8;
 
@@ -33,7 +35,17 @@ export async function readEncryption(
     const found = await store.get(key, options);
     if (found === undefined) return newest;
     newest = decodeEncryption(found.body, { key, number });
+    // Writers that disagree leave a document at each of their starts.
+    if (number === ASKED_IN_TURN) number = Math.max(number, (await lastNumber(store, folder, options)) - 1);
   }
+}
+
+async function lastNumber(store: Store, folder: string, options: RequestOptions): Promise<number> {
+  let last = 0;
+  for await (const { key } of store.list(encryptionPrefix(folder), options)) {
+    last = Math.max(last, parseEncryptionKey(key) ?? 0);
+  }
+  return last;
 }
 
 function decodeEncryption(

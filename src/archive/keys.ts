@@ -199,9 +199,13 @@ export function parseLineKey(key: string): number | undefined {
   return number > 0 ? number : undefined;
 }
 
+export function encryptionPrefix(cluster: string): string {
+  return `${cluster}/encryption/`;
+}
+
 /** Names who the archive is encrypted to; `number` counts from 1. */
 export function encryptionKey(cluster: string, number: number): string {
-  return `${cluster}/encryption/${String(number).padStart(8, "0")}.json`;
+  return `${encryptionPrefix(cluster)}${String(number).padStart(8, "0")}.json`;
 }
 
 /** The document's number; undefined for a key that is no such document. */

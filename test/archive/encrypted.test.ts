@@ -14,6 +14,7 @@ import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { newArchive, place, SIZE } from "./tail-archive.ts";
 
@@ -249,6 +250,17 @@ describe("the documents of encryption", () => {
       agreeOnEncryption({ store, folder: "main" }, { recipients: [to], now }, {});
     await Promise.all([agree("a"), agree("b")]);
     expect((await readEncryption(store, "main"))?.number).toBe(2);
+  });
+
+  test("of writers that disagree again and again are found in few requests", async () => {
+    const store = new FaultyStore(new MemoryStore());
+    const folder = "main";
+    for (let count = 1; count <= 40; count++) {
+      await agreeOnEncryption({ store, folder }, { recipients: [`${count % 2}`], now }, {});
+      store.calls.length = 0;
+      expect(await readEncryption(store, folder)).toMatchObject({ number: count, to: [`${count % 2}`] });
+      expect(store.calls.length).toBeLessThan(13);
+    }
   });
 
   test("that cannot be read stop a writer", async () => {
