@@ -117,7 +117,10 @@ async function findStreamedEnd(archive: Archive, timeline: TimelineId, signal: A
   return facts?.contiguousLsn === undefined ? undefined : facts.verifiedLsn;
 }
 
-/** Throws `line-contested` when the line's stored WAL grows: then another server still writes it. */
+/**
+ * Throws `line-contested` when the line's stored WAL grows: then another server still writes it. WAL of the receiver's own spool is
+ * no sign of that, since the spool is uploaded meanwhile.
+ */
 async function watchLine(archive: Archive, facts: LineFacts, options: JoinOptions): Promise<void> {
   const { shipIntervalMs, log, signal } = options;
   const { line, lineEnd } = facts;
@@ -128,20 +131,26 @@ async function watchLine(archive: Archive, facts: LineFacts, options: JoinOption
     storedLsn: formatLsn(lineEnd),
     watchMs,
   });
+  const knownEnd = endOfLine(facts, options);
   const until = performance.now() + watchMs;
   while (performance.now() < until) {
     await sleep(LOOK_MS, undefined, { signal });
     const end = await findEnd(archive, line, { signal });
-    if (end !== undefined && end.lsn > lineEnd) throw contested(line, leftLineAt(facts, line), end.lsn, facts);
+    if (end !== undefined && end.lsn > knownEnd) throw contested(line, leftLineAt(facts, line), end.lsn, facts);
   }
 }
 
-function claimOf(facts: LineFacts, why: LineClaim["why"], { server, spooled, nowMs }: JoinOptions): LineClaim {
-  const { line, lineEnd, claims } = facts;
-  const { timeline } = server.history;
+/** End of the line's WAL, in the store and in the receiver's own spool. */
+function endOfLine({ line, lineEnd }: LineFacts, { spooled }: JoinOptions): Lsn {
   const ownEnd = spooled?.timeline === line ? spooled?.lsn : undefined;
-  const end = maxLsn(lineEnd ?? (0n as Lsn), ownEnd ?? (0n as Lsn));
-  const over = line === undefined || line === timeline ? undefined : { timeline: line, lsn: end };
+  return maxLsn(lineEnd ?? (0n as Lsn), ownEnd ?? (0n as Lsn));
+}
+
+function claimOf(facts: LineFacts, why: LineClaim["why"], options: JoinOptions): LineClaim {
+  const { server, nowMs } = options;
+  const { line, claims } = facts;
+  const { timeline } = server.history;
+  const over = line === undefined || line === timeline ? undefined : { timeline: line, lsn: endOfLine(facts, options) };
   return {
     number: (claims.at(-1)?.number ?? 0) + 1,
     timeline,
