@@ -233,6 +233,23 @@ test("a restart within a record that is longer than several files says where the
   await again.close();
 });
 
+test("a restart knows the verifier's state at its oldest file, for what stores that file", async () => {
+  const writer = new WalWriter();
+  writer.write({ data: filled(100) });
+  const before = writer.position;
+  writer.write({ data: filled(5 * MIB) });
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(addBytes(writer.start, 4 * MIB + 77_777), 100_000);
+  await rig.settle();
+  await rig.journal.confirm({ timeline: TIMELINE, lsn: before }, addBytes(writer.start, 2 * MIB));
+  await rig.close();
+  const journal = await Journal.open(disk);
+  const [oldest] = journal.segments;
+  expect(oldest).toMatchObject({ segment: 3, isComplete: true });
+  expect(journal.carryInto(TIMELINE, 3 as never)).toMatchObject({ at: "0/300000", verifiedLsn: formatLsn(before) });
+});
+
 test("a gap that is noted while the store confirms WAL stays in the document", async () => {
   const writer = someWal();
   const disk = new MemoryDisk();

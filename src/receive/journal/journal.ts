@@ -540,6 +540,11 @@ export class Journal {
     const { segmentSize } = document.identity;
     const layout = readLayout(files, segmentSize);
     this.#document = document;
+    const { carry: known } = document;
+    if (known !== undefined) {
+      const segment = segmentOf(parseLsn(known.carry.at), segmentSize);
+      this.#carries.set(carryKey(known.timeline, segment), known.carry);
+    }
     this.#segments = [...layout.segments];
     this.#spares = [...layout.spares];
     for (const timeline of layout.histories) {
