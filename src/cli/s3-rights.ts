@@ -111,7 +111,7 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
   "cluster remove": [...READS, ...put("expiring/*", "probe/*"), { action: "s3:DeleteObject", on: all }],
   "cluster upgrade": [
     ...READS,
-    { action: "s3:ListBucket", on: LATER, when: "the new generation's folder is empty, as it is at first" },
+    { action: "s3:ListBucket", on: LATER },
     { action: "s3:GetObject", on: LATER },
     { action: "s3:PutObject", on: "CLUSTER@*/cluster.json" },
     ...put("generations/*"),
