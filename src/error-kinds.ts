@@ -64,7 +64,7 @@ export const ERROR_KINDS = {
   // Running as a process
   "zstd-missing": operational.final(
     "No zstd can be loaded: this Node.js has none of its own, and the optional package zstd-napi is not there or has no binary.",
-    "Use Node.js 22.15 or later, or install the package with its binary: npm install zstd-napi.",
+    "Use Node.js 22.15 or later, or install Seawall again where npm can fetch zstd-napi's binary or compile it.",
   ),
   "hook-failed": operational.final(
     "The program of --hook failed before the command, so the command did not begin.",

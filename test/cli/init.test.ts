@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
 import { asConninfo } from "../../src/cli/init/answers.ts";
 import { configText } from "../../src/cli/init/files.ts";
 import { nextCommands, programName } from "../../src/cli/init/next.ts";
+import { reportText } from "../../src/cli/init/report.ts";
 import { conninfoOf, fileDsn, keptPassword, serverOf } from "../../src/cli/init/server.ts";
 import { policyOf, rightsOfRole, S3_ROLES } from "../../src/cli/s3-rights.ts";
 import { loadSettings } from "../../src/config/load.ts";
@@ -181,6 +182,12 @@ describe("the next commands", () => {
       "seawall check --config 'a b.yaml'",
     ]);
   });
+  it("begin with init anew where the server did not answer: only then it makes the role", () => {
+    const again = ["init", "--force", "--config", "a b.yaml", "--dsn", "host=db user=seawall", "--store", "file:///x"];
+    expect(lines({ ok: false, again })[0]).toBe(
+      "seawall init --force --config 'a b.yaml' --dsn 'host=db user=seawall' --store file:///x",
+    );
+  });
   it("name the program as it was started", () => {
     const base = { node: "/n", script: "/s.js", isInPath: () => true };
     expect(programName({ ...base, env: {} })).toBe("seawall");
@@ -188,6 +195,16 @@ describe("the next commands", () => {
     expect(programName({ ...base, env: { npm_command: "run-script" } })).toBe("/n /s.js");
     expect(programName({ ...base, env: {}, isInPath: () => false })).toBe("/n /s.js");
   });
+});
+
+test("a password that was not written is not said to be in a file", () => {
+  const next = { program: "seawall", config, ok: false, roleFile: undefined, hbaFile: undefined };
+  const way = { host: "db", port: 5432, socket: undefined, account: "me" };
+  const values = { dsn: "host=db", store: "file:///x", cluster: "main", slot: "seawall" };
+  const plan = { ok: false, values, files: [], todo: [], notes: ["it is in seawall.pgpass"], next: { ...next, way } };
+  const outcome = { plan, findings: [], isDryRun: false, backup: undefined };
+  expect(reportText({ ...outcome, isWritten: false }, "", { colours: false })).toBe("No file was written.");
+  expect(reportText({ ...outcome, isWritten: true }, "", { colours: false })).toContain("it is in seawall.pgpass");
 });
 
 /** A command on a pseudo terminal (script of util-linux), which types what it is told. */
@@ -404,6 +421,28 @@ describe("the first backup", () => {
   test("is not taken where a check failed", { timeout: 60_000 }, async () => {
     const { code, result } = await init(["--dsn", NOWHERE, "--store", storeUrl(), "--backup"]);
     expect([code, result.backup, result.written]).toEqual([1, null, true]);
+    expect(result.notes).toContain("No backup was taken, because a check failed.");
+  });
+});
+
+describe("a server that does not answer", () => {
+  test("gets its role from the next command, once it answers", { timeout: 120_000 }, async () => {
+    await using server = await startPostgres({
+      version: 18,
+      hba: ["host all,replication all 127.0.0.1/32 scram-sha-256"],
+    });
+    const { port } = server;
+    await server.stop();
+    const dsn = `postgresql://sea:geheim@127.0.0.1:${port}/postgres`;
+    const named = ["--cluster", "orders", "--slot", "sea_slot"];
+    const first = await init(["--dsn", dsn, "--store", storeUrl(), ...named], installed());
+    expect([first.code, first.result.files.some(({ path }) => path.endsWith("role.sql"))]).toEqual([1, false]);
+    await server.start();
+    const line = first.result.next[0]?.line ?? "";
+    expect(line).not.toContain("geheim");
+    const { said } = await paste(line, installed());
+    expect(said).toContain("ALTER ROLE sea LOGIN REPLICATION PASSWORD");
+    expect(readFileSync(config, "utf8")).toMatch(/^cluster: "orders"\nslot: "sea_slot"$/m);
   });
 });
 

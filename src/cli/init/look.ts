@@ -13,6 +13,8 @@ export interface Looked {
   readonly connection: ConnectionSettings;
   readonly findings: readonly Finding[];
   readonly ok: boolean;
+  /** The server answered; a refusal is an answer. */
+  readonly isReached: boolean;
   /** The server refuses the role, or does not know it. */
   readonly needsRole: boolean;
   /** The server refuses connections from here. */
@@ -42,6 +44,7 @@ export async function lookAt(context: CommandContext, dsn: string, passfile: str
     connection,
     findings,
     ok: allPassed(findings),
+    isReached: !has(findings, ["connection"], "fail"),
     clientAddress: checked.clientAddress,
     needsRole: has(findings, ["authentication", "pg_hba.conf", "role"], "fail"),
     needsHba: has(findings, ["pg_hba.conf"], "fail") || has(findings, ["ordinary connection"], "warn"),

@@ -18,6 +18,8 @@ export interface NextFacts {
   readonly ok: boolean;
   readonly hasBackup: boolean;
   readonly roleFile: string | undefined;
+  /** Words of the command that looks again; undefined where the server answered. */
+  readonly again?: readonly string[] | undefined;
   /** Set where the server refuses the address. */
   readonly hbaFile: string | undefined;
   readonly way: SuperuserWay;
@@ -39,7 +41,13 @@ export function nextCommands(facts: NextFacts): readonly NextCommand[] {
     does: "says what a restore would do",
   };
   if (ok) return hasBackup ? [receive, list, restore] : [receive, backup, list];
-  const check = { line: `${program} check${config}`, does: "checks again" };
+  const check =
+    facts.again === undefined
+      ? { line: `${program} check${config}`, does: "checks again" }
+      : {
+          line: [program, ...facts.again.map(shellWord)].join(" "),
+          does: "once the server answers: makes its files too",
+        };
   const setup = [...hbaCommand(facts), ...roleCommand(facts)];
   return [...setup, check, receive, backup].slice(0, 3);
 }

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import type { RolePassword } from "../../replication/server-setup.ts";
 import { scramVerifier } from "../../replication/scram-verifier.ts";
+import { OPTIONS } from "../../config/options.ts";
 import { schemeName } from "../../store/schemes.ts";
 import { parseS3Url } from "../../store/s3/url.ts";
 import { findingsText } from "../check/run.ts";
@@ -50,12 +51,13 @@ export async function planOf(context: CommandContext, looked: Looked, paths: Ini
   const todo = onServer.filter((file) => file === role || looked.needsHba);
   const isPassed = looked.findings.every(({ verdict }) => verdict === "ok");
   const secret = server.password;
+  const config = configFile(paths.config, values);
   const files = [
     ...onServer,
     ...policiesFor(context, paths),
     ...(isPassed ? [] : [findingsFile(paths.setup, findingsText(looked.findings, { colours: false }))]),
     ...(secret === undefined ? [] : [passwordFile(paths.passfile, passfileText(connection, secret.text))]),
-    configFile(paths.config, values),
+    config,
   ];
   const next = {
     program: program(context),
@@ -64,8 +66,22 @@ export async function planOf(context: CommandContext, looked: Looked, paths: Ini
     way: superuserWay(looked),
     roleFile: role?.path,
     hbaFile: looked.needsHba ? hba?.path : undefined,
+    again: looked.isReached || config.isSecret ? undefined : wordsOf(settings, values),
   };
   return { ok, values, files, todo, notes: notesOn(context, looked, paths), next };
+}
+
+/** The command of this run, without what is the default. */
+function wordsOf(
+  { initConfig, initBackup }: CommandContext["settings"],
+  { dsn, store, cluster, slot }: ConfigValues,
+): readonly string[] {
+  return [
+    ...["init", "--force", "--config", initConfig, "--dsn", dsn, "--store", store],
+    ...(cluster === OPTIONS.cluster.default ? [] : ["--cluster", cluster]),
+    ...(slot === OPTIONS.slot.default ? [] : ["--slot", slot]),
+    ...(initBackup ? ["--backup"] : []),
+  ];
 }
 
 async function serverFiles(
@@ -113,14 +129,15 @@ function program({ env }: CommandContext): string {
 
 function notesOn(
   context: CommandContext,
-  { server, connection, needsRole, needsHba, password }: Looked,
+  { server, connection, ok, needsRole, needsHba, password }: Looked,
   paths: InitPaths,
 ): readonly string[] {
-  const { env } = context;
+  const { env, settings } = context;
   const isRoot = process.getuid?.() === 0;
   const fromEnvironment = server.password === undefined && password !== undefined && password === env["PGPASSWORD"];
   const { socket } = superuserWay({ connection });
   return [
+    ...(settings.initBackup && !ok && !settings.dryRun ? ["No backup was taken, because a check failed."] : []),
     ...(needsRole && connection.user === SUPERUSER
       ? ["The server refuses the superuser postgres. Name a role of its own, such as seawall, in --dsn."]
       : []),
@@ -128,7 +145,7 @@ function notesOn(
       ? [`Add the lines of ${paths.setup}/pg_hba.conf to the server's pg_hba.conf, and reload it.`]
       : []),
     ...(server.password?.origin === "made"
-      ? [`The password of ${connection.user} was made at random. It is in ${paths.passfile} alone.`]
+      ? [`The password of ${connection.user} is made at random. ${paths.passfile} alone has it.`]
       : []),
     ...(server.password !== undefined && isRoot
       ? [`${paths.passfile} belongs to root. Give it to the account that runs Seawall: chown seawall ${paths.passfile}`]

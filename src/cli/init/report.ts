@@ -45,7 +45,7 @@ export function reportText(outcome: Outcome, findings: string, { width }: Look):
     findings,
     isWritten || isDryRun ? [heading, ...files].join("\n") : "No file was written.",
     ...(isWritten || isDryRun ? shown.map(contentText) : []),
-    plan.notes.join("\n"),
+    ...(isWritten || isDryRun ? [plan.notes.join("\n")] : []),
     ...(backup === undefined ? [] : [backupText(backup)]),
     ...(isWritten ? [nextText(outcome)] : []),
   ]
