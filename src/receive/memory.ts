@@ -36,7 +36,7 @@ export function bufferBytes(segmentSize: number, { inPlace }: SegmentCounts): nu
 const BASE_BYTES = 130 << 20;
 
 /** A spool's journal: two buffers that WAL gathers in, one that it is read into, and the second receiver, as measured. */
-const JOURNAL_BYTES = 24 << 20;
+const JOURNAL_BYTES = 32 << 20;
 
 /** Limits of the receiver behind a spool: nothing waits for it but room on the disk. */
 export function limitsBehindJournal({ bufferBytesMax, bufferSegments }: MemoryLimits): MemoryLimits {

@@ -38,14 +38,14 @@ describe("memory at full rate", () => {
     // 130 MiB for the process, then the segments, and 32 MiB at most for a chunk; 24 MiB for a spool's journal
     [16, 64, 4, false, 130 + (4 + 3 + 1) * 16],
     [64, 64, 4, false, 130 + (1 + 1) * 64 + 32],
-    [16, 64, 4, true, 130 + (3 + 2 + 1) * 16 + 24],
+    [16, 64, 4, true, 130 + (3 + 2 + 1) * 16 + 32],
     // Three quarters of the room behind a journal: a segment of 64 MiB is encoded in place there
-    [64, 64, 4, true, 130 + 64 + 32 + 32 + 24],
+    [64, 64, 4, true, 130 + 64 + 32 + 32 + 32],
     [1, 64, 4, false, 130 + (4 + 3 + 1) * 1],
     // One segment, room to encode it in place, and its object when it is small
     [256, 64, 4, false, 130 + 256 + 1 + 32 + 32],
     [1024, 64, 4, false, 130 + 1024 + 4 + 32 + 32],
-    [1024, 64, 4, true, 130 + 1024 + 4 + 32 + 32 + 24],
+    [1024, 64, 4, true, 130 + 1024 + 4 + 32 + 32 + 32],
     [1024, 2048, 4, false, 130 + (2 + 1) * 1024 + 32],
   ])(
     "segments of %i MiB, room for %i MiB, at most %i segments, spool %s: %i MiB",
