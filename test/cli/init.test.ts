@@ -404,6 +404,8 @@ describe("the first backup", () => {
     const args = ["init", "--config", config, "--dsn", `${server.dsn}`, "--store", storeUrl(), "--backup"];
     const ran = await runCli([...args, "--store-retry-for", "1s"], { timeoutMs: 90_000 });
     expect(ran.code, ran.stderr).not.toBe(0);
+    // What was written, and what comes next, is shown all the same.
+    expect(ran.stdout).toMatch(/^Files$[^]*seawall\.yaml[^]*^Next$[^]* backup --config /m);
     expect(await server.sql("SELECT slot_name FROM pg_replication_slots")).toEqual([]);
     expect(written()).toContain("seawall.yaml");
   });

@@ -35,11 +35,16 @@ export async function run(given: CommandContext): Promise<number> {
   const shown = findingsText(looked.findings, io);
   const isWritten = !settings.dryRun && (await isWanted(context, { plan, answers, shown }));
   if (isWritten) await write(context, { plan, paths });
-  const backup =
-    isWritten && plan.ok && (await wantsBackup(context, answers)) ? await firstBackup(context, paths) : undefined;
-  const outcome = { plan, findings: looked.findings, isWritten, backup, isDryRun: settings.dryRun };
-  const isShown = answers.wasAsked && !plan.ok;
-  await printResult(context, reportJson(outcome), reportText(outcome, isShown ? "" : shown, io));
+  const outcome = { plan, findings: looked.findings, isWritten, isDryRun: settings.dryRun };
+  const findings = answers.wasAsked && !plan.ok ? "" : shown;
+  const isWanting = isWritten && plan.ok && (await wantsBackup(context, answers));
+  const taking = isWanting ? firstBackup(context, paths) : Promise.resolve(undefined);
+  const backup = await taking.catch(async (error: unknown) => {
+    // The files are written: what they are for and what comes next must not be lost with the backup.
+    if (!settings.json) await io.out(`${reportText({ ...outcome, backup: undefined }, findings, io)}\n`);
+    throw error;
+  });
+  await printResult(context, reportJson({ ...outcome, backup }), reportText({ ...outcome, backup }, findings, io));
   return plan.ok ? EXIT.done : EXIT.no;
 }
 
