@@ -214,7 +214,7 @@ test("a full spool stops the receiver from reading until the store has taken som
   expect(receiver.state.waitingForStore).toBe(true);
   expect(receiver.state.storedLsn).toBeLessThan(lsn);
   // No pass of the upload comes to its end meanwhile, and the size is known all the same.
-  expect(receiver.state.spoolBytes).toBeGreaterThan(2 << 20);
+  await expect.poll(() => receiver.state.spoolBytes, { timeout: 30_000 }).toBeGreaterThan(2 << 20);
   await expect.poll(() => receiver.state.rpo()?.seconds, { timeout: 30_000 }).toBeGreaterThan(0.5);
   store.on = true;
   await receiver.stored(lsn);

@@ -236,7 +236,8 @@ describe.skipIf(!canLoseWrites)("a disk that loses what the kernel writes back",
     (_, before) => {
       const { status, stderr } = onLosingDisk([...before, process.execPath, MAIN, ...argumentsFor("DISK/data")]);
       expect({ status, stderr }).toMatchObject({ status: 3 });
-      expect(stderr).toMatch(/cannot flush .* to disk/);
+      // Which file is flushed first differs, and so does the step that finds it lost.
+      expect(stderr).toMatch(/cannot flush .* to disk|no space left on device, fsync/);
     },
     TIMEOUT_MS,
   );
