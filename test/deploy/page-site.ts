@@ -145,8 +145,11 @@ export class PageSite implements AsyncDisposable {
     try {
       await addressOf(receiver);
       const isStreaming = async (): Promise<boolean> => {
-        const { state, clusters } = await this.#status();
-        return clusters === undefined ? state === "streaming" : clusters.every((one) => one.state === "streaming");
+        const status = await this.#status();
+        // The slot is made when the stream begins, and seen at the next look.
+        return (status.clusters ?? [status]).every(
+          ({ state, slot }) => state === "streaming" && slot?.exists !== false,
+        );
       };
       await until("the stream", isStreaming, WAIT_MS);
     } catch (error) {
