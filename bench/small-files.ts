@@ -48,7 +48,7 @@ export async function benchSmallFiles(context: BenchContext): Promise<Section> {
     name: "small-files",
     title: "Many small files",
     estimate:
-      "Making a file costs the kernel 40 µs, whoever asks for it, and the two threads of a restore wait for each other in one folder. " +
+      "Making a file costs the kernel 40 µs in every program, and the two threads of a restore wait for each other in one folder. " +
       "Seawall checks each file twice besides, against its index and the server's manifest: 20 to 30 µs of JavaScript. One flush of the " +
       "file system costs both the same. So a restore should take about as long as tar, and a backup, whose one thread has 30 µs of " +
       "work for each file, twice as long as pg_basebackup.",

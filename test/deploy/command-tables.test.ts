@@ -34,7 +34,7 @@ function rowsOf(page: string): TableRow[] {
   return cells;
 }
 
-/** What a row says to do: commands in backticks. `seawall restore` by itself only names the command. */
+/** The commands of a row, in backticks. `seawall restore` by itself only names the command. */
 function commandsIn(row: TableRow): string[] {
   const codes = [...row.ours.matchAll(/`([^`]+)`/g)].map(([, code = ""]) => code);
   return codes.filter((code) => /^(?:seawall|systemctl) |^seawall-wal-fetch$/.test(code) && code !== "seawall restore");
@@ -49,7 +49,7 @@ describe("a row", () => {
   });
 });
 
-/** What a command says when it has done its work; `undefined` for silence. */
+/** Text that a command prints when it has done its work; `undefined` for silence. */
 const SAYS: Readonly<Record<string, RegExp | undefined>> = {
   "seawall --version": /^seawall \d+\.\d+\.\d+$/m,
   "seawall backup": /^backup \S+ is complete: /m,
@@ -207,7 +207,7 @@ describe("a command of a row works beside a real server", () => {
     await expectEffect(line, { target, variables, data: own.data, slot: own.slot });
   });
 
-  /** What the command has left, beside what it said. */
+  /** Checks the effect of the command, beside its output. */
   async function expectEffect(
     line: string,
     left: {

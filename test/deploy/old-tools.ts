@@ -155,7 +155,7 @@ export class Barman implements OldTool {
     return { account: serverAccount(), cwd: "/", env, timeoutMs: 240_000 };
   }
 
-  /** What `barman cron` starts and keeps alive. */
+  /** The process that `barman cron` starts and keeps alive. */
   async #receive(): Promise<void> {
     const stop = new AbortController();
     const command = [join(this.#tool.binDir, "barman"), "-c", join(this.#folder, "barman.conf"), "receive-wal", "main"];
@@ -211,7 +211,7 @@ export class Barman implements OldTool {
 
 interface Pusher {
   readonly page: string;
-  /** Of a stored segment's name. */
+  /** The end of a stored segment's name. */
   readonly ending: string;
   readonly variables: (prefix: string, segmentSize: number) => Readonly<Record<string, string>>;
   /** Files of the data directory that its backups leave out. */

@@ -41,7 +41,7 @@ export interface PageBlock {
   readonly language: string;
   /** The lines within, without the indentation of the fence. */
   readonly text: string;
-  /** What the comment in front of it says; undefined without one. */
+  /** Text of the comment in front of it; undefined without one. */
   readonly fate: Fate | undefined;
 }
 

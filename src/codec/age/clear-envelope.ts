@@ -2,7 +2,7 @@
  * The clear envelope: what an encrypted object says of itself to readers without a key. It is the first stanza of the age
  * header, `-> seawall 1`, whose body is a CRC-32C and a JSON document. The header's MAC covers it.
  *
- * What would give content away is not in it. That stands in the full envelope, under encryption (docs/archive-format.md).
+ * Facts that would give content away stand in the full envelope, under encryption (docs/archive-format.md).
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../../errors.ts";
