@@ -202,6 +202,7 @@ async function runCluster(options: ClusterOptions, parts: Parts): Promise<void> 
       state,
       connection: options.connection,
       slot: settings.noSlot ? undefined : settings.slot,
+      createSlot: settings.createSlot,
       archiveWatch: parts.archiveWatch,
       runs: () => scheduler.views.reduce((sum, { runs }) => sum + runs, 0),
       see: parts.see,

@@ -43,6 +43,7 @@ function watched(server: PostgresServer, { state }: Pick<Receiving, "state">): A
       log: silentLog,
       intervalMs: 250,
       connected: () => true,
+      createSlot: true,
       streamSinceMs: () => state.streamingSinceMs,
       onStatus: (found) => (state.slot = found),
     },

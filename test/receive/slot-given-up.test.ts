@@ -27,6 +27,7 @@ test.each(versionsUnderTest())(
         log: silentLog,
         intervalMs: 500,
         connected: () => true,
+        createSlot: true,
         streamSinceMs: () => receiver.state.streamingSinceMs,
         onStatus: (found) => (receiver.state.slot = found),
       },
@@ -63,7 +64,7 @@ test("a slot that the receiver made anew is seen at once, not at the next regula
   const monitoring = monitorSlot(
     {
       settings: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
-      ...{ slot: "seawall", log: silentLog, intervalMs: 3_600_000, connected: () => true },
+      ...{ slot: "seawall", log: silentLog, intervalMs: 3_600_000, connected: () => true, createSlot: true },
       streamSinceMs: () => since(),
       onStatus: (found) => void seen.push(found?.walStatus),
     },
@@ -75,6 +76,38 @@ test("a slot that the receiver made anew is seen at once, not at the next regula
   since = () => receiver.state.streamingSinceMs;
   await until("the next look", () => seen.length > 1);
   expect(seen).toEqual([null, "reserved"]);
+  over.abort();
+  await monitoring;
+});
+
+test.each([
+  { createSlot: true, expected: ["reserved"] },
+  { createSlot: false, expected: [undefined, "reserved"] },
+])("a slot that is missing before the first stream is reported unless the receiver makes it: %o", async (row) => {
+  await using server = await startPostgres({ version: newestUnderTest(), segmentSizeMiB: 1 });
+  const seen: (string | null | undefined)[] = [];
+  let since: () => number | undefined = () => undefined;
+  let asked = 0;
+  const over = new AbortController();
+  const monitoring = monitorSlot(
+    {
+      settings: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
+      ...{ slot: "seawall", log: silentLog, intervalMs: 3_600_000, connected: () => true },
+      createSlot: row.createSlot,
+      streamSinceMs: () => (asked++, since()),
+      onStatus: (found) => {
+        const status = found?.exists === true ? found.walStatus : undefined;
+        if (seen.length === 0 || seen.at(-1) !== status) seen.push(status);
+      },
+    },
+    over.signal,
+  );
+  // Asked once before a look and again behind it.
+  await until("the first look", () => asked > 1);
+  await using receiver = receive(server, new MemoryStore());
+  since = () => receiver.state.streamingSinceMs;
+  await until("the slot", () => seen.includes("reserved"));
+  expect(seen).toEqual(row.expected);
   over.abort();
   await monitoring;
 });

@@ -77,21 +77,23 @@ export interface SlotMonitorOptions {
   readonly connected: () => boolean;
   /** When the receiver's stream began; undefined before the first. A new stream may have made the slot anew: look at once. */
   readonly streamSinceMs: () => number | undefined;
+  /** The receiver makes a missing slot, so that one that is missing before its first stream is not reported. */
+  readonly createSlot: boolean;
   /** Undefined: the server cannot be asked, because of `error`. */
   readonly onStatus: (status: SlotStatus | undefined, error?: unknown) => void;
 }
 
 /** Looks until `stop`; never rejects. A server that cannot be asked is one line in the log, not one a round. */
 export async function monitorSlot(options: SlotMonitorOptions, stop: AbortSignal): Promise<void> {
-  const { settings, slot, log, intervalMs, onStatus, connected, streamSinceMs } = options;
+  const { settings, slot, log, intervalMs, onStatus, connected, streamSinceMs, createSlot } = options;
   let complained = false;
   while (!stop.aborted) {
     let waitMs = intervalMs;
     const stream = streamSinceMs();
     try {
       const status = await readSlotStatus(settings, slot, stop);
-      onStatus(status);
-      // The receiver makes it at its first connection, which may be under way.
+      const isAwaited = createSlot && !status.exists && stream === undefined;
+      if (!isAwaited) onStatus(status);
       if (!status.exists) waitMs = Math.min(intervalMs, MISSING_INTERVAL_MS);
       complained = false;
     } catch (error) {

@@ -21,6 +21,7 @@ export interface WatchesOptions {
   readonly connection: ConnectionSettings;
   /** Undefined without a slot. */
   readonly slot: string | undefined;
+  readonly createSlot: boolean;
   readonly archiveWatch: ArchiveWatch;
   /** How many jobs have ended. */
   readonly runs: () => number;
@@ -31,7 +32,7 @@ export interface WatchesOptions {
 
 /** Starts all of them; each resolves after the signal. */
 export function startWatches(options: WatchesOptions): Promise<void>[] {
-  const { store, cluster, state, connection, slot, archiveWatch, runs, see, log, signal } = options;
+  const { store, cluster, state, connection, slot, createSlot, archiveWatch, runs, see, log, signal } = options;
   const common = { store, cluster, state, signal };
   let before = "";
   const onGaps = (foundGaps: readonly GapDocument[]): void => {
@@ -50,6 +51,7 @@ export function startWatches(options: WatchesOptions): Promise<void>[] {
   const monitor = {
     settings: connection,
     slot,
+    createSlot,
     log: log.child("slot"),
     intervalMs: SLOT_INTERVAL_MS,
     connected: () => state.phase === "streaming",
