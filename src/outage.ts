@@ -18,8 +18,11 @@ export interface FailedTry {
   readonly message: string;
   readonly error: unknown;
   readonly fields?: LogFields;
-  readonly level?: "info" | "warn" | "error";
+  readonly level?: Level;
 }
+
+type Level = "info" | "warn" | "error";
+const LEVELS: readonly Level[] = ["info", "warn", "error"];
 
 /** The time between the first report and the second one. */
 const INTERVAL_FIRST_MS = 10_000;
@@ -39,6 +42,8 @@ export class Outage {
   /** Grows over outages that follow each other closely, so that a flickering peer is reported as seldom as a dead one. */
   #intervalMs = INTERVAL_FIRST_MS;
   #nextTellMs = Number.NEGATIVE_INFINITY;
+  /** The highest level that was reported; a higher one does not wait for its turn. */
+  #toldRank = -1;
 
   constructor({ log, over, nowMs = () => performance.now() }: OutageOptions) {
     this.#log = log;
@@ -49,7 +54,10 @@ export class Outage {
   failed({ message, error, fields = {}, level = "warn" }: FailedTry): void {
     const nowMs = this.#nowMs();
     if (this.#ongoing === undefined) {
-      if (nowMs - this.#nextTellMs > this.#intervalMs) this.#intervalMs = INTERVAL_FIRST_MS;
+      if (nowMs - this.#nextTellMs > this.#intervalMs) {
+        this.#intervalMs = INTERVAL_FIRST_MS;
+        this.#toldRank = -1;
+      }
       this.#ongoing = { sinceMs: nowMs, failures: 0, isTold: false };
     }
     const ongoing = this.#ongoing;
@@ -59,10 +67,11 @@ export class Outage {
       const tries = `${counted(ongoing.failures, "time")}, ${String(Math.round(lastedSeconds))} s`;
       this.#log.live(this, `${message} (${tries}): ${messageOf(error)}`);
       ongoing.isTold = true;
-    } else if (nowMs >= this.#nextTellMs) {
+    } else if (nowMs >= this.#nextTellMs || LEVELS.indexOf(level) > this.#toldRank) {
       const lasting = ongoing.failures === 1 ? {} : { failures: ongoing.failures, lastedSeconds };
       this.#log[level](message, { ...fields, ...lasting, error });
       ongoing.isTold = true;
+      this.#toldRank = Math.max(this.#toldRank, LEVELS.indexOf(level));
       this.#nextTellMs = nowMs + this.#intervalMs;
       this.#intervalMs = Math.min(this.#intervalMs * 2, INTERVAL_MAX_MS);
     }

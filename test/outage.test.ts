@@ -59,6 +59,24 @@ describe("in a log", () => {
     expect(told().filter((line) => line.startsWith("warn"))).toHaveLength(5);
   });
 
+  it("a failure that becomes more serious is told at once, and a flickering one does so once", () => {
+    const { log, told } = lines();
+    let nowMs = 0;
+    const outage = new Outage({ log, over: "over", nowMs: () => nowMs });
+    for (let round = 0; round < 2; round++) {
+      for (const level of ["info", "info", "warn", "warn", "info"] as const) {
+        outage.failed({ ...again, level });
+        nowMs += 100;
+      }
+      outage.succeeded();
+    }
+    expect(told()).toEqual([
+      "info the store failed; trying again",
+      "warn the store failed; trying again 3 0.2",
+      "info over 5 0.5",
+    ]);
+  });
+
   it("a store behind withRetry reports the end of its outage, but not when it gives up", async () => {
     const { log, told } = lines();
     const outage = new Outage({ log, over: "the store answers again", nowMs: () => 0 });
