@@ -232,7 +232,7 @@ function hbaHint(error: ServerErrorFields, { user, replication, database }: Erro
   const tls = /no encryption|SSL off/.test(error.message)
     ? " If the server only takes TLS, use sslmode=require or stronger."
     : "";
-  return `Add to pg_hba.conf: ${line} — then SELECT pg_reload_conf();${tls}`;
+  return `Add to pg_hba.conf, above any line that refuses: ${line} — then SELECT pg_reload_conf();${tls}`;
 }
 
 function authHint(error: ServerErrorFields, context: ErrorContext): string {

@@ -177,7 +177,8 @@ describe("the next commands", () => {
   ])("go through the socket as the account %s", (account, prefix) => {
     const here = { ...way, socket: "/run", account };
     expect(lines({ ok: false, roleFile: "/x/role.sql", hbaFile: "/x/h", way: here })).toEqual([
-      `${prefix}sh -c 'cat >> "$(psql -X -h /run -p 5432 -d postgres -Atc '\\''SHOW hba_file'\\'')"' < /x/h`,
+      `${prefix}sh -c 'f="$(psql -X -h /run -p 5432 -d postgres -Atc '\\''SHOW hba_file'\\'')" && ` +
+        `cp -p "$f" "$f.before-seawall" && cat - "$f.before-seawall" > "$f"' < /x/h`,
       `${prefix}psql -X -h /run -p 5432 -d postgres < /x/role.sql`,
       "seawall check --config 'a b.yaml'",
     ]);
@@ -352,7 +353,11 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     "from a server without the role to a backup, by the commands that are printed",
     { timeout: 300_000 },
     async () => {
-      await using server = await startPostgres({ version, hba: ["local all postgres trust"] });
+      await using server = await startPostgres({
+        version,
+        hba: ["local all postgres trust", "local all,replication all reject"],
+      });
+      // The lines for the role must stand above the one that refuses it.
       const dsn = `host=${server.socketDir} port=${server.port}`;
       const first = await init(["--dsn", dsn, "--store", storeUrl()], installed());
       expect(first.code).toBe(1);

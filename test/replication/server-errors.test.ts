@@ -61,7 +61,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i refuses", (version) => {
   it("a user without a line in pg_hba.conf, until the hint's line is there", async () => {
     const error = await failure(connect(dsn("nohba", "password=pw")));
     expect(error).toMatchObject({ code: "server-hba", retryable: false });
-    const line = /Add to pg_hba.conf: (.*) — then/.exec(error.hint)?.[1] ?? "";
+    const line = /Add to pg_hba.conf, above any line that refuses: (.*) — then/.exec(error.hint)?.[1] ?? "";
     expect(line).toBe("host replication nohba 127.0.0.1/32 scram-sha-256");
     await server.configure({}, [...HBA, line]);
     await using connection = await connect(dsn("nohba", "password=pw"));

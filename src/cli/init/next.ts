@@ -63,11 +63,16 @@ function roleCommand({ roleFile, way }: NextFacts): readonly NextCommand[] {
   return [{ line: `${asPostgres(way)}${localPsql(way)} -d postgres < ${shellWord(roleFile)}`, does }];
 }
 
-/** Only on the server's own machine: pg_hba.conf is a file there. */
+/**
+ * Only on the server's own machine: pg_hba.conf is a file there. The lines go to its beginning, because the first line that fits
+ * decides (docs: The pg_hba.conf File).
+ */
 function hbaCommand({ hbaFile, way }: NextFacts): readonly NextCommand[] {
   if (hbaFile === undefined || way.socket === undefined) return [];
-  const append = `cat >> "$(${localPsql(way)} -d postgres -Atc 'SHOW hba_file')"`;
-  return [{ line: `${asPostgres(way)}sh -c ${shellWord(append)} < ${shellWord(hbaFile)}`, does: "lets the role in" }];
+  const file = `f="$(${localPsql(way)} -d postgres -Atc 'SHOW hba_file')"`;
+  const insert = `${file} && cp -p "$f" "$f.before-seawall" && cat - "$f.before-seawall" > "$f"`;
+  const does = "lets the role in; pg_hba.conf.before-seawall is the file as it was";
+  return [{ line: `${asPostgres(way)}sh -c ${shellWord(insert)} < ${shellWord(hbaFile)}`, does }];
 }
 
 function localPsql({ socket = "", port }: SuperuserWay): string {
