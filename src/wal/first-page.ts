@@ -1,10 +1,19 @@
 /**
  * Reads from the long header of a segment's first page to whom the segment belongs: system identifier, segment size,
- * address, timeline. For bytes that are about to be given to a server; the verifier checks every page (page-header.ts).
+ * address, timeline; and whether one record fills it. For bytes that are about to be given to a server, or that are yet to be
+ * verified: the verifier checks every page (page-header.ts).
  *
  * Source: PostgreSQL `xlogreader.c`, XLogReaderValidatePageHeader.
  */
-import { isNewerMagic, isNewerMajor, LONG_HEADER_SIZE, majorVersionOfMagic, XLP_LONG_HEADER } from "./format.ts";
+import {
+  isNewerMagic,
+  isNewerMajor,
+  LONG_HEADER_SIZE,
+  majorVersionOfMagic,
+  PAGE_SIZE,
+  SHORT_HEADER_SIZE,
+  XLP_LONG_HEADER,
+} from "./format.ts";
 import { formatLsn, lsnOf, type SegmentNumber, segmentStart, type TimelineId } from "./lsn.ts";
 
 export interface SegmentIdentity {
@@ -56,4 +65,11 @@ export function firstPageProblem(content: Uint8Array, expected: SegmentIdentity)
   const timeline = page.getUint32(4, true);
   if (timeline < 1 || timeline > expected.timeline) return `its timeline is ${timeline}, not ${expected.timeline}`;
   return undefined;
+}
+
+/** The record that crosses into the segment goes on behind its end (xlp_rem_len), unless it is overwritten within. */
+export function passesThrough(head: Uint8Array, segmentSize: number): boolean {
+  const remaining = new DataView(head.buffer, head.byteOffset, LONG_HEADER_SIZE).getUint32(16, true);
+  const headers = LONG_HEADER_SIZE + (segmentSize / PAGE_SIZE - 1) * SHORT_HEADER_SIZE;
+  return remaining > segmentSize - headers;
 }

@@ -27,6 +27,8 @@ export class MemoryDisk implements JournalDisk {
   otherBytes = 0;
   /** Writes that found no room. */
   refusals = 0;
+  /** Bytes that were read from open files. */
+  bytesRead = 0;
 
   constructor(bytesMax = Infinity, names: Names = new Map()) {
     this.#bytesMax = bytesMax;
@@ -109,7 +111,11 @@ export class MemoryDisk implements JournalDisk {
     const content = this.#names.get(name);
     if (content === undefined) return undefined;
     return {
-      read: async (into, at) => Promise.resolve(content.copy(into, 0, at, Math.min(content.length, at + into.length))),
+      read: async (into, at) => {
+        const bytes = content.copy(into, 0, at, Math.min(content.length, at + into.length));
+        this.bytesRead += bytes;
+        return Promise.resolve(bytes);
+      },
       write: async (bytes, at) => {
         await this.#change(`write ${name}`, { name, bytes, at });
         content.set(bytes, at);

@@ -233,6 +233,44 @@ test("a restart within a record that is longer than several files says where the
   await again.close();
 });
 
+/** A journal of `files` complete files and an open one, all but the beginning being one record that goes on. */
+async function withinLongRecord(files: number, before: (writer: WalWriter) => void): Promise<MemoryDisk> {
+  const writer = new WalWriter();
+  before(writer);
+  writer.write({ data: filled((files + 2) * MIB) });
+  const disk = new MemoryDisk();
+  const rig = await openRig(disk, writer);
+  await rig.feed(addBytes(writer.start, files * MIB + 77_777), 100_000);
+  await rig.settle();
+  await rig.close();
+  return disk;
+}
+
+test.each([
+  { where: "in the first file", before: (writer: WalWriter) => void writer.write({ data: filled(100) }), times: 1 },
+  { where: "at the end of the first file", before: (writer: WalWriter) => void toSegmentEnd(writer, 0), times: 2 },
+  {
+    where: "in a file behind others",
+    before: (writer: WalWriter) => {
+      for (let i = 0; i < 3; i++) {
+        writer.write({ data: filled(100) });
+        writer.switchSegment();
+      }
+      writer.write({ data: filled(100) });
+    },
+    times: 1,
+  },
+])("a restart within a record that began $where reads no file again and again", async ({ before, times }) => {
+  const files = 40;
+  const disk = await withinLongRecord(files, before);
+  const { bytesRead } = disk;
+  const held = (await disk.list()).filter(({ name }) => /^[0-9A-F]{24}/.test(name)).length * MIB;
+  await Journal.open(disk);
+  // The bytes of the open file are written anew, for which they are read once more; of other files only the first page is.
+  expect(disk.bytesRead - bytesRead).toBeLessThan(times * held + 2 * MIB);
+  expect(disk.bytesRead - bytesRead).toBeGreaterThan((files - 3) * MIB);
+});
+
 test("a restart knows the verifier's state at its oldest file, for what stores that file", async () => {
   const writer = new WalWriter();
   writer.write({ data: filled(100) });

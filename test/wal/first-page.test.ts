@@ -1,6 +1,6 @@
 /** The first page of a segment: whose it is, field by field. */
 import { describe, expect, test } from "vitest";
-import { firstPageProblem, statedIdentity } from "../../src/wal/first-page.ts";
+import { firstPageProblem, passesThrough, statedIdentity } from "../../src/wal/first-page.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 
 const SIZE = 1 << 24;
@@ -90,5 +90,20 @@ describe("whose segment a header states", () => {
     { name: "without a long header", fields: { info: 0x0005 }, stated: "its first page has no long header" },
   ])("$name", ({ fields, length, stated }) => {
     expect(statedIdentity(page(fields, length))).toEqual(stated);
+  });
+});
+
+describe("a record passes through a segment", () => {
+  // 16 MiB hold 2,048 pages; 2,047 of them have headers of 24 bytes, the first one has 40.
+  const payload = 16_777_216 - 2_047 * 24 - 40;
+  test.each([
+    { name: "not when the segment begins with a record", remaining: 0, passes: false },
+    { name: "not when it ends with the segment", remaining: payload, passes: false },
+    { name: "when one byte of it goes on behind the segment", remaining: payload + 1, passes: true },
+    { name: "when it is as long as a record can be", remaining: 0xffffffff, passes: true },
+  ])("$name", ({ remaining, passes }) => {
+    const head = page();
+    new DataView(head.buffer, head.byteOffset).setUint32(16, remaining, true);
+    expect(passesThrough(head, SIZE)).toBe(passes);
   });
 });

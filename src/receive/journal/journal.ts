@@ -50,7 +50,7 @@ import {
   strangers,
   surplusEvidence,
 } from "./layout.ts";
-import { findVerifiedEnd, type VerifiedEnd } from "./verified-end.ts";
+import { findVerifiedEnd, isWithinRecord, type VerifiedEnd } from "./verified-end.ts";
 
 /**
  * Files kept to be used again: the next segment's, and one that was just pruned. Each holds zeros or WAL of a lower segment, which
@@ -609,31 +609,44 @@ export class Journal {
   async #endOf(timeline: TimelineId): Promise<Lsn> {
     const known = this.#ends.get(timeline);
     if (known !== undefined) return known;
-    const { identity, confirmed } = this.#known();
     const last = this.#segments.findLast((file) => file.timeline === timeline);
     if (last === undefined) return 0n as Lsn;
-    const history = this.historyOf(timeline);
-    let files = [last];
-    let end: VerifiedEnd | undefined;
-    let before = this.#carryAt(last) === undefined ? this.#fileBefore(last) : undefined;
-    for (; end === undefined; before = before && this.#fileBefore(before)) {
-      if (before !== undefined) files = [before, ...files];
-      const [first = last] = files;
-      const firstLsn = segmentStart(first.segment, identity.segmentSize);
-      const carry = this.#carryAt(first);
-      const found = await findVerifiedEnd(this.#disk, { identity, history, files, carry });
-      // Within a long record no file says where the last complete one ended: look further back.
-      if (found.lsn > firstLsn || carry !== undefined) end = found;
-      // The record began in a file that the store has by now.
-      else if (before === undefined) {
-        const stored = confirmed?.timeline === timeline ? confirmed.lsn : found.lsn;
-        end = { ...found, lsn: minLsn(found.lsn, stored) };
-      }
-    }
+    const end = await this.#readEnd(last);
     const open = last.isComplete ? nextSegment(last.segment) : last.segment;
     this.#carries.set(carryKey(timeline, open), end.carry);
     this.#ends.set(timeline, end.lsn);
     return end.lsn;
+  }
+
+  async #readEnd(last: SegmentFile): Promise<VerifiedEnd> {
+    const { identity, confirmed } = this.#known();
+    const history = this.historyOf(last.timeline);
+    let files = this.#carryAt(last) === undefined ? await this.#withFilesBefore([last]) : [last];
+    for (;;) {
+      const [first = last] = files;
+      const carry = this.#carryAt(first);
+      const found = await findVerifiedEnd(this.#disk, { identity, history, files, carry });
+      if (carry !== undefined || found.lsn > segmentStart(first.segment, identity.segmentSize)) return found;
+      // Within a long record no file says where the last complete one ended: look further back.
+      const more = await this.#withFilesBefore(files);
+      if (more.length === files.length) {
+        // The record began in a file that the store has by now.
+        const stored = confirmed?.timeline === last.timeline ? confirmed.lsn : found.lsn;
+        return { ...found, lsn: minLsn(found.lsn, stored) };
+      }
+      files = more;
+    }
+  }
+
+  /** The files and those before them, from one on in which a record ends: the files of a long record are read once. */
+  async #withFilesBefore(files: readonly SegmentFile[]): Promise<readonly SegmentFile[]> {
+    const { segmentSize } = this.#known().identity;
+    for (;;) {
+      const before = files[0] && this.#fileBefore(files[0]);
+      if (before === undefined) return files;
+      files = [before, ...files];
+      if (this.#carryAt(before) !== undefined || !(await isWithinRecord(this.#disk, before, segmentSize))) return files;
+    }
   }
 
   /** The verifier's state at the start of a file, from the document. */

@@ -4,6 +4,8 @@
  */
 import type { ClusterIdentity } from "../../archive/documents.ts";
 import { hasCode, SeawallError } from "../../errors.ts";
+import { passesThrough } from "../../wal/first-page.ts";
+import { LONG_HEADER_SIZE } from "../../wal/format.ts";
 import { type Lsn, segmentEnd, segmentStart } from "../../wal/lsn.ts";
 import type { RecordCarry } from "../../wal/record-carry.ts";
 import type { TimelineHistory } from "../../wal/timeline.ts";
@@ -67,6 +69,17 @@ export async function findVerifiedEnd(disk: JournalDisk, stretch: Stretch): Prom
   // The state at the end of a complete file belongs to the next one.
   const after = last.isComplete && verifier.position === segmentEnd(last.segment, segmentSize);
   return { lsn: verifier.verifiedLsn, carry: after ? verifier.carry() : carry };
+}
+
+/** True for a complete file in which no record ends, by its first page alone: what reads the file verifies it. */
+export async function isWithinRecord(disk: JournalDisk, place: SegmentFile, segmentSize: number): Promise<boolean> {
+  const file = await disk.open(fileNameOf(place, segmentSize));
+  const head = Buffer.alloc(LONG_HEADER_SIZE);
+  try {
+    return (await file?.read(head, 0)) === head.length && passesThrough(head, segmentSize);
+  } finally {
+    await file?.close();
+  }
 }
 
 async function pushFile(verifier: WalVerifier, file: JournalFile, segmentSize: number): Promise<void> {
