@@ -23,6 +23,8 @@ export class MemoryDisk implements JournalDisk {
   operations = 0;
   /** Called before each of them; an error that it throws is the operation's. */
   before: (what: string, write?: DiskWrite) => void = () => undefined;
+  /** Called behind each of them; an error that it throws is that of an operation which happened. */
+  after: (what: string) => void = () => undefined;
   /** What other programs have on it. */
   otherBytes = 0;
   /** Writes that found no room. */
@@ -77,12 +79,14 @@ export class MemoryDisk implements JournalDisk {
     this.#refuseBeyond(content.length, `replace ${name}`);
     this.#names = new Map(this.#names).set(name, Buffer.from(content));
     this.#earlier = [];
+    this.after(`replace ${name}`);
   }
 
   async allocate(name: string, bytes: number): Promise<void> {
     await this.#change(`allocate ${name}`);
     this.#refuseBeyond(bytes, `allocate ${name}`);
     this.#rename(new Map(this.#names).set(name, Buffer.alloc(bytes)));
+    this.after(`allocate ${name}`);
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -92,6 +96,7 @@ export class MemoryDisk implements JournalDisk {
     const names = new Map(this.#names).set(to, content);
     names.delete(from);
     this.#rename(names);
+    this.after(`rename ${from}`);
   }
 
   async remove(name: string): Promise<void> {
@@ -99,11 +104,13 @@ export class MemoryDisk implements JournalDisk {
     const names = new Map(this.#names);
     names.delete(name);
     this.#rename(names);
+    this.after(`remove ${name}`);
   }
 
   async syncNames(): Promise<void> {
     await this.#change("sync");
     this.#earlier = [];
+    this.after("sync");
   }
 
   async open(name: string): Promise<JournalFile | undefined> {
@@ -119,6 +126,7 @@ export class MemoryDisk implements JournalDisk {
       write: async (bytes, at) => {
         await this.#change(`write ${name}`, { name, bytes, at });
         content.set(bytes, at);
+        this.after(`write ${name}`);
       },
       close: async () => Promise.resolve(),
     };

@@ -425,7 +425,32 @@ describe("a disk without a free byte", () => {
   );
 });
 
-describe("a disk that fails", () => {
+describe.each([
+  { how: "and does nothing", hook: "before" },
+  { how: "though it has done what it was asked for", hook: "after" },
+] as const)("a disk that fails $how", ({ hook }) => {
+  /** Fails the `nth` operation of a kind; the count of those that were met. */
+  function failOnce(disk: MemoryDisk, kind: string, nth: number): () => number {
+    let met = 0;
+    disk[hook] = (what: string) => {
+      if (what.startsWith(kind) && ++met === nth) throw new SeawallError("store-unavailable", `${what}: EIO`);
+    };
+    return () => met;
+  }
+
+  /** Each file is there once, under a name that the journal knows. */
+  async function expectNames(journal: Journal, disk: MemoryDisk): Promise<void> {
+    await journal.close();
+    // The next change looks at the disk after one that failed.
+    await journal.noteStore("memory://store");
+    const files = (await disk.list()).filter(({ name }) => /^(spare|[0-9A-F]{24})/.test(name));
+    expect(files).toHaveLength(journal.bytes / MIB);
+    const names = journal.segments.map(({ segment, isComplete }) =>
+      isComplete ? segmentFileName(TIMELINE, segment, MIB) : `${segmentFileName(TIMELINE, segment, MIB)}.partial`,
+    );
+    expect(files.map(({ name }) => name).filter((name) => !name.startsWith("spare"))).toEqual(names);
+  }
+
   test.each(["write", "rename", "sync", "allocate"])(
     "once at each %s acknowledges nothing after it, and the next stream writes it anew",
     async (kind) => {
@@ -433,17 +458,14 @@ describe("a disk that fails", () => {
       for (let nth = 1; nth <= 30; nth++) {
         const disk = new MemoryDisk();
         const rig = await openRig(disk, writer);
-        let met = 0;
-        disk.before = (what) => {
-          if (what.startsWith(kind) && ++met === nth) throw new SeawallError("store-unavailable", `${what}: EIO`);
-        };
+        const met = failOnce(disk, kind, nth);
         const failed = await rig.feed(writer.position, 30_000).then(
           async () => !(await rig.settle()),
           () => true,
         );
         const { storedLsn } = rig.intake;
         await rig.close();
-        if (met < nth) {
+        if (met() < nth) {
           expect(nth).toBeGreaterThan(1);
           break;
         }
@@ -455,7 +477,83 @@ describe("a disk that fails", () => {
         expect(again.intake.storedLsn).toBe(writer.position);
         await expectWal(again.journal, writer);
         await again.close();
+        await expectNames(rig.journal, disk);
         expect((await Journal.open(disk)).tip?.lsn).toBe(writer.position);
+      }
+    },
+  );
+
+  test("three times in a row from any operation on has each file once, and loses nothing", async () => {
+    const writer = someWal();
+    let first = 1;
+    for (let isMet = true; isMet; first++) {
+      const disk = new MemoryDisk();
+      const begun = await openRig(disk, writer);
+      await begun.close();
+      const { journal } = begun;
+      let operations = 0;
+      disk[hook] = (what: string) => {
+        operations += 1;
+        if (operations >= first && operations < first + 3) throw new SeawallError("store-unavailable", `${what}: EIO`);
+      };
+      let acknowledged = writer.start;
+      for (let tries = 1; acknowledged < writer.position; tries++) {
+        expect(tries).toBeLessThan(6);
+        const rig = await stream(journal, writer);
+        expect(rig.intake.storedLsn).toBe(acknowledged);
+        await rig.feed(writer.position, 30_000).then(
+          async () => rig.settle(),
+          () => false,
+        );
+        acknowledged = rig.intake.storedLsn;
+        await rig.close();
+        await journal.confirm({ timeline: TIMELINE, lsn: acknowledged }).catch(() => undefined);
+      }
+      for (let tries = 1; journal.segments.length > 2; tries++) {
+        expect(tries).toBeLessThan(6);
+        await journal.confirm({ timeline: TIMELINE, lsn: acknowledged }).catch(() => undefined);
+      }
+      isMet = operations >= first;
+      disk[hook] = () => undefined;
+      await expectNames(journal, disk);
+      await expectWal(journal, writer);
+      expect((await Journal.open(disk)).tip?.lsn).toBe(writer.position);
+    }
+    expect(first).toBeGreaterThan(20);
+  });
+
+  test.each(["rename", "remove", "sync", "replace"])(
+    "once at each %s lets go of the files that the store has at the next try",
+    async (kind) => {
+      const writer = new WalWriter();
+      for (let i = 0; i < 6; i++) {
+        writer.write({ data: filled(100) });
+        writer.switchSegment();
+      }
+      writer.write({ data: filled(100) });
+      for (let nth = 1; nth <= 30; nth++) {
+        const disk = new MemoryDisk();
+        const rig = await openRig(disk, writer);
+        await rig.feed(writer.position, 30_000);
+        expect(await rig.settle()).toBe(true);
+        const met = failOnce(disk, kind, nth);
+        const confirm = async () => rig.journal.confirm({ timeline: TIMELINE, lsn: writer.position });
+        const failed = await confirm().then(
+          () => false,
+          () => true,
+        );
+        expect(failed).toBe(met() >= nth);
+        if (!failed) {
+          expect(nth).toBeGreaterThan(1);
+          break;
+        }
+        await confirm();
+        expect(rig.journal.segments.map(({ segment }) => segment)).toEqual([6, 7]);
+        await rig.close();
+        await expectNames(rig.journal, disk);
+        const again = await Journal.open(disk);
+        expect(again.tip?.lsn).toBe(writer.position);
+        expect(again.bytes).toBe(rig.journal.bytes);
       }
     },
   );

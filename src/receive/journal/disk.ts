@@ -23,7 +23,7 @@ export interface JournalDisk {
   replace(name: string, content: Uint8Array): Promise<void>;
   /** Makes a file of zeros, or replaces it. Its content is durable, its name only after `syncNames`. */
   allocate(name: string, bytes: number): Promise<void>;
-  /** Replaces `to`. Durable only after `syncNames`. */
+  /** Replaces `to`. Durable only after `syncNames`. One that rejects may have happened. */
   rename(from: string, to: string): Promise<void>;
   remove(name: string): Promise<void>;
   /** Makes all names durable. */
@@ -80,8 +80,17 @@ export class FileDisk implements JournalDisk {
         throw error;
       });
       const names = entries.filter((entry) => entry.isFile()).map(({ name }) => name);
-      const files = names.map(async (name) => ({ name, bytes: (await lstat(`${this.#path}/${name}`)).size }));
-      return Promise.all(files);
+      const sizes = names.map(async (name) => {
+        const { size: bytes } = await lstat(`${this.#path}/${name}`);
+        return { name, bytes };
+      });
+      const found = await Promise.allSettled(sizes);
+      // A file that is removed meanwhile, as a temporary one, is none of them.
+      return found.flatMap((one) => {
+        if (one.status === "fulfilled") return [one.value];
+        if (isGone(one.reason)) return [];
+        throw one.reason;
+      });
     });
   }
 

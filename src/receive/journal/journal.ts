@@ -98,6 +98,10 @@ export class Journal {
   #changes = 0;
   /** Changes of names and of the document, one after another. */
   readonly #names = new Turns(1);
+  /** A change of names has failed: it may have happened all the same, as on a network file system. */
+  #areNamesUnsure = false;
+  /** Counts the beginnings and ends of the making of spares, which takes no turn. */
+  #spareMoves = 0;
   #preparing: Promise<void> | undefined;
   #isFinished = false;
 
@@ -280,6 +284,7 @@ export class Journal {
   async openSegment(): Promise<JournalFile> {
     const { timeline, segment } = this.#opened();
     const { segmentSize } = this.#known().identity;
+    await this.#settleNames();
     const place = { timeline, segment, isComplete: false };
     while (this.#find(timeline, segment) === undefined) {
       await this.#preparing;
@@ -440,6 +445,7 @@ export class Journal {
     const { identity, confirmed } = this.#known();
     const { segmentSize } = identity;
     if (confirmed?.timeline === timeline && lsn < confirmed.lsn) return;
+    await this.#settleNames();
     const newest = this.#segments.findLast(({ isComplete }) => isComplete);
     const isShipped = (file: SegmentFile): boolean =>
       file.timeline < timeline
@@ -490,9 +496,9 @@ export class Journal {
     }
   }
 
-  #forget(file: SegmentFile): void {
-    this.#segments = this.#segments.filter((one) => one !== file);
-    this.#carries.delete(carryKey(file.timeline, file.segment));
+  #forget({ timeline, segment }: SegmentFile): void {
+    this.#segments = this.#segments.filter((one) => one.timeline !== timeline || one.segment !== segment);
+    this.#carries.delete(carryKey(timeline, segment));
   }
 
   /** Removes all WAL; the document keeps whose journal it is. */
@@ -685,11 +691,16 @@ export class Journal {
     while (isTaken(spareName(number))) number++;
     const name = spareName(number);
     this.#sparesToBe.add(name);
+    this.#spareMoves += 1;
     try {
       await make(name);
       this.#spares.push(name);
+    } catch (error) {
+      this.#areNamesUnsure = true;
+      throw error;
     } finally {
       this.#sparesToBe.delete(name);
+      this.#spareMoves += 1;
     }
   }
 
@@ -748,10 +759,39 @@ export class Journal {
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const giveBack = await this.#names.take();
     try {
+      if (this.#areNamesUnsure) await this.#readNames();
       return await work();
+    } catch (error) {
+      this.#areNamesUnsure = true;
+      throw error;
     } finally {
       giveBack();
     }
+  }
+
+  /** After this the files that are known are those of the disk. */
+  async #settleNames(): Promise<void> {
+    if (this.#areNamesUnsure) await this.#inTurn(async () => Promise.resolve());
+  }
+
+  /** Within a turn. Names that a failed change has left may not be durable: they are flushed before they count. */
+  async #readNames(): Promise<void> {
+    if (this.#document === undefined) return;
+    const { segmentSize } = this.#document.identity;
+    await this.#disk.syncNames();
+    let files: Awaited<ReturnType<JournalDisk["list"]>>;
+    let seen: number;
+    do {
+      seen = this.#spareMoves;
+      files = await this.#disk.list();
+    } while (seen !== this.#spareMoves);
+    if (!files.some(({ name }) => name === JOURNAL_DOCUMENT))
+      throw new SeawallError("store-missing", `${JOURNAL_DOCUMENT} vanished from ${this.where}`);
+    const { segments, spares } = readLayout(files, segmentSize);
+    this.#segments = [...segments];
+    this.#spares = spares.filter((name) => !this.#sparesToBe.has(name));
+    this.#areNamesUnsure = false;
+    this.#wake();
   }
 
   #wake(): void {
