@@ -196,6 +196,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{ "journal/group": "files", "stream-verifier": "server" },
       ...{ "journal/back": "server", "journal/disk": "files", "journal/front": "server", "journal/histories": "files" },
       ...{ "journal/journal": "files", "journal/journal-intake": "files", "journal/journal-source": "files" },
+      ...{ "journal/carries": "files", "journal/changes": "files", "journal/ends": "files", "journal/files": "files" },
       ...{ "journal/leftover": "store", "journal/room": "timers", "journal/verified-end": "files" },
       ...{
         shipper: "store",

@@ -1,19 +1,17 @@
 /**
  * The journal of a spool: WAL in plain segment files, written by one stream (journal-intake.ts) and read behind it by another
- * (journal-source.ts). This class keeps what both must agree on: which files there are, how far verified WAL is durable, what
- * the store has confirmed. One process uses a journal at a time.
+ * (journal-source.ts). This class keeps what both must agree on: how far verified WAL is durable, what the store has confirmed,
+ * what was lost. files.ts knows which files there are, ends.ts where each timeline ends, carries.ts the verifier's states. One
+ * process uses a journal at a time.
  */
 import type { ClusterIdentity, Gap } from "../../archive/documents.ts";
 import type { Tip } from "../../archive/wal/tip.ts";
-import { hasCode, SeawallError } from "../../errors.ts";
-import { Turns } from "../../turns.ts";
+import { SeawallError } from "../../errors.ts";
 import {
   type Lsn,
   type SegmentNumber,
   type TimelineId,
-  formatLsn,
   maxLsn,
-  minLsn,
   nextSegment,
   parseLsn,
   segmentEnd,
@@ -24,39 +22,20 @@ import { historyFileName } from "../../wal/names.ts";
 import type { RecordCarry } from "../../wal/record-carry.ts";
 import {
   nextTimelineOf,
-  ownerBefore,
   parentOf,
   parseHistory,
   rootHistory,
   switchPointOf,
   type TimelineHistory,
 } from "../../wal/timeline.ts";
+import { Carries } from "./carries.ts";
+import { Changes } from "./changes.ts";
 import type { JournalDisk, JournalFile } from "./disk.ts";
-import {
-  decodeJournal,
-  encodeJournal,
-  JOURNAL_DOCUMENT,
-  type JournalDocument,
-  type Place,
-  type PlacedCarry,
-} from "./document.ts";
-import {
-  evidenceName,
-  fileNameOf,
-  halfMade,
-  readLayout,
-  type SegmentFile,
-  spareName,
-  strangers,
-  surplusEvidence,
-} from "./layout.ts";
-import { findVerifiedEnd, isWithinRecord, type VerifiedEnd } from "./verified-end.ts";
+import { decodeJournal, encodeJournal, JOURNAL_DOCUMENT, type JournalDocument, type Place } from "./document.ts";
+import { TimelineEnds } from "./ends.ts";
+import { fits, JournalFiles } from "./files.ts";
+import { evidenceName, type SegmentFile, strangers, surplusEvidence } from "./layout.ts";
 
-/**
- * Files kept to be used again: the next segment's, and one that was just pruned. Each holds zeros or WAL of a lower segment, which
- * never verifies where the file is used.
- */
-const SPARES_MAX = 2;
 /** Bytes of an open file that are written anew at a time. */
 const REWRITE_BYTES = 1 << 20;
 
@@ -80,33 +59,25 @@ interface OpenStretch {
 }
 
 export class Journal {
-  readonly #disk: JournalDisk;
+  readonly #files: JournalFiles;
+  readonly #carries = new Carries();
+  readonly #ends: TimelineEnds;
+  readonly #changes = new Changes();
   #document: JournalDocument | undefined;
-  #segments: SegmentFile[] = [];
-  #spares: string[] = [];
-  /** Names of spare files that are being made. */
-  readonly #sparesToBe = new Set<string>();
   /** Timelines that the server has left, and of which the store has all. */
   readonly #shipped = new Set<TimelineId>();
   readonly #histories = new Map<TimelineId, TimelineHistory>();
-  /** The verifier's state at the start of segments, by `timeline segment`. */
-  readonly #carries = new Map<string, RecordCarry | undefined>();
-  /** Where timelines end that are not written any more. */
-  readonly #ends = new Map<TimelineId, Lsn>();
   #open: OpenStretch | undefined;
-  readonly #waiting = new Set<() => void>();
-  #changes = 0;
-  /** Changes of names and of the document, one after another. */
-  readonly #names = new Turns(1);
-  /** A change of names has failed: it may have happened all the same, as on a network file system. */
-  #areNamesUnsure = false;
-  /** Counts the beginnings and ends of the making of spares, which takes no turn. */
-  #spareMoves = 0;
-  #preparing: Promise<void> | undefined;
   #isFinished = false;
 
   private constructor(disk: JournalDisk) {
-    this.#disk = disk;
+    this.#files = new JournalFiles(disk, () => this.#changes.happened());
+    this.#ends = new TimelineEnds({
+      files: this.#files,
+      carries: this.#carries,
+      document: () => this.#known(),
+      historyOf: (timeline) => this.historyOf(timeline),
+    });
   }
 
   /** Reads what an earlier process left. Throws `usage` for WAL of another program, `wal-corrupt`, and what the disk throws. */
@@ -129,7 +100,7 @@ export class Journal {
   }
 
   get where(): string {
-    return this.#disk.where;
+    return this.#files.disk.where;
   }
 
   /** Undefined before the first server was seen. */
@@ -148,16 +119,16 @@ export class Journal {
 
   /** Size of all files, open and spare ones as a whole. */
   get bytes(): number {
-    return (this.#segments.length + this.#spares.length) * (this.identity?.segmentSize ?? 0);
+    return this.#files.bytes;
   }
 
   /** Size of the files that hold WAL. */
   get walBytes(): number {
-    return this.#segments.length * (this.identity?.segmentSize ?? 0);
+    return this.#files.walBytes;
   }
 
   get segments(): readonly SegmentFile[] {
-    return this.#segments;
+    return this.#files.segments;
   }
 
   /** The newest timeline's history, as the server gave it. */
@@ -183,7 +154,7 @@ export class Journal {
 
   /** The bytes of a history file; undefined for a timeline without one. */
   async readHistory(timeline: TimelineId): Promise<Uint8Array | undefined> {
-    return this.#histories.has(timeline) ? this.#disk.readWhole(historyFileName(timeline)) : undefined;
+    return this.#histories.has(timeline) ? this.#files.disk.readWhole(historyFileName(timeline)) : undefined;
   }
 
   get historyTimelines(): readonly TimelineId[] {
@@ -191,11 +162,7 @@ export class Journal {
   }
 
   carryInto(timeline: TimelineId, segment: SegmentNumber): RecordCarry | undefined {
-    const history = this.historyOf(timeline);
-    const { segmentSize } = this.#known().identity;
-    const own = this.#carries.get(carryKey(timeline, segment));
-    if (own !== undefined || segment === 0) return own;
-    return this.#carries.get(carryKey(ownerBefore(history, segmentStart(segment, segmentSize)), segment));
+    return this.#carries.into(this.historyOf(timeline), segment, this.#known().identity.segmentSize);
   }
 
   /** Takes the journal for this server. Throws `foreign-cluster` for another one. */
@@ -203,7 +170,8 @@ export class Journal {
     const own = this.#document?.identity;
     if (own === undefined) {
       const empty = { store: undefined, confirmed: undefined, carry: undefined, gaps: [] };
-      return this.#inTurn(async () => this.#writeDocument({ identity, ...empty }));
+      await this.#files.inTurn(async () => this.#writeDocument({ identity, ...empty }));
+      return this.#files.begin(identity.segmentSize);
     }
     if (own.systemIdentifier === identity.systemIdentifier && own.segmentSize === identity.segmentSize) return;
     const [ours, theirs] = [own, identity].map(
@@ -233,7 +201,7 @@ export class Journal {
         });
       }
       if (own !== undefined) continue;
-      await this.#inTurn(async () => this.#replace(historyFileName(timeline), content));
+      await this.#files.inTurn(async () => this.#files.replace(historyFileName(timeline), content));
       this.#histories.set(timeline, parseHistory(timeline, content));
     }
   }
@@ -250,60 +218,40 @@ export class Journal {
     const { segmentSize } = this.#known().identity;
     const open = this.#open;
     if (open === undefined) {
-      if (carry !== undefined) this.#carries.set(carryKey(timeline, segment), carry);
+      if (carry !== undefined) this.#carries.note({ timeline, segment }, carry);
       const confirmed = { timeline, lsn: storedLsn };
       await this.#change((document) => ({ ...document, carry: carry && { timeline, carry }, confirmed }));
     }
     if (open?.timeline === timeline && open.segment === segment) return;
     if (open !== undefined && open.timeline !== timeline) {
-      this.#ends.set(open.timeline, open.durable);
-      await this.#inTurn(async () => this.#removeSpares());
+      this.#ends.note(open.timeline, open.durable);
+      await this.#files.removeSpares();
     }
     const startLsn = segmentStart(segment, segmentSize);
-    const found = this.#find(timeline, segment);
-    const durable = found === undefined ? startLsn : maxLsn(startLsn, await this.#endOf(timeline));
+    const found = this.#files.find(timeline, segment);
+    const durable = found === undefined ? startLsn : maxLsn(startLsn, await this.#ends.of(timeline));
     this.#open = { timeline, segment, durable, stored: maxLsn(storedLsn, durable) };
-    this.#wake();
+    this.#changes.happened();
   }
 
   /** How much of the open segment's file is verified WAL that is durable. */
   get openBytes(): number {
     const { timeline, segment, durable } = this.#opened();
     const { segmentSize } = this.#known().identity;
-    if (this.#find(timeline, segment) === undefined) return 0;
+    if (this.#files.find(timeline, segment) === undefined) return 0;
     return Math.max(0, Math.min(segmentSize, Number(durable - segmentStart(segment, segmentSize))));
   }
 
   /** True when the next segment needs no room that is not taken already. */
   get hasFileForOpen(): boolean {
     const { timeline, segment } = this.#opened();
-    return this.#spares.length > 0 || this.#find(timeline, segment) !== undefined;
+    return this.#files.hasSpare || this.#files.find(timeline, segment) !== undefined;
   }
 
   /** The file of the open segment, named durably. The caller has made sure that there is room. */
   async openSegment(): Promise<JournalFile> {
     const { timeline, segment } = this.#opened();
-    const { segmentSize } = this.#known().identity;
-    await this.#settleNames();
-    const place = { timeline, segment, isComplete: false };
-    while (this.#find(timeline, segment) === undefined) {
-      await this.#preparing;
-      if (this.#spares.length === 0) await this.#allocateSpare();
-      await this.#inTurn(async () => {
-        const spare = this.#spares.at(-1);
-        // A document took its room meanwhile.
-        if (spare === undefined) return;
-        await this.#disk.rename(spare, fileNameOf(place, segmentSize));
-        this.#spares = this.#spares.filter((one) => one !== spare);
-        await this.#disk.syncNames();
-        this.#insert(place);
-      });
-    }
-    // It has its final name already when that could not be made durable.
-    const name = fileNameOf(this.#find(timeline, segment) ?? place, segmentSize);
-    const file = await this.#disk.open(name);
-    if (file === undefined) throw new SeawallError("store-missing", `${name} vanished from ${this.where}`);
-    return file;
+    return this.#files.openToWrite({ timeline, segment, isComplete: false });
   }
 
   /** Verified WAL of the open stretch is durable up to here. */
@@ -312,42 +260,31 @@ export class Journal {
     if (lsn <= open.durable) return;
     open.durable = lsn;
     open.stored = maxLsn(open.stored, lsn);
-    this.#wake();
+    this.#changes.happened();
   }
 
   /** All bytes of the open segment are durable: it gets its final name, and the next one is open. */
   async complete(carry: RecordCarry | undefined): Promise<void> {
     const open = this.#opened();
     const { timeline, segment } = open;
-    const { segmentSize } = this.#known().identity;
-    const done = { timeline, segment, isComplete: true };
-    await this.#inTurn(async () => {
-      const place = this.#find(timeline, segment);
-      if (place?.isComplete === false) {
-        await this.#disk.rename(fileNameOf(place, segmentSize), fileNameOf(done, segmentSize));
-        this.#segments = this.#segments.map((one) => (one === place ? done : one));
-      }
-      await this.#disk.syncNames();
-    });
+    await this.#files.complete(timeline, segment);
     open.segment = nextSegment(segment);
-    this.#carries.set(carryKey(timeline, open.segment), carry);
-    this.#wake();
+    this.#carries.note({ timeline, segment: open.segment }, carry);
+    this.#changes.happened();
   }
 
   /** Keeps bytes from `lsn` on that are no WAL of this journal; gives the file's name. */
   async keepEvidence(lsn: Lsn, bytes: Uint8Array): Promise<string> {
     const name = evidenceName(lsn);
-    await this.#disk.replace(name, bytes);
-    for (const surplus of surplusEvidence(await this.#disk.list(), name)) await this.#disk.remove(surplus);
+    const { disk } = this.#files;
+    await disk.replace(name, bytes);
+    for (const surplus of surplusEvidence(await disk.list(), name)) await disk.remove(surplus);
     return name;
   }
 
   /** Makes the next segment's file ready beside the stream. A failure is left to the segment that needs it. */
   prepareSpare(): void {
-    if (this.#spares.length > 0 || this.#preparing !== undefined) return;
-    this.#preparing = this.#allocateSpare()
-      .catch(() => undefined)
-      .finally(() => (this.#preparing = undefined));
+    this.#files.prepareSpare();
   }
 
   /** WAL was lost on the server: the journal goes on behind it. */
@@ -359,7 +296,7 @@ export class Journal {
     if (!isKnown) await this.#change((document) => ({ ...document, gaps: [...document.gaps, gap] }));
     const segment = segmentOf(gap.toLsn, identity.segmentSize);
     this.#open = { timeline: gap.timeline, segment, durable: gap.toLsn, stored: gap.toLsn };
-    this.#wake();
+    this.#changes.happened();
     return isKnown ? "known" : "recorded";
   }
 
@@ -378,12 +315,12 @@ export class Journal {
     if (switchLsn === undefined || next === undefined)
       throw new SeawallError("internal", "an open timeline that has ended");
     // Past the switch point, too: what the old primary wrote there was acknowledged.
-    return { kind: "timeline", upTo: await this.#endOf(timeline), switchLsn, next };
+    return { kind: "timeline", upTo: await this.#ends.of(timeline), switchLsn, next };
   }
 
   /** Where the oldest WAL of the journal begins; undefined while it has none. */
   get oldest(): Lsn | undefined {
-    const [first] = this.#segments;
+    const [first] = this.segments;
     if (first !== undefined) return segmentStart(first.segment, this.#known().identity.segmentSize);
     return this.#open === undefined ? undefined : segmentStart(this.#open.segment, this.#known().identity.segmentSize);
   }
@@ -391,7 +328,7 @@ export class Journal {
   /** Start of the first file of a timeline behind `lsn`; undefined when there is none. */
   firstBehind(timeline: TimelineId, lsn: Lsn): Lsn | undefined {
     const { segmentSize } = this.#known().identity;
-    const found = this.#segments.find(
+    const found = this.segments.find(
       (file) => file.timeline === timeline && segmentStart(file.segment, segmentSize) > lsn,
     );
     return found && segmentStart(found.segment, segmentSize);
@@ -399,17 +336,12 @@ export class Journal {
 
   /** The file that holds a segment; undefined when there is none. */
   async openToRead(timeline: TimelineId, segment: SegmentNumber): Promise<JournalFile | undefined> {
-    const { segmentSize } = this.#known().identity;
-    const place = this.#find(timeline, segment);
-    if (place === undefined) return undefined;
-    const file = await this.#disk.open(fileNameOf(place, segmentSize));
-    // It may have got its final name meanwhile.
-    return file ?? this.#disk.open(fileNameOf({ timeline, segment, isComplete: true }, segmentSize));
+    return this.#files.openToRead(timeline, segment);
   }
 
   /** Where the WAL of a timeline ends that the server has left; undefined for the open one. */
   async endOfLeft(timeline: TimelineId): Promise<Lsn | undefined> {
-    return timeline === this.#open?.timeline ? undefined : this.#endOf(timeline);
+    return timeline === this.#open?.timeline ? undefined : this.#ends.of(timeline);
   }
 
   /** Where the newest timeline's history leaves an older timeline; undefined for the newest one. */
@@ -422,13 +354,13 @@ export class Journal {
   /** The verifier's state at the start of a segment, found by a reader that has verified the one before. */
   noteCarry(timeline: TimelineId, carry: RecordCarry): void {
     const segment = segmentOf(parseLsn(carry.at), this.#known().identity.segmentSize);
-    if (this.#find(timeline, segment) === undefined) return;
-    this.#carries.set(carryKey(timeline, segment), carry);
+    if (this.#files.find(timeline, segment) === undefined) return;
+    this.#carries.note({ timeline, segment }, carry);
   }
 
   /** Timelines of files that the server has left, before `timeline`. */
   leftBefore(timeline: TimelineId): readonly TimelineId[] {
-    return [...new Set(this.#segments.map((file) => file.timeline))].filter((one) => one < timeline);
+    return [...new Set(this.segments.map((file) => file.timeline))].filter((one) => one < timeline);
   }
 
   /** The store has all WAL of a timeline that the server has left: its files may be removed. */
@@ -445,15 +377,15 @@ export class Journal {
     const { identity, confirmed } = this.#known();
     const { segmentSize } = identity;
     if (confirmed?.timeline === timeline && lsn < confirmed.lsn) return;
-    await this.#settleNames();
-    const newest = this.#segments.findLast(({ isComplete }) => isComplete);
+    await this.#files.settle();
+    const newest = this.segments.findLast(({ isComplete }) => isComplete);
     const isShipped = (file: SegmentFile): boolean =>
       file.timeline < timeline
         ? this.#shipped.has(file.timeline)
         : isBefore(file, { timeline, lsn: maxLsn(lsn, keptLsn) }, segmentSize);
-    const gone = this.#segments.filter((file) => file !== newest && isShipped(file));
+    const gone = this.segments.filter((file) => file !== newest && isShipped(file));
     if (gone.length === 0) return;
-    const carry = this.#oldestCarry(this.#segments.filter((file) => !gone.includes(file)));
+    const carry = this.#carries.oldestOf(this.segments.filter((file) => !gone.includes(file)));
     const isOpen = (gap: Gap): boolean => gap.timeline > timeline || (gap.timeline === timeline && gap.toLsn > lsn);
     const change = (document: JournalDocument): JournalDocument => ({
       ...document,
@@ -462,102 +394,60 @@ export class Journal {
       gaps: document.gaps.filter(isOpen),
     });
     // First, so that an end which a crash leaves in the files is never taken for the end of what was acknowledged.
-    while (!(await this.#fits(async () => this.#change(change)))) {
+    while (!(await fits(async () => this.#change(change)))) {
       // The disk has no room for the document. Without the oldest files, the newest ones still say where WAL ends.
       const file = gone.shift();
       if (file === undefined) throw new SeawallError("store-full", `no room for ${JOURNAL_DOCUMENT} in ${this.where}`);
-      await this.#inTurn(async () => {
-        await this.#disk.remove(fileNameOf(file, segmentSize));
-        this.#forget(file);
-        await this.#disk.syncNames();
-      });
+      await this.#files.remove(file);
+      this.#carries.forget(file);
     }
-    await this.#inTurn(async () => {
-      for (const file of gone) {
-        const name = fileNameOf(file, segmentSize);
-        if (this.#spares.length < SPARES_MAX && file.segment < this.#opened().segment) {
-          await this.#addSpare(async (spare) => this.#disk.rename(name, spare));
-        } else await this.#disk.remove(name);
-        this.#forget(file);
-      }
-      await this.#disk.syncNames();
-    });
-    this.#wake();
-  }
-
-  /** False when the disk is full. */
-  async #fits(work: () => Promise<void>): Promise<boolean> {
-    try {
-      await work();
-      return true;
-    } catch (error) {
-      if (hasCode(error, "store-full")) return false;
-      throw error;
-    }
-  }
-
-  #forget({ timeline, segment }: SegmentFile): void {
-    this.#segments = this.#segments.filter((one) => one.timeline !== timeline || one.segment !== segment);
-    this.#carries.delete(carryKey(timeline, segment));
+    await this.#files.letGo(gone, (file) => file.segment < this.#opened().segment);
+    for (const file of gone) this.#carries.forget(file);
+    this.#changes.happened();
   }
 
   /** Removes all WAL; the document keeps whose journal it is. */
   async clear(): Promise<void> {
-    const { identity } = this.#known();
     // The document first: files without it would be taken for WAL to go on from.
     await this.#change((document) => ({ ...document, confirmed: undefined, carry: undefined, gaps: [] }));
-    await this.#inTurn(async () => {
-      for (const file of this.#segments) await this.#disk.remove(fileNameOf(file, identity.segmentSize));
-      for (const timeline of this.#histories.keys()) await this.#disk.remove(historyFileName(timeline));
-      await this.#removeSpares();
-    });
-    this.#segments = [];
+    await this.#files.clear([...this.#histories.keys()].map(historyFileName));
     this.#histories.clear();
     this.#carries.clear();
     this.#ends.clear();
     this.#shipped.clear();
     this.#open = undefined;
-    this.#wake();
+    this.#changes.happened();
   }
 
   /** No more WAL comes: a reader that has read all of it comes to the end. */
   finish(): void {
     this.#isFinished = true;
-    this.#wake();
+    this.#changes.happened();
   }
 
   /** Counts changes, so that a reader that looks and then waits misses none. */
   get changes(): number {
-    return this.#changes;
+    return this.#changes.count;
   }
 
   /** Calls `wake` once, at the next change. */
   onChange(wake: () => void): Disposable {
-    this.#waiting.add(wake);
-    return { [Symbol.dispose]: () => void this.#waiting.delete(wake) };
+    return this.#changes.next(wake);
   }
 
   async close(): Promise<void> {
-    await this.#preparing;
-    await this.#disk.close();
+    await this.#files.close();
   }
 
   async #recover(document: JournalDocument, files: Awaited<ReturnType<JournalDisk["list"]>>): Promise<void> {
     const { segmentSize } = document.identity;
-    const layout = readLayout(files, segmentSize);
     this.#document = document;
-    const { carry: known } = document;
-    if (known !== undefined) {
-      const segment = segmentOf(parseLsn(known.carry.at), segmentSize);
-      this.#carries.set(carryKey(known.timeline, segment), known.carry);
-    }
-    this.#segments = [...layout.segments];
-    this.#spares = [...layout.spares];
-    for (const timeline of layout.histories) {
-      const content = await this.#disk.readWhole(historyFileName(timeline));
+    if (document.carry !== undefined) this.#carries.recover(document.carry, segmentSize);
+    const { histories } = await this.#files.recover(files, segmentSize);
+    for (const timeline of histories) {
+      const content = await this.#files.disk.readWhole(historyFileName(timeline));
       if (content !== undefined) this.#histories.set(timeline, parseHistory(timeline, content));
     }
-    for (const name of halfMade(files, segmentSize)) await this.#disk.remove(name);
     this.#open = await this.#findOpen();
     await this.#settleOpen();
   }
@@ -566,13 +456,13 @@ export class Journal {
   async #findOpen(): Promise<OpenStretch | undefined> {
     const { identity, confirmed, gaps } = this.#known();
     const { segmentSize } = identity;
-    const timelines = [...new Set([...this.#segments, ...gaps].map(({ timeline }) => timeline))].sort((a, b) => b - a);
+    const timelines = [...new Set([...this.segments, ...gaps].map(({ timeline }) => timeline))].sort((a, b) => b - a);
     for (const [at, timeline] of timelines.entries()) {
-      const last = this.#segments.findLast((file) => file.timeline === timeline);
+      const last = this.#files.lastOf(timeline);
       const gap = gaps.findLast((one) => one.timeline === timeline);
       const isBehindGap =
         gap !== undefined && (last === undefined || segmentStart(last.segment, segmentSize) < gap.toLsn);
-      const durable = isBehindGap ? gap.toLsn : await this.#endOf(timeline);
+      const durable = isBehindGap ? gap.toLsn : await this.#ends.of(timeline);
       const stored = confirmed?.timeline === timeline ? maxLsn(durable, confirmed.lsn) : durable;
       const from = parentOf(this.historyOf(timeline))?.lsn ?? (0n as Lsn);
       // Its first file begins with the parent's WAL: until that is complete, the parent's own files reach further.
@@ -590,7 +480,7 @@ export class Journal {
    */
   async #settleOpen(): Promise<void> {
     const open = this.#open;
-    if (open === undefined || this.#find(open.timeline, open.segment) === undefined) return;
+    if (open === undefined || this.#files.find(open.timeline, open.segment) === undefined) return;
     const { segmentSize } = this.#known().identity;
     const bytes = this.openBytes;
     const file = await this.openSegment();
@@ -604,112 +494,11 @@ export class Journal {
     } finally {
       await file.close();
     }
-    await this.#disk.syncNames();
+    await this.#files.disk.syncNames();
     if (open.durable !== segmentEnd(open.segment, segmentSize)) return;
     await this.complete(undefined);
     // Once more, for the verifier's state at the border.
-    this.#ends.delete(open.timeline);
-    await this.#endOf(open.timeline);
-  }
-
-  async #endOf(timeline: TimelineId): Promise<Lsn> {
-    const known = this.#ends.get(timeline);
-    if (known !== undefined) return known;
-    const last = this.#segments.findLast((file) => file.timeline === timeline);
-    if (last === undefined) return 0n as Lsn;
-    const end = await this.#readEnd(last);
-    const open = last.isComplete ? nextSegment(last.segment) : last.segment;
-    this.#carries.set(carryKey(timeline, open), end.carry);
-    this.#ends.set(timeline, end.lsn);
-    return end.lsn;
-  }
-
-  async #readEnd(last: SegmentFile): Promise<VerifiedEnd> {
-    const { identity, confirmed } = this.#known();
-    const history = this.historyOf(last.timeline);
-    let files = this.#carryAt(last) === undefined ? await this.#withFilesBefore([last]) : [last];
-    for (;;) {
-      const [first = last] = files;
-      const carry = this.#carryAt(first);
-      const found = await findVerifiedEnd(this.#disk, { identity, history, files, carry });
-      if (carry !== undefined || found.lsn > segmentStart(first.segment, identity.segmentSize)) return found;
-      // Within a long record no file says where the last complete one ended: look further back.
-      const more = await this.#withFilesBefore(files);
-      if (more.length === files.length) {
-        // The record began in a file that the store has by now.
-        const stored = confirmed?.timeline === last.timeline ? confirmed.lsn : found.lsn;
-        return { ...found, lsn: minLsn(found.lsn, stored) };
-      }
-      files = more;
-    }
-  }
-
-  /** The files and those before them, from one on in which a record ends: the files of a long record are read once. */
-  async #withFilesBefore(files: readonly SegmentFile[]): Promise<readonly SegmentFile[]> {
-    const { segmentSize } = this.#known().identity;
-    for (;;) {
-      const before = files[0] && this.#fileBefore(files[0]);
-      if (before === undefined) return files;
-      files = [before, ...files];
-      if (this.#carryAt(before) !== undefined || !(await isWithinRecord(this.#disk, before, segmentSize))) return files;
-    }
-  }
-
-  /** The verifier's state at the start of a file, from the document. */
-  #carryAt({ timeline, segment }: SegmentFile): RecordCarry | undefined {
-    const { carry, identity } = this.#known();
-    const at = formatLsn(segmentStart(segment, identity.segmentSize));
-    return carry?.timeline === timeline && carry.carry.at === at ? carry.carry : undefined;
-  }
-
-  #oldestCarry(files: readonly SegmentFile[]): PlacedCarry | undefined {
-    for (const { timeline, segment } of files) {
-      const carry = this.#carries.get(carryKey(timeline, segment));
-      if (carry !== undefined) return { timeline, carry };
-    }
-    return undefined;
-  }
-
-  /** The complete file that a file continues, on its timeline or the one before; undefined when the journal has none. */
-  #fileBefore({ timeline, segment }: SegmentFile): SegmentFile | undefined {
-    if (segment === 0) return undefined;
-    const { segmentSize } = this.#known().identity;
-    const owner = ownerBefore(this.historyOf(timeline), segmentStart(segment, segmentSize));
-    const found = this.#find(owner, (segment - 1) as SegmentNumber);
-    return found?.isComplete === true ? found : undefined;
-  }
-
-  async #allocateSpare(): Promise<void> {
-    await this.#addSpare(async (name) => this.#disk.allocate(name, this.#known().identity.segmentSize));
-    this.#wake();
-  }
-
-  /** Makes a spare file under a name that is taken from the first moment on: two are made at a time. */
-  async #addSpare(make: (name: string) => Promise<void>): Promise<void> {
-    const isTaken = (name: string): boolean => this.#spares.includes(name) || this.#sparesToBe.has(name);
-    let number = 0;
-    while (isTaken(spareName(number))) number++;
-    const name = spareName(number);
-    this.#sparesToBe.add(name);
-    this.#spareMoves += 1;
-    try {
-      await make(name);
-      this.#spares.push(name);
-    } catch (error) {
-      this.#areNamesUnsure = true;
-      throw error;
-    } finally {
-      this.#sparesToBe.delete(name);
-      this.#spareMoves += 1;
-    }
-  }
-
-  #find(timeline: TimelineId, segment: SegmentNumber): SegmentFile | undefined {
-    return this.#segments.find((file) => file.timeline === timeline && file.segment === segment);
-  }
-
-  #insert(place: SegmentFile): void {
-    this.#segments = [...this.#segments, place].sort((a, b) => a.timeline - b.timeline || a.segment - b.segment);
+    await this.#ends.read(open.timeline);
   }
 
   #known(): JournalDocument {
@@ -724,85 +513,14 @@ export class Journal {
 
   /** `change` is asked when the change before is written: front and back both change the document. */
   async #change(change: (document: JournalDocument) => JournalDocument): Promise<void> {
-    await this.#inTurn(async () => this.#writeDocument(change(this.#known())));
+    await this.#files.inTurn(async () => this.#writeDocument(change(this.#known())));
   }
 
   async #writeDocument(document: JournalDocument): Promise<void> {
-    await this.#replace(JOURNAL_DOCUMENT, encodeJournal(document));
+    await this.#files.replace(JOURNAL_DOCUMENT, encodeJournal(document));
     this.#document = document;
   }
-
-  /** Writes a small file, within a turn. On a full disk a spare file makes room: it holds no WAL. */
-  async #replace(name: string, content: Uint8Array): Promise<void> {
-    while (!(await this.#fits(async () => this.#disk.replace(name, content)))) {
-      const spare = this.#spares.at(-1);
-      if (spare === undefined) return this.#disk.replace(name, content);
-      await this.#removeSpare(spare);
-      await this.#disk.syncNames();
-    }
-  }
-
-  /**
-   * Within a turn. A spare may hold an older timeline's WAL of a segment that the new one writes again. Up to the switch point, and
-   * in the rest of its page, that WAL would be taken for the new timeline's after a crash.
-   */
-  async #removeSpares(): Promise<void> {
-    for (const spare of [...this.#spares]) await this.#removeSpare(spare);
-    await this.#disk.syncNames();
-  }
-
-  async #removeSpare(spare: string): Promise<void> {
-    await this.#disk.remove(spare);
-    this.#spares = this.#spares.filter((one) => one !== spare);
-  }
-
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const giveBack = await this.#names.take();
-    try {
-      if (this.#areNamesUnsure) await this.#readNames();
-      return await work();
-    } catch (error) {
-      this.#areNamesUnsure = true;
-      throw error;
-    } finally {
-      giveBack();
-    }
-  }
-
-  /** After this the files that are known are those of the disk. */
-  async #settleNames(): Promise<void> {
-    if (this.#areNamesUnsure) await this.#inTurn(async () => Promise.resolve());
-  }
-
-  /** Within a turn. Names that a failed change has left may not be durable: they are flushed before they count. */
-  async #readNames(): Promise<void> {
-    if (this.#document === undefined) return;
-    const { segmentSize } = this.#document.identity;
-    await this.#disk.syncNames();
-    let files: Awaited<ReturnType<JournalDisk["list"]>>;
-    let seen: number;
-    do {
-      seen = this.#spareMoves;
-      files = await this.#disk.list();
-    } while (seen !== this.#spareMoves);
-    if (!files.some(({ name }) => name === JOURNAL_DOCUMENT))
-      throw new SeawallError("store-missing", `${JOURNAL_DOCUMENT} vanished from ${this.where}`);
-    const { segments, spares } = readLayout(files, segmentSize);
-    this.#segments = [...segments];
-    this.#spares = spares.filter((name) => !this.#sparesToBe.has(name));
-    this.#areNamesUnsure = false;
-    this.#wake();
-  }
-
-  #wake(): void {
-    this.#changes += 1;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const wake of waiting) wake();
-  }
 }
-
-const carryKey = (timeline: TimelineId, segment: SegmentNumber): string => `${timeline} ${segment}`;
 
 /** The file's segment lies wholly before the position on its timeline. */
 function isBefore(file: SegmentFile, { timeline, lsn }: Place, segmentSize: number): boolean {
