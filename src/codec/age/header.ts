@@ -19,6 +19,12 @@ const NEWLINE = 0x0a;
 /** A header with more bytes is refused: 24 KiB for Seawall's stanza, the rest for recipients. */
 export const HEADER_BYTES_MAX = 64 << 10;
 
+/**
+ * A header with more stanzas is refused: a reader tries its identities on each, which costs time. A writer makes one for each
+ * recipient (recipients.ts, RECIPIENTS_MAX) and Seawall's own.
+ */
+export const STANZAS_MAX = 64;
+
 export interface Stanza {
   /** The kind first. */
   readonly args: readonly string[];
@@ -48,6 +54,7 @@ export function parseHeader(front: Uint8Array): AgeHeader | undefined {
     const next = readStanza(view, at);
     if (next === undefined) return incomplete(view);
     if (next !== "mac") {
+      if (stanzas.length === STANZAS_MAX) throw new Error(`the header has more than ${STANZAS_MAX} stanzas`);
       stanzas.push(next.stanza);
       at = next.end;
       continue;

@@ -74,7 +74,12 @@ export class Recipients {
   /** Keys for one object. From the second one on, the next ones are made in the background. */
   async take(): Promise<ObjectKeys> {
     const next = this.#stock.shift() ?? this.#make();
-    while (this.#isBusy && this.#stock.length < STOCK) this.#stock.push(this.#make());
+    while (this.#isBusy && this.#stock.length < STOCK) {
+      const made = this.#make();
+      // No object may come to take these keys and their error.
+      made.catch(() => undefined);
+      this.#stock.push(made);
+    }
     this.#isBusy = true;
     return next;
   }

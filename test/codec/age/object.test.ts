@@ -7,7 +7,7 @@ import {
   generateX25519Identity,
   identityToRecipient,
 } from "age-encryption";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { CLEAR_FRONT_BYTES, decodeClear } from "../../../src/codec/age/clear-envelope.ts";
 import { digestOf } from "../../../src/codec/age/digest.ts";
 import { encodeHeader, encodeMac, encodeStanza, MAC_LINE_BYTES, parseHeader } from "../../../src/codec/age/header.ts";
@@ -135,6 +135,54 @@ test("of sixteen large recipients states its facts at its front, and is opened b
   const front = stored.subarray(0, last.envelopeBytesMax("full"));
   expect((await last.readEnvelope(front, "the/key", "full")).meta).toEqual(META);
   expect((await last.decode(stored, LIMITS)).raw).toHaveLength(200_000);
+});
+
+test("keys that cannot be made fail the objects that need them, and not the process", async () => {
+  const broken = await Recipients.of([await identityToRecipient(identity)]);
+  const unhandled: unknown[] = [];
+  const note = (error: unknown): void => void unhandled.push(error);
+  const encrypt = vi.spyOn(Encrypter.prototype, "encrypt").mockRejectedValue(new Error("no randomness"));
+  process.on("unhandledRejection", note);
+  try {
+    await expect(broken.take()).rejects.toThrow("no randomness");
+    await expect(broken.take()).rejects.toThrow("no randomness");
+    // Node.js reports rejections without a handler when its microtasks are done.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(unhandled).toEqual([]);
+  } finally {
+    process.off("unhandledRejection", note);
+    encrypt.mockRestore();
+  }
+});
+
+test("a header with more stanzas than any writer makes is damage before one is tried", async () => {
+  const { fileKey, stanzas, nonce } = await recipients.take();
+  const own = encodeStanza({ args: ["grease"], body: new Uint8Array(1) });
+  const fileOf = (count: number): Buffer => {
+    const text = encodeHeader([...Array<Uint8Array>(count - 1).fill(own), stanzas]);
+    const sealer = new StreamSealer(payloadKey(fileKey, nonce));
+    const sealed = [sealer.push(Buffer.from("WAL")), sealer.end()];
+    return Buffer.concat([text, encodeMac(headerMac(fileKey, text)), nonce, ...sealed]);
+  };
+  const read = async (stored: Uint8Array): Promise<string> => {
+    const content = reader.startReading("plain", "the/key");
+    const pieces: Buffer[] = [];
+    const take = (piece: Uint8Array): void => void pieces.push(Buffer.from(piece));
+    await content.push(stored, take);
+    await content.end(take);
+    return Buffer.concat(pieces).toString();
+  };
+  expect(await read(fileOf(64))).toBe("WAL");
+  const attempt = vi.spyOn(Decrypter.prototype, "decryptHeader");
+  try {
+    await expect(read(fileOf(65))).rejects.toMatchObject({
+      code: "object-corrupt",
+      message: "the/key: the header has more than 64 stanzas",
+    });
+    expect(attempt).not.toHaveBeenCalled();
+  } finally {
+    attempt.mockRestore();
+  }
 });
 
 describe("without the right identity", () => {
