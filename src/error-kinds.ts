@@ -113,7 +113,7 @@ export const ERROR_KINDS = {
   ),
   "encryption-required": operational.final(
     "The archive is encrypted, and a writer without recipients would store plain data in it.",
-    "Give this writer the same --encrypt-to. An archive that is encrypted stays encrypted; for plain data choose another --cluster.",
+    "Give this writer the same --encrypt-to. If the archive was encrypted by mistake, let plain data in again with seawall cluster allow-plain.",
   ),
   "identity-missing": operational.final(
     "A stored object is encrypted, and no identity that was given opens it.",

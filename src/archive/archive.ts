@@ -200,6 +200,19 @@ export async function openFolderFor(
   server: ClusterIdentity,
   options: WriterOptions,
 ): Promise<Archive> {
+  const { codec, ...request } = options;
+  const archive = await createFolder(store, folder, server, options);
+  await agreeOnEncryption({ store, folder }, { recipients: codec.recipients, now: server.createdAt }, request);
+  return archive;
+}
+
+/** As `openFolderFor`, for one who stores no data: it needs no recipients in an encrypted archive. */
+export async function createFolder(
+  store: Store,
+  folder: string,
+  server: ClusterIdentity,
+  options: WriterOptions,
+): Promise<Archive> {
   const stored = await readIdentityDocument(store, folder, options);
   if (stored === undefined) await refuseHollow(store, folder, options);
   return openRead(store, { folder, server, stored }, options);
@@ -236,7 +249,6 @@ async function openRead(
     );
   }
   await refuseOverwriting(store, folder, document, options);
-  await agreeOnEncryption({ store, folder }, { recipients: codec.recipients, now: server.createdAt }, options);
   return { store, cluster: folder, identity, codec };
 }
 

@@ -1,7 +1,8 @@
 /**
  * The documents `encryption/<n>.json` say who the archive is encrypted to. They are immutable and numbered without a hole; the
- * newest counts. A writer leaves one when its recipients are others than the last writer's. An archive that has one takes nothing
- * plain.
+ * newest counts. A writer leaves one when its recipients are others than the last writer's. An archive whose newest document names
+ * recipients takes nothing plain. One without recipients lets plain data in again: only an operator leaves it
+ * (`seawall cluster allow-plain`).
  */
 import type { RequestOptions, Store } from "../store/store.ts";
 import { SeawallError } from "../errors.ts";
@@ -11,7 +12,7 @@ import { encryptionKey, encryptionPrefix, parseEncryptionKey } from "./keys.ts";
 export interface EncryptionNote {
   /** Counted from 1; the highest number counts. */
   readonly number: number;
-  /** Recipients in short. */
+  /** Recipients in short; none where plain data was let in again. */
   readonly to: readonly string[];
   /** ISO 8601, UTC. */
   readonly since: string;
@@ -58,26 +59,65 @@ function decodeEncryption(
   return { number, to, since: fields.text("since") };
 }
 
+/** True where nothing plain may be stored. */
+export function mustEncrypt(newest: EncryptionNote | undefined): newest is EncryptionNote {
+  return newest !== undefined && newest.to.length > 0;
+}
+
+type Folder = { readonly store: Store; readonly folder: string };
+
 /**
  * Lets a writer in: one that encrypts leaves its recipients where they are new. Throws `encryption-required` for one that does not,
  * in an archive that is encrypted.
  */
 export async function agreeOnEncryption(
-  { store, folder }: { readonly store: Store; readonly folder: string },
+  archive: Folder,
   writer: { readonly recipients: readonly string[] | undefined; readonly now: string },
   options: RequestOptions,
 ): Promise<void> {
-  const { recipients: to, now: since } = writer;
+  const { store, folder } = archive;
+  const { recipients: to, now } = writer;
+  if (to !== undefined) return putEncryption(archive, { to, now }, options);
+  const newest = await readEncryption(store, folder, options);
+  if (!mustEncrypt(newest)) return;
+  throw new SeawallError(
+    "encryption-required",
+    `the archive "${folder}" in ${store.description} is encrypted to ${newest.to.join(", ")}, and this writer does not encrypt`,
+    { hint: plainHint(folder) },
+  );
+}
+
+/** The next step for a writer that is refused. */
+export function plainHint(folder: string): string {
+  return (
+    "Give this writer the same --encrypt-to. " +
+    `If the archive was encrypted by mistake, let plain data in again: seawall cluster allow-plain --cluster ${folder} --confirm ${folder}.`
+  );
+}
+
+/** Another folder begins with the encryption that this one has. Safe to repeat. */
+export async function carryEncryption(
+  store: Store,
+  { from, to: folder, now }: { readonly from: string; readonly to: string; readonly now: string },
+  options: RequestOptions,
+): Promise<void> {
+  const to = (await readEncryption(store, from, options))?.to ?? [];
+  await putEncryption({ store, folder }, { to, now }, options);
+}
+
+/** Lets plain data into an encrypted archive again. What is encrypted stays so. Safe to repeat. */
+export async function allowPlain(archive: Folder, now: string, options: RequestOptions): Promise<void> {
+  await putEncryption(archive, { to: [], now }, options);
+}
+
+async function putEncryption(
+  { store, folder }: Folder,
+  { to, now: since }: { readonly to: readonly string[]; readonly now: string },
+  options: RequestOptions,
+): Promise<void> {
   for (let race = 0; race < RACES_MAX; race++) {
     const newest = await readEncryption(store, folder, options);
-    if (to === undefined) {
-      if (newest === undefined) return;
-      throw new SeawallError(
-        "encryption-required",
-        `the archive "${folder}" in ${store.description} is encrypted to ${newest.to.join(", ")}, and this writer does not encrypt`,
-      );
-    }
-    if (newest !== undefined && isSame(newest.to, to)) return;
+    if (isSame(newest?.to ?? [], to)) return;
     const key = encryptionKey(folder, (newest?.number ?? 0) + 1);
     if ((await store.put(key, encodeDocument({ to, since }), options)) === "created") return;
   }

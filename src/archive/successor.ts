@@ -9,8 +9,9 @@ import type { Codec } from "../codec/codec.ts";
 import { SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentStart } from "../wal/lsn.ts";
-import { type Archive, openFolder, openFolderFor } from "./archive.ts";
+import { type Archive, createFolder, openFolder } from "./archive.ts";
 import type { ClusterIdentity } from "./documents.ts";
+import { carryEncryption } from "./encryption.ts";
 import { type Generation, type GenerationEnd, putDeclaration, readGenerations } from "./generations.ts";
 import { readIdentity } from "./identity.ts";
 import { GENERATIONS_MAX, generationFolder, generationName } from "./keys.ts";
@@ -142,7 +143,8 @@ async function endsWithShutdown(archive: Archive, item: WalItem, lsn: Lsn, optio
 }
 
 /**
- * Stores the identity of the new generation, then its declaration: without the second nothing has changed. Throws
+ * Stores the identity of the new generation, to whom it is encrypted, and then its declaration: without the last nothing has
+ * changed. Safe to repeat. Throws
  * `cluster-protected` when the folder holds another server's archive, or when another process was first.
  */
 export async function declareSuccessor(
@@ -162,7 +164,9 @@ export async function declareSuccessor(
       { hint: `Remove it: seawall cluster remove --cluster ${name} --confirm ${name}. Then run this again.` },
     );
   }
-  await openFolderFor(store, folder, server, { codec, ...options });
+  await createFolder(store, folder, server, { codec, ...options });
+  // Writers are let in by the declaration, so an encrypted archive takes nothing plain in between.
+  await carryEncryption(store, { from: before.folder, to: folder, now: server.createdAt }, options);
   const { systemIdentifier, pgMajor, createdAt: declaredAt } = server;
   const declaration = { generation: number, systemIdentifier, pgMajor, declaredAt, before: end };
   if ((await putDeclaration(store, cluster, declaration, options)) === "created") return;

@@ -120,6 +120,29 @@ export const RETENTION_COMMANDS = {
     unexpectedExit: EXIT.operational,
     load: () => import("./commands/cluster-remove.ts"),
   },
+  "cluster allow-plain": {
+    group: "Keep",
+    summary: "let writers without --encrypt-to into an encrypted archive again",
+    description:
+      "One writer with --encrypt-to makes an archive encrypted, and writers without it are refused from then on. This command takes that back after a mistake. " +
+      "With --confirm and the cluster's name, writers without --encrypt-to are let in again. " +
+      "Nothing is decrypted: what is encrypted stays so, and needs its identity.\n\n" +
+      "Stop the writers that encrypt first, and take encrypt-to out of their configuration: the next one that starts makes the archive encrypted again.",
+    args: [],
+    examples: [
+      {
+        line: "seawall cluster allow-plain --config /etc/seawall.yaml",
+        does: "shows whether the archive is encrypted",
+      },
+      { line: "seawall cluster allow-plain --config /etc/seawall.yaml --confirm main", does: "lets plain data in" },
+    ],
+    exits: [
+      [EXIT.done, "plain data is let in, or what would happen was shown"],
+      [EXIT.no, "there is no such archive"],
+      ...STORE_FAILURES,
+    ],
+    load: () => import("./commands/cluster-allow-plain.ts"),
+  },
   pin: {
     group: "Keep",
     summary: "keep a base backup from expiring",

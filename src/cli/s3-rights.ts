@@ -109,11 +109,13 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
   ],
   delete: [...READS, ...removes()],
   "cluster remove": [...READS, ...put("expiring/*", "probe/*"), { action: "s3:DeleteObject", on: all }],
+  "cluster allow-plain": [...READS, ...put("encryption/*")],
   "cluster upgrade": [
     ...READS,
     { action: "s3:ListBucket", on: LATER },
     { action: "s3:GetObject", on: LATER },
     { action: "s3:PutObject", on: "CLUSTER@*/cluster.json" },
+    { action: "s3:PutObject", on: "CLUSTER@*/encryption/*", when: "the archive is encrypted" },
     ...put("generations/*"),
     ...sometimes("s3:PutObject", UNENDED, "probe/*"),
     ...sometimes("s3:DeleteObject", UNENDED, "probe/*"),
@@ -155,7 +157,11 @@ export const S3_ROLES: readonly S3Role[] = [
   },
   { name: "import", does: "brings in WAL that another tool has archived", commands: ["import"] },
   { name: "removal", does: "removes a whole cluster", commands: ["cluster remove"] },
-  { name: "upgrade", does: "declares an upgraded server", commands: ["cluster upgrade"] },
+  {
+    name: "upgrade",
+    does: "declares an upgraded server, lets plain data into an encrypted archive",
+    commands: ["cluster upgrade", "cluster allow-plain"],
+  },
   { name: "restorer", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
   { name: "read-only", does: "looks", commands: ["list", "show", "status", "verify"] },
 ];

@@ -7,6 +7,7 @@ export const COMMAND_NAMES = [
   "slot drop",
   "cluster upgrade",
   "cluster remove",
+  "cluster allow-plain",
   "init",
   "check",
   "status",

@@ -2,8 +2,10 @@
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { describe, expect, test } from "vitest";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
-import { agreeOnEncryption, readEncryption } from "../../src/archive/encryption.ts";
+import { agreeOnEncryption, allowPlain, readEncryption } from "../../src/archive/encryption.ts";
+import { readDeclarations } from "../../src/archive/generations.ts";
 import { putRun } from "../../src/archive/records/runs.ts";
+import { declareSuccessor, planSuccessor, type SuccessorPlan } from "../../src/archive/successor.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { clearPart, peekWal, putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
 import { differsFrom, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
@@ -13,6 +15,7 @@ import { digestOf } from "../../src/codec/age/digest.ts";
 import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import type { Store } from "../../src/store/store.ts";
 import { addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
@@ -242,6 +245,80 @@ describe("the documents of encryption", () => {
     const both = new Codec({ recipients: await Recipients.of([recipient, other]) });
     await openArchiveFor(store, "main", server, { codec: both });
     expect(await readEncryption(store, "main")).toMatchObject({ number: 2, to: [recipient, other] });
+  });
+
+  test("let plain data in again when an operator says so, until a writer encrypts", async () => {
+    const store = new MemoryStore();
+    const place = { store, folder: "main" };
+    const plain = new Codec();
+    await allowPlain(place, now, {});
+    expect(await readEncryption(store, "main")).toBeUndefined();
+    await openArchiveFor(store, "main", server, { codec: writing });
+    await expect(openArchiveFor(store, "main", server, { codec: plain })).rejects.toMatchObject({
+      code: "encryption-required",
+      hint: expect.stringContaining("seawall cluster allow-plain --cluster main --confirm main") as string,
+    });
+    await allowPlain(place, now, {});
+    await allowPlain(place, now, {});
+    expect(await readEncryption(store, "main")).toEqual({ number: 2, to: [], since: now });
+    await openArchiveFor(store, "main", server, { codec: plain });
+    await openArchiveFor(store, "main", server, { codec: writing });
+    expect(await readEncryption(store, "main")).toMatchObject({ number: 3, to: [recipient] });
+  });
+
+  describe("of a cluster that is upgraded", () => {
+    const next = { ...server, systemIdentifier: 8n };
+    const plain = new Codec();
+    const plan = async (store: Store): Promise<SuccessorPlan & { readonly kind: "successor" }> => {
+      const made = await planSuccessor(store, "main", next);
+      if (made.kind !== "successor") throw new Error("it is declared already");
+      return made;
+    };
+
+    test("go on in its new generation, which takes nothing plain", async () => {
+      const store = new MemoryStore();
+      await openArchiveFor(store, "main", server, { codec: writing });
+      await declareSuccessor(store, await plan(store), next, { codec: plain });
+      expect(await readEncryption(store, "main@2")).toEqual({ number: 1, to: [recipient], since: server.createdAt });
+      await expect(openArchiveFor(store, "main", next, { codec: plain })).rejects.toMatchObject({
+        code: "encryption-required",
+      });
+      expect((await openArchiveFor(store, "main", next, { codec: writing })).cluster).toBe("main@2");
+      expect((await readEncryption(store, "main@2"))?.number).toBe(1);
+    });
+
+    test.each(
+      [1, 2, 3, 4].flatMap((nth) => (["fail-before", "fail-after"] as const).map((fault) => [nth, fault] as const)),
+    )(
+      "are there before the declaration, also when write %i fails (%s), and the next try ends it",
+      async (nth, fault) => {
+        const store = new FaultyStore(new MemoryStore());
+        await openArchiveFor(store, "main", server, { codec: writing });
+        const first = await plan(store);
+        const point = store.failpoint({ operation: "put", key: /^main(@2|\/generations)\//, nth, fault });
+        await expect(declareSuccessor(store, first, next, { codec: plain })).rejects.toMatchObject({
+          code: "store-unavailable",
+        });
+        expect(point.hits).toBe(1);
+        store.heal();
+        const isDeclared = (await readDeclarations(store, "main")).length > 0;
+        expect(isDeclared).toBe(nth === 4 && fault === "fail-after");
+        if (!isDeclared) await declareSuccessor(store, await plan(store), next, { codec: plain });
+        expect(await readEncryption(store, "main@2")).toMatchObject({ number: 1, to: [recipient] });
+      },
+    );
+
+    test.each([
+      ["it was always plain", plain],
+      ["plain data was let in again", writing],
+    ])("are none where %s", async (_, codec) => {
+      const store = new MemoryStore();
+      await openArchiveFor(store, "main", server, { codec });
+      await allowPlain({ store, folder: "main" }, now, {});
+      await declareSuccessor(store, await plan(store), next, { codec: plain });
+      expect(await readEncryption(store, "main@2")).toBeUndefined();
+      await openArchiveFor(store, "main", next, { codec: plain });
+    });
   });
 
   test("of two writers at the same moment are both kept", async () => {

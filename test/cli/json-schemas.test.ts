@@ -95,7 +95,7 @@ describe("the document of a command", () => {
     },
   );
 
-  test.each(["status", "status --check", "expire --keep-full 1 --dry-run", "cluster remove"])(
+  test.each(["status", "status --check", "expire --keep-full 1 --dry-run", "cluster remove", "cluster allow-plain"])(
     "seawall %s: is as its schema says",
     async (line) => {
       const words = line.split(" ");

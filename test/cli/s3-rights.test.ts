@@ -168,6 +168,13 @@ const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    command: "cluster allow-plain",
+    run: async ({ pushed }, run) => {
+      await seawall(["wal-push", pushed, "--encrypt-to", RECIPIENT], { ...run, env: run.full });
+      return seawall(["cluster", "allow-plain", "--confirm", CLUSTER], run);
+    },
+  },
+  {
     command: "cluster upgrade",
     run: async (_scene, run) => {
       await clearWal(run);

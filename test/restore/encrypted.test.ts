@@ -106,7 +106,7 @@ test.each(versionsUnderTest())(
   240_000,
 );
 
-test("a plain archive goes on encrypted, restores across the border, and refuses plain writers from then on", async () => {
+test("a plain archive goes on encrypted, refuses plain writers until they are let in again, and restores across both borders", async () => {
   const folder = makeTempDir("keys");
   const keys = await makeKeys(folder);
   try {
@@ -133,6 +133,19 @@ test("a plain archive goes on encrypted, restores across the border, and refuses
     const unkeyed = await runCli(["check", "--dsn", server.dsn, "--store", url]);
     expect(unkeyed.stdout).toMatch(/fail\s+encryption\s+receive would be refused/);
 
+    const allow = ["cluster", "allow-plain", "--store", url];
+    const shown = await runCli(allow);
+    expect(shown.stdout).toContain(`is encrypted since`);
+    expect(shown.stdout).toContain(keys.recipient);
+    expect((await runCli([...allow, "--confirm", "other"])).code).toBe(2);
+    expect((await runCli(["receive", ...where])).stderr).toContain("cluster allow-plain --cluster main --confirm main");
+    expect((await runCli([...allow, "--confirm", "main"])).stdout).toContain("From now on it takes plain data");
+    expect((await runCli(allow)).stdout).toContain("takes plain data already");
+    await using again = startCli(["receive", ...where, "--ship-interval", "100ms"]);
+    await again.waitForLine(/starting to stream/);
+    await archived.insert(5);
+    expect(await again.end("SIGTERM")).toMatchObject({ code: 0 });
+
     await archived.share();
     const flags = ["--identity", keys.identityFile];
     await using restored = await server.fromDataDir(async (dataDir) => {
@@ -149,7 +162,7 @@ test("a plain archive goes on encrypted, restores across the border, and refuses
       expect({ code: result.code, stderr: result.stderr }).toMatchObject({ code: 0 });
     });
     await promoted(restored);
-    expect(await rowsOf(restored)).toEqual([1, 2, 3, 4]);
+    expect(await rowsOf(restored)).toEqual([1, 2, 3, 4, 5]);
     await restored.stop("immediate");
   } finally {
     removeTree(folder);

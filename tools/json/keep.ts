@@ -177,6 +177,16 @@ export function clusterRemoveSchema(): Schema {
   });
 }
 
+export function clusterAllowPlainSchema(): Schema {
+  return closed("The output of `seawall cluster allow-plain --json`.", {
+    dryRun: DRY_RUN,
+    cluster: text("Name of the cluster."),
+    wasEncrypted: flag("Writers without --encrypt-to were refused until now."),
+    to: list("The recipients that the archive was encrypted to last; empty when it takes plain data.", text("One.")),
+    since: nullable(time("When the newest document about encryption was written; null without one.")),
+  });
+}
+
 export function clusterUpgradeSchema(): Schema {
   return anyOf(
     "The output of `seawall cluster upgrade --json`.",

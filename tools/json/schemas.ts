@@ -5,6 +5,7 @@
 import { COMMAND_NAMES, type CommandName } from "../../src/config/options.ts";
 import { listSchema, showSchema, verifySchema } from "./catalog.ts";
 import {
+  clusterAllowPlainSchema,
   clusterRemoveSchema,
   clusterUpgradeSchema,
   deleteSchema,
@@ -46,6 +47,7 @@ const OF_COMMANDS: Readonly<Record<Form, () => Schema>> = {
   "slot drop": slotDropSchema,
   "cluster upgrade": clusterUpgradeSchema,
   "cluster remove": clusterRemoveSchema,
+  "cluster allow-plain": clusterAllowPlainSchema,
   init: initSchema,
   check: checkSchema,
   status: statusSchema,

@@ -1,8 +1,7 @@
 /** Checks whether what the archive holds is encrypted, and to whom, against the recipients of `--encrypt-to`. */
 import type { Archive } from "../../archive/archive.ts";
-import { readEncryption } from "../../archive/encryption.ts";
+import { mustEncrypt, plainHint, readEncryption } from "../../archive/encryption.ts";
 import { walPrefix } from "../../archive/keys.ts";
-import { SeawallError } from "../../errors.ts";
 import type { Finding } from "./findings.ts";
 
 /** `recipients`: in short; undefined without `--encrypt-to`. */
@@ -12,7 +11,7 @@ export async function checkEncryption(
   signal: AbortSignal,
 ): Promise<Finding | undefined> {
   const note = await readEncryption(archive.store, archive.cluster, { signal });
-  if (recipients === undefined) return note === undefined ? undefined : refused(archive, note.to);
+  if (recipients === undefined) return mustEncrypt(note) ? refused(archive, note.to) : undefined;
   if (await beginsPlain(archive, signal)) {
     const message = `the archive has WAL that is not encrypted, and receive encrypts to ${recipients.join(", ")}`;
     const remedy = "What is plain stays plain until it expires. Take a new base backup, then expire the older ones.";
@@ -27,8 +26,7 @@ export async function checkEncryption(
 
 function refused({ cluster, store }: Archive, to: readonly string[]): Finding {
   const message = `receive would be refused: "${cluster}" in ${store.description} is encrypted to ${to.join(", ")}`;
-  const { hint } = new SeawallError("encryption-required", message);
-  return { group: "store", name: "encryption", verdict: "fail", message, remedy: hint };
+  return { group: "store", name: "encryption", verdict: "fail", message, remedy: plainHint(cluster) };
 }
 
 /** The oldest stored segment is plain: what is behind it may be encrypted. */
