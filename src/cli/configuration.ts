@@ -30,17 +30,16 @@ async function planOf(merged: Merged, env: Environment): Promise<ClusterPlan> {
   if (storeUrl === undefined) throw new SeawallError("internal", "no store");
   const connect: ClusterPlan["connect"] = async () => connectionSettings({ settings, env });
   schedulesOf(settings, (key) => origins.get(key));
-  const recipients: ClusterPlan["recipients"] = async () => recipientsOf(settings);
   await at(merged, "dsn", connect);
-  await at(merged, "encryptTo", recipients);
+  const recipients = await at(merged, "encryptTo", async () => recipientsOf(settings));
   await at(merged, "store", async () => openStore(storeUrl, { env }).close());
   return { name: settings.cluster, settings, storeUrl, jobEnv: jobEnvironment(merged, env), connect, recipients };
 }
 
 /** Adds the place in the file to an error about a value that the file gave. */
-async function at(merged: Merged, key: SettingKey, check: () => Promise<unknown>): Promise<void> {
+async function at<T>(merged: Merged, key: SettingKey, check: () => Promise<T>): Promise<T> {
   try {
-    await check();
+    return await check();
   } catch (error) {
     const origin = merged.origins.get(key) ?? "default";
     if (!(error instanceof SeawallError) || !/:\d+:\d+$/.test(origin)) throw error;

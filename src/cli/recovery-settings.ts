@@ -1,5 +1,5 @@
 /** Reads the recovery target and the restore_command from the options of `restore` and `drill`. */
-import { defaultText, OPTION_ROWS } from "../config/options.ts";
+import { defaultText, OPTION_ROWS, type SettingKey } from "../config/options.ts";
 import { restoreCommand } from "../restore/restore-command.ts";
 import { parseTarget, type RecoveryTarget } from "../restore/target/target.ts";
 import type { CommandContext } from "./context.ts";
@@ -36,7 +36,9 @@ export function fetchCommand(
     const origin = origins.get(key) ?? "default";
     // Of a file with clusters the name is said even where it has only one: another may come.
     const isName = key === "cluster" && clusters !== undefined;
-    const isOurs = isName || origin.startsWith("--") || origin.startsWith("SEAWALL_");
+    // The server runs it in its data directory, where a relative path in the file would mean another one.
+    const isMoved = isKeyFile(key) && pathsOf(settings[key]).some((path) => !path.startsWith("/"));
+    const isOurs = isName || isMoved || origin.startsWith("--") || origin.startsWith("SEAWALL_");
     if (
       key === "anyTimeline" ||
       !isOurs ||
@@ -47,7 +49,7 @@ export function fetchCommand(
       continue;
     const value = settings[key];
     if (spec.repeatable === true && typeof value === "string") {
-      for (const path of value.split("\n")) flags.push(`--${spec.name}`, absolute(path));
+      for (const path of pathsOf(value)) flags.push(`--${spec.name}`, absolute(path));
       continue;
     }
     const isPath = key === "config" || key === "identityPassphraseFile";
@@ -58,6 +60,14 @@ export function fetchCommand(
   }
   if (!followsLine) flags.push("--any-timeline");
   return restoreCommand({ flags });
+}
+
+function isKeyFile(key: SettingKey): key is "identity" | "identityPassphraseFile" {
+  return key === "identity" || key === "identityPassphraseFile";
+}
+
+function pathsOf(value: string | undefined): string[] {
+  return value === undefined ? [] : value.split("\n");
 }
 
 function absolute(path: string): string {

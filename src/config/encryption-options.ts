@@ -16,7 +16,7 @@ export const ENCRYPTION_OPTIONS = {
     commands: ["receive", "backup", "wal-push", "import", "check"],
     repeatable: true,
     help: "encrypt everything that is stored to this age recipient (age1…) or to those in this file; may be given several times",
-    more: "A recipient is a public key: what is stored can be read only with the identity that belongs to it ([encryption.md](encryption.md)). Give two, and keep their identities in two places. In the file it is a list. Give it to every writer of the archive.",
+    more: "A recipient is a public key: what is stored can be read only with the identity that belongs to it ([encryption.md](encryption.md)). Give two, and keep their identities in two places. In the file it is a list. The path of a file is relative to the directory in which the command runs, and the server runs `archive_command` in its data directory: give the whole path. Give it to every writer of the archive.",
   }),
   identity: option(text("file", "path"), {
     commands: READERS,

@@ -85,7 +85,7 @@ function opener(options: DaemonOptions, turns: Turns, codecPool: CodecPool): Ope
       settings: plan.settings,
       storeUrl: plan.storeUrl,
       connection: await plan.connect(),
-      recipients: await plan.recipients(),
+      recipients: plan.recipients,
       routine: plan,
       env,
       version,

@@ -12,8 +12,8 @@ export interface ClusterPlan extends RoutinePlan {
   readonly storeUrl: string;
   /** Called again at each start: passwords and service files may have changed. Throws `usage`. */
   readonly connect: () => Promise<ConnectionSettings>;
-  /** Called again at each start: files of recipients may have changed. Throws `usage`. */
-  readonly recipients: () => Promise<Recipients | undefined>;
+  /** As they were when the configuration was read: a file of recipients is a part of it. */
+  readonly recipients: Recipients | undefined;
 }
 
 export interface Configuration {
@@ -29,10 +29,18 @@ export interface Configuration {
   readonly jobsAtOnce: number;
 }
 
+type Encrypting = {
+  readonly settings: Settings;
+  readonly recipients: Pick<Recipients, "names"> | undefined;
+};
+
 /** How a cluster comes from one configuration into the next. */
 export type Change = "none" | "routine" | "receiver";
 
-export function changeOf(before: Settings, after: Settings): Change {
+export function changeOf(was: Encrypting, is: Encrypting): Change {
+  // The option names a file, and the file has changed.
+  if (!isDeepStrictEqual(was.recipients?.names, is.recipients?.names)) return "receiver";
+  const [before, after] = [was.settings, is.settings];
   const changed = OPTION_ROWS.filter(([key]) => !isDeepStrictEqual(before[key], after[key]));
   const own = changed.filter(([key, spec]) => spec.scope !== "process" || key === "cluster");
   if (own.length === 0) return "none";

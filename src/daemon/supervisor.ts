@@ -65,7 +65,7 @@ export class Supervisor {
     const changed = new Map<string, Change>();
     for (const plan of plans) {
       const member = before.get(plan.name);
-      if (member !== undefined) changed.set(plan.name, changeOf(member.plan.settings, plan.settings));
+      if (member !== undefined) changed.set(plan.name, changeOf(member.plan, plan));
     }
     const names = (wanted: Change): string[] => [...changed].filter(([, it]) => it === wanted).map(([name]) => name);
     const leaving = [...before.values()].filter(({ plan }) => !plans.some(({ name }) => name === plan.name));

@@ -6,6 +6,7 @@ import { agreeOnEncryption, allowPlain, readEncryption } from "../../src/archive
 import { readDeclarations } from "../../src/archive/generations.ts";
 import { putRun } from "../../src/archive/records/runs.ts";
 import { declareSuccessor, planSuccessor, type SuccessorPlan } from "../../src/archive/successor.ts";
+import { verifyArchive, type VerifyReport } from "../../src/archive/verify/verify.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { clearPart, peekWal, putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
 import { differsFrom, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
@@ -16,7 +17,8 @@ import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import type { Store } from "../../src/store/store.ts";
-import { addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import { addBytes, type SegmentNumber, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import type { WalChange } from "../../src/wal/wal-changes.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { newArchive, place, SIZE } from "./tail-archive.ts";
@@ -369,6 +371,47 @@ test("the run of a failed drill quotes no answer of the database in an encrypted
   const document = await stored("20260202T000001Z-00000002");
   expect(document).not.toContain("canary");
   expect(document).toContain("the archive is encrypted");
+});
+
+test("a verification with an identity reads the changes that an earlier one without could not", async () => {
+  const { writer, reader, plain } = archives();
+  const settings = {
+    ...{ max_connections: 100, max_worker_processes: 8, max_wal_senders: 10 },
+    ...{ max_prepared_transactions: 0, max_locks_per_transaction: 64 },
+  };
+  const lsn = addBytes(START, SIZE + 100);
+  const minimal = { kind: "parameters" as const, walLevel: "minimal" as const, settings, lsn, end: addBytes(lsn, 50) };
+  const seal = async (segment: number, changes: readonly WalChange[]): Promise<void> => {
+    const at = { ...place, segment: segment as SegmentNumber };
+    const [startLsn, endLsn] = [segmentStart(at.segment, SIZE), segmentEnd(at.segment, SIZE)];
+    const summary = {
+      ...{ recordCount: 1, isRead: true, commitCount: 0, abortCount: 0, restorePoints: [], changes },
+      ...{ firstCommitTime: undefined, lastCommitTime: undefined },
+    };
+    await putSegment(writer, at, WAL, { startLsn, endLsn, verifiedLsn: startLsn, summary }, { confirm: true });
+  };
+  await seal(5, []);
+  await seal(6, [minimal]);
+  await seal(7, []);
+  let runs = 0;
+  const verify = async (archive: Archive): Promise<VerifyReport> => {
+    const progress = { begin: () => undefined, advance: () => undefined, detail: () => undefined };
+    const now = new Date(Date.parse("2026-11-22T10:00:00Z") + 1000 * runs++);
+    return verifyArchive(archive, {
+      ...{ deep: false, full: false, jobs: 1, progress, random: 7, now: () => now },
+    });
+  };
+  const looked = { segments: 3, unchangedSegments: 0 };
+  const kept = { segments: 0, unchangedSegments: 3 };
+  expect(await verify(plain)).toMatchObject({ ok: true, checked: looked, notes: [{ kind: "encrypted" }] });
+  expect(await verify(plain)).toMatchObject({ ok: true, checked: kept });
+  const found = { ok: false, problems: [{ kind: "gap", message: expect.stringContaining("wal_level") as string }] };
+  expect(await verify(reader)).toMatchObject({ ...found, checked: looked });
+  // The segment in front of the break is read and known; those from there on are looked at again.
+  expect(await verify(reader)).toMatchObject({ ...found, checked: { segments: 2, unchangedSegments: 1 } });
+  expect(await verify(plain)).toMatchObject({ checked: { segments: 2, unchangedSegments: 1 } });
+  expect(await verify(plain)).toMatchObject({ checked: kept });
+  expect(await verify(reader)).toMatchObject({ ...found, checked: { segments: 2, unchangedSegments: 1 } });
 });
 
 test("a plain partial in an encrypted tail does not hide the chunks behind it", async () => {

@@ -26,3 +26,18 @@ it("leaves the name to a file that has no clusters", async () => {
   const plain = "store: file:///archive\ncluster: orders\n";
   expect(await command({ file: plain, flags: { "target-dir": "/data" } })).not.toMatch(/--cluster/);
 });
+
+it("names identity files by their whole path: the server runs it in its data directory", async () => {
+  const flags = { "target-dir": "/data", identity: "a.txt\n/keys/b.txt", "identity-passphrase-file": "c.txt" };
+  const here = process.cwd();
+  const expected = `--identity ${here}/a.txt --identity /keys/b.txt --identity-passphrase-file ${here}/c.txt`;
+  expect(await command({ file: "store: file:///archive\n", flags })).toContain(expected);
+  const inFile =
+    "store: file:///archive\nidentity:\n  - a.txt\n  - /keys/b.txt\nidentity-passphrase-file: c.txt\n";
+  expect(await command({ file: inFile, flags: { "target-dir": "/data" } })).toContain(expected);
+});
+
+it("leaves identity files to a file that names them by their whole path", async () => {
+  const file = "store: file:///archive\nidentity: /keys/a.txt\nidentity-passphrase-file: /keys/c.txt\n";
+  expect(await command({ file, flags: { "target-dir": "/data" } })).not.toContain("identity");
+});

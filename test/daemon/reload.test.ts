@@ -32,7 +32,7 @@ async function configuration(
       storeUrl: "file:///archive",
       jobEnv: {},
       connect,
-      recipients: async () => undefined,
+      recipients: undefined,
     });
   }
   return {

@@ -1,6 +1,10 @@
 /** Several clusters in one process, scripted: none disturbs another, whatever ends it; and what a reload does to each. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterEach, describe, expect, it } from "vitest";
-import { loadSettings, type Merged } from "../../src/config/load.ts";
+import { configurationOf } from "../../src/cli/configuration.ts";
+import { type Loaded, loadSettings } from "../../src/config/load.ts";
 import type { Cluster } from "../../src/daemon/cluster.ts";
 import { type Equipment, type OpenCluster, restartDelay } from "../../src/daemon/member.ts";
 import { changeOf, type ClusterPlan } from "../../src/daemon/plan.ts";
@@ -10,6 +14,7 @@ import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { until } from "../campaigns/campaign.ts";
+import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { parseExposition } from "../metrics/exposition.ts";
 import { statusFixture } from "./fixture.ts";
 
@@ -109,7 +114,7 @@ afterEach(() => {
   for (const stage of stages.splice(0)) stage.stop.abort();
 });
 
-async function merged(options: Readonly<Record<string, string>>): Promise<Merged> {
+async function merged(options: Readonly<Record<string, string>>): Promise<Loaded> {
   const flags = new Map(Object.entries({ store: "file:///archive", ...options }));
   const readFile = async (): Promise<string> => "";
   return loadSettings({ command: "receive", flags, env: {}, readFile });
@@ -118,8 +123,10 @@ async function merged(options: Readonly<Record<string, string>>): Promise<Merged
 async function plan(name: string, options: Readonly<Record<string, string>> = {}): Promise<ClusterPlan> {
   const { settings } = await merged({ cluster: name, dsn: `host=${name}`, ...options });
   const connect = async (): ReturnType<ClusterPlan["connect"]> => parseConninfo({ env: {}, files: () => undefined });
-  return { name, settings, storeUrl: "file:///archive", jobEnv: {}, connect, recipients: async () => undefined };
+  return { name, settings, storeUrl: "file:///archive", jobEnv: {}, connect, recipients: undefined };
 }
+
+const recipient = async (): Promise<string> => identityToRecipient(await generateX25519Identity());
 
 const lost = new SeawallError("wal-diverged", "the server went another way");
 
@@ -339,11 +346,36 @@ describe("a reload", () => {
   ];
   it.each(changes)("%s, changed, means %j", async (_, options, expected) => {
     const [before, after] = [await merged({}), await merged(options)];
-    expect(changeOf(before.settings, after.settings)).toBe(expected);
+    const noOne = { recipients: undefined };
+    expect(changeOf({ ...before, ...noOne }, { ...after, ...noOne })).toBe(expected);
   });
 
   it("an option that only jobs know is a matter of the routine", async () => {
     const { settings } = await merged({});
-    expect(changeOf(settings, { ...settings, keepFull: 3, pgBin: "/pg" })).toBe("routine");
+    const after = { ...settings, keepFull: 3, pgBin: "/pg" };
+    expect(changeOf({ settings, recipients: undefined }, { settings: after, recipients: undefined })).toBe("routine");
+  });
+
+  it("another recipient in the file of recipients is a matter of the receiver, another comment is not", async () => {
+    const folder = makeTempDir("recipients");
+    try {
+      const file = join(folder, "recipients.txt");
+      const [one, two] = [await recipient(), await recipient()];
+      const load = async (text: string): Promise<ClusterPlan> => {
+        writeFileSync(file, text);
+        const loaded = await merged({ "encrypt-to": file, dsn: "host=a" });
+        const [only] = (await configurationOf(loaded, {})).clusters;
+        if (only === undefined) throw new Error("no cluster");
+        return only;
+      };
+      const before = await load(`# of the office\n${one}\n`);
+      expect(before.recipients?.names).toEqual([one]);
+      expect(changeOf(before, await load(`# of the safe\n${one}\n`))).toBe("none");
+      expect(changeOf(before, await load(`${one}\n${two}\n`))).toBe("receiver");
+      expect(changeOf(before, await load(`${two}\n`))).toBe("receiver");
+      await expect(load("age1nothing\n")).rejects.toMatchObject({ code: "usage" });
+    } finally {
+      removeTree(folder);
+    }
   });
 });

@@ -97,7 +97,7 @@ export class Findings {
     if (this.#locked === 0) return;
     const message =
       `${counted(this.#locked, "object")} encrypted to ${[...this.#lockedTo].join(", ")}: ` +
-      "size and checksum are right, and what is inside was not read; give --identity for that";
+      "what can be checked from outside is right, and what is inside was not read; give --identity for that";
     this.note({ kind: "encrypted", object: cluster, message });
   }
 

@@ -13,8 +13,18 @@ import { decodeDocument, encodeDocument } from "../json-document.ts";
 import { verifyKey, verifyPrefix } from "../keys.ts";
 import type { ListedWal } from "../wal/folders.ts";
 
-/** `envelope`: only the envelopes were checked. `content`: the whole objects were read. */
-export type ProofLevel = "envelope" | "content";
+/**
+ * `clear`: of encrypted objects the clear part of the envelope alone was checked, for want of an identity. `envelope`: the
+ * envelopes were checked. `content`: the whole objects were read.
+ */
+export type ProofLevel = "clear" | "envelope" | "content";
+
+const LEVELS: readonly ProofLevel[] = ["clear", "envelope", "content"];
+
+/** True when a proof of this level is one of the other as well. Pure. */
+export function proves(level: ProofLevel, wanted: ProofLevel): boolean {
+  return LEVELS.indexOf(level) >= LEVELS.indexOf(wanted);
+}
 
 /** Segments of one folder that were found good. */
 export interface ProvenWal {
@@ -130,18 +140,20 @@ function encodeRecord({ wal, backups, ...facts }: VerifyRecord): Uint8Array {
     `${timelineText(timeline)} ${folder} ${level} ${first} ${last} ${digest}`;
   return encodeDocument({
     ...facts,
-    wal: wal.map(walLine),
+    wal: wal.filter(({ level }) => level !== "clear").map(walLine),
+    // Versions that do not know this level refuse a text with it.
+    clearWal: wal.filter(({ level }) => level === "clear").map(walLine),
     backups: backups.map(({ id, level, digest }) => `${id} ${level} ${digest}`),
   });
 }
 
-const WAL_LINE = /^(?!0{8})([0-9A-F]{8}) ([0-9A-F]{8}) (envelope|content) (\d{1,15}) (\d{1,15}) ([0-9a-f]{32})$/;
+const WAL_LINE = /^(?!0{8})([0-9A-F]{8}) ([0-9A-F]{8}) (clear|envelope|content) (\d{1,15}) (\d{1,15}) ([0-9a-f]{32})$/;
 const BACKUP_LINE = /^(\S{1,40}) (envelope|content) ([0-9a-f]{32})$/;
 
 function decodeRecord(bytes: Uint8Array, key: string): VerifyRecord {
   const fields = decodeDocument(bytes, key);
-  const lines = (name: string, pattern: RegExp): RegExpExecArray[] => {
-    const list = fields.raw(name);
+  const lines = (name: string, pattern: RegExp, isOptional = false): RegExpExecArray[] => {
+    const list = fields.raw(name) ?? (isOptional ? [] : undefined);
     if (!Array.isArray(list)) throw fields.wrong(name);
     return list.map((line: unknown) => {
       const match = typeof line === "string" ? pattern.exec(line) : null;
@@ -163,18 +175,24 @@ function decodeRecord(bytes: Uint8Array, key: string): VerifyRecord {
             problems: last.count("problems"),
             gaps: last.raw("gaps") === undefined ? 0 : last.count("gaps"),
           },
-    wal: lines("wal", WAL_LINE).map(([, timeline = "", folder = "", level, first, last, digest = ""]) => ({
-      timeline: timelineOf(Number.parseInt(timeline, 16)),
-      folder,
-      level: level === "content" ? "content" : "envelope",
-      digest,
-      first: Number(first) as SegmentNumber,
-      last: Number(last) as SegmentNumber,
-    })),
+    wal: [...lines("wal", WAL_LINE), ...lines("clearWal", WAL_LINE, true)].map(
+      ([, timeline = "", folder = "", level, first, last, digest = ""]) => ({
+        timeline: timelineOf(Number.parseInt(timeline, 16)),
+        folder,
+        level: levelOf(level),
+        digest,
+        first: Number(first) as SegmentNumber,
+        last: Number(last) as SegmentNumber,
+      }),
+    ),
     backups: lines("backups", BACKUP_LINE).map(([, id = "", level, digest = ""]) => ({
       id,
-      level: level === "content" ? "content" : "envelope",
+      level: levelOf(level),
       digest,
     })),
   };
+}
+
+function levelOf(text: string | undefined): ProofLevel {
+  return LEVELS.find((level) => level === text) ?? "clear";
 }

@@ -36,7 +36,15 @@ import {
   type VerifyOutcome,
   type VerifyRecord,
 } from "./state.ts";
-import { folderName, type PendingFolder, pendingOf, reportBreaks, verifyFolder, type VerifyWalOptions } from "./wal.ts";
+import {
+  folderName,
+  type PendingFolder,
+  pendingOf,
+  reportBreaks,
+  verifyFolder,
+  type VerifyWalOptions,
+  wantedLevel,
+} from "./wal.ts";
 import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
 import { backupsOn, reachOf } from "../catalog/windows.ts";
 
@@ -240,7 +248,7 @@ async function surveyArchive(
     ...options,
     onFolder: (folder) => {
       const known = proven.get(`${folder.timeline} ${folderName(folder.prefix)}`) ?? [];
-      folders.set(folder.prefix, pendingOf(folder, known, { from, deep }));
+      folders.set(folder.prefix, pendingOf(folder, known, { from, wanted: wantedLevel(archive, deep) }));
     },
   });
   for (const { unchanged } of folders.values()) findings.checked.unchangedSegments += unchanged;

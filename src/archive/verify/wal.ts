@@ -20,7 +20,7 @@ import { carryInto } from "../wal/tip.ts";
 import type { VerifyCrew, VerifyQuestion, VerifyThread } from "./questions.ts";
 import { checkFacts } from "./facts.ts";
 import { breakMessage, type Findings } from "./report.ts";
-import { digestOfSegments, type ProofLevel, type ProvenWal } from "./state.ts";
+import { digestOfSegments, type ProofLevel, proves, type ProvenWal } from "./state.ts";
 import { type ListedWal, listFolder, type WalFolder } from "../wal/folders.ts";
 import { peekObject } from "../wal/objects.ts";
 import { type WalkedRecord, walkSegment } from "../wal/walk.ts";
@@ -55,18 +55,24 @@ const PIECE_SEGMENTS = 16;
 
 export const folderName = (prefix: string): string => prefix.slice(-9, -1);
 
+/** The proof that a run of this kind is content with. */
+export function wantedLevel(archive: Archive, deep: boolean): ProofLevel {
+  if (deep) return "content";
+  return archive.codec.identities === undefined ? "clear" : "envelope";
+}
+
 /** Picks the objects of a folder to look at: those not proven at this level, and those changed since. Pure. */
 export function pendingOf(
   folder: WalFolder,
   proven: readonly ProvenWal[],
-  options: { readonly from: SegmentNumber; readonly deep: boolean },
+  options: { readonly from: SegmentNumber; readonly wanted: ProofLevel },
 ): { readonly pending: PendingFolder | undefined; readonly known: readonly ProvenWal[]; readonly unchanged: number } {
   const { timeline, prefix } = folder;
   const segments = folder.segments.filter(({ segment }) => segment >= options.from);
   const known = proven.filter(
     ({ first, last, digest }) => first >= options.from && digestOfSegments(segments, first, last) === digest,
   );
-  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, options.deep));
+  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, options.wanted));
   const partials = folder.partials.filter(({ segment }) => segment >= options.from);
   const bytes = [...wanted, ...partials].reduce((sum, listed) => sum + listed.bytes, 0);
   const isDone = wanted.length === 0 && partials.length === 0;
@@ -77,8 +83,8 @@ export function pendingOf(
   };
 }
 
-function isKnown(known: readonly ProvenWal[], segment: SegmentNumber, deep: boolean): boolean {
-  return known.some(({ first, last, level }) => first <= segment && segment <= last && (!deep || level === "content"));
+function isKnown(known: readonly ProvenWal[], segment: SegmentNumber, wanted: ProofLevel): boolean {
+  return known.some(({ first, last, level }) => first <= segment && segment <= last && proves(level, wanted));
 }
 
 /** Looks at a folder; resolves with what is proven of it now. Throws what the store throws. */
@@ -91,17 +97,34 @@ export async function verifyFolder(
   const { timeline, known } = pending;
   const folder = await listFolder(archive, pending, { signal });
   const segments = folder.segments.filter(({ segment }) => segment >= from);
-  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, deep));
-  const good = new Set(segments.filter(({ segment }) => isKnown(known, segment, deep)).map(({ segment }) => segment));
+  const level = wantedLevel(archive, deep);
+  const wanted = segments.filter(({ segment }) => !isKnown(known, segment, level));
+  const provenAt = (least: ProofLevel): Set<SegmentNumber> =>
+    new Set(segments.flatMap(({ segment }) => (isKnown(known, segment, least) ? [segment] : [])));
+  const [good, read] = [provenAt(level), provenAt("envelope")];
   const check = deep ? readPieces : peekSegments;
-  for (const segment of await check(archive, timeline, wanted, options)) good.add(segment);
+  for (const { segment, isRead } of await check(archive, timeline, wanted, options)) {
+    good.add(segment);
+    if (isRead) read.add(segment);
+  }
   const partials = folder.partials.filter(({ segment }) => segment >= from);
   for (const partial of partials) await verifyPartial(archive, timeline, partial, options);
   findings.checked.segments += wanted.length;
   findings.checked.partials += partials.length;
-  const level: ProofLevel = deep ? "content" : "envelope";
-  const kept = known.filter((proof) => proof.level === "content" && level === "envelope");
-  return [...kept, ...proofOf(folder, segments, { good, level })];
+  if (deep) return proofOf(folder, segments, { good, level });
+  return [
+    ...known.filter((proof) => proof.level === "content"),
+    ...proofOf(folder, segments, { good: read, level: "envelope" }),
+    // What was not read is read when an identity comes.
+    ...(good.size > read.size ? proofOf(folder, segments, { good, level: "clear" }) : []),
+  ];
+}
+
+/** A segment without a finding. */
+interface GoodSegment {
+  readonly segment: SegmentNumber;
+  /** False for one whose envelope is encrypted to others in part. */
+  readonly isRead: boolean;
 }
 
 /** The first ones in a row that are good. */
@@ -124,7 +147,7 @@ async function peekSegments(
   timeline: TimelineId,
   wanted: readonly ListedWal[],
   options: VerifyWalOptions,
-): Promise<SegmentNumber[]> {
+): Promise<GoodSegment[]> {
   const { findings, onBytes, signal } = options;
   const { segmentSize } = archive.identity;
   const found = await mapBounded(wanted, PEEKS_IN_FLIGHT, async (listed) => {
@@ -135,7 +158,10 @@ async function peekSegments(
       if (facts === undefined) throw vanished(place);
       checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "segment" });
       const minimal = minimalIn(parseChanges(facts.envelope.meta["changes"]) ?? []);
-      return reportBreaks(minimal, key, place, options) ? [] : [listed.segment];
+      const { encryption } = facts.envelope;
+      const isRead = encryption?.isOpen !== false;
+      if (!isRead) findings.noteLocked(encryption.to.join(", "));
+      return reportBreaks(minimal, key, place, options) ? [] : [{ segment: listed.segment, isRead }];
     } catch (error) {
       findings.reportWal(key, damageOf(error), place);
       return [];
@@ -204,7 +230,7 @@ async function readPieces(
   timeline: TimelineId,
   wanted: readonly ListedWal[],
   options: VerifyWalOptions,
-): Promise<SegmentNumber[]> {
+): Promise<GoodSegment[]> {
   const pieces: ListedWal[][] = [];
   for (const listed of wanted) {
     const piece = pieces.at(-1);
@@ -224,10 +250,10 @@ async function readPiece(
   archive: Archive,
   input: { readonly timeline: TimelineId; readonly piece: readonly ListedWal[]; readonly thread: VerifyThread },
   options: VerifyWalOptions,
-): Promise<SegmentNumber[]> {
+): Promise<GoodSegment[]> {
   const { timeline, piece, thread } = input;
   const { findings, onBytes, signal } = options;
-  const good: SegmentNumber[] = [];
+  const good: GoodSegment[] = [];
   const found = piece.map(({ segment, bytes }) => {
     const place = { timeline, segment, segmentSize: archive.identity.segmentSize };
     return { place, bytes, key: segmentKey(archive.cluster, place) };
@@ -251,7 +277,7 @@ async function readPiece(
       findings.checked.records += count;
       // What was not read is no proof.
       if (lockedTo !== undefined) findings.noteLocked(lockedTo);
-      else if (!reportBreaks(minimal, key, place, options)) good.push(place.segment);
+      else if (!reportBreaks(minimal, key, place, options)) good.push({ segment: place.segment, isRead: true });
     } catch (error) {
       isChained = false;
       findings.reportWal(key, damageOf(error), place);
