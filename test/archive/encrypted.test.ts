@@ -9,7 +9,7 @@ import { declareSuccessor, planSuccessor, type SuccessorPlan } from "../../src/a
 import { verifyArchive, type VerifyReport } from "../../src/archive/verify/verify.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { clearPart, peekWal, putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
-import { differsFrom, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
+import { differsFrom, PieceComparison, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
 import { readTail, readTailEnd } from "../../src/archive/wal/tail.ts";
 import { refuseOtherTail, storePartialFile } from "../../src/archive/wal/whole-files.ts";
 import { digestOf } from "../../src/codec/age/digest.ts";
@@ -17,6 +17,7 @@ import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import type { Store } from "../../src/store/store.ts";
+import { OpenSegment } from "../../src/receive/assembler.ts";
 import { addBytes, type SegmentNumber, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import type { WalChange } from "../../src/wal/wal-changes.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -99,6 +100,45 @@ describe("a tail of encrypted chunks", () => {
     expect(differsFrom(tail?.pieces ?? [], changed(4000))).toBe(4000);
     expect(differsFrom(tail?.pieces ?? [], changed(8500))).toBe(9000);
     expect((await readTail(reader, place))?.bytes.equals(WAL.subarray(0, 9000))).toBe(true);
+  });
+
+  test("is compared piece by piece as the content arrives, in any split", async () => {
+    const { writer, plain } = archives();
+    await chunk(plain, 0, 8192);
+    await chunk(writer, 8192, 9000);
+    await chunk(writer, 9000, 20_000);
+    const pieces = (await readComparableTail(writer, place))?.pieces ?? [];
+    for (const cut of [1, 4000, 8191, 8192, 8193, 9000, 9001, 19_999, 20_000]) {
+      const same = new PieceComparison(pieces);
+      for (const end of [cut, cut, 20_000]) expect(same.advance(WAL.subarray(0, end))).toBeUndefined();
+    }
+    for (const [at, found] of [
+      [4000, 4000],
+      [8500, 9000],
+      [9000, 20_000],
+    ] as const) {
+      const differs = new PieceComparison(pieces);
+      expect(differs.advance(changed(at).subarray(0, at))).toBeUndefined();
+      expect(differs.advance(changed(at).subarray(0, found === at ? at + 1 : found))).toBe(found);
+    }
+  });
+
+  test("that differs ends a resumed segment at the first piece that does", async () => {
+    const { writer } = archives();
+    await chunk(writer, 0, 1000);
+    await chunk(writer, 1000, 30_000);
+    const tail = await readComparableTail(writer, place);
+    const prefix = { byteLength: 30_000, verifiedLsn: addBytes(START, 30_000), pieces: tail?.pieces };
+    const open = (): OpenSegment =>
+      new OpenSegment(place, { bytes: new Uint8Array(SIZE), isUsed: true } as never, prefix);
+    const same = open();
+    for (let at = 0; at < 40_000; at += 500) same.append(WAL.subarray(at, at + 500));
+    expect(same.takeComparedPrefix()).toBe(prefix);
+    const other = open();
+    other.append(changed(3).subarray(0, 999));
+    expect(() => other.append(changed(3).subarray(999, 1001))).toThrow(
+      expect.objectContaining({ code: "wal-diverged" }) as Error,
+    );
   });
 
   test("that is damaged is found without an identity", async () => {

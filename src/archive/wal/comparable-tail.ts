@@ -74,16 +74,50 @@ function comparable({ start, end, bytes, digest, key }: Piece): StoredPiece {
 
 /** The offset up to which a segment's content is not what is stored; undefined when it is the same. Pure. */
 export function differsFrom(pieces: readonly StoredPiece[], content: Uint8Array): number | undefined {
-  const digest = new ContentDigest();
-  for (const piece of [...pieces].sort((a, b) => a.end - b.end)) {
-    const { start, end } = piece;
-    if ("bytes" in piece) {
-      const at = firstDifference(piece.bytes, content.subarray(start, end));
-      if (at >= 0) return start + at;
-    } else {
-      if (end > digest.byteLength) digest.push(content.subarray(digest.byteLength, end));
-      if (digest.hex() !== piece.digest) return end;
-    }
+  return new PieceComparison(pieces).advance(content);
+}
+
+/** Compares stored pieces with a segment's content while it arrives, so that no large digest is due at once. */
+export class PieceComparison {
+  readonly #plain: readonly (StoredPiece & { readonly bytes: Buffer })[];
+  /** In the order of their ends. */
+  readonly #digested: readonly (StoredPiece & { readonly digest: string })[];
+  readonly #digest = new ContentDigest();
+  #digestsDone = 0;
+  /** Bytes of the content so far. */
+  #seen = 0;
+
+  constructor(pieces: readonly StoredPiece[]) {
+    this.#plain = pieces.filter((piece) => "bytes" in piece);
+    this.#digested = pieces.filter((piece) => "digest" in piece).sort((a, b) => a.end - b.end);
   }
-  return undefined;
+
+  /** `content`: the segment from its start, as far as it came. Returns an offset up to which it differs, as soon as it does. */
+  advance(content: Uint8Array): number | undefined {
+    const differences = [this.#comparePlain(content), this.#compareDigests(content)];
+    this.#seen = content.byteLength;
+    const found = differences.filter((at) => at !== undefined);
+    return found.length === 0 ? undefined : Math.min(...found);
+  }
+
+  #comparePlain(content: Uint8Array): number | undefined {
+    for (const { start, end, bytes } of this.#plain) {
+      const [from, to] = [Math.max(start, this.#seen), Math.min(end, content.byteLength)];
+      if (from >= to) continue;
+      const at = firstDifference(bytes.subarray(from - start, to - start), content.subarray(from, to));
+      if (at >= 0) return from + at;
+    }
+    return undefined;
+  }
+
+  #compareDigests(content: Uint8Array): number | undefined {
+    for (let next = this.#digested[this.#digestsDone]; next !== undefined; next = this.#digested[this.#digestsDone]) {
+      const upTo = Math.min(next.end, content.byteLength);
+      if (upTo > this.#digest.byteLength) this.#digest.push(content.subarray(this.#digest.byteLength, upTo));
+      if (upTo < next.end) return undefined;
+      if (this.#digest.hex() !== next.digest) return next.end;
+      this.#digestsDone++;
+    }
+    return undefined;
+  }
 }
