@@ -67,7 +67,10 @@ test.each(versionsUnderTest())(
         },
       });
       const listed = await runCli(["list", ...where], blind);
-      expect(listed.code).toBe(0);
+      expect(listed.stdout).toMatch(/ or later /);
+      expect(listed.stdout).not.toContain("none since");
+      const keyed = await runCli(["list", ...where], { env: archived.env });
+      expect(keyed.stdout).not.toMatch(/ or later |unknown/);
       const target = ["--target-dir", join(folder, "none")];
       for (const identity of ["", other.identityFile]) {
         const refused = await runCli(["restore", ...where, ...target], { env: { SEAWALL_IDENTITY: identity } });

@@ -59,7 +59,11 @@ const BACKUP = {
     closed("A timeline and the end of the way along it.", {
       timeline: timeline("Timeline that the recovery follows."),
       toLsn: lsn("Last position that can be recovered to."),
-      toTime: nullable(time("Time of the last commit; null when the WAL has none.")),
+      toTime: nullable(
+        time(
+          "Time of the last commit that is known; null when none is. Commits in a segment that is still open are not known of an encrypted archive without an identity.",
+        ),
+      ),
     }),
   ),
 };

@@ -89,12 +89,16 @@ export const BACKUP_FACTS = {
 };
 
 export function recoveryWindow(more: Members<Record<string, unknown>> = {}): Schema {
-  const members: Members<Omit<RecoveryWindow, "lastCommitAt">> = {
+  const members: Members<Omit<RecoveryWindow, "lastCommitAt" | "isUnread">> = {
     timeline: timeline("Timeline that a recovery follows."),
     fromLsn: lsn("First position that can be recovered to."),
     toLsn: lsn("Last position that can be recovered to."),
     fromTime: time("First moment that can be recovered to."),
-    toTime: nullable(time("Time of the last commit; null when the WAL has none.")),
+    toTime: nullable(
+      time(
+        "Time of the last commit that is known; null when none is. Commits in a segment that is still open are not known of an encrypted archive without an identity.",
+      ),
+    ),
     backup: id("The oldest backup that leads into the window."),
   };
   return closed("A stretch of WAL of which every point can be recovered.", { ...members, ...more });

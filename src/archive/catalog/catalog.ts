@@ -215,9 +215,12 @@ async function readEnd(
   const looker = {
     read: async (last: WalItem, verifiedLsn: Lsn): Promise<WalEnd> => {
       const limited = last.segment === item.segment ? { ...last, limit: item.limit } : last;
-      const at = { path, item: limited, verifiedLsn };
+      let isUnread = false;
+      const onLocked = (): void => void (isUnread = true);
+      const at = { path, item: limited, verifiedLsn, onLocked };
       const time = isSettled ? settledCommitAt(archive, at, options) : lastCommitAt(archive, at, options);
-      return { verifiedLsn, lastCommitAt: await time };
+      const end = { verifiedLsn, lastCommitAt: await time };
+      return isUnread ? { ...end, isUnread } : end;
     },
     onDamage: (last: WalItem, error: unknown): void => note(`the end of ${itemKey(last)}`, error),
   };
@@ -228,6 +231,8 @@ interface EndPlace {
   readonly path: WalPath;
   readonly item: BorderItem;
   readonly verifiedLsn: Lsn;
+  /** Called for WAL on the way that is encrypted to others. */
+  readonly onLocked: () => void;
 }
 
 async function settledCommitAt(archive: Archive, at: EndPlace, options: EndOptions): Promise<string | undefined> {
@@ -246,7 +251,7 @@ async function settledCommitAt(archive: Archive, at: EndPlace, options: EndOptio
 /** `readsMax`: so many of the nearest items are read where they have no summary, also with `summariesOnly`. */
 async function lastCommitAt(
   archive: Archive,
-  { path, item }: EndPlace,
+  { path, item, onLocked }: EndPlace,
   { readsMax = 0, ...options }: EndOptions & { readonly readsMax?: number },
 ): Promise<string | undefined> {
   if (!hasKnownRecords(archive.identity)) return undefined;
@@ -257,7 +262,8 @@ async function lastCommitAt(
     const summariesOnly = options.summariesOnly === true && looked > readsMax;
     const times = await unlessLocked(commitTimesIn(archive, at, { signal: options.signal, limit, summariesOnly }));
     // Of an encrypted tail the time is not known without an identity: an earlier commit's is given.
-    if (times !== undefined && times !== "locked") return formatPgTime(times.last);
+    if (times === "locked") onLocked();
+    else if (times !== undefined) return formatPgTime(times.last);
   }
   return undefined;
 }

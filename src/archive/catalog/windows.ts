@@ -24,6 +24,8 @@ export interface WalEnd {
   readonly verifiedLsn: Lsn;
   /** Time of the last commit before it, ISO 8601; undefined when none was found within reach. */
   readonly lastCommitAt: string | undefined;
+  /** WAL behind that commit is encrypted to others, so that later commits may be in it. */
+  readonly isUnread?: true;
 }
 
 /** A contiguous range of points that recovery along `timeline` can stop at. */
@@ -38,6 +40,8 @@ export interface RecoveryWindow {
   readonly toTime: string | null;
   /** Time of the last commit up to the window's end, also when it was made before the backup was finished. ISO 8601. */
   readonly lastCommitAt: string | null;
+  /** Both times are the earliest possible ones: WAL behind them is encrypted to others. */
+  readonly isUnread?: true;
   /** The backup whose end is the window's beginning. */
   readonly backup: string;
 }
@@ -120,6 +124,7 @@ export function windowsOf(
       toTime: notBefore(backup.finishedAt, end.lastCommitAt),
       lastCommitAt: end.lastCommitAt ?? null,
       backup: backup.id,
+      ...(end.isUnread === undefined ? {} : { isUnread: end.isUnread }),
     }));
   });
 }

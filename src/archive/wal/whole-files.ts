@@ -128,9 +128,20 @@ export async function storePartialFile(
     if (theirs === undefined) throw error;
     const length = bytesBetween(startLsn, wal.endLsn);
     // A digest of more WAL than is here says nothing about less of it.
-    if (!("bytes" in theirs) && theirs.end > length) throw error;
+    if (!("bytes" in theirs) && theirs.end > length) throw incomparable(place, theirs.end, error);
     const shared = "bytes" in theirs ? { ...theirs, bytes: theirs.bytes.subarray(0, length) } : theirs;
     if (differsFrom([shared], raw.subarray(0, length)) !== undefined) throw error;
     return "exists";
   }
+}
+
+function incomparable(place: SegmentPlace, end: number, cause: SeawallError): SeawallError {
+  return new SeawallError(
+    "segment-conflict",
+    `the stored partial of ${segmentName(place)} has more WAL than this file, ${end} bytes of it, and is encrypted: whether it begins with this file's WAL cannot be told`,
+    {
+      cause,
+      hint: "Check it with seawall verify --deep --identity FILE. If it is good and of the same server, no WAL of this file is missing.",
+    },
+  );
 }

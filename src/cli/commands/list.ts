@@ -189,14 +189,19 @@ function reachText({ catalog }: CatalogView, backup: BackupDocument, colours: bo
 const WINDOW_HEADING = ["timeline", "from", "to the commit of", "from LSN", "to LSN", "with backup"];
 
 function windowRows({ catalog }: CatalogView): string[][] {
-  return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, backup }) => [
+  return catalog.windows.map(({ timeline, fromLsn, toLsn, fromTime, toTime, isUnread, backup }) => [
     String(timeline),
     shownTime(fromTime, "exact"),
-    toTime === null ? "none since" : shownTime(toTime, "exact"),
+    commitText(toTime, isUnread === true),
     formatLsn(fromLsn),
     formatLsn(toLsn),
     backup,
   ]);
+}
+
+function commitText(time: string | null, isUnread: boolean): string {
+  if (time === null) return isUnread ? "unknown without an identity" : "none since";
+  return isUnread ? `${shownTime(time, "exact")} or later` : shownTime(time, "exact");
 }
 
 function timelineRows({ catalog }: CatalogView): string[][] {

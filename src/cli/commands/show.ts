@@ -109,9 +109,10 @@ function showText(shown: Shown, { colours, width }: Look): string {
   const { fromStandby, origin, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
   const files = parts.reduce((sum, part) => sum + part.files, 0);
   const span = wal.segments === 1 ? wal.from : `${wal.from} to ${wal.to}`;
-  const reaches = reachesOf(catalog, backup).map(({ timeline, toLsn, toTime }) => [
+  const reaches = reachesOf(catalog, backup).map(({ timeline, toLsn, toTime, isUnread }) => [
     "reaches",
-    `${formatLsn(toLsn)} on timeline ${timeline}${toTime === null ? "" : `, last commit ${shownTime(toTime)}`}`,
+    `${formatLsn(toLsn)} on timeline ${timeline}` +
+      (toTime === null ? "" : `, last commit ${shownTime(toTime)}${isUnread ? " or later" : ""}`),
   ]);
   const rows = [
     ["backup", `${backup.id}, ${backup.type}, labelled "${backup.label}"`],

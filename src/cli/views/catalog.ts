@@ -81,13 +81,19 @@ async function readShown(context: CommandContext, archive: Archive, progress: Pr
 export function reachesOf(
   { paths, ends }: Catalog,
   backup: BackupDocument,
-): { readonly timeline: TimelineId; readonly toLsn: Lsn; readonly toTime: string | null }[] {
+): {
+  readonly timeline: TimelineId;
+  readonly toLsn: Lsn;
+  readonly toTime: string | null;
+  readonly isUnread: boolean;
+}[] {
   return paths
     .filter(({ history }) => backupsOn([backup], history).length > 0)
     .flatMap((path) => {
       const reach = reachOf(path, backup, ends);
       if (reach === undefined) return [];
-      return [{ timeline: path.history.timeline, toLsn: reach.toLsn, toTime: reach.end.lastCommitAt ?? null }];
+      const { lastCommitAt = null, isUnread = false } = reach.end;
+      return [{ timeline: path.history.timeline, toLsn: reach.toLsn, toTime: lastCommitAt, isUnread }];
     })
     .sort((a, b) => b.timeline - a.timeline);
 }
@@ -138,7 +144,7 @@ export function backupJson({ catalog, now }: CatalogView, backup: BackupDocument
     seconds: secondsOf(backup),
     wal: walNeeded(backup),
     restorable: reaches.length > 0,
-    reaches: reaches.map(({ toLsn, ...reach }) => ({ ...reach, toLsn: formatLsn(toLsn) })),
+    reaches: reaches.map(({ timeline: on, toLsn, toTime }) => ({ timeline: on, toTime, toLsn: formatLsn(toLsn) })),
   };
 }
 
