@@ -206,7 +206,7 @@ export async function openFolderFor(
   return archive;
 }
 
-/** As `openFolderFor`, for one who stores no data: it needs no recipients in an encrypted archive. */
+/** Does what `openFolderFor` does, for a command that stores no data: it needs no recipients in an encrypted archive. */
 export async function createFolder(
   store: Store,
   folder: string,

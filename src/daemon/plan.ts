@@ -12,7 +12,7 @@ export interface ClusterPlan extends RoutinePlan {
   readonly storeUrl: string;
   /** Called again at each start: passwords and service files may have changed. Throws `usage`. */
   readonly connect: () => Promise<ConnectionSettings>;
-  /** As they were when the configuration was read: a file of recipients is a part of it. */
+  /** Read with the configuration: a file of recipients is a part of it. */
   readonly recipients: Recipients | undefined;
 }
 

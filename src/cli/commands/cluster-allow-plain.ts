@@ -20,8 +20,11 @@ export async function run(context: CommandContext): Promise<number> {
     const isDry = settings.dryRun || confirm === undefined;
     if (!isDry) await allowPlain(place, new Date().toISOString(), request);
     const document = {
-      ...{ dryRun: isDry, cluster, wasEncrypted: mustEncrypt(note) },
-      ...{ to: note?.to ?? [], since: note?.since ?? null },
+      dryRun: isDry,
+      cluster,
+      wasEncrypted: mustEncrypt(note),
+      to: note?.to ?? [],
+      since: note?.since ?? null,
     };
     await printResult(context, document, textOf({ cluster, note, isDry }));
     return EXIT.done;
