@@ -32,8 +32,7 @@ it("names identity files by their whole path: the server runs it in its data dir
   const here = process.cwd();
   const expected = `--identity ${here}/a.txt --identity /keys/b.txt --identity-passphrase-file ${here}/c.txt`;
   expect(await command({ file: "store: file:///archive\n", flags })).toContain(expected);
-  const inFile =
-    "store: file:///archive\nidentity:\n  - a.txt\n  - /keys/b.txt\nidentity-passphrase-file: c.txt\n";
+  const inFile = "store: file:///archive\nidentity:\n  - a.txt\n  - /keys/b.txt\nidentity-passphrase-file: c.txt\n";
   expect(await command({ file: inFile, flags: { "target-dir": "/data" } })).toContain(expected);
 });
 
