@@ -5,12 +5,13 @@ import { loadavg } from "node:os";
 import { join } from "node:path";
 import { type S3Server, startS3 } from "../test/harness/s3.ts";
 import { makeTempDir, removeTree, staleTempDirs } from "../test/harness/temp.ts";
-import { benchBackup } from "./backup.ts";
+import { benchBackup, benchBackupCompressible } from "./backup.ts";
 import { benchCatchUp } from "./catch-up.ts";
 import { benchCatalog } from "./catalog.ts";
 import { benchCommitLatency } from "./commit-latency.ts";
 import { benchCommitTimed } from "./commit-timed.ts";
 import type { BenchContext } from "./context.ts";
+import { benchEncryption } from "./encryption.ts";
 import { pgTool } from "./primary.ts";
 import { benchProfile } from "./profile.ts";
 import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
@@ -32,8 +33,10 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["recovery", benchRecovery],
   ["recovery-pgbench", benchRecoveryPgbench],
   ["backup", benchBackup],
+  ["backup-compressible", benchBackupCompressible],
   ["restore", benchRestore],
   ["small-files", benchSmallFiles],
+  ["encryption", benchEncryption],
   ["catalog", benchCatalog],
   ["verify-deep", benchVerifyDeep],
   ["s3-client", benchS3Client],
