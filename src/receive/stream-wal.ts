@@ -165,6 +165,10 @@ async function buildStations(
   const taking = sharedController();
   onAbort(broken.signal, () => taking.abort(broken.signal.reason));
   using early = joinSignals(broken.signal, stop);
+  let keptLsn: Lsn | undefined;
+  const passKept = (): void => {
+    if (keptLsn !== undefined) walStream.kept?.(lineWatch.releasable(keptLsn));
+  };
   const intake: Intake = await openIntake({
     taking: taking.signal,
     opening: early.signal,
@@ -172,7 +176,10 @@ async function buildStations(
       lineWatch.stored(intake.storedLsn);
       feedback.update();
     },
-    onKept: (lsn) => walStream.kept?.(lsn),
+    onKept: (lsn) => {
+      keptLsn = lsn;
+      passKept();
+    },
     onBorder: (carry) => walStream.passed?.(carry),
   });
   const feedback: Feedback = new Feedback({
@@ -198,7 +205,10 @@ async function buildStations(
     log,
     storedLsn: () => intake.storedLsn,
     reportedLsn: () => feedback.reportedLsn,
-    onRelease: () => feedback.update(),
+    onRelease: () => {
+      passKept();
+      feedback.update();
+    },
     onLost: fail,
   });
   onAbort(intake.failure, () => fail(intake.failure.reason));

@@ -188,6 +188,33 @@ test("a spool's disk that takes no document is told as the spool's trouble, and 
   ]);
 });
 
+test("files stay in the spool until the look at the archive has an answer, whatever the store has taken meanwhile", async () => {
+  const writer = new WalWriter();
+  for (let i = 0; i < 5; i++) {
+    writer.write({ data: filled(100) });
+    writer.switchSegment();
+  }
+  writer.write({ data: filled(100) });
+  const rig = await openRig(new MemoryDisk(), writer);
+  await rig.feed(writer.position, 100_000);
+  await rig.settle();
+  const { journal } = rig;
+  const store = new FaultyStore(new MemoryStore());
+  // The first such question is that of the opening.
+  const looking = store.failpoint({ operation: "head", key: /generation/, fault: "stall", nth: 2 });
+  const shipping = ship(rig, writer, store);
+  await looking.reached;
+  const never = new AbortController().signal;
+  expect(await shipping.state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
+  // A confirmation would have its turns between these.
+  for (let turn = 0; turn < 20; turn++) await journal.noteStore(store.description);
+  expect(journal.segments.map(({ segment }) => segment)).toEqual([1, 2, 3, 4, 5, 6]);
+  looking.release();
+  await vi.waitFor(() => expect(journal.segments.map(({ segment }) => segment)).toEqual([5, 6]), 60_000);
+  await shipping.stop();
+  await rig.close();
+});
+
 test("a stop after a failover waits for the new timeline, also when the old one reached a higher LSN", async () => {
   const rig = await openRig(new MemoryDisk(), new WalWriter());
   const at = { cluster: "main", synchronous: false, nowMs: () => 0 };

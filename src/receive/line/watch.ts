@@ -97,6 +97,15 @@ export class LineWatch {
     return this.#ceiling === undefined ? storedLsn : minLsn(storedLsn, this.#ceiling);
   }
 
+  /**
+   * How far of the bytes that the archive has the source may let go. While a look after a pause is not answered, the archive may
+   * have been removed. A contested line holds nothing here: the archive is there, and a record that is longer than a spool needs room.
+   */
+  releasable(keptLsn: Lsn): Lsn {
+    const isThere = this.#verdict.kind === "contested" && !this.#isOver;
+    return isThere ? keptLsn : this.acknowledgeable(keptLsn);
+  }
+
   /** Ends a running look, and waits for that; not for a request that hangs. */
   async end(): Promise<void> {
     this.#over.abort();
