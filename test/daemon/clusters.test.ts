@@ -8,6 +8,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { StatusDocument, StatusOverview } from "../../src/daemon/status/document.ts";
 import { openArchive } from "../../src/archive/archive.ts";
 import { listBackups } from "../../src/archive/backups/list.ts";
+import { hasCode } from "../../src/errors.ts";
+import { silentLog } from "../../src/log.ts";
+import { lockSpool } from "../../src/receive/spool-lock.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
@@ -225,6 +228,62 @@ describe("two clusters in one process", () => {
     expect(await server.daemon.end("SIGTERM")).toEqual({ code: 0, signal: null });
     const dropped = await server.cli("slot drop", "--cluster", "billing", "--slot", "second", "--json");
     expect(JSON.parse(dropped.stdout)).toEqual({ slot: { name: "second", dropped: true } });
+  }, 120_000);
+
+  test("SIGHUP leaves each spool locked by the one run of its cluster that uses it, and free without one", async () => {
+    await using server = await BackupServer.start(place(), "respooled");
+    const [first, second] = [join(server.folder, "spool-1"), join(server.folder, "spool-2")];
+    for (const folder of [first, second]) mkdirSync(folder);
+    const isLocked = async (directory: string): Promise<boolean> => {
+      const options = { directory, folder: "spooled", log: silentLog, signal: new AbortController().signal };
+      const lock = await lockSpool(options).catch((error: unknown) => {
+        if (hasCode(error, "spool-in-use")) return undefined;
+        throw error;
+      });
+      await lock?.[Symbol.asyncDispose]();
+      return lock === undefined;
+    };
+    const walsender = async (): Promise<number | undefined> => (await walsenders(billing))["spooled"];
+    const apply = async (options: Record<string, string> | undefined): Promise<void> => {
+      const before = await walsender();
+      delete server.clusters["spooled"];
+      if (options !== undefined) server.clusters["spooled"] = options;
+      server.write();
+      expect(await server.reload()).toMatchObject({ error: null });
+      await until("the change", async () => {
+        const now = await walsender();
+        return options === undefined ? now === undefined : now !== undefined && now !== before;
+      });
+      if (options !== undefined) await server.streams("spooled");
+    };
+    const spooled = { dsn: billing.dsn, slot: "spooled", durability: "spool", "spool-dir": first };
+
+    await apply(spooled);
+    expect(await isLocked(first)).toBe(true);
+    // The same process takes it again.
+    await apply({ ...spooled, "status-interval": "5s" });
+    expect(await isLocked(first)).toBe(true);
+    // All is uploaded, so the cluster may leave the spool.
+    await until("the upload", async () => (await server.of("spooled"))?.isUploaded === true);
+    await apply({ ...spooled, "spool-dir": second });
+    expect(await isLocked(second)).toBe(true);
+    expect(await isLocked(first)).toBe(false);
+    await apply(undefined);
+    await until("the spool to be free", async () => !(await isLocked(second)));
+    await apply({ ...spooled, "spool-dir": second });
+    expect(await isLocked(second)).toBe(true);
+    await billing.sql("INSERT INTO t VALUES (7)");
+    const lsn = await billing.value("SELECT pg_current_wal_flush_lsn()::text");
+    await until("the commit to be acknowledged from the spool", async () => {
+      const flushed =
+        "SELECT count(*)::text FROM pg_stat_replication WHERE flush_lsn >= $1::pg_lsn AND pid = " +
+        "(SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'spooled')";
+      return (await billing.value(flushed, [lsn])) === "1";
+    });
+    expect(server.daemon.stderr).not.toContain("another process uses");
+    expect(await server.daemon.end("SIGTERM")).toEqual({ code: 0, signal: null });
+    expect(await isLocked(second)).toBe(false);
+    await billing.dropSlot("spooled");
   }, 120_000);
 
   test("their jobs run with their own settings, those that the daemon has loaded", async () => {
