@@ -5,7 +5,6 @@
 import { ManifestReader } from "../archive/backups/manifest.ts";
 import type { DataSinks } from "../archive/backups/stored-data.ts";
 import { type Inflater, startInflating } from "../codec/inflate.ts";
-import { type TarHeader } from "../codec/tar.ts";
 import { TarScanner } from "../codec/tar-reader.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { BackupTablespaceSent } from "../replication/base-backup-command.ts";
@@ -106,32 +105,37 @@ class ArchiveIntake {
     this.#scanner.end();
   }
 
+  /** Awaits only what has to wait: an await for each step of each small file would cost as much as the steps. */
   async #takeTar(bytes: Uint8Array): Promise<void> {
     const { parts, ledger, progress } = this.#options;
     this.#scanner.feed(bytes);
     for (let event = this.#scanner.next(); event !== undefined; event = this.#scanner.next()) {
       switch (event.kind) {
-        case "entry":
-          await this.#begin(event.header);
+        case "entry": {
+          const { header } = event;
+          const begun = parts.beginEntry(header);
+          const part = typeof begun === "string" ? begun : await begun;
+          ledger.begin(header, `${this.#prefix}${header.path}`, part);
+          this.fileBytes += header.size;
           break;
-        case "data":
+        }
+        case "data": {
           ledger.data(event.bytes);
-          await parts.data(event.bytes);
+          const waiting = parts.data(event.bytes);
+          if (waiting !== undefined) await waiting;
           break;
-        case "entry-end":
-          await parts.endEntry();
-          await ledger.end();
+        }
+        case "entry-end": {
+          const waiting = parts.endEntry();
+          if (waiting !== undefined) await waiting;
+          const indexing = ledger.end();
+          if (indexing !== undefined) await indexing;
           break;
+        }
       }
     }
     progress.bytes += bytes.length;
     progress.files = ledger.files;
     progress.storedBytes = parts.storedBytes;
-  }
-
-  async #begin(header: TarHeader): Promise<void> {
-    const part = await this.#options.parts.beginEntry(header);
-    this.#options.ledger.begin(header, `${this.#prefix}${header.path}`, part);
-    this.fileBytes += header.size;
   }
 }

@@ -59,8 +59,20 @@ export class FrameWriter {
     return this.#crc32c;
   }
 
-  /** Copies `bytes`; waits while every slot is in use. Rejects with `aborted`. One write at a time. */
-  async write(bytes: Uint8Array): Promise<void> {
+  /**
+   * Copies `bytes`. Undefined when that is done; a promise while every slot is in use, and `bytes` are borrowed until it settles.
+   * Rejects with `aborted`. One write at a time.
+   */
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    const slot = this.#slot;
+    if (slot === undefined || bytes.length >= FRAME_RAW_BYTES_MAX - this.#filled) return this.#writeOn(bytes);
+    copyToSlot(slot.raw, this.#filled, bytes);
+    this.#filled += bytes.length;
+    this.#rawBytes += bytes.length;
+    return undefined;
+  }
+
+  async #writeOn(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length;) {
       const slot = (this.#slot ??= await this.#options.slots.acquire(this.#options.signal));
       const taken = Math.min(bytes.length - at, FRAME_RAW_BYTES_MAX - this.#filled);

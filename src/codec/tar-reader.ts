@@ -33,6 +33,7 @@ export interface TarHandlers {
 }
 
 const TYPES: Readonly<Record<string, TarEntryType>> = { "0": "file", "\0": "file", "2": "symlink", "5": "directory" };
+const SPACE = 0x20;
 /** Symlinks remembered, to refuse entries below them: a cluster has one for each tablespace. */
 const SYMLINKS_MAX = 100_000;
 
@@ -227,9 +228,13 @@ function numberIn(block: Buffer, name: FieldName, of: string): number {
     if (digit < 0 || digit > 7) break;
     value = value * 8 + digit;
   }
-  // As servers write it: digits, and a zero behind them.
-  if (at > offset && at < offset + length && block[at] === 0) return value;
+  if (at > offset && at < offset + length && isEnd(block[at], at === offset + length - 1)) return value;
   return oddNumberIn(fieldOf(block, name), name, of);
+}
+
+/** What stands behind the digits: a space at the end of the field (PostgreSQL: print_tar_number), or a zero. */
+function isEnd(byte: number | undefined, isLast: boolean): boolean {
+  return byte === 0 || (byte === SPACE && isLast);
 }
 
 function oddNumberIn(field: Buffer, name: FieldName, of: string): number {

@@ -78,16 +78,15 @@ function putText(block: Buffer, name: FieldName, text: string): void {
 function putNumber(block: Buffer, name: FieldName, value: number): void {
   const [offset, length] = FIELDS[name];
   const digits = length - 1;
-  if (value < 8 ** digits) {
-    putOctal(block, offset, digits, value);
-    return;
-  }
+  if (putOctal(block, offset, digits, value) === 0) return;
   let rest = BigInt(value);
   for (let at = offset + digits; at > offset; at--, rest >>= 8n) block[at] = Number(rest & 0xffn);
   block[offset] = 0x80;
 }
 
-function putOctal(block: Buffer, offset: number, digits: number, value: number): void {
+/** Returns what is left of the value above its lowest digits: 0 when it fits. */
+function putOctal(block: Buffer, offset: number, digits: number, value: number): number {
   let rest = value;
   for (let at = offset + digits - 1; at >= offset; at--, rest = Math.floor(rest / 8)) block[at] = 0x30 + (rest % 8);
+  return rest;
 }

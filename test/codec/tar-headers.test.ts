@@ -85,6 +85,11 @@ describe("a field of a header is read", () => {
     { name: "with spaces around its digits", fields: { 124: "         3 \0" }, facts: { size: 3 } },
     { name: "with a zero before it is full", fields: { 124: "3\0garbage\0\0\0" }, facts: { size: 3 } },
     { name: "when it is empty", fields: { 136: Buffer.alloc(12) }, facts: { mtime: 0 } },
+    {
+      name: "with a space at its end, as servers write it",
+      fields: { 100: "0000600 ", 108: "0000145 ", 124: "00000000003 ", 136: "15303270064 " },
+      facts: { mode: 0o600, uid: 101, size: 3, mtime: 1_796_042_804 },
+    },
     { name: "with digits in all of its bytes", fields: { 124: "000000000017" }, facts: { size: 15 } },
     {
       name: "to base 256",
@@ -332,6 +337,12 @@ test("the end of a tar is two blocks", () => {
 test("a checksum counts every byte but its own field, which counts as spaces", () => {
   expect(headerChecksum(Buffer.alloc(512))).toBe(256);
   expect(headerChecksum(Buffer.alloc(512, 1))).toBe(504 + 256);
+  expect(headerChecksum(Buffer.alloc(512, 0xff))).toBe(504 * 255 + 256);
+  for (let at = 0; at < 512; at++) {
+    const block = Buffer.alloc(512);
+    block[at] = 0xff;
+    expect(headerChecksum(block)).toBe(at >= 148 && at < 156 ? 256 : 255 + 256);
+  }
 });
 
 test.each([

@@ -52,7 +52,8 @@ export class FileLedger {
     this.#current.bytes += bytes.length;
   }
 
-  async end(): Promise<void> {
+  /** The file is complete. A promise where its line has to wait for memory. */
+  end(): Promise<void> | undefined {
     invariant(this.#current !== undefined, "the end of no file");
     const { file, checksum, bytes } = this.#current;
     this.#current = undefined;
@@ -62,7 +63,7 @@ export class FileLedger {
     if (!this.#received.add(file.path, { size: bytes, checksum: hex })) this.#report(`${shown(file.path)} came twice`);
     this.files++;
     this.bytes += bytes;
-    await this.#index.write(Buffer.from(encodeBackupFile({ ...file, checksum: `${this.#algorithm}:${hex}` })));
+    return this.#index.write(Buffer.from(encodeBackupFile({ ...file, checksum: `${this.#algorithm}:${hex}` })));
   }
 
   /** Compares the manifest's line on one file with what came. */

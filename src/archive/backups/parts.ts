@@ -29,12 +29,15 @@ interface OpenPart {
   readonly writer: FrameWriter;
   /** Directories that this part has: each is repeated in every part that has files below it. */
   readonly directories: Set<string>;
+  /** A directory that the part has with all above it, as far as they were announced. */
+  directory: string | undefined;
   readonly isAlone: boolean;
   files: number;
 }
 
 const ZEROS = Buffer.alloc(TAR_END_BYTES);
 
+/** Takes entries. What has nothing to wait for answers without a promise: there may be a million small files. */
 export class Parts {
   readonly #options: PartsOptions;
   readonly #opened: OpenPart[] = [];
@@ -61,8 +64,17 @@ export class Parts {
   }
 
   /** An entry begins; the name of the part that it is in. */
-  async beginEntry(header: TarHeader): Promise<string> {
+  beginEntry(header: TarHeader): Promise<string> | string {
     invariant(this.#current === undefined, "a tar entry began inside another");
+    const part = this.#collecting;
+    const isUsual = header.type === "file" && part !== undefined && this.#fits(part, header);
+    if (!isUsual || part.directory !== directoryOf(header.path)) return this.#beginOther(header);
+    this.#current = { part, header };
+    part.files++;
+    return part.writer.write(encodeTarHeader(header))?.then(() => part.name) ?? part.name;
+  }
+
+  async #beginOther(header: TarHeader): Promise<string> {
     const part = await this.#partFor(header);
     this.#current = { part, header };
     await this.#writeAncestors(part, header.path);
@@ -72,21 +84,29 @@ export class Parts {
       this.#directories.set(header.path, header);
       part.directories.add(header.path);
     }
+    // A directory that comes behind a file in it is written before the next file.
+    part.directory = header.type === "directory" ? undefined : directoryOf(header.path);
     return part.name;
   }
 
-  /** Content of the entry; borrowed for the call. */
-  async data(bytes: Uint8Array): Promise<void> {
+  /** Content of the entry; borrowed until the promise settles. */
+  data(bytes: Uint8Array): Promise<void> | undefined {
     invariant(this.#current !== undefined, "content outside of a tar entry");
-    await this.#current.part.writer.write(bytes);
+    return this.#current.part.writer.write(bytes);
   }
 
-  async endEntry(): Promise<void> {
+  endEntry(): Promise<void> | undefined {
     invariant(this.#current !== undefined, "the end of no tar entry");
     const { part, header } = this.#current;
     this.#current = undefined;
+    if (part.isAlone) return this.#endAlone(part, header);
+    const padding = paddingOf(header.size);
+    return padding === 0 ? undefined : part.writer.write(ZEROS.subarray(0, padding));
+  }
+
+  async #endAlone(part: OpenPart, header: TarHeader): Promise<void> {
     await part.writer.write(ZEROS.subarray(0, paddingOf(header.size)));
-    if (part.isAlone) await this.#close(part);
+    await this.#close(part);
   }
 
   /** Facts of all parts, once their uploads have settled. */
@@ -107,20 +127,25 @@ export class Parts {
   }
 
   async #partFor(header: TarHeader): Promise<OpenPart> {
-    const { partBytes } = this.#options;
-    if (header.size >= partBytes) return this.#open(true);
+    if (header.size >= this.#options.partBytes) return this.#open(true);
     const collecting = this.#collecting;
-    const room = partBytes - (collecting?.writer.rawBytes ?? 0) - TAR_BLOCK_BYTES;
-    if (collecting !== undefined && (header.size <= room || collecting.writer.rawBytes === 0)) return collecting;
+    if (collecting !== undefined && this.#fits(collecting, header)) return collecting;
     if (collecting !== undefined) await this.#close(collecting);
     return (this.#collecting = await this.#open(false));
+  }
+
+  /** Whether the entry still goes into the part that collects. */
+  #fits({ writer }: OpenPart, { size }: TarHeader): boolean {
+    const { partBytes } = this.#options;
+    return size < partBytes && (size <= partBytes - writer.rawBytes - TAR_BLOCK_BYTES || writer.rawBytes === 0);
   }
 
   async #open(isAlone: boolean): Promise<OpenPart> {
     const { archive, backupId, uploads, slots, signal } = this.#options;
     const name = backupPartName(this.#opened.length + 1);
     const writer = await archive.codec.writeFrames({ slots, signal });
-    const part = { name, tablespace: this.#tablespace, writer, directories: new Set<string>(), isAlone, files: 0 };
+    const tablespace = this.#tablespace;
+    const part = { name, tablespace, writer, directories: new Set<string>(), directory: undefined, isAlone, files: 0 };
     this.#opened.push(part);
     await uploads.begin(backupPartKey(archive.cluster, backupId, name), writer.body(), () => writer.storedBytes);
     return part;
@@ -141,4 +166,9 @@ export class Parts {
       await part.writer.write(encodeTarHeader(header));
     }
   }
+}
+
+/** Empty for what lies at the top. */
+function directoryOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }

@@ -5,8 +5,8 @@
  * Records lie one after the other in blocks of memory; a table of their places, with open addressing, finds them by the
  * CRC-32C of the path. A record that was taken stays, marked: what is left in the end can be listed.
  */
-import { crc32c } from "@node-rs/crc32";
 import { pathFromBytes, pathToBytes } from "../../codec/tar.ts";
+import { crc32c } from "../../wal/crc32c.ts";
 
 export interface ReceivedFile {
   readonly size: number;
