@@ -1,6 +1,7 @@
 /** Options of a base backup, and its reports while it runs; the command line's table gives the defaults. */
 import type { Recipients } from "../codec/age/recipients.ts";
 import type { CompressLevel } from "../codec/level.ts";
+import type { CodecPool } from "../codec/pool.ts";
 import type { BaseBackupOptions } from "../replication/base-backup-command.ts";
 import type { ConnectionSettings } from "../replication/settings.ts";
 import type { Log } from "../log.ts";
@@ -13,6 +14,8 @@ export interface BackupOptions extends BaseBackupOptions {
   readonly cluster: string;
   readonly compressLevel: CompressLevel;
   readonly codecThreads: number;
+  /** Threads that the backup shares with its receiver; without them it has its own. */
+  readonly codecPool?: CodecPool | undefined;
   /** Everything is encrypted to these. */
   readonly recipients?: Recipients | undefined;
   /** Tar bytes that a part of several files is closed at. */

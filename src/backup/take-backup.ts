@@ -34,11 +34,11 @@ const SEGMENTS_BEHIND_MAX = 64;
  */
 export async function takeBackup(options: BackupOptions): Promise<BackupDocument> {
   const { store, cluster, settings, signal, progress, log } = options;
-  const { shutdownTimeoutMs, codecThreads } = options;
+  const { shutdownTimeoutMs, codecThreads, codecPool } = options;
   const startedAt = options.now();
   const id = backupIdOf(startedAt, options.randomBits());
   const { compressLevel: level, recipients } = options;
-  const codec = new Codec({ level, recipients, ...sharedOrOwn(undefined, { threads: codecThreads }) });
+  const codec = new Codec({ level, recipients, ...sharedOrOwn(codecPool, { threads: codecThreads }) });
   const onLeft = (error: unknown): void => {
     log.warn("could not remove all that the failed backup had stored; expiry will", { backup: id, error });
   };

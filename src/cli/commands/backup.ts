@@ -94,7 +94,6 @@ function withWal(
       statusIntervalMs: settings.statusIntervalMs,
       receiverTimeoutMs: settings.receiverTimeoutMs,
       compressLevel: settings.compressLevel,
-      codecThreads: 1,
       recipients: backup.recipients,
       chunksInFlightMax: settings.chunksInFlight,
       bufferSegments: settings.bufferSegments,

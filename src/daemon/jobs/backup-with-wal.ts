@@ -6,6 +6,7 @@ import type { BackupDocument } from "../../archive/backups/document.ts";
 import type { BackupOptions } from "../../backup/options.ts";
 import { takeBackup } from "../../backup/take-backup.ts";
 import { setTimeout as sleep } from "node:timers/promises";
+import { CodecPool } from "../../codec/pool.ts";
 import { hasCode } from "../../errors.ts";
 import type { ReceiverOptions } from "../../receive/options.ts";
 import { ReceiverState } from "../../receive/status.ts";
@@ -17,7 +18,18 @@ export interface BackupWithWalOptions {
   /** For the receiver: everything but what this function decides. */
   readonly receiver: Omit<
     ReceiverOptions,
-    "slot" | "createSlot" | "temporarySlot" | "once" | "claimsFirst" | "state" | "stop" | "kill" | "store" | "cluster"
+    | "slot"
+    | "createSlot"
+    | "temporarySlot"
+    | "once"
+    | "claimsFirst"
+    | "state"
+    | "stop"
+    | "kill"
+    | "store"
+    | "cluster"
+    | "codecThreads"
+    | "codecPool"
   >;
 }
 
@@ -31,6 +43,9 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
   // Told to stop, the receiver and the backup use the same time to end, not one after the other.
   using _stopping = onAbort(signal, () => stop.abort());
   const state = new ReceiverState({ cluster, synchronous: false, durability: "store", nowMs: Date.now });
+  const { codecThreads } = backup;
+  // Both sides share the threads: one more would cost as much processor time as 100 MB of data, for a few segments of WAL.
+  const codecPool = new CodecPool({ threads: codecThreads });
   const slot = `seawall_backup_${(backup.randomBits() >>> 0).toString(16).padStart(8, "0")}`;
   const receiving = runReceiver({
     ...options.receiver,
@@ -45,11 +60,13 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
     state,
     stop: stop.signal,
     kill: new AbortController().signal,
+    codecThreads,
+    codecPool,
   }).catch((error: unknown) => failed.abort(error));
   try {
     while (state.phase !== "streaming" && !failed.signal.aborted && !signal.aborted) await sleep(LOOK_MS);
     using either = joinSignals(signal, failed.signal);
-    return await takeBackup({ ...backup, signal: either.signal });
+    return await takeBackup({ ...backup, codecPool, signal: either.signal });
   } catch (error) {
     // The receiver's failure ended the backup, so report it; an abort that the caller asked for is reported as such.
     if (failed.signal.aborted && !signal.aborted && hasCode(error, "aborted")) {
@@ -59,5 +76,6 @@ export async function backupWithWal(options: BackupWithWalOptions): Promise<Back
   } finally {
     stop.abort();
     await receiving;
+    await codecPool.close();
   }
 }
