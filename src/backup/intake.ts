@@ -5,7 +5,7 @@
 import { ManifestReader } from "../archive/backups/manifest.ts";
 import type { DataSinks } from "../archive/backups/stored-data.ts";
 import { type Inflater, startInflating } from "../codec/inflate.ts";
-import { TarScanner } from "../codec/tar-reader.ts";
+import { type TarEvent, TarScanner } from "../codec/tar-reader.ts";
 import { SeawallError, assertNever } from "../errors.ts";
 import type { BackupTablespaceSent } from "../replication/base-backup-command.ts";
 import type { BaseBackupStream } from "../replication/base-backup.ts";
@@ -38,7 +38,9 @@ export async function takeIn(stream: BaseBackupStream, options: IntakeOptions): 
     await parts.endArchive();
   };
   let inManifest = false;
-  for (let event = await stream.next(); event !== undefined; event = await stream.next()) {
+  for (;;) {
+    const event = stream.nextAtHand() ?? (await stream.next());
+    if (event === undefined) break;
     switch (event.kind) {
       case "archive":
         await endArchive();
@@ -54,7 +56,10 @@ export async function takeIn(stream: BaseBackupStream, options: IntakeOptions): 
         if (inManifest) {
           manifestReader.push(event.bytes);
           await manifest?.write(event.bytes);
-        } else if (archive !== undefined) await archive.take(event.bytes);
+        } else {
+          const waiting = archive?.take(event.bytes);
+          if (waiting !== undefined) await waiting;
+        }
         break;
       case "end": {
         if (event.timeline !== stream.start.timeline) throw changedTimeline(stream, event.timeline);
@@ -94,10 +99,10 @@ class ArchiveIntake {
     this.#inflater = startInflating(options.compression);
   }
 
-  async take(bytes: Uint8Array): Promise<void> {
+  /** Borrows `bytes` until the promise settles; undefined when nothing had to wait. */
+  take(bytes: Uint8Array): Promise<void> | undefined {
     // Without compression: no iterator in between.
-    if (this.#options.compression === "none") return this.#takeTar(bytes);
-    for await (const piece of this.#inflater.push(bytes)) await this.#takeTar(piece);
+    return this.#options.compression === "none" ? this.#takeTar(bytes) : this.#inflate(bytes);
   }
 
   async end(): Promise<void> {
@@ -105,37 +110,50 @@ class ArchiveIntake {
     this.#scanner.end();
   }
 
-  /** Awaits only what has to wait: an await for each step of each small file would cost as much as the steps. */
-  async #takeTar(bytes: Uint8Array): Promise<void> {
+  async #inflate(bytes: Uint8Array): Promise<void> {
+    for await (const piece of this.#inflater.push(bytes)) await this.#takeTar(piece);
+  }
+
+  #takeTar(bytes: Uint8Array): Promise<void> | undefined {
     const { parts, ledger, progress } = this.#options;
     this.#scanner.feed(bytes);
-    for (let event = this.#scanner.next(); event !== undefined; event = this.#scanner.next()) {
-      switch (event.kind) {
-        case "entry": {
-          const { header } = event;
-          const begun = parts.beginEntry(header);
-          const part = typeof begun === "string" ? begun : await begun;
-          ledger.begin(header, `${this.#prefix}${header.path}`, part);
-          this.fileBytes += header.size;
-          break;
-        }
-        case "data": {
-          ledger.data(event.bytes);
-          const waiting = parts.data(event.bytes);
-          if (waiting !== undefined) await waiting;
-          break;
-        }
-        case "entry-end": {
-          const waiting = parts.endEntry();
-          if (waiting !== undefined) await waiting;
-          const indexing = ledger.end();
-          if (indexing !== undefined) await indexing;
-          break;
-        }
-      }
-    }
     progress.bytes += bytes.length;
+    const waiting = this.#takeEvents();
     progress.files = ledger.files;
     progress.storedBytes = parts.storedBytes;
+    return waiting;
+  }
+
+  /** Goes on until something has to wait: an await for each step of each small file would cost as much as the steps. */
+  #takeEvents(): Promise<void> | undefined {
+    for (let event = this.#scanner.next(); event !== undefined; event = this.#scanner.next()) {
+      const waiting = this.#takeEvent(event);
+      if (waiting !== undefined) return waiting.then(() => this.#takeEvents());
+    }
+    return undefined;
+  }
+
+  #takeEvent(event: TarEvent): Promise<void> | undefined {
+    const { parts, ledger } = this.#options;
+    switch (event.kind) {
+      case "entry": {
+        const { header } = event;
+        const path = `${this.#prefix}${header.path}`;
+        this.fileBytes += header.size;
+        const part = parts.beginEntry(header);
+        if (typeof part !== "string") return part.then((name) => ledger.begin(header, path, name));
+        ledger.begin(header, path, part);
+        return undefined;
+      }
+      case "data":
+        ledger.data(event.bytes);
+        return parts.data(event.bytes);
+      case "entry-end": {
+        const waiting = parts.endEntry();
+        return waiting === undefined ? ledger.end() : waiting.then(() => ledger.end());
+      }
+      default:
+        return assertNever(event);
+    }
   }
 }

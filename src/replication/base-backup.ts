@@ -90,6 +90,8 @@ export class BaseBackupStream {
   /** Typed: the type of the message under way, and what has been gathered of a small one. */
   #type: number | undefined;
   #small: Buffer = Buffer.alloc(0);
+  /** A message that `nextAtHand` has come upon. */
+  #held: Frame | undefined;
   /** Plain: how many streams have begun. The first one has when this object is made. */
   #streams = 0;
   #announced = false;
@@ -107,6 +109,30 @@ export class BaseBackupStream {
     return this.#ready;
   }
 
+  /**
+   * The next event if it has arrived and is no message of the protocol; undefined: call `next`. Throws `server-protocol`. Most of
+   * a backup goes this way: a promise for each of its pieces would cost a tenth of the receiving thread's time.
+   */
+  nextAtHand(): BackupEvent | undefined {
+    if (this.#state === "done" || this.#held !== undefined) return undefined;
+    try {
+      for (;;) {
+        const announced = this.#announce();
+        if (announced !== undefined) return announced;
+        const frame = this.#session.frameAtHand();
+        if (frame?.kind !== "copy") {
+          this.#held = frame;
+          return undefined;
+        }
+        const event = this.#data(frame);
+        if (event !== undefined) return event;
+      }
+    } catch (error) {
+      this.#finish();
+      throw error;
+    }
+  }
+
   /** The next event; undefined after `end`. Throws `server-lost`, `aborted`, or the server's error mapped. */
   async next(): Promise<BackupEvent | undefined> {
     if (this.#state === "done") return undefined;
@@ -114,7 +140,8 @@ export class BaseBackupStream {
       for (;;) {
         const announced = this.#announce();
         if (announced !== undefined) return announced;
-        const frame = this.#session.frameAtHand() ?? (await this.#awaited());
+        const frame = this.#held ?? this.#session.frameAtHand() ?? (await this.#awaited());
+        this.#held = undefined;
         const event = frame.kind === "copy" ? this.#data(frame) : await this.#message(frame);
         if (event === undefined) continue;
         if (event.kind === "end") this.#finish();

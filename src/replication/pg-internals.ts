@@ -74,8 +74,11 @@ const SCRAM_ITERATIONS_MAX = 10_000_000;
 /** The longest row of an ordinary query's answer. */
 const ROW_BYTES_MAX = 64 << 20;
 
-/** One read(2) at most. Allocated once: at full rate, a new one for each read is garbage by the gigabyte. */
-const READ_BYTES = 128 * 1024;
+/**
+ * One read(2) at most. Allocated once: at full rate, a new one for each read is garbage by the gigabyte. A Unix socket holds up to
+ * 200 KB: half of this takes two calls for it.
+ */
+const READ_BYTES = 256 * 1024;
 
 /**
  * Reads of a socket into two buffers in turn (net.Socket, `onread`): pushed on in copies until a reader takes them in place.
