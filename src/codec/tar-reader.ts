@@ -232,7 +232,7 @@ function numberIn(block: Buffer, name: FieldName, of: string): number {
   return oddNumberIn(fieldOf(block, name), name, of);
 }
 
-/** What stands behind the digits: a space at the end of the field (PostgreSQL: print_tar_number), or a zero. */
+/** True for a byte that ends the digits: a space at the end of the field (PostgreSQL: print_tar_number), or a zero. */
 function isEnd(byte: number | undefined, isLast: boolean): boolean {
   return byte === 0 || (byte === SPACE && isLast);
 }
