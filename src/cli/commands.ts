@@ -83,6 +83,24 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     load: () => import("./commands/slot-drop.ts"),
   },
   ...INIT_COMMANDS,
+  keygen: {
+    group: "Set up",
+    summary: "make an identity (private key) for an encrypted archive, and print its recipient",
+    description:
+      "Writes a new age identity to a file that only you can read, and prints the recipient for --encrypt-to. " +
+      "An identity opens everything that is encrypted to its recipient: make it on a machine that is not the database's, make a second one, and keep both. " +
+      "If all identities are lost, the archive is lost. A file that is there is kept.\n\n" +
+      "With --passphrase the file is protected by a passphrase, which is asked for twice. --identity-passphrase-file takes it from a file instead. " +
+      "age, rage and other programs of the format read the file.",
+    args: [],
+    examples: [
+      { line: "seawall keygen", does: "writes seawall-identity.txt" },
+      { line: "seawall keygen --output second.txt --passphrase", does: "another file, protected by a passphrase" },
+    ],
+    exits: [[EXIT.done, "the identity is made"], USAGE, OPERATIONAL, INTERRUPTED],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./commands/keygen.ts"),
+  },
   check: {
     group: "Set up",
     summary: "preflight: server, role, settings, slot, store; each finding with its remedy",

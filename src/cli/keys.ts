@@ -1,9 +1,10 @@
 /** Reads the recipients and identities that the options name. The library of age is loaded only where there are some. */
 import { readFile } from "node:fs/promises";
-import { Identities, identitiesIn } from "../codec/age/identities.ts";
+import { Identities, identitiesIn, isProtected } from "../codec/age/identities.ts";
 import { Recipients, recipientsIn } from "../codec/age/recipients.ts";
 import type { Settings } from "../config/options.ts";
 import { SeawallError } from "../errors.ts";
+import type { CommandContext } from "./context.ts";
 
 /** Undefined without `--encrypt-to`. Throws `usage`. */
 export async function recipientsOf({ encryptTo }: Pick<Settings, "encryptTo">): Promise<Recipients | undefined> {
@@ -16,22 +17,39 @@ export async function recipientsOf({ encryptTo }: Pick<Settings, "encryptTo">): 
   return Recipients.of(texts);
 }
 
-/** Undefined without `--identity`. Throws `usage`. */
-export async function identitiesOf({
-  identity,
-  identityPassphraseFile: passphraseFile,
-}: Pick<Settings, "identity" | "identityPassphraseFile">): Promise<Identities | undefined> {
+/**
+ * Undefined without `--identity`. `ask` is asked for the passphrase of a protected file where no file has it. Throws `usage`, and
+ * `aborted` when the question was cancelled.
+ */
+export async function identitiesOf(
+  { identity, identityPassphraseFile }: Pick<Settings, "identity" | "identityPassphraseFile">,
+  ask?: (path: string) => Promise<string>,
+): Promise<Identities | undefined> {
   if (identity === undefined) return undefined;
-  const passphrase =
-    passphraseFile === undefined
-      ? undefined
-      : (await readNamed(passphraseFile, "identity-passphrase-file")).toString("utf8").replace(/\r?\n$/, "");
+  const known = identityPassphraseFile === undefined ? undefined : await passphraseIn(identityPassphraseFile);
   const texts: string[] = [];
   for (const path of linesOf(identity)) {
     refusePrivateKey(path);
-    texts.push(...(await identitiesIn(await readNamed(path, "identity"), path, passphrase)));
+    const file = await readNamed(path, "identity");
+    const passphrase = known ?? (isProtected(file) ? await ask?.(path) : undefined);
+    texts.push(...(await identitiesIn(file, path, passphrase)));
   }
   return new Identities(texts);
+}
+
+/** Asks on the terminal, without an echo; undefined where there is none. */
+export function askPassphrase({
+  io,
+  signals,
+}: Pick<CommandContext, "io" | "signals">): ((path: string) => Promise<string>) | undefined {
+  const { ask } = io;
+  if (ask === undefined) return undefined;
+  return async (path) => ask(`Passphrase of ${path}: `, { isHidden: true, signal: signals.stop });
+}
+
+/** The passphrase in a file: its content but for the end of the line. Throws `usage`. */
+export async function passphraseIn(path: string): Promise<string> {
+  return (await readNamed(path, "identity-passphrase-file")).toString("utf8").replace(/\r?\n$/, "");
 }
 
 /** A private key in the place of its file must reach no message, no log and no restore_command. */

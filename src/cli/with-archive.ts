@@ -7,7 +7,7 @@ import { Codec } from "../codec/codec.ts";
 import { hasCode, SeawallError } from "../errors.ts";
 import type { RequestOptions, Store } from "../store/store.ts";
 import { type CommandContext, openPatientStore, requiredStore } from "./context.ts";
-import { identitiesOf } from "./keys.ts";
+import { askPassphrase, identitiesOf } from "./keys.ts";
 import { Progress } from "./views/progress.ts";
 
 export interface WithArchiveOptions {
@@ -17,6 +17,8 @@ export interface WithArchiveOptions {
   readonly unit?: string;
   /** Give the store as much time as the daemon gives it. */
   readonly patient?: boolean;
+  /** The passphrase of an identity may be asked for: no server is started that needs it as well. */
+  readonly asks?: boolean;
   /** The backup that the command is about, as the user names it: the generation that has it is opened. */
   readonly backup?: string | undefined;
 }
@@ -41,11 +43,11 @@ export interface OpenGenerations {
  */
 export async function withArchive<T>(
   context: CommandContext,
-  { backup, ...shown }: WithArchiveOptions,
+  { backup, asks, ...shown }: WithArchiveOptions,
   work: (archive: Archive, progress: Progress) => Promise<T>,
 ): Promise<T> {
   return withStore(context, shown, async (store, progress) => {
-    const request = await openOptions(context);
+    const request = await openOptions(context, asks);
     const { cluster } = context.settings;
     const archive =
       backup === undefined
@@ -58,24 +60,26 @@ export async function withArchive<T>(
 /** Opens all generations of the cluster. Throws as `withArchive` does. */
 export async function withGenerations<T>(
   context: CommandContext,
-  shown: Omit<WithArchiveOptions, "backup">,
+  { asks, ...shown }: Omit<WithArchiveOptions, "backup">,
   work: (generations: OpenGenerations, progress: Progress) => Promise<T>,
 ): Promise<T> {
   return withStore(context, shown, async (store, progress) =>
-    work(await openGenerations(store, context.settings.cluster, await openOptions(context)), progress),
+    work(await openGenerations(store, context.settings.cluster, await openOptions(context, asks)), progress),
   );
 }
 
 type OpenOptions = RequestOptions & { readonly codec: Codec };
 
 /** Opens with the identities that the options name. Throws `usage`. */
-async function openOptions({ settings, signals }: CommandContext): Promise<OpenOptions> {
-  return { codec: new Codec({ identities: await identitiesOf(settings) }), signal: signals.stop };
+async function openOptions(context: CommandContext, asks = false): Promise<OpenOptions> {
+  const { settings, signals } = context;
+  const identities = await identitiesOf(settings, asks ? askPassphrase(context) : undefined);
+  return { codec: new Codec({ identities }), signal: signals.stop };
 }
 
 async function withStore<T>(
   context: CommandContext,
-  { patient = false, ...shown }: Omit<WithArchiveOptions, "backup">,
+  { patient = false, ...shown }: Omit<WithArchiveOptions, "backup" | "asks">,
   work: (store: Store, progress: Progress) => Promise<T>,
 ): Promise<T> {
   const { settings, io } = context;

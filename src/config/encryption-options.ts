@@ -1,6 +1,6 @@
 /** The options of encryption by the client: a part of the one table (options.ts). */
 import { type CommandName, option } from "./option-spec.ts";
-import { text } from "./types.ts";
+import { boolean, text } from "./types.ts";
 
 /**
  * Commands that read what may be encrypted: `list` shows times of commits that only records state, and `cluster upgrade` looks for the
@@ -25,7 +25,26 @@ export const ENCRYPTION_OPTIONS = {
     more: "The file is what `age-keygen` writes. It must be readable by the server's account when `restore_command` runs. A receiver needs none.",
   }),
   identityPassphraseFile: option(text("file", "path"), {
-    commands: READERS,
+    commands: [...READERS, "keygen"],
     help: "file with the passphrase of an identity file that is protected by one",
+    more: "Without it `verify`, `list` and `cluster upgrade` ask for the passphrase on a terminal. `restore` and `drill` need the file, since the restored server asks nobody.",
+  }),
+  output: option(text("file", "path"), {
+    commands: ["keygen"],
+    default: "seawall-identity.txt",
+    flagOnly: true,
+    help: "the file to write; one that is there is kept",
+  }),
+  passphrase: option(boolean, {
+    commands: ["keygen"],
+    default: false,
+    flagOnly: true,
+    help: "protect the file by a passphrase, which is asked for twice",
+  }),
+  postQuantum: option(boolean, {
+    commands: ["keygen"],
+    default: false,
+    flagOnly: true,
+    help: "make a post-quantum hybrid identity (age1pq1…): age 1.3 and newer read it",
   }),
 } as const;

@@ -27,6 +27,7 @@ export const COMMAND_NAMES = [
   "unpin",
   "notify-test",
   "cost",
+  "keygen",
   "completion",
 ] as const;
 export type CommandName = (typeof COMMAND_NAMES)[number];

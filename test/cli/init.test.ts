@@ -1,5 +1,5 @@
 /** `seawall init` as a new user runs it: refusals that touch nothing, questions on a pseudo terminal, and the first run on real servers. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
@@ -17,6 +17,7 @@ import { runCli, startCli } from "../harness/process.ts";
 import { tiedToUs } from "../harness/run.ts";
 import { type PolicyStatement, startS3 } from "../harness/s3.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+import { Terminal } from "../harness/terminal.ts";
 import { inProcess } from "./cli.ts";
 
 const MAIN = join(ROOT, "dist", "cli", "main.js");
@@ -208,36 +209,6 @@ test("a password that was not written is not said to be in a file", () => {
   expect(reportText({ ...outcome, isWritten: true }, "", { colours: false })).toContain("it is in seawall.pgpass");
 });
 
-/** A command on a pseudo terminal (script of util-linux), which types what it is told. */
-class Terminal implements AsyncDisposable {
-  shown = "";
-  readonly #child: ChildProcess;
-  readonly code: Promise<number | null>;
-
-  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-    const line = [process.execPath, MAIN, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
-    const command = tiedToUs("KILL", ["script", "-qefc", line, "/dev/null"]);
-    this.#child = spawn(command.file, command.args, {
-      stdio: ["pipe", "pipe", "inherit"],
-      env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", TERM: "dumb", NO_COLOR: "1", ...env },
-    });
-    this.#child.stdout?.setEncoding("utf8").on("data", (text: string) => (this.shown += text));
-    this.code = new Promise((resolve) => this.#child.once("close", (code) => resolve(code)));
-  }
-
-  /** Waits for the question, and types. */
-  async answer(question: string, text: string): Promise<void> {
-    await until(question, () => this.shown.includes(question));
-    this.shown = this.shown.slice(this.shown.indexOf(question) + question.length);
-    this.#child.stdin?.write(text);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.code;
-  }
-}
-
 const password = (user: string): string => `Password of the role ${user}`;
 
 describe("on a terminal", () => {
@@ -248,7 +219,7 @@ describe("on a terminal", () => {
       hba: ["host all all 127.0.0.1/32 scram-sha-256", "host replication all 127.0.0.1/32 scram-sha-256"],
     });
     await server.sql("CREATE ROLE seawall LOGIN REPLICATION PASSWORD 'open sesame'");
-    await using terminal = new Terminal(["init", "--config", config]);
+    await using terminal = new Terminal([process.execPath, MAIN, "init", "--config", config]);
     await terminal.answer("Server (host", "nonsense://x\r");
     await terminal.answer("Server (host", `127.0.0.1:${server.port}\r`);
     await terminal.answer("Store (a directory", `${join(dir, "store")}\r`);
@@ -276,7 +247,7 @@ describe("on a terminal", () => {
       version: 18,
       hba: ["host all all 127.0.0.1/32 scram-sha-256", "host replication all 127.0.0.1/32 scram-sha-256"],
     });
-    await using terminal = new Terminal(["init", "--config", config]);
+    await using terminal = new Terminal([process.execPath, MAIN, "init", "--config", config]);
     const answers: readonly (readonly [string, string])[] = [
       ["Server (host", `127.0.0.1:${server.port}\r`],
       ["Store (a directory", `${join(dir, "store")}\r`],
@@ -292,7 +263,7 @@ describe("on a terminal", () => {
   });
 
   test("the end of the input is an error, and nothing is written", { timeout: 60_000 }, async () => {
-    await using terminal = new Terminal(["init", "--config", config]);
+    await using terminal = new Terminal([process.execPath, MAIN, "init", "--config", config]);
     await terminal.answer("Server (host", "\u0004");
     expect(await terminal.code).toBe(2);
     expect(terminal.shown).toContain("the input ended");
@@ -300,7 +271,7 @@ describe("on a terminal", () => {
   });
 
   test("a server that is not there: the user may still say no", { timeout: 60_000 }, async () => {
-    await using terminal = new Terminal(["init", "--config", config]);
+    await using terminal = new Terminal([process.execPath, MAIN, "init", "--config", config]);
     await terminal.answer("Server (host", "127.0.0.1:9\r");
     await terminal.answer("Store (a directory", `${join(dir, "store")}\r`);
     await terminal.answer("Name of the cluster", "\r");
@@ -497,7 +468,7 @@ describe.skipIf(!s3.available || !s3.enforcesPolicies)("a store in S3", () => {
     await using bucket = await s3.bucket();
     await using server = await startPostgres({ version: 18 });
     await using terminal = new Terminal(
-      ["init", "--config", config, "--dsn", server.dsn, "--cluster", "orders"],
+      [process.execPath, MAIN, "init", "--config", config, "--dsn", server.dsn, "--cluster", "orders"],
       s3.env,
     );
     await terminal.answer("Store (a directory", `s3://${bucket.name}/prod\r`);

@@ -233,6 +233,7 @@ test("each command that asks a store has a row, and each row a scenario", () => 
     "notify-test",
     "wal-prefetch",
     "cost",
+    "keygen",
     "completion",
   ];
   expect(Object.keys(S3_RIGHTS).sort()).toEqual(COMMAND_NAMES.filter((name) => !without.includes(name)).sort());

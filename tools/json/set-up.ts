@@ -229,6 +229,14 @@ export function notifyTestSchema(): Schema {
   });
 }
 
+export function keygenSchema(): Schema {
+  return closed("The output of `seawall keygen --json`.", {
+    file: text("The file of the identity."),
+    recipient: text("The public key, for --encrypt-to."),
+    protected: flag("The file is protected by a passphrase."),
+  });
+}
+
 export function costSchema(): Schema {
   return closed("The output of `seawall cost --json`.", {
     month: list(

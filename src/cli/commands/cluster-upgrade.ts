@@ -11,7 +11,7 @@ import { SeawallError } from "../../errors.ts";
 import { ReplicationConnection } from "../../replication/connection.ts";
 import { formatLsn } from "../../wal/lsn.ts";
 import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { identitiesOf } from "../keys.ts";
+import { askPassphrase, identitiesOf } from "../keys.ts";
 import { columns } from "../views/layout.ts";
 
 export async function run(context: CommandContext): Promise<number> {
@@ -26,7 +26,7 @@ export async function run(context: CommandContext): Promise<number> {
       },
     );
   }
-  const codec = new Codec({ identities: await identitiesOf(settings) });
+  const codec = new Codec({ identities: await identitiesOf(settings, askPassphrase(context)) });
   const server = await askServer(context);
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   try {

@@ -20,7 +20,7 @@ export const run = onClusters(verified, { inFlight: 1, ofStore: true });
 async function verified(context: CommandContext): Promise<Report> {
   const { settings, signals, io } = context;
   const startedMs = Date.now();
-  return withArchive(context, { verb: "verifying", patient: true }, async (archive, progress) => {
+  return withArchive(context, { verb: "verifying", patient: true, asks: true }, async (archive, progress) => {
     const report = await verifyArchive(archive, {
       deep: settings.deep,
       full: settings.full,

@@ -37,7 +37,7 @@ export async function withCatalog<T>(
   backup: string,
   work: (view: CatalogView) => Promise<T>,
 ): Promise<T> {
-  return withArchive(context, { verb: "listing", unit: "segments", backup }, async (archive, progress) => {
+  return withArchive(context, { verb: "listing", unit: "segments", asks: true, backup }, async (archive, progress) => {
     progress.begin(undefined);
     const catalog = await readShown(context, archive, progress);
     progress.end();
@@ -50,7 +50,7 @@ export async function withCatalogs<T>(
   context: CommandContext,
   work: (views: readonly GenerationView[]) => Promise<T>,
 ): Promise<T> {
-  return withGenerations(context, { verb: "listing", unit: "segments" }, async ({ all, named }, progress) => {
+  return withGenerations(context, { verb: "listing", unit: "segments", asks: true }, async ({ all, named }, progress) => {
     progress.begin(undefined);
     const views: GenerationView[] = [];
     for (const { generation, archive } of named) {

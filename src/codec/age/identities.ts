@@ -18,7 +18,9 @@ export function isProtected(file: Uint8Array): boolean {
 export async function identitiesIn(file: Uint8Array, name: string, passphrase?: string): Promise<string[]> {
   if (!isProtected(file)) return parseLines(Buffer.from(file).toString("utf8"), name);
   if (passphrase === undefined) {
-    throw new SeawallError("usage", `${name} is protected by a passphrase, and none was given`);
+    throw new SeawallError("usage", `${name} is protected by a passphrase, and none was given`, {
+      hint: "Give the file of the passphrase with --identity-passphrase-file.",
+    });
   }
   const { Decrypter, armor } = await import("age-encryption");
   const decrypter = new Decrypter();
@@ -31,6 +33,30 @@ export async function identitiesIn(file: Uint8Array, name: string, passphrase?: 
     if (cause instanceof SeawallError) throw cause;
     throw new SeawallError("usage", `the passphrase does not open ${name}`, { cause });
   }
+}
+
+export interface NewIdentity {
+  /** The public key, for `--encrypt-to`. */
+  readonly recipient: string;
+  /** Content of its file: as `age-keygen` writes it, or an age file around that with a passphrase. */
+  readonly file: string;
+}
+
+/** Makes an identity that no one else has. `createdAt`: ISO 8601, for the file's comment. */
+export async function makeIdentity(options: {
+  readonly isPostQuantum: boolean;
+  readonly passphrase: string | undefined;
+  readonly createdAt: string;
+}): Promise<NewIdentity> {
+  const { isPostQuantum, passphrase, createdAt } = options;
+  const library = await import("age-encryption");
+  const identity = await (isPostQuantum ? library.generateHybridIdentity() : library.generateX25519Identity());
+  const recipient = await library.identityToRecipient(identity);
+  const text = `# created: ${createdAt}\n# public key: ${recipient}\n${identity}\n`;
+  if (passphrase === undefined) return { recipient, file: text };
+  const encrypter = new library.Encrypter();
+  encrypter.setPassphrase(passphrase);
+  return { recipient, file: `${library.armor.encode(await encrypter.encrypt(text)).trimEnd()}\n` };
 }
 
 function parseLines(text: string, name: string): string[] {
