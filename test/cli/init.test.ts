@@ -10,7 +10,6 @@ import { reportText } from "../../src/cli/init/report.ts";
 import { conninfoOf, fileDsn, keptPassword, serverOf } from "../../src/cli/init/server.ts";
 import { policyOf, rightsOfRole, S3_ROLES } from "../../src/cli/s3-rights.ts";
 import { loadSettings } from "../../src/config/load.ts";
-import { until } from "../campaigns/campaign.ts";
 import { ROOT } from "../harness/build.ts";
 import { newestUnderTest, startPostgres, tool, versionsUnderTest } from "../harness/postgres.ts";
 import { runCli, startCli } from "../harness/process.ts";
