@@ -27,7 +27,7 @@ export const ENCRYPTION_OPTIONS = {
   identityPassphraseFile: option(text("file", "path"), {
     commands: [...READERS, "keygen"],
     help: "file with the passphrase of an identity file that is protected by one",
-    more: "Without it `verify`, `list` and `cluster upgrade` ask for the passphrase on a terminal. `restore` and `drill` need the file, since the restored server asks nobody.",
+    more: "Without it `verify`, `list` and `cluster upgrade` ask for the passphrase on a terminal. `restore` and `drill` need the file, since the restored server cannot ask.",
   }),
   output: option(text("file", "path"), {
     commands: ["keygen"],

@@ -56,7 +56,14 @@ const WITH_SLOT: readonly CommandName[] = [
   "status",
 ];
 const WITH_SERVER: readonly CommandName[] = [...WITH_SLOT, "backup"];
-const WITHOUT_STORE: readonly CommandName[] = ["slot create", "slot drop", "notify-test", "cost", "keygen", "completion"];
+const WITHOUT_STORE: readonly CommandName[] = [
+  "slot create",
+  "slot drop",
+  "notify-test",
+  "cost",
+  "keygen",
+  "completion",
+];
 const WITH_STORE = COMMAND_NAMES.filter((name) => !WITHOUT_STORE.includes(name));
 /**
  * All commands that take a store need one, but for four: `check` and `status` do what they can, `restore --check` asks the

@@ -50,22 +50,26 @@ export async function withCatalogs<T>(
   context: CommandContext,
   work: (views: readonly GenerationView[]) => Promise<T>,
 ): Promise<T> {
-  return withGenerations(context, { verb: "listing", unit: "segments", asks: true }, async ({ all, named }, progress) => {
-    progress.begin(undefined);
-    const views: GenerationView[] = [];
-    for (const { generation, archive } of named) {
-      const newest = all.at(-1)?.generation ?? generation;
-      views.push({
-        generation,
-        newest,
-        archive,
-        catalog: await readShown(context, archive, progress),
-        now: new Date(),
-      });
-    }
-    progress.end();
-    return work(views);
-  });
+  return withGenerations(
+    context,
+    { verb: "listing", unit: "segments", asks: true },
+    async ({ all, named }, progress) => {
+      progress.begin(undefined);
+      const views: GenerationView[] = [];
+      for (const { generation, archive } of named) {
+        const newest = all.at(-1)?.generation ?? generation;
+        views.push({
+          generation,
+          newest,
+          archive,
+          catalog: await readShown(context, archive, progress),
+          now: new Date(),
+        });
+      }
+      progress.end();
+      return work(views);
+    },
+  );
 }
 
 async function readShown(context: CommandContext, archive: Archive, progress: Progress): Promise<Catalog> {
