@@ -193,6 +193,11 @@ export class Codec {
     return this.#identities === undefined && isAge(stored);
   }
 
+  /** The recipients that an object states, in short; undefined for one that is not encrypted. Throws `object-corrupt`. */
+  recipientsOf(front: Uint8Array, key: string): readonly string[] | undefined {
+    return isAge(front) ? decodeClear(front, key).to : undefined;
+  }
+
   /** Checks an object that arrives in pieces of any size. */
   async checkPieces(pieces: AsyncIterable<Uint8Array>, { key, rawBytesMax }: DecodeOptions): Promise<Envelope> {
     const whole = await wholeIfSealed(pieces);

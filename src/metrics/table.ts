@@ -96,6 +96,10 @@ export const METRICS = {
     "When the newest drill ended, passed or not, as a Unix time; absent without one.",
   ),
   lastDrillOk: gauge("seawall_archive_last_drill_successful", "1 when the newest drill passed, 0 when it failed."),
+  lastProof: gauge(
+    "seawall_archive_identity_proved_timestamp_seconds",
+    "When a drill last opened a backup with an identity of the archive's recipients, as a Unix time; 0 when none did, absent for an archive that is not encrypted.",
+  ),
 
   // The receiver
   state: gauge("seawall_receiver_state", "1 for the state the receiver is in, 0 for the others.", ["state"]),

@@ -1,7 +1,7 @@
 /** What is kept of drills. */
 import { expect, test } from "vitest";
 import { Codec } from "../../src/codec/codec.ts";
-import { type Drill, lastDrill, putDrill } from "../../src/archive/records/drills.ts";
+import { type Drill, lastDrill, lastProof, putDrill } from "../../src/archive/records/drills.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 
@@ -10,7 +10,16 @@ const idOf = (n: number): string => `20260101T00${String(n).padStart(4, "0")}Z-0
 function drillOf(n: number, ok: boolean): Drill {
   const at = "2026-01-01T00:00:00.000Z";
   return {
-    ...{ id: idOf(n), startedAt: at, finishedAt: at, ok, backup: undefined, timeline: undefined, checks: [] },
+    ...{
+      id: idOf(n),
+      startedAt: at,
+      finishedAt: at,
+      ok,
+      backup: undefined,
+      timeline: undefined,
+      checks: [],
+      proved: [],
+    },
     ...{ promisedLsn: undefined, reachedLsn: undefined, lastCommitAt: undefined },
     ...{ restoreSeconds: undefined, recoverySeconds: undefined },
   };
@@ -64,4 +73,35 @@ test("drills dated ahead by a wrong clock neither hide later ones nor push them 
   const now = new Date("2026-01-01T01:00:00Z");
   expect(await lastDrill(archive, now)).toMatchObject({ id: idOf(2), ok: false });
   expect(await kept(store)).toContain(idOf(1));
+});
+
+test("a proof is the last drill that passed with an identity of these recipients", async () => {
+  const archive = archiveOf(new MemoryStore());
+  const proof = async (...to: string[]): Promise<string | undefined> => lastProof(archive, new Date(), to);
+  const put = async (n: number, ok: boolean, ...proved: string[]): Promise<void> =>
+    putDrill(archive, { ...drillOf(n, ok), finishedAt: `2026-01-01T00:00:0${n}.000Z`, proved });
+  await put(1, true);
+  expect(await proof("a", "b")).toBeUndefined();
+  await put(2, true, "a");
+  await put(3, false, "b");
+  await put(4, true);
+  expect(await proof("a", "b")).toBe("2026-01-01T00:00:02.000Z");
+  expect(await proof("b")).toBeUndefined();
+  await put(5, true, "b", "c");
+  expect(await proof("a", "b")).toBe("2026-01-01T00:00:05.000Z");
+});
+
+test("a drill of an earlier version proves nothing, and one that is damaged neither", async () => {
+  const store = new MemoryStore();
+  const archive = archiveOf(store);
+  await putDrill(archive, { ...drillOf(1, true), proved: ["a"] });
+  const key = `main/drills/${idOf(1)}.json`;
+  const written = JSON.parse(Buffer.from((await store.get(key))?.body ?? []).toString()) as Record<string, unknown>;
+  const { proved, ...older } = written;
+  expect(proved).toEqual(["a"]);
+  for (const [n, document] of [older, { ...older, proved: "a" }].entries()) {
+    await store.put(`main/drills/${idOf(n + 2)}.json`, Buffer.from(JSON.stringify({ ...document, id: idOf(n + 2) })));
+  }
+  expect(await lastDrill(archive, new Date())).toMatchObject({ id: idOf(2), proved: [] });
+  expect(await lastProof(archive, new Date(), ["a"])).toBe("2026-01-01T00:00:00.000Z");
 });

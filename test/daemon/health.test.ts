@@ -403,6 +403,18 @@ const TABLE: Readonly<Record<string, Row>> = {
     ready: true,
     state: { jobs: [job({ job: "drill", last: ran(false, 1) })] },
   },
+  "an encrypted archive of which no drill has opened a backup": {
+    is: "ok",
+    kind: "identity-unproved",
+    ready: true,
+    state: archive({ encryption: { to: ["age1a"], since: ago(6 * 86_400), provedAt: null } }),
+  },
+  "one for more than a week": {
+    is: "warning",
+    kind: "identity-unproved",
+    ready: true,
+    state: archive({ encryption: { to: ["age1a"], since: ago(8 * 86_400), provedAt: null } }),
+  },
 
   // The routine
   "a backup that failed": {

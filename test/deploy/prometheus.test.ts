@@ -178,7 +178,13 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
     const at = new Date(Date.now() - 10 * DAY_MS);
     const times = { startedAt: at.toISOString(), finishedAt: at.toISOString() };
     const unknown = { backup: undefined, timeline: undefined, promisedLsn: undefined, reachedLsn: undefined };
-    const more = { lastCommitAt: undefined, restoreSeconds: undefined, recoverySeconds: undefined, checks: [] };
+    const more = {
+      lastCommitAt: undefined,
+      restoreSeconds: undefined,
+      recoverySeconds: undefined,
+      checks: [],
+      proved: [],
+    };
     const drill = { id: backupIdOf(at, 1), ...times, ok: true, ...unknown, ...more };
     await putDrill(await openArchive(store, "orders"), drill);
     await store.close();

@@ -126,6 +126,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         archive: "store",
         identity: "store",
         "backups/document": "store",
+        "backups/encrypted-to": "store",
         "backups/index": "store",
         "backups/parts": "store",
         "backups/uploads": "store",

@@ -172,7 +172,7 @@ test("a plain archive goes on encrypted, refuses plain writers until they are le
   }
 }, 240_000);
 
-test("a drill of an encrypted archive passes, and stores neither its queries nor their answers", async () => {
+test("a drill of an encrypted archive passes, proves the identity, and stores neither its queries nor their answers", async () => {
   const folder = makeTempDir("keys");
   const scratch = makeTempDir("drill");
   const keys = await makeKeys(folder);
@@ -195,6 +195,16 @@ test("a drill of an encrypted archive passes, and stores neither its queries nor
       code: 3,
       stderr: expect.stringContaining("identity-missing") as string,
     });
+    const where = ["--store", url, "--dsn", archived.server.dsn];
+    const proof = async (): Promise<unknown> => {
+      const { stdout } = await runCli(["status", ...where, "--listen", "off", "--json"]);
+      return (JSON.parse(stdout) as { archive: { encryption?: unknown } }).archive.encryption;
+    };
+    expect(await proof()).toMatchObject({ to: [keys.recipient], provedAt: null });
+    const checked = await runCli(["check", ...where, "--encrypt-to", keys.recipient]);
+    expect(checked.stdout).toContain("no drill has shown that an identity opens a backup");
+    const shown = await runCli(["show", "latest", "--store", url]);
+    expect(shown.stdout).toMatch(new RegExp(`^encrypted +to ${keys.recipient}$`, "m"));
     const passed = await runCli(flags, { env: archived.env, timeoutMs: 120_000 });
     expect({ code: passed.code, stderr: passed.stderr }).toMatchObject({ code: 0 });
     expect(passed.stdout).toContain(CANARY);
@@ -203,6 +213,10 @@ test("a drill of an encrypted archive passes, and stores neither its queries nor
     const document = readFileSync(drills[0] ?? "", "utf8");
     expect(document).not.toContain(CANARY);
     expect(document).toContain('"query 1"');
+    expect(JSON.parse(document)).toMatchObject({ proved: [keys.recipient] });
+    expect(await proof()).toMatchObject({ provedAt: expect.stringMatching(/^\d{4}-/) as string });
+    const again = await runCli(["check", ...where, "--encrypt-to", keys.recipient]);
+    expect(again.stdout).not.toContain("no drill has shown");
   } finally {
     for (const one of [folder, scratch]) removeTree(one);
   }

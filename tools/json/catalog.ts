@@ -184,6 +184,7 @@ export function showSchema(): Schema {
       missing: list("Segments of which nothing is stored.", segment("Name of a segment.")),
     }),
     pin: nullable(pin),
+    encryptedTo: nullable(list("Recipients of its objects, in short; null for a plain backup.", text("A recipient."))),
     fromStandby: flag("A standby was the source."),
     dataChecksums: flag("The server had data checksums."),
     compression: closed("Compression of the parts.", {

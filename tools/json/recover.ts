@@ -146,6 +146,10 @@ export function drillSchema(): Schema {
     restoreSeconds: optional(amount("Time to the files in place, in seconds; absent when the restore did not end.")),
     recoverySeconds: optional(amount("Time of the recovery, in seconds; absent when it did not end.")),
     checks: list("The checks.", check),
+    proved: list(
+      "Recipients of the backup whose identities were given; empty for a plain backup, or when the drill failed.",
+      text("A recipient, in short."),
+    ),
     folder: nullable(text("The folder of the copy, which --keep left; null otherwise.")),
     unrecorded: nullable(text("Why the result is not in the archive; null when it is.")),
     unremoved: nullable(text("Why the copy is still there; null when it is gone.")),

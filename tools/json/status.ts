@@ -1,6 +1,6 @@
 /** The documents of `status` and `status --check`. /status.json has the shape of the first. */
 import type { OlderReach } from "../../src/archive/catalog/older.ts";
-import type { LastEvents } from "../../src/archive/records/last-events.ts";
+import type { EncryptionProof, LastEvents } from "../../src/archive/records/last-events.ts";
 import type { VerifyOutcome } from "../../src/archive/verify/state.ts";
 import { FINDING_KINDS, type Finding, type Health, HEALTH_WORDS } from "../../src/daemon/health/finding.ts";
 import { JOB_NAMES } from "../../src/daemon/jobs/schedule.ts";
@@ -181,6 +181,15 @@ const lastEvents = closed<LastEvents>("The newest events in the archive; null wh
     closed("The newest drill; null without one.", {
       finishedAt: time("When it ended."),
       ok: flag("It passed."),
+    }),
+  ),
+  encryption: optional(
+    closed<EncryptionProof>("To whom the archive is encrypted; absent for one that takes plain data.", {
+      to: list("The recipients, in short.", text("A recipient.")),
+      since: time("Since when it is encrypted to these."),
+      provedAt: nullable(
+        time("When a drill last opened a backup with an identity of one of them; null when none did."),
+      ),
     }),
   ),
 });

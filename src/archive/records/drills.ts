@@ -7,7 +7,7 @@ import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { mapBounded } from "../bounded.ts";
 import { startOf } from "../backups/list.ts";
-import { decodeDocument, encodeDocument } from "../json-document.ts";
+import { decodeDocument, encodeDocument, type Fields } from "../json-document.ts";
 import { drillKey, drillsPrefix } from "../keys.ts";
 import { putPlainOnce } from "../put-once.ts";
 import { ifReadable } from "../damage.ts";
@@ -40,6 +40,8 @@ export interface Drill {
   readonly restoreSeconds: number | undefined;
   readonly recoverySeconds: number | undefined;
   readonly checks: readonly DrillCheck[];
+  /** Recipients of the backup whose identities the drill had, in short; none for a plain backup, or when it failed. */
+  readonly proved: readonly string[];
 }
 
 /** Drills that are kept. */
@@ -100,6 +102,24 @@ export async function lastDrill(archive: Archive, now: Date, options: RequestOpt
 }
 
 /**
+ * When a drill last proved that an identity of one of these recipients opens a backup. ISO 8601; undefined when none did. Throws
+ * what the store throws.
+ */
+export async function lastProof(
+  archive: Archive,
+  now: Date,
+  to: readonly string[],
+  options: RequestOptions = {},
+): Promise<string | undefined> {
+  const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now);
+  for (const id of ids.reverse()) {
+    const drill = await ifReadable(readDrill(archive, id, options));
+    if (drill?.ok === true && drill.proved.some((name) => to.includes(name))) return drill.finishedAt;
+  }
+  return undefined;
+}
+
+/**
  * The newest drills that can be read, oldest first, at most `count`; those dated ahead of `now` only when there are too few
  * others. Throws what the store throws.
  */
@@ -141,5 +161,13 @@ function decodeDrill(bytes: Uint8Array, key: string): Drill {
       outcome: check.oneOf("outcome", ["passed", "failed", "skipped"]),
       message: check.text("message"),
     })),
+    proved: provedIn(fields),
   };
+}
+
+function provedIn(fields: Fields): readonly string[] {
+  // Earlier versions did not write it.
+  const proved = fields.raw("proved") ?? [];
+  if (Array.isArray(proved) && proved.every((name) => typeof name === "string")) return proved;
+  throw fields.wrong("proved");
 }

@@ -1,9 +1,10 @@
-/** Reads an archive's newest backup, verification and drill, for `status`. */
+/** Reads an archive's newest backup, verification and drill, for `status`, and whether a drill has opened what is encrypted. */
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { findBackup } from "../backups/list.ts";
 import { ifReadable } from "../damage.ts";
-import { lastDrill } from "./drills.ts";
+import { mustEncrypt, readEncryption } from "../encryption.ts";
+import { lastDrill, lastProof } from "./drills.ts";
 import { backupDocumentKey, backupsPrefix, isBackupId, parseGivenName } from "../keys.ts";
 import { oldestFirst } from "./records.ts";
 import { readVerifyRecord, type VerifyOutcome } from "../verify/state.ts";
@@ -16,6 +17,18 @@ export interface LastEvents {
   /** The last verification that came to its end. */
   readonly verify: VerifyOutcome | null;
   readonly drill: { readonly finishedAt: string; readonly ok: boolean } | null;
+  /** Absent for an archive that takes plain data. */
+  readonly encryption?: EncryptionProof;
+}
+
+/** To whom the archive is encrypted, and whether it was shown that an identity opens it. */
+export interface EncryptionProof {
+  /** Recipients in short. */
+  readonly to: readonly string[];
+  /** ISO 8601. */
+  readonly since: string;
+  /** When a drill last opened a backup with an identity of one of them; null when none did. */
+  readonly provedAt: string | null;
 }
 
 /**
@@ -23,10 +36,11 @@ export interface LastEvents {
  * only where there is no other. Throws what the store throws.
  */
 export async function readLastEvents(archive: Archive, now: Date, options: RequestOptions = {}): Promise<LastEvents> {
-  const [backup, verify, drill] = await Promise.all([
+  const [backup, verify, drill, encryption] = await Promise.all([
     newestBackup(archive, now, options),
     readVerifyRecord(archive, options),
     ifReadable(lastDrill(archive, now, options)),
+    ifReadable(readProof(archive, now, options)),
   ]);
   const isLater = parseGivenName(archive.cluster).generation !== undefined;
   return {
@@ -34,7 +48,20 @@ export async function readLastEvents(archive: Archive, now: Date, options: Reque
     backup,
     verify: verify.record?.last ?? null,
     drill: drill === undefined ? null : { finishedAt: drill.finishedAt, ok: drill.ok },
+    ...(encryption === undefined ? {} : { encryption }),
   };
+}
+
+/** Undefined for an archive that takes plain data. Throws what the store throws. */
+export async function readProof(
+  archive: Archive,
+  now: Date,
+  options: RequestOptions = {},
+): Promise<EncryptionProof | undefined> {
+  const note = await readEncryption(archive.store, archive.cluster, options);
+  if (!mustEncrypt(note)) return undefined;
+  const { to, since } = note;
+  return { to, since, provedAt: (await lastProof(archive, now, to, options)) ?? null };
 }
 
 async function newestBackup(archive: Archive, now: Date, options: RequestOptions): Promise<LastEvents["backup"]> {

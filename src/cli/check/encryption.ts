@@ -1,6 +1,7 @@
 /** Checks whether what the archive holds is encrypted, and to whom, against the recipients of `--encrypt-to`. */
 import type { Archive } from "../../archive/archive.ts";
 import { mustEncrypt, plainHint, readEncryption } from "../../archive/encryption.ts";
+import { readProof } from "../../archive/records/last-events.ts";
 import { walPrefix } from "../../archive/keys.ts";
 import type { Finding } from "./findings.ts";
 
@@ -18,6 +19,12 @@ export async function checkEncryption(
     return { group: "store", name: "encryption", verdict: "warn", message, remedy };
   }
   const message = `receive encrypts to ${recipients.join(", ")}`;
+  const proof = await readProof(archive, new Date(), { signal });
+  if (proof !== undefined && proof.provedAt === null) {
+    const unproved = `${message}, and no drill has shown that an identity opens a backup`;
+    const drill = "Run seawall drill --identity FILE on a machine that has the identity.";
+    return { group: "store", name: "encryption", verdict: "warn", message: unproved, remedy: drill };
+  }
   if (recipients.length > 1) return { group: "store", name: "encryption", verdict: "ok", message, remedy: null };
   const remedy =
     "If this identity is lost, everything is lost. Add a second recipient, and keep its identity elsewhere.";

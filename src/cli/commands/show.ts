@@ -1,6 +1,7 @@
 /** `seawall show ID`: prints one base backup, the WAL that it needs and the points that it leads to. */
 import type { Archive } from "../../archive/archive.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
+import { backupRecipients } from "../../archive/backups/encrypted-to.ts";
 import { backupNamed } from "../../archive/backups/named.ts";
 import { readBackup } from "../../archive/backups/list.ts";
 import type { Catalog } from "../../archive/catalog/catalog.ts";
@@ -32,6 +33,8 @@ interface Shown extends CatalogView {
   readonly backup: BackupDocument;
   readonly wal: NeededWal;
   readonly pin: Pin | undefined;
+  /** Recipients in short; undefined for a plain backup. */
+  readonly to: readonly string[] | undefined;
 }
 
 export async function run(context: CommandContext): Promise<number> {
@@ -44,7 +47,8 @@ export async function run(context: CommandContext): Promise<number> {
     const backup = catalog.backups.find((known) => known.id === id) ?? (await readBackup(archive, id, options));
     const wal = await readNeeded(archive, catalog, backup, options);
     const pin = catalog.pins.find((known) => known.backup === id);
-    const shown = { ...view, backup, wal, pin };
+    const to = await backupRecipients(archive, id, options);
+    const shown = { ...view, backup, wal, pin, to };
     await printResult(context, showJson(shown), showText(shown, io));
     return EXIT.done;
   });
@@ -81,12 +85,13 @@ async function readNeeded(
 }
 
 function showJson(shown: Shown): Record<string, unknown> {
-  const { backup, wal, pin } = shown;
+  const { backup, wal, pin, to } = shown;
   const { fromStandby, dataChecksums, compression, tablespaces, parts, files, manifest } = backup;
   return {
     ...backupJson(shown, backup),
     wal,
     pin: pin ?? null,
+    encryptedTo: to ?? null,
     fromStandby,
     dataChecksums,
     compression,
@@ -105,7 +110,7 @@ function showJson(shown: Shown): Record<string, unknown> {
 }
 
 function showText(shown: Shown, { colours, width }: Look): string {
-  const { archive, catalog, backup, wal, pin, now } = shown;
+  const { archive, catalog, backup, wal, pin, to, now } = shown;
   const { fromStandby, origin, pgVersion, parts, tablespaces, manifest, dataChecksums, compression } = backup;
   const files = parts.reduce((sum, part) => sum + part.files, 0);
   const span = wal.segments === 1 ? wal.from : `${wal.from} to ${wal.to}`;
@@ -127,6 +132,7 @@ function showText(shown: Shown, { colours, width }: Look): string {
       "stored",
       `${humanBytes(backup.storedBytes)} in ${counted(parts.length, "part")}, zstd level ${compression.level}`,
     ],
+    ["encrypted", to === undefined ? "no" : `to ${to.join(", ")}`],
     ["checksums", `${manifest?.algorithm ?? "no manifest"}; data checksums ${dataChecksums ? "on" : "off"}`],
     ...tablespaces.map(({ oid, path, bytes }) => ["tablespace", `${oid} at ${path}, ${humanBytes(bytes)}`]),
     ["from LSN", `${formatLsn(backup.startLsn)}, consistent at ${formatLsn(backup.stopLsn)}`],

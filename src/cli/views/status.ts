@@ -1,4 +1,5 @@
 /** The status of one cluster, for people. Pure. */
+import type { EncryptionProof } from "../../archive/records/last-events.ts";
 import { humanBytes, versionText } from "../../daemon/status/human.ts";
 import { type Finding, HEALTH_WORDS, type HealthWord } from "../../daemon/health/finding.ts";
 import type { JobView } from "../../daemon/jobs/scheduler.ts";
@@ -173,7 +174,7 @@ function olderText(status: StatusDocument): string {
 
 function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] {
   if (archive === null) return [];
-  const { backup, verify, drill } = archive;
+  const { backup, verify, drill, encryption } = archive;
   const outcome = (ok: boolean, text: string): string => painted(text, ok ? "green" : "red", colours);
   const problems = counted(verify?.problems ?? 0, "problem");
   return [
@@ -191,7 +192,16 @@ function archiveRows({ archive }: StatusDocument, colours: boolean): string[][] 
       "last drill",
       drill === null ? "none" : `${shownTime(drill.finishedAt)}: ${outcome(drill.ok, drill.ok ? "ok" : "failed")}`,
     ],
+    ...(encryption === undefined ? [] : [["encrypted", encryptionText(encryption, colours)]]),
   ];
+}
+
+function encryptionText({ to, provedAt }: EncryptionProof, colours: boolean): string {
+  const proof =
+    provedAt === null
+      ? painted("no drill has opened it with an identity", "yellow", colours)
+      : `a drill opened it with an identity ${shownTime(provedAt)}`;
+  return `to ${to.join(", ")}; ${proof}`;
 }
 
 function counterRows({ counters }: StatusDocument): string[][] {

@@ -83,6 +83,15 @@ export class Identities {
     this.texts = texts;
   }
 
+  /** Their recipients in short. */
+  async recipients(): Promise<string[]> {
+    const [{ identityToRecipient }, { recipientName }] = await Promise.all([
+      import("age-encryption"),
+      import("./recipients.ts"),
+    ]);
+    return Promise.all(this.texts.map(async (text) => recipientName(await identityToRecipient(text))));
+  }
+
   /** The file key in a whole header; undefined when none of the identities opens it. Throws when the header was changed. */
   async open(header: Uint8Array): Promise<Uint8Array | undefined> {
     const { Decrypter } = await import("age-encryption");

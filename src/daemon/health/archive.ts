@@ -12,6 +12,8 @@ import { lossText, olderOf } from "./loss.ts";
 /** A slot is looked at every 15 seconds; what one look shows may be over at the next. */
 const SLOT_SETTLED_SECONDS = 20;
 const SLOT_UNSEEN_SECONDS = 60;
+/** A new archive has so much time for its first drill. */
+const UNPROVED_SECONDS = 7 * 86_400;
 
 export function archiveFindings(status: StatusFacts): Finding[] {
   return [
@@ -23,6 +25,7 @@ export function archiveFindings(status: StatusFacts): Finding[] {
     ...backupFindings(status),
     ...verifyFindings(status),
     ...drillFindings(status),
+    ...proofFindings(status),
   ];
 }
 
@@ -229,6 +232,24 @@ function drillFindings({ archive, jobs }: StatusFacts): Finding[] {
       what: run === undefined ? "the last drill failed" : `the scheduled drill failed: ${run.message}`,
       meaning: "A trial restore of this archive did not succeed: a real one may fail in the same way.",
       remedy: "Read the drill's checks in its result, repair what they name, and run seawall drill again.",
+    },
+  ];
+}
+
+/** An encrypted archive of which no drill has shown that an identity opens it. A drill needs a backup, and time. */
+function proofFindings({ archive, at }: StatusFacts): Finding[] {
+  const encryption = archive?.encryption;
+  if (encryption === undefined || encryption.provedAt !== null) return [];
+  const { to, since } = encryption;
+  return [
+    {
+      kind: "identity-unproved",
+      severity: secondsBetween(since, at) < UNPROVED_SECONDS ? "note" : "warning",
+      stopsArchiving: false,
+      since,
+      what: `no drill has shown that an identity of ${to.join(", ")} opens a backup`,
+      meaning: "If the identities are lost or others, nothing of the archive can be restored.",
+      remedy: "Run seawall drill --identity FILE on a machine that has the identity.",
     },
   ];
 }

@@ -30,6 +30,7 @@ export const FINDING_KINDS = [
   "damage",
   "drill-failed",
   "drill-old",
+  "identity-unproved",
   "job-failed",
   "job-overdue",
   "job-long",

@@ -91,6 +91,8 @@ function copyArchive({ archive, contents }: StatusDocument, metrics: Metrics): v
   metrics.set("lastBackup", unixTime(archive?.backup?.finishedAt));
   metrics.set("lastDrill", unixTime(archive?.drill?.finishedAt));
   metrics.set("lastDrillOk", archive?.drill ? Number(archive.drill.ok) : undefined);
+  const { encryption } = archive ?? {};
+  metrics.set("lastProof", encryption === undefined ? undefined : (unixTime(encryption.provedAt) ?? 0));
 }
 
 /** Removes the gauges of a job that a reload took off the schedule: their last values would raise alarms for ever. */

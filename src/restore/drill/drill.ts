@@ -7,6 +7,7 @@ import { readEncryption } from "../../archive/encryption.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Archive } from "../../archive/archive.ts";
+import { backupRecipients } from "../../archive/backups/encrypted-to.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
 import { isRefusal } from "../../archive/retention/bulk-delete.ts";
 import { type Drill, type DrillCheck, putDrill } from "../../archive/records/drills.ts";
@@ -109,6 +110,7 @@ export async function drill(options: DrillOptions): Promise<Drilled> {
     lastCommitAt: undefined,
     restoreSeconds: undefined,
     recoverySeconds: undefined,
+    proved: [],
   };
   const end: FolderEnd = {};
   try {
@@ -123,9 +125,20 @@ export async function drill(options: DrillOptions): Promise<Drilled> {
     facts.checks = [...facts.checks, { name: "restored", outcome: "failed", message: error.message }];
   }
   facts.ok = facts.checks.length > 0 && facts.checks.every(({ outcome }) => outcome !== "failed");
+  if (facts.ok) facts.proved = await provedBy(archive, facts.backup, { signal });
   facts.finishedAt = now().toISOString();
   const unrecorded = await record(archive, await storableFacts(options, facts), { signal });
   return { drill: facts, folder: end.kept, unrecorded, unremoved: end.unremoved };
+}
+
+/** Recipients of the backup whose identities are here: one of these has opened it. */
+async function provedBy(archive: Archive, backup: string | undefined, options: RequestOptions): Promise<string[]> {
+  const { identities } = archive.codec;
+  if (backup === undefined || identities === undefined) return [];
+  const to = (await backupRecipients(archive, backup, options)) ?? [];
+  if (to.length === 0) return [];
+  const own = await identities.recipients();
+  return to.filter((name) => own.includes(name));
 }
 
 /** The drill as it may be stored: an encrypted archive gets no query and no answer, since both may hold data. */
