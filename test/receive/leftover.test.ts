@@ -1,15 +1,21 @@
-/** The leftover of a spool goes into an archive that is encrypted: nothing plain, and so that the next receiver can compare it. */
+/** The leftover of a spool: it claims no more than it is, and goes into an encrypted archive so that the next receiver can compare it. */
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { expect, test } from "vitest";
+import { openArchiveFor } from "../../src/archive/archive.ts";
 import { agreeOnEncryption } from "../../src/archive/encryption.ts";
+import { putClaim } from "../../src/archive/line/claims.ts";
+import { findRivals } from "../../src/archive/line/rivals.ts";
 import { differsFrom, readComparableTail } from "../../src/archive/wal/comparable-tail.ts";
+import { putHistory } from "../../src/archive/wal/objects.ts";
+import { findEnd } from "../../src/archive/wal/tip.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import { Journal } from "../../src/receive/journal/journal.ts";
 import { storeLeftover } from "../../src/receive/journal/leftover.ts";
-import { bytesBetween, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
+import { addBytes, bytesBetween, formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
-import { filled, WalWriter } from "../wal/wal-writer.ts";
+import { filled, MIB, WalWriter } from "../wal/wal-writer.ts";
 import { identityOf, openRig, recordEndBefore, TIMELINE } from "./journal-rig.ts";
 
 const recipient = await identityToRecipient(await generateX25519Identity());
@@ -53,3 +59,32 @@ test("a receiver with a forgotten encrypt-to leaves no plain tail of its spool i
   expect(keys).toEqual([]);
   await rig.close();
 });
+
+test.each([
+  { into: "plain", codec: () => new Codec() },
+  { into: "encrypted", codec: () => encrypting },
+])(
+  "files within a record that a crash has cut are stored as WAL without an end of a record, $into",
+  async ({ codec }) => {
+    const writer = new WalWriter();
+    writer.write({ data: filled(100) });
+    const before = writer.position;
+    writer.write({ data: filled(6 * MIB) });
+    const disk = new MemoryDisk();
+    const rig = await openRig(disk, writer);
+    await rig.feed(addBytes(writer.start, 4 * MIB + 77_777), 100_000);
+    await rig.settle();
+    await rig.close();
+    const store = new MemoryStore();
+    const archive = await openArchiveFor(store, "main", identityOf(writer), { codec: codec() });
+    await storeLeftover(await Journal.open(disk), archive, options);
+    expect((await findEnd(archive, TIMELINE))?.lsn).toBe(before);
+    // Not at all before the claim, and yet by no other server.
+    const server = { server: "db2:5432", restoredFrom: undefined, claimedAt: "2026-01-01T00:00:00.000Z" };
+    const parent = { timeline: TIMELINE, lsn: before };
+    await putHistory(archive, timelineOf(2), Buffer.from(`1\t${formatLsn(before)}\tno recovery target specified\n`));
+    await putClaim(archive, { number: 1, timeline: timelineOf(2), parent, why: "failover", over: parent, ...server });
+    await storeLeftover(await Journal.open(disk), archive, options);
+    expect(await findRivals(archive)).toEqual([]);
+  },
+);

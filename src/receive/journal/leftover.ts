@@ -7,6 +7,7 @@ import { agreeOnEncryption } from "../../archive/encryption.ts";
 import type { SegmentPlace } from "../../archive/keys.ts";
 import { peekWal, putChunk } from "../../archive/wal/objects.ts";
 import { readTailEnd } from "../../archive/wal/tail.ts";
+import { carryInto } from "../../archive/wal/tip.ts";
 import { encodeFile, refuseOtherTail, sealFile, verifierOfFile } from "../../archive/wal/whole-files.ts";
 import { digestOf } from "../../codec/age/digest.ts";
 import { SeawallError } from "../../errors.ts";
@@ -50,9 +51,14 @@ async function storeSegment(
   { detectedAt, signal }: { readonly detectedAt: Date; readonly signal: AbortSignal },
 ): Promise<void> {
   const content = await read(journal, place, place.segmentSize);
-  const history = journal.historyOf(place.timeline);
-  const verifier = verifierOfFile(archive, place, { history, carry: journal.carryInto(place.timeline, place.segment) });
+  const { timeline, segment } = place;
+  const history = journal.historyOf(timeline);
+  // Without it, a file within a long record would pass for verified up to its start. The archive says it of a file that it had.
+  const carry = journal.carryInto(timeline, segment) ?? (await carryInto(archive, history, segment, { signal }));
+  const verifier = verifierOfFile(archive, place, { history, carry });
   verifier.push(content);
+  const next = verifier.carry();
+  if (next !== undefined) journal.noteCarry(timeline, next);
   await refuseOtherTail(archive, place, content, { signal });
   await sealFile(archive, encodeFile(archive, place, content, verifier), { detectedAt, signal });
 }
