@@ -25,8 +25,8 @@ import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
 import { type Failpoint, FaultyStore } from "../harness/faulty-store.ts";
-import { startPostgres, tool } from "../harness/postgres.ts";
-import { segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
+import { type PostgresServer, startPostgres, tool } from "../harness/postgres.ts";
+import { type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { byWaldump, settledEnd } from "../wal/oracles.ts";
 import { MIB } from "../wal/wal-writer.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
@@ -65,6 +65,26 @@ async function primary(): ReturnType<typeof startPostgres> {
 async function uploaded(state: { readonly uploadedLsn: bigint | undefined }, lsn: bigint): Promise<void> {
   for (let i = 0; i < 1000 && (state.uploadedLsn ?? 0n) < lsn; i++) await new Promise((r) => setTimeout(r, 20));
   expect(state.uploadedLsn).toBeGreaterThanOrEqual(lsn);
+}
+
+/** A receiver acknowledges `load` of the server into a spool while its store is away, and is killed. The end of what it acknowledged. */
+async function spooledAlone(
+  server: PostgresServer,
+  {
+    store,
+    spool,
+    load,
+  }: { readonly store: Switched; readonly spool: SpoolOptions; readonly load: () => Promise<unknown> },
+): Promise<Lsn> {
+  await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
+  await receiver.stored(await flushLsn(server));
+  await uploaded(receiver.state, await flushLsn(server));
+  store.on = false;
+  await load();
+  const acknowledged = await flushLsn(server);
+  await receiver.stored(acknowledged);
+  await receiver.kill();
+  return acknowledged;
 }
 
 test("with a spool, WAL is acknowledged while the store is away, and uploaded when it is back", async () => {
@@ -425,17 +445,7 @@ test("a failover while the store is away waits for it, and then all of both time
   await using second = await first.cloneAsStandby();
   const store = new Switched();
   const spool = { directory: newSpool(), ...LARGE };
-  let acknowledged;
-  {
-    await using receiver = receive(first, store, { shipIntervalMs: 0 }, spool);
-    await receiver.stored(await flushLsn(first));
-    await uploaded(receiver.state, await flushLsn(first));
-    store.on = false;
-    await first.sql(LOAD);
-    acknowledged = await flushLsn(first);
-    await receiver.stored(acknowledged);
-    await receiver.kill();
-  }
+  const acknowledged = await spooledAlone(first, { store, spool, load: async () => first.sql(LOAD) });
   await first.stop();
   await second.promote();
   store.on = true;
@@ -456,12 +466,7 @@ test("what was acknowledged past the switch point of a failover is uploaded too,
   await using second = await first.cloneAsStandby();
   const store = new Switched();
   const spool = { directory: newSpool(), ...LARGE };
-  let acknowledged;
-  {
-    await using receiver = receive(first, store, { shipIntervalMs: 0 }, spool);
-    await receiver.stored(await flushLsn(first));
-    await uploaded(receiver.state, await flushLsn(first));
-    store.on = false;
+  const load = async (): Promise<void> => {
     await vi.waitFor(
       async () => expect(await second.value("SELECT pg_is_wal_replay_paused()::text")).toBe("false"),
       60_000,
@@ -470,10 +475,8 @@ test("what was acknowledged past the switch point of a failover is uploaded too,
     await second.stop();
     await first.sql(LOAD);
     await first.sql(LOAD);
-    acknowledged = await flushLsn(first);
-    await receiver.stored(acknowledged);
-    await receiver.kill();
-  }
+  };
+  const acknowledged = await spooledAlone(first, { store, spool, load });
   await first.stop("immediate");
   await second.start();
   await second.promote();
@@ -508,16 +511,8 @@ test("a folder in which an earlier version has run beside the journal keeps the 
   await using server = await primary();
   const directory = newSpool();
   const store = new Switched();
-  {
-    await using receiver = receive(server, store, { shipIntervalMs: 0 }, { directory, ...LARGE });
-    await receiver.stored(await flushLsn(server));
-    await uploaded(receiver.state, await flushLsn(server));
-    store.on = false;
-    await server.sql(LOAD);
-    await receiver.stored(await flushLsn(server));
-    await receiver.kill();
-  }
-  const acknowledged = await flushLsn(server);
+  const spool = { directory, ...LARGE };
+  const acknowledged = await spooledAlone(server, { store, spool, load: async () => server.sql(LOAD) });
   // What the earlier version leaves at the least.
   const identity = await store.get("main/cluster.json");
   writeFileSync(join(directory, "main", "cluster.json"), identity?.body ?? "");
