@@ -58,10 +58,10 @@ export function fieldOf(block: Buffer, name: FieldName): Buffer {
 const SUM_WORDS = new Uint32Array(TAR_BLOCK_BYTES / 4);
 const SUM_BYTES = new Uint8Array(SUM_WORDS.buffer);
 
-/** The sum of the header's bytes, its own checksum field counted as spaces. */
+/** The sum of the header's bytes, its own checksum field counted as spaces. More may follow the header. */
 export function headerChecksum(block: Uint8Array): number {
   const [offset, length] = FIELDS.checksum;
-  SUM_BYTES.set(block);
+  SUM_BYTES.set(block.length === TAR_BLOCK_BYTES ? block : block.subarray(0, TAR_BLOCK_BYTES));
   SUM_BYTES.fill(0x20, offset, offset + length);
   // Two sums of 16 bits in one number, each of 256 bytes: they cannot overflow (256 × 255 < 65,536).
   let sums = 0;
