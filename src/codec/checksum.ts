@@ -17,15 +17,22 @@ export interface FileChecksum {
 }
 
 export function startChecksum(algorithm: ChecksumAlgorithm): FileChecksum {
-  if (algorithm === "CRC32C") {
-    let value = 0;
-    return {
-      update: (bytes) => (value = crc32c(bytes, value)),
-      hex: () => littleEndianHex(value),
-    };
-  }
+  if (algorithm === "CRC32C") return new Crc32c();
   const hash = createHash(algorithm.toLowerCase());
   return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
+}
+
+/** A class, not closures: there is one for each of a million files. */
+class Crc32c implements FileChecksum {
+  #value = 0;
+
+  update(bytes: Uint8Array): void {
+    this.#value = crc32c(bytes, this.#value);
+  }
+
+  hex(): string {
+    return littleEndianHex(this.#value);
+  }
 }
 
 /** Undefined for a file without a checksum that we know how to make. */

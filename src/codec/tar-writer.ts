@@ -22,9 +22,12 @@ const TYPE_LETTERS = { file: 0x30, symlink: 0x32, directory: 0x35 } as const;
 const TEMPLATE = makeTemplate();
 const NO_PREFIX = Buffer.alloc(0);
 
-/** The header block; content follows it, then `paddingOf(size)` zeros. Throws `internal` for names ustar cannot hold. */
-export function encodeTarHeader(header: TarHeader): Buffer {
-  const block = Buffer.from(TEMPLATE);
+/**
+ * The header block; content follows it, then `paddingOf(size)` zeros. Written into `block`, of as many bytes, where that is given:
+ * a new one for each of a million files is garbage. Throws `internal` for names ustar cannot hold.
+ */
+export function encodeTarHeader(header: TarHeader, block: Buffer = Buffer.allocUnsafe(TAR_BLOCK_BYTES)): Buffer {
+  block.set(TEMPLATE);
   const bytes = pathToBytes(header.type === "directory" ? `${header.path}/` : header.path);
   const { prefix, name } = splitName(bytes, header.path);
   prefix.copy(block, FIELDS.prefix[0]);

@@ -45,6 +45,8 @@ export class Parts {
   /** Directories of the archive under way. */
   readonly #directories = new Map<string, TarHeader>();
   #collecting: OpenPart | undefined;
+  /** A header on its way into a part; a part takes one at a time. */
+  readonly #header = Buffer.allocUnsafe(TAR_BLOCK_BYTES);
   #current: { readonly part: OpenPart; readonly header: TarHeader } | undefined;
 
   constructor(options: PartsOptions) {
@@ -71,7 +73,7 @@ export class Parts {
     if (!isUsual || part.directory !== directoryOf(header.path)) return this.#beginOther(header);
     this.#current = { part, header };
     part.files++;
-    return part.writer.write(encodeTarHeader(header))?.then(() => part.name) ?? part.name;
+    return part.writer.write(encodeTarHeader(header, this.#header))?.then(() => part.name) ?? part.name;
   }
 
   async #beginOther(header: TarHeader): Promise<string> {
