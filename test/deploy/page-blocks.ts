@@ -20,7 +20,6 @@ export const OTHERS = ["text", "json", "yaml"] as const;
 /** Why no test runs a block. */
 export const REASONS = [
   "needs a cloud account",
-  "needs the program age",
   "needs Docker",
   "needs Kubernetes",
   "opens an editor",
