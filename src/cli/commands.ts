@@ -95,7 +95,7 @@ export const COMMANDS: Readonly<Record<CommandName, CommandSpec>> = {
     args: [],
     examples: [
       { line: "seawall keygen", does: "writes seawall-identity.txt" },
-      { line: "seawall keygen --output second.txt --passphrase", does: "another file, protected by a passphrase" },
+      { line: "seawall keygen --output second.txt --post-quantum", does: "another file and kind" },
     ],
     exits: [[EXIT.done, "the identity is made"], USAGE, OPERATIONAL, INTERRUPTED],
     unexpectedExit: EXIT.operational,
