@@ -18,7 +18,7 @@ import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import type { Store } from "../../src/store/store.ts";
 import { OpenSegment } from "../../src/receive/assembler.ts";
-import { addBytes, type SegmentNumber, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
+import { addBytes, formatLsn, type SegmentNumber, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import type { WalChange } from "../../src/wal/wal-changes.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
@@ -412,6 +412,34 @@ test("the run of a failed drill quotes no answer of the database in an encrypted
   const document = await stored("20260202T000001Z-00000002");
   expect(document).not.toContain("canary");
   expect(document).toContain("the archive is encrypted");
+});
+
+test("a verification says to whom each stretch of WAL is encrypted", async () => {
+  const { writer, plain } = archives();
+  const { store, cluster } = plain;
+  const other = await identityToRecipient(await generateX25519Identity());
+  const both = { ...plain, codec: new Codec({ recipients: await Recipients.of([recipient, other]) }) };
+  for (const [segment, archive] of [plain, plain, writer, both, both, writer].entries()) {
+    const at = { ...place, segment: (segment + 1) as SegmentNumber };
+    const [startLsn, endLsn] = [segmentStart(at.segment, SIZE), segmentEnd(at.segment, SIZE)];
+    await putSegment(archive, at, WAL, { startLsn, endLsn, verifiedLsn: startLsn }, { confirm: true });
+  }
+  const verify = async (full: boolean): Promise<unknown> => {
+    const progress = { begin: () => undefined, advance: () => undefined, detail: () => undefined };
+    const now = (): Date => new Date("2026-11-22T10:00:00Z");
+    const report = await verifyArchive(plain, { deep: false, full, jobs: 1, progress, random: 7, now });
+    return report.stretches.map(({ fromLsn, toLsn, to }) => [formatLsn(fromLsn), formatLsn(toLsn), to]);
+  };
+  // No document says that the archive is encrypted.
+  expect(await verify(true)).toEqual([]);
+  await agreeOnEncryption({ store, folder: cluster }, { recipients: [recipient], now: "2026-01-01T00:00:00Z" }, {});
+  expect(await verify(true)).toEqual([
+    ["0/100000", "0/300000", []],
+    ["0/300000", "0/400000", [recipient]],
+    ["0/400000", "0/600000", [recipient, other]],
+    ["0/600000", "0/700000", [recipient]],
+  ]);
+  expect(await verify(false)).toEqual([]);
 });
 
 test("a verification with an identity reads the changes that an earlier one without could not", async () => {

@@ -110,6 +110,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "retention/wal": ["retention-borders", "retention-wal", "retention-newer"],
       "line/rivals": ["line", "line-rivals"],
       "wal/comparable-tail": ["encrypted"],
+      "verify/encrypted-stretches": ["encrypted"],
       "wal/tail": ["tail", "tail-readers", "encrypted"],
       "wal/tail-pieces": ["tail", "tail-readers", "encrypted"],
       "catalog/timeline-tree": ["timeline-tree"],

@@ -77,6 +77,11 @@ test.each(versionsUnderTest())(
         expect(refused.code).toBe(3);
         expect(refused.stderr).toContain(`is encrypted to ${keys.recipient}`);
       }
+      const whom = await runCli(["verify", "--full", ...where], blind);
+      expect(whom.stdout).toMatch(
+        new RegExp(`^encryption of WAL on timeline 1: 0/\\w+ to 0/\\w+: ${keys.recipient}$`, "m"),
+      );
+      expect(whom.stdout).toMatch(new RegExp(`^encryption of backup \\S+: ${keys.recipient}$`, "m"));
       const withKeys = await runCli(["verify", "--deep", "--json", ...where], { env: archived.env });
       expect(JSON.parse(withKeys.stdout)).toMatchObject({ ok: true, problems: [], notes: [] });
 

@@ -260,5 +260,23 @@ export function verifySchema(): Schema {
     deep: flag("Every object was read: the --deep option."),
     full: flag("Objects that an earlier run has verified were read again: the --full option."),
     seconds: amount("Time that the run took, in seconds."),
+    encryption: closed("To whom WAL and backups are encrypted; both lists are empty where the archive never was.", {
+      wal: list(
+        "Stretches of the WAL that this run looked at.",
+        closed("A stretch.", {
+          timeline: timeline("Its timeline."),
+          fromLsn: lsn("Its first position."),
+          toLsn: lsn("The position behind it."),
+          to: list("Recipients, in short; empty for plain WAL.", text("A recipient.")),
+        }),
+      ),
+      backups: list(
+        "The backups.",
+        closed("A backup.", {
+          id: id("Its id."),
+          to: list("Recipients, in short; empty for a plain backup.", text("A recipient.")),
+        }),
+      ),
+    }),
   });
 }

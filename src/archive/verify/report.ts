@@ -4,6 +4,7 @@ import { counted } from "../../plural.ts";
 import { formatLsn, type Lsn, type SegmentNumber, segmentEnd, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import type { WalPath } from "../wal/path.ts";
 import { type Cover, unreachableText } from "../catalog/cover.ts";
+import { Stretches } from "./encrypted-stretches.ts";
 import { backupsOn, type BackupSpan } from "../catalog/windows.ts";
 
 /** docs/archive-format.md, "Verifying", says what each means. */
@@ -71,6 +72,7 @@ export class Findings {
     readBytes: 0,
   };
   readonly notes: Note[] = [];
+  readonly stretches = new Stretches();
   readonly #problems: (Problem & { readonly lost: LostWal | undefined })[] = [];
   #dropped = 0;
   #locked = 0;

@@ -9,6 +9,9 @@ import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type SegmentNumber, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import type { WalChange } from "../../wal/wal-changes.ts";
 import type { Archive } from "../archive.ts";
+import { backupRecipients } from "../backups/encrypted-to.ts";
+import { readEncryption } from "../encryption.ts";
+import type { Stretch } from "./encrypted-stretches.ts";
 import { listBackups } from "../backups/list.ts";
 import { mapBounded } from "../bounded.ts";
 import { minimalIn } from "../wal/breaks.ts";
@@ -17,7 +20,7 @@ import { listMarks } from "../retention/marks.ts";
 import { type Catalog, readCatalog, timeBefore } from "../catalog/catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
-import { damageOf } from "../damage.ts";
+import { damageOf, ifReadable } from "../damage.ts";
 import { verifyCrew } from "./questions.ts";
 import {
   affectedBackups,
@@ -73,6 +76,10 @@ export interface VerifyReport {
   readonly checked: Readonly<Checked>;
   readonly problems: readonly Problem[];
   readonly notes: readonly Note[];
+  /** The WAL that was looked at; empty where nothing of the archive is encrypted. */
+  readonly stretches: readonly Stretch[];
+  /** Backups by id, in the same case. */
+  readonly backups: readonly { readonly id: string; readonly to: readonly string[] }[];
 }
 
 /** Memory for WAL that is being read with `deep`: raw and stored, the segment at hand and the next one. */
@@ -128,7 +135,25 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   const ok = problems.length === 0;
   const finishedAt = options.now().toISOString();
   await proofs.save({ signal, last: { startedAt, finishedAt, deep, ok, problems: problems.length, gaps } });
-  return { ok, deep, checked: findings.checked, problems, notes: findings.notes };
+  const isPlain = (await readEncryption(archive.store, archive.cluster, { signal })) === undefined;
+  const encrypted = isPlain
+    ? { stretches: [], backups: [] }
+    : await encryptedIn(archive, catalog, findings, { signal });
+  return { ok, deep, checked: findings.checked, problems, notes: findings.notes, ...encrypted };
+}
+
+async function encryptedIn(
+  archive: Archive,
+  { backups }: Catalog,
+  { stretches }: Findings,
+  options: RequestOptions,
+): Promise<Pick<VerifyReport, "stretches" | "backups">> {
+  const told = await mapBounded(backups, FOLDERS_IN_FLIGHT, async ({ id }) => {
+    // Damage is a finding of its own.
+    const to = await ifReadable(backupRecipients(archive, id, options));
+    return { id, to: to ?? [] };
+  });
+  return { stretches: stretches.list(), backups: told };
 }
 
 /** The proofs so far, stored every few minutes. */

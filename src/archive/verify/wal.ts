@@ -159,6 +159,7 @@ async function peekSegments(
       checkFacts(key, { place, storedBytes: listed.bytes, facts, kind: "segment" });
       const minimal = minimalIn(parseChanges(facts.envelope.meta["changes"]) ?? []);
       const { encryption } = facts.envelope;
+      findings.stretches.add(place, encryption?.to);
       const isRead = encryption?.isOpen !== false;
       if (!isRead) findings.noteLocked(encryption.to.join(", "));
       return reportBreaks(minimal, key, place, options) ? [] : [{ segment: listed.segment, isRead }];
@@ -268,6 +269,7 @@ async function readPiece(
       const body = (await result)?.body;
       if (body === undefined) throw vanished(place);
       if (body.byteLength !== bytes) throw resized(key, body.byteLength, bytes);
+      findings.stretches.add(place, archive.codec.recipientsOf(body, key));
       if (!isChained) await thread.ask(await startOfChain(archive, place, options));
       // The thread is given a copy: the store's memory may be shared.
       const stored = new Uint8Array(body);

@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { verifyArchive, type VerifyReport } from "../../archive/verify/verify.ts";
 import { humanBytes, humanSeconds } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
+import { formatLsn } from "../../wal/lsn.ts";
 import { onClusters, type Report } from "../all-clusters.ts";
 import type { CommandContext } from "../context.ts";
 import { withArchive } from "../with-archive.ts";
@@ -33,16 +34,43 @@ async function verified(context: CommandContext): Promise<Report> {
     progress.end();
     const seconds = (Date.now() - startedMs) / 1000;
     const { ok, checked, problems, notes, deep } = report;
-    const json = { ok, checked, problems, notes, cluster: settings.cluster, deep, full: settings.full, seconds };
+    const json = {
+      ok,
+      checked,
+      problems,
+      notes,
+      cluster: settings.cluster,
+      deep,
+      full: settings.full,
+      seconds,
+      encryption: encryptionJson(report),
+    };
     return { json, text: reportText(report, seconds, io), exit: ok ? EXIT.done : EXIT.no };
   });
 }
 
-function reportText(
-  { ok, deep, checked, problems, notes }: VerifyReport,
-  seconds: number,
-  { colours, width }: Look,
-): string {
+function encryptionJson({ stretches, backups }: VerifyReport): Record<string, unknown> {
+  const wal = stretches.map(({ timeline, fromLsn, toLsn, to }) => {
+    return { timeline, fromLsn: formatLsn(fromLsn), toLsn: formatLsn(toLsn), to };
+  });
+  return { wal, backups };
+}
+
+function encryptionLines({ stretches, backups, checked }: VerifyReport): string[] {
+  const whom = (to: readonly string[]): string => (to.length === 0 ? "plain" : to.join(", "));
+  const timelines = [...new Set(stretches.map(({ timeline }) => timeline))];
+  const wal = timelines.map((timeline) => {
+    const parts = stretches
+      .filter((one) => one.timeline === timeline)
+      .map(({ fromLsn, toLsn, to }) => `${formatLsn(fromLsn)} to ${formatLsn(toLsn)}: ${whom(to)}`);
+    const part = checked.unchangedSegments === 0 ? "" : ", of what this run looked at (--full looks at all)";
+    return `encryption of WAL on timeline ${timeline}${part}: ${parts.join("; ")}`;
+  });
+  return [...wal, ...backups.map(({ id, to }) => `encryption of backup ${id}: ${whom(to)}`)];
+}
+
+function reportText(report: VerifyReport, seconds: number, { colours, width }: Look): string {
+  const { ok, deep, checked, problems, notes } = report;
   const wal = [
     counted(checked.segments, "segment"),
     ...(checked.partials === 0 ? [] : [counted(checked.partials, "partial")]),
@@ -72,6 +100,7 @@ function reportText(
   return [
     `verified ${wal}, ${counted(checked.backups, "backup")} in ${humanSeconds(seconds)}${read}`,
     ...unchanged,
+    ...encryptionLines(report).flatMap((line) => wrapped(line, width, 2)),
     ...told.flatMap((line) => wrapped(line, width, 2)),
     verdict,
   ].join("\n");
