@@ -9,6 +9,7 @@ import { type Lsn, type TimelineId, bytesBetween, formatLsn, maxLsn, minLsn } fr
 import type { RestorePoint } from "../wal/summary.ts";
 import { CommitAges } from "./commit-ages.ts";
 import { isBehind, type Place } from "./journal/document.ts";
+import { type Failure, type StoreWaitError, StoreWaits } from "./store-waits.ts";
 
 export type ReceiverPhase = "starting" | "connecting" | "streaming" | "waiting" | "stopping" | "stopped" | "failed";
 
@@ -49,16 +50,6 @@ export interface SlotRelease {
   readonly toLsn: string;
   /** WAL kept at that time. */
   readonly retainedBytes: number;
-}
-
-/** The failure that WAL waits for, and where it happened. */
-export interface StoreWaitError extends ShownError {
-  readonly place: "store" | "spool";
-}
-
-interface Failure {
-  readonly atMs: number;
-  readonly error: unknown;
 }
 
 const COUNTERS = {
@@ -189,17 +180,12 @@ export class ReceiverState {
   /** The receive loop turned over: it read an event, waits for one, or for the store. For /healthz. */
   lastTurnMs: number;
   lastError: Failure | undefined;
-  /** The latest failure of the spool's upload, and of a write into the spool; undefined once one succeeded. */
-  #uploadFailure: Failure | undefined;
-  #spoolFailure: Failure | undefined;
+  readonly #waits: StoreWaits;
   /** WAL was stored since the first stream began. */
   #hasStored = false;
   readonly #ages = new CommitAges();
   /** Since when nothing was received; undefined once a stream has brought WAL or has shown that there is none. */
   #notReceivingSinceMs: number | undefined;
-  /** Since when verified WAL has waited without `storedLsn` moving, or spooled WAL without `uploadedLsn` moving. */
-  #unstoredSinceMs: number | undefined;
-  #unuploadedSinceMs: number | undefined;
   /** When all the server had was received; commits we have not received are younger than this. */
   #caughtUpMs: number | undefined;
 
@@ -208,6 +194,7 @@ export class ReceiverState {
     this.#startedMs = options.nowMs();
     this.lastTurnMs = this.#startedMs;
     this.#notReceivingSinceMs = this.#startedMs;
+    this.#waits = new StoreWaits(options.nowMs);
   }
 
   get phase(): ReceiverPhase {
@@ -273,30 +260,25 @@ export class ReceiverState {
     this.counters.commits += commits ?? 0;
     // After a restart the open segment is read again from its start: what is stored does not wait.
     if (this.storedLsn !== undefined && verifiedLsn <= this.storedLsn) return;
-    const now = this.nowMs();
-    this.#unstoredSinceMs ??= now;
-    if (commits !== 0) this.#ages.arrived(verifiedLsn, now);
+    this.#waits.verified();
+    if (commits !== 0) this.#ages.arrived(verifiedLsn, this.nowMs());
   }
 
   stored(storedLsn: Lsn): void {
-    const now = this.nowMs();
     const moved = storedLsn !== this.storedLsn;
     if (moved && this.storedLsn !== undefined) this.#hasStored = true;
     this.storedLsn = storedLsn;
-    if (moved) this.#spoolFailure = undefined;
     if (moved) this.#received();
     this.#ages.stored(storedLsn);
-    if (this.verifiedLsn === undefined || storedLsn >= this.verifiedLsn) this.#unstoredSinceMs = undefined;
-    else if (moved) this.#unstoredSinceMs = now;
-    if (this.#isBehindSpool()) this.#unuploadedSinceMs ??= now;
+    this.#waits.stored({ moved, isAll: this.verifiedLsn === undefined || storedLsn >= this.verifiedLsn });
+    if (this.#isBehindSpool()) this.#waits.spooled();
   }
 
   /** With a spool: the store has everything before `place`, on that timeline. */
   uploaded(place: Place): void {
     const moved = place.timeline !== this.#uploaded?.timeline || place.lsn !== this.#uploaded.lsn;
     this.#uploaded = place;
-    if (!this.#isBehindSpool()) this.#unuploadedSinceMs = undefined;
-    else if (moved) this.#unuploadedSinceMs = this.nowMs();
+    this.#waits.uploaded({ moved, isAll: !this.#isBehindSpool() });
   }
 
   /** With a spool: the store has the server's history before this. WAL of an older timeline past its switch point does not count. */
@@ -308,33 +290,27 @@ export class ReceiverState {
 
   /** An upload of the spool failed; it is tried again. */
   uploadFailed(error: unknown): void {
-    this.#uploadFailure = { atMs: this.nowMs(), error };
+    this.#waits.uploadFailed(error);
     this.failed(error);
   }
 
   /** All that the spool held was uploaded. */
   uploadsPass(): void {
-    this.#uploadFailure = undefined;
+    this.#waits.uploadsPass();
   }
 
   /** The spool did not take WAL; it is tried again. */
   spoolFailed(error: unknown): void {
-    this.#spoolFailure = { atMs: this.nowMs(), error };
+    this.#waits.spoolFailed(error);
     this.failed(error);
   }
 
-  /** A spool that is full drains once its store takes WAL, so the store's failure comes first. */
   storeWaitError(): StoreWaitError | null {
-    const place = this.#uploadFailure === undefined ? "spool" : "store";
-    const failure = this.#uploadFailure ?? this.#spoolFailure;
-    return failure === undefined ? null : { place, ...shownError(failure.error, failure.atMs) };
+    return this.#waits.error();
   }
 
-  /** For how long WAL has waited for the store (with a spool: for the spool or the store) without any of it being taken. */
   storeWaitSeconds(): number {
-    const now = this.nowMs();
-    const waits = [this.#unstoredSinceMs, this.#unuploadedSinceMs].map((since) => now - (since ?? now));
-    return Math.max(0, ...waits) / 1000;
+    return this.#waits.seconds();
   }
 
   /**
@@ -342,8 +318,8 @@ export class ReceiverState {
    * holds. A refused upload shows that it has not.
    */
   mayLackNothing(): boolean {
-    const isUndecided = this.uploadedLsn === undefined && !this.#hasStored && this.#uploadFailure === undefined;
-    return this.#options.durability === "spool" && isUndecided && this.#spoolFailure === undefined;
+    const isUndecided = this.uploadedLsn === undefined && !this.#hasStored && !this.#waits.hasFailed;
+    return this.#options.durability === "spool" && isUndecided;
   }
 
   #received(): void {

@@ -207,6 +207,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         "spool-folder": "store",
         "spool-lock": "processes",
         status: "state",
+        "store-waits": "state",
         "stream-wal": "server",
         "wal-push": "files",
       },

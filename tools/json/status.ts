@@ -20,13 +20,8 @@ import type {
   StatusDocument,
   StatusOverview,
 } from "../../src/daemon/status/document.ts";
-import type {
-  ReceiverCounters,
-  SlotBudgetStatus,
-  SlotRelease,
-  SlotStatus,
-  StoreWaitError,
-} from "../../src/receive/status.ts";
+import type { ReceiverCounters, SlotBudgetStatus, SlotRelease, SlotStatus } from "../../src/receive/status.ts";
+import type { StoreWaitError } from "../../src/receive/store-waits.ts";
 import { shownError } from "./parts.ts";
 import {
   amount,
