@@ -13,11 +13,13 @@
  */
 import { hasCode, SeawallError } from "../errors.ts";
 import { CLEAR_FRONT_BYTES, type ClearFacts, decodeClear } from "./age/clear-envelope.ts";
-import { isAge } from "./age/header.ts";
+import { HEADER_BYTES_MAX, isAge } from "./age/header.ts";
 import type { Identities } from "./age/identities.ts";
 import { checkWhole, FULL_FRONT_BYTES, MaybeSealedStream, openFront, openObject } from "./age/open.ts";
 import type { Recipients } from "./age/recipients.ts";
+import type { NewHeader } from "./age/rekey.ts";
 import { CONTENT_DIGEST, type Sealing } from "./age/seal.ts";
+import { type Stored, storedNow, StoredSum } from "./age/stored-sum.ts";
 import { type Envelope, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
 import type { FrameWriter } from "./frames.ts";
 import { type CompressLevel, fixedLevel, LevelChoice } from "./level.ts";
@@ -56,6 +58,9 @@ export interface ClearPart {
   /** The digest to state, or `CONTENT_DIGEST` for that of the object's content. */
   readonly digest?: string | undefined;
 }
+
+/** Bytes at the front of an encrypted object that cover its header, however many recipients it has. */
+export const HEADER_FRONT_BYTES = HEADER_BYTES_MAX;
 
 /** An encrypted object then says its size and its recipients alone. */
 const NOTHING_CLEAR: ClearPart = { meta: {} };
@@ -193,9 +198,48 @@ export class Codec {
     return this.#identities === undefined && isAge(stored);
   }
 
+  /** True for the front of an encrypted object. */
+  isEncrypted(front: Uint8Array): boolean {
+    return isAge(front);
+  }
+
+  /** Compares stored bytes with size and CRC-32C that a document states. */
+  startSum(): StoredSum {
+    return new StoredSum();
+  }
+
+  /** Size and CRC-32C of an object that begins with `front`, from those that it was stored with. `front` has `HEADER_FRONT_BYTES` bytes. */
+  storedNow(expected: Stored, front: Uint8Array): Stored {
+    return storedNow(expected, front) ?? expected;
+  }
+
   /** The recipients that an object states, in short; undefined for one that is not encrypted. Throws `object-corrupt`. */
   recipientsOf(front: Uint8Array, key: string): readonly string[] | undefined {
     return isAge(front) ? decodeClear(front, key).to : undefined;
+  }
+
+  /**
+   * Makes the header of an encrypted object anew for this codec's recipients; the payload stays. `front` has `HEADER_FRONT_BYTES` bytes,
+   * or is the object. Throws `identity-missing`, `object-corrupt`.
+   */
+  async newHeader(
+    found: { readonly front: Uint8Array; readonly objectBytes: number },
+    key: string,
+  ): Promise<NewHeader> {
+    const { headerFor } = await import("./age/rekey.ts");
+    const recipients = this.#recipients;
+    if (recipients === undefined) throw new SeawallError("internal", "a new header without recipients");
+    return headerFor(recipients, found, { key, identities: this.#identities });
+  }
+
+  /** Checks a new header as it is read back. Throws `store-lied`. */
+  async checkNewHeader(
+    found: { readonly front: Uint8Array; readonly objectBytes: number },
+    made: NewHeader,
+    key: string,
+  ): Promise<void> {
+    const { checkNewHeader } = await import("./age/rekey.ts");
+    checkNewHeader(found.front, made, { key, objectBytes: found.objectBytes });
   }
 
   /** Checks an object that arrives in pieces of any size. */

@@ -6,7 +6,9 @@ import type { Archive } from "../archive/archive.ts";
 import { mapBounded, readAhead } from "../archive/bounded.ts";
 import type { BackupDocument, BackupFile, BackupPart } from "../archive/backups/document.ts";
 import { backupPartKey } from "../archive/keys.ts";
+import { HEADER_FRONT_BYTES } from "../codec/codec.ts";
 import { SeawallError, invariant } from "../errors.ts";
+import type { GetResult } from "../store/store.ts";
 import { throwIfAborted } from "../store/signal.ts";
 import { ThreadCrew, type WorkerThread } from "../worker-thread.ts";
 import type { CompareFile, ExtractAnswer, ExtractQuestion } from "./extract-worker.ts";
@@ -91,12 +93,7 @@ async function extractPart(
     umask: process.umask(),
   };
   const key = backupPartKey(archive.cluster, backup.id, name);
-  const fetch = async (offset: number, stop: AbortSignal): Promise<Uint8Array> => {
-    const found = await archive.store.get(key, { signal: stop, range: { offset, length: RANGE_BYTES } });
-    if (found === undefined) throw corrupt(`part ${name} of backup ${backup.id} is missing: there is no ${key}`);
-    if (found.objectBytes === storedBytes) return found.body;
-    throw corrupt(`part ${name} of backup ${backup.id} has ${found.objectBytes} bytes, ${storedBytes} were stored`);
-  };
+  const ranges = new PartRanges(archive, { key, subject: `part ${name} of backup ${backup.id}`, part });
   const asked: Promise<ExtractAnswer>[] = [];
   const ask = (question: ExtractQuestion, transfer?: readonly ArrayBuffer[]): void => {
     const answer = thread.ask(question, transfer);
@@ -104,9 +101,10 @@ async function extractPart(
     asked.push(answer);
   };
   ask({ kind: "part", job });
-  for await (const { result } of readAhead(offsetsOf(storedBytes), RANGES_AHEAD, fetch, { signal })) {
+  for await (const { result } of readAhead(ranges.offsets(), RANGES_AHEAD, ranges.fetch, { signal })) {
     const bytes = await result;
     const { byteLength } = bytes;
+    if (byteLength === 0) continue;
     ask({ kind: "data", bytes }, ownMemory(bytes));
     options.onProgress(byteLength);
     // One piece under work, one waiting.
@@ -118,8 +116,71 @@ async function extractPart(
   return result;
 }
 
-function* offsetsOf(bytes: number): Generator<number> {
-  for (let offset = 0; offset < bytes; offset += RANGE_BYTES) yield offset;
+/** How often a header may be replaced while one range is fetched. */
+const REPLACEMENTS_MAX = 3;
+
+/**
+ * Fetches a part in ranges. `seawall rekey` may have replaced its header, or replaces it now. A new header may have another length, so
+ * the payload lies elsewhere. The first range has the whole header; ranges behind it are fetched where the payload lies now.
+ */
+class PartRanges {
+  readonly #archive: Archive;
+  readonly #input: { readonly key: string; readonly subject: string; readonly part: BackupPart };
+  /** Size of the object that the first range is of. */
+  #bytes: number | undefined;
+  #first: Promise<number> | undefined;
+
+  constructor(archive: Archive, input: { readonly key: string; readonly subject: string; readonly part: BackupPart }) {
+    this.#archive = archive;
+    this.#input = input;
+  }
+
+  /** The last ones may lie behind the end while its length is not known. */
+  *offsets(): Generator<number> {
+    const { storedBytes } = this.#input.part;
+    for (let offset = 0; offset < (this.#bytes ?? storedBytes + HEADER_FRONT_BYTES); offset += RANGE_BYTES)
+      yield offset;
+  }
+
+  readonly fetch = async (offset: number, signal: AbortSignal): Promise<Uint8Array> => {
+    if (offset === 0) {
+      const beginning = this.#get(0, signal);
+      this.#first = beginning.then(({ body, objectBytes }) => this.#checkedSize(body, objectBytes));
+      this.#bytes = await this.#first;
+      return (await beginning).body;
+    }
+    let found = await this.#get(offset, signal);
+    const bytes = (await this.#first) ?? found.objectBytes;
+    for (let asked = 0; found.objectBytes !== bytes; asked++) {
+      const moved = found.objectBytes - bytes;
+      if (Math.abs(moved) > HEADER_FRONT_BYTES || asked === REPLACEMENTS_MAX)
+        throw this.#resized(found.objectBytes, bytes);
+      const again = await this.#get(offset + moved, signal);
+      if (again.objectBytes === found.objectBytes) return again.body;
+      found = again;
+    }
+    return found.body;
+  };
+
+  /** Throws `backup-corrupt` when it is neither the size that was stored nor the one that follows from a new header. */
+  #checkedSize(front: Uint8Array, objectBytes: number): number {
+    const { storedBytes, crc32c } = this.#input.part;
+    if (objectBytes === storedBytes) return objectBytes;
+    const { bytes } = this.#archive.codec.storedNow({ bytes: storedBytes, crc32c }, front);
+    if (objectBytes !== bytes) throw this.#resized(objectBytes, bytes);
+    return bytes;
+  }
+
+  async #get(offset: number, signal: AbortSignal): Promise<GetResult> {
+    const { key, subject } = this.#input;
+    const found = await this.#archive.store.get(key, { signal, range: { offset, length: RANGE_BYTES } });
+    if (found === undefined) throw corrupt(`${subject} is missing: there is no ${key}`);
+    return found;
+  }
+
+  #resized(bytes: number, expected: number): SeawallError {
+    return corrupt(`${this.#input.subject} has ${bytes} bytes, ${expected} were stored`);
+  }
 }
 
 /** Memory that is the piece's own is given away, so that nothing is copied. */

@@ -3,8 +3,8 @@
  * part-reader.ts have passed. Runs in a worker thread; file calls are synchronous.
  */
 import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
-import { crc32c } from "@node-rs/crc32";
 import { type PartEntry, PartReader, type PartSink } from "../archive/backups/part-reader.ts";
+import { Codec } from "../codec/codec.ts";
 import type { TarHeader } from "../codec/tar.ts";
 import { errnoOf, SeawallError } from "../errors.ts";
 import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
@@ -51,8 +51,7 @@ export class PartWriter implements PartSink<WriteEntry> {
   readonly #layout: Layout;
   readonly #reader: PartReader<WriteEntry>;
   readonly #onFlush: (place: string) => void;
-  #storedBytes = 0;
-  #storedCrc = 0;
+  readonly #sum = new Codec().startSum();
   #place = "";
   #fd: number | undefined;
   #filesWritten = 0;
@@ -70,18 +69,17 @@ export class PartWriter implements PartSink<WriteEntry> {
 
   /** The next bytes of the stored object. Throws `backup-corrupt` naming part and file, `target-unwritable`. */
   async push(stored: Uint8Array): Promise<void> {
-    this.#storedCrc = crc32c(stored, this.#storedCrc);
-    this.#storedBytes += stored.byteLength;
+    this.#sum.push(stored);
     await this.#reader.push(stored);
   }
 
   /** The object is complete. */
   async finish(): Promise<PartResult> {
-    const { storedBytes, crc32c: expected } = this.#job;
-    if (this.#storedBytes !== storedBytes)
-      throw this.#reader.corrupt(`has ${this.#storedBytes} bytes, ${storedBytes} were stored`);
-    if (this.#storedCrc !== expected)
-      throw this.#reader.corrupt("is damaged: the CRC-32C of the stored object is wrong");
+    const { storedBytes: bytes, crc32c } = this.#job;
+    const difference = this.#sum.difference({ bytes, crc32c });
+    if (difference?.in === "size")
+      throw this.#reader.corrupt(`has ${this.#sum.byteLength} bytes, ${difference.bytes} were stored`);
+    if (difference !== undefined) throw this.#reader.corrupt("is damaged: the CRC-32C of the stored object is wrong");
     await this.#reader.end();
     return { filesWritten: this.#filesWritten, bytesWritten: this.#bytesWritten };
   }

@@ -2,7 +2,6 @@
  * Reads a backup's parts list before a restore touches anything: the file index, and the server's manifest, which must
  * name the same files.
  */
-import { crc32c } from "@node-rs/crc32";
 import type { Archive } from "../archive.ts";
 import { type BackupDocument, type BackupFile, decodeBackupFile } from "./document.ts";
 import { ManifestReader } from "./manifest.ts";
@@ -136,7 +135,10 @@ export async function readManifest(
   await takeAll();
 }
 
-/** The stored bytes of an object piece by piece; their number and CRC-32C are checked at the end. Throws `backup-corrupt`. */
+/**
+ * The stored bytes of an object piece by piece; their number and CRC-32C are checked at the end. An object with a new header
+ * (`seawall rekey`) has others than those that it was stored with. Throws `backup-corrupt`.
+ */
 export async function readStored(
   archive: Archive,
   expected: { readonly key: string; readonly bytes: number; readonly crc32c: number },
@@ -146,13 +148,14 @@ export async function readStored(
   const { key } = expected;
   const found = await archive.store.getStream(key, options);
   if (found === undefined) throw corrupt(`${key} is missing`);
-  if (found.objectBytes !== expected.bytes) {
-    throw corrupt(`${key} has ${found.objectBytes} bytes, ${expected.bytes} were stored`);
-  }
-  let crc = 0;
+  const resized = (bytes: number): SeawallError =>
+    corrupt(`${key} has ${found.objectBytes} bytes, ${bytes} were stored`);
+  const sum = archive.codec.startSum();
   let failure: unknown;
   for await (const bytes of found.body) {
-    crc = crc32c(bytes, crc);
+    if (sum.byteLength === 0 && found.objectBytes !== expected.bytes && !archive.codec.isEncrypted(bytes))
+      throw resized(expected.bytes);
+    sum.push(bytes);
     // What does not parse is first of all damaged: that is said when the CRC is known.
     try {
       if (failure === undefined) await take(bytes);
@@ -160,7 +163,9 @@ export async function readStored(
       failure = error;
     }
   }
-  if (crc !== expected.crc32c) {
+  const difference = sum.difference(expected);
+  if (difference?.in === "size") throw resized(difference.bytes);
+  if (difference !== undefined) {
     throw new SeawallError("backup-corrupt", `${key} is damaged: its CRC-32C is wrong`, { cause: failure });
   }
   if (failure !== undefined) throw failure instanceof Error ? failure : corrupt(`${key} cannot be read`);

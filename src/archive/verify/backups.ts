@@ -4,6 +4,8 @@ import type { ObjectInfo, RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
 import { checkManifest, readIndex, readStored } from "../backups/index.ts";
+import { HEADER_FRONT_BYTES } from "../../codec/codec.ts";
+import { type StoredObject, storedObjects } from "../backups/stored-objects.ts";
 import { mapBounded } from "../bounded.ts";
 import { damageOf } from "../damage.ts";
 import { backupDocumentKey, backupFilesKey, backupManifestKey, backupPartKey, backupPrefix } from "../keys.ts";
@@ -43,7 +45,7 @@ export async function verifyBackup(
     findings.checked.unchangedBackups++;
     return known;
   }
-  const problems = checkListing(archive, backup, objects, findings);
+  const problems = await checkListing(archive, backup, objects, { findings, signal });
   findings.checked.backups++;
   findings.checked.parts += backup.parts.length;
   const read = deep ? await readAll(archive, backup, options) : { problems: [], isLocked: false };
@@ -77,34 +79,43 @@ async function listObjects(
   return objects;
 }
 
-/** Lists the size of each object of a backup, by key. */
-function partsOf({ cluster }: Archive, backup: BackupDocument): Map<string, number> {
-  const { id, parts, files, manifest } = backup;
-  return new Map([
-    ...parts.map(({ name, storedBytes }) => [backupPartKey(cluster, id, name), storedBytes] as const),
-    [backupFilesKey(cluster, id), files.storedBytes],
-    ...(manifest === null ? [] : [[backupManifestKey(cluster, id), manifest.bytes] as const]),
-  ]);
-}
-
-function checkListing(
+async function checkListing(
   archive: Archive,
   backup: BackupDocument,
   objects: ReadonlyMap<string, ObjectInfo>,
-  findings: Findings,
-): Damage[] {
-  const expected = partsOf(archive, backup);
+  { findings, signal }: Pick<VerifyBackupOptions, "findings" | "signal">,
+): Promise<Damage[]> {
+  const expected = storedObjects(archive, backup);
   const problems: Damage[] = [];
-  for (const [key, bytes] of expected) {
+  for (const stored of expected) {
+    const { key } = stored;
     const found = objects.get(key);
     if (found === undefined) problems.push(damage(key, `${key} is missing`));
-    else if (found.bytes !== bytes) problems.push(damage(key, `${key} has ${found.bytes} bytes, ${bytes} were stored`));
+    else if (found.bytes !== stored.bytes) {
+      const resized = await sizeProblem(archive, stored, { signal });
+      if (resized !== undefined) problems.push(damage(key, resized));
+    }
   }
+  const known = new Set(expected.map(({ key }) => key));
   for (const key of objects.keys()) {
-    if (expected.has(key) || key === backupDocumentKey(archive.cluster, backup.id)) continue;
+    if (known.has(key) || key === backupDocumentKey(archive.cluster, backup.id)) continue;
     findings.note({ kind: "unknown-object", object: key, message: `backup ${backup.id} does not know it` });
   }
   return problems;
+}
+
+/** Looks whether another size is that of a new header (`seawall rekey`); undefined when it is. */
+async function sizeProblem(
+  archive: Archive,
+  stored: StoredObject,
+  options: RequestOptions,
+): Promise<string | undefined> {
+  const { key } = stored;
+  const range = { offset: 0, length: HEADER_FRONT_BYTES };
+  const found = await archive.store.get(key, { ...options, range });
+  if (found === undefined) return `${key} is missing`;
+  const { bytes } = archive.codec.storedNow(stored, found.body);
+  return found.objectBytes === bytes ? undefined : `${key} has ${found.objectBytes} bytes, ${bytes} were stored`;
 }
 
 function damage(key: string, message: string): Damage {
@@ -153,14 +164,7 @@ async function readFromOutside(
   backup: BackupDocument,
   { jobs, findings, onBytes, signal }: VerifyBackupOptions,
 ): Promise<Damage[]> {
-  const { cluster } = archive;
-  const { id, parts, files, manifest } = backup;
-  const objects = [
-    { key: backupFilesKey(cluster, id), bytes: files.storedBytes, crc32c: files.crc32c },
-    ...(manifest === null ? [] : [{ key: backupManifestKey(cluster, id), ...manifest }]),
-    ...parts.map(({ name, storedBytes: bytes, crc32c }) => ({ key: backupPartKey(cluster, id, name), bytes, crc32c })),
-  ];
-  const found = await mapBounded(objects, jobs, async (object) => {
+  const found = await mapBounded(storedObjects(archive, backup), jobs, async (object) => {
     try {
       await readStored(archive, object, { signal }, ({ byteLength }) => onBytes(byteLength));
       findings.checked.readBytes += object.bytes;

@@ -140,7 +140,7 @@ export async function storeEncoded(
   const storedBytes = encoded.stored.byteLength;
   if (options.confirm && result === "created") {
     const seen = await archive.store.head(key, { signal });
-    if (seen?.bytes !== storedBytes) {
+    if (seen?.bytes !== storedBytes && !(await hasNewHeader(archive, { key, encoded }, { signal }))) {
       throw new SeawallError(
         "store-lied",
         `${archive.store.description} confirmed ${key} with ${storedBytes} bytes but has ${seen?.bytes ?? "none"}`,
@@ -150,6 +150,25 @@ export async function storeEncoded(
   // Only now: after an error a request that was given up may still be reading it.
   encoded.release?.();
   return { key, storedBytes, level: encoded.level, result };
+}
+
+/** True when the object is ours behind another header: `seawall rekey` has replaced it since we stored it. */
+async function hasNewHeader(
+  { store, codec }: Archive,
+  { key, encoded }: EncodedWal,
+  options: RequestOptions,
+): Promise<boolean> {
+  if (codec.recipients === undefined) return false;
+  const range = { offset: 0, length: codec.envelopeBytesMax() };
+  const found = await store.get(key, { ...options, range });
+  if (found === undefined || !codec.isEncrypted(found.body)) return false;
+  const [ours, theirs] = await Promise.all([
+    codec.readEnvelope(encoded.stored, key),
+    codec.readEnvelope(found.body, key),
+  ]);
+  const { contentOffset, contentBytes = 0, encryption } = theirs;
+  const isSame = contentBytes === ours.contentBytes && encryption?.digest === ours.encryption?.digest;
+  return isSame && found.objectBytes === contentOffset + contentBytes;
 }
 
 function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: WalFacts): EnvelopeMeta {

@@ -29,6 +29,8 @@ export interface ClearFacts {
   /** CRC-32C of the recipients' stanzas: damage in them looks like an object for other recipients. */
   readonly keysCrc32c?: number;
   readonly rawBytes?: number;
+  /** The header that the object was first stored with, where it was replaced (rekey.ts) and a document states size and CRC-32C. */
+  readonly first?: { readonly bytes: number; readonly crc32c: number };
   /** The digest of content that the archive chooses (digest.ts). */
   readonly digest?: string;
   readonly meta: EnvelopeMeta;
@@ -38,13 +40,14 @@ const DIGITS = 8;
 
 /** The stanza as text. Its length does not depend on the numbers of eight digits, where they are given. */
 export function encodeClear(facts: ClearFacts): Uint8Array {
-  const { to, headerBytes, content, payloadCrc32c, keysCrc32c, rawBytes, digest, meta } = facts;
+  const { to, headerBytes, content, payloadCrc32c, keysCrc32c, first, rawBytes, digest, meta } = facts;
   const json = Buffer.from(
     JSON.stringify({
       ...(headerBytes === undefined ? {} : { header: hex8(headerBytes) }),
       ...(content === undefined ? {} : { content: hex8(content) }),
       ...(payloadCrc32c === undefined ? {} : { payload: hex8(payloadCrc32c) }),
       ...(keysCrc32c === undefined ? {} : { keys: hex8(keysCrc32c) }),
+      ...(first === undefined ? {} : { first: [hex8(first.bytes), hex8(first.crc32c)] }),
       seawall: 1,
       ...(rawBytes === undefined ? {} : { bytes: rawBytes }),
       to,
@@ -94,7 +97,10 @@ function parseClear(text: string, key: string, corrupt: (why: string, cause?: un
     throw corrupt("its envelope is not JSON", cause);
   }
   if (typeof document !== "object" || document === null) throw corrupt("its envelope is not an object");
-  const { seawall, header, content, payload, keys, bytes, to, digest, ...meta } = document as Record<string, unknown>;
+  const { seawall, header, content, payload, keys, first, bytes, to, digest, ...meta } = document as Record<
+    string,
+    unknown
+  >;
   if (seawall !== 1) throw new SeawallError("archive-version", `${key}: envelope version ${JSON.stringify(seawall)}`);
   if (!Array.isArray(to) || !to.every((name) => typeof name === "string")) throw corrupt("envelope without recipients");
   if (bytes !== undefined && !(typeof bytes === "number" && Number.isSafeInteger(bytes) && bytes >= 0)) {
@@ -107,9 +113,15 @@ function parseClear(text: string, key: string, corrupt: (why: string, cause?: un
     ...(content === undefined ? {} : { content: fromHex8(content, corrupt) }),
     ...(payload === undefined ? {} : { payloadCrc32c: fromHex8(payload, corrupt) }),
     ...(keys === undefined ? {} : { keysCrc32c: fromHex8(keys, corrupt) }),
+    ...(first === undefined ? {} : { first: firstHeader(first, corrupt) }),
     ...(bytes === undefined ? {} : { rawBytes: bytes }),
     ...(typeof digest === "string" ? { digest } : {}),
   };
+}
+
+function firstHeader(value: unknown, corrupt: (why: string) => SeawallError): NonNullable<ClearFacts["first"]> {
+  const [bytes, crc] = Array.isArray(value) ? (value as readonly unknown[]) : [];
+  return { bytes: fromHex8(bytes, corrupt), crc32c: fromHex8(crc, corrupt) };
 }
 
 function hex8(value: number): string {

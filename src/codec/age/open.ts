@@ -40,7 +40,12 @@ async function keyOf(stored: Uint8Array, header: AgeHeader, { key, identities }:
   return payloadKey(fileKey, nonce);
 }
 
-async function fileKeyOf(stored: Uint8Array, header: AgeHeader, { key, identities }: OpenOptions): Promise<Uint8Array> {
+/** The file key in a header. Throws `identity-missing` and `object-corrupt`. */
+export async function fileKeyOf(
+  stored: Uint8Array,
+  header: AgeHeader,
+  { key, identities }: OpenOptions,
+): Promise<Uint8Array> {
   if (identities === undefined) throw locked(stored, key, "no identity was given");
   let fileKey: Uint8Array | undefined;
   try {
@@ -127,7 +132,7 @@ export function checkWhole(
 }
 
 /** Throws `object-corrupt` for recipients' stanzas that are not those that were stored. */
-function checkKeys({ keysCrc32c }: ClearFacts, header: AgeHeader, key: string): void {
+export function checkKeys({ keysCrc32c }: ClearFacts, header: AgeHeader, key: string): void {
   if (keysCrc32c === undefined || crc32c(textBehindFirst(header)) === keysCrc32c) return;
   throw corrupt(key, "the CRC-32C of its recipients' stanzas is wrong");
 }

@@ -6,7 +6,7 @@ import { createHash, randomBytes } from "node:crypto";
 import type { Encrypter } from "age-encryption";
 import { SeawallError } from "../../errors.ts";
 import { encodeStanza, parseHeader } from "./header.ts";
-import { NONCE_BYTES } from "./payload.ts";
+import { headerMac, NONCE_BYTES } from "./payload.ts";
 
 /** The keys of one object. They are used once. */
 export interface ObjectKeys {
@@ -26,6 +26,7 @@ const NAME_CHARACTERS_MAX = 80;
 export class Recipients {
   /** The recipients in short: what an object says of itself, and messages show. */
   readonly names: readonly string[];
+  readonly #texts: readonly string[];
   readonly #encrypter: Encrypter;
   readonly #stock: Promise<ObjectKeys>[] = [];
   /** Set while `encrypt` runs, one at a time. */
@@ -34,8 +35,9 @@ export class Recipients {
   /** More than one object was asked for. */
   #isBusy = false;
 
-  private constructor(names: readonly string[], encrypter: Encrypter) {
-    this.names = names;
+  private constructor(texts: readonly string[], encrypter: Encrypter) {
+    this.names = texts.map(recipientName);
+    this.#texts = texts;
     this.#encrypter = encrypter;
     // The library shows the file key to recipients only; this one takes it and adds no stanza.
     encrypter.addRecipient({
@@ -68,7 +70,7 @@ export class Recipients {
         });
       }
     }
-    return new Recipients(known.map(recipientName), encrypter);
+    return new Recipients(known, encrypter);
   }
 
   /** Keys for one object. From the second one on, the next ones are made in the background. */
@@ -82,6 +84,32 @@ export class Recipients {
     }
     this.#isBusy = true;
     return next;
+  }
+
+  /** The stanzas of all recipients, as text, for a file key that exists already. */
+  async stanzasFor(fileKey: Uint8Array): Promise<Uint8Array> {
+    const { Encrypter } = await import("age-encryption");
+    const encrypter = new Encrypter();
+    // The library makes a file key and shows it to one recipient after the other. The first one puts ours in its place, and
+    // the last one looks whether those between have seen it.
+    let isOurs = false;
+    encrypter.addRecipient({
+      wrapFileKey: (made) => {
+        made.set(fileKey);
+        return [];
+      },
+    });
+    for (const text of this.#texts) encrypter.addRecipient(text);
+    encrypter.addRecipient({
+      wrapFileKey: (wrapped) => {
+        isOurs = Buffer.from(wrapped).equals(fileKey);
+        return [];
+      },
+    });
+    const header = parseHeader(await encrypter.encrypt(""));
+    const isWhole = header !== undefined && Buffer.from(headerMac(fileKey, header.authenticated)).equals(header.mac);
+    if (!isOurs || !isWhole) throw new SeawallError("internal", "the library has put another file key into a header");
+    return Buffer.concat(header.stanzas.map(encodeStanza));
   }
 
   async #make(): Promise<ObjectKeys> {
