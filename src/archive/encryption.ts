@@ -124,6 +124,7 @@ async function putEncryption(
   throw new SeawallError("store-unavailable", `other writers change the recipients of "${folder}" all the time`);
 }
 
-function isSame(a: readonly string[], b: readonly string[]): boolean {
+/** True when both name the same recipients, in any order. */
+export function isSame(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((name) => b.includes(name));
 }

@@ -67,6 +67,43 @@ export const RETENTION_COMMANDS = {
     ],
     load: () => import("./commands/delete.ts"),
   },
+  rekey: {
+    group: "Keep",
+    summary: "encrypt what is stored to other recipients",
+    description:
+      "Gives each encrypted object of the archive, or of one backup, a header for the recipients of --encrypt-to, and for no others. " +
+      "The encrypted content stays as it is, and a bucket copies large objects itself. --identity opens the old headers. " +
+      "Without --confirm and the cluster's name it shows what it would do. It may be interrupted and run again at any time, beside the receiver.\n\n" +
+      "Plain objects stay plain. The chunks of the open segment stay as they are; they go when the segment is full. " +
+      "Old copies keep the old header: those of a bucket with versions or Object Lock, and those that others have made. " +
+      "Give the new recipients to all writers first, and keep the old identity until a drill with the new one has passed (docs/encryption.md).",
+    args: [],
+    examples: [
+      {
+        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --encrypt-to new-recipients.txt",
+        does: "shows what would be done",
+      },
+      {
+        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --encrypt-to new-recipients.txt --confirm main",
+        does: "does it",
+      },
+      {
+        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --encrypt-to new-recipients.txt --backup latest --confirm main",
+        does: "one backup alone",
+      },
+    ],
+    exits: [
+      [EXIT.done, "every encrypted object has the new recipients, or what would be done was shown"],
+      [EXIT.no, "there is no such archive or backup"],
+      USAGE,
+      [EXIT.operational, "the identity does not open some objects, which are named; or anything else that failed"],
+      STORE,
+      [EXIT.damage, "some objects are damaged and were left as they are"],
+      INTERRUPTED,
+    ],
+    unexpectedExit: EXIT.operational,
+    load: () => import("./commands/rekey.ts"),
+  },
   "cluster upgrade": {
     group: "Keep",
     summary: "declare an upgraded server as the next generation of its cluster",

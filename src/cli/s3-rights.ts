@@ -44,6 +44,7 @@ export const UNRECORDED = "without it the result is not recorded";
 export const UNENDED = "with `--force`, when the older generation does not end with the shutdown of its server";
 export const ABSENT = "the file is not there, as at the end of the archive, or it is fetched by hand";
 export const NEW_RECIPIENTS = "with `--encrypt-to`, when its recipients are new to the archive";
+export const EXPIRES = "a backup expires meanwhile";
 export const LARGE_PART = "a part is larger than 8 MiB";
 /** One writer at a time completes a large object: src/store/s3/claim.ts. */
 const CLAIMS = "~claims/CLUSTER/*";
@@ -108,6 +109,13 @@ export const S3_RIGHTS: Readonly<Partial<Record<CommandName, readonly S3Right[]>
     ...sometimes("s3:DeleteObject", "WAL was lost or never sealed", "tail/*", "gaps/*"),
   ],
   delete: [...READS, ...removes()],
+  rekey: [
+    ...READS,
+    ...put("backups/*", "wal/*"),
+    ...sometimes("s3:PutObject", "a timeline has ended in chunks, or there is evidence", "tail/*", "evidence/*"),
+    ...sometimes("s3:DeleteObject", EXPIRES, "backups/*"),
+    ...sometimes("s3:AbortMultipartUpload", "replacing an object of more than 32 MiB fails", "backups/*", "wal/*"),
+  ],
   "cluster remove": [...READS, ...put("expiring/*", "probe/*"), { action: "s3:DeleteObject", on: all }],
   "cluster allow-plain": [...READS, ...put("encryption/*")],
   "cluster upgrade": [
@@ -162,6 +170,7 @@ export const S3_ROLES: readonly S3Role[] = [
     does: "declares an upgraded server, lets plain data into an encrypted archive",
     commands: ["cluster upgrade", "cluster allow-plain"],
   },
+  { name: "rekey", does: "encrypts an archive to other recipients", commands: ["rekey"] },
   { name: "restorer", does: "brings a cluster back", commands: ["restore", "wal-fetch", "list", "show"] },
   { name: "read-only", does: "looks", commands: ["list", "show", "status", "verify"] },
 ];

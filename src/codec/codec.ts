@@ -13,7 +13,7 @@
  */
 import { hasCode, SeawallError } from "../errors.ts";
 import { CLEAR_FRONT_BYTES, type ClearFacts, decodeClear } from "./age/clear-envelope.ts";
-import { HEADER_BYTES_MAX, isAge } from "./age/header.ts";
+import { HEADER_BYTES_MAX, isAge, parseHeader } from "./age/header.ts";
 import type { Identities } from "./age/identities.ts";
 import { checkWhole, FULL_FRONT_BYTES, MaybeSealedStream, openFront, openObject } from "./age/open.ts";
 import type { Recipients } from "./age/recipients.ts";
@@ -216,6 +216,16 @@ export class Codec {
   /** The recipients that an object states, in short; undefined for one that is not encrypted. Throws `object-corrupt`. */
   recipientsOf(front: Uint8Array, key: string): readonly string[] | undefined {
     return isAge(front) ? decodeClear(front, key).to : undefined;
+  }
+
+  /** True when `front` covers the object's header, and for an object that has none. */
+  hasWholeHeader(front: Uint8Array): boolean {
+    try {
+      return !isAge(front) || parseHeader(front) !== undefined;
+    } catch {
+      // More of it would not help.
+      return true;
+    }
   }
 
   /**

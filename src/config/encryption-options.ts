@@ -4,22 +4,25 @@ import { boolean, text } from "./types.ts";
 
 /**
  * Commands that read what may be encrypted: `list` shows times of commits that only records state, and `cluster upgrade` looks for the
- * record of an orderly shutdown.
+ * record of an orderly shutdown. `rekey` opens file keys.
  */
 const READERS: readonly CommandName[] = [
   ...(["restore", "drill", "wal-fetch", "wal-prefetch", "verify", "list"] as const),
   "cluster upgrade",
+  "rekey",
 ];
 
 export const ENCRYPTION_OPTIONS = {
   encryptTo: option(text("recipient"), {
-    commands: ["receive", "backup", "wal-push", "import", "check"],
+    commands: ["receive", "backup", "wal-push", "import", "check", "rekey"],
+    requiredBy: ["rekey"],
     repeatable: true,
     help: "encrypt everything that is stored to this age recipient (age1…) or to those in this file; may be given several times",
     more: "A recipient is a public key: what is stored can be read only with the identity that belongs to it ([encryption.md](encryption.md)). Give two, and keep their identities in two places. In the file it is a list. The path of a file is relative to the directory in which the command runs, and the server runs `archive_command` in its data directory: give the whole path. Give it to every writer of the archive.",
   }),
   identity: option(text("file", "path"), {
     commands: READERS,
+    requiredBy: ["rekey"],
     repeatable: true,
     help: "file with the age identity (private key) that opens what is encrypted; may be given several times",
     more: "The file is what `age-keygen` writes. It must be readable by the server's account when `restore_command` runs. A receiver needs none.",
@@ -46,5 +49,12 @@ export const ENCRYPTION_OPTIONS = {
     default: false,
     flagOnly: true,
     help: "make a post-quantum hybrid identity (age1pq1…): age 1.3 and newer read it",
+  }),
+  rekeyBackup: option(text("id"), {
+    sharesName: true,
+    commands: ["rekey"],
+    flagOnly: true,
+    help: "only the objects of this backup; without it the whole archive",
+    suggests: ["latest"],
   }),
 } as const;

@@ -23,6 +23,7 @@ export const COMMAND_NAMES = [
   "verify",
   "expire",
   "delete",
+  "rekey",
   "pin",
   "unpin",
   "notify-test",

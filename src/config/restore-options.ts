@@ -145,7 +145,7 @@ export const RESTORE_OPTIONS = {
     help: "parts restored, or read by verify --deep, at the same time; by default as many as there are processors, 2 to 8",
   }),
   dryRun: option(boolean, {
-    commands: [...RESTORE, "init", "expire", "delete", "cluster remove", "cluster upgrade", "import"],
+    commands: [...RESTORE, "init", "expire", "delete", "rekey", "cluster remove", "cluster upgrade", "import"],
     default: false,
     flagOnly: true,
     help: "print the plan and touch nothing; import: read and verify everything, and store nothing; init: look, and write nothing",

@@ -43,7 +43,7 @@ export const RETENTION_OPTIONS = {
     help: "delete: also the last good backup, one that cannot be read, or one that is not finished; cluster remove: also pinned backups and running ones; cluster upgrade: also after a server that did not end in order; init: replace files that are there",
   }),
   confirm: option(text("name"), {
-    commands: ["cluster remove", "cluster allow-plain"],
+    commands: ["cluster remove", "cluster allow-plain", "rekey"],
     flagOnly: true,
     help: "the cluster's name once more: does it; without it, only shows what would happen",
   }),

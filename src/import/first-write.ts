@@ -32,6 +32,7 @@ export function withFirstWrite(store: Store, prepare: () => Promise<unknown>): S
     list: (...args) => store.list(...args),
     listPages: (...args) => store.listPages(...args),
     listPrefixes: (...args) => store.listPrefixes(...args),
+    replaceFront: (...args) => store.replaceFront(...args),
     delete: (...args) => store.delete(...args),
     close: () => store.close(),
   };

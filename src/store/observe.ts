@@ -4,9 +4,10 @@
  */
 import type { ErrorCode } from "../error-kinds.ts";
 import { SeawallError } from "../errors.ts";
-import { type GetResult, objectsOf, type PutResult, type Store } from "./store.ts";
+import { type GetResult, objectsOf, type PutResult, type ReplaceResult, type Store } from "./store.ts";
 
-export type StoreOperation = "put" | "putStream" | "get" | "getStream" | "head" | "list" | "listPrefixes" | "delete";
+export type StoreOperation =
+  "put" | "putStream" | "get" | "getStream" | "head" | "list" | "listPrefixes" | "replaceFront" | "delete";
 
 export interface StoreObservation {
   readonly operation: StoreOperation;
@@ -19,7 +20,7 @@ export interface StoreObservation {
   /** For a stream the time until its last byte, the reader's or writer's own time included. */
   readonly durationMs: number;
   /** `ok` also for a reader that left early; `failed` for an error that is not the store's, as of a putStream's body. */
-  readonly outcome: PutResult | "ok" | "absent" | ErrorCode | "failed";
+  readonly outcome: PutResult | ReplaceResult | "ok" | "absent" | ErrorCode | "failed";
 }
 
 export interface ObserveOptions {
@@ -103,6 +104,10 @@ export function observed(store: Store, options: ObserveOptions): Store {
     listPrefixes: (prefix, options) => {
       const call = () => store.listPrefixes(prefix, options);
       return report("listPrefixes", prefix, call, (found) => ({ outcome: "ok", count: found.length }));
+    },
+    replaceFront: (key, replacement, options) => {
+      const call = () => store.replaceFront(key, replacement, options);
+      return report("replaceFront", key, call, (outcome) => ({ outcome, bytes: replacement.front.length }));
     },
     delete: (keys, options) => {
       const call = () => store.delete(keys, options);

@@ -10,7 +10,16 @@ import { hasCode, isAbort, SeawallError } from "../errors.ts";
 import { deadline } from "../signals.ts";
 import { listingOf } from "./key.ts";
 import { throwIfAborted } from "./signal.ts";
-import { type GetStreamResult, objectsOf, type PutOptions, type PutResult, type Store } from "./store.ts";
+import {
+  type FrontReplacement,
+  type GetStreamResult,
+  objectsOf,
+  type PutOptions,
+  type PutResult,
+  type ReplaceOptions,
+  type ReplaceResult,
+  type Store,
+} from "./store.ts";
 
 export interface RetryPolicy {
   /** The first try included; the time is the limit where this is Infinity. */
@@ -136,6 +145,20 @@ export async function putAgain(
   return there !== undefined && Buffer.compare(there.body, body) === 0 ? "created" : "exists";
 }
 
+/** One try of a replacement. After an earlier one of ours, an object that begins with our bytes is what that one made. */
+async function replaceAgain(
+  store: Store,
+  key: string,
+  replacement: FrontReplacement,
+  { options, attempt }: { readonly options: ReplaceOptions; readonly attempt: number },
+): Promise<ReplaceResult> {
+  const result = await store.replaceFront(key, replacement, options);
+  if (result !== "changed" || attempt === 1) return result;
+  const { front } = replacement;
+  const there = await store.get(key, { signal: options.signal, range: { offset: 0, length: front.length } });
+  return there !== undefined && Buffer.compare(there.body, front) === 0 ? "replaced" : "changed";
+}
+
 const SLOWEST_BYTES_PER_MS = 64;
 /** A broken read goes on in pieces of this size. */
 const RESUME_BYTES = 8 * 1024 * 1024;
@@ -190,6 +213,12 @@ export function withRetry(store: Store, retry: RetryOptions = {}): Store {
     listPages,
     listPrefixes: (prefix, { signal: outer } = {}) =>
       retrying({ what: listingOf(prefix), signal: outer }, retry, (signal) => store.listPrefixes(prefix, { signal })),
+    replaceFront: (key, replacement, options = {}) => {
+      const attempt = { what: `replace ${key}`, bytes: replacement.objectBytes, signal: options.signal };
+      return retrying(attempt, retry, (signal, number) =>
+        replaceAgain(store, key, replacement, { options: { ...options, signal }, attempt: number }),
+      );
+    },
     delete: (keys, options = {}) =>
       retrying({ what: "delete", signal: options.signal }, retry, (signal) =>
         store.delete(keys, { ...options, signal }),
@@ -223,6 +252,12 @@ async function* resumed(
   while (at < objectBytes) {
     const range = { offset: at, length: Math.min(RESUME_BYTES, objectBytes - at) };
     const got = await get(key, { range, signal });
+    // Its beginning was replaced: the rest lies elsewhere now.
+    if (got !== undefined && got.objectBytes !== objectBytes) {
+      throw new SeawallError("store-unavailable", `get ${key}: the object was replaced while it was read`, {
+        hint: "Run the command again: seawall rekey has given the object another header.",
+      });
+    }
     if (got === undefined || got.body.length !== range.length) {
       throw new SeawallError("object-corrupt", `${key} changed or vanished while it was read`);
     }

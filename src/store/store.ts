@@ -6,7 +6,7 @@
  * the key at most 512 (src/store/key.ts). No key is another key's folder: `a` and `a/b` cannot both be objects.
  * Every method takes an AbortSignal and rejects with SeawallError: `aborted`, or a `store-…` code whose `retryable` says
  * whether trying again can help. A method that rejected may or may not have taken effect on the store; because nothing is
- * ever overwritten, the caller may always try again.
+ * ever overwritten, the caller may always try again. `replaceFront` is the one exception: it compares first.
  */
 
 export interface ObjectInfo {
@@ -49,6 +49,23 @@ export interface DeleteOptions extends RequestOptions {
   readonly onHidden?: ((objects: number) => void) | undefined;
 }
 
+export interface FrontReplacement {
+  /** The bytes that the object begins with now. */
+  readonly old: Uint8Array;
+  /** The bytes that it begins with then; the rest of it stays. */
+  readonly front: Uint8Array;
+  /** Size of the whole object now. */
+  readonly objectBytes: number;
+}
+
+export interface ReplaceOptions extends RequestOptions {
+  /** Called when the store keeps the old object as an old version. */
+  readonly onHidden?: (() => void) | undefined;
+}
+
+/** `changed`: the object begins otherwise, or has another size. `absent`: there is none. Nothing was written then. */
+export type ReplaceResult = "replaced" | "changed" | "absent";
+
 /** `exists`: the key was there already, and nothing was written. Whether the content is the same is the caller's question. */
 export type PutResult = "created" | "exists";
 
@@ -89,6 +106,14 @@ export interface Store {
 
   /** The distinct next path parts below `prefix` (which ends with `/` or is empty), each with its trailing `/`, sorted. */
   listPrefixes(prefix: string, options?: RequestOptions): Promise<string[]>;
+
+  /**
+   * Gives an object another beginning, which may have another length. Readers see the old object or the new one, whole, and a
+   * process that dies leaves one of them. Only an object that is as the caller has read it is replaced. The last look lies
+   * just before the replacement, and not every store compares and replaces in one step: an object that another process
+   * deletes in that moment may come back, whole.
+   */
+  replaceFront(key: string, replacement: FrontReplacement, options?: ReplaceOptions): Promise<ReplaceResult>;
 
   /** Deletes in batches; an absent key is success. Rejects when any key could not be deleted, naming the first. */
   delete(keys: readonly string[], options?: DeleteOptions): Promise<void>;

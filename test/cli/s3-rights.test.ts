@@ -24,6 +24,8 @@ import {
   WITH_WAL,
 } from "../../src/cli/s3-rights.ts";
 import { COMMAND_NAMES, type CommandName } from "../../src/config/option-spec.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
+import { Codec } from "../../src/codec/codec.ts";
 import { openStore } from "../../src/store/open.ts";
 import { serverAccount } from "../harness/account.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
@@ -89,7 +91,41 @@ const plain = (command: CommandName, ...flags: readonly string[]): Scenario => (
 
 const RECIPIENT = await identityToRecipient(await generateX25519Identity());
 
+/** Encrypts a segment and a manifest of the archive, and writes the identity that opens them. */
+async function encryptSome({ url, full, folder }: Run): Promise<string> {
+  const identity = await generateX25519Identity();
+  const path = join(folder, "identity.txt");
+  writeFileSync(path, identity);
+  const codec = new Codec({ recipients: await Recipients.of([await identityToRecipient(identity)]) });
+  await using look = closing(openStore(url, { env: full }));
+  for (const ending of [".zst", "backup_manifest"]) {
+    const prefix = ending === ".zst" ? walPrefix(CLUSTER) : `${CLUSTER}/backups/`;
+    for await (const { key } of look.store.list(prefix)) {
+      if (!key.endsWith(ending)) continue;
+      const writer = await codec.writePlain({ signal: new AbortController().signal });
+      const pieces: Uint8Array[] = [];
+      const reading = (async () => {
+        for await (const piece of writer.body()) pieces.push(piece);
+      })();
+      await writer.write((await look.store.get(key))?.body ?? new Uint8Array(0));
+      writer.end();
+      await reading;
+      await look.store.delete([key]);
+      await look.store.put(key, Buffer.concat(pieces));
+      break;
+    }
+  }
+  return path;
+}
+
 const SCENARIOS: readonly Scenario[] = [
+  {
+    command: "rekey",
+    run: async (_scene, run) => {
+      const flags = ["--identity", await encryptSome(run), "--encrypt-to", RECIPIENT, "--confirm", CLUSTER];
+      return seawall(["rekey", ...flags], run);
+    },
+  },
   {
     command: "receive",
     run: async ({ server }, { url, env, full }) => {

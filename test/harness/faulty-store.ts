@@ -12,6 +12,7 @@ import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { abortedError } from "../../src/store/signal.ts";
 import {
+  type FrontReplacement,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -21,12 +22,15 @@ import {
   type PutOptions,
   type PutResult,
   type PutStreamOptions,
+  type ReplaceOptions,
+  type ReplaceResult,
   type RequestOptions,
   type Store,
 } from "../../src/store/store.ts";
 import type { Random } from "./random.ts";
 
-export type StoreOperation = "put" | "putStream" | "get" | "getStream" | "head" | "list" | "listPrefixes" | "delete";
+export type StoreOperation =
+  "put" | "putStream" | "get" | "getStream" | "head" | "list" | "listPrefixes" | "replaceFront" | "delete";
 
 /**
  * - `fail-before`: an error, and nothing happened; `fail-after`: the same error although it took effect
@@ -200,6 +204,15 @@ export class FaultyStore implements Store {
       honest,
       truncate: async () => (await honest()).slice(0, 1),
       lie: async () => [],
+    });
+  }
+
+  async replaceFront(key: string, replacement: FrontReplacement, options: ReplaceOptions = {}): Promise<ReplaceResult> {
+    const honest = async () => this.inner.replaceFront(key, replacement, options);
+    return this.#call<ReplaceResult>("replaceFront", key, options.signal, {
+      honest,
+      truncate: honest,
+      lie: async () => "replaced",
     });
   }
 

@@ -7,6 +7,7 @@ import { checkFolder, checkKey, checkPrefix, checkRange } from "../../src/store/
 import { throwIfAborted } from "../../src/store/signal.ts";
 import { readSource, SourceFailure } from "../../src/store/source.ts";
 import {
+  type FrontReplacement,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -17,6 +18,8 @@ import {
   type PutOptions,
   type PutResult,
   type PutStreamOptions,
+  type ReplaceOptions,
+  type ReplaceResult,
   type RequestOptions,
   type Store,
 } from "../../src/store/store.ts";
@@ -107,6 +110,20 @@ export class MemoryStore implements Store {
       if (key.startsWith(prefix) && slash >= 0) found.add(key.slice(0, slash + 1));
     }
     return [...found].sort();
+  }
+
+  async replaceFront(
+    key: string,
+    { old, front, objectBytes }: FrontReplacement,
+    options: ReplaceOptions = {},
+  ): Promise<ReplaceResult> {
+    checkKey(key);
+    this.#enter(options.signal);
+    const body = this.#objects.get(key)?.body;
+    if (body === undefined) return "absent";
+    if (body.length !== objectBytes || Buffer.compare(body.subarray(0, old.length), old) !== 0) return "changed";
+    this.#objects.set(key, { body: Buffer.concat([front, body.subarray(old.length)]), modifiedAt: new Date() });
+    return "replaced";
   }
 
   async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {

@@ -19,6 +19,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/campaigns/silent-peers.test.ts": 103,
   "test/campaigns/kill.test.ts": 100,
   "test/restore/created-tablespaces.test.ts": 100,
+  "test/restore/rekey.test.ts": 95,
   "test/restore/recovery.test.ts": 93,
   "test/import/pgbackrest-backup.test.ts": 100,
   "test/import/base-backup.test.ts": 90,

@@ -128,6 +128,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       ...{
         archive: "store",
         identity: "store",
+        rekey: "store",
         "backups/document": "store",
         "backups/encrypted-to": "store",
         "backups/index": "store",

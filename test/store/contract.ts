@@ -4,7 +4,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Store } from "../../src/store/store.ts";
+import { withRetry } from "../../src/store/retry.ts";
+import type { ReplaceResult, Store } from "../../src/store/store.ts";
 import { all, describeAborts, describeBodies, pieces } from "./contract-bodies.ts";
 
 export interface StoreUnderTest {
@@ -37,6 +38,7 @@ export function describeStoreContract(name: string, open: () => Promise<StoreUnd
     races(() => opened);
     listing(() => store, traits);
     deletion(() => store, traits);
+    replacement(() => opened);
     refusals(() => store);
   });
 }
@@ -96,6 +98,100 @@ function races(opened: () => StoreUnderTest): void {
       await other.delete(["seen"]);
       expect(await store.get("seen")).toBeUndefined();
     });
+  });
+}
+
+function replacement(opened: () => StoreUnderTest): void {
+  describe("replaceFront", () => {
+    const body = (bytes: number): { readonly old: Buffer; readonly rest: Buffer } => {
+      return { old: randomBytes(700), rest: randomBytes(bytes - 700) };
+    };
+    const replace = async (
+      store: Store,
+      key: string,
+      { old, rest }: { readonly old: Buffer; readonly rest: Buffer },
+      front: Uint8Array,
+    ): Promise<ReplaceResult> => store.replaceFront(key, { old, front, objectBytes: old.byteLength + rest.byteLength });
+
+    // moto answers 500 to a request that meets an overwrite; every command repeats such a request.
+    const patient = (): [Store, Store] => [withRetry(opened().store), withRetry(opened().other)];
+
+    // The largest of them goes in several parts to a bucket.
+    for (const bytes of [701, 6 * MIB, 33 * MIB]) {
+      test.each([0, 1, 699, 700, 5_000])(`${bytes} bytes get a beginning of %i bytes`, async (length) => {
+        const { store, other } = opened();
+        const was = body(bytes);
+        const stored = Buffer.concat([was.old, was.rest]);
+        await store.putStream("a/key", pieces([stored]));
+        const front = randomBytes(length);
+        expect(await replace(store, "a/key", was, front)).toBe("replaced");
+        const now = Buffer.concat([front, was.rest]);
+        const got = await other.get("a/key");
+        expect(now.equals(got?.body ?? text("?"))).toBe(true);
+        expect((await other.head("a/key"))?.bytes).toBe(now.byteLength);
+        expect((await all(store.list(""))).map(({ key }) => key)).toEqual(["a/key"]);
+      });
+
+      test(`of ${bytes} bytes that are others now, or of another size, nothing is changed`, async () => {
+        const { store } = opened();
+        const was = body(bytes);
+        const stored = Buffer.concat([was.old, was.rest]);
+        await store.putStream("a/key", pieces([stored]));
+        const front = randomBytes(10);
+        expect(await replace(store, "a/key", { ...was, old: randomBytes(700) }, front)).toBe("changed");
+        expect(await replace(store, "a/key", { ...was, rest: was.rest.subarray(1) }, front)).toBe("changed");
+        expect(await replace(store, "a/key", { ...was, rest: Buffer.concat([was.rest, front]) }, front)).toBe(
+          "changed",
+        );
+        expect(stored.equals((await store.get("a/key"))?.body ?? text("?"))).toBe(true);
+      });
+
+      test(`an object of ${bytes} bytes that is gone is not made anew`, async () => {
+        const { store, other } = opened();
+        const was = body(bytes);
+        await store.putStream("a/key", pieces([was.old, was.rest]));
+        await other.delete(["a/key"]);
+        expect(await replace(store, "a/key", was, randomBytes(10))).toBe("absent");
+        expect(await all(store.list(""))).toEqual([]);
+      });
+
+      test(`of many replacements of ${bytes} bytes at once the object has one, whole`, async () => {
+        const [store, other] = patient();
+        const was = body(bytes);
+        await store.putStream("a/key", pieces([was.old, was.rest]));
+        const fronts = Array.from({ length: 4 }, (_, i) => randomBytes(10 + i * 300));
+        const results = await Promise.all(
+          fronts.map((front, i) => replace(i % 2 === 0 ? store : other, "a/key", was, front)),
+        );
+        expect(results).toContain("replaced");
+        expect(results).not.toContain("absent");
+        const got = Buffer.from((await store.get("a/key"))?.body ?? text("?"));
+        const winners = fronts.filter((front) => got.equals(Buffer.concat([front, was.rest])));
+        expect(winners).toHaveLength(1);
+        expect(results[fronts.indexOf(winners[0] ?? randomBytes(1))]).toBe("replaced");
+      });
+
+      test(`a reader of ${bytes} bytes sees the old object or the new one`, async () => {
+        const [store, other] = patient();
+        let was = body(bytes);
+        await store.putStream("a/key", pieces([was.old, was.rest]));
+        const seen: Uint8Array[] = [];
+        let isOver = false;
+        const reading = (async () => {
+          while (!isOver) seen.push((await other.get("a/key"))?.body ?? text("?"));
+        })();
+        const states = [Buffer.concat([was.old, was.rest])];
+        for (let round = 0; round < 3; round++) {
+          const front = randomBytes(100 + round);
+          expect(await replace(store, "a/key", was, front)).toBe("replaced");
+          was = { old: front, rest: was.rest };
+          states.push(Buffer.concat([was.old, was.rest]));
+        }
+        isOver = true;
+        await reading;
+        for (const read of seen) expect(states.some((state) => state.equals(read))).toBe(true);
+      });
+    }
   });
 }
 

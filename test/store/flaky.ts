@@ -39,6 +39,10 @@ export function flaky(store: Store, { fails }: Flakiness): Store {
       maybeFail();
       return store.listPrefixes(...call);
     },
+    replaceFront: async (...call) => {
+      maybeFail();
+      return store.replaceFront(...call);
+    },
     delete: async (...call) => {
       maybeFail();
       return store.delete(...call);

@@ -620,6 +620,7 @@ function abortable(store: Store, signal: AbortSignal): Store {
     list: (prefix) => store.list(prefix, { signal }),
     listPages: (prefix) => store.listPages(prefix, { signal }),
     listPrefixes: (prefix) => store.listPrefixes(prefix, { signal }),
+    replaceFront: (key, replacement) => store.replaceFront(key, replacement, { signal }),
     delete: (keys) => store.delete(keys, { signal }),
     close: () => store.close(),
   };

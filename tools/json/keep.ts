@@ -187,6 +187,41 @@ export function clusterAllowPlainSchema(): Schema {
   });
 }
 
+export function rekeySchema(): Schema {
+  const kept = (what: string): Schema =>
+    closed(what, {
+      objects: count("How many."),
+      first: list(
+        "The first five.",
+        closed("An object.", { key: text("Its key."), message: text("Why it was left.") }),
+      ),
+    });
+  return closed("The output of `seawall rekey --json`.", {
+    cluster: text("Name of the cluster."),
+    dryRun: DRY_RUN,
+    to: list("The new recipients, in short.", text("A recipient.")),
+    generations: list(
+      "What was done in each generation, the oldest first.",
+      closed("A generation.", {
+        folder: text("Its folder in the store."),
+        objects: count("Objects with a new header; in a dry run those that would get one."),
+        bytes: count("Their bytes in the store."),
+        already: count("Objects that were encrypted to the new recipients already."),
+        plain: count("Objects that are not encrypted."),
+        open: count("Chunks of the open segment, which stay as they are."),
+        unfinished: count("Objects of backups that are not finished, which stay as they are."),
+        gone: count("Objects that were deleted meanwhile."),
+        hidden: count("Objects that the store keeps as old versions with the old header."),
+        locked: kept("Objects that the identity does not open."),
+        damaged: kept("Objects that are damaged."),
+        writersTo: nullable(
+          list("Recipients of the last writer; null when they are the new ones.", text("A recipient.")),
+        ),
+      }),
+    ),
+  });
+}
+
 export function clusterUpgradeSchema(): Schema {
   return anyOf(
     "The output of `seawall cluster upgrade --json`.",

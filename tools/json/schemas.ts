@@ -11,6 +11,7 @@ import {
   deleteSchema,
   expireSchema,
   pinSchema,
+  rekeySchema,
   unpinSchema,
 } from "./keep.ts";
 import { failure } from "./parts.ts";
@@ -66,6 +67,7 @@ const OF_COMMANDS: Readonly<Record<Form, () => Schema>> = {
   verify: verifySchema,
   expire: expireSchema,
   delete: deleteSchema,
+  rekey: rekeySchema,
   pin: pinSchema,
   unpin: unpinSchema,
   "notify-test": notifyTestSchema,

@@ -1,7 +1,7 @@
 /** Reading stored files: whole or in ranges into memory, or as a stream. */
-import { close, constants, createReadStream, fstat, open, read, type Stats } from "node:fs";
+import { close, constants, createReadStream, fchmod, fchown, fstat, open, read, type Stats } from "node:fs";
 import { promisify } from "node:util";
-import { SeawallError } from "../../errors.ts";
+import { errnoOf, SeawallError } from "../../errors.ts";
 import { isGone } from "./errors.ts";
 import { throwIfAborted } from "../signal.ts";
 
@@ -15,6 +15,8 @@ const fs = {
   open: promisify(open),
   read: promisify(read),
   close: promisify(close),
+  fchmod: promisify(fchmod),
+  fchown: promisify(fchown),
   fstat: promisify(fstat) as (fd: number) => Promise<Stats>,
 };
 
@@ -60,6 +62,43 @@ export async function readRange(
   } finally {
     await fs.close(file.fd);
   }
+}
+
+/** True when the file has this size and begins with these bytes. Leaves it open. */
+export async function beginsWith(
+  file: OpenFile,
+  { old, objectBytes }: { readonly old: Uint8Array; readonly objectBytes: number },
+): Promise<boolean> {
+  if (file.bytes !== objectBytes) return false;
+  const front = Buffer.allocUnsafeSlow(old.length);
+  const { bytesRead } = await fs.read(file.fd, front, 0, front.length, 0);
+  return bytesRead === old.length && front.equals(old);
+}
+
+/** The bytes of the file from `offset` on; each piece is borrowed until the next one. Leaves it open. */
+export async function* piecesOf(file: OpenFile, offset: number): AsyncGenerator<Uint8Array> {
+  const memory = Buffer.allocUnsafeSlow(Math.max(1, Math.min(IO_BYTES, file.bytes - offset)));
+  for (let at = offset; at < file.bytes;) {
+    const { bytesRead } = await fs.read(file.fd, memory, 0, Math.min(memory.length, file.bytes - at), at);
+    if (bytesRead === 0) throw new SeawallError("object-corrupt", `${file.path} shrank while it was read`);
+    at += bytesRead;
+    yield memory.subarray(0, bytesRead);
+  }
+}
+
+/** Gives a file the mode of another one, and its owner where this account may. */
+export async function copyAccess(from: number, to: number): Promise<void> {
+  const { mode, uid, gid } = await fs.fstat(from);
+  await fs.fchown(to, uid, gid).catch((error: unknown) => {
+    if (errnoOf(error) !== "EPERM") throw error;
+  });
+  await fs.fchmod(to, mode & 0o777);
+}
+
+/** True when both are open on one file. */
+export async function isOneFile(a: number, b: number): Promise<boolean> {
+  const [first, second] = await Promise.all([fs.fstat(a), fs.fstat(b)]);
+  return first.dev === second.dev && first.ino === second.ino;
 }
 
 export function streamFile(file: OpenFile, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {

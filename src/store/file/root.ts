@@ -140,6 +140,11 @@ export class StoreRoot {
     this.#newest = { key, bytes };
   }
 
+  /** An object has another size: its beginning was replaced. */
+  resized(key: string, bytes: number): void {
+    if (this.#newest?.key === key) this.#newest = { key, bytes };
+  }
+
   deleted(key: string): void {
     if (this.#newest?.key === key) this.#newest = undefined;
   }

@@ -15,7 +15,7 @@
  * A system call under way cannot be cancelled: an abort is heeded between two of them.
  */
 import { close, constants, fdatasync, open, unlink, write } from "node:fs";
-import { link, lstat, mkdir, opendir, stat } from "node:fs/promises";
+import { link, lstat, mkdir, opendir, rename, stat } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
 import { normalize } from "node:path";
@@ -26,12 +26,13 @@ import { fileError, isGone } from "./errors.ts";
 import { infoOf, listFiles, listFolders } from "./list.ts";
 import { ListThreads } from "./list-threads.ts";
 import { giveFile, giveFolder } from "./owner.ts";
-import { openFile, readRange, streamFile } from "./read.ts";
+import { beginsWith, copyAccess, isOneFile, openFile, type OpenFile, piecesOf, readRange, streamFile } from "./read.ts";
 import { type HeldRoot, StoreRoot } from "./root.ts";
 import { checkFolder, checkKey, checkPrefix, checkRange, listingOf } from "../key.ts";
 import { abortedError, throwIfAborted } from "../signal.ts";
 import { readSource, SourceFailure } from "../source.ts";
 import {
+  type FrontReplacement,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -41,6 +42,8 @@ import {
   type PutOptions,
   type PutResult,
   type PutStreamOptions,
+  type ReplaceOptions,
+  type ReplaceResult,
   type RequestOptions,
   type Store,
 } from "../store.ts";
@@ -196,6 +199,57 @@ export class FileStore implements Store {
       const [root, reader] = [this.#root, this.#reader];
       return listFolders({ reader, root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
     });
+  }
+
+  /** Writes the whole object anew beside it, and renames it over the old one. */
+  async replaceFront(
+    key: string,
+    replacement: FrontReplacement,
+    { signal }: ReplaceOptions = {},
+  ): Promise<ReplaceResult> {
+    checkKey(key);
+    return this.#run(`replace ${key}`, signal, async (held) => {
+      const file = await openFile(`${this.#root}/${key}`);
+      if (file === undefined) return "absent";
+      try {
+        if (!(await beginsWith(file, replacement))) return "changed";
+        return await this.#replace(key, { file, replacement }, { held, signal });
+      } finally {
+        await fs.close(file.fd);
+      }
+    });
+  }
+
+  async #replace(
+    key: string,
+    { file, replacement }: { readonly file: OpenFile; readonly replacement: FrontReplacement },
+    { held, signal }: { readonly held: HeldRoot; readonly signal: AbortSignal | undefined },
+  ): Promise<ReplaceResult> {
+    const { old, front } = replacement;
+    const path = `${this.#root}/${key}`;
+    const { temp, fd } = await this.#openTemp(Promise.resolve(held));
+    let isOver = false;
+    try {
+      await this.#writeAll(fd, front, signal);
+      for await (const piece of piecesOf(file, old.length)) await this.#writeAll(fd, piece, signal);
+      this.#enter(signal);
+      // Accounts that could read the old file can read the new one.
+      await copyAccess(file.fd, fd);
+      await fs.fdatasync(fd);
+      this.#enter(signal);
+      await this.#place.confirm(held);
+      const there = await openFile(path);
+      if (there === undefined) return "absent";
+      const isSame = await isOneFile(there.fd, file.fd).finally(() => fs.close(there.fd));
+      if (!isSame) return "changed";
+      await rename(temp, path);
+      isOver = true;
+      await this.#directories.sync(parentOf(key));
+      this.#place.resized(key, file.bytes - old.length + front.length);
+      return "replaced";
+    } finally {
+      await Promise.allSettled([fs.close(fd), ...(isOver ? [] : [fs.unlink(temp)])]);
+    }
   }
 
   async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {

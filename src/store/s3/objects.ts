@@ -30,11 +30,13 @@ import { checkEcho, checksumInput, createInput, wholeBody, withContentMd5, withH
 import { type Asking, S3Bucket } from "./bucket.ts";
 import type { Answer } from "./handler.ts";
 import { type OwnPage, PageThread } from "./list-thread.ts";
+import { FrontReplacer } from "./replace.ts";
 import { isThereAlready } from "./strict.ts";
 import { uploadStream } from "./upload.ts";
 import { type S3Settings } from "./url.ts";
 import {
   type DeleteOptions,
+  type FrontReplacement,
   type GetOptions,
   type GetResult,
   type GetStreamResult,
@@ -43,6 +45,8 @@ import {
   type PutOptions,
   type PutResult,
   type PutStreamOptions,
+  type ReplaceOptions,
+  type ReplaceResult,
   type RequestOptions,
 } from "../store.ts";
 
@@ -66,11 +70,13 @@ export class S3Objects {
   readonly #options: S3StoreOptions;
   readonly #bucket: S3Bucket;
   readonly #thread = new PageThread();
+  readonly #replacer: FrontReplacer;
 
   private constructor(options: S3StoreOptions, bucket: S3Bucket) {
     this.#settings = bucket.settings;
     this.#options = options;
     this.#bucket = bucket;
+    this.#replacer = new FrontReplacer(bucket);
   }
 
   static async open(settings: S3Settings, options: S3StoreOptions): Promise<S3Objects> {
@@ -186,6 +192,10 @@ export class S3Objects {
       // Deleted or not, the answer does not say: each is asked for again, by itself.
       await this.#deleteSingly(this.#unnamed(batch, { output, answer }, options), options);
     }
+  }
+
+  async replaceFront(key: string, replacement: FrontReplacement, options: ReplaceOptions): Promise<ReplaceResult> {
+    return this.#replacer.replace(key, replacement, options);
   }
 
   close(): void {

@@ -64,6 +64,10 @@ export function s3Store(settings: S3Settings, options: S3StoreOptions): Store {
       checkFolder(prefix);
       return (await enter(options.signal)).listPrefixes(prefix, options);
     },
+    replaceFront: async (key, replacement, options = {}) => {
+      checkKey(key);
+      return (await enter(options.signal)).replaceFront(key, replacement, options);
+    },
     delete: async (keys, options = {}) => {
       keys.forEach(checkKey);
       await (await enter(options.signal)).delete(keys, options);

@@ -12,6 +12,7 @@ import type {
   ListObjectsV2CommandInput,
   ListObjectsV2CommandOutput,
   S3Client,
+  UploadPartCopyCommandOutput,
 } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { isWhole } from "./document.ts";
@@ -45,6 +46,11 @@ interface Expected {
 const EXPECTED: Readonly<Record<string, Expected>> = {
   PutObjectCommand: { statuses: [200], body: "empty", hasETag: true },
   UploadPartCommand: { statuses: [200], body: "empty", hasETag: true },
+  UploadPartCopyCommand: {
+    statuses: [200],
+    body: "CopyPartResult",
+    isComplete: (output) => (output as UploadPartCopyCommandOutput).CopyPartResult?.ETag !== undefined,
+  },
   GetObjectCommand: { statuses: [200, 206], body: "object", hasETag: true },
   HeadObjectCommand: { statuses: [200], body: "empty", hasETag: true },
   ListObjectsV2Command: {

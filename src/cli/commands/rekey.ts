@@ -1,0 +1,128 @@
+/** `seawall rekey`: shows what is encrypted to others than the new recipients. With the cluster's name it gives these objects new headers. */
+import { backupNamed } from "../../archive/backups/named.ts";
+import { isSame, mustEncrypt, readEncryption } from "../../archive/encryption.ts";
+import { type Kept, type Rekeyed, rekeyArchive } from "../../archive/rekey.ts";
+import { Codec } from "../../codec/codec.ts";
+import { humanBytes } from "../../daemon/status/human.ts";
+import { EXIT } from "../../error-kinds.ts";
+import { SeawallError } from "../../errors.ts";
+import { counted } from "../../plural.ts";
+import { type CommandContext, printResult } from "../context.ts";
+import { identitiesOf, recipientsOf } from "../keys.ts";
+import { findGenerationOf, withGenerations } from "../with-archive.ts";
+
+/** Objects under work at once: each waits for the store most of its time. */
+const JOBS = 4;
+/** So many objects are named. */
+const NAMED_MAX = 5;
+
+export async function run(context: CommandContext): Promise<number> {
+  const { settings, signals } = context;
+  const { cluster, confirm } = settings;
+  if (confirm !== undefined && confirm !== cluster) {
+    throw new SeawallError("usage", `--confirm "${confirm}" is not the name of the cluster: that is "${cluster}"`, {
+      hint: "Name the cluster that you mean in both --cluster and --confirm.",
+    });
+  }
+  const isDry = settings.dryRun || confirm === undefined;
+  const [recipients, identities] = [await recipientsOf(settings), await identitiesOf(settings)];
+  if (recipients === undefined || identities === undefined) {
+    throw new SeawallError("usage", "seawall rekey needs --encrypt-to and --identity");
+  }
+  const codec = new Codec({ recipients, identities });
+  const request = { signal: signals.stop };
+  const named = settings.rekeyBackup;
+  return withGenerations(context, { verb: "rekeying", unit: "objects" }, async (generations, progress) => {
+    const one = named === undefined ? undefined : (await findGenerationOf(generations, named, request)).archive;
+    const archives = one === undefined ? generations.named.map(({ archive }) => archive) : [one];
+    const outcomes: Outcome[] = [];
+    for (const archive of archives) {
+      const backup = named === undefined ? undefined : await backupNamed(archive, named, request);
+      const options = { ...request, isDry, backup, jobs: JOBS };
+      const shown = {
+        onBegin: (objects: number): void => progress.begin(objects),
+        onObject: (): void => progress.advance(1),
+      };
+      const done = await rekeyArchive({ ...archive, codec }, { ...options, ...shown }).finally(() => progress.end());
+      const writers = await readEncryption(archive.store, archive.cluster, request);
+      const others = mustEncrypt(writers) && !isSame(writers.to, recipients.names) ? writers.to : undefined;
+      outcomes.push({ folder: archive.cluster, done, others });
+    }
+    const json = { cluster, dryRun: isDry, to: recipients.names, generations: outcomes.map(outcomeJson) };
+    await printResult(context, json, textOf(outcomes, { cluster, isDry, isAsked: confirm === undefined }));
+    const failure = failureOf(outcomes.map(({ done }) => done));
+    if (failure !== undefined) throw failure;
+    return EXIT.done;
+  });
+}
+
+interface Outcome {
+  /** The generation's folder. */
+  readonly folder: string;
+  readonly done: Rekeyed;
+  /** Recipients of the writers, where these are others. */
+  readonly others: readonly string[] | undefined;
+}
+
+function outcomeJson({ folder, done, others }: Outcome): object {
+  const { locked, damaged, ...counts } = done;
+  const firsts = (kept: readonly Kept[]): object => ({
+    objects: kept.length,
+    first: kept.slice(0, NAMED_MAX).map(({ key, error }) => ({ key, message: error.message })),
+  });
+  return { folder, ...counts, locked: firsts(locked), damaged: firsts(damaged), writersTo: others ?? null };
+}
+
+function textOf(
+  outcomes: readonly Outcome[],
+  { cluster, isDry, isAsked }: { readonly cluster: string; readonly isDry: boolean; readonly isAsked: boolean },
+): string {
+  const parts = outcomes.flatMap(({ folder, done, others }) => [
+    ...(outcomes.length > 1 ? [`${folder}:`] : []),
+    ...linesOf(done, isDry),
+    ...(others === undefined
+      ? []
+      : [`The last writer encrypted to ${others.join(", ")}: give the new recipients to all writers.`]),
+  ]);
+  const isLeft = outcomes.some(({ done }) => done.objects > 0);
+  return [...parts, ...(isAsked && isLeft ? ["", `To do it: add --confirm ${cluster}`] : [])].join("\n");
+}
+
+function linesOf(done: Rekeyed, isDry: boolean): string[] {
+  const { objects, bytes, already, plain, open, unfinished, gone, hidden, locked, damaged } = done;
+  const size = objects === 0 ? "" : `, ${humanBytes(bytes)}`;
+  const line = (count: number, text: string): string[] => (count === 0 ? [] : [`${counted(count, "object")} ${text}`]);
+  return [
+    isDry
+      ? `${counted(objects, "object")} would be encrypted to the new recipients${size}.`
+      : `${counted(objects, "object")} encrypted to the new recipients${size}.`,
+    ...line(already, "encrypted to them already."),
+    ...line(plain, "not encrypted, and left plain."),
+    ...line(open, "of the open segment left as they are: they go when it is full."),
+    ...line(unfinished, "of backups that are not finished left as they are."),
+    ...line(gone, "deleted meanwhile."),
+    ...line(hidden, "kept by the store as old versions: the old identity still opens these."),
+    ...keptLines(locked, "left as they are: the identity does not open them."),
+    ...keptLines(damaged, "damaged, and left as they are."),
+  ];
+}
+
+function keptLines(kept: readonly Kept[], text: string): string[] {
+  if (kept.length === 0) return [];
+  const more = kept.length > NAMED_MAX ? [`  and ${kept.length - NAMED_MAX} more`] : [];
+  const named = kept.slice(0, NAMED_MAX).map(({ error }) => `  ${error.message}`);
+  return [`${counted(kept.length, "object")} ${text}`, ...named, ...more];
+}
+
+/** The exit status is that of the first object that was left. */
+function failureOf(done: readonly Rekeyed[]): SeawallError | undefined {
+  const damaged = done.flatMap((one) => one.damaged);
+  const locked = done.flatMap((one) => one.locked);
+  const [first] = [...damaged, ...locked];
+  if (first === undefined) return undefined;
+  const { code } = first.error;
+  const hint =
+    damaged.length > 0 ? "seawall verify says what that means." : "Give the identities of their recipients too.";
+  const left = counted(damaged.length + locked.length, "object");
+  return new SeawallError(code, `${left} could not be given the new recipients, among them ${first.key}`, { hint });
+}
