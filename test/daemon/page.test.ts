@@ -29,6 +29,19 @@ describe("the page", () => {
     expect(words(page())).toContain("Recovery point 412 ms age of the oldest commit not stored");
   });
 
+  it("says to whom the archive is encrypted, and when a drill last opened it", () => {
+    const archive = { backup: null, verify: null, drill: null };
+    const encryption = { to: ["age1a", "age1b"], since: "2026-11-20T00:00:00.000Z", provedAt: null };
+    expect(words(page())).not.toContain("Encrypted to");
+    expect(words(page({ archive: { ...archive, encryption } }))).toContain(
+      "Encrypted to age1a, age1b . No drill has opened a backup with an identity.",
+    );
+    const provedAt = "2026-11-21T10:00:00.000Z";
+    expect(words(page({ archive: { ...archive, encryption: { ...encryption, provedAt } } }))).toMatch(
+      /Encrypted to age1a, age1b \. A drill last opened a backup with an identity Sat 21 Nov 10:00 UTC/,
+    );
+  });
+
   it("loads nothing from anywhere: no URL but its own paths", () => {
     const html = page();
     expect([...html.matchAll(/(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)/g)].map((m) => m[1])).toEqual([

@@ -21,7 +21,7 @@ import {
   statePill,
   tilesSection,
 } from "./parts.ts";
-import { openEnd, recoverable } from "./recoverable.ts";
+import { encryptionLine, openEnd, recoverable } from "./recoverable.ts";
 import { PAGE_SCRIPT } from "./script.ts";
 
 export interface PageFacts {
@@ -46,6 +46,7 @@ export function renderPage({ status, history, recovery }: PageFacts, options: Pa
     main: [
       heading(status, options),
       markup`<p class="lead" id="lead">${recoverable(status, recovery)}</p>`,
+      encryptionLine(status),
       findingsSection(health.findings),
       axisSection({ map: recovery, restorePoints: history.restorePoints, now: at, openEnd: openEnd(status, recovery) }),
       jobsSection(jobs),

@@ -3,7 +3,7 @@ import { lossText, olderOf, recoveryPointOf, rpoText } from "../../health/loss.t
 import { growingWindow, hasGapSince } from "../../status/contents.ts";
 import type { StatusDocument } from "../../status/document.ts";
 import type { MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
-import { type Markup, markup, timeTag, withTimes } from "./markup.ts";
+import { type Markup, markup, NOTHING, timeTag, withTimes } from "./markup.ts";
 
 /** A loss below this counts as "now": the time that WAL is usually on its way. */
 const NOW_SECONDS = 60;
@@ -34,6 +34,18 @@ export function recoverable(status: StatusDocument, map: RecoveryMap | null): Ma
   }
   const until = end.isNow ? markup`<strong>now</strong>` : timeTag(end.at);
   return markup`Recoverable from ${from} to ${until}${end.isAtLeast ? " at least" : ""}; losing the primary now would lose ${lossOf(status)}.${also}`;
+}
+
+/** To whom the archive is encrypted, and when a drill last opened it; nothing for a plain one. */
+export function encryptionLine({ archive }: Pick<StatusDocument, "archive">): Markup {
+  const encryption = archive?.encryption;
+  if (encryption === undefined) return NOTHING;
+  const { to, provedAt } = encryption;
+  const proof =
+    provedAt === null
+      ? markup`No drill has opened a backup with an identity.`
+      : markup`A drill last opened a backup with an identity ${timeTag(provedAt)}.`;
+  return markup`<p id="encryption" class="dim">Encrypted to <span class="long">${to.join(", ")}</span>. ${proof}</p>`;
 }
 
 /** How far the window that still grows reaches at the time of the status. */
