@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { blocksRunBy } from "../deploy/page-blocks.ts";
 import { findAgeTool } from "../harness/age-tools.ts";
 import { makeKeys } from "../harness/encryption.ts";
 import { type PostgresServer, tool } from "../harness/postgres.ts";
@@ -225,6 +226,32 @@ test("killed at any moment it goes on, and two at once end with one", async () =
     const last = JSON.parse((await runCli(flags(keys, fresh), { env: NO_KEYS })).stdout) as Report;
     expect(last.generations[0]).toMatchObject({ objects: 0, locked: { objects: 0 }, gone: 0 });
     await verify();
+
+    // The page's commands, back to the first recipient.
+    const [dir = ""] = folders;
+    writeFileSync(join(dir, "seawall.yaml"), `store: ${url}\n`);
+    writeFileSync(join(dir, "new-recipients.txt"), `# one a line\n${keys.recipient}\n`);
+    const files = new Map([
+      ["/etc/seawall.yaml", join(dir, "seawall.yaml")],
+      ["old.txt", fresh.identityFile],
+      ["new.txt", keys.identityFile],
+      ["new-recipients.txt", join(dir, "new-recipients.txt")],
+    ]);
+    const outputs: string[] = [];
+    for (const line of blocksRunBy("test/restore/rekey.test.ts").flatMap(({ text }) => text.trim().split("\n"))) {
+      const [, ...words] = line.replace(/ *#.*/, "").split(" ");
+      const { code, stdout, stderr } = await runCli(
+        words.map((word) => files.get(word) ?? word),
+        { env: NO_KEYS },
+      );
+      expect(code, stdout + stderr).toBe(0);
+      outputs.push(stdout);
+    }
+    expect(outputs).toEqual([
+      expect.stringMatching(/^\d+ objects would be encrypted to the new recipients/),
+      expect.stringMatching(/^\d+ objects encrypted to the new recipients/),
+      expect.any(String),
+    ]);
   } finally {
     folders.forEach(removeTree);
   }

@@ -283,7 +283,9 @@ export function eventSchema(): Schema {
     closed("Progress.", { ...progress, ...members }),
     closed("Progress of one of several clusters.", { ...progress, ...members, ...cluster }),
   ];
-  const units = ["segments", "files"].flatMap((unit) => of(counted(unit) as Readonly<Record<string, Schema>>));
+  const units = ["segments", "files", "objects"].flatMap((unit) =>
+    of(counted(unit) as Readonly<Record<string, Schema>>),
+  );
   return anyOf(
     "A line of stderr with --json while a command runs: how far it is, or an event of a backup.",
     ...of(bytes),
