@@ -1,6 +1,7 @@
 /** Answers that are cut, empty or of another server: each is an error, never an empty list, a stored or a deleted object. */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import { crc32cBase64, crc32cOf } from "../../src/store/crc.ts";
 import { openStore } from "../../src/store/open.ts";
 import { type Store } from "../../src/store/store.ts";
 import { all, pieces } from "./contract-bodies.ts";
@@ -168,6 +169,57 @@ describe("an upload's completion", () => {
   test("answered as it must be is stored", async () => {
     await using server = await startUpload({});
     expect(await large(server.endpoint)).toBe("created");
+  });
+});
+
+describe("a replacement of an object's beginning", () => {
+  const old = Buffer.from("old:");
+  const checksums = { "x-amz-checksum-crc32c": crc32cBase64(crc32cOf(Buffer.from("old:content"))) };
+
+  test("whose object changed on its way here stores nothing", async () => {
+    await using server = await startAnswering(({ method }) =>
+      method === "GET" ? { status: 200, headers: checksums, body: "old:cOntent" } : { status: 412 },
+    );
+    const replaced = once(server.endpoint).replaceFront("k", { old, front: Buffer.from("new:"), objectBytes: 11 });
+    await expect(replaced).rejects.toMatchObject({ code: "store-checksum" });
+    expect(server.requests).toEqual(["GET /bucket/p/k"]);
+  });
+
+  const BYTES = 33 * MIB;
+  const object = Buffer.alloc(BYTES, "content ");
+  old.copy(object);
+  const md5 = (bytes: Uint8Array): string => `"${createHash("md5").update(bytes).digest("hex")}"`;
+  const rangeOf = (text: unknown): Buffer => {
+    const [, from = "0", last = ""] = /^bytes=(\d+)-(\d+)$/.exec(String(text)) ?? [];
+    return object.subarray(Number(from), Number(last) + 1);
+  };
+
+  test.each([
+    ["ignores the range of a copy replaces nothing", () => object, { code: "store-unsupported" }],
+    ["copies the range that it is given is done", rangeOf, "replaced"],
+  ] as const)("on a server that %s", async (_what, copied, expected) => {
+    await using server = await startAnswering(({ method, url, headers, body }) => {
+      if (method === "GET") {
+        const found = rangeOf(headers.range);
+        const from = /^bytes=(\d+)-/.exec(headers.range ?? "")?.[1] ?? "";
+        const range = `bytes ${from}-${Number(from) + found.length - 1}/${BYTES}`;
+        return { status: 206, headers: { "content-range": range }, body: found.toString("latin1") };
+      }
+      if (method === "PUT" && headers["x-amz-copy-source"] !== undefined) {
+        const etag = md5(copied(headers["x-amz-copy-source-range"]));
+        return { status: 200, body: `<CopyPartResult><ETag>${etag.replaceAll('"', "&quot;")}</ETag></CopyPartResult>` };
+      }
+      if (method === "PUT") return { status: 200, headers: { etag: md5(body) } };
+      if (method === "HEAD") return { status: 200, headers: { "content-length": String(BYTES) } };
+      if (method === "POST") return { status: 200, body: url.includes("uploadId=") ? UPLOAD_COMPLETED : UPLOAD_BEGUN };
+      return { status: 204 };
+    });
+    const front = Buffer.from("a longer beginning:");
+    const replaced = once(server.endpoint).replaceFront("k", { old, front, objectBytes: BYTES });
+    const result = await replaced.catch(({ code }: { code: string }) => ({ code }));
+    expect(result).toEqual(expected);
+    const completions = server.requests.filter((line) => line.startsWith("POST") && line.includes("uploadId="));
+    expect(completions).toHaveLength(expected === "replaced" ? 1 : 0);
   });
 });
 

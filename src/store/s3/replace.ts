@@ -22,9 +22,10 @@ import { deadline } from "../../signals.ts";
 import { crc32cOf } from "../crc.ts";
 import { throwIfAborted } from "../signal.ts";
 import type { FrontReplacement, ReplaceOptions, ReplaceResult } from "../store.ts";
-import { checkEcho, checksumInput, createInput, wholeBody } from "./body.ts";
+import { checkEcho, checksumInput, createInput, wholeBody, withHeader } from "./body.ts";
 import type { Asking, Refusal, S3Bucket } from "./bucket.ts";
 import { parseError } from "./document.ts";
+import { digest } from "./strict.ts";
 import type { S3Right } from "./errors.ts";
 
 /** A larger object is copied by the server. */
@@ -54,6 +55,8 @@ export class FrontReplacer {
   #isHeeded = false;
   /** The server compares the ETag without its quotes. */
   #isBare = false;
+  /** A copy had the bytes that it should have. */
+  #isCopying = false;
 
   constructor(bucket: S3Bucket, wholeBytesMax = WHOLE_BYTES_MAX) {
     this.#bucket = bucket;
@@ -65,7 +68,7 @@ export class FrontReplacer {
     const newBytes = objectBytes - old.length + front.length;
     const isWhole = Math.max(objectBytes, newBytes) <= this.#wholeBytesMax;
     const partBytes = partBytesOf(newBytes);
-    const read = await this.#read(key, isWhole ? objectBytes : old.length + partBytes, options);
+    const read = await this.#read(key, isWhole ? "all" : old.length + partBytes, options);
     if (read === undefined) return "absent";
     const { body, etag } = read;
     if (read.objectBytes !== objectBytes || !Buffer.from(body.subarray(0, old.length)).equals(old)) return "changed";
@@ -75,14 +78,21 @@ export class FrontReplacer {
     return this.#upload(job, first, { partBytes, newBytes });
   }
 
-  /** The first `length` bytes of the object, and which object it is. */
+  /**
+   * The first `length` bytes of the object, and which object it is. Throws `store-checksum`: bytes that changed on their way would
+   * be stored in place of the good ones. The server has no checksum for a range.
+   */
   async #read(
     key: string,
-    length: number,
+    length: number | "all",
     { signal }: ReplaceOptions,
   ): Promise<{ readonly body: Uint8Array; readonly etag: string; readonly objectBytes: number } | undefined> {
     const asking = { ...this.#asking("s3:GetObject", key, signal), options: { bodyBytesMax: 2 ** 31 } };
-    const command = new GetObjectCommand({ ...this.#at(key), Range: `bytes=0-${length - 1}` });
+    const range = length === "all" ? {} : { Range: `bytes=0-${length - 1}` };
+    const command = new GetObjectCommand({ ...this.#at(key), ...range });
+    if (length === "all" && this.#bucket.settings.checksum === "crc32c") {
+      command.middlewareStack.add(withHeader("x-amz-checksum-mode", "ENABLED"), { step: "build", priority: "low" });
+    }
     const { output, refusal } = await this.#bucket.ask(command, asking);
     if (output === undefined) {
       // An object without a single byte.
@@ -90,8 +100,16 @@ export class FrontReplacer {
       return this.#bucket.absentOrFailure(asking, refusal);
     }
     const body = await wholeBody(output);
+    if (output.$metadata.httpStatusCode === 200) checkEcho(asking.what, output.ChecksumCRC32C, crc32cOf(body));
     const size = /^bytes 0-\d+\/(\d+)$/.exec(output.ContentRange ?? "")?.[1];
-    return { body, etag: output.ETag ?? "", objectBytes: size === undefined ? body.length : Number(size) };
+    const objectBytes = size === undefined ? body.length : Number(size);
+    if (length !== "all" && body.length < Math.min(length, objectBytes)) {
+      throw new SeawallError(
+        "store-unavailable",
+        `${asking.what}: ${body.length} bytes came, ${length} were asked for`,
+      );
+    }
+    return { body, etag: output.ETag ?? "", objectBytes };
   }
 
   /** Sends with the ETag in the form that the server takes. */
@@ -168,6 +186,8 @@ export class FrontReplacer {
       const now = await this.#etagOf(job);
       if (now !== job.etag) return now === undefined ? "absent" : "changed";
       if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+      const from = (borders.at(-1) ?? 0) + moved;
+      await this.#checkCopies(job, { first, parts, from, to: newBytes + moved });
       result = await this.#agree(job, (ifMatch) => this.#complete(job, { UploadId, ifMatch, parts }));
       return result;
     } finally {
@@ -201,6 +221,27 @@ export class FrontReplacer {
     });
     const output = await this.#bucket.send(command, this.#asking("s3:GetObject", key, options.signal));
     return output.CopyPartResult?.ETag ?? "";
+  }
+
+  /**
+   * Once, before an object is replaced: reads the bytes of the last copy and compares its ETag. A server that ignores the range
+   * copies others. Where the ETag of the part that was sent is no MD5, that of a copy says nothing.
+   */
+  async #checkCopies(
+    { key, etag, options: { signal } }: Job,
+    sent: { readonly first: Uint8Array; readonly parts: CompletedPart[]; readonly from: number; readonly to: number },
+  ): Promise<void> {
+    const { first, parts, from, to } = sent;
+    if (this.#isCopying || !(await isMd5Of(parts[0]?.ETag, first))) return;
+    const asking = { ...this.#asking("s3:GetObject", key, signal), options: { bodyBytesMax: 2 ** 31 } };
+    const range = { Range: `bytes=${from}-${to - 1}` };
+    const { output } = await this.#bucket.ask(new GetObjectCommand({ ...this.#at(key), ...range }), asking);
+    // The completion says what became of an object that is another one now.
+    if (output === undefined || output.ETag !== etag) return;
+    if (!(await isMd5Of(parts.at(-1)?.ETag, await wholeBody(output)))) {
+      throw this.#unsupported("copies other bytes of an object than the range that it was given");
+    }
+    this.#isCopying = true;
   }
 
   async #complete(
@@ -261,6 +302,10 @@ export class FrontReplacer {
 /** A bucket with versions keeps the old object. */
 function tellHidden(version: string | undefined, { onHidden }: ReplaceOptions): void {
   if (version !== undefined && version !== "null") onHidden?.();
+}
+
+async function isMd5Of(etag: string | undefined, bytes: Uint8Array): Promise<boolean> {
+  return etag?.replaceAll('"', "") === (await digest("md5", bytes)).toString("hex");
 }
 
 function partBytesOf(objectBytes: number): number {
