@@ -176,12 +176,22 @@ async function rekeyObject(
       // Neither ours nor the old one: another process has replaced it since.
       if (!beginsWith(now.body, made.header) && !beginsWith(now.body, old)) continue;
       await codec.checkNewHeader({ front: now.body, objectBytes: now.objectBytes }, made, key);
+      checkLength(now, { bytes: found.objectBytes - old.length + made.header.length, beginning: made.header, key });
     }
     counts.objects++;
     counts.bytes += found.objectBytes;
     return;
   }
   throw new SeawallError("store-unavailable", `other processes give ${key} in "${cluster}" new headers all the time`);
+}
+
+/** A part of a backup does not state its length. Throws `store-lied`: the next object would suffer the same. */
+function checkLength(
+  { body, objectBytes }: { readonly body: Uint8Array; readonly objectBytes: number },
+  { bytes, beginning, key }: { readonly bytes: number; readonly beginning: Uint8Array; readonly key: string },
+): void {
+  if (!beginsWith(body, beginning) || objectBytes === bytes) return;
+  throw new SeawallError("store-lied", `${key}: has ${objectBytes} bytes behind its new header, ${bytes} were stored`);
 }
 
 function beginsWith(body: Uint8Array, front: Uint8Array): boolean {

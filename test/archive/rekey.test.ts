@@ -194,6 +194,18 @@ describe("rekey", () => {
     await expect(rekey(archive)).rejects.toMatchObject({ code: "store-lied" });
   });
 
+  test("a store that loses the end of a backup's part behind its new header is found out at once", async () => {
+    const inner = new MemoryStore();
+    const archive = await filled(inner);
+    const key = backupManifestKey(archive.cluster, BACKUP);
+    const faulty = new FaultyStore(inner);
+    faulty.failpoint({ operation: "replaceFront", key, fault: "truncate" });
+    await expect(rekey({ ...archive, store: faulty }, { jobs: 1 })).rejects.toMatchObject({
+      code: "store-lied",
+      message: expect.stringContaining(key) as unknown,
+    });
+  });
+
   test("a segment that is rekeyed before its writer confirms it is still the writer's own", async () => {
     const faulty = new FaultyStore(new MemoryStore());
     const archive = await filled(faulty);

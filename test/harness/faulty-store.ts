@@ -211,7 +211,15 @@ export class FaultyStore implements Store {
     const honest = async () => this.inner.replaceFront(key, replacement, options);
     return this.#call<ReplaceResult>("replaceFront", key, options.signal, {
       honest,
-      truncate: honest,
+      // The end of the object is lost.
+      truncate: async () => {
+        const result = await honest();
+        const now = await this.inner.get(key, { signal: options.signal });
+        if (result !== "replaced" || now === undefined) return result;
+        await this.inner.delete([key]);
+        await this.inner.put(key, now.body.subarray(0, -1));
+        return result;
+      },
       lie: async () => "replaced",
     });
   }
