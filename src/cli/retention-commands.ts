@@ -76,7 +76,9 @@ export const RETENTION_COMMANDS = {
       "Without --confirm and the cluster's name it shows what it would do. It may be interrupted and run again at any time, beside the receiver.\n\n" +
       "Plain objects stay plain. The chunks of the open segment stay as they are; they go when the segment is full. " +
       "Old copies keep the old header: those of a bucket with versions or Object Lock, and those that others have made. " +
-      "Give the new recipients to all writers first, and keep the old identity until a drill with the new one has passed (docs/encryption.md).",
+      "Give the new recipients to all writers first.\n\n" +
+      "The old identity opens nothing that has the new header. So name its recipient and the new one first, " +
+      "run a drill with the new identity, and then name the new recipient alone (docs/encryption.md).",
     args: [],
     examples: [
       {

@@ -48,13 +48,19 @@ export async function run(context: CommandContext): Promise<number> {
       const others = mustEncrypt(writers) && !isSame(writers.to, recipients.names) ? writers.to : undefined;
       outcomes.push({ folder: archive.cluster, done, others });
     }
+    const isShutOut = !(await identities.recipients()).some((name) => recipients.names.includes(name));
     const json = { cluster, dryRun: isDry, to: recipients.names, generations: outcomes.map(outcomeJson) };
-    await printResult(context, json, textOf(outcomes, { cluster, isDry, isAsked: confirm === undefined }));
+    await printResult(context, json, textOf(outcomes, { cluster, isDry, isShutOut, isAsked: confirm === undefined }));
     const failure = failureOf(outcomes.map(({ done }) => done));
     if (failure !== undefined) throw failure;
     return EXIT.done;
   });
 }
+
+const WILL_SHUT_OUT =
+  "The given identity will not open it any more. Prove the new one first: give --encrypt-to the old recipient too, " +
+  "run seawall drill with the new identity, and then rekey to the new recipient alone.";
+const HAS_SHUT_OUT = "The given identity does not open it any more. Prove the new one now: run seawall drill with it.";
 
 interface Outcome {
   /** The generation's folder. */
@@ -75,8 +81,15 @@ function outcomeJson({ folder, done, others }: Outcome): object {
 
 function textOf(
   outcomes: readonly Outcome[],
-  { cluster, isDry, isAsked }: { readonly cluster: string; readonly isDry: boolean; readonly isAsked: boolean },
+  options: {
+    readonly cluster: string;
+    readonly isDry: boolean;
+    /** The identity is of none of the new recipients. */
+    readonly isShutOut: boolean;
+    readonly isAsked: boolean;
+  },
 ): string {
+  const { cluster, isDry, isShutOut, isAsked } = options;
   const parts = outcomes.flatMap(({ folder, done, others }) => [
     ...(outcomes.length > 1 ? [`${folder}:`] : []),
     ...linesOf(done, isDry),
@@ -85,7 +98,11 @@ function textOf(
       : [`The last writer encrypted to ${others.join(", ")}: give the new recipients to all writers.`]),
   ]);
   const isLeft = outcomes.some(({ done }) => done.objects > 0);
-  return [...parts, ...(isAsked && isLeft ? ["", `To do it: add --confirm ${cluster}`] : [])].join("\n");
+  return [
+    ...parts,
+    ...(isShutOut && isLeft ? ["", isDry ? WILL_SHUT_OUT : HAS_SHUT_OUT] : []),
+    ...(isAsked && isLeft ? ["", `To do it: add --confirm ${cluster}`] : []),
+  ].join("\n");
 }
 
 function linesOf(done: Rekeyed, isDry: boolean): string[] {
