@@ -1,9 +1,17 @@
 /** What is kept of drills. */
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { expect, test } from "vitest";
+import { agreeOnEncryption } from "../../src/archive/encryption.ts";
+import { backupFilesKey } from "../../src/archive/keys.ts";
+import { readProof } from "../../src/archive/records/last-events.ts";
+import { rekeyArchive } from "../../src/archive/rekey.ts";
+import { Identities } from "../../src/codec/age/identities.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { type Drill, lastDrill, lastProof, putDrill } from "../../src/archive/records/drills.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
+import { emptyArchive, NEW, putBackupDocument } from "./retained.ts";
 
 const idOf = (n: number): string => `20260101T00${String(n).padStart(4, "0")}Z-0badcafe`;
 
@@ -104,4 +112,26 @@ test("a drill of an earlier version proves nothing, and one that is damaged neit
   }
   expect(await lastDrill(archive, new Date())).toMatchObject({ id: idOf(2), proved: [] });
   expect(await lastProof(archive, new Date(), ["a"])).toBe("2026-01-01T00:00:00.000Z");
+});
+
+test("a proof counts no longer when the newest backup was given other recipients", async () => {
+  const [old, fresh] = [await generateX25519Identity(), await generateX25519Identity()];
+  const [was, is] = [await identityToRecipient(old), await identityToRecipient(fresh)];
+  const codec = new Codec({ recipients: await Recipients.of([was]), identities: new Identities([old]) });
+  const archive = { ...(await emptyArchive(new MemoryStore())), codec };
+  await agreeOnEncryption(
+    { store: archive.store, folder: archive.cluster },
+    { recipients: [was], now: "2026-01-01T00:00:00.000Z" },
+    {},
+  );
+  await putBackupDocument(archive, { id: NEW });
+  const writer = await codec.writePlain({ signal: new AbortController().signal });
+  await writer.write(Buffer.from("files"));
+  writer.end();
+  await archive.store.putStream(backupFilesKey(archive.cluster, NEW), writer.body());
+  await putDrill(archive, { ...drillOf(1, true), proved: [was] });
+  expect(await readProof(archive, new Date())).toMatchObject({ provedAt: "2026-01-01T00:00:00.000Z" });
+  const rekeying = new Codec({ recipients: await Recipients.of([is]), identities: new Identities([old]) });
+  expect(await rekeyArchive({ ...archive, codec: rekeying }, { isDry: false, jobs: 1 })).toMatchObject({ objects: 1 });
+  expect(await readProof(archive, new Date())).toMatchObject({ to: [was], provedAt: null });
 });

@@ -1,6 +1,7 @@
 /** Reads an archive's newest backup, verification and drill, for `status`, and whether a drill has opened what is encrypted. */
 import type { RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
+import { backupRecipients } from "../backups/encrypted-to.ts";
 import { findBackup } from "../backups/list.ts";
 import { ifReadable } from "../damage.ts";
 import { mustEncrypt, readEncryption } from "../encryption.ts";
@@ -27,7 +28,7 @@ export interface EncryptionProof {
   readonly to: readonly string[];
   /** ISO 8601. */
   readonly since: string;
-  /** When a drill last opened a backup with an identity of one of them; null when none did. */
+  /** When a drill last opened a backup with an identity of one of them that the newest backup has too; null when none did. */
   readonly provedAt: string | null;
 }
 
@@ -61,7 +62,23 @@ export async function readProof(
   const note = await readEncryption(archive.store, archive.cluster, options);
   if (!mustEncrypt(note)) return undefined;
   const { to, since } = note;
-  return { to, since, provedAt: (await lastProof(archive, now, to, options)) ?? null };
+  const provedAt = await lastProof(archive, now, to, options);
+  if (provedAt === undefined) return { to, since, provedAt: null };
+  const held = await ifReadable(newestRecipients(archive, now, options));
+  if (held === undefined) return { to, since, provedAt };
+  // The identity that a drill had opens nothing any more when a rekey has dropped its recipient since.
+  const still = to.filter((name) => held.includes(name));
+  return { to, since, provedAt: (await lastProof(archive, now, still, options)) ?? null };
+}
+
+/** Undefined without a backup, and when the newest one is plain. */
+async function newestRecipients(
+  archive: Archive,
+  now: Date,
+  options: RequestOptions,
+): Promise<readonly string[] | undefined> {
+  const backup = await newestBackup(archive, now, options);
+  return backup === null ? undefined : backupRecipients(archive, backup.id, options);
 }
 
 async function newestBackup(archive: Archive, now: Date, options: RequestOptions): Promise<LastEvents["backup"]> {
