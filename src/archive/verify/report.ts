@@ -94,12 +94,14 @@ export class Findings {
     this.#lockedTo.add(String(to));
   }
 
-  /** Says once what was not checked, for want of an identity. */
-  noteUnchecked(cluster: string): void {
+  /** Says once what was not checked, for want of an identity. `hasIdentity`: one was given, and did not open it. */
+  noteUnchecked(cluster: string, { hasIdentity }: { readonly hasIdentity: boolean }): void {
     if (this.#locked === 0) return;
+    const reason = hasIdentity ? "the identity that was given is another one" : "give --identity for that";
     const message =
       `${counted(this.#locked, "object")} encrypted to ${[...this.#lockedTo].join(", ")}: ` +
-      "what can be checked from outside is right, and what is inside was not read; give --identity for that";
+      "what can be checked from outside is right, and what is inside was not read; " +
+      reason;
     this.note({ kind: "encrypted", object: cluster, message });
   }
 

@@ -129,7 +129,7 @@ export async function verifyArchive(archive: Archive, options: VerifyOptions): P
   if (findings.vanished > 0) catalog = await readCatalog(archive, { signal });
   const gaps = reportMissing(archive, catalog, findings);
   noteEmpty(archive, catalog, findings);
-  findings.noteUnchecked(archive.cluster);
+  findings.noteUnchecked(archive.cluster, { hasIdentity: archive.codec.identities !== undefined });
   reportUnfinished(catalog, await listMarks(archive, { signal }), findings);
   const problems = findings.problems(catalog.paths, catalog.backups);
   const ok = problems.length === 0;

@@ -200,7 +200,7 @@ function windowRows({ catalog }: CatalogView): string[][] {
 }
 
 function commitText(time: string | null, isUnread: boolean): string {
-  if (time === null) return isUnread ? "unknown without an identity" : "none since";
+  if (time === null) return isUnread ? "unknown without its identity" : "none since";
   return isUnread ? `${shownTime(time, "exact")} or later` : shownTime(time, "exact");
 }
 
