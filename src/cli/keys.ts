@@ -12,9 +12,22 @@ export async function recipientsOf({ encryptTo }: Pick<Settings, "encryptTo">): 
   const texts: string[] = [];
   for (const line of linesOf(encryptTo)) {
     const isRecipient = /^(age1|AGE-SECRET-KEY-|ssh-)/i.test(line);
-    texts.push(...(isRecipient ? [line] : recipientsIn((await readNamed(line, "encrypt-to")).toString("utf8"))));
+    texts.push(...(isRecipient ? [line] : await recipientsInFile(line)));
   }
   return Recipients.of(texts);
+}
+
+/** Names the file in the error: the option, or its line in the configuration, names only the file. */
+async function recipientsInFile(path: string): Promise<string[]> {
+  const texts = recipientsIn((await readNamed(path, "encrypt-to")).toString("utf8"));
+  try {
+    await Recipients.of(texts);
+  } catch (error) {
+    if (!(error instanceof SeawallError)) throw error;
+    const { code, message, hint, cause } = error;
+    throw new SeawallError(code, `${path}: ${message}`, { hint, cause });
+  }
+  return texts;
 }
 
 /**
