@@ -63,9 +63,14 @@ test.each(versionsUnderTest())(
         report: {
           ok: true,
           problems: [],
-          notes: [{ kind: "encrypted", message: expect.stringContaining(keys.recipient) as string }],
+          notes: [{ kind: "encrypted", message: expect.stringMatching(/; give --identity for that$/) as string }],
         },
       });
+      expect(deep.stdout).toContain(`encrypted to ${keys.recipient}: `);
+      const foreign = await runCli(["verify", "--deep", ...where], { env: { SEAWALL_IDENTITY: other.identityFile } });
+      expect(foreign.code).toBe(0);
+      expect(foreign.stdout).toContain("what is inside was not read; the identity that was given is another one");
+      expect(foreign.stdout).not.toContain("give --identity");
       const listed = await runCli(["list", ...where], blind);
       expect(listed.stdout).toMatch(/ or later /);
       expect(listed.stdout).not.toContain("none since");
@@ -180,6 +185,7 @@ test("a plain archive goes on encrypted, refuses plain writers until they are le
 test("a drill of an encrypted archive passes, proves the identity, and stores neither its queries nor their answers", async () => {
   const folder = makeTempDir("keys");
   const scratch = makeTempDir("drill");
+  const secondFolder = makeTempDir("second-keys");
   const keys = await makeKeys(folder);
   try {
     await using archived = await Archived.start({ version: 18, keys });
@@ -207,7 +213,16 @@ test("a drill of an encrypted archive passes, proves the identity, and stores ne
     };
     expect(await proof()).toMatchObject({ to: [keys.recipient], provedAt: null });
     const checked = await runCli(["check", ...where, "--encrypt-to", keys.recipient]);
-    expect(checked.stdout).toContain("no drill has shown that an identity opens a backup");
+    expect(checked.stdout).toContain(
+      `encrypts to ${keys.recipient} alone, and no drill has shown that an identity opens a backup`,
+    );
+    expect(checked.stdout).toContain("Add a second recipient");
+    const empty = ["--dsn", archived.server.dsn, "--store", `file://${scratch}`];
+    const first = await runCli(["check", ...empty, "--encrypt-to", keys.recipient]);
+    expect(first.stdout).toMatch(new RegExp(`^ +warn +encryption +receive encrypts to ${keys.recipient} alone$`, "m"));
+    const second = (await makeKeys(secondFolder)).recipient;
+    const both = await runCli(["check", ...empty, "--encrypt-to", keys.recipient, "--encrypt-to", second]);
+    expect(both.stdout).not.toContain("encryption");
     const shown = await runCli(["show", "latest", "--store", url]);
     expect(shown.stdout).toMatch(new RegExp(`^encrypted +to ${keys.recipient}$`, "m"));
     const passed = await runCli(flags, { env: archived.env, timeoutMs: 120_000 });
@@ -223,6 +238,6 @@ test("a drill of an encrypted archive passes, proves the identity, and stores ne
     const again = await runCli(["check", ...where, "--encrypt-to", keys.recipient]);
     expect(again.stdout).not.toContain("no drill has shown");
   } finally {
-    for (const one of [folder, scratch]) removeTree(one);
+    for (const one of [folder, scratch, secondFolder]) removeTree(one);
   }
 }, 240_000);

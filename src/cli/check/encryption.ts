@@ -20,15 +20,24 @@ export async function checkEncryption(
   }
   const message = `receive encrypts to ${recipients.join(", ")}`;
   const proof = await readProof(archive, new Date(), { signal });
+  const alone = soleRecipient(recipients);
   if (proof !== undefined && proof.provedAt === null) {
-    const unproved = `${message}, and no drill has shown that an identity opens a backup`;
+    const unproved = `${alone?.message ?? message}, and no drill has shown that an identity opens a backup`;
     const drill = "Run seawall drill --identity FILE on a machine that has the identity.";
-    return { group: "store", name: "encryption", verdict: "warn", message: unproved, remedy: drill };
+    const remedy = [drill, alone?.remedy ?? []].flat().join(" ");
+    return { group: "store", name: "encryption", verdict: "warn", message: unproved, remedy };
   }
-  if (recipients.length > 1) return { group: "store", name: "encryption", verdict: "ok", message, remedy: null };
+  return alone ?? { group: "store", name: "encryption", verdict: "ok", message, remedy: null };
+}
+
+/** Warns of one recipient alone, also before the archive exists; undefined for several. */
+export function soleRecipient(recipients: readonly string[]): Finding | undefined {
+  const [only, ...others] = recipients;
+  if (only === undefined || others.length > 0) return undefined;
+  const message = `receive encrypts to ${only} alone`;
   const remedy =
     "If this identity is lost, everything is lost. Add a second recipient, and keep its identity elsewhere.";
-  return { group: "store", name: "encryption", verdict: "warn", message: `${message} alone`, remedy };
+  return { group: "store", name: "encryption", verdict: "warn", message, remedy };
 }
 
 function refused({ cluster, store }: Archive, to: readonly string[]): Finding {

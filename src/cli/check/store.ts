@@ -8,7 +8,7 @@ import { readGenerations } from "../../archive/generations.ts";
 import { probeKey } from "../../archive/keys.ts";
 import { describeRivals } from "../../archive/line/rivals.ts";
 import { Codec } from "../../codec/codec.ts";
-import { checkEncryption } from "./encryption.ts";
+import { checkEncryption, soleRecipient } from "./encryption.ts";
 import { humanSeconds } from "../../daemon/status/human.ts";
 import { SeawallError } from "../../errors.ts";
 import { isRefusal } from "../../receive/line/connect.ts";
@@ -92,7 +92,8 @@ async function checkArchive(options: StoreCheckOptions): Promise<Finding[]> {
   const name = "archive";
   const newest = generations.at(-1);
   if (newest === undefined) {
-    return [ok(name, `"${cluster}" in ${store.description} is empty: receive begins it`)];
+    const empty = ok(name, `"${cluster}" in ${store.description} is empty: receive begins it`);
+    return [empty, soleRecipient(recipients ?? []) ?? []].flat();
   }
   const found = newest.identity;
   const whose = `"${newest.folder}" in ${store.description} belongs to system identifier ${found.systemIdentifier}`;
