@@ -217,7 +217,7 @@ function notesOf({ settings, env }: CommandContext, restored: Restored): string[
   if (restored.fetchTrouble !== undefined) {
     notes.push(
       `The server's account (uid ${restored.owner?.uid ?? "?"}) cannot fetch WAL from the archive, so the server will not start: ` +
-        `${restored.fetchTrouble}. Let that account read the archive before you start it.`,
+        `${restored.fetchTrouble}. Let that account read the archive and the files of --identity before you start it.`,
     );
   }
   if (restored.closedFolders.length > 0) {

@@ -208,7 +208,7 @@ async function refuseWithoutAccess(options: DrillOptions, folder: DrillFolder, s
   if (trouble === undefined) return;
   refuse(
     `cannot fetch WAL from the archive: ${trouble}`,
-    "Let that account read the archive, or name another with --owner.",
+    "Let that account read the archive and the files of --identity, or name another account with --owner.",
   );
 }
 
