@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { Encrypter } from "age-encryption";
+import { Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { openFolderFor } from "../../src/archive/archive.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
 import { Identities, identitiesIn } from "../../src/codec/age/identities.ts";
@@ -86,7 +86,7 @@ describe("an identity", () => {
     expect(code).toBe(0);
     const recipient = /^recipient +(age1\S+)$/m.exec(stdout)?.[1] ?? "";
     expect(stdout).toContain(`--encrypt-to ${recipient}`);
-    expect(stdout).toContain(`seawall drill --identity ${output}`);
+    expect(stdout).toMatch(/seawall drill --identity \S+$/m);
     expect(stdout).not.toContain("AGE-SECRET-KEY");
     const age = await findAgeTool("age");
     if (!("path" in age)) return;
@@ -96,6 +96,12 @@ describe("an identity", () => {
 });
 
 describe("an identity with a passphrase", () => {
+  test("is shown with the passphrase's file in the drill's command, since a drill does not ask", async () => {
+    const path = passphraseFile();
+    const { stdout } = await inProcess(["keygen", "--output", output, "--identity-passphrase-file", path]);
+    expect(stdout).toContain(`seawall drill --identity ${output} --identity-passphrase-file ${path}`);
+  });
+
   test("from a file is opened with it alone, by age too", async () => {
     const made = await keygen("--identity-passphrase-file", passphraseFile());
     expect(made.protected).toBe(true);
@@ -147,35 +153,45 @@ describe("an identity with a passphrase", () => {
     expect(existsSync(output)).toBe(false);
   });
 
-  test("is asked for by verify on a terminal; elsewhere the option is named", { timeout: 60_000 }, async () => {
-    const { recipient } = await keygen("--identity-passphrase-file", passphraseFile());
-    mkdirSync(join(dir, "store"));
-    const url = `file://${join(dir, "store")}`;
-    const codec = new Codec({ recipients: await Recipients.of([recipient]) });
-    const server = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-    const store = openStore(url, { env: {} });
-    const archive = await openFolderFor(store, "main", server, { codec });
-    const place = { timeline: 1 as TimelineId, segment: 5 as SegmentNumber, segmentSize: SIZE };
-    const [startLsn, endLsn] = [segmentStart(place.segment, SIZE), segmentEnd(place.segment, SIZE)];
-    const facts = { startLsn, endLsn, verifiedLsn: startLsn };
-    await putSegment(archive, place, Buffer.alloc(SIZE), facts, { confirm: true });
-    await store.close();
+  test(
+    "is asked for by verify and rekey on a terminal; elsewhere the option is named",
+    { timeout: 60_000 },
+    async () => {
+      const { recipient } = await keygen("--identity-passphrase-file", passphraseFile());
+      mkdirSync(join(dir, "store"));
+      const url = `file://${join(dir, "store")}`;
+      const codec = new Codec({ recipients: await Recipients.of([recipient]) });
+      const server = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
+      const store = openStore(url, { env: {} });
+      const archive = await openFolderFor(store, "main", server, { codec });
+      const place = { timeline: 1 as TimelineId, segment: 5 as SegmentNumber, segmentSize: SIZE };
+      const [startLsn, endLsn] = [segmentStart(place.segment, SIZE), segmentEnd(place.segment, SIZE)];
+      const facts = { startLsn, endLsn, verifiedLsn: startLsn };
+      await putSegment(archive, place, Buffer.alloc(SIZE), facts, { confirm: true });
+      await store.close();
 
-    const verify = ["verify", "--store", url, "--identity", output];
-    const refused = await runCli(verify);
-    expect(refused).toMatchObject({
-      code: 2,
-      stderr: expect.stringContaining("--identity-passphrase-file") as string,
-    });
-    await using terminal = new Terminal([process.execPath, MAIN, ...verify]);
-    await terminal.answer("Passphrase of", `${PASSPHRASE}\r`);
-    expect(await terminal.code, terminal.shown).toBe(0);
-    expect(terminal.shown).not.toContain("horse");
-    expect(terminal.shown).not.toContain("was not read");
-    const listing = ["list", "--store", url, "--identity", output];
-    await using asked = new Terminal([process.execPath, MAIN, ...listing]);
-    await asked.answer("Passphrase of", "wrong\r");
-    expect(await asked.code).toBe(2);
-    expect(asked.shown).toContain("the passphrase does not open");
-  });
+      const verify = ["verify", "--store", url, "--identity", output];
+      const refused = await runCli(verify);
+      expect(refused).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining("--identity-passphrase-file") as string,
+      });
+      await using terminal = new Terminal([process.execPath, MAIN, ...verify]);
+      await terminal.answer("Passphrase of", `${PASSPHRASE}\r`);
+      expect(await terminal.code, terminal.shown).toBe(0);
+      expect(terminal.shown).not.toContain("horse");
+      expect(terminal.shown).not.toContain("was not read");
+      const second = await identityToRecipient(await generateX25519Identity());
+      const rekey = ["rekey", "--store", url, "--identity", output, "--encrypt-to", second, "--confirm", "main"];
+      await using rekeying = new Terminal([process.execPath, MAIN, ...rekey]);
+      await rekeying.answer("Passphrase of", `${PASSPHRASE}\r`);
+      expect(await rekeying.code, rekeying.shown).toBe(0);
+      expect(rekeying.shown).toContain("1 object encrypted to the new recipients");
+      const listing = ["list", "--store", url, "--identity", output];
+      await using asked = new Terminal([process.execPath, MAIN, ...listing]);
+      await asked.answer("Passphrase of", "wrong\r");
+      expect(await asked.code).toBe(2);
+      expect(asked.shown).toContain("the passphrase does not open");
+    },
+  );
 });

@@ -70,7 +70,7 @@ test("an archive is shown, rekeyed with a receiver beside it, verified, and rest
     const shown = await rekey(...to);
     expect(shown.code, shown.stderr).toBe(0);
     expect(shown.stdout).toMatch(/^\d+ objects would be encrypted to the new recipients, /);
-    expect(shown.stdout).toMatch(/^\d+ objects? of the open segment left as they are/m);
+    expect(shown.stdout).toMatch(/^\d+ objects? of the open segment left unchanged until the segment is full\.$/m);
     expect(shown.stdout).toContain("To do it: add --confirm main");
     expect(shown.stdout).toContain(`The last writer encrypted to ${keys.recipient}`);
     const dry = await rekey(...to, "--dry-run", "--confirm", "main");

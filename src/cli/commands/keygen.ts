@@ -23,8 +23,10 @@ export async function run(context: CommandContext): Promise<number> {
     await file.writeFile(made.file);
     await file.sync();
     const { recipient } = made;
+    // A drill does not ask for a passphrase.
+    const passphraseFile = passphrase === undefined ? undefined : (settings.identityPassphraseFile ?? "FILE");
     const document = { file: path, recipient, protected: passphrase !== undefined };
-    await printResult(context, document, textOf({ output, recipient, width: io.width }));
+    await printResult(context, document, textOf({ output, recipient, passphraseFile, width: io.width }));
     return EXIT.done;
   } catch (error) {
     // A half-written file would keep the next try from its name.
@@ -76,9 +78,12 @@ function refuseEmpty(passphrase: string): string {
 function textOf(made: {
   readonly output: string;
   readonly recipient: string;
+  /** Undefined for an identity without a passphrase. */
+  readonly passphraseFile: string | undefined;
   readonly width: number | undefined;
 }): string {
-  const { output, recipient, width } = made;
+  const { output, recipient, passphraseFile, width } = made;
+  const opened = passphraseFile === undefined ? "" : ` --identity-passphrase-file ${passphraseFile}`;
   return [
     ...columns(
       [
@@ -92,6 +97,6 @@ function textOf(made: {
     `  1. Keep ${output} on a machine that is not the database's, and a copy of it in a safe place.`,
     "  2. Make a second identity and keep it elsewhere: seawall keygen --output FILE",
     `  3. Give both recipients to every writer: --encrypt-to ${recipient}`,
-    `  4. Prove that it opens the newest backup: seawall drill --identity ${output}`,
+    `  4. Prove that it opens the newest backup: seawall drill --identity ${output}${opened}`,
   ].join("\n");
 }

@@ -8,7 +8,7 @@ import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { counted } from "../../plural.ts";
 import { type CommandContext, printResult } from "../context.ts";
-import { identitiesOf, recipientsOf } from "../keys.ts";
+import { recipientsOf } from "../keys.ts";
 import { findGenerationOf, withGenerations } from "../with-archive.ts";
 
 /** Objects under work at once: each waits for the store most of its time. */
@@ -25,16 +25,18 @@ export async function run(context: CommandContext): Promise<number> {
     });
   }
   const isDry = settings.dryRun || confirm === undefined;
-  const [recipients, identities] = [await recipientsOf(settings), await identitiesOf(settings)];
-  if (recipients === undefined || identities === undefined) {
+  const recipients = await recipientsOf(settings);
+  if (recipients === undefined || settings.identity === undefined) {
     throw new SeawallError("usage", "seawall rekey needs --encrypt-to and --identity");
   }
-  const codec = new Codec({ recipients, identities });
   const request = { signal: signals.stop };
   const named = settings.rekeyBackup;
-  return withGenerations(context, { verb: "rekeying", unit: "objects" }, async (generations, progress) => {
+  return withGenerations(context, { verb: "rekeying", unit: "objects", asks: true }, async (generations, progress) => {
     const one = named === undefined ? undefined : (await findGenerationOf(generations, named, request)).archive;
     const archives = one === undefined ? generations.named.map(({ archive }) => archive) : [one];
+    // The archive was opened with the identities, so that a passphrase is asked for once.
+    const identities = archives[0]?.codec.identities;
+    const codec = new Codec({ recipients, identities });
     const outcomes: Outcome[] = [];
     for (const archive of archives) {
       const backup = named === undefined ? undefined : await backupNamed(archive, named, request);
@@ -48,7 +50,7 @@ export async function run(context: CommandContext): Promise<number> {
       const others = mustEncrypt(writers) && !isSame(writers.to, recipients.names) ? writers.to : undefined;
       outcomes.push({ folder: archive.cluster, done, others });
     }
-    const isShutOut = !(await identities.recipients()).some((name) => recipients.names.includes(name));
+    const isShutOut = !((await identities?.recipients()) ?? []).some((name) => recipients.names.includes(name));
     const json = { cluster, dryRun: isDry, to: recipients.names, generations: outcomes.map(outcomeJson) };
     await printResult(context, json, textOf(outcomes, { cluster, isDry, isShutOut, isAsked: confirm === undefined }));
     const failure = failureOf(outcomes.map(({ done }) => done));
@@ -115,8 +117,8 @@ function linesOf(done: Rekeyed, isDry: boolean): string[] {
       : `${counted(objects, "object")} encrypted to the new recipients${size}.`,
     ...line(already, "encrypted to them already."),
     ...line(plain, "not encrypted, and left plain."),
-    ...line(open, "of the open segment left as they are: they go when it is full."),
-    ...line(unfinished, "of backups that are not finished left as they are."),
+    ...line(open, "of the open segment left unchanged until the segment is full."),
+    ...line(unfinished, "of backups that are not finished left unchanged."),
     ...line(gone, "deleted meanwhile."),
     ...line(hidden, "kept by the store as old versions: the old identity still opens these."),
     ...keptLines(locked, "left as they are: the identity does not open them."),
