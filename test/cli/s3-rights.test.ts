@@ -258,6 +258,7 @@ const REFUSED: readonly (readonly [role: string, command: CommandName, action: s
   ["import", "pin", "s3:PutObject"],
   ["removal", "pin", "s3:PutObject"],
   ["upgrade", "pin", "s3:PutObject"],
+  ["rekey", "pin", "s3:PutObject"],
   ["restorer", "delete", "s3:PutObject"],
   ["read-only", "pin", "s3:PutObject"],
 ];
