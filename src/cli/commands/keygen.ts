@@ -1,6 +1,6 @@
 /** `seawall keygen`: makes an identity, writes it to a file of its own, and says what its owner does next. */
 import { open, rm } from "node:fs/promises";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { makeIdentity } from "../../codec/age/identities.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
@@ -22,6 +22,7 @@ export async function run(context: CommandContext): Promise<number> {
     });
     await file.writeFile(made.file);
     await file.sync();
+    await syncFolder(dirname(path));
     const { recipient } = made;
     // A drill does not ask for a passphrase.
     const passphraseFile = passphrase === undefined ? undefined : (settings.identityPassphraseFile ?? "FILE");
@@ -34,6 +35,16 @@ export async function run(context: CommandContext): Promise<number> {
     throw error;
   } finally {
     await file.close();
+  }
+}
+
+/** The name of the file survives a crash then: writers may encrypt to the identity from now on. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path);
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
   }
 }
 
