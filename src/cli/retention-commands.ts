@@ -77,20 +77,20 @@ export const RETENTION_COMMANDS = {
       "Plain objects stay plain. The chunks of the open segment stay as they are; they go when the segment is full. " +
       "Old copies keep the old header: those of a bucket with versions or Object Lock, and those that others have made. " +
       "Give the new recipients to all writers first.\n\n" +
-      "The old identity opens nothing that has the new header. So name its recipient and the new one first, " +
-      "run a drill with the new identity, and then name the new recipient alone (docs/encryption.md).",
+      "An old identity opens nothing that has the new header. So rekey is refused where none of the given identities is of a new recipient: " +
+      "give the new one too, or name the old recipient as well until a drill with the new identity has passed (docs/encryption.md).",
     args: [],
     examples: [
       {
-        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --encrypt-to new-recipients.txt",
+        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --identity new.txt --encrypt-to new-recipients.txt",
         does: "shows what would be done",
       },
       {
-        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --encrypt-to new-recipients.txt --confirm main",
+        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --identity new.txt --encrypt-to new-recipients.txt --confirm main",
         does: "does it",
       },
       {
-        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --encrypt-to new-recipients.txt --backup latest --confirm main",
+        line: "seawall rekey --config /etc/seawall.yaml --identity old.txt --identity new.txt --encrypt-to new-recipients.txt --backup latest --confirm main",
         does: "one backup alone",
       },
     ],

@@ -37,10 +37,10 @@ export const RETENTION_OPTIONS = {
     help: "keep the newest backup of each of the last so many years that have one",
   }),
   force: option(boolean, {
-    commands: ["delete", "cluster remove", "cluster upgrade", "init"],
+    commands: ["delete", "cluster remove", "cluster upgrade", "init", "rekey"],
     default: false,
     flagOnly: true,
-    help: "delete: also the last good backup, one that cannot be read, or one that is not finished; cluster remove: also pinned backups and running ones; cluster upgrade: also after a server that did not end in order; init: replace files that are there",
+    help: "delete: also the last good backup, one that cannot be read, or one that is not finished; cluster remove: also pinned backups and running ones; cluster upgrade: also after a server that did not end in order; init: replace files that are there; rekey: also where none of the given identities would open the archive any more",
   }),
   confirm: option(text("name"), {
     commands: ["cluster remove", "cluster allow-plain", "rekey"],

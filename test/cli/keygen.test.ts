@@ -182,7 +182,18 @@ describe("an identity with a passphrase", () => {
       expect(terminal.shown).not.toContain("horse");
       expect(terminal.shown).not.toContain("was not read");
       const second = await identityToRecipient(await generateX25519Identity());
-      const rekey = ["rekey", "--store", url, "--identity", output, "--encrypt-to", second, "--confirm", "main"];
+      const rekey = [
+        "rekey",
+        "--store",
+        url,
+        "--identity",
+        output,
+        "--encrypt-to",
+        second,
+        "--confirm",
+        "main",
+        "--force",
+      ];
       await using rekeying = new Terminal([process.execPath, MAIN, ...rekey]);
       await rekeying.answer("Passphrase of", `${PASSPHRASE}\r`);
       expect(await rekeying.code, rekeying.shown).toBe(0);

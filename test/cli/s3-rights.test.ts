@@ -122,7 +122,7 @@ const SCENARIOS: readonly Scenario[] = [
   {
     command: "rekey",
     run: async (_scene, run) => {
-      const flags = ["--identity", await encryptSome(run), "--encrypt-to", RECIPIENT, "--confirm", CLUSTER];
+      const flags = ["--identity", await encryptSome(run), "--encrypt-to", RECIPIENT, "--confirm", CLUSTER, "--force"];
       return seawall(["rekey", ...flags], run);
     },
   },

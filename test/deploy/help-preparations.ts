@@ -17,6 +17,7 @@ const PREPARATIONS: readonly (readonly [RegExp, Prepare])[] = [
   [/^seawall slot drop/, freeSlot],
   [/^seawall cluster remove .*--confirm/, unreceivedCluster],
   [/0badcafe/, knownBackup],
+  [/^seawall rekey/, identities],
   [/--from-standby/, standby],
   [/^seawall restore --check/, startedCopy],
   [
@@ -62,6 +63,11 @@ async function unreceivedCluster(site: PageSite): Promise<Preparation> {
 async function knownBackup(site: PageSite): Promise<Preparation> {
   const id = await site.shell(`seawall list --config ${site.config} --json | jq -r '.backups[-2].id'`);
   return { names: [["20260203T040506Z-0badcafe", id.trim()]] };
+}
+
+function identities(): Preparation {
+  const keygen = ["old.txt", "new.txt"].map((file) => `seawall keygen --output ${file} >&2`);
+  return { first: [...keygen, "sed -n 's/^# public key: //p' new.txt > new-recipients.txt"].join("\n") };
 }
 
 async function standby(site: PageSite): Promise<Preparation> {

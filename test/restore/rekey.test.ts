@@ -64,7 +64,8 @@ test("an archive is shown, rekeyed with a receiver beside it, verified, and rest
     const store = join(new URL(url).pathname, "main");
     const before = listing(store);
     const where = ["--store", url];
-    const to = ["--identity", keys.identityFile, "--encrypt-to", fresh.recipient, "--encrypt-to", second.recipient];
+    const from = ["--identity", keys.identityFile, "--identity", fresh.identityFile];
+    const to = [...from, "--encrypt-to", fresh.recipient, "--encrypt-to", second.recipient];
     const rekey = (...flags: string[]) => runCli(["rekey", ...where, ...flags], { env: NO_KEYS });
 
     const shown = await rekey(...to);
@@ -77,7 +78,8 @@ test("an archive is shown, rekeyed with a receiver beside it, verified, and rest
     expect(dry.code).toBe(0);
     expect(listing(store)).toEqual(before);
     expect(await rekey(...to, "--confirm", "other")).toMatchObject({ code: 2 });
-    const wrong = await rekey("--identity", second.identityFile, "--encrypt-to", fresh.recipient, "--confirm", "main");
+    const others = ["--identity", second.identityFile, "--encrypt-to", second.recipient];
+    const wrong = await rekey(...others, "--confirm", "main");
     expect([wrong.code, wrong.stderr]).toEqual([3, expect.stringContaining("[identity-missing]") as unknown]);
     expect(listing(store)).toEqual(before);
 

@@ -36,6 +36,8 @@ export async function run(context: CommandContext): Promise<number> {
     const archives = one === undefined ? generations.named.map(({ archive }) => archive) : [one];
     // The archive was opened with the identities, so that a passphrase is asked for once.
     const identities = archives[0]?.codec.identities;
+    const isShutOut = !((await identities?.recipients()) ?? []).some((name) => recipients.names.includes(name));
+    if (isShutOut && !isDry && !settings.force) throw shutOut();
     const codec = new Codec({ recipients, identities });
     const outcomes: Outcome[] = [];
     for (const archive of archives) {
@@ -50,7 +52,6 @@ export async function run(context: CommandContext): Promise<number> {
       const others = mustEncrypt(writers) && !isSame(writers.to, recipients.names) ? writers.to : undefined;
       outcomes.push({ folder: archive.cluster, done, others });
     }
-    const isShutOut = !((await identities?.recipients()) ?? []).some((name) => recipients.names.includes(name));
     const json = { cluster, dryRun: isDry, to: recipients.names, generations: outcomes.map(outcomeJson) };
     await printResult(context, json, textOf(outcomes, { cluster, isDry, isShutOut, isAsked: confirm === undefined }));
     const failure = failureOf(outcomes.map(({ done }) => done));
@@ -59,10 +60,15 @@ export async function run(context: CommandContext): Promise<number> {
   });
 }
 
-const WILL_SHUT_OUT =
-  "The given identity will not open it any more. Prove the new one first: give --encrypt-to the old recipient too, " +
-  "run seawall drill with the new identity, and then rekey to the new recipient alone.";
-const HAS_SHUT_OUT = "The given identity does not open it any more. Prove the new one now: run seawall drill with it.";
+const SHUT_OUT = "none of the given identities would open the archive any more";
+const SHUT_OUT_REMEDY =
+  "Give the identity of a new recipient with --identity as well, or name the old recipient with --encrypt-to too. " +
+  "--force does it all the same.";
+
+/** The new identity may be lost, or another one: then everything is lost. */
+function shutOut(): SeawallError {
+  return new SeawallError("usage", SHUT_OUT, { hint: SHUT_OUT_REMEDY });
+}
 
 interface Outcome {
   /** The generation's folder. */
@@ -102,7 +108,7 @@ function textOf(
   const isLeft = outcomes.some(({ done }) => done.objects > 0);
   return [
     ...parts,
-    ...(isShutOut && isLeft ? ["", isDry ? WILL_SHUT_OUT : HAS_SHUT_OUT] : []),
+    ...(isShutOut && isLeft && isDry ? ["", `It will be refused, because ${SHUT_OUT}. ${SHUT_OUT_REMEDY}`] : []),
     ...(isAsked && isLeft ? ["", `To do it: add --confirm ${cluster}`] : []),
   ].join("\n");
 }
