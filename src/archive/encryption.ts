@@ -75,9 +75,12 @@ export async function agreeOnEncryption(
   writer: { readonly recipients: readonly string[] | undefined; readonly now: string },
   options: RequestOptions,
 ): Promise<void> {
-  const { store, folder } = archive;
   const { recipients: to, now } = writer;
-  if (to !== undefined) return putEncryption(archive, { to, now }, options);
+  await (to === undefined ? refusePlain(archive, options) : putEncryption(archive, { to, now }, options));
+}
+
+/** Throws `encryption-required` where nothing plain may be stored. Writes nothing. */
+export async function refusePlain({ store, folder }: Folder, options: RequestOptions): Promise<void> {
   const newest = await readEncryption(store, folder, options);
   if (!mustEncrypt(newest)) return;
   throw new SeawallError(

@@ -4,6 +4,7 @@
  * moment and run again.
  */
 import type { Archive } from "../archive/archive.ts";
+import { refusePlain } from "../archive/encryption.ts";
 import { backupHistoryKey } from "../archive/keys.ts";
 import { readClaims } from "../archive/line/claims.ts";
 import { putPlainOnce } from "../archive/put-once.ts";
@@ -79,6 +80,10 @@ export async function importWal(options: ImportOptions): Promise<ImportReport> {
     results.set(timeline, await importTimeline(archive, files, { ...common, ...rest }));
   }
   await importBackupHistories(archive, survey.backupHistories, findings, options);
+  const wouldStore = isDry && Object.values(findings.stored).some((count: number) => count > 0);
+  if (wouldStore && archive.codec.recipients === undefined) {
+    await refusePlain({ store: archive.store, folder: archive.cluster }, { signal });
+  }
   const isJoined = (timeline: TimelineId, segment: SegmentNumber): boolean =>
     results.get(timeline)?.joined.has(segment) ?? false;
   const closed = isDry

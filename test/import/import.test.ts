@@ -12,11 +12,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openArchive } from "../../src/archive/archive.ts";
 import { putClaim } from "../../src/archive/line/claims.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { DirectorySource } from "../../src/import/directory.ts";
 import { importWal, type ImportReport } from "../../src/import/import-wal.ts";
@@ -235,7 +237,7 @@ describe("files that are refused", () => {
 async function importInto(
   store: Store,
   source: string,
-  more: { readonly signal?: AbortSignal } = {},
+  more: { readonly signal?: AbortSignal; readonly isDry?: boolean; readonly codec?: Codec } = {},
 ): Promise<ImportReport> {
   return importWal({
     source: new DirectorySource(source),
@@ -251,6 +253,20 @@ async function importInto(
     ...more,
   });
 }
+
+test("a dry run without recipients is refused where the import would be: in an encrypted archive, with WAL that it lacks", async () => {
+  const store = new MemoryStore();
+  const recipients = await Recipients.of([await identityToRecipient(await generateX25519Identity())]);
+  const codec = new Codec({ recipients });
+  await importInto(store, scene([0, 1]).source, { codec });
+  const lacking = scene([0, 1, 2]).source;
+  for (const isDry of [false, true]) {
+    await expect(importInto(store, lacking, { isDry })).rejects.toMatchObject({ code: "encryption-required" });
+    const known = await importInto(store, scene([0, 1]).source, { isDry });
+    expect(known.findings).toMatchObject({ refusals: 0, stored: { segments: 0 } });
+  }
+  expect((await importInto(store, lacking, { isDry: true, codec })).findings.stored.segments).toBe(1);
+});
 
 describe("older WAL below what is stored", () => {
   test("never moves the tip, wherever the import is cut, and a second run leaves no gap", async () => {

@@ -9,6 +9,7 @@ import { listBackups } from "../../archive/backups/list.ts";
 import { storeData } from "../../archive/backups/stored-data.ts";
 import { withUploads } from "../../archive/backups/uploads.ts";
 import { ifReadable } from "../../archive/damage.ts";
+import { refusePlain } from "../../archive/encryption.ts";
 import { backupDocumentKey, backupIdOf } from "../../archive/keys.ts";
 import { refuseRemoved } from "../../archive/retention/marks.ts";
 import { readHistory } from "../../archive/wal/objects.ts";
@@ -73,6 +74,9 @@ export async function importBackup(found: FoundBackup, options: ImportBackupOpti
   if (isDry || seen.isNew) {
     const dryBytes = await bringWal(seen.archive, found, { ...options, isDry: true });
     await readThrough(found, { signal, onBytes: isDry ? options.onBytes : options.onVerified });
+    if (isDry && codec.recipients === undefined) {
+      await refusePlain({ store, folder: seen.archive.cluster }, { signal });
+    }
     if (isDry) return { result: "stored", document: undefined, walBytes: dryBytes };
   }
   const walBytes = await bringWal(seen.archive, found, options);
