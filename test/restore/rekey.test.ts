@@ -44,10 +44,14 @@ async function restoredWith(
 const NO_KEYS = { SEAWALL_ENCRYPT_TO: "", SEAWALL_IDENTITY: "" };
 
 test("an archive is shown, rekeyed with a receiver beside it, verified, and restored with the new identity alone", async () => {
-  const [oldFolder, newFolder] = [makeTempDir("old-keys"), makeTempDir("new-keys")];
+  const [oldFolder, newFolder, thirdFolder] = [
+    makeTempDir("old-keys"),
+    makeTempDir("new-keys"),
+    makeTempDir("more-keys"),
+  ];
   const [keys, fresh] = [await makeKeys(oldFolder), await makeKeys(newFolder)];
   // Two recipients: the new header has another length.
-  const second = await makeKeys(makeTempDir("second-keys"));
+  const second = await makeKeys(thirdFolder);
   try {
     await using archived = await Archived.start({ keys });
     const { server, url } = archived;
@@ -150,7 +154,7 @@ test("an archive is shown, rekeyed with a receiver beside it, verified, and rest
     expect(await rowsOf(restored)).toEqual([1, 2, 3, 4, 5, 6]);
     await restored.stop("immediate");
   } finally {
-    for (const one of [oldFolder, newFolder]) removeTree(one);
+    for (const one of [oldFolder, newFolder, thirdFolder]) removeTree(one);
   }
 }, 240_000);
 
