@@ -43,6 +43,9 @@ test.each(versionsUnderTest())(
       // A receiver that starts again compares what it cannot read.
       await archived.share();
       await archived.insert(5);
+      // A receiver that is stopped stores what it has received, and no more.
+      const stored = "SELECT count(*)::text FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_flush_lsn()";
+      await expect.poll(() => server.value(stored), { timeout: 60_000 }).toBe("1");
       await archived.stored();
       await archived.share();
 
@@ -157,6 +160,9 @@ test("a plain archive goes on encrypted, refuses plain writers until they are le
     await using again = startCli(["receive", ...where, "--ship-interval", "100ms"]);
     await again.waitForLine(/starting to stream/);
     await archived.insert(5);
+    // A receiver that is stopped stores what it has received, and no more.
+    const stored = "SELECT count(*)::text FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_flush_lsn()";
+    await expect.poll(() => server.value(stored), { timeout: 60_000 }).toBe("1");
     expect(await again.end("SIGTERM")).toMatchObject({ code: 0 });
 
     await archived.share();
