@@ -29,7 +29,7 @@ interface Run extends Cost {
 interface Plan {
   readonly name: string;
   readonly incompressibleRows: number;
-  /** What pg_basebackup is told with --compress. The first is the yardstick. */
+  /** Values of pg_basebackup's --compress. The first is the yardstick. */
   readonly basebackup: readonly string[];
   readonly levels: readonly number[];
   readonly backrestLevel: number;

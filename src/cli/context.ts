@@ -81,6 +81,14 @@ export async function connectionSettings(
   return parseConninfo(processConninfoSources(conninfo, context.env));
 }
 
+/** A command with --confirm needs the cluster's name twice. Throws `usage` when they differ. */
+export function refuseOtherName({ cluster, confirm }: Pick<CommandContext["settings"], "cluster" | "confirm">): void {
+  if (confirm === undefined || confirm === cluster) return;
+  throw new SeawallError("usage", `--confirm "${confirm}" is not the name of the cluster: that is "${cluster}"`, {
+    hint: "Name the cluster that you mean in both --cluster and --confirm.",
+  });
+}
+
 /** The store that most commands cannot do without; the loader has seen to it. */
 export function requiredStore(context: CommandContext): string {
   if (context.settings.store === undefined) throw new SeawallError("internal", "no store");

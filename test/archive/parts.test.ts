@@ -16,7 +16,7 @@ const ID = "20261130T120000Z-00000000";
 
 type Entry = readonly [type: TarEntryType, path: string, content?: string];
 
-/** What each part holds, in its order, a tablespace a list of entries. */
+/** The entries of each part, in its order; each tablespace has a list of its own. */
 async function repack(partBytes: number, ...archives: readonly (readonly Entry[])[]): Promise<string[][]> {
   const store = new MemoryStore();
   await using pool = disposable(new CodecPool({ threads: 1 }));

@@ -1,18 +1,13 @@
 /** `seawall cluster allow-plain`: shows whether an archive is encrypted. With its name typed once more it takes plain data again. */
 import { allowPlain, type EncryptionNote, mustEncrypt, readEncryption } from "../../archive/encryption.ts";
 import { EXIT } from "../../error-kinds.ts";
-import { SeawallError } from "../../errors.ts";
-import { type CommandContext, printResult } from "../context.ts";
+import { type CommandContext, printResult, refuseOtherName } from "../context.ts";
 import { withArchive } from "../with-archive.ts";
 
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals } = context;
   const { cluster, confirm } = settings;
-  if (confirm !== undefined && confirm !== cluster) {
-    throw new SeawallError("usage", `--confirm "${confirm}" is not the name of the cluster: that is "${cluster}"`, {
-      hint: "Name the cluster that you mean in both --cluster and --confirm.",
-    });
-  }
+  refuseOtherName(settings);
   return withArchive(context, { verb: "changing" }, async (archive) => {
     const request = { signal: signals.stop };
     const place = { store: archive.store, folder: archive.cluster };

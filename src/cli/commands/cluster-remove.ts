@@ -14,7 +14,14 @@ import { ReplicationConnection } from "../../replication/connection.ts";
 import { readSlotStatus } from "../../daemon/status/slot-monitor.ts";
 import { deadline } from "../../signals.ts";
 import type { RequestOptions, Store } from "../../store/store.ts";
-import { type CommandContext, connectionSettings, openPatientStore, printResult, requiredStore } from "../context.ts";
+import {
+  type CommandContext,
+  connectionSettings,
+  openPatientStore,
+  printResult,
+  requiredStore,
+  refuseOtherName,
+} from "../context.ts";
 import { Progress } from "../views/progress.ts";
 import { counted } from "../../plural.ts";
 import { columns } from "../views/layout.ts";
@@ -27,11 +34,7 @@ const GONE: readonly string[] = ["server-unreachable", "server-silent"];
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals, io } = context;
   const { cluster, confirm, force } = settings;
-  if (confirm !== undefined && confirm !== cluster) {
-    throw new SeawallError("usage", `--confirm "${confirm}" is not the name of the cluster: that is "${cluster}"`, {
-      hint: "Name the cluster that you mean in both --cluster and --confirm.",
-    });
-  }
+  refuseOtherName(settings);
   const store = await openPatientStore(context, requiredStore(context), { interactive: true });
   const progress = new Progress({ io, json: settings.json, verb: "removing", nowMs: () => Date.now() });
   try {

@@ -7,7 +7,7 @@ import { humanBytes } from "../../daemon/status/human.ts";
 import { EXIT } from "../../error-kinds.ts";
 import { SeawallError } from "../../errors.ts";
 import { counted } from "../../plural.ts";
-import { type CommandContext, printResult } from "../context.ts";
+import { type CommandContext, printResult, refuseOtherName } from "../context.ts";
 import { recipientsOf } from "../keys.ts";
 import { findGenerationOf, withGenerations } from "../with-archive.ts";
 
@@ -19,11 +19,7 @@ const NAMED_MAX = 5;
 export async function run(context: CommandContext): Promise<number> {
   const { settings, signals } = context;
   const { cluster, confirm } = settings;
-  if (confirm !== undefined && confirm !== cluster) {
-    throw new SeawallError("usage", `--confirm "${confirm}" is not the name of the cluster: that is "${cluster}"`, {
-      hint: "Name the cluster that you mean in both --cluster and --confirm.",
-    });
-  }
+  refuseOtherName(settings);
   const isDry = settings.dryRun || confirm === undefined;
   const recipients = await recipientsOf(settings);
   if (recipients === undefined || settings.identity === undefined) {
