@@ -147,8 +147,12 @@ export async function openFront(front: Uint8Array, options: OpenOptions): Promis
   const pieces = front.subarray(header.byteLength + NONCE_BYTES);
   const all = clear.content === undefined ? undefined : clear.content - NONCE_BYTES;
   const isLast = all !== undefined && all <= SEALED_PIECE_BYTES;
+  const first = pieces.subarray(0, isLast ? all : SEALED_PIECE_BYTES);
+  if (all !== undefined && first.byteLength < Math.min(all, SEALED_PIECE_BYTES)) {
+    // The front covers the first piece, so this is the whole object.
+    throw corrupt(key, `has ${front.byteLength} bytes, ${header.byteLength + NONCE_BYTES + all} were stored`);
+  }
   try {
-    const first = pieces.subarray(0, isLast ? all : SEALED_PIECE_BYTES);
     return { clear, plain: openPiece(payload, 0, isLast, first), headerBytes: header.byteLength };
   } catch (cause) {
     throw corrupt(key, messageOfCause(cause), cause);

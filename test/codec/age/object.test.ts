@@ -229,6 +229,16 @@ describe("damage", () => {
         code: "object-corrupt",
       });
     }
+    // A reader of the front alone says it, too, of an object that ends in its first piece.
+    const large = await encode(randomBytes(70_000));
+    for (const whole of [stored, large]) {
+      const from = (parseHeader(whole)?.byteLength ?? 0) + NONCE_BYTES;
+      for (const length of [from, from + 1, Math.min(whole.byteLength, from + SEALED_PIECE_BYTES) - 1]) {
+        await expect(reader.readEnvelope(whole.subarray(0, length), "the/key", "full")).rejects.toMatchObject({
+          ...{ code: "object-corrupt", message: `the/key: has ${length} bytes, ${whole.byteLength} were stored` },
+        });
+      }
+    }
     await expect(reader.decode(Buffer.concat([stored, Buffer.alloc(1)]), LIMITS)).rejects.toMatchObject({
       code: "object-corrupt",
     });
