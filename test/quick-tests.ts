@@ -41,7 +41,8 @@ function isSlow(file: string, seen: Map<string, boolean>): boolean {
   return slow;
 }
 
-function importsOf(text: string): string[] {
+/** Relative specifiers that a file imports or exports from. */
+export function importsOf(text: string): string[] {
   return [...text.matchAll(/^(?:import|export)\b[^"]*"(\.{1,2}\/[^"]+)"|\bfrom "(\.{1,2}\/[^"]+)"/gm)].map(
     ([, plain, from]) => plain ?? from ?? "",
   );

@@ -1,6 +1,5 @@
 /** Base backups in an archive: their keys, their documents, and how they are told from what failed ones leave. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import {
   type BackupDocument,
@@ -22,6 +21,7 @@ import {
 } from "../../src/archive/keys.ts";
 import { pathFromBytes } from "../../src/codec/tar.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 
@@ -162,7 +162,7 @@ describe("in an archive", () => {
   const make = async (objects: Readonly<Record<string, Uint8Array>>): Promise<Archive> => {
     const store = new MemoryStore();
     for (const [key, body] of Object.entries(objects)) await store.put(key, body);
-    return { store, cluster: "main", identity, codec: new Codec() };
+    return { store, cluster: "main", identity, codec: runCodec };
   };
   const later = { ...BACKUP, id: "20260204T000000Z-00000000", startedAt: "2026-02-04T00:00:00.000Z" };
   const [foreign, leftover] = ["20260205T000000Z-00000001", "20260206T070809Z-00000002"];

@@ -1,10 +1,10 @@
 /** Breaks: where the server went on with wal_level=minimal, and how the archive remembers it. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { MINIMAL_REASON, listBreaks, minimalIn, putBreak } from "../../src/archive/wal/breaks.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { breakKey } from "../../src/archive/keys.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import type { WalChange, WalLevel } from "../../src/wal/wal-changes.ts";
@@ -46,7 +46,7 @@ describe("a break", () => {
   beforeEach(() => {
     store = new MemoryStore();
     const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-    archive = { store, cluster: "main", identity, codec: new Codec() };
+    archive = { store, cluster: "main", identity, codec: runCodec };
   });
   const found = (timeline: number, from: bigint, to: bigint) => ({
     timeline: timelineOf(timeline),

@@ -2,8 +2,9 @@
 import type { Archive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
-import { decodeEnvelope } from "../../src/codec/envelope.ts";
-import { decodeObject, encodeObject } from "../../src/codec/object.ts";
+import { OWN_DIGEST } from "../../src/codec/codec.ts";
+import type { Envelope, EnvelopeMeta } from "../../src/codec/envelope.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { archiveOf, backupOptions } from "../backup/taking.ts";
@@ -53,10 +54,14 @@ export async function copyOf(
   return { store, archive: await archiveOf(store) };
 }
 
-export async function replace(store: Store, key: string, change: (body: Buffer) => Uint8Array): Promise<void> {
+export async function replace(
+  store: Store,
+  key: string,
+  change: (body: Buffer) => Uint8Array | Promise<Uint8Array>,
+): Promise<void> {
   const found = await store.get(key);
   if (found === undefined) throw new Error(`${key} is not there`);
-  const changed = change(Buffer.from(found.body));
+  const changed = await change(Buffer.from(found.body));
   await store.delete([key]);
   await store.put(key, changed);
 }
@@ -67,11 +72,13 @@ export function flipped(body: Buffer, at: number): Buffer {
 }
 
 /** The same WAL object with other content or saying something else of itself, every checksum right. */
-export function reencoded(
+export async function reencoded(
   body: Buffer,
   change: { readonly meta?: object; readonly raw?: (raw: Buffer) => Buffer },
-): Uint8Array {
-  const { raw } = decodeObject(body, "object", 1 << 30);
-  const { meta } = decodeEnvelope(body, "object");
-  return encodeObject(change.raw?.(raw) ?? raw, { ...meta, ...change.meta }, 1).stored;
+): Promise<Uint8Array> {
+  const { raw, envelope } = await runCodec.decode(body, { key: "object", rawBytesMax: 1 << 30 });
+  const clear = await runCodec.readEnvelope(body, "object");
+  const changed = ({ meta }: Envelope): EnvelopeMeta => ({ ...meta, ...change.meta });
+  const own = { meta: changed(clear), digest: OWN_DIGEST };
+  return (await runCodec.encode(change.raw?.(raw) ?? raw, changed(envelope), own)).stored;
 }

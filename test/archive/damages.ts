@@ -11,6 +11,7 @@ import {
   segmentKey,
   tailsPrefix,
 } from "../../src/archive/keys.ts";
+import { isEncryptedRun } from "../harness/encryption.ts";
 import type { Store } from "../../src/store/store.ts";
 import { formatLsn, type SegmentNumber, segmentEnd, segmentOf, segmentStart } from "../../src/wal/lsn.ts";
 import { keysBelow } from "../store/keys-below.ts";
@@ -90,7 +91,8 @@ export function damagesOf({ first, second, part, keyOf, between }: Places): Dama
     {
       name: "a flipped bit in a segment",
       damage: async (store) => replace(store, keyOf(between()), (body) => flipped(body, body.length >> 1)),
-      shallow: false,
+      // An identity opens the envelope together with the first 64 KiB, which are more than these segments have.
+      shallow: isEncryptedRun,
       finds: () => [["damaged-wal", keyOf(between()), new RegExp(`: ${shortReach()}$`)]],
     },
     {

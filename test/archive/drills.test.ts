@@ -9,6 +9,7 @@ import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import { type Drill, lastDrill, lastProof, putDrill } from "../../src/archive/records/drills.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { emptyArchive, NEW, putBackupDocument } from "./retained.ts";
@@ -40,7 +41,7 @@ async function kept(store: MemoryStore): Promise<string[]> {
 }
 
 const archiveOf = (store: MemoryStore): Parameters<typeof putDrill>[0] => ({
-  ...{ store, cluster: "main", codec: new Codec() },
+  ...{ store, cluster: "main", codec: runCodec },
   identity: { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" },
 });
 

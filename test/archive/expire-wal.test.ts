@@ -3,7 +3,7 @@
  * the signal of every request.
  */
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { expire, type Expired, type ExpireOptions, removeUnlisted } from "../../src/archive/retention/expire.ts";
 import { type Decide, type PlannedExpiry, planExpiry } from "../../src/archive/retention/expiry-plan.ts";
@@ -12,6 +12,7 @@ import { encodeDocument } from "../../src/archive/json-document.ts";
 import { putMark } from "../../src/archive/retention/marks.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
@@ -158,7 +159,7 @@ describe("every request has the signal of the command, so that an abort ends it:
     await putMark(archive, GONE, new Date(0));
     const planned = await plan();
     const watched = withoutSignal(store, signal);
-    const asked = await openArchive(watched.store, "main");
+    const asked = await openRunArchive(watched.store, "main");
     watched.found.length = 0;
     let told = 0;
     const onDeleted = (objects: number): void => void (told += objects);
@@ -175,7 +176,7 @@ describe("every request has the signal of the command, so that an abort ends it:
     const planned = await plan();
     await finishSlow();
     const watched = withoutSignal(store, signal);
-    const asked = await openArchive(watched.store, "main");
+    const asked = await openRunArchive(watched.store, "main");
     watched.found.length = 0;
     await expire(asked, planned, { now, decide, withWal: true, signal });
     expect(watched.found).toEqual([]);
@@ -183,7 +184,7 @@ describe("every request has the signal of the command, so that an abort ends it:
 
   test("the deletion of an unfinished backup by hand, pinned or not", async () => {
     const watched = withoutSignal(store, signal);
-    const asked = await openArchive(watched.store, "main");
+    const asked = await openRunArchive(watched.store, "main");
     watched.found.length = 0;
     const remove = () => removeUnlisted(asked, SLOW, { now, decide, withWal: false, signal });
     await store.put(pinKey("main", SLOW, 1), encodeDocument({ ...PIN, backup: SLOW }));

@@ -12,10 +12,10 @@ import {
 import { putMark } from "../../src/archive/retention/marks.ts";
 import { backupManifestKey, backupPartKey, gapKey, historyKey, lineKey, segmentKey } from "../../src/archive/keys.ts";
 import { planRetention } from "../../src/archive/retention/plan.ts";
-import { putChunk, putPartial } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { emptyArchive, MIB, NEW, OLD, putBackupDocument, putSegments, putWholeBackup } from "./retained.ts";
+import { putChunkWithDigest, putPartialWithDigest } from "./tail-archive.ts";
 
 const HALF = "20260203T120000Z-12345678";
 
@@ -44,9 +44,9 @@ const wholeFacts = (segment: number, bytes: number) => ({
   ...{ startLsn: lsnAt(segment), endLsn: lsnAt(segment, bytes), verifiedLsn: lsnAt(segment, bytes) },
 });
 const storePartial = (timeline: number, segment: number, bytes: number): Promise<unknown> =>
-  putPartial(archive, place(timeline, segment), new Uint8Array(MIB), wholeFacts(segment, bytes), options);
+  putPartialWithDigest(archive, place(timeline, segment), new Uint8Array(MIB), wholeFacts(segment, bytes), options);
 const storeChunk = (timeline: number, segment: number, bytes: number): Promise<unknown> =>
-  putChunk(archive, place(timeline, segment), 0, new Uint8Array(bytes), wholeFacts(segment, bytes), options);
+  putChunkWithDigest(archive, place(timeline, segment), 0, new Uint8Array(bytes), wholeFacts(segment, bytes), options);
 const fork = (timeline: number, parent: number, at: string): Promise<unknown> =>
   store.put(historyKey("main", timelineOf(timeline)), Buffer.from(`${parent}\t${at}\tx\n`));
 

@@ -1,12 +1,12 @@
 /** Gap documents: stored once under the key that names the gap, and counted even when they cannot be read. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap, type Gap } from "../../src/archive/documents.ts";
 import { gapOf, listGaps, readGaps } from "../../src/archive/wal/gaps.ts";
 import { gapKey } from "../../src/archive/keys.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { ObjectInfo } from "../../src/store/store.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
@@ -17,7 +17,7 @@ let archive: Archive;
 beforeEach(() => {
   store = new MemoryStore();
   const identity = { systemIdentifier: 7n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  archive = { store, cluster: "main", identity, codec: new Codec() };
+  archive = { store, cluster: "main", identity, codec: runCodec };
 });
 
 function gapAt(timeline: number, from: bigint, to: bigint, reason = "the slot was invalidated"): Gap {

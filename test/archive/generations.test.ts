@@ -1,14 +1,14 @@
 /** The generations of a cluster, in a store in memory: what is declared, and which one a name, a server or a moment means. */
 import { describe, expect, test } from "vitest";
-import { clustersIn, openArchive, openArchiveFor, openArchiveOf, openFolderFor } from "../../src/archive/archive.ts";
+import { clustersIn, openArchiveFor, openArchiveOf, openFolderFor } from "../../src/archive/archive.ts";
 import { type ClusterIdentity, encodeIdentity } from "../../src/archive/documents.ts";
 import { type Declaration, putDeclaration, readDeclarations, readGenerations } from "../../src/archive/generations.ts";
 import { declareSuccessor, obstaclesOf, planSuccessor } from "../../src/archive/successor.ts";
-import { Codec } from "../../src/codec/codec.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
+import { openRunArchive, runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 
-const codec = new Codec();
+const codec = runCodec;
 const AT = "2026-11-29T18:00:00.000Z";
 const server = (systemIdentifier: bigint, pgMajor: number): ClusterIdentity => ({
   systemIdentifier,
@@ -71,12 +71,12 @@ describe("a cluster of three generations", () => {
     ["orders", "orders"],
     ["orders@1", "orders"],
   ])("to a reader %s is the folder %s", async (name, folder) => {
-    const archive = await openArchive(await upgradedTwice(), name);
+    const archive = await openRunArchive(await upgradedTwice(), name);
     expect(archive.cluster).toBe(folder);
   });
 
   test.each(["main@4", "orders@2", "nothing", "nothing@1"])("to a reader %s is absent", async (name) => {
-    await expect(openArchive(await upgradedTwice(), name)).rejects.toThrowError(code("archive-absent"));
+    await expect(openRunArchive(await upgradedTwice(), name)).rejects.toThrowError(code("archive-absent"));
   });
 
   test.each([
@@ -178,9 +178,9 @@ describe("a declaration", () => {
     const store = new MemoryStore();
     await openArchiveFor(store, "main", FIRST, { codec });
     await putDeclaration(store, "main", declaration);
-    await expect(openArchive(store, "main")).rejects.toThrowError(code("object-corrupt"));
+    await expect(openRunArchive(store, "main")).rejects.toThrowError(code("object-corrupt"));
     await store.put("main@2/cluster.json", encodeIdentity(THIRD));
-    await expect(openArchive(store, "main")).rejects.toThrowError(code("foreign-cluster"));
+    await expect(openRunArchive(store, "main")).rejects.toThrowError(code("foreign-cluster"));
   });
 
   test.each([
@@ -211,10 +211,10 @@ describe("who may be declared", () => {
     const store = new MemoryStore();
     await openArchiveFor(store, "main", FIRST, { codec });
     await openFolderFor(store, "main@2", SECOND, { codec });
-    expect((await openArchive(store, "main")).cluster).toBe("main");
+    expect((await openRunArchive(store, "main")).cluster).toBe("main");
     await expect(declare(store, THIRD)).rejects.toThrowError(code("cluster-protected"));
     await declare(store, SECOND);
-    expect((await openArchive(store, "main")).cluster).toBe("main@2");
+    expect((await openRunArchive(store, "main")).cluster).toBe("main@2");
   });
 
   test("of two that decide at once, one is declared", async () => {

@@ -1,12 +1,13 @@
 /** Holes: what the objects behind one say of it, and which of a path's barriers end the archive. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { type Behind, callWitnesses, findOpenHole, judgeHole } from "../../src/archive/wal/holes.ts";
 import type { Barrier, WalPiece } from "../../src/archive/wal/path.ts";
-import { putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
+import { putSegment } from "../../src/archive/wal/objects.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, timelineOf } from "../../src/wal/lsn.ts";
+import { putChunkWithDigest, putPartialWithDigest } from "./tail-archive.ts";
 
 const SIZE = 1 << 20;
 const at = (segment: number, offset = 0): Lsn => BigInt(segment * SIZE + offset) as Lsn;
@@ -19,7 +20,7 @@ const options = {
 
 function newArchive(): Archive {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  return { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
+  return { store: new MemoryStore(), cluster: "main", identity, codec: runCodec };
 }
 
 const place = (segment: number, timeline: TimelineId = one) => ({
@@ -44,12 +45,12 @@ async function chunk(
     verifiedLsn: at(segment, end),
     contiguousLsn,
   };
-  await putChunk(archive, place(segment), start, new Uint8Array(end - start), facts, options);
+  await putChunkWithDigest(archive, place(segment), start, new Uint8Array(end - start), facts, options);
 }
 
 async function partial(archive: Archive, segment: number): Promise<void> {
   const facts = { startLsn: at(segment), endLsn: at(segment, 8), verifiedLsn: at(segment, 8) };
-  await putPartial(archive, place(segment), new Uint8Array(SIZE), facts, options);
+  await putPartialWithDigest(archive, place(segment), new Uint8Array(SIZE), facts, options);
 }
 
 describe("WAL missing from segment 3 on", () => {

@@ -6,11 +6,12 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { chunkKey, lineKey, tailPrefix } from "../../src/archive/keys.ts";
 import { putClaim } from "../../src/archive/line/claims.ts";
 import { describeRivals, findRivals } from "../../src/archive/line/rivals.ts";
-import { putChunk, putHistory } from "../../src/archive/wal/objects.ts";
+import { putHistory } from "../../src/archive/wal/objects.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { addBytes, type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { emptyArchive, lineClaim, MIB, putSegments } from "./retained.ts";
+import { putChunkWithDigest } from "./tail-archive.ts";
 
 const HOUR = 3_600;
 const T = 1_700_000_000;
@@ -69,7 +70,14 @@ test("chunks count for the date as segments do, and the newest of a folder's obj
   const place = { timeline: timelineOf(5), segment: 9 as SegmentNumber, segmentSize: MIB };
   const startLsn = segmentStart(place.segment, MIB);
   const endLsn = addBytes(startLsn, 8192);
-  await putChunk(archive, place, 0, Buffer.alloc(8192), { startLsn, endLsn, verifiedLsn: endLsn }, { confirm: false });
+  await putChunkWithDigest(
+    archive,
+    place,
+    0,
+    Buffer.alloc(8192),
+    { startLsn, endLsn, verifiedLsn: endLsn },
+    { confirm: false },
+  );
   date(tailPrefix("main", place), T - HOUR);
   date(chunkKey("main", place, 0, 8192), T + HOUR);
   expect(await findRivals(archive)).toMatchObject([{ timeline: 5, isActive: true }]);

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { decodeClaim, encodeClaim, type LineClaim, putClaim, readClaims } from "../../src/archive/line/claims.ts";
 import { describeRivals, findRivals } from "../../src/archive/line/rivals.ts";
@@ -12,6 +11,7 @@ import { findLine, locateTip } from "../../src/archive/wal/tip.ts";
 import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
 import { walPush } from "../../src/receive/wal-push.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { addBytes, type Lsn, type SegmentNumber, segmentStart, type TimelineId } from "../../src/wal/lsn.ts";
 
@@ -32,7 +32,7 @@ async function store(archive: Archive, of: number, segment: number): Promise<voi
 /** Segment 5 on timeline 1; timelines 2 and 3 fork from it, 2 with a segment of its own and 3 with one, too. */
 async function forked(): Promise<Archive> {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  const archive = await openArchiveFor(new MemoryStore(), "main", identity, { codec: new Codec() });
+  const archive = await openArchiveFor(new MemoryStore(), "main", identity, { codec: runCodec });
   await store(archive, 1, 5);
   await store(archive, 2, 6);
   await store(archive, 3, 6);
@@ -102,7 +102,7 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   await writeFile(path, "1\t0/580000\tbefore a time\n");
   const { store: inner, cluster } = archive;
   const push = (takeOver?: number): Promise<string> =>
-    walPush({ store: inner, cluster, path, codec: new Codec(), now: new Date(0), server: "copy", takeOver });
+    walPush({ store: inner, cluster, path, codec: runCodec, now: new Date(0), server: "copy", takeOver });
   await putClaim(archive, claim(1, 2));
   await expect(push()).rejects.toMatchObject({
     code: "line-unclaimed",
@@ -119,7 +119,7 @@ test("archive_command of a stray timeline is refused in an archive with claims, 
   // The timeline that was the line stays part of the archive.
   const old = join(folder, "00000002.history");
   await writeFile(old, "1\t0/600000\tno recovery target specified\n");
-  expect(await walPush({ store: inner, cluster, path: old, codec: new Codec(), now: new Date(0), server: "old" })).toBe(
+  expect(await walPush({ store: inner, cluster, path: old, codec: runCodec, now: new Date(0), server: "old" })).toBe(
     "exists",
   );
 });
@@ -129,7 +129,7 @@ test("archive_command stores every timeline in an archive without claims", async
   const path = join(folder, "00000004.history");
   await writeFile(path, "1\t0/580000\tbefore a time\n");
   const { store: inner, cluster } = archive;
-  expect(await walPush({ store: inner, cluster, path, codec: new Codec(), now: new Date(0), server: "any" })).toBe(
+  expect(await walPush({ store: inner, cluster, path, codec: runCodec, now: new Date(0), server: "any" })).toBe(
     "created",
   );
   expect(await readClaims(archive)).toEqual([]);

@@ -9,6 +9,7 @@ import { FrameSlots } from "../../src/codec/frame-slots.ts";
 import { CodecPool } from "../../src/codec/pool.ts";
 import { type TarEntryType, type TarHeader, TAR_BLOCK_BYTES } from "../../src/codec/tar.ts";
 import { TarReader } from "../../src/codec/tar-reader.ts";
+import { recipientsOf, runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { newArchive, SIZE } from "./tail-archive.ts";
 
@@ -20,7 +21,7 @@ type Entry = readonly [type: TarEntryType, path: string, content?: string];
 async function repack(partBytes: number, ...archives: readonly (readonly Entry[])[]): Promise<string[][]> {
   const store = new MemoryStore();
   await using pool = disposable(new CodecPool({ threads: 1 }));
-  const archive = newArchive(store, SIZE, new Codec({ pool, ownsPool: false }));
+  const archive = newArchive(store, SIZE, new Codec({ pool, ownsPool: false, recipients: await recipientsOf() }));
   const { signal } = new AbortController();
   const options = { store, signal, shutdownTimeoutMs: 1_000, cancelled: "cancelled", onLeft: () => undefined };
   const facts = await withUploads(options, async (uploads, broken): Promise<BackupPart[]> => {
@@ -65,8 +66,9 @@ async function entriesOf(stored: Uint8Array | undefined): Promise<string[]> {
     onData: (view) => found.push(`${found.pop() ?? ""} ${Buffer.from(view).toString()}`),
     onEntryEnd: () => undefined,
   });
-  const reader = new Codec().startReading("frames", "part");
+  const reader = runCodec.startReading("frames", "part");
   await reader.push(stored ?? Buffer.alloc(0), (view) => tar.push(view));
+  await reader.end((view) => tar.push(view));
   tar.end();
   return found;
 }

@@ -4,7 +4,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { lastRun, putRun } from "../../src/archive/records/runs.ts";
 import { listNotices, putNotice } from "../../src/archive/records/notices.ts";
 import { backupIdOf } from "../../src/archive/keys.ts";
-import { Codec } from "../../src/codec/codec.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { FaultyStore, type StoreFault } from "../harness/faulty-store.ts";
 import { keysBelow } from "../store/keys-below.ts";
@@ -43,7 +43,7 @@ const KINDS: readonly Kind[] = [
 function furnished(): { readonly store: FaultyStore; readonly archive: Archive } {
   const store = new FaultyStore(new MemoryStore());
   const identity = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  return { store, archive: { store, cluster: "main", identity, codec: new Codec() } };
+  return { store, archive: { store, cluster: "main", identity, codec: runCodec } };
 }
 
 test.each(KINDS)("of $kind the newest stay", async ({ kind, kept, put }) => {

@@ -1,13 +1,13 @@
 /** A whole cluster is removed: in which order, what stays, what speaks against it, and how an interrupted removal goes on. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
-import { openArchive } from "../../src/archive/archive.ts";
 import { putPin } from "../../src/archive/backups/pins.ts";
 import { backupDocumentKey, identityKey, segmentKey } from "../../src/archive/keys.ts";
 import { removalStepOf } from "../../src/archive/retention/belongings.ts";
 import { listMarks } from "../../src/archive/retention/marks.ts";
 import { removeArchive, surveyArchive } from "../../src/archive/retention/removal.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -125,7 +125,7 @@ test("a removal that is killed at any deletion goes on where it was; until the l
     if (isWhole) break;
     killed++;
     if (await inner.head(identityKey("main"))) {
-      archive = await openArchive(store, "main");
+      archive = await openRunArchive(store, "main");
       await remove();
     }
     expect(await left()).toEqual([...BY_HAND].sort());

@@ -1,5 +1,5 @@
 /** Archives made of documents and empty objects, for tests of what is kept and what goes. */
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import { type BackupDocument, encodeBackup } from "../../src/archive/backups/document.ts";
 import { encodeIdentity } from "../../src/archive/documents.ts";
 import {
@@ -16,6 +16,7 @@ import type { Store } from "../../src/store/store.ts";
 import { type Lsn, parseLsn, type SegmentNumber, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import type { PgTime } from "../../src/wal/record-facts.ts";
 import type { WalChange } from "../../src/wal/wal-changes.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 
 export const SYSTEM_IDENTIFIER = 7_412_345_678_901_234_567n;
 export const MIB = 2 ** 20;
@@ -27,7 +28,7 @@ export const NEW = "20260203T000000Z-00000000";
 export async function emptyArchive(store: Store, cluster = "main"): Promise<Archive> {
   const identity = { systemIdentifier: SYSTEM_IDENTIFIER, segmentSize: MIB, pgMajor: 18, createdAt: "2026-01-01" };
   await store.put(identityKey(cluster), encodeIdentity(identity));
-  return openArchive(store, cluster);
+  return openRunArchive(store, cluster);
 }
 
 export interface BackupWish {

@@ -1,6 +1,5 @@
 /** The tip, found from a store: which timeline, which segment, which LSN, and what beside them is not mistaken for WAL. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
@@ -15,9 +14,11 @@ import {
   locateTip,
 } from "../../src/archive/wal/tip.ts";
 import { listTails, tailSegments } from "../../src/archive/wal/tail.ts";
-import { putChunk, putHistory, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
+import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
+import { putChunkWithDigest, putPartialWithDigest } from "./tail-archive.ts";
 
 const SIZE = 1 << 20;
 const at = (segment: number, offset = 0): Lsn => BigInt(segment * SIZE + offset) as Lsn;
@@ -31,7 +32,7 @@ const options = {
  */
 async function archiveOf(text: string): Promise<Archive> {
   const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-  const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
+  const archive = { store: new MemoryStore(), cluster: "main", identity, codec: runCodec };
   for (const word of text.split(" ").filter((part) => part !== "")) {
     if (word.startsWith("=")) {
       await archive.store.put(`main/${word.slice(1)}`, Buffer.from("x"));
@@ -48,8 +49,9 @@ async function archiveOf(text: string): Promise<Archive> {
     });
     if (kind === "history") await putHistory(archive, timeline, Buffer.from(`1\t${formatLsn(at(8, 9))}\tx\n`));
     else if (kind === "+")
-      await putChunk(archive, place, 0, new Uint8Array(Number(more)), facts(Number(more)), options);
-    else if (kind === "p") await putPartial(archive, place, new Uint8Array(SIZE), facts(Number(more)), options);
+      await putChunkWithDigest(archive, place, 0, new Uint8Array(Number(more)), facts(Number(more)), options);
+    else if (kind === "p")
+      await putPartialWithDigest(archive, place, new Uint8Array(SIZE), facts(Number(more)), options);
     else if (kind === "-") {
       const gap = { timeline, fromLsn: at(segment), toLsn: at(Number(more)), detectedAt: "", reason: "lost" };
       await archive.store.put(gapKey("main", timeline, gap.fromLsn, gap.toLsn), encodeGap(gap));

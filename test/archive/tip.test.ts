@@ -1,10 +1,10 @@
 /** Where a receiver resumes, as a table over what the store lists. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
 import { carryInto, resumeSegment, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { formatLsn, type Lsn, type SegmentNumber, type TimelineId, segmentStart } from "../../src/wal/lsn.ts";
 
@@ -112,7 +112,7 @@ describe("what the verifier must know to begin at a segment", () => {
     },
   ])("$name", async ({ sealed, history, segment, from }) => {
     const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
-    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
+    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: runCodec };
     for (const [timeline, number] of sealed) await seal(archive, timeline, number);
     const carry = await carryInto(archive, history, segment as SegmentNumber);
     expect(carry?.magic).toBe(from);

@@ -1,11 +1,11 @@
 /** The inventory of an archive's WAL: what listing alone tells, whatever lies beside it. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey, partialKey, segmentKey } from "../../src/archive/keys.ts";
 import { walkWal } from "../../src/archive/wal/folders.ts";
 import { mergeRuns, readInventory, type WalRun } from "../../src/archive/wal/inventory.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { parseLsn, type SegmentNumber, timelineOf } from "../../src/wal/lsn.ts";
 import { announcedRandom } from "../harness/random.ts";
@@ -14,7 +14,7 @@ const MIB = 2 ** 20;
 
 function emptyArchive(segmentSize = 16 * MIB): Archive & { readonly store: MemoryStore } {
   const identity = { systemIdentifier: 7n, segmentSize, pgMajor: 17, createdAt: "2026-01-01T00:00:00.000Z" };
-  return { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
+  return { store: new MemoryStore(), cluster: "main", identity, codec: runCodec };
 }
 
 const place = (archive: Archive, timeline: number, segment: number) => ({

@@ -4,7 +4,7 @@ import type { Archive } from "../../src/archive/archive.ts";
 import { encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
 import { isInGap, storedFrom } from "../../src/archive/wal/reach.ts";
-import { putChunk, putPartial, type WalFacts } from "../../src/archive/wal/objects.ts";
+import type { WalFacts } from "../../src/archive/wal/objects.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import {
   addBytes,
@@ -16,6 +16,7 @@ import {
   timelineOf,
 } from "../../src/wal/lsn.ts";
 import { seal, SEGMENT_SIZE, smallArchive } from "../restore/recovering.ts";
+import { putChunkWithDigest, putPartialWithDigest } from "./tail-archive.ts";
 
 const options = { confirm: false };
 const place = (segment: number, timeline: number) => ({
@@ -32,11 +33,24 @@ const facts = (segment: number, end: number, verified: number): WalFacts => ({
 });
 
 async function tail(archive: Archive, segment: number, end: number, verified: number, timeline = 1): Promise<void> {
-  await putChunk(archive, place(segment, timeline), 0, Buffer.alloc(end), facts(segment, end, verified), options);
+  await putChunkWithDigest(
+    archive,
+    place(segment, timeline),
+    0,
+    Buffer.alloc(end),
+    facts(segment, end, verified),
+    options,
+  );
 }
 
 async function partial(archive: Archive, segment: number, end: number, timeline = 1): Promise<void> {
-  await putPartial(archive, place(segment, timeline), Buffer.alloc(SEGMENT_SIZE), facts(segment, end, end), options);
+  await putPartialWithDigest(
+    archive,
+    place(segment, timeline),
+    Buffer.alloc(SEGMENT_SIZE),
+    facts(segment, end, end),
+    options,
+  );
 }
 
 const cases: {

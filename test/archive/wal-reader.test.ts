@@ -3,15 +3,16 @@ import { beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { readAhead } from "../../src/archive/bounded.ts";
 import { type SegmentPlace, segmentKey } from "../../src/archive/keys.ts";
-import { putChunk, putPartial, putSegment } from "../../src/archive/wal/objects.ts";
+import { putSegment } from "../../src/archive/wal/objects.ts";
 import { readInventory } from "../../src/archive/wal/inventory.ts";
 import { itemsFrom, type WalItem, walPath } from "../../src/archive/wal/path.ts";
 import { readItem, readItems } from "../../src/archive/wal/reader.ts";
 import { listChunks } from "../../src/archive/wal/tail.ts";
-import { Codec } from "../../src/codec/codec.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, addBytes, segmentEnd, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
+import { putChunkWithDigest, putPartialWithDigest } from "./tail-archive.ts";
 
 const SIZE = 1 << 20;
 const identity = { systemIdentifier: 7n, segmentSize: SIZE, pgMajor: 18, createdAt: "2026-01-01T00:00:00Z" };
@@ -20,7 +21,7 @@ let archive: Archive;
 
 beforeEach(() => {
   store = new FaultyStore(new MemoryStore());
-  archive = { store, cluster: "main", identity, codec: new Codec() };
+  archive = { store, cluster: "main", identity, codec: runCodec };
 });
 
 const placeOf = (segment: number): SegmentPlace => ({
@@ -41,7 +42,7 @@ async function chunk(segment: number, start: number, length: number): Promise<vo
   const startLsn = addBytes(segmentStart(placeOf(segment).segment, SIZE), start);
   const endLsn = addBytes(startLsn, length);
   const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-  await putChunk(archive, placeOf(segment), start, Buffer.alloc(length, segment), facts, { confirm: false });
+  await putChunkWithDigest(archive, placeOf(segment), start, Buffer.alloc(length, segment), facts, { confirm: false });
 }
 
 describe("a segment", () => {
@@ -65,7 +66,7 @@ describe("a segment", () => {
     const endLsn = addBytes(startLsn, 5000);
     const raw = Buffer.alloc(SIZE);
     raw.fill(5, 0, 5000);
-    await putPartial(archive, placeOf(5), raw, { startLsn, endLsn, verifiedLsn: endLsn }, { confirm: false });
+    await putPartialWithDigest(archive, placeOf(5), raw, { startLsn, endLsn, verifiedLsn: endLsn }, { confirm: false });
     const stored = await readItem(archive, itemOf(5, "partial"));
     expect([stored.kind, stored.bytes.length, stored.endLsn]).toEqual(["partial", 5000, endLsn]);
   });
@@ -94,7 +95,7 @@ describe("items in a row", () => {
     const history = { timeline, entries: [{ timeline: timelineOf(1), switchLsn, reason: "test" }] };
     const startLsn = segmentStart(placeOf(3).segment, SIZE);
     const facts = { startLsn, endLsn: addBytes(startLsn, 700), verifiedLsn: addBytes(startLsn, 700) };
-    await putChunk(archive, { ...placeOf(3), timeline }, 0, Buffer.alloc(700, 33), facts, { confirm: false });
+    await putChunkWithDigest(archive, { ...placeOf(3), timeline }, 0, Buffer.alloc(700, 33), facts, { confirm: false });
     const path = walPath(await readInventory(archive), { history, from: undefined, segmentSize: SIZE });
     const from = addBytes(segmentStart(placeOf(2).segment, SIZE), 9000);
     const rows: string[] = [];

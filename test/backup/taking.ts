@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync 
 import { join } from "node:path";
 import { crc32c } from "@node-rs/crc32";
 import { expect } from "vitest";
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import { type BackupDocument, type BackupFile, decodeBackupFile } from "../../src/archive/backups/document.ts";
 import { type ManifestFile, ManifestReader } from "../../src/archive/backups/manifest.ts";
 import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/archive/keys.ts";
@@ -15,11 +15,15 @@ import { pathToBytes } from "../../src/codec/tar.ts";
 import { silentLog } from "../../src/log.ts";
 import type { Store } from "../../src/store/store.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
+import { openRunArchive, recipientsOf, withoutAge } from "../harness/encryption.ts";
 import { serverAccount } from "../harness/account.ts";
 import { type PostgresServer, PostgresServer as Server, type Settings } from "../harness/postgres.ts";
 import { freePort } from "../harness/postgres-process.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+/** Of an encrypted run (harness/encryption.ts). */
+const recipients = await recipientsOf();
 
 export interface Told {
   readonly news: BackupNews[];
@@ -44,6 +48,7 @@ export function backupOptions(
     compression: "none",
     compressLevel: 1,
     codecThreads: 2,
+    recipients,
     partBytes: 8 << 20,
     bringsWal: false,
     walTimeoutMs: 30_000,
@@ -64,7 +69,7 @@ export async function readManifest(store: Store, backup: BackupDocument): Promis
   const reader = new ManifestReader("backup_manifest", { onFile: (file) => files.set(file.path, file) });
   expect(found?.body.length).toBe(backup.manifest?.bytes);
   expect(crc32c(found?.body ?? "")).toBe(backup.manifest?.crc32c);
-  reader.push(found?.body ?? new Uint8Array(0));
+  reader.push(await withoutAge(found?.body ?? new Uint8Array(0)));
   expect(reader.end().algorithm).toBe(backup.manifest?.algorithm);
   return files;
 }
@@ -91,7 +96,7 @@ export async function readObject(
   });
   const reader = new Codec().startReading("frames", "key");
   const pieces: Buffer[] = [];
-  await reader.push(bytes, (view) => pieces.push(Buffer.from(view)));
+  await reader.push(await withoutAge(bytes), (view) => pieces.push(Buffer.from(view)));
   expect(reader.isComplete).toBe(true);
   return Buffer.concat(pieces);
 }
@@ -102,7 +107,7 @@ async function gathered(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-/** Restores as docs/archive-format.md says: `zstd -dc | tar -x` for each part, in any order. */
+/** Restores as docs/archive-format.md says: `zstd -dc | tar -x` for each part, in any order, behind `age -d` where it is encrypted. */
 export async function extractBackup(store: Store, backup: BackupDocument, target: string): Promise<void> {
   mkdirSync(target, { recursive: true, mode: 0o700 });
   const places = new Map<number | null, string>([[null, target]]);
@@ -113,7 +118,10 @@ export async function extractBackup(store: Store, backup: BackupDocument, target
   }
   for (const part of [...backup.parts].reverse()) {
     const found = await store.get(backupPartKey("main", backup.id, part.name));
-    const tar = execFileSync("zstd", ["-dc"], { input: found?.body, maxBuffer: 1 << 30 });
+    const tar = execFileSync("zstd", ["-dc"], {
+      input: await withoutAge(found?.body ?? new Uint8Array(0)),
+      maxBuffer: 1 << 30,
+    });
     expect(tar.length).toBe(part.bytes);
     execFileSync("tar", ["-x", "-p", "-C", places.get(part.tablespace) ?? "/nowhere"], { input: tar });
   }
@@ -123,7 +131,7 @@ export async function extractBackup(store: Store, backup: BackupDocument, target
     symlinkSync(place, join(target, "pg_tblspc", String(oid)));
   }
   const manifest = await store.get(backupManifestKey("main", backup.id));
-  writeFileSync(join(target, "backup_manifest"), manifest?.body ?? "");
+  writeFileSync(join(target, "backup_manifest"), await withoutAge(manifest?.body ?? new Uint8Array(0)));
 }
 
 /** Every file of the manifest is there with its size and checksum, worked out anew from the disk. */
@@ -168,7 +176,7 @@ export async function startRestored(
 }
 
 export async function archiveOf(store: Store): Promise<Archive> {
-  return openArchive(store, "main");
+  return openRunArchive(store, "main");
 }
 
 /** The backup can be extracted, and what comes out is what the manifest says. */

@@ -2,10 +2,10 @@
  * An audit from outside: reads an archive with nothing but a store, verifies all of it record by record, and compares it
  * with the WAL of the server it came from. Sealed segments never change, so each is looked at once; the tail every time.
  */
-import { runCodec } from "../harness/encryption.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import { readIdentity } from "../../src/archive/identity.ts";
 import { parseWalKey, timelinePrefix } from "../../src/archive/keys.ts";
 import { firstDifference } from "../../src/archive/put-once.ts";
@@ -53,7 +53,7 @@ export class ArchiveAudit {
     if ((await readIdentity(store, "main")) === undefined) {
       return { tip: undefined, sealed: 0, behindHole: 0, verifiedLsn: undefined };
     }
-    const archive = await openArchive(store, "main", { codec: runCodec });
+    const archive = await openRunArchive(store, "main");
     const sealed = await this.#listSealed(archive);
     const tip = await findTip(archive);
     const first = sealed[0] ?? tip?.segment;

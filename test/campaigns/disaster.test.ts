@@ -3,12 +3,11 @@
  * synchronous standby, its data directory lost, `seawall restore`, recovery through the quick restore_command: every commit
  * that the server had acknowledged is there.
  */
-import { runCodec } from "../harness/encryption.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { openStore } from "../../src/store/open.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
@@ -75,7 +74,7 @@ async function uploadSpool(where: ReceiverProcessOptions, spool: string): Promis
   await using receiver = startReceiver(where);
   await until("the spool to be uploaded", async () => {
     if (!receiver.running) throw new Error(`the receiver ended by itself:\n${receiver.stderr}`);
-    return ((await findTip(await openArchive(store, "main", { codec: runCodec })))?.lsn ?? 0n) >= end;
+    return ((await findTip(await openRunArchive(store, "main")))?.lsn ?? 0n) >= end;
   });
   await receiver.end("SIGKILL");
   await store.close();

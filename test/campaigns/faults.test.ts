@@ -5,10 +5,10 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import type { ErrorCode } from "../../src/error-kinds.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, formatLsn, maxLsn } from "../../src/wal/lsn.ts";
 import { FaultyStore, type StoreFault, type StoreOperation } from "../harness/faulty-store.ts";
@@ -60,7 +60,7 @@ function mayEndWith({ operation, fault }: Row): readonly ErrorCode[] {
 /** The tip in the healthy store; undefined while a truncated object is in the way of reading it. */
 async function tipOf(store: MemoryStore): Promise<Lsn | undefined> {
   try {
-    return (await findTip(await openArchive(store, "main")))?.lsn ?? (0n as Lsn);
+    return (await findTip(await openRunArchive(store, "main")))?.lsn ?? (0n as Lsn);
   } catch (error) {
     if (error instanceof SeawallError && error.code === "object-corrupt") return undefined;
     throw error;
@@ -195,7 +195,7 @@ describe("a store that misbehaves", () => {
     await server.sql("INSERT INTO load SELECT i, 'x' FROM generate_series(1, 100) i");
     await point.reached;
     await sleep(1000);
-    expect(await findTip(await openArchive(inner, "main"))).toBeUndefined();
+    expect(await findTip(await openRunArchive(inner, "main"))).toBeUndefined();
     const { storedLsn = 0n, receivedLsn = 0n } = receiver.state;
     expect(storedLsn).toBeLessThan(receivedLsn);
     expect(receiver.state.counters.chunksStored).toBe(0);

@@ -6,10 +6,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
-import { decodeObject } from "../../src/codec/object.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { openRunArchive, runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { pageFlagsOf } from "../../src/wal/format.ts";
 import { type Lsn, formatLsn, lsnOf, parseLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
@@ -143,7 +142,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i: one flipped bit", (version) =
         expect(named, where).toBeGreaterThanOrEqual(record.lsn - BigInt(record.lsn % BigInt(PAGE)));
         const flushed = sender.streams.map(({ flush }) => flush);
         for (const flush of flushed) expect(flush, where).toBeLessThanOrEqual(record.lsn);
-        const tip = await findTip(await openArchive(store, "main"));
+        const tip = await findTip(await openRunArchive(store, "main"));
         expect(tip?.lsn ?? wal.startLsn, where).toBeLessThanOrEqual(record.lsn);
         await expectEvidence(store, wal, offset, bit, where);
         sender.rethrow();
@@ -165,7 +164,9 @@ async function expectEvidence(
   const kept: Buffer[] = [];
   for await (const { key } of store.list("main/evidence/")) {
     const found = await store.get(key);
-    if (found !== undefined) kept.push(Buffer.from(decodeObject(found.body, key, wal.segmentSize).raw));
+    if (found === undefined) continue;
+    const { raw } = await runCodec.decode(found.body, { key, rawBytesMax: wal.segmentSize });
+    kept.push(Buffer.from(raw));
   }
   expect(kept.length, where).toBe(1);
   const inSegment = offset % wal.segmentSize;

@@ -3,12 +3,11 @@
  * with the receiver as its synchronous standby, recovery through `seawall wal-fetch`. And recovery that cannot reach the
  * archive, or finds a hole in it, stops instead of promoting short of the tip.
  */
-import { runCodec } from "../harness/encryption.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { listChunks } from "../../src/archive/wal/tail.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
@@ -156,7 +155,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i: recovery that cannot go on stop
       await using lost = await disaster(place, { version, random, loadMs: 4000, walBytesMin: 8 << 20 });
       const { copy } = lost;
       const store = openStore(place.url, { env: {} });
-      const archive = await openArchive(store, "main", { codec: runCodec });
+      const archive = await openRunArchive(store, "main");
       const tip = await findTip(archive);
       if (tip === undefined) throw new Error("nothing was archived");
       // The last sealed one: recovery is well under way by then.

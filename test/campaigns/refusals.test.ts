@@ -2,10 +2,10 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
+import { openRunArchive, runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
@@ -83,12 +83,12 @@ describe("servers that do not continue the archive", () => {
       await server.sql("CREATE TABLE t (i int, pad text)");
       await archiveAll(server, store);
       await rolledBack(server, store, { before, after });
-      const tip = await findTip(await openArchive(store, "main"));
+      const tip = await findTip(await openRunArchive(store, "main"));
       await expect(receive(server, store, { once: true }).done).rejects.toMatchObject({
         code: "wal-diverged",
         message: expect.stringMatching(message) as string,
       });
-      expect(await findTip(await openArchive(store, "main"))).toEqual(tip);
+      expect(await findTip(await openRunArchive(store, "main"))).toEqual(tip);
     },
   );
 
@@ -106,9 +106,9 @@ describe("servers that do not continue the archive", () => {
       await archiveAll(second, store);
       await first.start();
       await first.sql(LOAD);
-      const tip = await findTip(await openArchive(store, "main"));
+      const tip = await findTip(await openRunArchive(store, "main"));
       await expect(receive(first, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-behind" });
-      expect(await findTip(await openArchive(store, "main"))).toEqual(tip);
+      expect(await findTip(await openRunArchive(store, "main"))).toEqual(tip);
     },
   );
 
@@ -119,7 +119,7 @@ describe("servers that do not continue the archive", () => {
       await using server = await startPostgres({ version, segmentSizeMiB: 1, settings: FORGETTING });
       await server.sql("CREATE TABLE t (i int, pad text)");
       await archiveAll(server, store);
-      const archive = await openArchive(store, "main");
+      const archive = await openRunArchive(store, "main");
       const tip = await findTip(archive);
       if (tip === undefined) throw new Error("nothing was archived");
       if (how === "dropped") await server.dropSlot("seawall");
@@ -154,7 +154,8 @@ async function expectFetches(
     const fetch = async (lsn: bigint) => {
       const segment = segmentOf(lsn as never, server.segmentSize);
       const fileName = segmentFileName(timelineOf(1), segment, server.segmentSize);
-      return walFetch({ store, cluster: "main", fileName, targetPath: join(folder, "RECOVERYXLOG") });
+      const targetPath = join(folder, "RECOVERYXLOG");
+      return walFetch({ store, cluster: "main", fileName, targetPath, identities: runCodec.identities });
     };
     // Inside of the hole, and past it.
     const inside = gap.fromLsn + BigInt(server.segmentSize);

@@ -1,10 +1,9 @@
 /** A receiver follows promotions: under load, killed in the midst of a switch, at borders, in the midst of a record. */
-import { runCodec } from "../harness/encryption.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { findTip, historyOf } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, formatLsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
@@ -48,7 +47,7 @@ test("the first chunk of a new timeline never hides what the old timeline's tail
   await primary.stop("fast");
   await standby.promote();
   await standby.sql(LOAD.replace("3000", "10"));
-  const archive = await openArchive(store, "main", { codec: runCodec });
+  const archive = await openRunArchive(store, "main");
   const before = await findTip(archive);
   if (before === undefined) throw new Error("nothing was archived");
   const { segmentSize } = archive.identity;
@@ -130,7 +129,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i: promotions", (version) => {
     await standby.sql(LOAD);
     await receiver.stored(await flushLsn(standby));
     await receiver.stop();
-    const archive = await openArchive(store, "main", { codec: runCodec });
+    const archive = await openRunArchive(store, "main");
     const [entry] = (await historyOf(archive, timelineOf(2))).entries;
     expect(Number(entry?.switchLsn ?? 1n) % standby.segmentSize).toBe(0);
     await expectTimelines(store, [primary, standby]);
@@ -168,7 +167,7 @@ async function promoteInRecord(version: 14 | 15 | 16 | 17 | 18 | 19): Promise<bo
   await standby.sql(LOAD);
   await receiver.stored(await flushLsn(standby));
   await receiver.stop();
-  const archive = await openArchive(store, "main", { codec: runCodec });
+  const archive = await openRunArchive(store, "main");
   const [entry] = (await historyOf(archive, timelineOf(2))).entries;
   await expectTimelines(store, [primary, standby]);
   return (entry?.switchLsn ?? start) < start + 1_000_000n;
@@ -221,7 +220,7 @@ async function promoteTwice(version: 14 | 15 | 16 | 17 | 18 | 19, random: Random
     const lsn = await flushLsn(third);
     await receiver.stored(lsn);
     await receiver.stop();
-    expect(await findTip(await openArchive(store, "main", { codec: runCodec }))).toMatchObject({ timeline: 3 });
+    expect(await findTip(await openRunArchive(store, "main"))).toMatchObject({ timeline: 3 });
     await expectTimelines(store, servers);
   } finally {
     for (const each of started) await each.kill();

@@ -1,5 +1,6 @@
 /** The program in this process, without a start-up: for tables of input. Real runs: test/harness/process.ts. */
 import { runProgram } from "../../src/cli/program.ts";
+import { runKeys } from "../harness/encryption.ts";
 
 export interface Ran {
   readonly code: number;
@@ -12,7 +13,7 @@ export async function inProcess(args: readonly string[], env: Readonly<Record<st
   let stderr = "";
   const code = await runProgram({
     args,
-    env,
+    env: { ...runKeys(), ...env },
     usageExit: args.includes("wal-fetch") ? 200 : 2,
     signals: { stop: new AbortController().signal, exit: () => undefined, onHangup: () => undefined },
     io: {

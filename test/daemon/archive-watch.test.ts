@@ -3,7 +3,6 @@ import { cpSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeF
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { putDeclaration } from "../../src/archive/generations.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
@@ -20,6 +19,7 @@ import { observed } from "../../src/store/observe.ts";
 import { lsnOf } from "../../src/wal/lsn.ts";
 import { emptyArchive, NEW, putWholeBackup, SYSTEM_IDENTIFIER } from "../archive/retained.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { ROOT } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -84,7 +84,7 @@ test("the first look finds backups, sizes, the oldest moment, and the newest dri
 
 /** Ends of a timeline's windows by `list`, which reads the WAL at each. */
 async function listedEnds(timelines: readonly number[]): Promise<(string | null)[]> {
-  const { windows } = await readCatalog(await openArchive(new FileStore(dir), "main"));
+  const { windows } = await readCatalog(await openRunArchive(new FileStore(dir), "main"));
   return windows.filter(({ timeline }) => timelines.includes(timeline)).map(({ toTime }) => toTime);
 }
 
@@ -96,13 +96,13 @@ test("after an upgrade without a backup the newest window of the older generatio
   const declared = { generation: 2, systemIdentifier: SYSTEM_IDENTIFIER, pgMajor: 18, before: undefined };
   await emptyArchive(store, "main@2");
   await putDeclaration(store, "main", { ...declared, declaredAt: "2025-03-09T00:00:00.000Z" });
-  const { windows } = await readCatalog(await openArchive(store, "main@1"));
+  const { windows } = await readCatalog(await openRunArchive(store, "main@1"));
   const last = windows.find(({ timeline }) => timeline === 2);
   const { seen, watch, stop } = watched();
   await until("a look", () => seen.length > 0);
   expect(seen[0]?.last).toMatchObject({ generation: "main@2", backup: null });
   expect(seen[0]?.contents.older).toEqual({ generation: "main@1", from: last?.fromTime, to: last?.toTime });
-  await putWholeBackup(await openArchive(store, "main@2"), { id: NEW });
+  await putWholeBackup(await openRunArchive(store, "main@2"), { id: NEW });
   watch.changed();
   await until("the backup", () => seen.at(-1)?.last.backup?.id === NEW);
   await stop();
@@ -118,7 +118,7 @@ test("a window that has ended shows the end that list shows, though its last seg
 });
 
 test("a window that a gap ends shows it too, before any WAL behind the gap is stored", async () => {
-  const archive = await openArchive(new FileStore(dir), "main");
+  const archive = await openRunArchive(new FileStore(dir), "main");
   const tip = await findTip(archive);
   if (tip === undefined) throw new Error("the archive has no WAL");
   const toLsn = segmentStart((tip.segment + 3) as SegmentNumber, archive.identity.segmentSize);

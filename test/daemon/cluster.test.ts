@@ -10,6 +10,7 @@ import { silentLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics/registry.ts";
 import { parseConninfo } from "../../src/replication/conninfo.ts";
 import { until } from "../campaigns/campaign.ts";
+import { recipientsOf } from "../harness/encryption.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -54,7 +55,7 @@ it("with a spool leaves no file open when it ends", async () => {
     connection: parseConninfo({ dsn: server.dsn, env: {}, files: () => undefined }),
     turn: async () => undefined,
     codecPool: new CodecPool({ threads: 1 }),
-    recipients: undefined,
+    recipients: await recipientsOf(),
     metrics: createMetrics({ cluster: "main", version: "0.1.0" }),
     journal: new Journal({ nowMs: () => Date.now(), onError: () => undefined }),
     ...{ log: silentLog, stop: stop.signal, kill: new AbortController().signal },

@@ -6,13 +6,13 @@ import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { StatusDocument, StatusOverview } from "../../src/daemon/status/document.ts";
-import { openArchive } from "../../src/archive/archive.ts";
 import { listBackups } from "../../src/archive/backups/list.ts";
 import { hasCode } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { lockSpool } from "../../src/receive/spool-lock.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { BackupServer, type Place } from "./backup-server.ts";
 import { freePort } from "../harness/postgres-process.ts";
@@ -306,7 +306,7 @@ describe("two clusters in one process", () => {
       (await server.overview()).clusters.some(({ jobs: [job] }) => typeof job?.waitingSince === "string"),
     );
     const labels = async (name: string, folder: string): Promise<Set<string>> => {
-      const { backups } = await listBackups(await openArchive(new FileStore(join(server.folder, folder)), name));
+      const { backups } = await listBackups(await openRunArchive(new FileStore(join(server.folder, folder)), name));
       return new Set(backups.map(({ label }) => label));
     };
     expect([await labels("orders", "a"), await labels("billing", "b")]).toEqual([

@@ -2,7 +2,7 @@
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
 import type { GapDocument } from "../../src/daemon/status/document.ts";
@@ -13,6 +13,7 @@ import { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { ROOT } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -24,7 +25,7 @@ beforeEach(async () => {
   dir = makeTempDir("gap-look");
   cpSync(join(ROOT, "test/fixtures/archive"), dir, { recursive: true });
   read = [];
-  archive = await openArchive(new NotingStore(dir), "main");
+  archive = await openRunArchive(new NotingStore(dir), "main");
 });
 afterEach(() => removeTree(dir));
 

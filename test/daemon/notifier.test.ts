@@ -1,6 +1,5 @@
 /** The notifications of a cluster over its life and over those of its daemons: told once, remembered, never too much. */
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import { openArchiveFor } from "../../src/archive/archive.ts";
 import { listNotices } from "../../src/archive/records/notices.ts";
 import type { NoticeBody } from "../../src/daemon/notify/notice.ts";
@@ -10,6 +9,7 @@ import { Channel } from "../../src/daemon/notify/channel.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -83,7 +83,7 @@ async function settled(): Promise<void> {
 }
 
 async function machineOn(store: Store = new MemoryStore(), events?: string): Promise<Machine> {
-  await openArchiveFor(store, "main", IDENTITY, { codec: new Codec() });
+  await openArchiveFor(store, "main", IDENTITY, { codec: runCodec });
   return new Machine(store, events);
 }
 
@@ -234,7 +234,7 @@ test("what is remembered in the store is little, and documented", async () => {
       gaps: Array.from({ length: 10 }, (_, i) => ({ ...GAP, timeline: n, fromLsn: `0/${i}000000` })),
     });
   }
-  const archive = await openArchiveFor(machine.store, "main", IDENTITY, { codec: new Codec() });
+  const archive = await openArchiveFor(machine.store, "main", IDENTITY, { codec: runCodec });
   const kept = await listNotices(archive, new Date());
   expect(kept).toHaveLength(64);
   expect(Object.keys(kept[0] ?? {}).sort()).toEqual(["event", "id", "kind", "state", "subject", "toldAt"]);
@@ -306,7 +306,7 @@ describe("lives of one cluster in one process", () => {
     const machine = await machineOn();
     await machine.restart(new SeawallError("foreign-cluster", "it belongs to system identifier 7"));
     expect(machine.events).toEqual(["receiver-failed"]);
-    const archive = await openArchiveFor(machine.store, "main", IDENTITY, { codec: new Codec() });
+    const archive = await openArchiveFor(machine.store, "main", IDENTITY, { codec: runCodec });
     expect(await listNotices(archive, new Date())).toEqual([]);
   });
 });

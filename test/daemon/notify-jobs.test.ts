@@ -2,10 +2,10 @@
 import { readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { putRun } from "../../src/archive/records/runs.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { embeddedBinaries } from "../harness/postgres-binaries.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
@@ -37,7 +37,7 @@ test("jobs: a failure once, damage, its repair, a failed drill, and what was mis
     expect(taken.code, taken.stderr).toBe(0);
     await daemon.end("SIGTERM");
   }
-  const archive = await openArchive(new FileStore(folder), cluster);
+  const archive = await openRunArchive(new FileStore(folder), cluster);
   const longAgo = new Date(Date.now() - 40 * 3_600_000).toISOString();
   const run = {
     id: `${longAgo.slice(0, 19).replaceAll(/[-:]/g, "")}Z-0badcafe`,

@@ -2,13 +2,13 @@
 import { cpSync, existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
 import { mapOf, type MappedWindow } from "../../src/daemon/status/recovery-map.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { type SegmentNumber, segmentStart } from "../../src/wal/lsn.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { ROOT } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -20,7 +20,7 @@ beforeEach(() => {
 afterEach(() => removeTree(dir));
 
 async function lineWindows(store: FileStore): Promise<MappedWindow[]> {
-  const catalog = await readCatalog(await openArchive(store, "main"));
+  const catalog = await readCatalog(await openRunArchive(store, "main"));
   return mapOf(catalog, [], new Date()).windows.filter(({ isLine }) => isLine);
 }
 
@@ -44,7 +44,7 @@ test("it is open, too, when WAL is stored while the archive is listed", async ()
 });
 
 test("it is cut by a gap, before any WAL behind the gap is stored", async () => {
-  const archive = await openArchive(new FileStore(dir), "main");
+  const archive = await openRunArchive(new FileStore(dir), "main");
   const tip = await findTip(archive);
   if (tip === undefined) throw new Error("the archive has no WAL");
   const facts = { detectedAt: "2025-03-08T10:15:00.000Z", reason: "the slot was lost" };

@@ -1,12 +1,12 @@
 /** What the daemon makes of earlier runs that it finds in the archive. */
 import { expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import { openArchiveFor } from "../../src/archive/archive.ts";
 import { backupIdOf } from "../../src/archive/keys.ts";
 import { lastRun, putRun } from "../../src/archive/records/runs.ts";
 import { loadSettings } from "../../src/config/load.ts";
 import { buildScheduler, schedulesOf } from "../../src/daemon/jobs/routine.ts";
 import { silentLog } from "../../src/log.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { until } from "../campaigns/campaign.ts";
 
@@ -15,7 +15,7 @@ const idOf = (n: number): string => `20260101T0${n}0000Z-0badcafe`;
 
 test("a note of a run or a drill that cannot be read keeps no job from running", async () => {
   const store = new MemoryStore();
-  const archive = await openArchiveFor(store, "main", IDENTITY, { codec: new Codec() });
+  const archive = await openArchiveFor(store, "main", IDENTITY, { codec: runCodec });
   const at = "2026-01-01T01:00:00.000Z";
   await putRun(archive, {
     id: idOf(1),
@@ -52,7 +52,7 @@ test("a note of a run or a drill that cannot be read keeps no job from running",
 
 test("a backup and runs dated ahead by a wrong clock hide neither the true ones nor the next schedule", async () => {
   const store = new MemoryStore();
-  const archive = await openArchiveFor(store, "main", IDENTITY, { codec: new Codec() });
+  const archive = await openArchiveFor(store, "main", IDENTITY, { codec: runCodec });
   const run = { job: "expire", ok: true, exit: 0, message: "well" };
   const dated = (id: string, at: string) => ({ ...run, id, startedAt: at, finishedAt: at });
   await store.put("main/backups/20990101T000000Z-0badcafe/backup.json", Buffer.from("{}"));

@@ -2,13 +2,12 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
-import { openArchive } from "../../src/archive/archive.ts";
 import { listBackups } from "../../src/archive/backups/list.ts";
 import { lastRun, putRun } from "../../src/archive/records/runs.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive, runCodec } from "../harness/encryption.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { runCli, startCli } from "../harness/process.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -86,7 +85,7 @@ test("backups, expiry and verification by their schedules, from a file: run, wri
   expect(sample("seawall_job_last_success_timestamp_seconds", "verify")).toBeGreaterThan(Date.now() / 1000 - 120);
   expect(await daemon.end("SIGTERM")).toEqual({ code: 0, signal: null });
 
-  const archive = await openArchive(new FileStore(folder), "main");
+  const archive = await openRunArchive(new FileStore(folder), "main");
   expect(await lastRun(archive, "backup", new Date())).toMatchObject({ ok: true, job: "backup" });
   expect(await lastRun(archive, "verify", new Date())).toMatchObject({ ok: true, exit: 0 });
   // Two stay, and those that came after the last expiry.
@@ -125,7 +124,7 @@ test("a job that fails is said so, with the reason; the receiver goes on; and a 
   await until("no base backup on the server", async () => {
     return (await server.value("SELECT count(*)::text FROM pg_stat_progress_basebackup")) === "0";
   });
-  const archive = await openArchive(new FileStore(folder), "main");
+  const archive = await openRunArchive(new FileStore(folder), "main");
   expect(await lastRun(archive, "backup", new Date())).toBeUndefined();
 }, 180_000);
 
@@ -174,7 +173,7 @@ test("of the runs of a job the newest fifty stay", async () => {
   const folder = newStore("kept");
   const store = new FileStore(folder);
   const archive = {
-    ...{ store, cluster: "main", codec: new Codec() },
+    ...{ store, cluster: "main", codec: runCodec },
     identity: { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" },
   };
   for (let i = 0; i < 53; i++) {

@@ -4,10 +4,12 @@
  */
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { Decrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
+import { type Archive, openArchive } from "../../src/archive/archive.ts";
 import { Identities, identitiesIn } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import type { Store } from "../../src/store/store.ts";
 
 /** The names of the keys' variables, as the run's main process leaves them to its workers. */
 const [RECIPIENT, IDENTITY] = ["SEAWALL_TEST_RECIPIENT", "SEAWALL_TEST_IDENTITY"];
@@ -61,5 +63,36 @@ export async function identitiesOf(keys = keysOfRun()): Promise<Identities | und
   return new Identities(await identitiesIn(readFileSync(keys.identityFile), keys.identityFile));
 }
 
-/** Reads the archives of this run, encrypted or not. */
-export const runCodec = new Codec({ identities: await identitiesOf() });
+/** Reads and writes the archives of this run, encrypted or not. */
+export const runCodec = new Codec({ recipients: await recipientsOf(), identities: await identitiesOf() });
+
+/** Writes them as a receiver does: it has no identity. */
+export const writingCodec = new Codec({ recipients: await recipientsOf() });
+
+/** The bytes that an archive with this codec stores for content that is ready: as they are, or as an age file around them. */
+export async function asStored(codec: Codec, bytes: Uint8Array): Promise<Buffer> {
+  const writer = await codec.writePlain({ signal: new AbortController().signal });
+  await writer.write(bytes);
+  writer.end();
+  const pieces: Uint8Array[] = [];
+  for await (const piece of writer.body()) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
+
+/** Opens an archive of this run. Tests that open one without the run's keys cannot read it in an encrypted run. */
+export async function openRunArchive(store: Store, name: string): Promise<Archive> {
+  return openArchive(store, name, { codec: runCodec });
+}
+
+/** True where archives are encrypted: for tests of what a plain object looks like. Each names its reason where it asks. */
+export const isEncryptedRun = keysOfRun() !== undefined;
+
+/** The bytes of an object as a plain archive stores them, by the age library alone. */
+export async function withoutAge(stored: Uint8Array): Promise<Buffer> {
+  const keys = keysOfRun();
+  if (keys === undefined) return Buffer.from(stored);
+  const decrypter = new Decrypter();
+  const identity = /^AGE-SECRET-KEY-\S+/m.exec(readFileSync(keys.identityFile, "utf8"))?.[0] ?? "";
+  decrypter.addIdentity(identity);
+  return Buffer.from(await decrypter.decrypt(stored));
+}

@@ -1,8 +1,8 @@
 /** An archive that is removed under its receiver (a bucket emptied by hand, `cluster remove`): the receiver notices and makes it anew. */
 import { expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readClaims } from "../../src/archive/line/claims.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { newestUnderTest, startPostgres } from "../harness/postgres.ts";
 import { expectEqualsServer, flushLsn, receive } from "./receiving.ts";
@@ -26,6 +26,6 @@ test("WAL that follows the removal of an idle receiver's archive is acknowledged
   // Past the end of a segment, which is sealed then.
   await server.sql("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 3000) i");
   await receiver.stored(await flushLsn(server));
-  expect(await readClaims(await openArchive(store, "main"))).toHaveLength(1);
+  expect(await readClaims(await openRunArchive(store, "main"))).toHaveLength(1);
   expect(await expectEqualsServer(server, store)).toBeGreaterThan(1);
 });

@@ -2,10 +2,8 @@
  * Failovers that lost WAL, on real servers: the promoted standby has removed the first segments of its timeline, or the last
  * ones of the old timeline too, before a receiver comes. Archiving goes on behind the gap, whenever the receiver dies.
  */
-import { runCodec } from "../harness/encryption.ts";
+import { openRunArchive, runCodec } from "../harness/encryption.ts";
 import { describe, expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { type Gap, encodeGap } from "../../src/archive/documents.ts";
 import { gapKey } from "../../src/archive/keys.ts";
@@ -72,7 +70,7 @@ async function failOver(
     await receiver.kill();
   }
   await standby.promote();
-  const storedLsn = (await findTip(await openArchive(store, "main", { codec: runCodec })))?.lsn ?? (0n as Lsn);
+  const storedLsn = (await findTip(await openRunArchive(store, "main")))?.lsn ?? (0n as Lsn);
   const switchLsn = parseLsn(
     await standby.value("SELECT split_part(pg_read_file('pg_wal/00000002.history'), E'\\t', 2)"),
   );
@@ -112,7 +110,7 @@ describe.each([newestUnderTest()])("PostgreSQL %i", (version) => {
     await receiver.stored(await flushLsn(standby));
     await receiver.stop();
 
-    const archive = await openArchive(store, "main", { codec: runCodec });
+    const archive = await openRunArchive(store, "main");
     const gaps = await listGaps(archive);
     expect(gaps.map(({ timeline }) => timeline)).toEqual([...(unseen ? [1] : []), 2, 2]);
     expect(gaps[0]?.fromLsn).toBe(unseen ? storedLsn : switchLsn);
@@ -143,12 +141,12 @@ test("a spool that begins at a tip right behind a gap goes on there", async () =
   }
   const disk = new MemoryDisk();
   const spooled = { directory: tmpdir(), openDisk: () => disk, spoolBytesMax: 256 << 20, uploadIntervalMs: 100 };
-  const tip = await findTip(await openArchive(store, "main", { codec: runCodec }));
+  const tip = await findTip(await openRunArchive(store, "main"));
   await using receiver = receive(standby, store, {}, spooled);
   await standby.sql(FILL);
   await receiver.stored(await flushLsn(standby));
   await receiver.stop();
-  const found = await readCatalog(await openArchive(store, "main", { codec: runCodec }));
+  const found = await readCatalog(await openRunArchive(store, "main"));
   expect(found.inventory.runs.find(({ timeline }) => timeline === 2)?.first).toBe(tip?.segment);
   expect(found.gaps).toHaveLength(1);
 });
@@ -170,7 +168,7 @@ test.each([
     if (life < 2) await receiver.kill();
     else await receiver.stop();
   }
-  const archive = await openArchive(store, "main", { codec: runCodec });
+  const archive = await openRunArchive(store, "main");
   const gaps = await listGaps(archive);
   expect(gaps.map(({ timeline }) => timeline)).toEqual([...(unseen ? [1] : []), 2]);
   expect(gaps[0]?.fromLsn).toBe(unseen ? storedLsn : switchLsn);
@@ -192,7 +190,7 @@ describe("a gap document", () => {
   };
 
   test("that two writers store at different times, in different words, is the same one; the first stays", async () => {
-    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
+    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: runCodec };
     expect(await putGap(archive, gap)).toBe("created");
     const later = { ...gap, detectedAt: "2026-01-02T00:00:00.000Z", reason: "das WAL-Segment wurde schon entfernt" };
     expect(await putGap(archive, later)).toBe("exists");
@@ -200,7 +198,7 @@ describe("a gap document", () => {
   });
 
   test("that says another gap than its name is a conflict", async () => {
-    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: new Codec() };
+    const archive = { store: new MemoryStore(), cluster: "main", identity, codec: runCodec };
     const { timeline, fromLsn, toLsn } = gap;
     await archive.store.put(gapKey("main", timeline, fromLsn, toLsn), encodeGap({ ...gap, fromLsn: parseLsn("0/1") }));
     await expect(putGap(archive, gap)).rejects.toMatchObject({ code: "segment-conflict" });
@@ -232,7 +230,7 @@ test("an archive that an earlier version left dead behind two overlapping gap do
   await using standby = await primary.cloneAsStandby();
   const { store, switchLsn, storedLsn } = await failOver(primary, standby, true);
   await recycle(standby, timelineOf(2), switchLsn);
-  const archive = await openArchive(store, "main", { codec: runCodec });
+  const archive = await openRunArchive(store, "main");
   await standby.sql("SELECT pg_create_physical_replication_slot('seawall', true)");
   const restart = parseLsn(await standby.value("SELECT restart_lsn::text FROM pg_replication_slots"));
   const toLsn = gapEnd({ availableLsn: restart, switchLsn: undefined }, SEGMENT);

@@ -1,8 +1,8 @@
 /** A tip that hides a hole, on a real server: what the slot still keeps for us must be in the archive, or is stored first. */
 import { expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type SegmentNumber, parseLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { startPostgres } from "../harness/postgres.ts";
@@ -22,7 +22,7 @@ test("a receiver whose slot is behind a tip that hides a hole stores what is mis
   await first.stop();
 
   // As a listing that left objects out shows it, or segments that archive_command stored far ahead.
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   const { segmentSize } = archive.identity;
   const kept = segmentOf(restartLsn, segmentSize);
   const key = (segment: number): string =>

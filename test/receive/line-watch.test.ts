@@ -1,12 +1,12 @@
 /** What a receiver that streams makes of claims that come later, and of a store that does not say. */
 import { expect, test } from "vitest";
-import { Codec } from "../../src/codec/codec.ts";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { type LineClaim, putClaim } from "../../src/archive/line/claims.ts";
 import type { SeawallError } from "../../src/errors.ts";
 import { declareSuccessor, planSuccessor } from "../../src/archive/successor.ts";
 import { silentLog } from "../../src/log.ts";
 import { LineWatch } from "../../src/receive/line/watch.ts";
+import { writingCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { Lsn, TimelineId } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -26,7 +26,7 @@ function claim(number: number, timeline: number, why: LineClaim["why"], over?: [
 async function watching(joined: { readonly claim: number | undefined }, open?: () => Promise<Archive>) {
   const store = new FaultyStore(new MemoryStore());
   const identity = { systemIdentifier: 1n, segmentSize: 1 << 20, pgMajor: 18, createdAt: "2026-01-01T00:00:00.000Z" };
-  const archive: Archive = await openArchiveFor(store, "main", identity, { codec: new Codec() });
+  const archive: Archive = await openArchiveFor(store, "main", identity, { codec: writingCodec });
   if (joined.claim !== 0) await putClaim(archive, claim(1, 1, "first"));
   const at = { nowMs: 0, releases: 0, lost: undefined as SeawallError | undefined };
   const watch = new LineWatch({

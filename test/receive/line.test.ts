@@ -2,12 +2,12 @@
 import { appendFileSync, copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readClaims } from "../../src/archive/line/claims.ts";
 import { findEnd, findTip } from "../../src/archive/wal/tip.ts";
 import { readHistory } from "../../src/archive/wal/objects.ts";
 import { MARK_SETTING } from "../../src/replication/restore-mark.ts";
 import { SeawallError } from "../../src/errors.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { TimelineId } from "../../src/wal/lsn.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
@@ -77,7 +77,7 @@ test.each([newestUnderTest()])(
       message: expect.stringContaining("claim 2 of timeline 2") as string,
       hint: expect.stringContaining("--take-over 2") as string,
     });
-    const archive = await openArchive(store, "main");
+    const archive = await openRunArchive(store, "main");
     await expect(receiver.done).rejects.toMatchObject({ code: "timeline-behind" });
     // What was acknowledged is stored, beside the line.
     const reported = receiver.state.reportedLsn ?? 0n;
@@ -112,7 +112,7 @@ test("a clone claims the line while production is idle: production's receiver ac
   await clone.promote();
   await using cloning = receive(clone, store);
   await cloning.stored(await flushLsn(clone));
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   expect((await findTip(archive))?.timeline).toBe(2);
   const idleAt = await flushLsn(primary);
 
@@ -162,7 +162,7 @@ test("a clone that is no restored copy waits while production writes on, and fol
   await clone.sql("INSERT INTO t VALUES (1000)");
   await following.stored(await flushLsn(clone));
   await following.stop();
-  expect((await findTip(await openArchive(store, "main")))?.timeline).toBe(2);
+  expect((await findTip(await openRunArchive(store, "main")))?.timeline).toBe(2);
 });
 
 test("two recoveries from one timeline are archived side by side, and the first one's server is refused then", async () => {
@@ -194,7 +194,7 @@ test("two recoveries from one timeline are archived side by side, and the first 
   await expect(receive(second, store, { once: true }).done).rejects.toMatchObject({ code: "timeline-unrelated" });
   expect(await keysOf(store)).toEqual(before);
   expect(await slotsOf(second)).toBe(0);
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   const endOfTwo = await findEnd(archive, TWO);
   await using receiver = receive(second, store, { takeOver: 2 });
   const lsn = await flushLsn(second);

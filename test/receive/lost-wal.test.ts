@@ -1,8 +1,8 @@
 /** WAL that the server removed before it could be archived, on a real server: written down, and nothing else is lost. */
 import { expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readTail } from "../../src/archive/wal/tail.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { segmentOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
@@ -29,7 +29,7 @@ test("a slot invalidated between two connections leaves a gap, and the tail befo
   await receiver.stored(await flushLsn(server));
   await receiver.stop();
 
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   const [gap, ...others] = await listGaps(archive);
   if (gap === undefined) throw new Error("no gap was recorded");
   expect(others).toEqual([]);

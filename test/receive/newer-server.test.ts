@@ -5,7 +5,6 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { verifyArchive } from "../../src/archive/verify/verify.ts";
 import { commitTimesIn } from "../../src/archive/wal/commits.ts";
@@ -17,6 +16,7 @@ import { createMetrics } from "../../src/metrics/registry.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import { resolvePlan } from "../../src/restore/target/resolve.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
+import { openRunArchive, runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { MAJOR_MAX } from "../../src/wal/format.ts";
 import { type Lsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
@@ -90,7 +90,7 @@ describe("with --allow-newer-server", () => {
     await receiver.kill();
     server.rethrow();
 
-    const archive = await openArchive(store, "main");
+    const archive = await openRunArchive(store, "main");
     expect(archive.identity.pgMajor).toBe(NEWER);
     const place = { ...ITEM, segmentSize: MIB };
     const meta = (await peekWal(archive, "segment", place))?.envelope.meta;
@@ -133,7 +133,7 @@ describe("with --allow-newer-server", () => {
     await using receiver = receive(server, store, { allowNewerServer: true });
     await receiver.stored(wal.position);
     await receiver.kill();
-    const archive = await openArchive(store, "main");
+    const archive = await openRunArchive(store, "main");
 
     const deep = { deep: true, full: true, jobs: 1, progress: QUIET, random: 1, now: () => new Date() };
     expect(await verifyArchive(archive, deep)).toMatchObject({ problems: [], checked: { segments: 1, records: 4 } });
@@ -148,7 +148,7 @@ describe("with --allow-newer-server", () => {
     const folder = makeTempDir("newer");
     try {
       const fileName = segmentFileName(ITEM.timeline, FIRST, MIB);
-      const common = { store, cluster: "main", fileName };
+      const common = { store, cluster: "main", fileName, identities: runCodec.identities };
       await walFetch({ ...common, targetPath: join(folder, fileName) });
       expect(Buffer.compare(readFileSync(join(folder, fileName)), wal.bytes.subarray(0, MIB))).toBe(0);
       mkdirSync(join(folder, "pg_wal"));

@@ -1,8 +1,7 @@
 /** The receiver on a real server: what is archived equals what the server wrote. */
-import { runCodec } from "../harness/encryption.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { findTip, segmentsPastHoleMax } from "../../src/archive/wal/tip.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -22,7 +21,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
     const lsn = await flushLsn(server);
     await receiver.stored(lsn);
     expect(await expectEqualsServer(server, store)).toBeGreaterThan(4);
-    const archive = await openArchive(store, "main", { codec: runCodec });
+    const archive = await openRunArchive(store, "main");
     expect((await findTip(archive))?.lsn).toBeGreaterThanOrEqual(lsn);
     await receiver.stop();
     expect(receiver.state.snapshot()).toMatchObject({ state: "stopped", bufferSegmentsInUse: 0 });

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import { parseWalKey, walPrefix } from "../../src/archive/keys.ts";
 import { readTail } from "../../src/archive/wal/tail.ts";
 import { readSegment } from "../../src/archive/wal/objects.ts";
@@ -16,7 +16,7 @@ import type { Store } from "../../src/store/store.ts";
 import { type Lsn, parseLsn } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
 import { firstDifference } from "../../src/archive/put-once.ts";
-import { recipientsOf, runCodec } from "../harness/encryption.ts";
+import { openRunArchive, recipientsOf } from "../harness/encryption.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 
 export interface Receiving {
@@ -117,7 +117,7 @@ export async function flushLsn(server: PostgresServer): Promise<Lsn> {
  * were compared.
  */
 export async function expectEqualsServer(server: PostgresServer, store: Store, cluster = "main"): Promise<number> {
-  const archive: Archive = await openArchive(store, cluster, { codec: runCodec });
+  const archive: Archive = await openRunArchive(store, cluster);
   const { segmentSize } = archive.identity;
   let compared = 0;
   for await (const { key } of store.list(walPrefix(cluster))) {

@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { EXIT } from "../../src/error-kinds.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, segmentOf, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
@@ -81,7 +81,7 @@ test("WAL that is gone when streaming is to go on, said before the stream begins
   await receiver.stored(end);
   await receiver.kill();
   expect(receiver.state.counters.gaps).toBe(1);
-  const gaps = await listGaps(await openArchive(store, "main"));
+  const gaps = await listGaps(await openRunArchive(store, "main"));
   const toLsn = segmentStart(segmentOf(end, server.segmentSize), server.segmentSize);
   expect(gaps).toMatchObject([{ timeline: 1, fromLsn: before, toLsn }]);
   sender.rethrow();

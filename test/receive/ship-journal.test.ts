@@ -1,8 +1,7 @@
 /** The receiver behind a spool: what it asks of the store. */
 import { describe, expect, test, vi } from "vitest";
-import { openArchive, openFolderFor } from "../../src/archive/archive.ts";
+import { openFolderFor } from "../../src/archive/archive.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
-import { Codec } from "../../src/codec/codec.ts";
 import { SeawallError } from "../../src/errors.ts";
 import { type Log, silentLog } from "../../src/log.ts";
 import { BackState, shipJournal } from "../../src/receive/journal/back.ts";
@@ -10,6 +9,7 @@ import { Journal } from "../../src/receive/journal/journal.ts";
 import type { ReceiverOptions } from "../../src/receive/options.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import type { Store } from "../../src/store/store.ts";
+import { openRunArchive, writingCodec } from "../harness/encryption.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
@@ -35,7 +35,7 @@ interface Shipping {
 
 /** Ships the journal of a rig into a store. */
 function ship({ journal }: Rig, writer: WalWriter, store: Store, log = silentLog): Shipping {
-  const codec = new Codec();
+  const codec = writingCodec;
   const at = { cluster: "main", synchronous: false, nowMs: () => 0 };
   const shown = new ReceiverState({ ...at, durability: "spool" });
   const state = new BackState({ ...at, durability: "store" }, { shown, journal });
@@ -95,7 +95,7 @@ test("without new WAL no request is sent, and with new WAL the archive is not op
   expect(store.calls.slice(before)).toEqual([]);
   await stop();
   await rig.close();
-  expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
+  expect(await findTip(await openRunArchive(store, "main"))).toMatchObject({ lsn: writer.position });
   expect(shown.uploadedLsn).toBe(writer.position);
 });
 
@@ -125,7 +125,7 @@ describe("a record that is longer than the whole spool", () => {
     expect(await shipping.state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
     await shipping.stop();
     await rig.close();
-    expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
+    expect(await findTip(await openRunArchive(store, "main"))).toMatchObject({ lsn: writer.position });
   });
 
   test("is acknowledged after a crash in its middle only when it is whole, and every byte is checked", async () => {
@@ -153,7 +153,7 @@ describe("a record that is longer than the whole spool", () => {
     expect(await shipping.state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
     await shipping.stop();
     await rig.close();
-    expect(await findTip(await openArchive(store, "main"))).toMatchObject({ lsn: writer.position });
+    expect(await findTip(await openRunArchive(store, "main"))).toMatchObject({ lsn: writer.position });
   });
 });
 

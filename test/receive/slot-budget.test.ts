@@ -3,7 +3,6 @@
  * written down, a backup heals it; and whose slot is never touched.
  */
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { takeBackup } from "../../src/backup/take-backup.ts";
 import { monitorSlot } from "../../src/daemon/status/slot-monitor.ts";
@@ -17,6 +16,7 @@ import { readTail } from "../../src/archive/wal/tail.ts";
 import { type Lsn, nextSegment, parseLsn, segmentOf, timelineOf } from "../../src/wal/lsn.ts";
 import { backupOptions } from "../backup/taking.ts";
 import { until } from "../campaigns/campaign.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { newestUnderTest, type PostgresServer, startPostgres, versionsUnderTest } from "../harness/postgres.ts";
@@ -102,7 +102,7 @@ describe.each(versionsUnderTest())("PostgreSQL %i", (version) => {
       point.remove();
       await server.sql("INSERT INTO t VALUES (-1, 'behind the gap')");
       await receiver.stored(await flushLsn(server), LONG_MS);
-      const [gap, ...others] = await listGaps(await openArchive(store, "main"));
+      const [gap, ...others] = await listGaps(await openRunArchive(store, "main"));
       expect(others).toEqual([]);
       // What had arrived before the stream was left is stored all the same.
       expect(gap?.fromLsn).toBeGreaterThanOrEqual(stored ?? 0n);
@@ -281,7 +281,7 @@ describe("on the newest PostgreSQL", () => {
       const end = await flushLsn(server);
       await until("the upload", () => (state.uploadedLsn ?? 0n) >= end, LONG_MS);
       await receiver.stop();
-      const archive = await openArchive(store, "main");
+      const archive = await openRunArchive(store, "main");
       const [gap, ...others] = await listGaps(archive);
       expect(others).toEqual([]);
       expect(gap?.fromLsn).toBeGreaterThanOrEqual(spooled);

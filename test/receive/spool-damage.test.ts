@@ -2,11 +2,11 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { listGaps } from "../../src/archive/wal/gaps.ts";
 import { peekWal } from "../../src/archive/wal/objects.ts";
 import { FileStore } from "../../src/store/file/store.ts";
 import { segmentOf, timelineOf } from "../../src/wal/lsn.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { startPostgres } from "../harness/postgres.ts";
 import { runCli } from "../harness/process.ts";
@@ -62,7 +62,7 @@ test("files behind a flipped bit are named, and an import stores them, with a ga
   await receiver.stored(await flushLsn(server));
   await expect.poll(() => receiver.state.snapshot().isUploaded, { timeout: 60_000 }).toBe(true);
   const { stdout, stderr } = await runCli(["import", moved, "--store", `file://${root}`]);
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   const places = complete.map((name) => ({
     timeline: timelineOf(1),
     segment: Number.parseInt(name.slice(16), 16) as ReturnType<typeof segmentOf>,

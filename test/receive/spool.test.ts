@@ -12,7 +12,6 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { findRivals } from "../../src/archive/line/rivals.ts";
 import { storedFrom } from "../../src/archive/wal/reach.ts";
 import { findTip } from "../../src/archive/wal/tip.ts";
@@ -21,6 +20,7 @@ import { silentLog } from "../../src/log.ts";
 import type { SpoolOptions } from "../../src/receive/spool.ts";
 import type { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryDisk } from "../harness/memory-disk.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import type { PutOptions, PutResult } from "../../src/store/store.ts";
@@ -103,7 +103,7 @@ test("with a spool, WAL is acknowledged while the store is away, and uploaded wh
   await uploaded(receiver.state, lsn);
   await receiver.stop();
   expect(await expectEqualsServer(server, store)).toBeGreaterThan(4);
-  expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+  expect((await findTip(await openRunArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
 });
 
 const REFUSING = ["put", "putStream"] as const;
@@ -195,7 +195,7 @@ test("what a killed receiver left in the spool is uploaded by the next one, the 
   await server.kill9();
   await using receiver = receive(server, store, { shipIntervalMs: 0 }, spool);
   await uploaded(receiver.state, lsn);
-  expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+  expect((await findTip(await openRunArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
 });
 
 test("an empty spool begins where the store ends, and a spool that lags behind it is begun anew", async () => {
@@ -212,7 +212,7 @@ test("an empty spool begins where the store ends, and a spool that lags behind i
     const lsn = await flushLsn(server);
     await receiver.stored(lsn);
     await receiver.stop();
-    expect((await findTip(await openArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
+    expect((await findTip(await openRunArchive(store, "main")))?.lsn).toBeGreaterThanOrEqual(lsn);
     expect(receiver.state.counters.gaps).toBe(0);
   }
   expect(await expectEqualsServer(server, store)).toBeGreaterThan(6);
@@ -455,7 +455,7 @@ test("a failover while the store is away waits for it, and then all of both time
   await uploaded(receiver.state, lsn);
   await receiver.stop();
   expect(receiver.state.counters.gaps).toBe(0);
-  const tip = await findTip(await openArchive(store, "main"));
+  const tip = await findTip(await openRunArchive(store, "main"));
   expect(tip).toMatchObject({ timeline: 2, lsn });
   expect(acknowledged).toBeLessThan(lsn);
   expect(await expectEqualsServer(second, store)).toBeGreaterThan(2);
@@ -493,7 +493,7 @@ test("what was acknowledged past the switch point of a failover is uploaded too,
   await uploaded(receiver.state, lsn);
   await receiver.stop();
   expect(receiver.state.counters.gaps).toBe(0);
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   expect(await findTip(archive)).toMatchObject({ timeline: 2, lsn });
   const from = segmentStart(segmentOf(acknowledged, MIB), MIB);
   expect(await storedFrom(archive, timelineOf(1), { from, to: acknowledged })).toBeGreaterThanOrEqual(acknowledged);

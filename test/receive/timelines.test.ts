@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { readCatalog } from "../../src/archive/catalog/catalog.ts";
 import { finishTimeline } from "../../src/archive/wal/finish-timeline.ts";
 import { segmentName } from "../../src/archive/keys.ts";
@@ -12,6 +11,7 @@ import { readHistory, readPartial } from "../../src/archive/wal/objects.ts";
 import { walkSegment } from "../../src/archive/wal/walk.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
 import { readRoute } from "../../src/restore/target/route.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
 import { rootHistory } from "../../src/wal/timeline.ts";
@@ -50,7 +50,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
     const lsn = await flushLsn(third);
     await receiver.stored(lsn);
     await receiver.stop();
-    const archive = await openArchive(store, "main");
+    const archive = await openRunArchive(store, "main");
     expect(await findTip(archive)).toMatchObject({ timeline: 3, lsn });
     for (const timeline of [2, 3] as TimelineId[]) {
       const stored = await readHistory(archive, timeline);
@@ -95,7 +95,7 @@ test("the last segment of a finished timeline becomes a partial that holds what 
     await receiver.stored(await flushLsn(primary));
     await receiver.stop();
   }
-  const archive = await openArchive(store, "main");
+  const archive = await openRunArchive(store, "main");
   const tip = await findTip(archive);
   expect(tip).toBeDefined();
   if (tip === undefined) return;
@@ -123,7 +123,7 @@ test("commits acknowledged after another process has ended their timeline are fo
   const store = new MemoryStore();
   await using primary = await startPostgres({ segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
   await primary.sql("CREATE TABLE t (i int, pad text)");
-  const archive = async (): ReturnType<typeof openArchive> => openArchive(store, "main");
+  const archive = async (): ReturnType<typeof openRunArchive> => openRunArchive(store, "main");
   const end = async (): Promise<void> => {
     const tip = await findTip(await archive());
     if (tip === undefined) throw new Error("nothing is stored");
@@ -185,7 +185,7 @@ test("a timeline whose last WAL the store refuses is not left behind for the nex
   await using receiver = receive(standby, store, { shipIntervalMs: 60_000 });
   await expect(receiver.done).rejects.toMatchObject({ code: "store-denied" });
   expect(denied.hits).toBe(1);
-  expect(await findTip(await openArchive(store, "main"))).toMatchObject({ timeline: 1 });
+  expect(await findTip(await openRunArchive(store, "main"))).toMatchObject({ timeline: 1 });
 });
 
 async function countObjects(store: MemoryStore): Promise<number> {

@@ -27,6 +27,7 @@ import { type ChecksumAlgorithm, startChecksum } from "../../src/codec/checksum.
 import { paddingOf } from "../../src/codec/tar.ts";
 import { encodeTarHeader, TAR_END_BYTES } from "../../src/codec/tar-writer.ts";
 import { parseLsn, timelineOf } from "../../src/wal/lsn.ts";
+import { asStored } from "../harness/encryption.ts";
 import type { PostgresServer } from "../harness/postgres.ts";
 
 export interface ArchivedBackupOptions {
@@ -131,7 +132,7 @@ export async function layDown(archive: Archive, content: Content): Promise<Backu
       }
       const name = backupPartName(parts.length + 1);
       const tar = tarOf(taken.map(twist));
-      const stored = inFrames(tar, options.level);
+      const stored = await asStored(archive.codec, inFrames(tar, options.level));
       await archive.store.put(backupPartKey(archive.cluster, facts.id, name), stored);
       const count = taken.filter(({ type }) => type === "file").length;
       parts.push({
@@ -140,9 +141,9 @@ export async function layDown(archive: Archive, content: Content): Promise<Backu
       index.push(...taken.map((entry) => indexed(entry, name, { tablespace, algorithm })));
     }
   }
-  const lines = inFrames(Buffer.from(index.map(encodeBackupFile).join("")));
+  const lines = await asStored(archive.codec, inFrames(Buffer.from(index.map(encodeBackupFile).join(""))));
   await archive.store.put(backupFilesKey(archive.cluster, facts.id), lines);
-  const manifest = manifestOf(index, facts.systemIdentifier, facts.pgMajor);
+  const manifest = await asStored(archive.codec, manifestOf(index, facts.systemIdentifier, facts.pgMajor));
   await archive.store.put(backupManifestKey(archive.cluster, facts.id), manifest);
   const document: BackupDocument = {
     ...facts,

@@ -27,6 +27,7 @@ import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/arch
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore, type Restored, type RestoreOptions } from "../../src/restore/restore.ts";
+import { asStored } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
 import { campaignRandom, minutes, report, rounds, until } from "../campaigns/campaign.ts";
@@ -232,7 +233,7 @@ describe("an index", () => {
     ["pg_tblspc/16400/PG_18_202506291/5/1", true],
     ["pg_tblspc/16400", true],
   ])("with %s is read: %s", async (path, isRead) => {
-    const stored = encodedIndex({ ...planted, path });
+    const stored = await encodedIndex({ ...planted, path });
     const files = { ...backup.files, entries: 1, storedBytes: stored.length, crc32c: crc32c(stored) };
     const store = new MemoryStore();
     await store.put(backupFilesKey("main", backup.id), stored);
@@ -269,8 +270,8 @@ test.skipIf(process.getuid?.() !== 0)(
   TIMEOUT_MS,
 );
 
-function encodedIndex(file: BackupFile): Buffer {
-  return compress(Buffer.from(encodeBackupFile(file)));
+async function encodedIndex(file: BackupFile): Promise<Buffer> {
+  return asStored(archive.codec, compress(Buffer.from(encodeBackupFile(file))));
 }
 
 describe("a hostile or wrong tar, with everything around it as it should be:", () => {

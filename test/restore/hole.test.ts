@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
-import { type WalFacts, putChunk, putSegment } from "../../src/archive/wal/objects.ts";
+import { type WalFacts, putSegment } from "../../src/archive/wal/objects.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import type { GetOptions, RequestOptions } from "../../src/store/store.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import {
   type Lsn,
@@ -22,6 +23,7 @@ import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { flushLsn, receive } from "../receive/receiving.ts";
 import { SEGMENT_SIZE, nameOf, segmentContent, smallArchive } from "./recovering.ts";
 import { Archived, rowsOf } from "./restored.ts";
+import { putChunkWithDigest } from "../archive/tail-archive.ts";
 
 const options = { confirm: false };
 const placeOf = (segment: number) => ({
@@ -42,7 +44,14 @@ async function sealed(archive: Archive, segment: number, contiguousLsn: Lsn | un
 async function chunk(archive: Archive, segment: number, range: [number, number], contiguousLsn?: Lsn): Promise<void> {
   const [start, end] = range;
   const about = facts(at(segment, start), at(segment, end), contiguousLsn);
-  await putChunk(archive, placeOf(segment), start, segmentContent(segment).subarray(start, end), about, options);
+  await putChunkWithDigest(
+    archive,
+    placeOf(segment),
+    start,
+    segmentContent(segment).subarray(start, end),
+    about,
+    options,
+  );
 }
 
 /** The first read of `key` finds nothing yet. */
@@ -79,7 +88,10 @@ describe("segment 3, when the archive goes on behind it", () => {
 
   const fetched = async (archive: Archive): Promise<string> => {
     const targetPath = join(dir, "RECOVERYXLOG");
-    const answer = await walFetch({ store: archive.store, cluster: "main", fileName: nameOf(3), targetPath });
+    const answer = await walFetch({
+      ...{ store: archive.store, cluster: "main", fileName: nameOf(3), targetPath },
+      identities: runCodec.identities,
+    });
     return answer.kind === "fetched" ? answer.from : answer.kind;
   };
 

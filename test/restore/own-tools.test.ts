@@ -9,6 +9,7 @@ import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { walFetch } from "../../src/restore/fetch/wal-fetch.ts";
 import { type Lsn, segmentOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { oracleOf, type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
 import { run } from "../harness/run.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
@@ -26,7 +27,10 @@ async function fetchWal({ store, server }: Archived, backup: BackupDocument, fol
   const last = segmentOf((backup.stopLsn - 1n) as Lsn, size);
   for (let segment = segmentOf(backup.startLsn, size); segment <= last; segment++) {
     const fileName = segmentFileName(backup.timeline, segment, size);
-    const fetched = await walFetch({ store, cluster: "main", fileName, targetPath: join(folder, fileName) });
+    const fetched = await walFetch({
+      ...{ store, cluster: "main", fileName, targetPath: join(folder, fileName) },
+      identities: runCodec.identities,
+    });
     expect(fetched).toMatchObject({ kind: "fetched" });
   }
 }

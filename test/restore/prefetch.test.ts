@@ -7,16 +7,17 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import { segmentKey } from "../../src/archive/keys.ts";
-import { putChunk } from "../../src/archive/wal/objects.ts";
 import { PrefetchFolder, type Session } from "../../src/restore/fetch/prefetch-folder.ts";
 import { planPrefetch, positionAfter, segmentsWithin } from "../../src/restore/fetch/prefetch-plan.ts";
 import { type PrefetchOptions, runPrefetcher } from "../../src/restore/fetch/prefetch.ts";
 import type { ServerRun } from "../../src/restore/server-run.ts";
+import { runCodec } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { addBytes, type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 import { nameOf, recoveringServer, seal, SEGMENT_SIZE, segmentContent, smallArchive } from "./recovering.ts";
+import { putChunkWithDigest } from "../archive/tail-archive.ts";
 
 const MIB = 1 << 20;
 
@@ -98,6 +99,7 @@ describe("the prefetcher", () => {
     ended = runPrefetcher({
       store,
       cluster: "main",
+      identities: runCodec.identities,
       run,
       session,
       after: nameOf(1),
@@ -218,7 +220,7 @@ describe("the prefetcher", () => {
       const startLsn = segmentStart(place.segment, SEGMENT_SIZE);
       const endLsn = addBytes(startLsn, 4096);
       const facts = { startLsn, endLsn, verifiedLsn: endLsn };
-      await putChunk(archive, place, 0, segmentContent(7).subarray(0, 4096), facts, { confirm: false });
+      await putChunkWithDigest(archive, place, 0, segmentContent(7).subarray(0, 4096), facts, { confirm: false });
       expect(await wanted(nameOf(7))).toEqual([]);
       store.failpoint({ operation: ["get", "head", "list"], fault: "fail-before", times: Infinity });
       expect(await wanted(nameOf(8))).toEqual([]);

@@ -3,12 +3,12 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Archive, openArchiveFor } from "../../src/archive/archive.ts";
 import { putSegment } from "../../src/archive/wal/objects.ts";
-import { Codec } from "../../src/codec/codec.ts";
 import { findServerRun, type ServerRun } from "../../src/restore/server-run.ts";
 import type { Store } from "../../src/store/store.ts";
 import { LONG_HEADER_SIZE, PAGE_MAGIC, PAGE_SIZE, XLP_LONG_HEADER } from "../../src/wal/format.ts";
 import { type SegmentNumber, segmentStart, timelineOf } from "../../src/wal/lsn.ts";
 import { segmentFileName } from "../../src/wal/names.ts";
+import { runCodec } from "../harness/encryption.ts";
 
 export const SEGMENT_SIZE = 1 << 20;
 export const SYSTEM_IDENTIFIER = 7_123_456_789_012_345_678n;
@@ -42,7 +42,7 @@ export async function smallArchive(store: Store): Promise<Archive> {
     pgMajor: 18,
     createdAt: "2026-01-01T00:00:00Z",
   };
-  return openArchiveFor(store, "main", identity, { codec: new Codec() });
+  return openArchiveFor(store, "main", identity, { codec: runCodec });
 }
 
 /** The header of the segment's first page, and something of its own behind it. */

@@ -2,13 +2,13 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openArchive } from "../../src/archive/archive.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore } from "../../src/restore/restore.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
 import { openStore } from "../../src/store/open.ts";
 import { inProcess } from "../cli/cli.ts";
 import { layOut, NEWER, OLDER } from "../fixtures/damaged-archive.ts";
+import { openRunArchive } from "../harness/encryption.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
@@ -29,7 +29,7 @@ async function restoreWhile(place: string, targetDir: string, meanwhile: () => P
   const store = new FaultyStore(openStore(`file://${place}`, { env: {} }));
   const point = store.failpoint({ key: /parts\/00002/, fault: "stall" });
   const running = restore({
-    ...{ archive: await openArchive(store, "main"), targetDir, backupId: OLDER, target: parseTarget({}, 0) },
+    ...{ archive: await openRunArchive(store, "main"), targetDir, backupId: OLDER, target: parseTarget({}, 0) },
     ...{ delta: false, owner: undefined, tablespaceMapping: new Map(), restoreCommand: "false", standby: undefined },
     ...{ jobs: 1, log: silentLog, now: new Date(), signal: new AbortController().signal },
     progress: { begin: () => undefined, advance: () => undefined },

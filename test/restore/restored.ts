@@ -1,7 +1,7 @@
 /** What tests of restores share: a real server with a receiver, its archive, restores through the command line. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Archive, openArchive } from "../../src/archive/archive.ts";
+import type { Archive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
 import { readBackup } from "../../src/archive/backups/list.ts";
 import type { Recipients } from "../../src/codec/age/recipients.ts";
@@ -9,7 +9,7 @@ import { openStore } from "../../src/store/open.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Lsn, formatLsn } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";
-import { type Keys, keysEnv, recipientsOf, runCodec } from "../harness/encryption.ts";
+import { type Keys, keysEnv, openRunArchive, recipientsOf } from "../harness/encryption.ts";
 import { type PostgresOptions, type PostgresServer, startPostgres } from "../harness/postgres.ts";
 import { type CliResult, runCli } from "../harness/process.ts";
 import { run } from "../harness/run.ts";
@@ -86,7 +86,7 @@ export class Archived implements AsyncDisposable {
   }
 
   async archive(): Promise<Archive> {
-    return openArchive(this.store, "main", { codec: runCodec });
+    return openRunArchive(this.store, "main");
   }
 
   /** By `seawall backup`, beside the receiver. Small parts, so that there are several. */
