@@ -9,10 +9,11 @@
  * what `connection.sendSCRAMClientFinalMessage()` sends, and what the server must prove.
  * pg is pinned exactly; test/replication/pg-pins.test.ts names what breaks when any of these changes.
  */
+import { createRequire } from "node:module";
 import { Socket, type SocketConstructorOpts } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
-import pg from "pg";
+import type pg from "pg";
 import { Parser } from "pg-protocol/dist/parser.js";
 import { MessageFramer } from "./copy-both.ts";
 import { checkShape } from "./message-shape.ts";
@@ -64,6 +65,8 @@ interface PgClientInside {
   /** While SCRAM is under way. */
   readonly saslSession: ScramSession | null;
 }
+
+const { Client } = loadPg();
 
 /** Servers report about fifteen. */
 const PARAMETERS_MAX = 1_000;
@@ -134,7 +137,7 @@ export class PgOpening {
     // The types know `onread` for net.connect only, which passes all its options on to this constructor.
     const socket = new Socket({ onread } as SocketConstructorOpts);
     this.#socket = socket;
-    this.client = new pg.Client({
+    this.client = new Client({
       host: options.address,
       port: options.port,
       user: options.user,
@@ -263,5 +266,20 @@ export class PgOpening {
       }
     };
     stream.on("data", this.#onData);
+  }
+}
+
+/**
+ * pg looks for Cloudflare's runtime while it is loaded: by `navigator`, and where there is none by a `Response`. Node.js 20 has no
+ * `navigator`, and loads all of fetch for a `Response`, for 30 ms of processor time or more. So it gets one for this moment.
+ */
+function loadPg(): typeof pg {
+  const lacks = !("navigator" in globalThis);
+  if (lacks) Object.defineProperty(globalThis, "navigator", { value: { userAgent: "Node.js" }, configurable: true });
+  try {
+    // Cast: `require` is untyped; these are the package's own types.
+    return createRequire(import.meta.url)("pg") as typeof pg;
+  } finally {
+    if (lacks) Reflect.deleteProperty(globalThis, "navigator");
   }
 }

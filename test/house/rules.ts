@@ -67,6 +67,7 @@ const SHARED = [
   "src/plural.ts",
   "src/outage.ts",
   "src/live-line.ts",
+  "src/node-http.ts",
 ];
 /** Node.js 20 and 22 keep what these return for as long as a source lives; src/signals.ts has what to use instead. */
 const LEAKING = /^AbortSignal\.(any|timeout)$/;

@@ -3,11 +3,12 @@
  * HEAD, changes nothing, and bounds each client: connections, header size, header time, idle time.
  */
 import { lstat, unlink } from "node:fs/promises";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { type ListenAddress, formatAddress } from "../../config/types.ts";
 import { SeawallError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
+import { http } from "../../node-http.ts";
 import { decideReadiness, type Verdict } from "../health/probes.ts";
 import { boundConnections, isOwnName } from "./clients.ts";
 import { renderOverview } from "./page/overview.ts";
@@ -44,7 +45,7 @@ interface Answer {
 
 /** Throws `listen-failed` when the address is taken or may not be used. */
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
-  const server = createServer(
+  const server = http.createServer(
     {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADER_TIMEOUT_MS,

@@ -4,8 +4,8 @@
  *
  * Sources: RFC 9110 (15.5.9 and 15.6 on what may be tried again, 10.2.3 Retry-After), RFC 6585 (429).
  */
-import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
-import { request as httpsRequest } from "node:https";
+import type { IncomingMessage, RequestOptions } from "node:http";
+import { http } from "../../node-http.ts";
 import { deadline } from "../../signals.ts";
 import type { Attempt, Deliver, Message } from "./attempt.ts";
 
@@ -63,7 +63,8 @@ async function post(options: WebhookOptions, message: Message, signal: AbortSign
     },
   };
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const sent = url.protocol === "https:" ? httpsRequest(url, request) : httpRequest(url, request);
+    const { request: send } = url.protocol === "https:" ? process.getBuiltinModule("node:https") : http;
+    const sent = send(url, request);
     sent.once("response", resolve).on("error", reject).end(message.body);
   });
   const { statusCode: status = 0, headers } = response;

@@ -1,6 +1,6 @@
 /** Asks a running receiver for its status: one GET with a short deadline and a bounded answer. */
-import { request } from "node:http";
 import { formatAddress, type ListenAddress } from "../../config/types.ts";
+import { http } from "../../node-http.ts";
 import { deadline } from "../../signals.ts";
 import { judged } from "../health/health.ts";
 import type { StatusDocument, StatusOverview } from "./document.ts";
@@ -50,7 +50,7 @@ async function get(
         : {};
   using limit = deadline(timeoutMs);
   return await new Promise((resolve, reject) => {
-    const call = request({ ...where, path: "/status.json", signal: limit.signal, agent: false });
+    const call = http.request({ ...where, path: "/status.json", signal: limit.signal, agent: false });
     call.on("error", reject);
     call.on("response", (response) => {
       let body = "";

@@ -4,7 +4,7 @@
  * Deadlines: *idle*, no byte went either way for `idleMs`; *total*, four times that plus the time the bytes would take at
  * 64 KiB/s, so that a server which drips does not hold a request for ever. Both begin with the connection.
  */
-import { type ClientRequest, type IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { errnoOf, SeawallError } from "../../errors.ts";
 import { onAbort } from "../../signals.ts";
 import { abortedError } from "../signal.ts";

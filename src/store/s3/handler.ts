@@ -5,12 +5,13 @@
  *
  * An answer is read whole into one buffer, up to a ceiling; only `isStreamed` leaves the body of a success to its reader.
  */
-import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { Readable } from "node:stream";
 import { type HttpHandler, type HttpRequest, buildQueryString } from "@smithy/core/protocols";
 import type { HttpHandlerOptions } from "@smithy/types";
 import { SeawallError } from "../../errors.ts";
+import { http } from "../../node-http.ts";
 import { sharedController } from "../../signals.ts";
 import { abortedError, throwIfAborted } from "../signal.ts";
 import { networkError } from "./errors.ts";
@@ -59,7 +60,7 @@ export class DeadlineHandler implements HttpHandler {
   readonly metadata = { handlerProtocol: "http/1.1" };
   readonly #timeoutMs: number;
   readonly #closing = sharedController();
-  readonly #http = new HttpAgent(AGENT);
+  readonly #http = new http.Agent(AGENT);
   readonly #https = new HttpsAgent(AGENT);
 
   constructor(timeoutMs: number) {
@@ -113,7 +114,7 @@ export class DeadlineHandler implements HttpHandler {
     if (body !== undefined) headers["content-length"] = String(body.length);
     else if (request.method === "PUT" || request.method === "POST") headers["content-length"] = "0";
     const query = buildQueryString(request.query);
-    return (isTls ? httpsRequest : httpRequest)({
+    return (isTls ? httpsRequest : http.request)({
       host: request.hostname.replace(/^\[|\]$/g, ""),
       port: request.port,
       method: request.method,
