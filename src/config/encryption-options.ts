@@ -4,10 +4,10 @@ import { boolean, text } from "./types.ts";
 
 /**
  * Commands that read what may be encrypted: `list` shows times of commits that only records state, and `cluster upgrade` looks for the
- * record of an orderly shutdown. `rekey` opens file keys.
+ * record of an orderly shutdown. `import` compares stored WAL with what it brings. `rekey` opens file keys.
  */
 const READERS: readonly CommandName[] = [
-  ...(["restore", "drill", "wal-fetch", "wal-prefetch", "verify", "list"] as const),
+  ...(["restore", "drill", "wal-fetch", "wal-prefetch", "verify", "list", "import"] as const),
   "cluster upgrade",
   "rekey",
 ];
@@ -30,7 +30,7 @@ export const ENCRYPTION_OPTIONS = {
   identityPassphraseFile: option(text("file", "path"), {
     commands: [...READERS, "keygen"],
     help: "file with the passphrase of an identity file that is protected by one",
-    more: "Without it `verify`, `list` and `cluster upgrade` ask for the passphrase on a terminal. `restore` and `drill` need the file, since the restored server cannot ask.",
+    more: "Without it `verify`, `list`, `import` and `cluster upgrade` ask for the passphrase on a terminal. `restore` and `drill` need the file, since the restored server cannot ask.",
   }),
   output: option(text("file", "path"), {
     commands: ["keygen"],

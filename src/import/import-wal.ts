@@ -43,6 +43,8 @@ export interface ImportReport {
   readonly closedGaps: number;
   /** Segments that do not continue the stored one before them. */
   readonly unjoined: readonly string[];
+  /** Segments of which this is not known, since no identity opens them. */
+  readonly locked: readonly string[];
 }
 
 /** A history file has a line of some dozen bytes for each timeline. */
@@ -87,7 +89,7 @@ export async function importWal(options: ImportOptions): Promise<ImportReport> {
   const isJoined = (timeline: TimelineId, segment: SegmentNumber): boolean =>
     results.get(timeline)?.joined.has(segment) ?? false;
   const closed = isDry
-    ? { closed: [], unjoined: [] }
+    ? { closed: [], unjoined: [], locked: [] }
     : await closeGaps(archive, { timelines: new Set(results.keys()), isJoined, signal });
   return {
     findings,
@@ -102,6 +104,7 @@ export async function importWal(options: ImportOptions): Promise<ImportReport> {
     ),
     closedGaps: closed.closed.length,
     unjoined: closed.unjoined,
+    locked: closed.locked,
   };
 }
 

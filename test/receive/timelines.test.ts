@@ -11,7 +11,7 @@ import { readHistory, readPartial } from "../../src/archive/wal/objects.ts";
 import { walkSegment } from "../../src/archive/wal/walk.ts";
 import { findWal } from "../../src/restore/fetch/wal-fetch.ts";
 import { readRoute } from "../../src/restore/target/route.ts";
-import { openRunArchive } from "../harness/encryption.ts";
+import { isEncryptedRun, openRunArchive } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { type Lsn, type SegmentNumber, type TimelineId, segmentOf } from "../../src/wal/lsn.ts";
 import { rootHistory } from "../../src/wal/timeline.ts";
@@ -84,7 +84,9 @@ describe.each(oldestAndNewest())("PostgreSQL %i", (version) => {
   });
 });
 
-test("the last segment of a finished timeline becomes a partial that holds what had been received", async () => {
+// An encrypted one stays as chunks, which no receiver can read (docs/encryption.md). restore/ways.test.ts restores across such ends.
+const plain = test.skipIf(isEncryptedRun);
+plain("the last segment of a finished timeline becomes a partial that holds what had been received", async () => {
   const store = new MemoryStore();
   await using primary = await startPostgres({ segmentSizeMiB: 1, settings: { wal_keep_size: "512MB" } });
   await primary.sql("CREATE TABLE t (i int, pad text)");

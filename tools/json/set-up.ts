@@ -150,6 +150,7 @@ export function importSchema(): Schema {
       missing: list("WAL that is missing between these.", walRange()),
       closedGaps: count("Recorded gaps that the import has filled."),
       unjoined: list("Segments that do not continue the one before them.", segment("Name of a segment.")),
+      locked: list("Segments that are encrypted, so that this is not known.", segment("Name of a segment.")),
       refusals: count("Files that were refused."),
       refused: list(
         "The first thousand of these.",

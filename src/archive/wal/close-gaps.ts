@@ -3,7 +3,7 @@
  * one that is filled in part is recorded anew, smaller. The new documents are there before the old one goes, so at no moment
  * is missing WAL unrecorded.
  */
-import { ifReadable } from "../damage.ts";
+import { ifReadable, unlessLocked } from "../damage.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import {
   type Lsn,
@@ -69,6 +69,8 @@ export interface ClosedGaps {
   readonly open: readonly Gap[];
   /** Segments that do not continue the one before them, although both are stored: their gaps stay. */
   readonly unjoined: readonly string[];
+  /** Segments that may continue it, but are encrypted, and no identity opens them: their gaps stay. */
+  readonly locked: readonly string[];
 }
 
 export interface CloseGapsOptions extends RequestOptions {
@@ -85,6 +87,7 @@ export async function closeGaps(archive: Archive, options: CloseGapsOptions): Pr
   const closed: Gap[] = [];
   const open: Gap[] = [];
   const unjoined: string[] = [];
+  const locked: string[] = [];
   for (const gap of inventory.gaps.filter(({ timeline }) => timelines.has(timeline))) {
     const { filled, rest: all } = remainsOf(gap, inventory.runs, segmentSize);
     // WAL before the archive's beginning is not missing.
@@ -97,7 +100,7 @@ export async function closeGaps(archive: Archive, options: CloseGapsOptions): Pr
     const loose = await firstLoose(archive, { gap, filled, inventory }, options);
     if (loose !== undefined) {
       open.push(gap);
-      unjoined.push(loose);
+      (loose.isLocked ? locked : unjoined).push(loose.name);
       continue;
     }
     const left = rest.map((span) => ({ ...gap, ...span }));
@@ -106,7 +109,7 @@ export async function closeGaps(archive: Archive, options: CloseGapsOptions): Pr
     open.push(...left);
     if (left.length === 0) closed.push(gap);
   }
-  return { closed, open, unjoined };
+  return { closed, open, unjoined, locked };
 }
 
 /** Whether nothing that leads to a gap is stored, and WAL behind it is: an import was cut, or its oldest files were refused. */
@@ -120,12 +123,12 @@ function isBeginning(gap: Gap, { histories, runs, partials, tails }: WalInventor
   return !hasParent && own.length > 0 && own.every(({ segment }) => segment >= first);
 }
 
-/** The first segment in or behind a gap's filled part that does not continue the stored one before it. */
+/** The first segment in or behind a gap's filled part that does not continue the stored one before it, or is encrypted to others. */
 async function firstLoose(
   archive: Archive,
   known: { readonly gap: Gap; readonly filled: readonly SegmentSpan[]; readonly inventory: WalInventory },
   { isJoined, signal }: CloseGapsOptions,
-): Promise<string | undefined> {
+): Promise<{ readonly name: string; readonly isLocked: boolean } | undefined> {
   const { gap, filled, inventory } = known;
   const { timeline } = gap;
   const { segmentSize } = archive.identity;
@@ -136,16 +139,20 @@ async function firstLoose(
     for (let segment = first; segment <= nextSegment(last); segment = nextSegment(segment)) {
       if (!isSealed((segment - 1) as SegmentNumber) || isJoined(timeline, segment)) continue;
       const place = { timeline, segment, segmentSize };
-      const stored = isSealed(segment)
-        ? (await ifReadable(readSegment(archive, place, { signal })))?.raw
-        : (await ifReadable(readTail(archive, place, { signal })))?.bytes;
+      const loose = { name: segmentName(place), isLocked: false };
+      const stored = await unlessLocked(
+        isSealed(segment)
+          ? ifReadable(readSegment(archive, place, { signal })).then((read) => read?.raw)
+          : ifReadable(readTail(archive, place, { signal })).then((read) => read?.bytes),
+      );
+      if (stored === "locked") return { ...loose, isLocked: true };
       if (stored === undefined && !isSealed(segment)) continue;
       const carry = await ifReadable(carryInto(archive, history, segment, { signal }));
-      if (stored === undefined || carry === undefined) return segmentName(place);
+      if (stored === undefined || carry === undefined) return loose;
       try {
         verifierOfFile(archive, place, { history, carry }).push(stored);
       } catch (error) {
-        if (hasCode(error, "wal-corrupt")) return segmentName(place);
+        if (hasCode(error, "wal-corrupt")) return loose;
         throw error;
       }
     }

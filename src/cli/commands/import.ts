@@ -14,7 +14,7 @@ import type { ImportSource } from "../../import/source.ts";
 import { schemeName } from "../../store/schemes.ts";
 import { segmentFileName } from "../../wal/names.ts";
 import { type CommandContext, openPatientStore, printResult, requiredStore } from "../context.ts";
-import { recipientsOf } from "../keys.ts";
+import { askPassphrase, identitiesOf, recipientsOf } from "../keys.ts";
 import { Progress } from "../views/progress.ts";
 import { counted } from "../../plural.ts";
 import { painted } from "../views/painted.ts";
@@ -52,7 +52,9 @@ async function runWal(context: CommandContext, source: ImportSource): Promise<nu
   const store = await openPatientStore(context, requiredStore(context));
   const pool = new CodecPool({ threads: settings.compressThreads });
   const recipients = await recipientsOf(settings);
-  const codec = new Codec({ level: settings.compressLevel, recipients, pool, ownsPool: true });
+  // Whether stored WAL continues imported WAL is seen in its content.
+  const identities = await identitiesOf(settings, askPassphrase(context));
+  const codec = new Codec({ level: settings.compressLevel, recipients, identities, pool, ownsPool: true });
   const progress = new Progress({
     io,
     json: settings.json,
@@ -81,7 +83,7 @@ async function runWal(context: CommandContext, source: ImportSource): Promise<nu
     const seconds = (Date.now() - startedMs) / 1000;
     const shown = { report, source: source.description, seconds };
     await printResult(context, reportJson(context, shown), reportText(context, shown));
-    return report.findings.refusals === 0 && report.unjoined.length === 0 ? EXIT.done : EXIT.no;
+    return isGood(report) ? EXIT.done : EXIT.no;
   } finally {
     progress.end();
     await codec.close();
@@ -103,6 +105,10 @@ async function openSource(
   return { source: new DirectorySource(root), root };
 }
 
+function isGood({ findings, unjoined, locked }: ImportReport): boolean {
+  return findings.refusals === 0 && unjoined.length === 0 && locked.length === 0;
+}
+
 interface Shown {
   readonly report: ImportReport;
   readonly source: string;
@@ -110,10 +116,10 @@ interface Shown {
 }
 
 function reportJson({ settings }: CommandContext, { report, source, seconds }: Shown): Record<string, unknown> {
-  const { findings, identity, unjoined, closedGaps } = report;
+  const { findings, identity, unjoined, locked, closedGaps } = report;
   const range = (one: Range): Record<string, unknown> => namesOf(one, report);
   return {
-    ok: findings.refusals === 0 && unjoined.length === 0,
+    ok: isGood(report),
     dryRun: settings.dryRun,
     source,
     cluster: settings.cluster,
@@ -128,6 +134,7 @@ function reportJson({ settings }: CommandContext, { report, source, seconds }: S
     missing: report.missing.map(range),
     closedGaps,
     unjoined,
+    locked,
     refusals: findings.refusals,
     refused: findings.refused,
     seconds,
@@ -154,6 +161,10 @@ function reportText({ settings, io }: CommandContext, { report, source, seconds 
     lines.push(
       painted(`${name} does not continue the segment before it: the gap there stays recorded`, "red", colours),
     );
+  }
+  for (const name of report.locked) {
+    const why = `${name} is encrypted, so whether it continues the segment before it is not known`;
+    lines.push(painted(`${why}: the gap there stays recorded. Run the import again with --identity`, "red", colours));
   }
   for (const { kind, path, problem } of findings.refused.slice(0, REFUSALS_SHOWN)) {
     lines.push(`${painted(`refused, ${kind}`, "red", colours)}  ${printable(path)}: ${printable(problem)}`);
