@@ -24,7 +24,7 @@ test("a moment between the old server's last commit and the new server's first b
   const { codec } = archive;
   const readNow = () => Promise.resolve(new Date("2099-01-01T00:00:00Z"));
   const successor = { ...archive.identity, systemIdentifier: archive.identity.systemIdentifier + 1n };
-  const plan = await planSuccessor(store, "main", successor, { force: true, readNow });
+  const plan = await planSuccessor(store, "main", successor, { force: true, readNow, codec });
   if (plan.kind !== "successor") throw new Error("it is the newest already");
   await declareSuccessor(store, plan, successor, { codec });
   const all = (await readGenerations(store, "main")).map((generation) => {

@@ -7,7 +7,7 @@ import { type BackupDocument, type BackupFile, decodeBackupFile } from "./docume
 import { ManifestReader } from "./manifest.ts";
 import { backupFilesKey, backupManifestKey } from "../keys.ts";
 import { unsafePath } from "../../codec/tar.ts";
-import { SeawallError } from "../../errors.ts";
+import { hasCode, SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { counted } from "../../plural.ts";
 
@@ -53,7 +53,7 @@ export async function readIndex(
   const push = (content: Uint8Array): void => lines.push(content);
   const named = async (work: Promise<void>): Promise<void> => {
     try {
-      await work;
+      await ofBackup(work);
     } catch (cause) {
       if (cause instanceof SeawallError) throw cause;
       throw new SeawallError("backup-corrupt", `${key} does not decompress`, { cause });
@@ -128,11 +128,21 @@ export async function readManifest(
     for (const piece of pieces.splice(0)) await take(piece);
   };
   await readStored(archive, { key, ...manifest }, options, async (stored) => {
-    await reader.push(stored, (content) => pieces.push(content));
+    await ofBackup(reader.push(stored, (content) => pieces.push(content)));
     await takeAll();
   });
-  await reader.end((content) => pieces.push(content));
+  await ofBackup(reader.end((content) => pieces.push(content)));
   await takeAll();
+}
+
+/** Tells damage that decryption finds as damage of the backup: its hint is to restore another one. */
+async function ofBackup(reading: Promise<void>): Promise<void> {
+  try {
+    await reading;
+  } catch (cause) {
+    if (hasCode(cause, "object-corrupt")) throw new SeawallError("backup-corrupt", cause.message, { cause });
+    throw cause;
+  }
 }
 
 /**

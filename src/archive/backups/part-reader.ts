@@ -8,7 +8,7 @@ import { Identities } from "../../codec/age/identities.ts";
 import { Codec, type ContentReader } from "../../codec/codec.ts";
 import type { TarEntryType, TarHeader } from "../../codec/tar.ts";
 import { TarReader } from "../../codec/tar-reader.ts";
-import { messageOf, SeawallError } from "../../errors.ts";
+import { hasCode, messageOf, SeawallError } from "../../errors.ts";
 import { pathOfEntry } from "./document.ts";
 
 /** An entry that the index lists for the part. */
@@ -139,16 +139,17 @@ export class PartReader<Entry extends PartEntry> {
     this.#sink.end(entry);
   }
 
-  /** zstd and tar do not know which part and which file they are in. */
+  /** age, zstd and tar do not know which part and which file they are in. */
   async #named(work: () => void | Promise<void>): Promise<void> {
     try {
       await work();
     } catch (cause) {
       const { subject } = this.#part;
+      const where = this.#path === "" ? "" : ` in or after ${this.#path}`;
+      if (hasCode(cause, "object-corrupt")) throw new SeawallError("backup-corrupt", cause.message + where, { cause });
       if (cause instanceof SeawallError && (cause.code !== "backup-corrupt" || cause.message.includes(subject)))
         throw cause;
       const why = messageOf(cause);
-      const where = this.#path === "" ? "" : ` in or after ${this.#path}`;
       throw new SeawallError("backup-corrupt", `${subject} is damaged${where}: ${why}`, { cause });
     }
   }
