@@ -28,6 +28,8 @@ try {
     process.stdout.write(`seawall ${seawallVersion()}\n`);
     process.exit(0);
   }
+  const { useCompileCache } = await import("./compile-cache.ts");
+  useCompileCache(process.env);
   const { runProgram } = await import("./program.ts");
   const { processIo } = await import("./io.ts");
   const { listenForSignals, startedByDaemon } = await import("./signals.ts");
