@@ -57,6 +57,8 @@ export interface Rekeyed {
   hidden: number;
   /** Encrypted to others than the identity's recipients. */
   readonly locked: Kept[];
+  /** In a storage class that has to be restored before it can be read. */
+  readonly cold: Kept[];
   readonly damaged: Kept[];
 }
 
@@ -74,7 +76,7 @@ const RACES_MAX = 5;
 
 /**
  * `archive.codec` has the new recipients, and identities of the old ones. Throws what the store throws: run it again then. Objects that
- * cannot be opened are counted.
+ * cannot be opened or read are counted.
  */
 export async function rekeyArchive(archive: Archive, options: RekeyOptions): Promise<Rekeyed> {
   const counts: Rekeyed = {
@@ -87,15 +89,19 @@ export async function rekeyArchive(archive: Archive, options: RekeyOptions): Pro
     gone: 0,
     hidden: 0,
     locked: [],
+    cold: [],
     damaged: [],
   };
   const listed = await listEncryptable(archive, options, counts);
   options.onBegin?.(listed.length);
+  const names = (await archive.codec.identities?.recipients()) ?? [];
+  const isProvable = names.some((name) => archive.codec.recipients?.includes(name) === true);
   await mapBounded(listed, options.jobs, async (object) => {
     try {
-      await rekeyObject(archive, object, { ...options, counts });
+      await rekeyObject(archive, object, { ...options, counts, isProvable });
     } catch (error) {
       if (hasCode(error, "identity-missing")) counts.locked.push({ key: object.key, error });
+      else if (isCold(error)) counts.cold.push({ key: object.key, error });
       else if (error instanceof SeawallError && error.isDamage) counts.damaged.push({ key: object.key, error });
       else throw error;
     }
@@ -147,7 +153,16 @@ async function listEncryptable(
 async function rekeyObject(
   archive: Archive,
   { key, backup }: Listed,
-  { counts, isDry, signal }: RekeyOptions & { readonly counts: Rekeyed },
+  {
+    counts,
+    isProvable,
+    isDry,
+    signal,
+  }: RekeyOptions & {
+    readonly counts: Rekeyed;
+    /** An identity is of a new recipient. */
+    readonly isProvable: boolean;
+  },
 ): Promise<void> {
   const { store, codec, cluster } = archive;
   const wanted = codec.recipients ?? [];
@@ -156,11 +171,16 @@ async function rekeyObject(
     if (found === undefined) return void counts.gone++;
     const to = codec.recipientsOf(found.front, key);
     if (to === undefined) return void counts.plain++;
-    if (isSame(to, wanted)) return void counts.already++;
+    if (isSame(to, wanted)) {
+      // Whoever can write into the store can write these names, but not the MAC over them.
+      if (isProvable) await codec.checkHeader(found, key);
+      return void counts.already++;
+    }
     const made = await codec.newHeader(found, key);
     if (!isDry) {
       const old = found.front.subarray(0, made.replacesBytes);
-      const replacement = { old, front: made.header, objectBytes: found.objectBytes };
+      const { header: front, startCheck: checkRest } = made;
+      const replacement = { old, front, objectBytes: found.objectBytes, checkRest };
       const onHidden = (): void => void counts.hidden++;
       const result = await store.replaceFront(key, replacement, { signal, onHidden });
       if (result === "absent") return void counts.gone++;
@@ -183,6 +203,11 @@ async function rekeyObject(
     return;
   }
   throw new SeawallError("store-unavailable", `other processes give ${key} in "${cluster}" new headers all the time`);
+}
+
+/** True when an object has to be restored from an archive storage class first. */
+function isCold(error: unknown): error is SeawallError {
+  return error instanceof SeawallError && error.details["s3Code"] === "InvalidObjectState";
 }
 
 /** A part of a backup does not state its length. Throws `store-lied`: the next object would suffer the same. */

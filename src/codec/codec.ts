@@ -242,6 +242,18 @@ export class Codec {
     return headerFor(recipients, found, { key, identities: this.#identities });
   }
 
+  /**
+   * Opens the header that an object has now: what it says in the clear is true then. `front` as in `newHeader`. Throws
+   * `identity-missing`, `object-corrupt`.
+   */
+  async checkHeader(
+    found: { readonly front: Uint8Array; readonly objectBytes: number },
+    key: string,
+  ): Promise<void> {
+    const { openHeader } = await import("./age/rekey.ts");
+    await openHeader(found, { key, identities: this.#identities });
+  }
+
   /** Checks a new header as it is read back. Throws `store-lied`. */
   async checkNewHeader(
     found: { readonly front: Uint8Array; readonly objectBytes: number },

@@ -56,6 +56,16 @@ export interface FrontReplacement {
   readonly front: Uint8Array;
   /** Size of the whole object now. */
   readonly objectBytes: number;
+  /** Checks bytes of the rest that pass through this process, before anything is replaced. Bytes that the server copies do not. */
+  readonly checkRest?: (() => RestCheck) | undefined;
+}
+
+/** Both throw when the bytes are not those that belong there. */
+export interface RestCheck {
+  /** The next bytes, from the first one of the rest on; borrowed. */
+  push(bytes: Uint8Array): void;
+  /** Nothing follows: the rest was seen whole. */
+  end(): void;
 }
 
 export interface ReplaceOptions extends RequestOptions {

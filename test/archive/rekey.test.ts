@@ -8,9 +8,13 @@ import { putChunk, putSegment, readSegment, storeEncoded, encodeSegment } from "
 import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import { decodeClear, encodeClear } from "../../src/codec/age/clear-envelope.ts";
 import { digestOf } from "../../src/codec/age/digest.ts";
+import { encodeHeader, encodeMac, textBehindFirst } from "../../src/codec/age/header.ts";
+import { headerOf } from "../../src/codec/age/open.ts";
+import { SeawallError } from "../../src/errors.ts";
 import { withRetry } from "../../src/store/retry.ts";
-import type { Store } from "../../src/store/store.ts";
+import type { GetOptions, Store } from "../../src/store/store.ts";
 import { type SegmentNumber, addBytes, segmentEnd, segmentStart } from "../../src/wal/lsn.ts";
 import { FaultyStore } from "../harness/faulty-store.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
@@ -81,7 +85,7 @@ async function contents(store: Store): Promise<Map<string, Buffer>> {
   return found;
 }
 
-const ALL = { objects: 5, already: 0, plain: 1, open: 1, unfinished: 1, gone: 0, locked: [], damaged: [] };
+const ALL = { objects: 5, already: 0, plain: 1, open: 1, unfinished: 1, gone: 0, locked: [], cold: [], damaged: [] };
 
 describe("rekey", () => {
   test("gives segments, settled chunks and finished backups a new header, and counts the rest", async () => {
@@ -132,6 +136,56 @@ describe("rekey", () => {
       damaged: [{ key: damagedKey }],
     });
     expect((await store.get(damagedKey))?.body.byteLength).toBe(whole.byteLength - 1);
+  });
+
+  test("an object whose payload was changed keeps its header, wherever the change is", async () => {
+    const store = new MemoryStore();
+    const archive = await filled(store);
+    const key = backupManifestKey(archive.cluster, BACKUP);
+    const whole = Buffer.from((await store.get(key))?.body ?? []);
+    const payload = whole.indexOf("\n", whole.indexOf("\n---") + 1) + 1;
+    for (const place of [payload, payload + 16, whole.byteLength - 1]) {
+      const changed = Buffer.from(whole);
+      changed.writeUInt8((changed.readUInt8(place) ^ 0x40) & 0xff, place);
+      await store.delete([key]);
+      await store.put(key, changed);
+      expect(await rekey(archive, { backup: BACKUP })).toMatchObject({ objects: 0, damaged: [{ key }] });
+      expect(changed.equals((await store.get(key))?.body ?? Buffer.alloc(0))).toBe(true);
+    }
+  });
+
+  test("an object that only claims to be encrypted to the new recipients is damaged", async () => {
+    const store = new MemoryStore();
+    const archive = await filled(store);
+    const key = segmentKey(archive.cluster, at(1));
+    const whole = Buffer.from((await store.get(key))?.body ?? []);
+    const header = headerOf(whole, key);
+    const clear = decodeClear(whole, key);
+    const stanzas = Buffer.from(textBehindFirst(header));
+    // The length of the header follows from the names.
+    const forge = (headerBytes: number): Buffer =>
+      Buffer.concat([
+        encodeHeader([encodeClear({ ...clear, to: rekeying.recipients ?? [], headerBytes }), stanzas]),
+        encodeMac(header.mac),
+      ]);
+    const forged = Buffer.concat([forge(forge(0).byteLength), whole.subarray(header.byteLength)]);
+    await store.delete([key]);
+    await store.put(key, forged);
+    const both = await codecOf([fresh, other], old, fresh);
+    expect(await rekey(archive, {}, both)).toMatchObject({ ...ALL, objects: 4, damaged: [{ key }] });
+  });
+
+  test("an object in a storage class that cannot be read is named, and the rest is done", async () => {
+    const store = new MemoryStore();
+    const archive = await filled(store);
+    const key = segmentKey(archive.cluster, at(1));
+    const get = store.get.bind(store);
+    store.get = async (asked: string, options?: GetOptions) => {
+      if (asked !== key) return get(asked, options);
+      const details = { s3Code: "InvalidObjectState" };
+      throw new SeawallError("store-denied", `get ${key}: InvalidObjectState`, { details });
+    };
+    expect(await rekey(archive)).toMatchObject({ ...ALL, objects: 4, cold: [{ key }] });
   });
 
   test("an answer that was lost is looked at before the header is replaced again", async () => {

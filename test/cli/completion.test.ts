@@ -59,13 +59,17 @@ const inZsh: Ask = async (line) => {
         sleep 0.05
       done
     }
-    zpty -w z 'PS1=; fpath=(${dir} $fpath); autoload -Uz compinit; compinit -u -D; cd ${dir}; setopt auto_list; LISTMAX=1000; print REA""DY'
+    # The widget says when its completion is on the screen: a line editor with input to come draws nothing.
+    zpty -w z 'PS1=; tabbed() { zle expand-or-complete; zle -R; print; print "TAB""BED" }; zle -N tabbed; bindkey "^I" tabbed'
+    zpty -w z 'fpath=(${dir} $fpath); autoload -Uz compinit; compinit -u -D; cd ${dir}; setopt auto_list; LISTMAX=1000; print REA""DY'
     until_seen READY
     zpty -w -n z ${JSON.stringify(line)}$'\\t'
+    until_seen TABBED
+    offered=$seen
     zpty -w -n z $'\\x15'
     zpty -w z 'print E""ND'
     until_seen END
-    print -r -- "$seen"
+    print -r -- "$offered"
     zpty -d z`;
   const { stdout } = await run("zsh", ["-f", "-c", script], {
     env: { ...process.env, HOME: dir, TERM: "dumb", COLUMNS: "200" },

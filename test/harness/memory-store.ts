@@ -114,7 +114,7 @@ export class MemoryStore implements Store {
 
   async replaceFront(
     key: string,
-    { old, front, objectBytes }: FrontReplacement,
+    { old, front, objectBytes, checkRest }: FrontReplacement,
     options: ReplaceOptions = {},
   ): Promise<ReplaceResult> {
     checkKey(key);
@@ -122,7 +122,11 @@ export class MemoryStore implements Store {
     const body = this.#objects.get(key)?.body;
     if (body === undefined) return "absent";
     if (body.length !== objectBytes || Buffer.compare(body.subarray(0, old.length), old) !== 0) return "changed";
-    this.#objects.set(key, { body: Buffer.concat([front, body.subarray(old.length)]), modifiedAt: new Date() });
+    const rest = body.subarray(old.length);
+    const check = checkRest?.();
+    check?.push(rest);
+    check?.end();
+    this.#objects.set(key, { body: Buffer.concat([front, rest]), modifiedAt: new Date() });
     return "replaced";
   }
 

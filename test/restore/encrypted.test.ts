@@ -43,9 +43,6 @@ test.each(versionsUnderTest())(
       // A receiver that starts again compares what it cannot read.
       await archived.share();
       await archived.insert(5);
-      // A receiver that is stopped stores what it has received, and no more.
-      const stored = "SELECT count(*)::text FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_flush_lsn()";
-      await expect.poll(() => server.value(stored), { timeout: 60_000 }).toBe("1");
       await archived.stored();
       await archived.share();
 

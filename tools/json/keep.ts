@@ -213,6 +213,7 @@ export function rekeySchema(): Schema {
         gone: count("Objects that were deleted meanwhile."),
         hidden: count("Objects that the store keeps as old versions with the old header."),
         locked: kept("Objects that the identity does not open."),
+        cold: kept("Objects in a storage class that has to be restored before it can be read."),
         damaged: kept("Objects that are damaged."),
         writersTo: nullable(
           list("Recipients of the last writer; null when they are the new ones.", text("A recipient.")),

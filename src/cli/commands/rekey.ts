@@ -75,12 +75,12 @@ interface Outcome {
 }
 
 function outcomeJson({ folder, done, others }: Outcome): object {
-  const { locked, damaged, ...counts } = done;
+  const { locked, cold, damaged, ...counts } = done;
   const firsts = (kept: readonly Kept[]): object => ({
     objects: kept.length,
     first: kept.slice(0, NAMED_MAX).map(({ key, error }) => ({ key, message: error.message })),
   });
-  return { folder, ...counts, locked: firsts(locked), damaged: firsts(damaged), writersTo: others ?? null };
+  return { folder, ...counts, locked: firsts(locked), cold: firsts(cold), damaged: firsts(damaged), writersTo: others ?? null };
 }
 
 function textOf(
@@ -110,7 +110,7 @@ function textOf(
 }
 
 function linesOf(done: Rekeyed, isDry: boolean): string[] {
-  const { objects, bytes, already, plain, open, unfinished, gone, hidden, locked, damaged } = done;
+  const { objects, bytes, already, plain, open, unfinished, gone, hidden, locked, cold, damaged } = done;
   const size = objects === 0 ? "" : `, ${humanBytes(bytes)}`;
   const line = (count: number, text: string): string[] => (count === 0 ? [] : [`${counted(count, "object")} ${text}`]);
   return [
@@ -124,6 +124,7 @@ function linesOf(done: Rekeyed, isDry: boolean): string[] {
     ...line(gone, "deleted meanwhile."),
     ...line(hidden, "kept by the store as old versions: the old identity still opens these."),
     ...keptLines(locked, "left as they are: the identity does not open them."),
+    ...keptLines(cold, "left as they are: their storage class cannot be read."),
     ...keptLines(damaged, "damaged, and left as they are."),
   ];
 }
@@ -139,11 +140,20 @@ function keptLines(kept: readonly Kept[], text: string): string[] {
 function failureOf(done: readonly Rekeyed[]): SeawallError | undefined {
   const damaged = done.flatMap((one) => one.damaged);
   const locked = done.flatMap((one) => one.locked);
-  const [first] = [...damaged, ...locked];
+  const cold = done.flatMap((one) => one.cold);
+  const all = [...damaged, ...locked, ...cold];
+  const [first] = all;
   if (first === undefined) return undefined;
   const { code } = first.error;
-  const hint =
-    damaged.length > 0 ? "seawall verify says what that means." : "Give the identities of their recipients too.";
-  const left = counted(damaged.length + locked.length, "object");
+  const hint = hintFor(first, { damaged, locked });
+  const left = counted(all.length, "object");
   return new SeawallError(code, `${left} could not be given the new recipients, among them ${first.key}`, { hint });
+}
+
+function hintFor(
+  { error }: Kept,
+  { damaged, locked }: { readonly damaged: readonly Kept[]; readonly locked: readonly Kept[] },
+): string | undefined {
+  if (damaged.length > 0) return "seawall verify says what that means.";
+  return locked.length > 0 ? "Give the identities of their recipients too." : error.hint;
 }

@@ -237,10 +237,10 @@ export class MaybeSealedStream {
   }
 }
 
-function corrupt(key: string, why: string, cause?: unknown): SeawallError {
+export function corrupt(key: string, why: string, cause?: unknown): SeawallError {
   return new SeawallError("object-corrupt", `${key}: ${why}`, { cause });
 }
 
-function messageOfCause(cause: unknown): string {
+export function messageOfCause(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }

@@ -1,15 +1,16 @@
 /**
  * Makes the header of an encrypted object anew for other recipients. File key, nonce and payload stay, so the payload need not
- * be read: an identity of the old recipients opens the file key, and it is put into stanzas for the new ones.
+ * be read: an identity of the old recipients opens the file key, and it is put into stanzas for the new ones. Where a store
+ * copies the payload by itself, the file key checks every piece of it first.
  *
  * Stanzas of the old recipients and of other programs are not carried over.
  */
 import { crc32c } from "@node-rs/crc32";
 import { SeawallError } from "../../errors.ts";
 import { type ClearFacts, decodeClear, encodeClear } from "./clear-envelope.ts";
-import { encodeHeader, encodeMac, HEADER_BYTES_MAX, MAC_LINE_BYTES, parseHeader } from "./header.ts";
-import { checkKeys, fileKeyOf, headerOf, type OpenOptions } from "./open.ts";
-import { headerMac } from "./payload.ts";
+import { type AgeHeader, encodeHeader, encodeMac, HEADER_BYTES_MAX, MAC_LINE_BYTES, parseHeader } from "./header.ts";
+import { checkKeys, corrupt, fileKeyOf, headerOf, messageOfCause, type OpenOptions } from "./open.ts";
+import { headerMac, NONCE_BYTES, payloadKey, StreamOpener } from "./payload.ts";
 import type { Recipients } from "./recipients.ts";
 
 export interface NewHeader {
@@ -17,24 +18,38 @@ export interface NewHeader {
   readonly replacesBytes: number;
   readonly header: Uint8Array;
   readonly fileKey: Uint8Array;
+  /** Checks the bytes behind the header. */
+  readonly startCheck: () => PayloadCheck;
+}
+
+interface FoundFront {
+  /** The first `HEADER_BYTES_MAX` bytes of an object, or all of it. */
+  readonly front: Uint8Array;
+  readonly objectBytes: number;
 }
 
 /**
- * The new header of the object that begins with `front`, which has `HEADER_BYTES_MAX` bytes or is the whole object. Throws
- * `identity-missing` where no identity opens it, `object-corrupt`, `archive-version`.
+ * Opens the header that an object has now, with all that it states. Throws `identity-missing` where no identity opens it,
+ * `object-corrupt`, `archive-version`.
  */
-export async function headerFor(
-  recipients: Recipients,
-  { front, objectBytes }: { readonly front: Uint8Array; readonly objectBytes: number },
+export async function openHeader(
+  { front, objectBytes }: FoundFront,
   options: OpenOptions,
-): Promise<NewHeader> {
+): Promise<{ readonly clear: ClearFacts; readonly header: AgeHeader; readonly fileKey: Uint8Array }> {
   const { key } = options;
   const clear = decodeClear(front, key);
   const header = headerOf(front, key);
   checkKeys(clear, header, key);
   checkLength(clear, { headerBytes: header.byteLength, objectBytes }, key);
-  // The library compares the MAC of the old header.
-  const fileKey = await fileKeyOf(front, header, options);
+  // The library compares the header's MAC.
+  return { clear, header, fileKey: await fileKeyOf(front, header, options) };
+}
+
+/** The new header of an object. Throws as `openHeader`. */
+export async function headerFor(recipients: Recipients, found: FoundFront, options: OpenOptions): Promise<NewHeader> {
+  const { front } = found;
+  const { key } = options;
+  const { clear, header, fileKey } = await openHeader(found, options);
   const stanzas = await recipients.stanzasFor(fileKey);
   const old = front.subarray(0, header.byteLength);
   const facts: ClearFacts = {
@@ -54,7 +69,49 @@ export async function headerFor(
     replacesBytes: header.byteLength,
     header: Buffer.concat([text, encodeMac(headerMac(fileKey, text))]),
     fileKey,
+    startCheck: () => new PayloadCheck(fileKey, key),
   };
+}
+
+/**
+ * Opens the pieces of a payload as they pass, and keeps nothing. Throws `object-corrupt`: the old header stays, and with it what
+ * the object was.
+ */
+export class PayloadCheck {
+  readonly #fileKey: Uint8Array;
+  readonly #key: string;
+  readonly #nonce = Buffer.alloc(NONCE_BYTES);
+  #bytes = 0;
+  #opener: StreamOpener | undefined;
+
+  constructor(fileKey: Uint8Array, key: string) {
+    this.#fileKey = fileKey;
+    this.#key = key;
+  }
+
+  push(bytes: Uint8Array): void {
+    const taken = bytes.subarray(0, Math.max(0, NONCE_BYTES - this.#bytes));
+    this.#nonce.set(taken, this.#bytes);
+    this.#bytes += taken.byteLength;
+    if (this.#bytes < NONCE_BYTES) return;
+    this.#opener ??= new StreamOpener(payloadKey(this.#fileKey, this.#nonce));
+    const opener = this.#opener;
+    this.#checked(() => opener.push(bytes.subarray(taken.byteLength), () => undefined));
+  }
+
+  end(): void {
+    const opener = this.#opener;
+    if (opener === undefined) throw corrupt(this.#key, "ends behind its header");
+    this.#checked(() => opener.end(() => undefined));
+  }
+
+  #checked(open: () => void): void {
+    try {
+      open();
+    } catch (cause) {
+      throw corrupt(this.#key, messageOfCause(cause), cause);
+    }
+  }
 }
 
 /**

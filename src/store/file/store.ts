@@ -226,12 +226,17 @@ export class FileStore implements Store {
     { held, signal }: { readonly held: HeldRoot; readonly signal: AbortSignal | undefined },
   ): Promise<ReplaceResult> {
     const { old, front } = replacement;
+    const check = replacement.checkRest?.();
     const path = `${this.#root}/${key}`;
     const { temp, fd } = await this.#openTemp(Promise.resolve(held));
     let isOver = false;
     try {
       await this.#writeAll(fd, front, signal);
-      for await (const piece of piecesOf(file, old.length)) await this.#writeAll(fd, piece, signal);
+      for await (const piece of piecesOf(file, old.length)) {
+        check?.push(piece);
+        await this.#writeAll(fd, piece, signal);
+      }
+      check?.end();
       this.#enter(signal);
       // Accounts that could read the old file can read the new one.
       await copyAccess(file.fd, fd);

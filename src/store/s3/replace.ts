@@ -73,14 +73,22 @@ export class FrontReplacer {
     const { body, etag } = read;
     if (read.objectBytes !== objectBytes || !Buffer.from(body.subarray(0, old.length)).equals(old)) return "changed";
     const job: Job = { ...replacement, key, etag, options };
-    if (isWhole) return this.#agree(job, this.#putter(job, Buffer.concat([front, body.subarray(old.length)])));
-    const first = Buffer.concat([front, body.subarray(old.length, old.length + partBytes - front.length)]);
+    const check = replacement.checkRest?.();
+    if (isWhole) {
+      const rest = body.subarray(old.length);
+      check?.push(rest);
+      check?.end();
+      return this.#agree(job, this.#putter(job, Buffer.concat([front, rest])));
+    }
+    const next = body.subarray(old.length, old.length + partBytes - front.length);
+    check?.push(next);
+    const first = Buffer.concat([front, next]);
     return this.#upload(job, first, { partBytes, newBytes });
   }
 
   /**
    * The first `length` bytes of the object, and which object it is. Throws `store-checksum`: bytes that changed on their way would
-   * be stored in place of the good ones. The server has no checksum for a range.
+   * be stored in place of the good ones. The server has no checksum for a range, which the caller's check has to make up for.
    */
   async #read(
     key: string,
