@@ -246,10 +246,7 @@ export class Codec {
    * Opens the header that an object has now: what it says in the clear is true then. `front` as in `newHeader`. Throws
    * `identity-missing`, `object-corrupt`.
    */
-  async checkHeader(
-    found: { readonly front: Uint8Array; readonly objectBytes: number },
-    key: string,
-  ): Promise<void> {
+  async checkHeader(found: { readonly front: Uint8Array; readonly objectBytes: number }, key: string): Promise<void> {
     const { openHeader } = await import("./age/rekey.ts");
     await openHeader(found, { key, identities: this.#identities });
   }

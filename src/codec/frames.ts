@@ -5,10 +5,11 @@
  * Memory is the given slots; several writers may share them. A queue of results under way keeps the order.
  */
 import { crc32c } from "@node-rs/crc32";
-import { type Sealing, sealStream } from "./age/seal.ts";
+import type { Sealing } from "./age/seal.ts";
 import { FRAME_RAW_BYTES_MAX } from "./frame.ts";
 import { copyToSlot, type FrameSlot, type FrameSlots } from "./frame-slots.ts";
 import type { CodecPool } from "./pool.ts";
+import { sealFrames } from "./seal-frames.ts";
 
 export interface FrameOptions {
   readonly pool: CodecPool;
@@ -92,8 +93,8 @@ export class FrameWriter {
 
   /** Stored bytes, in order; a view is valid until the next is asked for. To be iterated once. */
   async *body(): AsyncGenerator<Uint8Array> {
-    const { sealing } = this.#options;
-    for await (const stored of sealing === undefined ? this.#frames() : sealStream(this.#frames(), sealing)) {
+    const { sealing, pool } = this.#options;
+    for await (const stored of sealing === undefined ? this.#frames() : sealFrames(this.#frames(), sealing, pool)) {
       this.#storedBytes += stored.byteLength;
       this.#crc32c = crc32c(stored, this.#crc32c);
       yield stored;

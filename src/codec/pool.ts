@@ -6,6 +6,7 @@
  * Small content is encoded in place: a hop to a worker costs more than compressing a few kilobytes.
  */
 import { SeawallError } from "../errors.ts";
+import type { PieceRange } from "./age/payload.ts";
 import type { Sealing } from "./age/seal.ts";
 import type { EnvelopeMeta } from "./envelope.ts";
 import { collectSoon, IdleTimer } from "../idle-memory.ts";
@@ -33,6 +34,8 @@ export type CodecJob = JobMemory &
     /** The content ends the target, and is overwritten. */
     | EncodeJob<"encode-in-place">
     | { readonly kind: "compress"; readonly level: number }
+    /** The content begins the target, and is overwritten. */
+    | { readonly kind: "seal"; readonly key: Uint8Array; readonly pieces: PieceRange }
   );
 
 export interface CodecResult {
@@ -41,6 +44,12 @@ export interface CodecResult {
   /** Set for objects only. */
   readonly storedCrc32c: number;
   readonly rawCrc32c: number;
+}
+
+/** Memory of the pool, which wants it back. */
+export interface LentMemory {
+  readonly memory: SharedArrayBuffer;
+  giveBack(): void;
 }
 
 /** A view of shared memory. */
@@ -146,6 +155,25 @@ export class CodecPool {
   async compressFrame(raw: SharedBytes, target: SharedArrayBuffer, level: number): Promise<number> {
     const { buffer, byteOffset: offset, byteLength: length } = raw;
     return (await this.#submit({ kind: "compress", buffer, offset, length, level, target })).bytes;
+  }
+
+  /** At least so many bytes of shared memory. */
+  lend(bytes: number): LentMemory {
+    const memory = this.#takeSpare(bytes);
+    return { memory, giveBack: () => this.#giveBack(memory) };
+  }
+
+  /**
+   * Encrypts the first `contentBytes` bytes of `memory` into its front, off this thread: pieces of a payload, of which all but the
+   * payload's last are full. `memory` has `sealedBytes(contentBytes)` bytes, and is not touched meanwhile. The length of the pieces.
+   */
+  async seal(
+    memory: SharedArrayBuffer,
+    contentBytes: number,
+    { key, ...pieces }: PieceRange & { readonly key: Uint8Array },
+  ): Promise<number> {
+    const place = { buffer: memory, offset: 0, length: contentBytes, target: memory };
+    return (await this.#submit({ kind: "seal", ...place, key, pieces })).bytes;
   }
 
   /** Ends the workers; jobs under way reject. */

@@ -1,6 +1,7 @@
 /** The worker thread of the codec pool: does one job at a time. */
 import { assertNever } from "../errors.ts";
 import { answerQuestions } from "../worker-thread.ts";
+import { sealInPlace } from "./age/payload.ts";
 import { compressFrame } from "./frame.ts";
 import { encodeInPlace, encodeInto } from "./object.ts";
 import type { CodecJob, CodecResult } from "./pool.ts";
@@ -25,6 +26,8 @@ async function work(job: CodecJob): Promise<CodecResult> {
       );
       return { bytes: stored.byteLength, storedCrc32c, rawCrc32c };
     }
+    case "seal":
+      return { bytes: sealInPlace(target, job.length, 0, job.key, job.pieces), storedCrc32c: 0, rawCrc32c: 0 };
     case "compress":
       return { bytes: compressFrame(target, source, job.level), storedCrc32c: 0, rawCrc32c: 0 };
     default:

@@ -65,6 +65,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         frame: "library",
         inflate: "library",
         object: "library",
+        "seal-frames": "hands on",
         unzstd: "library",
         foreign: "libraries",
         ...{

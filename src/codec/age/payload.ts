@@ -80,16 +80,32 @@ function pieceNonce(index: number, isLast: boolean): Buffer {
   return nonce;
 }
 
+/** The place of some pieces among all of a payload. */
+export interface PieceRange {
+  /** Number of the first one. */
+  readonly firstIndex: number;
+  /** The last of them is the payload's last. */
+  readonly isEnd: boolean;
+}
+
+const WHOLE: PieceRange = { firstIndex: 0, isEnd: true };
+
 /**
  * Encrypts the first `contentBytes` bytes of `memory` into `memory` itself, so that the pieces begin at `to`. Pieces grow, so
  * the last one is moved first. `memory` has room for them. Returns where they end.
  */
-export function sealInPlace(memory: Uint8Array, contentBytes: number, to: number, key: Uint8Array): number {
+export function sealInPlace(
+  memory: Uint8Array,
+  contentBytes: number,
+  to: number,
+  key: Uint8Array,
+  { firstIndex, isEnd } = WHOLE,
+): number {
   const count = pieceCount(contentBytes);
   for (let index = count - 1; index >= 0; index--) {
     const from = index * PIECE_BYTES;
     const content = memory.subarray(from, Math.min(from + PIECE_BYTES, contentBytes));
-    const [sealed, tag] = sealPiece(key, index, index === count - 1, content);
+    const [sealed, tag] = sealPiece(key, firstIndex + index, isEnd && index === count - 1, content);
     const at = to + index * SEALED_PIECE_BYTES;
     memory.set(sealed, at);
     memory.set(tag, at + sealed.byteLength);

@@ -59,13 +59,16 @@ function headerText(facts: ClearFacts, { stanzas }: ObjectKeys): Uint8Array {
   return encodeHeader([encodeClear(facts), stanzas]);
 }
 
-/** Encrypts a stream, such as a part of a backup: header and nonce first, then pieces as they become complete. */
-export async function* sealStream(
-  content: AsyncIterable<Uint8Array>,
-  { keys, to, clear }: Sealing,
-): AsyncGenerator<Uint8Array> {
+/** The bytes in front of a stream's pieces: header and nonce. */
+export function streamFront({ keys, to, clear }: Sealing): Uint8Array {
   const text = headerText({ to, meta: clear }, keys);
-  yield Buffer.concat([text, encodeMac(headerMac(keys.fileKey, text)), keys.nonce]);
+  return Buffer.concat([text, encodeMac(headerMac(keys.fileKey, text)), keys.nonce]);
+}
+
+/** Encrypts a stream on this thread, such as a backup's manifest: header and nonce first, then pieces as they become complete. */
+export async function* sealStream(content: AsyncIterable<Uint8Array>, sealing: Sealing): AsyncGenerator<Uint8Array> {
+  yield streamFront(sealing);
+  const { keys } = sealing;
   const sealer = new StreamSealer(payloadKey(keys.fileKey, keys.nonce));
   for await (const bytes of content) {
     const sealed = sealer.push(bytes);

@@ -1,5 +1,6 @@
 /** Encrypted objects through the codec: there and back, damaged everywhere, and read without a key. */
 import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
 import {
   Decrypter,
   Encrypter,
@@ -23,6 +24,8 @@ import { Recipients } from "../../../src/codec/age/recipients.ts";
 import { Codec, OWN_DIGEST } from "../../../src/codec/codec.ts";
 import { decodeObject } from "../../../src/codec/object.ts";
 import { CodecPool, inPlaceBytes } from "../../../src/codec/pool.ts";
+import { sealFrames } from "../../../src/codec/seal-frames.ts";
+import { type Sealing, sealStream } from "../../../src/codec/age/seal.ts";
 import { FrameSlots } from "../../../src/codec/frame-slots.ts";
 
 const identity = await generateX25519Identity();
@@ -338,6 +341,61 @@ describe("an encrypted stream", () => {
       expect(manifest.includes("a manifest")).toBe(false);
     } finally {
       await codec.close();
+    }
+  });
+});
+
+describe("a stream that threads encrypt", () => {
+  const MIB = 1 << 20;
+  const wholeSealing = async (): Promise<Sealing> => ({ keys: await sealing(), to: recipients.names, clear: {} });
+  const sealed = async (pool: CodecPool, content: Uint8Array, piece: number): Promise<Buffer> => {
+    async function* pieces(): AsyncGenerator<Uint8Array> {
+      for (let at = 0; at < content.byteLength; at += piece) yield content.subarray(at, at + piece);
+    }
+    return collect(sealFrames(pieces(), await wholeSealing(), pool));
+  };
+
+  test.each([0, 1, 65_536, MIB - 1, MIB, MIB + 1, 2 * MIB, 5 * MIB + 100_000])(
+    "of %i bytes is read",
+    async (length) => {
+      const pool = new CodecPool({ threads: 2 });
+      try {
+        const content = randomBytes(length);
+        for (const piece of [99_991, MIB, 3 * MIB]) {
+          expect((await read(await sealed(pool, content, piece), 777_777)).equals(content)).toBe(true);
+        }
+      } finally {
+        await pool.close();
+      }
+    },
+  );
+
+  test("has the pieces of one that this thread encrypts", async () => {
+    const pool = new CodecPool({ threads: 2 });
+    try {
+      const content = randomBytes(3 * MIB + 5);
+      const keys = await wholeSealing();
+      const one = (): AsyncIterable<Uint8Array> => Readable.from([content]);
+      expect((await collect(sealFrames(one(), keys, pool))).equals(await collect(sealStream(one(), keys)))).toBe(true);
+    } finally {
+      await pool.close();
+    }
+  });
+
+  test("may be left early, and fails with what it encrypts", async () => {
+    const pool = new CodecPool({ threads: 1 });
+    try {
+      for await (const first of sealFrames(Readable.from([randomBytes(9 * MIB)]), await wholeSealing(), pool)) {
+        expect(first.byteLength).toBeGreaterThan(0);
+        break;
+      }
+      async function* failing(): AsyncGenerator<Uint8Array> {
+        yield randomBytes(4 * MIB);
+        throw new Error("no more frames");
+      }
+      await expect(collect(sealFrames(failing(), await wholeSealing(), pool))).rejects.toThrow("no more frames");
+    } finally {
+      await pool.close();
     }
   });
 });
