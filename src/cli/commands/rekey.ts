@@ -80,7 +80,14 @@ function outcomeJson({ folder, done, others }: Outcome): object {
     objects: kept.length,
     first: kept.slice(0, NAMED_MAX).map(({ key, error }) => ({ key, message: error.message })),
   });
-  return { folder, ...counts, locked: firsts(locked), cold: firsts(cold), damaged: firsts(damaged), writersTo: others ?? null };
+  return {
+    folder,
+    ...counts,
+    locked: firsts(locked),
+    cold: firsts(cold),
+    damaged: firsts(damaged),
+    writersTo: others ?? null,
+  };
 }
 
 function textOf(
