@@ -172,7 +172,7 @@ async function rekeyObject(
     const to = codec.recipientsOf(found.front, key);
     if (to === undefined) return void counts.plain++;
     if (isSame(to, wanted)) {
-      // Whoever can write into the store can write these names, but not the MAC over them.
+      // A writer of the store can forge these names, but not the MAC over them.
       if (isProvable) await codec.checkHeader(found, key);
       return void counts.already++;
     }
