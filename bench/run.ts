@@ -16,7 +16,7 @@ import { pgTool } from "./primary.ts";
 import { benchProfile } from "./profile.ts";
 import { benchRecovery, benchRecoveryPgbench } from "./recovery.ts";
 import { type Section, table, writeSection } from "./results.ts";
-import { benchRestore } from "./restore.ts";
+import { benchRestore, benchRestoreCompressible } from "./restore.ts";
 import { benchS3Client } from "./s3-client.ts";
 import { benchSmallFiles } from "./small-files.ts";
 import { benchSteady } from "./steady.ts";
@@ -35,6 +35,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["backup", benchBackup],
   ["backup-compressible", benchBackupCompressible],
   ["restore", benchRestore],
+  ["restore-compressible", benchRestoreCompressible],
   ["small-files", benchSmallFiles],
   ["encryption", benchEncryption],
   ["catalog", benchCatalog],
