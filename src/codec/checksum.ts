@@ -6,6 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { crc32c } from "@node-rs/crc32";
+import { movedOn } from "./crc32c-pieces.ts";
 
 export const CHECKSUM_ALGORITHMS = ["CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] as const;
 export type ChecksumAlgorithm = (typeof CHECKSUM_ALGORITHMS)[number];
@@ -22,12 +23,24 @@ export function startChecksum(algorithm: ChecksumAlgorithm): FileChecksum {
   return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
 }
 
-/** A class, not closures: there is one for each of a million files. */
-class Crc32c implements FileChecksum {
+/**
+ * The one whose pieces may come in any order. A class, not closures: there is one for each of a million files.
+ */
+export class Crc32c implements FileChecksum {
   #value = 0;
 
   update(bytes: Uint8Array): void {
     this.#value = crc32c(bytes, this.#value);
+  }
+
+  /** Leaves out the next bytes, whose CRC-32C is filled in later. */
+  leaveOut(bytes: number): void {
+    this.#value = movedOn(this.#value, bytes);
+  }
+
+  /** The CRC-32C of bytes that were left out; so many bytes have come, or were left out, behind them. */
+  fillIn(value: number, bytesBehind: number): void {
+    this.#value = (this.#value ^ movedOn(value, bytesBehind)) >>> 0;
   }
 
   hex(): string {

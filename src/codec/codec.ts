@@ -21,6 +21,7 @@ import type { NewHeader } from "./age/rekey.ts";
 import { CONTENT_DIGEST, type Sealing } from "./age/seal.ts";
 import { type Stored, storedNow, StoredSum } from "./age/stored-sum.ts";
 import { type Envelope, type EnvelopeMeta, decodeEnvelope } from "./envelope.ts";
+import { decompressFrame, type FrameToDecode } from "./frame.ts";
 import type { FrameWriter } from "./frames.ts";
 import { type CompressLevel, fixedLevel, LevelChoice } from "./level.ts";
 import type { FrameSlots } from "./frame-slots.ts";
@@ -34,7 +35,7 @@ import {
 } from "./object.ts";
 import type { PlainWriter } from "./plain-writer.ts";
 import type { CodecPool } from "./pool.ts";
-import { ZstdDecoder } from "./unzstd.ts";
+import { SharedZstdDecoder, type TakeFrame, ZstdDecoder } from "./unzstd.ts";
 import { zstdOfThread } from "./zstd-of-thread.ts";
 
 export interface CodecOptions {
@@ -280,9 +281,16 @@ export class Codec {
     return new PlainWriter(signal, await this.#seal(NOTHING_CLEAR));
   }
 
-  /** `key` names the object in messages. */
-  startReading(form: "frames" | "plain", key: string): ContentReader {
-    return new StoredStream(form, new MaybeSealedStream({ key, identities: this.#identities }));
+  /** Decompresses a frame that was handed on. The content is borrowed until the next call on this thread. Throws zstd's own error. */
+  decodeFrame(frame: FrameToDecode): Uint8Array {
+    return decompressFrame(frame);
+  }
+
+  /** `key` names the object in messages. In the form "frames", `handOn` may take whole frames, to decompress them elsewhere. */
+  startReading(form: "frames" | "plain", key: string, handOn?: TakeFrame): ContentReader {
+    const sealed = new MaybeSealedStream({ key, identities: this.#identities });
+    if (form === "plain") return new StoredStream(sealed, undefined);
+    return new StoredStream(sealed, handOn === undefined ? new ZstdDecoder() : new SharedZstdDecoder(handOn));
   }
 
   /** Ends its own threads; a shared pool stays open. */
@@ -307,11 +315,11 @@ export const OWN_DIGEST = CONTENT_DIGEST;
 /** A stream as it is stored, encrypted or not. */
 class StoredStream implements ContentReader {
   readonly #sealed: MaybeSealedStream;
-  readonly #decoder: ZstdDecoder | undefined;
+  readonly #decoder: ZstdDecoder | SharedZstdDecoder | undefined;
 
-  constructor(form: "frames" | "plain", sealed: MaybeSealedStream) {
+  constructor(sealed: MaybeSealedStream, decoder: ZstdDecoder | SharedZstdDecoder | undefined) {
     this.#sealed = sealed;
-    this.#decoder = form === "frames" ? new ZstdDecoder() : undefined;
+    this.#decoder = decoder;
   }
 
   get isComplete(): boolean {

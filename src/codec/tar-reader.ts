@@ -97,6 +97,18 @@ export class TarScanner {
     }
   }
 
+  /** Bytes of the entry's content that are still to come. */
+  get contentLeft(): number {
+    return this.#state === "content" ? this.#left : 0;
+  }
+
+  /** Passes over so many bytes of the entry's content, which are not fed. The last chunk must have been used up. */
+  passOver(bytes: number): void {
+    invariant(this.#at === this.#chunk.length, "content of tar was passed over before the last chunk was used up");
+    invariant(bytes <= this.contentLeft, "more was passed over than the content of a tar entry");
+    this.#left -= bytes;
+  }
+
   /**
    * The tar is complete: it must not end inside an entry. The two blocks of zeros that POSIX asks for at the end may be
    * missing (PostgreSQL before 15 leaves them out).
@@ -178,6 +190,25 @@ export class TarReader {
 
   push(bytes: Uint8Array): void {
     this.#scanner.feed(bytes);
+    this.#scan();
+  }
+
+  /** Bytes of the entry's content that are still to come. */
+  get contentLeft(): number {
+    return this.#scanner.contentLeft;
+  }
+
+  /** Passes over so many bytes of the entry's content: no handler gets them. */
+  passOver(bytes: number): void {
+    this.#scanner.passOver(bytes);
+    this.#scan();
+  }
+
+  end(): void {
+    this.#scanner.end();
+  }
+
+  #scan(): void {
     for (let event = this.#scanner.next(); event !== undefined; event = this.#scanner.next()) {
       switch (event.kind) {
         case "entry":
@@ -191,10 +222,6 @@ export class TarReader {
           break;
       }
     }
-  }
-
-  end(): void {
-    this.#scanner.end();
   }
 }
 

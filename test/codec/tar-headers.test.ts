@@ -269,6 +269,68 @@ describe("a tar", () => {
   });
 });
 
+describe("content that is passed over", () => {
+  const FILE = block({ 124: "00000000012\0" });
+  const rest = Buffer.concat([
+    padded("0123456789").subarray(10),
+    block({ 0: "next\0".padEnd(12, "\0") }),
+    padded("abc"),
+    END,
+  ]);
+
+  /** What the handlers get of a file of ten bytes and one of three, when `passed` bytes follow `before` and are not fed. */
+  function read(before: number, passed: number): string[] {
+    const found: string[] = [];
+    const reader = new TarReader({
+      onEntry: ({ path }) => found.push(path),
+      onData: (view) => found.push(Buffer.from(view).toString()),
+      onEntryEnd: () => found.push("end"),
+    });
+    const content = Buffer.from("0123456789");
+    reader.push(FILE);
+    expect(reader.contentLeft).toBe(10);
+    reader.push(content.subarray(0, before));
+    expect(reader.contentLeft).toBe(10 - before);
+    reader.passOver(passed);
+    expect(reader.contentLeft).toBe(10 - before - passed);
+    reader.push(Buffer.concat([content.subarray(before + passed), rest]));
+    expect(reader.contentLeft).toBe(0);
+    reader.end();
+    return found;
+  }
+
+  const NEXT = ["next", "abc", "end"];
+  test.each([
+    ["from its first byte to its last", 0, 10, ["base/5/16384", "end", ...NEXT]],
+    ["in its middle", 3, 4, ["base/5/16384", "012", "789", "end", ...NEXT]],
+    ["to its end", 3, 7, ["base/5/16384", "012", "end", ...NEXT]],
+    ["nothing", 3, 0, ["base/5/16384", "012", "3456789", "end", ...NEXT]],
+  ])("%s", (_title, before, passed, expected) => {
+    expect(read(before, passed)).toEqual(expected);
+  });
+
+  test("ends its entry at once", () => {
+    const found: string[] = [];
+    const reader = new TarReader({
+      onEntry: () => undefined,
+      onData: () => undefined,
+      onEntryEnd: () => found.push("end"),
+    });
+    reader.push(FILE);
+    reader.passOver(10);
+    expect(found).toEqual(["end"]);
+  });
+
+  test("is no more than the entry has, and none where there is no entry", () => {
+    expect(() => read(3, 8)).toThrow("more was passed over than the content of a tar entry");
+    const scanner = new TarScanner();
+    expect(scanner.contentLeft).toBe(0);
+    expect(() => scanner.passOver(1)).toThrow("more was passed over");
+    scanner.feed(FILE);
+    expect(() => scanner.passOver(0)).toThrow("before the last chunk was used up");
+  });
+});
+
 describe("a name in a header", () => {
   const cut = (path: string, type: "file" | "directory" = "file"): [string, string] => {
     const bytes = encodeTarHeader({ ...HEADER, path, type, size: 0 });

@@ -50,6 +50,8 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       "age/stored-sum": ["codec/age/rekey"],
       envelope: ["envelope"],
       level: ["level"],
+      "crc32c-pieces": ["checksum-pieces"],
+      "frame-split": ["frame-split"],
       "frame-walk": ["frame-walk"],
       "plain-writer": ["plain-writer"],
       tar: ["tar-headers"],
@@ -244,6 +246,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
         "target/landing": "store",
         marker: "files",
         "part-writer": "files",
+        stretch: "files",
       },
       ...{ "fetch/prefetch-folder": "files", "fetch/prefetch": "processes" },
       ...{

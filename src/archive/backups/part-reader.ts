@@ -3,12 +3,13 @@
  * held against the server's manifest. A restore writes the files (restore/part-writer.ts), a verification only reads them
  * (../verify/part.ts).
  */
-import { checksumFor, type FileChecksum } from "../../codec/checksum.ts";
+import { checksumFor, Crc32c, type FileChecksum } from "../../codec/checksum.ts";
 import { Identities } from "../../codec/age/identities.ts";
 import { Codec, type ContentReader } from "../../codec/codec.ts";
+import type { WholeFrame } from "../../codec/frame-split.ts";
 import type { TarEntryType, TarHeader } from "../../codec/tar.ts";
 import { TarReader } from "../../codec/tar-reader.ts";
-import { hasCode, messageOf, SeawallError } from "../../errors.ts";
+import { hasCode, invariant, messageOf, SeawallError } from "../../errors.ts";
 import { pathOfEntry } from "./document.ts";
 
 /** An entry that the index lists for the part. */
@@ -38,10 +39,32 @@ export interface PartSink<Entry extends PartEntry> {
   begin(entry: Entry, header: TarHeader): boolean;
   /** Content of the file; borrowed for the call. */
   data(view: Uint8Array): void;
-  /** All content has come; its checksum is compared behind this. */
+  /**
+   * The next content of the file, as the frame that holds it, borrowed for the call. True when another thread writes it and
+   * `PartReader.handedBack` will be told; false: it comes as `data`.
+   */
+  handOn?(entry: Entry, frame: WholeFrame): boolean;
+  /** All content has come, or was handed on; its checksum is compared behind this. */
   close(): void;
   /** The file is right. */
   end(entry: Entry): void;
+}
+
+/** Content that was handed on, and now is written. */
+export interface HandedBack {
+  readonly path: string;
+  /** Offset in the file. */
+  readonly at: number;
+  readonly bytes: number;
+  readonly crc32c: number;
+}
+
+/** A file of which content was handed on. */
+interface HandedFile<Entry> {
+  readonly entry: Entry;
+  readonly checksum: FileChecksum | undefined;
+  /** Bytes that were not handed back yet. */
+  bytesAway: number;
 }
 
 /** Every method throws `backup-corrupt` naming part and file, and what the sink throws. */
@@ -59,12 +82,15 @@ export class PartReader<Entry extends PartEntry> {
   /** The file under way whose content is wanted. */
   #file: Entry | undefined;
   #checksum: FileChecksum | undefined;
+  /** By path. */
+  readonly #handed = new Map<string, HandedFile<Entry>>();
 
   constructor(part: PartToRead<Entry>, sink: PartSink<Entry>) {
     this.#part = part;
     this.#sink = sink;
     const identities = part.identities === undefined ? undefined : new Identities(part.identities);
-    this.#content = new Codec({ identities }).startReading("frames", part.subject);
+    const handOn = sink.handOn === undefined ? undefined : this.#handOn;
+    this.#content = new Codec({ identities }).startReading("frames", part.subject, handOn);
     this.#entries = new Map(part.entries.map((entry) => [entry.path, entry]));
     for (const { path } of part.entries) {
       for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
@@ -80,13 +106,30 @@ export class PartReader<Entry extends PartEntry> {
 
   /** The next stored bytes, borrowed until the promise settles. */
   async push(stored: Uint8Array): Promise<void> {
-    await this.#named(() => this.#content.push(stored, (content) => this.#take(content)));
+    await this.#named(() => this.#content.push(stored, this.#take));
+  }
+
+  /** All of these come before the end. */
+  handedBack({ path, at, bytes, crc32c }: HandedBack): void {
+    const file = this.#handed.get(path);
+    invariant(
+      file !== undefined && file.bytesAway >= bytes,
+      `content of ${path} was handed back that was not handed on`,
+    );
+    const { entry, checksum } = file;
+    const isUnderWay = entry === this.#file;
+    const bytesSoFar = isUnderWay ? entry.size - this.#tar.contentLeft : entry.size;
+    if (checksum instanceof Crc32c) checksum.fillIn(crc32c, bytesSoFar - at - bytes);
+    file.bytesAway -= bytes;
+    if (!isUnderWay && file.bytesAway === 0) this.#compare(entry, checksum);
   }
 
   /** All stored bytes have come. */
   async end(): Promise<void> {
     const { bytes } = this.#part;
-    await this.#named(() => this.#content.end((content) => this.#take(content)));
+    await this.#named(() => this.#content.end(this.#take));
+    const [away] = [...this.#handed.values()].filter(({ bytesAway }) => bytesAway > 0);
+    invariant(away === undefined, `content of ${away?.entry.path ?? ""} was not handed back`);
     if (!this.#content.isComplete) throw this.corrupt("ends inside a zstd frame");
     await this.#named(() => this.#tar.end());
     if (this.#bytes !== bytes) throw this.corrupt(`holds a tar of ${this.#bytes} bytes, ${bytes} were stored`);
@@ -94,11 +137,31 @@ export class PartReader<Entry extends PartEntry> {
     if (missing !== undefined) throw this.corrupt(`lacks ${missing}, which the backup's index lists`);
   }
 
-  #take(content: Uint8Array): void {
-    this.#bytes += content.byteLength;
+  readonly #take = (content: Uint8Array): void => {
+    this.#count(content.byteLength);
+    this.#tar.push(content);
+  };
+
+  /** Only a CRC-32C can be put together from pieces. */
+  readonly #handOn = (frame: WholeFrame): boolean => {
+    const entry = this.#file;
+    const checksum = this.#checksum;
+    if (entry === undefined || frame.rawBytes === 0 || this.#tar.contentLeft < frame.rawBytes) return false;
+    if (checksum !== undefined && !(checksum instanceof Crc32c)) return false;
+    if (this.#sink.handOn?.(entry, frame) !== true) return false;
+    const file = this.#handed.get(entry.path) ?? { entry, checksum, bytesAway: 0 };
+    this.#handed.set(entry.path, file);
+    file.bytesAway += frame.rawBytes;
+    checksum?.leaveOut(frame.rawBytes);
+    this.#count(frame.rawBytes);
+    this.#tar.passOver(frame.rawBytes);
+    return true;
+  };
+
+  #count(bytes: number): void {
+    this.#bytes += bytes;
     // A few kilobytes can expand to gigabytes of zeros.
     if (this.#bytes > this.#part.bytes) throw this.corrupt(`holds more than the ${this.#part.bytes} bytes of its tar`);
-    this.#tar.push(content);
   }
 
   corrupt(what: string): SeawallError {
@@ -131,10 +194,15 @@ export class PartReader<Entry extends PartEntry> {
     if (entry === undefined) return;
     this.#file = undefined;
     this.#sink.close();
-    const actual = this.#checksum?.hex();
+    // Otherwise it is compared when the last of its content is handed back.
+    if ((this.#handed.get(entry.path)?.bytesAway ?? 0) === 0) this.#compare(entry, this.#checksum);
+  }
+
+  #compare(entry: Entry, checksum: FileChecksum | undefined): void {
+    const actual = checksum?.hex();
     const [algorithm, expected] = (entry.checksum ?? "").split(":");
     if (actual !== undefined && actual !== expected) {
-      throw this.corrupt(`${this.#path}: its ${algorithm} is ${actual}, the manifest says ${expected}`);
+      throw this.corrupt(`${entry.path}: its ${algorithm} is ${actual}, the manifest says ${expected}`);
     }
     this.#sink.end(entry);
   }

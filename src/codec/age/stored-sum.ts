@@ -5,6 +5,7 @@
  * length of the second one, and that of the second one.
  */
 import { crc32c } from "@node-rs/crc32";
+import { movedOn } from "../crc32c-pieces.ts";
 import { decodeClear } from "./clear-envelope.ts";
 import { HEADER_BYTES_MAX, isAge, parseHeader } from "./header.ts";
 
@@ -72,33 +73,4 @@ export function storedNow(expected: Stored, front: Uint8Array): Stored | undefin
 
 function isEqual(a: Stored, b: Stored): boolean {
   return a.bytes === b.bytes && a.crc32c >>> 0 === b.crc32c >>> 0;
-}
-
-/** The polynomial of CRC-32C (Castagnoli), its lowest power in the highest bit. */
-const POLYNOMIAL = 0x82f63b78;
-
-/**
- * A CRC-32C moved on by so many bytes: multiplied by x^(8 × bytes) modulo the polynomial. The CRC of A and B together is that
- * of A, moved on by the length of B, and that of B, added without carry.
- */
-export function movedOn(crc: number, bytes: number): number {
-  // x^8, and then its square for each binary digit of the length.
-  let power = 0x00800000;
-  let moved = crc >>> 0;
-  for (let left = bytes; left > 0; left = Math.floor(left / 2)) {
-    if (left % 2 === 1) moved = product(moved, power);
-    power = product(power, power);
-  }
-  return moved;
-}
-
-/** The product of two polynomials; the highest bit is the power 0. */
-function product(a: number, b: number): number {
-  let sum = 0;
-  let shifted = b;
-  for (let bit = 31; bit >= 0; bit--) {
-    if (((a >>> bit) & 1) === 1) sum ^= shifted;
-    shifted = (shifted & 1) === 1 ? (shifted >>> 1) ^ POLYNOMIAL : shifted >>> 1;
-  }
-  return sum >>> 0;
 }

@@ -14,7 +14,8 @@ import { parseHeader } from "../../../src/codec/age/header.ts";
 import { Identities } from "../../../src/codec/age/identities.ts";
 import { Recipients } from "../../../src/codec/age/recipients.ts";
 import { checkNewHeader, headerFor } from "../../../src/codec/age/rekey.ts";
-import { movedOn, StoredSum, storedNow } from "../../../src/codec/age/stored-sum.ts";
+import { StoredSum, storedNow } from "../../../src/codec/age/stored-sum.ts";
+import { movedOn } from "../../../src/codec/crc32c-pieces.ts";
 import { Codec, OWN_DIGEST } from "../../../src/codec/codec.ts";
 
 const [old, fresh, second] = [
