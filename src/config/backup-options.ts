@@ -67,6 +67,6 @@ export const BACKUP_OPTIONS = {
     commands: [...BACKUP, "import"],
     default: 256 * MIB,
     help: "size, before compression, at which a part of the backup is closed",
-    more: "Parts are what a restore reads in parallel. Files stay whole: a larger file is a part by itself.",
+    more: "Parts are what a restore reads in parallel. Files stay whole: a larger file is a part by itself. Threads that have no part left help with it.",
   }),
 } as const;

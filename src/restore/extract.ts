@@ -1,10 +1,12 @@
 /**
  * All parts of a backup onto disk: several at a time, each fetched in ranges, taken apart in a worker thread, and its files
- * made durable while the next ones arrive. Memory is bounded by lanes × (ranges in flight × their size).
+ * made durable while the next ones arrive. Threads that have no part left write stretches of large files in the parts of others.
+ * Memory is bounded by lanes × (ranges in flight × their size), and a frame for each thread.
  */
 import type { Archive } from "../archive/archive.ts";
 import { mapBounded, readAhead } from "../archive/bounded.ts";
 import type { BackupDocument, BackupFile, BackupPart } from "../archive/backups/document.ts";
+import type { HandedBack } from "../archive/backups/part-reader.ts";
 import { backupPartKey } from "../archive/keys.ts";
 import { HEADER_FRONT_BYTES } from "../codec/codec.ts";
 import { SeawallError, invariant } from "../errors.ts";
@@ -14,7 +16,8 @@ import { ThreadCrew, type WorkerThread } from "../worker-thread.ts";
 import type { CompareFile, ExtractAnswer, ExtractQuestion } from "./extract-worker.ts";
 import type { DiskFlush } from "./disk-flush.ts";
 import { Layout, type LayoutFacts } from "./layout.ts";
-import type { Owner, PartJob, PartResult } from "./part-writer.ts";
+import type { HelperCount, Owner, PartJob, PartResult } from "./part-writer.ts";
+import type { Stretch } from "./stretch.ts";
 
 export interface ExtractOptions {
   readonly archive: Archive;
@@ -48,18 +51,23 @@ export async function extractParts(options: ExtractOptions): Promise<PartResult>
   const parts = [...backup.parts].sort((a, b) => b.storedBytes - a.storedBytes);
   let filesWritten = 0;
   let bytesWritten = 0;
+  const helpers: HelperCount = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  let partsLeft = parts.length;
+  const countHelpers = (): void => void Atomics.store(helpers, 0, Math.max(0, crew.threadsMax - partsLeft));
+  countHelpers();
   const onFlush = (places: readonly string[]): void => void flush.addEach(places).catch(() => undefined);
   await mapBounded(parts, crew.threadsMax, async (part) => {
     const files = filesByPart.get(part.name) ?? [];
     const toWrite = files.filter(({ type, path }) => type === "file" && !unchanged.has(path));
-    if (toWrite.length === 0 && options.replace) {
-      options.onProgress(part.storedBytes);
-      return;
+    if (toWrite.length === 0 && options.replace) options.onProgress(part.storedBytes);
+    else {
+      const result = await crew.lend((thread) => extractPart(thread, part, { ...options, onFlush, helpers }));
+      filesWritten += result.filesWritten;
+      bytesWritten += result.bytesWritten;
+      await flush.addFiles(toWrite.map(({ path }) => layout.place(path)));
     }
-    const result = await crew.lend((thread) => extractPart(thread, part, { ...options, onFlush }));
-    filesWritten += result.filesWritten;
-    bytesWritten += result.bytesWritten;
-    await flush.addFiles(toWrite.map(({ path }) => layout.place(path)));
+    partsLeft--;
+    countHelpers();
   });
   throwIfAborted(signal);
   return { filesWritten, bytesWritten };
@@ -68,9 +76,12 @@ export async function extractParts(options: ExtractOptions): Promise<PartResult>
 async function extractPart(
   thread: ExtractThread,
   part: BackupPart,
-  options: ExtractOptions & { readonly onFlush: (places: readonly string[]) => void },
+  options: ExtractOptions & {
+    readonly onFlush: (places: readonly string[]) => void;
+    readonly helpers: HelperCount;
+  },
 ): Promise<PartResult> {
-  const { archive, backup, filesByPart, unchanged, layout, owner, replace, signal } = options;
+  const { archive, backup, filesByPart, unchanged, layout, owner, replace, crew, signal } = options;
   const entries = (filesByPart.get(part.name) ?? []).map(({ path, type, size, checksum }) => ({
     path,
     type,
@@ -91,14 +102,25 @@ async function extractPart(
     owner,
     replace,
     umask: process.umask(),
+    helpers: options.helpers,
   };
   const key = backupPartKey(archive.cluster, backup.id, name);
   const ranges = new PartRanges(archive, { key, subject: `part ${name} of backup ${backup.id}`, part });
-  const asked: Promise<ExtractAnswer>[] = [];
+  const written: HandedBack[] = [];
+  const writeStretch = async (stretch: Stretch): Promise<void> => {
+    const answer = await crew.ask({ kind: "stretch", stretch }, [stretch.stored.buffer]);
+    invariant(answer.written !== undefined, "a stretch was not written");
+    written.push(answer.written);
+    options.onFlush(answer.flush ?? []);
+  };
+  const asked: Promise<unknown>[] = [];
   const ask = (question: ExtractQuestion, transfer?: readonly ArrayBuffer[]): void => {
-    const answer = thread.ask(question, transfer);
-    answer.catch(() => undefined);
-    asked.push(answer);
+    const done = thread.ask(question, transfer).then(async ({ flush = [], stretches = [] }) => {
+      options.onFlush(flush);
+      await Promise.all(stretches.map(writeStretch));
+    });
+    done.catch(() => undefined);
+    asked.push(done);
   };
   ask({ kind: "part", job });
   for await (const { result } of readAhead(ranges.offsets(), RANGES_AHEAD, ranges.fetch, { signal })) {
@@ -107,11 +129,11 @@ async function extractPart(
     if (byteLength === 0) continue;
     ask({ kind: "data", bytes }, ownMemory(bytes));
     options.onProgress(byteLength);
-    // One piece under work, one waiting.
-    while (asked.length > 1) options.onFlush((await asked.shift())?.flush ?? []);
+    // One piece under work with its stretches, one waiting.
+    while (asked.length > 1) await asked.shift();
   }
   await Promise.all(asked);
-  const { result } = await thread.ask({ kind: "end" });
+  const { result } = await thread.ask({ kind: "end", written });
   invariant(result !== undefined, "a part ended without a result");
   return result;
 }

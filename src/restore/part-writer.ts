@@ -2,12 +2,14 @@
  * Writes one part of a backup to disk. It reports the part only when the CRC-32C of the object and every check of
  * part-reader.ts have passed. Runs in a worker thread; file calls are synchronous.
  */
-import { closeSync, constants, fchmodSync, fchownSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
-import { type PartEntry, PartReader, type PartSink } from "../archive/backups/part-reader.ts";
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, mkdirSync, openSync, rmSync } from "node:fs";
+import { type HandedBack, type PartEntry, PartReader, type PartSink } from "../archive/backups/part-reader.ts";
 import { Codec } from "../codec/codec.ts";
+import type { WholeFrame } from "../codec/frame-split.ts";
 import type { TarHeader } from "../codec/tar.ts";
 import { errnoOf, SeawallError } from "../errors.ts";
 import { fsPath, Layout, type LayoutFacts } from "./layout.ts";
+import { type OpenFile, type Stretch, writeAt } from "./stretch.ts";
 
 export interface WriteEntry extends PartEntry {
   /** False for a file that is there already, unchanged. */
@@ -29,7 +31,12 @@ export interface PartJob {
   readonly umask: number;
   /** Old files may be in the way: they are replaced, never written into. */
   readonly replace: boolean;
+  /** Threads without a part. While there are any, stretches of large files are left to them. */
+  readonly helpers: HelperCount;
 }
+
+/** One number in shared memory, so that a thread sees it within its work. */
+export type HelperCount = Int32Array<SharedArrayBuffer>;
 
 export interface Owner {
   readonly uid: number;
@@ -42,8 +49,9 @@ export interface PartResult {
 }
 
 /** So much of a file is written between two calls for it to be flushed: the disk works from the beginning, not at the end. */
-const FLUSH_EVERY_BYTES = 32 << 20;
+export const FLUSH_EVERY_BYTES = 32 << 20;
 
+const OWNER_WRITES = 0o200;
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 export class PartWriter implements PartSink<WriteEntry> {
@@ -52,8 +60,14 @@ export class PartWriter implements PartSink<WriteEntry> {
   readonly #reader: PartReader<WriteEntry>;
   readonly #onFlush: (place: string) => void;
   readonly #sum = new Codec().startSum();
+  #stretches: Stretch[] = [];
   #place = "";
   #fd: number | undefined;
+  /** The file under way as other threads find it; undefined until content of it is handed on. */
+  #file: OpenFile | undefined;
+  #mode = 0;
+  /** Offset of the next content in the file. */
+  #at = 0;
   #filesWritten = 0;
   #bytesWritten = 0;
   #unflushedBytes = 0;
@@ -67,14 +81,19 @@ export class PartWriter implements PartSink<WriteEntry> {
     this.#reader = new PartReader({ subject: `part ${part}`, tablespace, bytes, entries, identities }, this);
   }
 
-  /** The next bytes of the stored object. Throws `backup-corrupt` naming part and file, `target-unwritable`. */
-  async push(stored: Uint8Array): Promise<void> {
+  /**
+   * The next bytes of the stored object. Returns the stretches of large files that are left to other threads. Throws
+   * `backup-corrupt` naming part and file, `target-unwritable`.
+   */
+  async push(stored: Uint8Array): Promise<readonly Stretch[]> {
     this.#sum.push(stored);
     await this.#reader.push(stored);
+    return this.#stretches.splice(0);
   }
 
-  /** The object is complete. */
-  async finish(): Promise<PartResult> {
+  /** The object is complete, and every stretch is written. */
+  async finish(written: readonly HandedBack[] = []): Promise<PartResult> {
+    for (const stretch of written) this.#reader.handedBack(stretch);
     const { storedBytes: bytes, crc32c } = this.#job;
     const difference = this.#sum.difference({ bytes, crc32c });
     if (difference?.in === "size")
@@ -88,17 +107,37 @@ export class PartWriter implements PartSink<WriteEntry> {
   begin(entry: WriteEntry, header: TarHeader): boolean {
     if (!entry.write) return false;
     this.#place = this.#layout.place(entry.path);
-    this.#fd = this.#create(this.#place, header.mode & 0o777);
+    this.#mode = header.mode & 0o777;
+    this.#at = 0;
+    this.#file = undefined;
+    this.#fd = this.#create(this.#place, this.#mode);
+    return true;
+  }
+
+  handOn(entry: WriteEntry, { stored, rawBytes, at: frameAt }: WholeFrame): boolean {
+    // Another thread opens the file by its name, which its own account may not be allowed to.
+    if (Atomics.load(this.#job.helpers, 0) === 0 || this.#fd === undefined || (this.#mode & OWNER_WRITES) === 0)
+      return false;
+    this.#file ??= openFile(this.#fd, this.#place);
+    const { part } = this.#job;
+    const { path } = entry;
+    this.#stretches.push({
+      part,
+      path,
+      ...this.#file,
+      at: this.#at,
+      rawBytes,
+      frameAt,
+      stored: new Uint8Array(stored),
+    });
+    this.#at += rawBytes;
     return true;
   }
 
   data(view: Uint8Array): void {
     if (this.#fd === undefined) return;
-    try {
-      for (let at = 0; at < view.byteLength;) at += writeSync(this.#fd, view, at, view.byteLength - at, null);
-    } catch (cause) {
-      throw new SeawallError("target-unwritable", `cannot write ${this.#place}`, { cause });
-    }
+    writeAt(this.#fd, view, { place: this.#place, at: this.#at });
+    this.#at += view.byteLength;
     this.#unflushedBytes += view.byteLength;
     if (this.#unflushedBytes < FLUSH_EVERY_BYTES) return;
     this.#unflushedBytes = 0;
@@ -129,6 +168,11 @@ export class PartWriter implements PartSink<WriteEntry> {
       throw new SeawallError("target-unwritable", `cannot create ${place}`, { cause });
     }
   }
+}
+
+function openFile(fd: number, place: string): OpenFile {
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return { place, dev, ino };
 }
 
 /** A directory that no entry announced is made on the way. */

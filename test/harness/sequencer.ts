@@ -52,6 +52,7 @@ export const SECONDS: Readonly<Record<string, number>> = {
   "test/daemon/password-rotation.test.ts": 45,
   "test/campaigns/crafted.test.ts": 43,
   "test/restore/wal-dir.test.ts": 43,
+  "test/restore/stretches.test.ts": 40,
   "test/cli/server.test.ts": 40,
   "test/campaigns/faults.test.ts": 38,
   "test/restore/changed-settings.test.ts": 38,
