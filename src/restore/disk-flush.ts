@@ -29,6 +29,8 @@ const FIRST_MS_MAX = 30_000;
 /** The kernel holds back a fifth of the memory at most: a terabyte of memory at 50 MB/s. */
 const FLUSH_MS_MAX = 7_200_000;
 const VERSION_MS_MAX = 10_000;
+/** Node.js has four threads for calls of the file system by default. While parts are read, the others read them. */
+const SYNCS_BESIDE_READS = 2;
 const SYNCS_IN_FLIGHT = 8;
 const PROGRAM = "sync";
 
@@ -181,16 +183,21 @@ class SyncQueue {
 
   async add(paths: readonly string[]): Promise<void> {
     for (const path of paths) this.#paths.push(path);
-    while (this.#active < SYNCS_IN_FLIGHT && this.#paths.length > 0) {
-      this.#active++;
-      this.#hands.push(this.#hand());
-    }
+    this.#begin(SYNCS_BESIDE_READS);
     if (this.#failure !== undefined) await this.done();
   }
 
   async done(): Promise<void> {
+    this.#begin(SYNCS_IN_FLIGHT);
     await Promise.all(this.#hands.splice(0));
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #begin(inFlight: number): void {
+    while (this.#active < inFlight && this.#paths.length > 0) {
+      this.#active++;
+      this.#hands.push(this.#hand());
+    }
   }
 
   async #hand(): Promise<void> {

@@ -161,11 +161,12 @@ async function carryOut(
   const closed = owner === undefined ? [] : await closedFolders(directories, { owner, signal });
   if (closed.length > 0)
     log.warn("the server's account may not enter folders on the way to its files", { uid: owner?.uid, closed });
+  await using crew = extractCrew(options.jobs);
+  crew.hire(backup.parts.length);
   const index = await readIndex(archive, backup, { signal });
   await checkManifest(archive, backup, index, { signal });
 
   const layout = { targetDir: target.path, tablespaces: places.restored, created: places.created, walDir };
-  await using crew = extractCrew(options.jobs);
   const prepared = await prepareTarget({ target, layout, backup, index, owner, crew, signal, now: options.now });
   const { unchanged } = prepared;
   const flushed = options.flushEachFile === true ? [] : directoriesOf(index, layout);

@@ -63,6 +63,8 @@ export async function run(context: CommandContext): Promise<number> {
       });
       return EXIT.done;
     }
+    // Asked for now: programs start while the plan is made.
+    const programs = versionOnPath(env["PATH"]);
     const restored = await restore({
       ...wish,
       archive,
@@ -87,7 +89,7 @@ export async function run(context: CommandContext): Promise<number> {
     });
     progress.end();
     const seconds = (Date.now() - startedAt.getTime()) / 1000;
-    const notes = [...notesOf(context, restored), ...(await versionNotes(restored.plan.backup, env["PATH"]))];
+    const notes = [...notesOf(context, restored), ...versionNotes(restored.plan.backup, await programs)];
     const result = {
       ...resultJson(restored, target),
       generation: chosen.generation.name,
@@ -192,8 +194,7 @@ export function parseMapping(texts: string | undefined): Map<string, string> {
 }
 
 /** The programs at hand are of another version: that server would not start. */
-async function versionNotes({ pgMajor }: BackupDocument, path: string | undefined): Promise<string[]> {
-  const version = await versionOnPath(path);
+function versionNotes({ pgMajor }: BackupDocument, version: string | undefined): string[] {
   if (version === undefined || Number.parseInt(version, 10) === pgMajor) return [];
   return [
     `The files are of PostgreSQL ${pgMajor}, and the programs on PATH are of ${version}: start the server with those of PostgreSQL ${pgMajor}.`,

@@ -68,8 +68,11 @@ export async function versionOnPath(path: string | undefined): Promise<string | 
 
 /** `postgres (PostgreSQL) 17.2 (Debian 17.2-1)` */
 async function versionOf(directory: string): Promise<string | undefined> {
+  const program = join(directory, "postgres");
   try {
-    const { stdout } = await run(join(directory, "postgres"), ["--version"], { timeout: VERSION_MS_MAX });
+    // A look is cheaper than a child that finds nothing to run.
+    await access(program, constants.X_OK);
+    const { stdout } = await run(program, ["--version"], { timeout: VERSION_MS_MAX });
     return /PostgreSQL\) (\d+\S*)/.exec(stdout)?.[1];
   } catch {
     return undefined;
