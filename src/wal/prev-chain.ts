@@ -21,6 +21,11 @@ export class PrevChain {
     this.low = startLow;
   }
 
+  /** The record before the next one is not known. */
+  forget(): void {
+    this.isKnown = false;
+  }
+
   /** Why `prevHigh/prevLow` cannot be the xl_prev of the record at `start`; undefined when it can. */
   problem(startHigh: number, startLow: number, prevHigh: number, prevLow: number): string | undefined {
     const prev = lsnOfWords(prevHigh, prevLow);

@@ -333,7 +333,11 @@ export class WalVerifier {
     if (!active && !this.#unknownStart) {
       this.#failAt(pageOffset, "the page overwrites a record, but none is outstanding");
     }
-    this.#overwrite.expect(active && !isHead ? lsnOfWords(startHigh, startLow) : undefined);
+    if (active && isHead) {
+      // A carry without content names the broken record as the previous one, and the record before it is not known.
+      this.#overwrite.expect(this.#prev.isKnown ? this.#prev.lsn : undefined);
+      this.#prev.forget();
+    } else this.#overwrite.expect(active ? lsnOfWords(startHigh, startLow) : undefined);
     this.#partial.active = false;
   }
 

@@ -2,6 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { addBytes, formatLsn, parseLsn, timelineOf } from "../../src/wal/lsn.ts";
 import { parseHistory } from "../../src/wal/timeline.ts";
+import { carryWithoutContent } from "../../src/wal/carry-without-content.ts";
+import type { RecordCarry } from "../../src/wal/record-carry.ts";
 import { filled, MIB, toSegmentEnd, verifierFor, WalWriter } from "./wal-writer.ts";
 
 describe("after a switch record", () => {
@@ -105,6 +107,41 @@ describe("a record that a crash cut off", () => {
     expect(records).toEqual(writer.records.slice(1));
     expect(verifier.headBytesUnverified).toBeGreaterThan(500_000);
   });
+
+  it.each([
+    ["the segment where it began", 1],
+    ["a segment within it", 2],
+  ])(
+    "is given up behind a carry without content of %s, and has to be the record that the carry names",
+    (_of, border) => {
+      const cut = (address: number): WalWriter => {
+        const writer = new WalWriter();
+        writer.write({ data: filled(300) });
+        toSegmentEnd(writer, 64);
+        writer.overwrite(addBytes(writer.abort({ data: filled(3 * MIB) }, 200), address));
+        writer.write({ data: filled(40) });
+        return writer;
+      };
+      const resumed = (writer: WalWriter) => {
+        let carry: RecordCarry | undefined;
+        for (let segment = 0; segment < border; segment++) {
+          const before = verifierFor(writer, { startLsn: addBytes(writer.start, segment * MIB), carry });
+          before.verifier.push(writer.bytes.subarray(segment * MIB, (segment + 1) * MIB));
+          carry = carryWithoutContent(before.verifier.carry() as RecordCarry);
+        }
+        return verifierFor(writer, { startLsn: addBytes(writer.start, border * MIB), carry });
+      };
+      const writer = cut(0);
+      const { verifier, records } = resumed(writer);
+      verifier.push(writer.bytes.subarray(border * MIB));
+      expect(records).toEqual(writer.records.slice(-2));
+      expect(verifier.verifiedLsn).toBe(writer.position);
+      const other = cut(8);
+      expect(() => resumed(other).verifier.push(other.bytes.subarray(border * MIB))).toThrow(
+        "but the broken one is at",
+      );
+    },
+  );
 
   const refused: readonly [string, (w: WalWriter) => void, string][] = [
     [
