@@ -1,6 +1,6 @@
 /**
- * Keeps what V8 has compiled for the next run, in a folder of the account that runs: where Node.js can (22.1 and later), a
- * command then starts with a fifth less processor time.
+ * Keeps what V8 has compiled for the next run, in a folder of the account that runs: where Node.js can (22.1 and later).
+ * On 24.21 `wal-fetch` takes 158 instead of 180 ms of processor time with it; `list` takes the same as before.
  *
  * The folder is not the system's temporary one, which is Node's default: code in it could come from another account.
  */
