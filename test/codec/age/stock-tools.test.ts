@@ -124,7 +124,11 @@ describe("recipients", () => {
       "a recipient was given that is a private key",
     ],
     ["an SSH key", async () => "ssh-ed25519 AAAA user", "recipients of the kind ssh-ed25519 cannot be used"],
-    ["a recipient with a typing error", async () => `${recipient.slice(0, -1)}q`, "is no recipient of age"],
+    [
+      "a recipient with a typing error",
+      async () => recipient.slice(0, -1) + (recipient.endsWith("q") ? "p" : "q"),
+      "is no recipient of age",
+    ],
     ["a recipient of a plugin", async () => "age1yubikey1qqq", "is no recipient of age"],
   ])("refuse %s, and do not repeat a private key", async (_what, text, message) => {
     const given = await text();
