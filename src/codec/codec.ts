@@ -316,6 +316,8 @@ export const OWN_DIGEST = CONTENT_DIGEST;
 class StoredStream implements ContentReader {
   readonly #sealed: MaybeSealedStream;
   readonly #decoder: ZstdDecoder | SharedZstdDecoder | undefined;
+  /** Grows to the largest push. */
+  #memory = Buffer.alloc(0);
 
   constructor(sealed: MaybeSealedStream, decoder: ZstdDecoder | SharedZstdDecoder | undefined) {
     this.#sealed = sealed;
@@ -339,10 +341,24 @@ class StoredStream implements ContentReader {
   }
 
   async #decode(pieces: readonly Uint8Array[], take: (content: Uint8Array) => void): Promise<void> {
+    if (pieces.length === 0) return;
+    const content = this.#joined(pieces);
+    if (this.#decoder === undefined) take(content);
+    else await this.#decoder.push(content, take);
+  }
+
+  /** Decrypted pieces in a row: frames that lie in one piece need not be copied. */
+  #joined(pieces: readonly Uint8Array[]): Uint8Array {
+    const [first] = pieces;
+    if (pieces.length === 1 && first !== undefined) return first;
+    const bytes = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (this.#memory.byteLength < bytes) this.#memory = Buffer.allocUnsafeSlow(bytes);
+    let at = 0;
     for (const piece of pieces) {
-      if (this.#decoder === undefined) take(piece);
-      else await this.#decoder.push(piece, take);
+      this.#memory.set(piece, at);
+      at += piece.byteLength;
     }
+    return this.#memory.subarray(0, bytes);
   }
 }
 
