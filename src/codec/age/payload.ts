@@ -5,6 +5,7 @@
  * It runs on OpenSSL by `node:crypto`, ten times as fast as JavaScript. Source: C2SP "age-encryption.org/v1", section "Payload".
  */
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from "node:crypto";
+import { ShortLived } from "../../idle-memory.ts";
 
 /** Content of every piece but the last, which may be shorter. */
 export const PIECE_BYTES = 64 << 10;
@@ -80,6 +81,9 @@ function pieceNonce(index: number, isLast: boolean): Buffer {
   return nonce;
 }
 
+/** OpenSSL's answers are new memory. Without this a receiver took 80 MiB more; it costs 0.3 CPU s per GB of encrypted bytes. */
+const answers = new ShortLived(4 << 20);
+
 /** The place of some pieces among all of a payload. */
 export interface PieceRange {
   /** Number of the first one. */
@@ -109,6 +113,7 @@ export function sealInPlace(
     const at = to + index * SEALED_PIECE_BYTES;
     memory.set(sealed, at);
     memory.set(tag, at + sealed.byteLength);
+    answers.add(sealed.byteLength);
   }
   return to + sealedBytes(contentBytes);
 }

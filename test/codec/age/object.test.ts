@@ -18,6 +18,8 @@ import {
   NONCE_BYTES,
   payloadKey,
   SEALED_PIECE_BYTES,
+  sealedBytes,
+  sealInPlace,
   StreamSealer,
 } from "../../../src/codec/age/payload.ts";
 import { Recipients } from "../../../src/codec/age/recipients.ts";
@@ -398,6 +400,19 @@ describe("a stream that threads encrypt", () => {
       await pool.close();
     }
   });
+});
+
+test("encrypting in place gathers little garbage, however much is encrypted", () => {
+  const MIB = 1 << 20;
+  const memory = new Uint8Array(sealedBytes(MIB));
+  const key = randomBytes(32);
+  const before = process.memoryUsage().arrayBuffers;
+  let peak = 0;
+  for (let round = 0; round < 256; round++) {
+    sealInPlace(memory, MIB, 0, key);
+    peak = Math.max(peak, process.memoryUsage().arrayBuffers - before);
+  }
+  expect(peak).toBeLessThan(16 * MIB);
 });
 
 test("a header goes there and back, whatever the length of a body", async () => {
