@@ -19,6 +19,8 @@ describe.skipIf(tool("pg_dump") === undefined)("the page on timelines", () => {
       await site.shell(site.here(commands[first] ?? ""));
       await site.startCopy(at);
       await site.shell(site.here(commands[first + 1] ?? ""));
+      // A copy that is restored before its timeline has any WAL is refused in other words.
+      await site.stored();
       await site.stopReceiving();
       await site.stopCopies();
     }
