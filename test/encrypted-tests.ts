@@ -9,7 +9,7 @@ import { importsOf } from "./quick-tests.ts";
 const ROOT = resolve(import.meta.dirname, "..");
 const KEYS = join(ROOT, "test", "harness", "encryption.ts");
 
-/** What takes, keeps and restores WAL and backups. */
+/** Rooms that take, keep and restore WAL and backups. */
 export const ENCRYPTED_ROOMS = ["archive", "backup", "campaigns", "daemon", "receive", "restore"];
 
 /** Tests that make keys of their own: they are the same in both forms. */

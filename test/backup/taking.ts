@@ -22,7 +22,7 @@ import { freePort } from "../harness/postgres-process.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
-/** Of an encrypted run (harness/encryption.ts). */
+/** Recipients in an encrypted run (harness/encryption.ts). */
 const recipients = await recipientsOf();
 
 export interface Told {

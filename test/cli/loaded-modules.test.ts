@@ -20,7 +20,7 @@ writeFileSync(
    });`,
 );
 
-/** What package.json names; what those bring along is loaded with them. */
+/** Packages that package.json names; others come along with them. */
 const DEPENDENCIES = Object.keys(dependenciesOf("dependencies")).concat(
   Object.keys(dependenciesOf("optionalDependencies")),
 );

@@ -19,7 +19,7 @@ const LONG = [...MAGIC, 0x20, 5, ...last(600)];
 const FRAMES = [SMALL, LARGE, WINDOWED, UNSIZED, SKIPPABLE, EMPTY, LONG, SMALL];
 const STREAM = Uint8Array.from(FRAMES.flat());
 
-/** What comes out: whole frames, and the pieces between them put together. */
+/** Whole frames as they come out, and the pieces between them put together. */
 function split(pieces: readonly Uint8Array[]): unknown[] {
   const splitter = new FrameSplit({ rawBytesMax: 1300, storedBytesMax: 400 });
   const found: { kind: string; stored: number[]; rawBytes?: number; at?: number }[] = [];

@@ -278,7 +278,7 @@ describe("content that is passed over", () => {
     END,
   ]);
 
-  /** What the handlers get of a file of ten bytes and one of three, when `passed` bytes follow `before` and are not fed. */
+  /** Calls to the handlers for a file of ten bytes and one of three, when `passed` bytes follow `before` and are not fed. */
   function read(before: number, passed: number): string[] {
     const found: string[] = [];
     const reader = new TarReader({

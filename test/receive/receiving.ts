@@ -31,7 +31,7 @@ export interface Receiving {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Of an encrypted run (harness/encryption.ts). */
+/** Recipients in an encrypted run (harness/encryption.ts). */
 const recipients = await recipientsOf();
 
 export function receive(
