@@ -7,6 +7,7 @@ import type { BackupDocument } from "../archive/backups/document.ts";
 import { backupDocumentKey } from "../archive/keys.ts";
 import { SeawallError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { onAbort } from "../signals.ts";
 import { formatPgTime } from "../wal/record-facts.ts";
 import { checkManifest, readIndex } from "../archive/backups/index.ts";
 import { DiskFlush } from "./disk-flush.ts";
@@ -162,6 +163,8 @@ async function carryOut(
   if (closed.length > 0)
     log.warn("the server's account may not enter folders on the way to its files", { uid: owner?.uid, closed });
   await using crew = extractCrew(options.jobs);
+  // A thread may have gigabytes to write from one range that was fetched.
+  using _stopping = onAbort(signal, () => void crew.dismiss());
   crew.hire(backup.parts.length);
   const index = await readIndex(archive, backup, { signal });
   await checkManifest(archive, backup, index, { signal });
