@@ -5,6 +5,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { ROOT } from "./build.ts";
+import { runKeys } from "./encryption.ts";
 import { plainEnvironment } from "./process.ts";
 
 const MAIN = join(ROOT, "dist", "cli", "main.js");
@@ -62,7 +63,7 @@ function cliBehind(
   env: Readonly<Record<string, string>>,
 ): Ended {
   const { status, stdout, stderr } = spawnSync(command, [...before, process.execPath, MAIN, ...args], {
-    env: { ...plainEnvironment(), ...env },
+    env: { ...plainEnvironment(), ...runKeys(), ...env },
     encoding: "utf8",
     timeout: 120_000,
   });

@@ -17,6 +17,9 @@ import { Archived, promoted, rowsOf } from "./restored.ts";
 
 const TIMEOUT_MS = 300_000;
 
+/** Autovacuum changes files of the living server beside the comparison. */
+const QUIET = { autovacuum: false };
+
 /** Every file below `folder` and what is in it. */
 function contents(folder: string): Record<string, string> {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -46,7 +49,7 @@ class Scene implements AsyncDisposable {
   }
 
   static async set(version: PostgresVersion): Promise<Scene> {
-    const archived = await Archived.start({ version });
+    const archived = await Archived.start({ version, settings: QUIET });
     await archived.insert(1);
     await archived.backup();
     await archived.insert(2);
@@ -169,7 +172,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i, beside the living primary", (ve
   test(
     "a tablespace that appears after the restore stops recovery, until it has a directory of its own",
     async () => {
-      await using archived = await Archived.start({ version });
+      await using archived = await Archived.start({ version, settings: QUIET });
       const places = makeTempDir("places");
       await archived.insert(1);
       await archived.backup();
@@ -209,7 +212,7 @@ describe.each(oldestAndNewest())("PostgreSQL %i, beside the living primary", (ve
   test(
     "a standby goes on into an empty directory that its operator has made, and into no other",
     async () => {
-      await using archived = await Archived.start({ version });
+      await using archived = await Archived.start({ version, settings: QUIET });
       const places = makeTempDir("places");
       await archived.insert(1);
       await archived.backup();
@@ -271,7 +274,7 @@ test(
   "a tablespace that is created while the backup runs is restored to a place of its own, and never to the primary's",
   async () => {
     const [version] = versionsUnderTest();
-    await using archived = await Archived.start({ version: version ?? 18 });
+    await using archived = await Archived.start({ version: version ?? 18, settings: QUIET });
     const places = makeTempDir("places");
     const { server, url } = archived;
     await archived.insert(1);
