@@ -1,6 +1,12 @@
 /** Which backup makes a gap history: one that begins behind it, on the way to the archive's line, and can be restored. */
 import { describe, expect, test } from "vitest";
-import { backupsBehind, coverOf, type GapPlace, lastTimeBefore } from "../../src/archive/catalog/cover.ts";
+import {
+  backupsBehind,
+  commitText,
+  coverOf,
+  type GapPlace,
+  lastCommitBefore,
+} from "../../src/archive/catalog/cover.ts";
 import type { BackupSpan, RecoveryWindow } from "../../src/archive/catalog/windows.ts";
 import { type Lsn, timelineOf } from "../../src/wal/lsn.ts";
 import { rootHistory, type TimelineHistory } from "../../src/wal/timeline.ts";
@@ -121,13 +127,26 @@ describe("the last time before a gap", () => {
     ...{ fromTime: "", toTime: null, lastCommitAt },
   });
   const timeBefore = (place: GapPlace, windows: RecoveryWindow[]): string | undefined =>
-    lastTimeBefore(place, { windows, histories: [one, two] });
+    lastCommitBefore(place, { windows, histories: [one, two] })?.time;
 
   test("is that of the window that ends nearest before it", () => {
     const windows = [window(100, "a"), window(300, "b"), window(250, "c"), window(900, "d"), window(299, null)];
     expect(timeBefore(gap(1, 300, 400), windows)).toBe("b");
     expect(timeBefore(gap(1, 299, 400), windows)).toBe("c");
     expect(timeBefore(gap(1, 99, 400), windows)).toBeUndefined();
+  });
+
+  test("may be a later one where a window behind it was not read", () => {
+    const before = (windows: RecoveryWindow[]): string | undefined => {
+      const commit = lastCommitBefore(gap(1, 300, 400), { windows, histories: [one, two] });
+      return commit && commitText(commit);
+    };
+    const unread = { isUnread: true } as const;
+    expect(before([window(100, "a"), window(250, "b")])).toBe("b");
+    expect(before([window(100, "a"), { ...window(250, "b"), ...unread }])).toBe("b or later");
+    expect(before([window(100, "a"), { ...window(250, null), ...unread }])).toBe("a or later");
+    expect(before([{ ...window(100, "a"), ...unread }, window(250, "b")])).toBe("b");
+    expect(before([{ ...window(250, null), ...unread }])).toBeUndefined();
   });
 
   test("is never that of a timeline on whose way the gap does not lie", () => {

@@ -2,20 +2,28 @@
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import type { Archive } from "../../src/archive/archive.ts";
 import type { Gap } from "../../src/archive/documents.ts";
+import { partialKey } from "../../src/archive/keys.ts";
+import { putPartial, readPartial } from "../../src/archive/wal/objects.ts";
 import { putGap } from "../../src/archive/wal/put-gap.ts";
+import { digestOf } from "../../src/codec/age/digest.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
+import { Codec } from "../../src/codec/codec.ts";
 import type { GapDocument } from "../../src/daemon/status/document.ts";
 import { GapMemory, lookAtGaps } from "../../src/daemon/status/gap-look.ts";
 import { watchGaps } from "../../src/daemon/status/gap-watch.ts";
 import { silentLog } from "../../src/log.ts";
 import { ReceiverState } from "../../src/receive/status.ts";
 import { FileStore } from "../../src/store/file/store.ts";
-import { lsnOf, timelineOf } from "../../src/wal/lsn.ts";
+import { lsnOf, segmentBefore, timelineOf } from "../../src/wal/lsn.ts";
 import { until } from "../campaigns/campaign.ts";
 import { openRunArchive } from "../harness/encryption.ts";
 import { ROOT } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
+
+const MIB = 1 << 20;
 
 let dir: string;
 let archive: Archive;
@@ -75,6 +83,22 @@ test("without memory to spare an earlier commit stands in, and the last one foll
   const [late] = await look(memory, true);
   expect([read.length, memory.isOwing]).toEqual([1, false]);
   expect(Date.parse(early?.lastCommitAt ?? "")).toBeLessThan(Date.parse(late?.lastCommitAt ?? ""));
+});
+
+test("the WAL before a gap is encrypted to others: the last commit that is known is told, and that a later one may be there", async () => {
+  const place = { timeline: timelineOf(1), segment: segmentBefore(BEHIND_PARTIAL.fromLsn, MIB), segmentSize: MIB };
+  const partial = await readPartial(archive, place);
+  if (partial === undefined) throw new Error("the archive that is kept has lost its partial");
+  await archive.store.delete([partialKey(archive.cluster, place)]);
+  const recipients = await Recipients.of([await identityToRecipient(await generateX25519Identity())]);
+  const { startLsn, endLsn, verifiedLsn } = partial;
+  const facts = { startLsn, endLsn, verifiedLsn, digest: digestOf(partial.raw) };
+  await putPartial({ ...archive, codec: new Codec({ recipients }) }, place, partial.raw, facts, { confirm: true });
+  await putGap(archive, BEHIND_PARTIAL);
+  const memory = new GapMemory();
+  const [gap] = await look(memory, true);
+  expect(gap).toMatchObject({ lastCommitAt: "2025-03-04T08:00:00.167534Z", isUnread: true });
+  expect(memory.isOwing).toBe(false);
 });
 
 test("a segment above the ceiling of memory is never read", async () => {

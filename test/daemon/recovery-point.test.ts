@@ -35,6 +35,8 @@ interface Row {
   readonly seconds: number | null;
   /** The row "recovery point" of `status`. */
   readonly shown: string;
+  /** Whether the metric says that the time is an upper bound. */
+  readonly isAtMost?: true;
   /** Whether `--max-rpo 30s` is content. */
   readonly isWithin: boolean;
 }
@@ -45,7 +47,13 @@ const rows: readonly Row[] = [
     shown: "412 ms (age of the oldest commit not stored)",
   },
   {
-    ...{ title: "the server is silent", facts: { archive, rpoIsAtMost: true }, seconds: 0.412, isWithin: true },
+    ...{
+      title: "the server is silent",
+      isAtMost: true,
+      facts: { archive, rpoIsAtMost: true },
+      seconds: 0.412,
+      isWithin: true,
+    },
     shown: "at most 412 ms (time since the server's last word)",
   },
   {
@@ -62,6 +70,16 @@ const rows: readonly Row[] = [
     ...{ title: "the last commit before the gap is not known", seconds: 480, isWithin: false },
     facts: { archive, rpoSeconds: 0, gaps: [{ ...gap, lastCommitAt: null }] },
     shown: "at least 8 min 0 s (time since the gap was found)",
+  },
+  {
+    ...{
+      title: "later commits may lie before the gap, in encrypted WAL",
+      seconds: 600,
+      isAtMost: true,
+      isWithin: false,
+    },
+    facts: { archive, rpoSeconds: 0, gaps: [{ ...gap, isUnread: true }] },
+    shown: "at most 10 min 0 s (time since the last known commit before the gap)",
   },
   {
     ...{ title: "a backup covers the gap", seconds: 0, isWithin: true },
@@ -84,13 +102,13 @@ const rows: readonly Row[] = [
   },
 ];
 
-async function metricOf(status: StatusDocument): Promise<number | undefined> {
+async function metricOf(status: StatusDocument, name = "seawall_rpo_seconds"): Promise<number | undefined> {
   const metrics = createMetrics({ cluster: "orders", version: "0", beforeScrape: (m) => copyStatus(status, m) });
-  return parseExposition((await metrics.render()).text).get("seawall_rpo_seconds")?.samples[0]?.value;
+  return parseExposition((await metrics.render()).text).get(name)?.samples[0]?.value;
 }
 
 describe("one recovery point in all voices", () => {
-  test.each(rows)("$title", async ({ facts, seconds, shown, isWithin }) => {
+  test.each(rows)("$title", async ({ facts, seconds, shown, isAtMost = false, isWithin }) => {
     const status = statusFixture(facts);
     expect(status.recoveryPoint.seconds).toBe(seconds);
     expect(/^recovery point +(.*)$/m.exec(renderStatus(status, { colours: false }))?.[1]).toBe(shown);
@@ -98,6 +116,9 @@ describe("one recovery point in all voices", () => {
     expect(renderOverview(overview, { colours: false })).toContain(` ${shown.slice(0, shown.indexOf(" ("))} `);
     expect(/ rpo=([\d.]+)s/.exec(nagiosText([status], {}))?.[1]).toBe(seconds === null ? undefined : String(seconds));
     expect(await metricOf(status)).toBe(seconds === null ? undefined : seconds);
+    expect(status.recoveryPoint.isAtMost).toBe(isAtMost);
+    const atMost = await metricOf(status, "seawall_rpo_at_most_state");
+    expect(atMost).toBe(seconds === null ? undefined : Number(isAtMost));
     const health = judgeHealth(status, { maxRpoMs: 30_000 });
     expect(health.findings.some(({ kind }) => kind === "recovery-point")).toBe(!isWithin);
     if (!isWithin) expect(health.status).toBe("critical");
@@ -107,6 +128,18 @@ describe("one recovery point in all voices", () => {
     const open = statusFixture({ archive, gaps: [gap] });
     expect(judged({ ...open, gaps: [] }).recoveryPoint).toMatchObject({ seconds: 0.412, limitedBy: "unstored" });
   });
+});
+
+test("what is lost behind a gap is an upper bound where later commits may lie before it, open or covered", () => {
+  const open = statusFixture({ archive, gaps: [{ ...gap, isUnread: true }], errors: [] });
+  expect(open.health.findings[0]?.meaning).toMatch(
+    /Losing the server now loses at most everything since 2026-11-20T09:50:00\.500Z\.$/,
+  );
+  const coveredBy = { backup: backup.id, finishedAt: "2026-11-20T09:55:00.000Z" };
+  const covered = statusFixture({ archive, gaps: [{ ...gap, isUnread: true, coveredBy }], errors: [] });
+  expect(covered.health.findings.find(({ kind }) => kind === "gap")?.meaning).toBe(
+    "unreachable: 2026-11-20T09:50:00.500Z or later to 2026-11-20T09:55:00.000Z; everything since 2026-11-20T09:55:00.000Z is recoverable",
+  );
 });
 
 describe("after an upgrade, before the first backup of the new generation", () => {

@@ -71,6 +71,7 @@ const NOT_OF_THE_RUN: Readonly<Record<string, string>> = {
   "archive/rekey.test.ts": "has keys of its own",
   "archive/parts.test.ts": "compresses in threads of its own, for the run's recipients",
   "backup/taking.ts": "reads without keys what the age library has opened",
+  "daemon/gap-look.test.ts": "encrypts a partial to others",
   "receive/leftover.test.ts": "tries plain and encrypted archives",
   "restore/stretches.test.ts": "has keys of its own beside those of the run",
 };

@@ -134,6 +134,11 @@ const gap = closed<GapDocument>("WAL that is missing from the archive.", {
   detectedAt: time("When the gap was found."),
   reason: text("Why the WAL is missing."),
   lastCommitAt: nullable(time("Time of the last commit before it; null when that is not known.")),
+  isUnread: optional(
+    flag(
+      "True: later commits may lie before the gap, in WAL that is encrypted or too large to be read; absent otherwise.",
+    ),
+  ),
   coveredBy: nullable(
     closed("The oldest complete backup behind the gap; null while there is none.", {
       backup: id("Id of the backup."),
@@ -254,6 +259,7 @@ const recoveryPoint = closed<RecoveryPoint>("The age of the newest state that a 
     ),
   ),
   reaches: nullable(time("The time of that state behind a gap or without a backup; null otherwise.")),
+  isAtMost: flag("True: the age is an upper bound."),
 });
 
 const status = closed<StatusDocument>("The status of one cluster.", {

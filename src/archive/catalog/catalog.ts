@@ -3,7 +3,7 @@
  * listed before WAL, so that the WAL of a finished backup is always seen.
  */
 import type { RequestOptions } from "../../store/store.ts";
-import { type Lsn, segmentOf, segmentStart, type TimelineId } from "../../wal/lsn.ts";
+import { formatLsn, type Lsn, segmentOf, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
@@ -29,7 +29,7 @@ import {
   type WalItem,
   type WalPath,
 } from "../wal/path.ts";
-import { type Cover, coverOf, type GapPlace, lastTimeBefore } from "./cover.ts";
+import { type Cover, commitText, coverOf, type GapPlace, type KnownCommit, lastCommitBefore } from "./cover.ts";
 import type { SettledEnds } from "./settled-ends.ts";
 import {
   type BorderItem,
@@ -280,9 +280,18 @@ export function coverIn(
   return coverOf(gap, { line: path.history, backups, isRestorable });
 }
 
-/** The time of the last commit before a gap that can be recovered; undefined when there is none. */
-export function timeBefore({ windows, paths }: Pick<Catalog, "windows" | "paths">, gap: GapPlace): string | undefined {
-  return lastTimeBefore(gap, { windows, histories: paths.map(({ history }) => history) });
+/** The last commit before a gap that can be recovered; undefined when there is none. */
+export function commitBefore(
+  { windows, paths }: Pick<Catalog, "windows" | "paths">,
+  gap: GapPlace,
+): KnownCommit | undefined {
+  return lastCommitBefore(gap, { windows, histories: paths.map(({ history }) => history) });
+}
+
+/** Says where a gap begins: the time of the last commit before it, or its LSN where no commit is known. */
+export function gapBegins(catalog: Pick<Catalog, "windows" | "paths">, gap: GapPlace): string {
+  const commit = commitBefore(catalog, gap);
+  return commit === undefined ? formatLsn(gap.fromLsn) : commitText(commit);
 }
 
 /** Adds to each recorded gap the backup that covers it. Holes without a document are damage, and stay. */

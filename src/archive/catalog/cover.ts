@@ -44,19 +44,33 @@ export function coverOf<B extends BackupSpan>(
   return found === undefined ? undefined : { backup: found.id, finishedAt: found.finishedAt };
 }
 
-/** The time of the last commit before a gap that can be recovered; undefined when no window on the gap's way ends before it. */
-export function lastTimeBefore(
+/** The last commit that is known. `isUnread`: later ones may lie in WAL that could not be read. */
+export interface KnownCommit {
+  /** ISO 8601. */
+  readonly time: string;
+  readonly isUnread?: true | undefined;
+}
+
+export function commitText({ time, isUnread }: KnownCommit): string {
+  return isUnread === true ? `${time} or later` : time;
+}
+
+/** The last commit before a gap that can be recovered; undefined when no window on the gap's way ends before it. */
+export function lastCommitBefore(
   gap: Pick<Gap, "timeline" | "fromLsn">,
   {
     windows,
     histories,
   }: { readonly windows: readonly RecoveryWindow[]; readonly histories: readonly TimelineHistory[] },
-): string | undefined {
+): KnownCommit | undefined {
   const isWay = new Set(histories.filter((history) => isOnWay(history, gap)).map(({ timeline }) => timeline));
-  const before = windows.filter(
-    ({ timeline, toLsn, lastCommitAt }) => isWay.has(timeline) && toLsn <= gap.fromLsn && lastCommitAt !== null,
-  );
-  return before.sort((a, b) => (a.toLsn > b.toLsn ? -1 : 1))[0]?.lastCommitAt ?? undefined;
+  const before = windows.filter(({ timeline, toLsn }) => isWay.has(timeline) && toLsn <= gap.fromLsn);
+  let isUnread = false;
+  for (const { lastCommitAt, ...window } of before.sort((a, b) => (a.toLsn > b.toLsn ? -1 : 1))) {
+    isUnread ||= window.isUnread === true;
+    if (lastCommitAt !== null) return isUnread ? { time: lastCommitAt, isUnread } : { time: lastCommitAt };
+  }
+  return undefined;
 }
 
 /** Says what a covered gap means. `from`: the last time before it, or its LSN. */

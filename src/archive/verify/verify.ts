@@ -6,7 +6,7 @@ import { hasCode } from "../../errors.ts";
 import { readTailEnd } from "../wal/tail.ts";
 import { deadline } from "../../signals.ts";
 import type { RequestOptions } from "../../store/store.ts";
-import { formatLsn, type SegmentNumber, segmentOf, segmentStart } from "../../wal/lsn.ts";
+import { type SegmentNumber, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import type { WalChange } from "../../wal/wal-changes.ts";
 import type { Archive } from "../archive.ts";
 import { backupRecipients } from "../backups/encrypted-to.ts";
@@ -17,7 +17,7 @@ import { mapBounded } from "../bounded.ts";
 import { minimalIn } from "../wal/breaks.ts";
 import { isRefusal } from "../retention/bulk-delete.ts";
 import { listMarks } from "../retention/marks.ts";
-import { type Catalog, readCatalog, timeBefore } from "../catalog/catalog.ts";
+import { type Catalog, gapBegins, readCatalog } from "../catalog/catalog.ts";
 import { segmentKey, tailPrefix, verifyPrefix } from "../keys.ts";
 import { verifyBackup } from "./backups.ts";
 import { damageOf, ifReadable } from "../damage.ts";
@@ -297,8 +297,7 @@ function reportMissing(archive: Archive, catalog: Catalog, findings: Findings): 
     const message = isStored === true ? breakMessage(fromLsn, reason) : lostMessage;
     const finding = { kind: isRecorded ? "gap" : "missing-wal", object } as const;
     if (isMissed && coveredBy !== undefined) {
-      const since = timeBefore(catalog, gap) ?? formatLsn(fromLsn);
-      findings.note({ ...finding, message: `${message}: ${coveredMessage(since, coveredBy)}` });
+      findings.note({ ...finding, message: `${message}: ${coveredMessage(gapBegins(catalog, gap), coveredBy)}` });
     } else if (isMissed) {
       if (isRecorded && isStored !== true) recordedGaps++;
       findings.report({ ...finding, message }, lost);

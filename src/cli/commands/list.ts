@@ -1,7 +1,7 @@
 /** `seawall list`: prints the base backups, windows, gaps and timelines of an archive. */
 import type { GenerationEnd } from "../../archive/generations.ts";
 import type { BackupDocument } from "../../archive/backups/document.ts";
-import { timeBefore } from "../../archive/catalog/catalog.ts";
+import { gapBegins } from "../../archive/catalog/catalog.ts";
 import { coveredMessage } from "../../archive/verify/report.ts";
 import { type TimelineNode, timelineTree } from "../../archive/catalog/timeline-tree.ts";
 import { hasKnownRecords } from "../../archive/wal/known-records.ts";
@@ -136,8 +136,7 @@ function endText(end: GenerationEnd | undefined): string {
 function gapRows({ catalog }: CatalogView, colours: boolean): string[][] {
   return catalog.gaps.map((gap) => {
     const { timeline, fromLsn, toLsn, reason, coveredBy } = gap;
-    const since = timeBefore(catalog, gap) ?? formatLsn(fromLsn);
-    const covered = coveredBy === undefined ? [] : [shownTimesIn(coveredMessage(since, coveredBy))];
+    const covered = coveredBy === undefined ? [] : [shownTimesIn(coveredMessage(gapBegins(catalog, gap), coveredBy))];
     const place = `${formatLsn(fromLsn)} to ${formatLsn(toLsn)}`;
     return [
       painted(place, coveredBy === undefined ? "red" : "dim", colours),

@@ -1,5 +1,5 @@
 /** Findings about what the archive holds and what the slot keeps for it. Pure. */
-import { unreachableText } from "../../archive/catalog/cover.ts";
+import { commitText, unreachableText } from "../../archive/catalog/cover.ts";
 import type { OlderReach } from "../../archive/catalog/older.ts";
 import type { JobView, LastRun } from "../jobs/scheduler.ts";
 import type { GapDocument, StatusFacts } from "../status/document.ts";
@@ -81,7 +81,8 @@ function gapRemedy({ detectedAt }: GapDocument, backup: JobView | undefined): st
   return "Take a base backup now: seawall backup --checkpoint fast. With on-gap: backup the daemon takes it.";
 }
 
-function coveredGap({ fromLsn, toLsn, timeline, detectedAt, lastCommitAt, coveredBy }: GapDocument): Finding {
+function coveredGap({ fromLsn, toLsn, timeline, detectedAt, lastCommitAt, isUnread, coveredBy }: GapDocument): Finding {
+  const from = lastCommitAt === null ? fromLsn : commitText({ time: lastCommitAt, isUnread });
   const since = coveredBy?.finishedAt ?? "";
   return {
     kind: "gap",
@@ -89,7 +90,7 @@ function coveredGap({ fromLsn, toLsn, timeline, detectedAt, lastCommitAt, covere
     stopsArchiving: false,
     since: detectedAt,
     what: `WAL from ${fromLsn} to ${toLsn} on timeline ${timeline} was lost; a newer backup covers the gap`,
-    meaning: unreachableText(lastCommitAt ?? fromLsn, since),
+    meaning: unreachableText(from, since),
     remedy: `Nothing: backup ${coveredBy?.backup ?? ""} begins behind the gap.`,
   };
 }

@@ -14,16 +14,18 @@ export function recoveryPointOf(facts: LossFacts): RecoveryPoint {
   const { rpoSeconds, rpoIsAtMost, archive, at } = facts;
   if (archive?.backup === null) {
     const reaches = olderOf(facts)?.to ?? null;
-    return { seconds: reaches === null ? null : secondsBetween(reaches, at), limitedBy: "no-backup", reaches };
+    const seconds = reaches === null ? null : secondsBetween(reaches, at);
+    return { seconds, limitedBy: "no-backup", reaches, isAtMost: false };
   }
   const gap = firstOpenGap(facts);
   if (gap !== undefined) {
     // The gap was found after the last commit before it: then the age is a lower bound.
     const seconds = secondsBetween(gap.lastCommitAt ?? gap.detectedAt, at);
-    return { seconds, limitedBy: "gap", reaches: gap.lastCommitAt };
+    return { seconds, limitedBy: "gap", reaches: gap.lastCommitAt, isAtMost: gap.isUnread === true };
   }
-  if (rpoSeconds === null) return { seconds: null, limitedBy: null, reaches: null };
-  return { seconds: rpoSeconds, limitedBy: rpoIsAtMost === true ? "silence" : "unstored", reaches: null };
+  if (rpoSeconds === null) return { seconds: null, limitedBy: null, reaches: null, isAtMost: false };
+  const isAtMost = rpoIsAtMost === true;
+  return { seconds: rpoSeconds, limitedBy: isAtMost ? "silence" : "unstored", reaches: null, isAtMost };
 }
 
 /** The older generation that can be restored; a receiver of an older version answers without it. */
@@ -40,18 +42,19 @@ function firstOpenGap({ gaps }: LossFacts): LossFacts["gaps"][number] | undefine
 
 /** `412 ms`, `at most 21 s`, `none`; undefined where it is not known. */
 export function rpoText(facts: LossFacts): string | undefined {
-  const { seconds, limitedBy, reaches } = recoveryPointOf(facts);
+  const { seconds, limitedBy, reaches, isAtMost } = recoveryPointOf(facts);
   if (seconds === null) return limitedBy === "no-backup" ? "none" : undefined;
-  const bound = limitedBy === "silence" ? "at most " : limitedBy === "gap" && reaches === null ? "at least " : "";
+  const bound = isAtMost ? "at most " : limitedBy === "gap" && reaches === null ? "at least " : "";
   return `${bound}${humanSeconds(seconds)}`;
 }
 
 /** Says which time `rpoText` counts. */
 export function rpoMeaning(facts: LossFacts): string {
-  const { limitedBy, reaches } = recoveryPointOf(facts);
+  const { limitedBy, reaches, isAtMost } = recoveryPointOf(facts);
   switch (limitedBy) {
     case "gap":
-      return `time since ${reaches === null ? "the gap was found" : "the last commit before the gap"}`;
+      if (reaches === null) return "time since the gap was found";
+      return `time since the last ${isAtMost ? "known " : ""}commit before the gap`;
     case "no-backup": {
       const older = olderOf(facts);
       return older === null ? "there is no base backup" : `time since the end of ${older.generation}`;
@@ -66,10 +69,11 @@ export function rpoMeaning(facts: LossFacts): string {
 
 /** Completes "Losing the server now loses …". */
 export function lossText(facts: LossFacts): string {
-  const { seconds, limitedBy, reaches } = recoveryPointOf(facts);
+  const { seconds, limitedBy, reaches, isAtMost } = recoveryPointOf(facts);
+  const bound = isAtMost ? "at most " : "";
   if (limitedBy === "no-backup") return reaches === null ? "everything" : `everything since ${reaches}`;
-  if (limitedBy === "gap") return reaches === null ? "everything since the gap" : `everything since ${reaches}`;
+  if (limitedBy === "gap") return reaches === null ? "everything since the gap" : `${bound}everything since ${reaches}`;
   if (seconds === null) return "what was not stored; how much that is, is not known";
   if (seconds === 0) return "no commit";
-  return `${limitedBy === "silence" ? "at most " : ""}the commits of the last ${humanSeconds(seconds)}`;
+  return `${bound}the commits of the last ${humanSeconds(seconds)}`;
 }

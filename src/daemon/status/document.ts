@@ -87,6 +87,8 @@ export interface RecoveryPoint {
   readonly limitedBy: "unstored" | "silence" | "gap" | "no-backup" | null;
   /** The time of that state behind a `gap` or `no-backup`, ISO 8601; null where it is not known. */
   readonly reaches: string | null;
+  /** `seconds` is an upper bound: with `silence`, and behind a `gap` before which later commits may lie. */
+  readonly isAtMost: boolean;
 }
 
 /** `silent`: no receiver answers. The other two: one answers that serves other clusters, or stores into another place. */
@@ -151,6 +153,8 @@ export interface GapDocument {
   readonly reason: string;
   /** Time of the last commit before it; null where that is not known. */
   readonly lastCommitAt: string | null;
+  /** Later commits may lie before the gap, in WAL that was not read: it is encrypted, or too large. Absent otherwise. */
+  readonly isUnread?: true;
   /** The oldest complete backup that begins behind the gap; null while there is none. */
   readonly coveredBy: { readonly backup: string; readonly finishedAt: string } | null;
 }

@@ -21,8 +21,10 @@ const READS_MAX = 2;
 export interface CommitBefore {
   /** Null where no commit was found. */
   readonly time: string | null;
-  /** False when a later commit may be in WAL that was not read for want of memory. */
+  /** False when another look may find a later commit: WAL was not read for want of memory. */
   readonly isFinal: boolean;
+  /** A later commit may be in WAL that was not read: it is encrypted to others, or too large to be held in memory. */
+  readonly isUnread: boolean;
 }
 
 /** `mayReadWal`: there is memory for a segment. Throws what the store throws; damaged WAL counts as without commits. */
@@ -32,12 +34,13 @@ export async function commitBefore(
   { mayReadWal, ...options }: RequestOptions & { readonly mayReadWal: boolean },
 ): Promise<CommitBefore> {
   const { segmentSize } = archive.identity;
-  const none = { time: null, isFinal: true };
+  const none = { time: null, isFinal: true, isUnread: false };
   if (fromLsn === 0n || !hasKnownRecords(archive.identity)) return none;
   const history = await ifReadable(historyOf(archive, timeline, options));
   if (history === undefined) return none;
   let readsLeft = segmentSize <= SEGMENT_BYTES_MAX ? READS_MAX : 0;
   let isFinal = true;
+  let isUnread = false;
   const newest = segmentBefore(fromLsn, segmentSize);
   const oldest = Math.max(0, newest - COMMIT_LOOK_BACK_MAX + 1);
   for (let segment = newest; segment >= oldest; segment = (segment - 1) as SegmentNumber) {
@@ -45,17 +48,19 @@ export async function commitBefore(
     const item = { timeline: owner, segment, kind: "segment" } as const;
     const summary = await ifReadable(segmentSummary(archive, item, options));
     if (typeof summary?.["lastCommitAt"] === "string") {
-      return { time: formatPgTime(parsePgTime(summary["lastCommitAt"])), isFinal };
+      return { time: formatPgTime(parsePgTime(summary["lastCommitAt"])), isFinal, isUnread };
     }
-    if (summary !== undefined || readsLeft === 0) continue;
-    if (!mayReadWal) {
-      isFinal = false;
+    if (summary !== undefined) continue;
+    if (readsLeft === 0 || !mayReadWal) {
+      isUnread = true;
+      if (readsLeft > 0) isFinal = false;
       continue;
     }
     readsLeft--;
     const kind = segment === newest ? "tail" : "segment";
     const times = await unlessLocked(ifReadable(commitTimesIn(archive, { ...item, kind }, options)));
-    if (times !== undefined && times !== "locked") return { time: formatPgTime(times.last), isFinal };
+    if (times === "locked") isUnread = true;
+    else if (times !== undefined) return { time: formatPgTime(times.last), isFinal, isUnread };
   }
-  return { time: null, isFinal };
+  return { time: null, isFinal, isUnread };
 }

@@ -77,7 +77,9 @@ export async function lookAtGaps(archive: Archive, memory: GapMemory, options: G
       const isRestorable = ({ id }: BackupDocument): boolean => memory.restorable.has(id);
       coveredBy = coverOf(gap, { line, backups, isRestorable }) ?? null;
     }
-    documents.push(gapDocument(gap, { coveredBy, lastCommitAt: commit.time }));
+    const { time: lastCommitAt, isUnread } = commit;
+    const unread = isUnread && lastCommitAt !== null ? { isUnread } : {};
+    documents.push(gapDocument(gap, { coveredBy, lastCommitAt, ...unread }));
   }
   memory.trim(gaps, backups);
   return documents;

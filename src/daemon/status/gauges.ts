@@ -29,9 +29,9 @@ export function copyStatus(status: StatusDocument, metrics: Metrics): void {
   metrics.set("storedLsn", position(status.storedLsn));
   metrics.set("reportedLsn", position(status.reportedLsn));
   metrics.set("lag", status.lagBytes ?? undefined);
-  const { seconds, limitedBy } = recoveryPointOf(status);
+  const { seconds, isAtMost } = recoveryPointOf(status);
   metrics.set("rpo", seconds ?? undefined);
-  metrics.set("rpoAtMost", seconds === null ? undefined : Number(limitedBy === "silence"));
+  metrics.set("rpoAtMost", seconds === null ? undefined : Number(isAtMost));
   metrics.set("timeline", status.timeline ?? undefined);
   metrics.set("gaps", status.gaps.filter(({ coveredBy }) => coveredBy === null).length);
   copyHealth(status, metrics);

@@ -88,7 +88,10 @@ export function receiverDocument(facts: ReceiverFacts): StatusDocument {
 }
 
 /** A gap as the status shows it; what is known of it beside its document is looked for in gap-look.ts. */
-export function gapDocument(gap: Gap, known: Pick<GapDocument, "coveredBy" | "lastCommitAt">): GapDocument {
+export function gapDocument(
+  gap: Gap,
+  known: Pick<GapDocument, "coveredBy" | "lastCommitAt" | "isUnread">,
+): GapDocument {
   return { ...gap, fromLsn: formatLsn(gap.fromLsn), toLsn: formatLsn(gap.toLsn), ...known };
 }
 

@@ -1,6 +1,6 @@
 /** The map of what can be recovered, for the status page: windows, backups, gaps, drills and pins, from a catalog. Pure. */
 import { isInForce, type Pin } from "../../archive/backups/pins.ts";
-import { type Catalog, coverIn, timeBefore } from "../../archive/catalog/catalog.ts";
+import { type Catalog, commitBefore, coverIn } from "../../archive/catalog/catalog.ts";
 import type { Drill } from "../../archive/records/drills.ts";
 import { firstBarrier, isOnWay } from "../../archive/wal/path.ts";
 import { formatLsn } from "../../wal/lsn.ts";
@@ -22,6 +22,8 @@ export interface MappedWindow {
   readonly fromTime: string;
   /** Time of the last commit in it; null when its WAL has none. */
   readonly toTime: string | null;
+  /** Later commits may lie in WAL that was not read. */
+  readonly isUnread?: true;
   readonly fromLsn: string;
   readonly toLsn: string;
   readonly backup: string;
@@ -51,6 +53,8 @@ export interface MappedGap {
   readonly isOnLine: boolean;
   /** Time of the last commit before it that can be recovered; null when there is none. */
   readonly fromTime: string | null;
+  /** Later commits may lie in WAL that was not read. */
+  readonly isUnread?: true;
   /** When the oldest backup that covers it was finished: everything since can be recovered. Null while there is none. */
   readonly toTime: string | null;
   /** Id of the oldest backup that covers it; null while there is none. */
@@ -71,7 +75,8 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
     return path === undefined || startLsn === undefined || firstBarrier(path.barriers, startLsn) !== undefined;
   };
   const windows = catalog.windows
-    .map(({ timeline, fromTime, toTime, fromLsn, toLsn, backup }) => ({
+    .map(({ timeline, fromTime, toTime, isUnread, fromLsn, toLsn, backup }) => ({
+      ...(isUnread === undefined ? {} : { isUnread }),
       timeline,
       fromTime,
       toTime,
@@ -99,13 +104,15 @@ export function mapOf(catalog: Catalog, drills: readonly Drill[], readAt: Date):
     const { timeline, fromLsn, toLsn, reason } = gap;
     // A hole that no document names is damage. Its times follow the same rule.
     const cover = coverIn(catalog, gap);
+    const { time = null, isUnread } = commitBefore(catalog, gap) ?? {};
     return {
+      ...(isUnread === undefined ? {} : { isUnread }),
       timeline,
       reason,
       fromLsn: formatLsn(fromLsn),
       toLsn: formatLsn(toLsn),
       isOnLine: history !== undefined && isOnWay(history, gap),
-      fromTime: timeBefore(catalog, gap) ?? null,
+      fromTime: time,
       toTime: cover?.finishedAt ?? null,
       coveredBy: cover?.backup ?? null,
     };

@@ -5,7 +5,7 @@
 import type { ShownRestorePoint } from "../../status/history.ts";
 import { humanBytes } from "../../status/human.ts";
 import type { MappedBackup, MappedGap, MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
-import { type Markup, markup, NOTHING, table, timeLabel, timeTag, utcText } from "./markup.ts";
+import { type Markup, markup, NOTHING, orLater, table, timeLabel, timeTag, utcText } from "./markup.ts";
 import type { OpenEnd } from "./recoverable.ts";
 import { niceTicks } from "./scale.ts";
 import { counted } from "../../../plural.ts";
@@ -158,12 +158,15 @@ function tables({ windows, backups, gaps, drills }: RecoveryMap, { restorePoints
       caption: "Windows",
       head: ["From", "To", "Timeline", "LSNs", "From backup"],
       rows: windows.map((window) => {
-        const { fromTime, timeline, fromLsn, toLsn, backup, isOpen } = window;
+        const { fromTime, isUnread, timeline, fromLsn, toLsn, backup, isOpen } = window;
+        const isGrowing = isOpen && openEnd !== undefined;
         return {
           key: `${timeline} ${fromLsn}`,
           cells: [
             timeTag(fromTime),
-            isOpen && openEnd?.isNow === true ? markup`now` : timeTag(endOf(window, openEnd)),
+            isOpen && openEnd?.isNow === true
+              ? markup`now`
+              : orLater(timeTag(endOf(window, openEnd)), isGrowing ? undefined : isUnread),
             String(timeline),
             lsns(fromLsn, toLsn),
             markup`<code>${backup}</code>`,
@@ -174,12 +177,12 @@ function tables({ windows, backups, gaps, drills }: RecoveryMap, { restorePoints
     {
       caption: "Gaps",
       head: ["LSNs", "Timeline", "From", "To", "Covered by", "Reason"],
-      rows: gaps.map(({ fromLsn, toLsn, timeline, fromTime, toTime, reason, coveredBy }) => ({
+      rows: gaps.map(({ fromLsn, toLsn, timeline, fromTime, isUnread, toTime, reason, coveredBy }) => ({
         key: `${timeline} ${fromLsn}`,
         cells: [
           lsns(fromLsn, toLsn),
           String(timeline),
-          timeOr(fromTime),
+          orLater(timeOr(fromTime), isUnread),
           timeOr(toTime),
           markup`<code>${coveredBy ?? "–"}</code>`,
           reason,

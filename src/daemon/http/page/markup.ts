@@ -36,6 +36,11 @@ function escape(text: string): string {
   return text.replaceAll(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
 }
 
+/** Adds that a later time is possible. */
+export function orLater(time: Markup, isUnread: boolean | undefined): Markup {
+  return isUnread === true ? markup`${time} or later` : time;
+}
+
 /** How a time is written: to the minute, to the second, or only its hour or day for an axis. */
 export type TimeStyle = "minute" | "second" | "hour" | "day";
 

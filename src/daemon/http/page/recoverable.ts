@@ -3,7 +3,7 @@ import { lossText, olderOf, recoveryPointOf, rpoText } from "../../health/loss.t
 import { growingWindow, hasGapSince } from "../../status/contents.ts";
 import type { StatusDocument } from "../../status/document.ts";
 import type { MappedWindow, RecoveryMap } from "../../status/recovery-map.ts";
-import { type Markup, markup, NOTHING, timeTag, withTimes } from "./markup.ts";
+import { type Markup, markup, NOTHING, orLater, timeTag, withTimes } from "./markup.ts";
 
 /** A loss below this counts as "now": the time that WAL is usually on its way. */
 const NOW_SECONDS = 60;
@@ -29,8 +29,7 @@ export function recoverable(status: StatusDocument, map: RecoveryMap | null): Ma
   const end = openEnd(status, map);
   if (end === undefined) {
     // WAL that arrives behind a gap is of use only with a newer backup.
-    const closed = windowEnd(last);
-    return markup`Recoverable from ${from} to ${closed}; losing the primary now would lose <strong>everything since</strong> ${closed}.${also}`;
+    return markup`Recoverable from ${from} to ${windowEnd(last)}; losing the primary now would lose <strong>${last.isUnread === true ? "at most everything since" : "everything since"}</strong> ${timeTag(last.toTime ?? last.fromTime)}.${also}`;
   }
   const until = end.isNow ? markup`<strong>now</strong>` : timeTag(end.at);
   return markup`Recoverable from ${from} to ${until}${end.isAtLeast ? " at least" : ""}; losing the primary now would lose ${lossOf(status)}.${also}`;
@@ -69,8 +68,8 @@ export function openEnd(status: StatusDocument, map: RecoveryMap | null): OpenEn
   return { at: new Date(storedMs).toISOString(), isNow: isArriving && rpoSeconds < NOW_SECONDS, isAtLeast: false };
 }
 
-function windowEnd({ fromTime, toTime }: MappedWindow): Markup {
-  return timeTag(toTime ?? fromTime);
+function windowEnd({ fromTime, toTime, isUnread }: MappedWindow): Markup {
+  return orLater(timeTag(toTime ?? fromTime), isUnread);
 }
 
 function lossOf(status: StatusDocument): Markup {
