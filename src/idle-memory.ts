@@ -1,9 +1,10 @@
 /**
- * Gives memory back when a cluster falls quiet, and while a thread encrypts. V8 does not count shared memory, so it sees no reason
- * to collect, and dropped buffers stay resident. The collection is asked for here.
+ * Gives memory back when a cluster falls quiet, and short-lived buffers as soon as they are used. V8 does not count shared memory, so it
+ * sees no reason to collect, and dropped buffers stay resident. The collection is asked for here.
  */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
 
 /** Memory that was not used for this time is given back. */
 const IDLE_MS = 60_000;
@@ -53,40 +54,34 @@ export function collectSoon(): void {
 /** Threads that held the memory as well have ended by then. */
 const COLLECT_DELAY_MS = 1_000;
 
-function collect(): void {
-  collector()();
-}
-
 /** V8's own function, which collects at once. */
-type Collector = (options?: { readonly type: "minor" }) => void;
-
-function collector(): Collector {
+function collect(): void {
   setFlagsFromString("--expose-gc");
   // The flag counts for contexts that are made after it. A cast: what this name is in such a context.
-  const collector = runInNewContext("gc") as Collector;
+  const collector = runInNewContext("gc") as () => void;
   setFlagsFromString("--no-expose-gc");
-  return collector;
+  collector();
 }
 
+/** A closed port. */
+let nowhere: MessagePort | undefined;
+
 /**
- * Collects short-lived buffers after each so many bytes of them. V8 lets a thread gather 32 MiB and more: with three threads that is
- * more than a receiver's segments take.
+ * Frees the memory of short-lived bytes at once; every view of it is empty then. Bytes that are a part of larger memory are left to V8.
+ * V8 itself frees buffers when it collects. It marks a thread's whole heap for each few dozen MiB of them, which costs four times as much
+ * as decrypting them.
+ *
+ * Memory that is transferred to a closed port is taken from its sender, and freed as no thread gets it. Source: HTML, "Message port post
+ * message steps", which transfer before they look for the other port.
  */
-export class ShortLived {
-  readonly #bytesMax: number;
-  #bytes = 0;
-  #collector: Collector | undefined;
+export function freeNow({ buffer, byteLength }: Uint8Array): void {
+  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength !== byteLength) return;
+  nowhere ??= closedPort();
+  nowhere.postMessage(undefined, [buffer]);
+}
 
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-  }
-
-  /** So many bytes of buffers are garbage now. */
-  add(bytes: number): void {
-    this.#bytes += bytes;
-    if (this.#bytes < this.#bytesMax) return;
-    this.#bytes = 0;
-    this.#collector ??= collector();
-    this.#collector({ type: "minor" });
-  }
+function closedPort(): MessagePort {
+  const { port1 } = new MessageChannel();
+  port1.close();
+  return port1;
 }

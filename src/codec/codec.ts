@@ -316,8 +316,6 @@ export const OWN_DIGEST = CONTENT_DIGEST;
 class StoredStream implements ContentReader {
   readonly #sealed: MaybeSealedStream;
   readonly #decoder: ZstdDecoder | SharedZstdDecoder | undefined;
-  /** Grows to the largest push. */
-  #memory = Buffer.alloc(0);
 
   constructor(sealed: MaybeSealedStream, decoder: ZstdDecoder | SharedZstdDecoder | undefined) {
     this.#sealed = sealed;
@@ -329,36 +327,17 @@ class StoredStream implements ContentReader {
   }
 
   async push(stored: Uint8Array, take: (content: Uint8Array) => void): Promise<void> {
-    const pieces: Uint8Array[] = [];
-    await this.#sealed.push(stored, (piece) => pieces.push(piece));
-    await this.#decode(pieces, take);
+    await this.#decode(await this.#sealed.push(stored), take);
   }
 
   async end(take: (content: Uint8Array) => void): Promise<void> {
-    const pieces: Uint8Array[] = [];
-    this.#sealed.end((piece) => pieces.push(piece));
-    await this.#decode(pieces, take);
+    await this.#decode(this.#sealed.end(), take);
   }
 
-  async #decode(pieces: readonly Uint8Array[], take: (content: Uint8Array) => void): Promise<void> {
-    if (pieces.length === 0) return;
-    const content = this.#joined(pieces);
+  async #decode(content: Uint8Array, take: (content: Uint8Array) => void): Promise<void> {
+    if (content.byteLength === 0) return;
     if (this.#decoder === undefined) take(content);
     else await this.#decoder.push(content, take);
-  }
-
-  /** Decrypted pieces in a row: frames that lie in one piece need not be copied. */
-  #joined(pieces: readonly Uint8Array[]): Uint8Array {
-    const [first] = pieces;
-    if (pieces.length === 1 && first !== undefined) return first;
-    const bytes = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    if (this.#memory.byteLength < bytes) this.#memory = Buffer.allocUnsafeSlow(bytes);
-    let at = 0;
-    for (const piece of pieces) {
-      this.#memory.set(piece, at);
-      at += piece.byteLength;
-    }
-    return this.#memory.subarray(0, bytes);
   }
 }
 

@@ -31,8 +31,8 @@ export interface FrameSplitOptions {
 export class FrameSplit {
   readonly #options: FrameSplitOptions;
   readonly #walk = new FrameWalk();
-  /** Copies of the bytes of the frame under way, unless it is given in pieces. */
-  #held: Uint8Array[] = [];
+  /** Begins with the bytes so far of the frame under way, unless it is given in pieces. Grows to the longest frame. */
+  #memory = new Uint8Array(0);
   #heldBytes = 0;
   #inPieces = false;
   /** The size that the header of the frame under way states. */
@@ -68,34 +68,43 @@ export class FrameSplit {
 
   *#hold(piece: Uint8Array): Generator<SplitFrames, void, undefined> {
     const isWhole = this.#walk.isAtBorder;
-    const isFirst = this.#heldBytes === 0;
-    if (!isFirst || !isWhole) {
-      // A frame that lies in one piece is not copied.
-      this.#held.push(new Uint8Array(piece));
-      this.#heldBytes += piece.byteLength;
-    }
-    const bytes = isFirst ? piece.byteLength : this.#heldBytes;
-    if (!isWhole && bytes < HEADER_BYTES_MAX) return;
+    const held = this.#memory.subarray(0, this.#heldBytes);
+    const bytes = held.byteLength + piece.byteLength;
+    if (!isWhole && bytes < HEADER_BYTES_MAX) return this.#keep(piece);
     if (this.#rawBytes === "unread") {
-      this.#rawBytes = statedBytes(isFirst ? piece : this.#gathered(HEADER_BYTES_MAX));
+      this.#rawBytes = statedBytes(
+        held.byteLength === 0 ? piece : Buffer.concat([held, piece.subarray(0, HEADER_BYTES_MAX)]),
+      );
     }
     const rawBytes = this.#rawBytes;
     const { rawBytesMax, storedBytesMax } = this.#options;
-    if (rawBytes === undefined || rawBytes > rawBytesMax || bytes > storedBytesMax) {
+    const isSmall = rawBytes !== undefined && rawBytes <= rawBytesMax && bytes <= storedBytesMax;
+    if (isSmall && !isWhole) return this.#keep(piece);
+    if (!isSmall) {
       this.#inPieces = true;
-      for (const held of isFirst ? [piece] : this.#held) yield { kind: "piece", stored: held };
-    } else if (isWhole) {
-      yield { kind: "frame", stored: isFirst ? piece : this.#gathered(bytes), rawBytes, at: this.#at };
-    } else return;
-    this.#held = [];
+      this.#heldBytes = 0;
+      if (held.byteLength > 0) yield { kind: "piece", stored: held };
+      yield { kind: "piece", stored: piece };
+      return;
+    }
+    // A frame that lies in one piece is not copied.
+    if (held.byteLength > 0) this.#keep(piece);
+    const stored = held.byteLength > 0 ? this.#memory.subarray(0, bytes) : piece;
     this.#heldBytes = 0;
+    yield { kind: "frame", stored, rawBytes, at: this.#at };
   }
 
-  /** The first bytes held, in one piece. */
-  #gathered(bytesMax: number): Uint8Array {
-    const [first] = this.#held;
-    if (first !== undefined && first.byteLength >= Math.min(bytesMax, this.#heldBytes)) return first;
-    return Buffer.concat(this.#held, Math.min(bytesMax, this.#heldBytes));
+  #keep(piece: Uint8Array): void {
+    const bytes = this.#heldBytes + piece.byteLength;
+    if (this.#memory.byteLength < bytes) {
+      const grown = new Uint8Array(
+        Math.max(bytes, Math.min(2 * this.#memory.byteLength, this.#options.storedBytesMax)),
+      );
+      grown.set(this.#memory.subarray(0, this.#heldBytes));
+      this.#memory = grown;
+    }
+    this.#memory.set(piece, this.#heldBytes);
+    this.#heldBytes = bytes;
   }
 }
 

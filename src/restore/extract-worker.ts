@@ -1,6 +1,7 @@
 /** The worker thread of a restore: takes parts apart, and compares existing files with the index. */
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { assertNever } from "../errors.ts";
+import { freeNow } from "../idle-memory.ts";
 import { answerQuestions } from "../worker-thread.ts";
 import { checksumFor } from "../codec/checksum.ts";
 import { fsPath } from "./layout.ts";
@@ -79,6 +80,7 @@ async function answerForPart(
       return {};
     case "data": {
       const stretches = await writer?.push(question.bytes);
+      freeNow(question.bytes);
       return { flush: flush.splice(0), ...(stretches === undefined ? {} : { stretches }) };
     }
     case "end":
@@ -88,6 +90,7 @@ async function answerForPart(
 
 function answerForStretch(stretch: Stretch): ExtractAnswer {
   const written = writeStretch(stretch);
+  freeNow(stretch.stored);
   unflushedStretchBytes += written.bytes;
   if (unflushedStretchBytes < FLUSH_EVERY_BYTES) return { written };
   unflushedStretchBytes = 0;

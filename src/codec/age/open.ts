@@ -164,45 +164,41 @@ export class MaybeSealedStream {
   readonly #options: OpenOptions;
   #front = Buffer.alloc(0);
   #state: "front" | "plain" | StreamOpener = "front";
+  /** Content that was opened, in one piece: zstd's frames then lie in one piece too. Grows to the largest push. */
+  #memory = Buffer.alloc(0);
 
   constructor(options: OpenOptions) {
     this.#options = options;
   }
 
-  /** Throws `identity-missing`, and `object-corrupt`. */
-  async push(stored: Uint8Array, take: (content: Uint8Array) => void): Promise<void> {
-    if (this.#state === "plain") return take(stored);
-    if (this.#state !== "front") return this.#open(this.#state, stored, take);
+  /** The content of pieces that are complete now; borrowed, with `stored`, until the next call. Throws `identity-missing`, `object-corrupt`. */
+  async push(stored: Uint8Array): Promise<Uint8Array> {
+    if (this.#state === "plain") return stored;
+    if (this.#state !== "front") return this.#opened(this.#state, stored);
     if (this.#front.byteLength === 0 && stored.byteLength > 0 && !isAge(stored)) {
       this.#state = "plain";
-      return take(stored);
+      return stored;
     }
     this.#front = Buffer.concat([this.#front, stored]);
-    if (!isAge(this.#front)) {
+    const front = this.#front;
+    if (!isAge(front)) {
       this.#state = "plain";
-      return take(this.#front);
+      return front;
     }
-    const opened = await this.#begin();
-    if (opened === undefined) return;
-    this.#state = opened.opener;
-    this.#open(opened.opener, this.#front.subarray(opened.from), take);
+    const begun = await this.#begin();
+    if (begun === undefined) return NOTHING;
+    this.#state = begun.opener;
     this.#front = Buffer.alloc(0);
+    return this.#opened(begun.opener, front.subarray(begun.from));
   }
 
-  /** All has come. Throws `object-corrupt` when the stream was cut. */
-  end(take: (content: Uint8Array) => void): void {
+  /** All has come: the last content. Throws `object-corrupt` when the stream was cut. */
+  end(): Uint8Array {
     const state = this.#state;
-    if (state === "plain") return;
-    const { key } = this.#options;
-    if (state === "front") {
-      if (this.#front.byteLength === 0) return;
-      throw corrupt(key, "ends inside its header");
-    }
-    try {
-      state.end(take);
-    } catch (cause) {
-      throw corrupt(key, messageOfCause(cause), cause);
-    }
+    if (state === "plain") return NOTHING;
+    if (state !== "front") return this.#opened(state, undefined);
+    if (this.#front.byteLength === 0) return NOTHING;
+    throw corrupt(this.#options.key, "ends inside its header");
   }
 
   /** Undefined while the header and the nonce are not complete. */
@@ -220,22 +216,28 @@ export class MaybeSealedStream {
     return { opener, from: header.byteLength + NONCE_BYTES };
   }
 
-  #open(opener: StreamOpener, sealed: Uint8Array, take: (content: Uint8Array) => void): void {
-    const { key } = this.#options;
-    let isTaking = false;
+  /** Opens the next bytes; without any, the last piece. */
+  #opened(opener: StreamOpener, sealed: Uint8Array | undefined): Uint8Array {
+    const bytesMax = SEALED_PIECE_BYTES + (sealed?.byteLength ?? 0);
+    if (this.#memory.byteLength < bytesMax) this.#memory = Buffer.allocUnsafeSlow(bytesMax);
+    const memory = this.#memory;
+    let length = 0;
+    const take = (content: Uint8Array): void => {
+      memory.set(content, length);
+      length += content.byteLength;
+    };
     try {
-      opener.push(sealed, (content) => {
-        isTaking = true;
-        take(content);
-        isTaking = false;
-      });
+      if (sealed === undefined) opener.end(take);
+      else opener.push(sealed, take);
     } catch (cause) {
-      // What the taker throws is its own error.
-      if (isTaking) throw cause;
+      const { key } = this.#options;
       throw corrupt(key, messageOfCause(cause), cause);
     }
+    return memory.subarray(0, length);
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 export function corrupt(key: string, why: string, cause?: unknown): SeawallError {
   return new SeawallError("object-corrupt", `${key}: ${why}`, { cause });
