@@ -12,7 +12,7 @@ import {
   encodeEnvelope,
   sealEnvelope,
 } from "./envelope.ts";
-import { digestOf } from "./age/digest.ts";
+import { ContentDigest } from "./age/digest.ts";
 import { CONTENT_DIGEST, type Sealing, sealedBytesMax, sealObject } from "./age/seal.ts";
 import { FrameWalk } from "./frame-walk.ts";
 import { compressBound, type StreamDecompressor, type ZstdSettings } from "./zstd.ts";
@@ -63,14 +63,13 @@ export function encodeInto(
   level: number,
   sealing?: Sealing,
 ): EncodedObject {
-  const rawCrc32c = crc32c(raw);
+  const { rawCrc32c, digest } = sumsOf(raw, sealing);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
   const length = zstdOfThread().compress(target.subarray(envelope.byteLength), raw, settingsFor(level));
   sealEnvelope(envelope, length);
   target.set(envelope);
-  const facts = { plainBytes: envelope.byteLength + length, rawBytes: raw.byteLength, level };
-  const stored = finish(target, { ...facts, digest: digestFor(sealing, raw) }, sealing);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength, level };
+  const facts = { plainBytes: envelope.byteLength + length, rawBytes: raw.byteLength, digest };
+  return { ...finish(target, facts, sealing), rawCrc32c, rawBytes: raw.byteLength, level };
 }
 
 /** Encrypts the plain object at the front of `memory` if it is to be; gives what is to be stored. */
@@ -78,14 +77,25 @@ function finish(
   memory: Uint8Array,
   object: { readonly plainBytes: number; readonly rawBytes: number; readonly digest: string | undefined },
   sealing: Sealing | undefined,
-): Uint8Array {
+): Pick<EncodedObject, "stored" | "storedCrc32c"> {
   const { plainBytes } = object;
-  return memory.subarray(0, sealing === undefined ? plainBytes : sealObject(memory, plainBytes, object, sealing));
+  if (sealing === undefined) {
+    const stored = memory.subarray(0, plainBytes);
+    return { stored, storedCrc32c: crc32c(stored) };
+  }
+  const sealed = sealObject(memory, plainBytes, object, sealing);
+  return { stored: memory.subarray(0, sealed.bytes), storedCrc32c: sealed.crc32c };
 }
 
-/** The digest that the clear envelope is to state. */
-function digestFor(sealing: Sealing | undefined, raw: Uint8Array): string | undefined {
-  return sealing?.digest === CONTENT_DIGEST ? digestOf(raw) : sealing?.digest;
+/** The CRC-32C of content, and the digest that the clear envelope is to state. */
+function sumsOf(
+  raw: Uint8Array,
+  sealing: Sealing | undefined,
+): { readonly rawCrc32c: number; readonly digest: string | undefined } {
+  if (sealing?.digest !== CONTENT_DIGEST) return { rawCrc32c: crc32c(raw), digest: sealing?.digest };
+  const digest = new ContentDigest();
+  digest.push(raw);
+  return { rawCrc32c: digest.crc32c, digest: digest.hex() };
 }
 
 /** Content that is copied out of the way before the encoded bytes may take its place. */
@@ -106,14 +116,13 @@ export async function encodeInPlace(
 ): Promise<EncodedObject> {
   const rawOffset = memory.byteLength - rawBytes;
   invariant(memory.byteLength >= encodedBytesMax(rawBytes), "memory without room to encode in place");
-  const rawCrc32c = crc32c(memory.subarray(rawOffset));
-  const digest = digestFor(sealing, memory.subarray(rawOffset));
+  const { rawCrc32c, digest } = sumsOf(memory.subarray(rawOffset), sealing);
   const envelope = encodeEnvelope(rawBytes, rawCrc32c, meta);
   const length = await compressInPlace(memory, { from: rawOffset, to: envelope.byteLength }, level);
   sealEnvelope(envelope, length);
   memory.set(envelope);
-  const stored = finish(memory, { plainBytes: envelope.byteLength + length, rawBytes, digest }, sealing);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes, level };
+  const facts = { plainBytes: envelope.byteLength + length, rawBytes, digest };
+  return { ...finish(memory, facts, sealing), rawCrc32c, rawBytes, level };
 }
 
 /** Compresses `memory` from offset `from` on to offset `to`, which lies before it. Returns the frame's length. */
@@ -141,7 +150,7 @@ async function compressInPlace(
 
 /** Encodes small content; the result is freshly allocated and belongs to the caller. */
 export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number, sealing?: Sealing): EncodedObject {
-  const rawCrc32c = crc32c(raw);
+  const { rawCrc32c, digest } = sumsOf(raw, sealing);
   const envelope = encodeEnvelope(raw.byteLength, rawCrc32c, meta);
   const bound = compressBound(raw.byteLength);
   const target = scratch.byteLength >= bound ? scratch : new Uint8Array(bound);
@@ -152,8 +161,8 @@ export function encodeObject(raw: Uint8Array, meta: EnvelopeMeta, level: number,
   const memory = new Uint8Array(sealing === undefined ? plainBytes : sealedBytesMax(plainBytes));
   memory.set(envelope);
   memory.set(target.subarray(0, length), envelope.byteLength);
-  const stored = finish(memory, { plainBytes, rawBytes: raw.byteLength, digest: digestFor(sealing, raw) }, sealing);
-  return { stored, storedCrc32c: crc32c(stored), rawCrc32c, rawBytes: raw.byteLength, level };
+  const rawBytes = raw.byteLength;
+  return { ...finish(memory, { plainBytes, rawBytes, digest }, sealing), rawCrc32c, rawBytes, level };
 }
 
 /** Compression of WAL at this level. */

@@ -4,11 +4,13 @@
  */
 import { crc32c } from "@node-rs/crc32";
 import { invariant } from "../../errors.ts";
+import { crc32cOfBoth } from "../crc32c-pieces.ts";
 import type { EnvelopeMeta } from "../envelope.ts";
 import { encodeClear, type ClearFacts } from "./clear-envelope.ts";
 import { encodeHeader, encodeMac, HEADER_BYTES_MAX, MAC_LINE_BYTES } from "./header.ts";
 import { headerMac, NONCE_BYTES, payloadKey, sealedBytes, sealInPlace, StreamSealer } from "./payload.ts";
 import type { ObjectKeys } from "./recipients.ts";
+import type { Stored } from "./stored-sum.ts";
 
 /** The needs of one object's encryption; crosses threads. */
 export interface Sealing {
@@ -30,15 +32,15 @@ export function sealedBytesMax(plainBytes: number): number {
 }
 
 /**
- * Encrypts the plain object in the first `plainBytes` bytes of `memory`, which has `sealedBytesMax` bytes. Returns the length of
- * the result, at the front of `memory`.
+ * Encrypts the plain object in the first `plainBytes` bytes of `memory`, which has `sealedBytesMax` bytes. Returns length and CRC-32C
+ * of the result, at the front of `memory`.
  */
 export function sealObject(
   memory: Uint8Array,
   plainBytes: number,
   { rawBytes, digest }: { readonly rawBytes: number; readonly digest: string | undefined },
   { keys, to, clear }: Sealing,
-): number {
+): Stored {
   const payloadBytes = NONCE_BYTES + sealedBytes(plainBytes);
   const keysCrc32c = crc32c(keys.stanzas);
   const facts: ClearFacts = { to, rawBytes, keysCrc32c, meta: clear, ...(digest === undefined ? {} : { digest }) };
@@ -52,7 +54,8 @@ export function sealObject(
   const text = headerText({ ...facts, headerBytes, content: payloadBytes, payloadCrc32c }, keys);
   memory.set(text);
   memory.set(encodeMac(headerMac(keys.fileKey, text)), text.byteLength);
-  return end;
+  const headerCrc32c = crc32c(memory.subarray(0, headerBytes));
+  return { bytes: end, crc32c: crc32cOfBoth(headerCrc32c, payloadCrc32c, end - headerBytes) };
 }
 
 function headerText(facts: ClearFacts, { stanzas }: ObjectKeys): Uint8Array {
