@@ -89,7 +89,8 @@ export class WorkerThread<Question, Answer> {
   #settle(reply: Reply<Answer>): void {
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
-    if (this.#waiting.size === 0) this.#worker.unref();
+    // Its end is waited for: a process with nothing else to do would end before that, without a word.
+    if (this.#waiting.size === 0 && !this.#closed) this.#worker.unref();
     if (reply.ok) waiting?.resolve(reply.answer);
     else waiting?.reject(errorOf(reply.failure));
   }

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { serverAccount } from "../harness/account.ts";
+import { runKeys } from "../harness/encryption.ts";
 import { type PostgresServer, versionsUnderTest } from "../harness/postgres.ts";
 import { giveToServer } from "../harness/postgres-template.ts";
 import { run } from "../harness/run.ts";
@@ -54,8 +55,11 @@ test(
     giveToServer(home, 0o700);
     const dataDir = join(home, "data");
     const { node, main } = serverCli();
+    // By a flag: the server has no variables, and the command that the restore writes must name the file.
+    const { SEAWALL_IDENTITY: identity } = runKeys();
+    const flags = identity === undefined ? [] : ["--identity", identity];
     const seawall = async (...args: string[]) =>
-      run(node, [main, "restore", ...args], { account: serverAccount(), env: OPERATOR, cwd: home });
+      run(node, [main, "restore", ...args, ...flags], { account: serverAccount(), env: OPERATOR, cwd: home });
     await seawall("--store", archived.url, "--target-dir", dataDir);
     const written = readFileSync(join(dataDir, "postgresql.auto.conf"), "utf8");
     expect(written).toMatch(/restore_command = 'exec .*seawall-wal-fetch/);
