@@ -21,7 +21,7 @@ import { PartWriter } from "../../src/restore/part-writer.ts";
 import { restore, type RestoreOptions } from "../../src/restore/restore.ts";
 import { type Stretch, writeStretch } from "../../src/restore/stretch.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
-import { identitiesOf, isEncryptedRun, makeKeys } from "../harness/encryption.ts";
+import { asStored, identitiesOf, isEncryptedRun, makeKeys, recipientsOf } from "../harness/encryption.ts";
 import { oracleOf, type PostgresServer } from "../harness/postgres.ts";
 import { announcedRandom } from "../harness/random.ts";
 import { run } from "../harness/run.ts";
@@ -58,11 +58,11 @@ describe("a part", () => {
   /** One part of these files, and a writer for it into a folder of its own. */
   function writing(
     files: readonly Entry[],
-    { algorithm = "CRC32C", frames = inFrames, helpers = 1 }: PartOptions = {},
+    { algorithm = "CRC32C", frames = inFrames, helpers = 1, identities, seal }: PartOptions = {},
   ) {
     const target = freshFolder();
     const tar = tarOf(files);
-    const stored = frames(tar);
+    const stored = seal ?? frames(tar);
     const checksumOf = (bytes: Buffer): string => {
       const checksum = startChecksum(algorithm);
       checksum.update(bytes);
@@ -71,7 +71,7 @@ describe("a part", () => {
     const writer = new PartWriter(
       {
         ...{ part: "00001.tar.zst", tablespace: null, storedBytes: stored.length, bytes: tar.length },
-        ...{ crc32c: crc32c(stored), identities: undefined, owner: undefined, umask: process.umask(), replace: false },
+        ...{ crc32c: crc32c(stored), identities, owner: undefined, umask: process.umask(), replace: false },
         entries: files.map(({ path, content: bytes }) => ({
           ...{ path, type: "file", size: bytes.length, checksum: checksumOf(bytes), write: true },
         })),
@@ -86,6 +86,9 @@ describe("a part", () => {
     readonly algorithm?: ChecksumAlgorithm;
     readonly frames?: (tar: Buffer) => Buffer;
     readonly helpers?: number;
+    /** The part encrypted, and what opens it. */
+    readonly seal?: Buffer;
+    readonly identities?: readonly string[] | undefined;
   }
   const expectFiles = (target: string, files: readonly Entry[]): void => {
     for (const { path, content: bytes } of files)
@@ -115,6 +118,20 @@ describe("a part", () => {
     ]);
     const written = [...stretches].reverse().map((stretch) => writeStretch(stretch));
     expect(await writer.finish(written)).toEqual({ filesWritten: 4, bytesWritten: 10 + 8 * FRAME_BYTES + 7 + 9 });
+    expectFiles(target, files);
+  });
+
+  test("keeps frames of an encrypted part that come with its last piece, which is opened when all has come", async () => {
+    // The stored frames are far smaller than a piece of 64 KiB.
+    const files = [{ ...file("large", 3 * FRAME_BYTES), content: Buffer.alloc(3 * FRAME_BYTES, "x") }, file("end", 9)];
+    const keys = await makeKeys(freshFolder());
+    const { target, stored, writer } = writing(files, {
+      identities: (await identitiesOf(keys))?.texts,
+      seal: await asStored(new Codec({ recipients: await recipientsOf(keys) }), inFrames(tarOf(files))),
+    });
+    expect(stored.length).toBeLessThan(64 << 10);
+    expect(await writer.push(stored)).toEqual([]);
+    expect(await writer.finish()).toMatchObject({ filesWritten: 2 });
     expectFiles(target, files);
   });
 

@@ -77,6 +77,8 @@ export class PartReader<Entry extends PartEntry> {
   readonly #folders = new Set<string>();
   readonly #tar: TarReader;
   #bytes = 0;
+  /** What would be handed on now is written by no other thread. */
+  #isEnding = false;
   /** The entry under way; for messages also the one before. */
   #path = "";
   /** The file under way whose content is wanted. */
@@ -124,9 +126,10 @@ export class PartReader<Entry extends PartEntry> {
     if (!isUnderWay && file.bytesAway === 0) this.#compare(entry, checksum);
   }
 
-  /** All stored bytes have come. */
+  /** All stored bytes have come. The last ones of an encrypted part are opened only now, and their frames are not handed on. */
   async end(): Promise<void> {
     const { bytes } = this.#part;
+    this.#isEnding = true;
     await this.#named(() => this.#content.end(this.#take));
     const [away] = [...this.#handed.values()].filter(({ bytesAway }) => bytesAway > 0);
     invariant(away === undefined, `content of ${away?.entry.path ?? ""} was not handed back`);
@@ -146,7 +149,8 @@ export class PartReader<Entry extends PartEntry> {
   readonly #handOn = (frame: WholeFrame): boolean => {
     const entry = this.#file;
     const checksum = this.#checksum;
-    if (entry === undefined || frame.rawBytes === 0 || this.#tar.contentLeft < frame.rawBytes) return false;
+    if (this.#isEnding || entry === undefined || frame.rawBytes === 0 || this.#tar.contentLeft < frame.rawBytes)
+      return false;
     if (checksum !== undefined && !(checksum instanceof Crc32c)) return false;
     if (this.#sink.handOn?.(entry, frame) !== true) return false;
     const file = this.#handed.get(entry.path) ?? { entry, checksum, bytesAway: 0 };
