@@ -77,7 +77,7 @@ export class PartReader<Entry extends PartEntry> {
   readonly #folders = new Set<string>();
   readonly #tar: TarReader;
   #bytes = 0;
-  /** What would be handed on now is written by no other thread. */
+  /** No other thread writes content that would be handed on now. */
   #isEnding = false;
   /** The entry under way; for messages also the one before. */
   #path = "";
