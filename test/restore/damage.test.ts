@@ -27,7 +27,7 @@ import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/arch
 import { SeawallError } from "../../src/errors.ts";
 import { silentLog } from "../../src/log.ts";
 import { restore, type Restored, type RestoreOptions } from "../../src/restore/restore.ts";
-import { asStored } from "../harness/encryption.ts";
+import { asStored, isEncryptedRun } from "../harness/encryption.ts";
 import { MemoryStore } from "../harness/memory-store.ts";
 import { parseTarget } from "../../src/restore/target/target.ts";
 import { campaignRandom, minutes, report, rounds, until } from "../campaigns/campaign.ts";
@@ -117,7 +117,15 @@ describe("a part", () => {
     async () => {
       const random = campaignRandom("flipped bits in parts", 71);
       const count = rounds(80);
-      let named = 0;
+      let [named, kept] = [0, 0];
+      const index = await readIndex(archive, backup);
+      const files = [...index.byPath.values()].filter(
+        ({ type, path }) => type === "file" && path !== "global/pg_control",
+      );
+      const whole = freshTarget();
+      await attempt(whole);
+      const isWhole = (target: string, path: string): boolean =>
+        existsSync(join(target, path)) && readFileSync(join(target, path)).equals(readFileSync(join(whole, path)));
       for (let round = 0; round < count; round++) {
         const part = random.pick(backup.parts);
         const key = backupPartKey("main", backup.id, part.name);
@@ -135,15 +143,21 @@ describe("a part", () => {
           },
         );
         if (round % 4 === 0) {
+          // Nothing comes out of a part whose beginning is damaged, in an encrypted archive its header.
+          const intact = files.filter(({ path }) => isWhole(target, path)).length;
           const { filesUnchanged } = await attempt(target, { delta: true });
-          expect(filesUnchanged).toBeGreaterThan(0);
+          expect({ bit, filesUnchanged }).toEqual({ bit, filesUnchanged: intact });
+          kept += filesUnchanged;
           expect(readFileSync(join(target, "global/pg_control"))).toHaveLength(8192);
           expect(readdirSync(target)).not.toContain("seawall.restore.unfinished");
         }
         rmSync(target, { recursive: true, force: true });
       }
       report("flipped bits in parts", { rounds: count, fileNamed: named });
-      expect(named).toBeGreaterThan(0);
+      // Such small parts are opened as a whole before their tar is read, where they are encrypted.
+      if (!isEncryptedRun) expect(named).toBeGreaterThan(0);
+      expect(kept).toBeGreaterThan(0);
+      removeTree(whole);
     },
     minutes(20),
   );
