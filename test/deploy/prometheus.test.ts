@@ -356,7 +356,8 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
     const dashboard = JSON.parse(readFileSync(join(ROOT, "deploy/grafana/seawall.json"), "utf8")) as Dashboard;
     const panels = dashboard.panels.flatMap(({ title, targets }) => targets.map(({ expr }) => ({ title, expr })));
     expect([asked.length > 20, panels.length > 20]).toEqual([true, true]);
-    for (const selector of asked) {
+    // The archives of this story are plain; alerts_test.yml tries the alert for encrypted ones.
+    for (const selector of asked.filter((one) => !one.startsWith("seawall_archive_identity_proved_"))) {
       // In the time of the whole story: an error that is over has no series any more.
       const found = await watcher.query(`count_over_time(${selector}[1h])`);
       expect(found.length, `series of ${selector}`).toBeGreaterThan(0);
@@ -370,8 +371,10 @@ describe.skipIf(!prometheus.available || !s3.available || !calendar.available)("
   test("every alert has fired", () => {
     const { groups } = parse(readFileSync(RULES, "utf8")) as RuleFile;
     const names = groups.flatMap(({ rules }) => rules.map(({ alert }) => alert));
-    // A job of many hours and another server that writes are left to alerts_test.yml.
-    expect(names.filter((name) => !fired.has(name)).sort()).toEqual(["SeawallJobLong", "SeawallRival"]);
+    // A job of many hours, another server that writes and an identity without a drill are left to alerts_test.yml.
+    expect(names.filter((name) => !fired.has(name)).sort()).toEqual([
+      ...["SeawallIdentityUnproved", "SeawallJobLong", "SeawallRival"],
+    ]);
   });
 
   test("promtool finds nothing to say of what a receiver of two clusters exposes", async () => {
