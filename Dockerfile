@@ -6,11 +6,12 @@ ARG NODE_IMAGE=docker.io/library/node:26-trixie-slim
 FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# Only the compiler is wanted here: neither native parts nor the PostgreSQL servers that the tests bring along.
-RUN npm ci --ignore-scripts --omit=optional
+# The bundler has a native part, and npm calls that optional: the PostgreSQL servers of the tests come along, into this stage only.
+RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
+COPY tools/bundle.ts ./tools/bundle.ts
 COPY src ./src
-RUN npm run build && chmod 755 dist/cli/main.js
+RUN npm run build
 
 FROM ${NODE_IMAGE} AS packages
 WORKDIR /app

@@ -5,6 +5,7 @@
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { ERROR_KINDS, type ErrorCode } from "./error-kinds.ts";
 import { SeawallError } from "./errors.ts";
+import { threadFile, type ThreadKind } from "./program-files.ts";
 import { Turns } from "./turns.ts";
 
 interface Failure {
@@ -28,10 +29,7 @@ interface Waiting<Answer> {
 const YOUNG_GENERATION_MIB = 4;
 
 export interface WorkerThreadOptions {
-  /** The starting file's `import.meta.url`. */
-  readonly from: string;
-  /** The thread's file as it is once built, beside that one: `./worker.js`. */
-  readonly file: string;
+  readonly kind: ThreadKind;
   /** For messages. */
   readonly name: string;
 }
@@ -44,11 +42,9 @@ export class WorkerThread<Question, Answer> {
   #closed = false;
   #failure: SeawallError | undefined;
 
-  constructor({ from, file, name }: WorkerThreadOptions) {
+  constructor({ kind, name }: WorkerThreadOptions) {
     this.#name = name;
-    // Under the test runner everything is TypeScript, which a worker cannot load: the built file can be.
-    const url = new URL(file, from.endsWith(".ts") ? from.replace(/\/src\/(?!.*\/src\/)/, "/dist/") : from);
-    this.#worker = new Worker(url, { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB } });
+    this.#worker = new Worker(threadFile(kind), { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB } });
     this.#worker.unref();
     this.#worker.on("message", (reply: Reply<Answer>) => this.#settle(reply));
     this.#worker.on("error", (error) => this.#fail(error));

@@ -1,19 +1,13 @@
 /** A worker thread's end, as the process waits for it. */
-import { pathToFileURL } from "node:url";
-import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterEach, expect, test, vi } from "vitest";
 import type { ExtractAnswer, ExtractQuestion } from "../src/restore/extract-worker.ts";
 import { WorkerThread } from "../src/worker-thread.ts";
-import { ROOT } from "./harness/build.ts";
 
 afterEach(() => void vi.restoreAllMocks());
 
 test("a thread that answers while it is being ended holds the process until it has ended", async () => {
-  const from = pathToFileURL(join(ROOT, "src", "restore", "extract.ts")).href;
-  const thread = new WorkerThread<ExtractQuestion, ExtractAnswer>({
-    ...{ from, file: "./extract-worker.js", name: "a restore worker" },
-  });
+  const thread = new WorkerThread<ExtractQuestion, ExtractAnswer>({ kind: "extract", name: "a restore worker" });
   const answer = thread.ask({ kind: "compare", files: [] });
   // A cast: Node.js has that method.
   const end = Object.getOwnPropertyDescriptor(Worker.prototype, "terminate")?.value as Worker["terminate"];

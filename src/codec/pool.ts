@@ -93,8 +93,7 @@ export class CodecPool {
   #closed = false;
 
   constructor({ threads }: CodecPoolOptions) {
-    const thread = { from: import.meta.url, file: "./worker.js", name: "a codec thread" };
-    this.#crew = new ThreadCrew(thread, threads);
+    this.#crew = new ThreadCrew({ kind: "codec", name: "a codec thread" }, threads);
   }
 
   /** Raises the number of threads; running ones stay. */

@@ -215,7 +215,7 @@ export type ExtractCrew = ThreadCrew<ExtractQuestion, ExtractAnswer>;
 
 /** Worker threads that live as long as one restore. */
 export function extractCrew(threadsMax: number): ExtractCrew {
-  return new ThreadCrew({ from: import.meta.url, file: "./extract-worker.js", name: "a restore worker" }, threadsMax);
+  return new ThreadCrew({ kind: "extract", name: "a restore worker" }, threadsMax);
 }
 
 /** Which of the files are there with the right content, in the order given. */

@@ -8,6 +8,7 @@
 import { isAbsolute } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SeawallError } from "../errors.ts";
+import { packageFile } from "../program-files.ts";
 
 export interface RestoreCommandOptions {
   /**
@@ -28,7 +29,7 @@ export interface RestoreCommandOptions {
 export const SHELL_VARIABLE = "SEAWALL_RESTORE_SHELL";
 export const NOT_THERE_TO_SHELL = 99;
 
-const SCRIPT = fileURLToPath(new URL("../../bin/seawall-wal-fetch", import.meta.url));
+const SCRIPT = fileURLToPath(packageFile("bin/seawall-wal-fetch"));
 
 /**
  * The value of restore_command: a line for `sh`, every word quoted, PostgreSQL's placeholders in it. Throws `usage` for a

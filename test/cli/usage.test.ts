@@ -216,7 +216,7 @@ describe("the process", () => {
     mkdirSync(broken);
     writeFileSync(join(broken, "package.json"), '{"type":"module","version":"0.0.0"}');
     cpSync(join(MAIN, "..", ".."), join(broken, "dist"), { recursive: true });
-    rmSync(join(broken, "dist", "cli", "program.js"));
+    rmSync(join(broken, "dist", "program.js"));
     const { run } = await import("../harness/run.ts");
     const accept = [1, 3, 200];
     const fetch = await run(process.execPath, [join(broken, "dist/cli/main.js"), "wal-fetch", "a", "b"], { accept });

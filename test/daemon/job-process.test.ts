@@ -2,9 +2,11 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type JobOutcome, runJob } from "../../src/daemon/jobs/process.ts";
 import { type Log, silentLog } from "../../src/log.ts";
+import { UNBUNDLED } from "../harness/build.ts";
 import { makeTempDir, removeTree } from "../harness/temp.ts";
 
 let dir: string;
@@ -51,7 +53,7 @@ test("a job that cannot even be given its environment has failed, and nothing el
 
 test("a job that finds no file descriptor left has failed, and nothing else has", () => {
   const script = join(dir, "starved.mjs");
-  const built = new URL("../../dist/daemon/jobs/process.js", import.meta.url).href;
+  const built = pathToFileURL(join(UNBUNDLED, "daemon/jobs/process.js")).href;
   writeFileSync(
     script,
     `import { openSync, closeSync } from "node:fs";

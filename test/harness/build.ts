@@ -1,6 +1,7 @@
 /**
- * Keeps `dist` what `src` says, file by file and without a type check: worker threads and the command line run from there,
- * and a full `npm run build` before each run would take longer than many of the tests.
+ * Keeps `dist` what `src` says, without a type check: worker threads and the command line run from there, and a full
+ * `npm run build` before each run would take longer than many of the tests. What changed is translated file by file, and
+ * bundled as the build does it.
  */
 import {
   existsSync,
@@ -13,8 +14,11 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import ts from "typescript";
+import { bundle } from "../../tools/bundle.ts";
+
+const UNBUNDLED_FOLDER = "build/unbundled/src";
 
 /** The checkout, also when this file was compiled into `build`. */
 export const ROOT = ((folder) => {
@@ -22,9 +26,18 @@ export const ROOT = ((folder) => {
   return folder;
 })(import.meta.dirname);
 
-/** Translates what is newer in `src` than in `dist`, and removes from `dist` what `src` no longer has. */
-export function buildChanged(root = ROOT): void {
-  const [src, dist] = [join(root, "src"), join(root, "dist")];
+/** The modules of `src` one by one, as the bundler is given them. */
+export const UNBUNDLED = join(ROOT, UNBUNDLED_FOLDER);
+
+/** Translates and bundles what is new in `src`. */
+export async function buildChanged(): Promise<void> {
+  translateChanged();
+  await bundle(UNBUNDLED, join(ROOT, "dist"));
+}
+
+/** Translates what is newer in `src` than its JavaScript, and removes the JavaScript of what `src` no longer has. */
+export function translateChanged(root = ROOT): void {
+  const [src, dist] = [join(root, "src"), join(root, UNBUNDLED_FOLDER)];
   const config = ts.readConfigFile(join(root, "tsconfig.build.json"), (path) => readFileSync(path, "utf8"));
   const { options: configured } = ts.parseJsonConfigFileContent(config.config, ts.sys, root);
   // One file by itself does not know that package.json makes it a module.
@@ -35,20 +48,16 @@ export function buildChanged(root = ROOT): void {
     const target = join(dist, path.replace(/\.ts$/, ".js"));
     if (existsSync(target) && Math.abs(statSync(target).mtimeMs - mtime.getTime()) < 2) continue;
     const text = readFileSync(join(src, path), "utf8");
-    const { outputText, sourceMapText } = ts.transpileModule(text, {
+    const { outputText } = ts.transpileModule(text, {
       fileName: join(src, path),
       compilerOptions: options,
     });
     mkdirSync(dirname(target), { recursive: true });
-    if (sourceMapText !== undefined) {
-      const map = { ...(JSON.parse(sourceMapText) as object), sources: [relative(dirname(target), join(src, path))] };
-      writeAtomically(`${target}.map`, JSON.stringify(map), mtime);
-    }
     // Its time is its source's: a change of either shows.
     writeAtomically(target, outputText, mtime);
   }
   for (const path of existsSync(dist) ? filesIn(dist) : []) {
-    const source = path.replace(/\.js(\.map)?$/, ".ts");
+    const source = path.replace(/\.js$/, ".ts");
     if (source !== path && !sources.has(source)) rmSync(join(dist, path));
   }
 }

@@ -17,7 +17,7 @@ import { provideSsh } from "./ssh.ts";
 import { dropOldCaches, removeTree, staleTempDirs } from "./temp.ts";
 
 export default async function setup(): Promise<() => Promise<void>> {
-  buildChanged();
+  await buildChanged();
   await removeStaleServers();
   // Servers are ended first, above: what is left of any kind is only files.
   for (const folder of staleTempDirs()) removeTree(folder);

@@ -61,6 +61,7 @@ const SHARED = [
   "src/turns.ts",
   "src/zstd-library.ts",
   "src/worker-thread.ts",
+  "src/program-files.ts",
   "src/idle-memory.ts",
   "src/suggest.ts",
   "src/colours.ts",

@@ -57,5 +57,5 @@ export type VerifyThread = WorkerThread<VerifyQuestion, VerifyAnswer>;
 export type VerifyCrew = ThreadCrew<VerifyQuestion, VerifyAnswer>;
 
 export function verifyCrew(threadsMax: number): VerifyCrew {
-  return new ThreadCrew({ from: import.meta.url, file: "./worker.js", name: "a verification thread" }, threadsMax);
+  return new ThreadCrew({ kind: "verify", name: "a verification thread" }, threadsMax);
 }

@@ -1,11 +1,12 @@
-/** The version from package.json, read once; it lies two folders up in `src` as in `dist`. */
+/** The version from package.json, read once. */
 import { readFileSync } from "node:fs";
+import { packageFile } from "../../program-files.ts";
 
 let version: string | undefined;
 
 export function seawallVersion(): string {
   if (version === undefined) {
-    const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
+    const text = readFileSync(packageFile("package.json"), "utf8");
     // Our own file: its shape is known.
     version = (JSON.parse(text) as { readonly version: string }).version;
   }

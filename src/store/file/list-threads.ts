@@ -17,10 +17,7 @@ const THREADS_MAX = 2;
 const IDLE_MS = 10_000;
 
 export class ListThreads implements FolderReader {
-  readonly #crew = new ThreadCrew<ListQuestion, ListAnswer>(
-    { from: import.meta.url, file: "./list-worker.js", name: "a listing thread" },
-    THREADS_MAX,
-  );
+  readonly #crew = new ThreadCrew<ListQuestion, ListAnswer>({ kind: "folders", name: "a listing thread" }, THREADS_MAX);
   readonly #filesBefore: number;
   readonly #idleMs: number;
   #files = 0;

@@ -21,10 +21,7 @@ export interface OwnPage {
 }
 
 export class PageThread {
-  readonly #crew = new ThreadCrew<PageQuestion, PageAnswer>(
-    { from: import.meta.url, file: "./list-worker.js", name: "a listing thread" },
-    1,
-  );
+  readonly #crew = new ThreadCrew<PageQuestion, PageAnswer>({ kind: "pages", name: "a listing thread" }, 1);
   #objects = 0;
   #idle: NodeJS.Timeout | undefined;
 

@@ -59,6 +59,9 @@ export function renderPage({ status, history, recovery }: PageFacts, options: Pa
   });
 }
 
+/** Made outside the template: bundlers rewrite a tagged template in which a script ends. */
+const SCRIPT = new Raw(`<script>${PAGE_SCRIPT}</script>`);
+
 export function htmlPage({ title, news, say, main, footer: foot }: DocumentParts): string {
   const parts = main.filter(({ text }) => text !== "");
   return markup`${new Raw("<!doctype html>")}
@@ -77,7 +80,7 @@ export function htmlPage({ title, news, say, main, footer: foot }: DocumentParts
 ${parts}
 </main>
 <footer>${foot}</footer>
-<script>${new Raw(PAGE_SCRIPT)}</script>
+${SCRIPT}
 </body>
 </html>
 `.text;
