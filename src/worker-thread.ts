@@ -5,6 +5,7 @@
 import { parentPort, type Transferable, Worker } from "node:worker_threads";
 import { ERROR_KINDS, type ErrorCode } from "./error-kinds.ts";
 import { SeawallError } from "./errors.ts";
+import { keepYoungGeneration } from "./idle-memory.ts";
 import { threadFile, type ThreadKind } from "./program-files.ts";
 import { Turns } from "./turns.ts";
 
@@ -46,6 +47,7 @@ export class WorkerThread<Question, Answer> {
     this.#name = name;
     this.#worker = new Worker(threadFile(kind), { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB } });
     this.#worker.unref();
+    this.#worker.once("online", keepYoungGeneration);
     this.#worker.on("message", (reply: Reply<Answer>) => this.#settle(reply));
     this.#worker.on("error", (error) => this.#fail(error));
     this.#worker.on("exit", (code) => this.#fail(new Error(`exit code ${code}`)));

@@ -28,6 +28,10 @@ try {
     process.stdout.write(`seawall ${seawallVersion()}\n`);
     process.exit(0);
   }
+  if (args[0] === "receive") {
+    const { keepYoungGenerationSmall } = await import("../idle-memory.ts");
+    keepYoungGenerationSmall();
+  }
   const { useCompileCache } = await import("./compile-cache.ts");
   useCompileCache(process.env);
   const { runProgram } = await import("./program.ts");

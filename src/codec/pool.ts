@@ -68,8 +68,11 @@ export function inPlaceBytes(rawBytes: number): number {
 
 /** Below this, encoding on the calling thread is quicker than the hop. */
 const INLINE_BYTES_MAX = 64 << 10;
-/** Memory above this has room for the largest object so far: whole segments and large chunks take turns in it. */
-const LARGE_BYTES = 8 << 20;
+/** Content up to this has memory by its size. Larger objects take turns in memory that has room for the largest so far. */
+export const SMALL_OBJECT_BYTES = 8 << 20;
+const SMALL_BYTES_MAX = encodedBytesMax(SMALL_OBJECT_BYTES);
+/** Room for a segment of 64 MiB from the start: a chunk that comes before the first segment leaves no memory that is too small. */
+const LARGE_BYTES_MIN = encodedBytesMax(64 << 20);
 
 export interface CodecPoolOptions {
   /** Worker threads, started on first use. */
@@ -89,7 +92,7 @@ export class CodecPool {
   /** Memory given back, the largest first. */
   readonly #spares: SharedArrayBuffer[] = [];
   readonly #idle = new IdleTimer(() => this.#giveUp());
-  #largestBytes = 0;
+  #largestBytes = LARGE_BYTES_MIN;
   #closed = false;
 
   constructor({ threads }: CodecPoolOptions) {
@@ -186,7 +189,7 @@ export class CodecPool {
   #giveUp(): void {
     if (this.#closed || this.#crew.isBusy) return;
     this.#spares.length = 0;
-    this.#largestBytes = 0;
+    this.#largestBytes = LARGE_BYTES_MIN;
     void this.#crew.dismiss().then(collectSoon);
   }
 
@@ -197,20 +200,31 @@ export class CodecPool {
   }
 
   /**
-   * The smallest spare that is large enough, so that a chunk does not take a segment's. There are as many memories as were
+   * The smallest spare that is large enough; a small object never takes a segment's. There are as many memories as were
    * ever in use at once: V8 does not count shared memory, so what is dropped stays resident until a collection for other
    * reasons. A new one therefore takes the place of a spare that is too small, and its size is one of few.
    */
   #takeSpare(bytes: number): SharedArrayBuffer {
+    const isSmall = bytes <= SMALL_BYTES_MAX;
     const best = this.#spares.findLast(({ byteLength }) => byteLength >= bytes);
-    if (best !== undefined) {
+    const fits = best !== undefined && (!isSmall || best.byteLength <= SMALL_BYTES_MAX);
+    if (fits) {
       this.#spares.splice(this.#spares.indexOf(best), 1);
       return best;
     }
-    this.#spares.pop();
+    this.#dropSpare(isSmall);
+    if (isSmall) return new SharedArrayBuffer(Math.min(SMALL_BYTES_MAX, 2 ** Math.ceil(Math.log2(bytes))));
     this.#largestBytes = Math.max(this.#largestBytes, bytes);
     // Pages that are never written take no memory.
-    return new SharedArrayBuffer(bytes > LARGE_BYTES ? this.#largestBytes : 2 ** Math.ceil(Math.log2(bytes)));
+    return new SharedArrayBuffer(this.#largestBytes);
+  }
+
+  /** Drops a spare that was too small, of the kind that takes its place. */
+  #dropSpare(isSmall: boolean): void {
+    const at = this.#spares.findLastIndex(({ byteLength }) => byteLength <= SMALL_BYTES_MAX === isSmall);
+    if (at < 0) return;
+    this.#spares.splice(at, 1);
+    if (!isSmall) collectSoon();
   }
 
   #giveBack(memory: SharedArrayBuffer): void {

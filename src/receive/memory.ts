@@ -2,7 +2,7 @@
  * How much memory a receiver takes, by bytes and not by segments: a segment may have 1 MiB or 1 GiB (promise 7). Whole
  * segments are held, since an object's envelope, at its front, says what the whole of it contains. Pure.
  */
-import { inPlaceBytes, LARGE_OBJECT_BYTES } from "../codec/pool.ts";
+import { inPlaceBytes, LARGE_OBJECT_BYTES, SMALL_OBJECT_BYTES } from "../codec/pool.ts";
 
 export interface MemoryLimits {
   /** WAL in memory, raw; one segment is always allowed. */
@@ -14,7 +14,7 @@ export interface MemoryLimits {
 export interface SegmentCounts {
   /** Segments as received: being filled, or being encoded. */
   readonly raw: number;
-  /** Encoded segments on their way to the store. */
+  /** Encoded segments, and chunks above `SMALL_OBJECT_BYTES`, on their way to the store. */
   readonly encoded: number;
   /** A second copy of a segment exceeds the limit: it is encoded into the memory that it lies in. */
   readonly inPlace: boolean;
@@ -32,8 +32,13 @@ export function bufferBytes(segmentSize: number, { inPlace }: SegmentCounts): nu
   return inPlace ? inPlaceBytes(segmentSize) : segmentSize;
 }
 
-/** Node.js, the code, the threads and the buffers of connections, as measured (test/campaigns/memory.test.ts). */
-const BASE_BYTES = 130 << 20;
+/** Node.js, the code, and the buffers of connections, as measured (test/campaigns/memory.test.ts). */
+const BASE_BYTES = 104 << 20;
+
+/** A codec thread at work: its heap, zstd, and the pieces that OpenSSL encrypts; as measured with encryption. */
+const THREAD_BYTES = 14 << 20;
+/** Codec threads by default. */
+const THREADS_MAX = 2;
 
 /** A spool's journal: two buffers that WAL gathers in, one that it is read into, and the second receiver, as measured. */
 const JOURNAL_BYTES = 32 << 20;
@@ -51,8 +56,11 @@ export function memoryNeeded(
 ): number {
   const counts = segmentCounts(segmentSize, hasSpool ? limitsBehindJournal(limits) : limits);
   const { raw, encoded, inPlace } = counts;
-  // A chunk of the open segment on its way; beside a segment that is encoded in place, its object may be copied out.
-  const object = Math.min(segmentSize, LARGE_OBJECT_BYTES);
-  const segments = inPlace ? bufferBytes(segmentSize, counts) + object : (raw + encoded) * segmentSize;
-  return BASE_BYTES + segments + object + (hasSpool ? JOURNAL_BYTES : 0);
+  // Beside a segment that is encoded in place: its object that is copied out, or a large chunk.
+  const segments = inPlace ? bufferBytes(segmentSize, counts) + LARGE_OBJECT_BYTES : (raw + encoded) * segmentSize;
+  // Small chunks on their way together; a larger one takes a place among the encoded segments.
+  const chunks = Math.min(segmentSize, SMALL_OBJECT_BYTES);
+  // A thread encodes a segment at a time, so no more are busy than there are segments.
+  const process = BASE_BYTES + Math.min(raw, THREADS_MAX) * THREAD_BYTES;
+  return process + segments + chunks + (hasSpool ? JOURNAL_BYTES : 0);
 }

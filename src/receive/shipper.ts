@@ -19,7 +19,7 @@ import {
   putChunk,
   storeEncoded,
 } from "../archive/wal/objects.ts";
-import { LARGE_OBJECT_BYTES } from "../codec/pool.ts";
+import { LARGE_OBJECT_BYTES, SMALL_OBJECT_BYTES } from "../codec/pool.ts";
 import { invariant, isAbort } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { joinSignals, onAbort, sharedController } from "../signals.ts";
@@ -68,9 +68,6 @@ export interface ShipperObserver {
   chunk(stored: StoredWal): void;
 }
 
-/** Content of all chunks in flight together, when there are several. */
-const CHUNK_BYTES_IN_FLIGHT_MAX = 8 << 20;
-
 /** The verifier's facts on a complete segment. */
 type SealFacts = Omit<WalFacts, "startLsn" | "endLsn" | "contiguousLsn">;
 
@@ -82,8 +79,8 @@ interface Shipping {
   readonly keys: Set<string>;
   readonly chunkPuts: Set<Promise<void>>;
   readonly chunksCancelled: AbortController;
-  /** Complete: no more chunks are begun. */
-  sealing: boolean;
+  /** Aborted once the segment is complete: no more chunks are begun. */
+  readonly sealing: AbortController;
   /** Bytes before this are stored or on their way. */
   shipped: number;
   /** Since when the bytes after `shipped` have been waiting. */
@@ -97,8 +94,8 @@ export class Shipper {
   readonly #signal: AbortSignal;
   readonly #timer: ShipTimer;
   readonly #seals = new Set<Promise<unknown>>();
-  /** Encoded segments on their way to the store. */
-  readonly #sealsEncoded: Turns;
+  /** Encoded segments and large chunks on their way to the store. */
+  readonly #largeEncoded: Turns;
   /** Segments from the oldest that is not stored on: a hole, once the process is killed, must be found again. */
   readonly #sealsAhead: Turns;
   /** Every segment sealed so far has been stored. */
@@ -122,7 +119,7 @@ export class Shipper {
     this.#anchored = !options.unanchored;
     const { shipIntervalMs: intervalMs, nowMs } = options;
     this.#timer = new ShipTimer({ intervalMs, nowMs, wake: () => this.#pump() });
-    this.#sealsEncoded = new Turns(options.pool.encodedCount);
+    this.#largeEncoded = new Turns(options.pool.encodedCount);
     this.#sealsAhead = new Turns(segmentsPastHoleMax(options.archive.identity.segmentSize));
   }
 
@@ -142,7 +139,7 @@ export class Shipper {
       keys: new Set(),
       chunkPuts: new Set(),
       chunksCancelled,
-      sealing: false,
+      sealing: sharedController(),
       shipped: open.storedPrefixBytes,
       waitingSinceMs: undefined,
       merging: false,
@@ -167,8 +164,8 @@ export class Shipper {
   seal(open: OpenSegment, facts: SealFacts): void {
     const shipping = this.#shipping(open);
     this.#current = undefined;
-    shipping.sealing = true;
     this.#timer.cancel();
+    shipping.sealing.abort();
     const seal = this.#seal(shipping, facts).finally(() => this.#seals.delete(seal));
     this.#seals.add(seal);
     this.#sealedInOrder = Promise.all([this.#sealedInOrder, seal]).then(([, pass]) => pass());
@@ -247,7 +244,7 @@ export class Shipper {
     // While the store takes less than arrives, chunks grow: one of them alone may be large, not several.
     const end = shipping.open.chunkEnd(shipping.shipped, LARGE_OBJECT_BYTES);
     const bytes = end - shipping.shipped;
-    if (this.#chunksInFlight > 0 && this.#chunkBytesInFlight + bytes > CHUNK_BYTES_IN_FLIGHT_MAX) return;
+    if (this.#chunksInFlight > 0 && this.#chunkBytesInFlight + bytes > SMALL_OBJECT_BYTES) return;
     const isRest = end === shipping.open.verified;
     if (isRest) this.#urgent = false;
     this.#ship(shipping, end);
@@ -280,6 +277,20 @@ export class Shipper {
 
   /** Undefined when the chunk is not needed any more (sealed meanwhile) or the run ended. */
   async #putChunk(shipping: Shipping, start: number, end: number, level: number): Promise<StoredWal | undefined> {
+    if (end - start <= SMALL_OBJECT_BYTES) return this.#putEncoded(shipping, start, end, level);
+    // A large chunk takes the memory of a segment. It counts only behind the segments before it, and is not needed beside its own.
+    const { sealing, chunksCancelled } = shipping;
+    using either = joinSignals(sealing.signal, chunksCancelled.signal);
+    const giveBack = await this.#largeEncoded.take(either.signal);
+    if (giveBack === undefined) return undefined;
+    try {
+      return await this.#putEncoded(shipping, start, end, level);
+    } finally {
+      giveBack();
+    }
+  }
+
+  async #putEncoded(shipping: Shipping, start: number, end: number, level: number): Promise<StoredWal | undefined> {
     const { archive, log, confirmChunks } = this.#options;
     const { open } = shipping;
     const endLsn = addBytes(open.startLsn, end);
@@ -307,7 +318,7 @@ export class Shipper {
   }
 
   #mergeTail(shipping: Shipping): void {
-    if (shipping.merging || shipping.sealing || shipping.chunksCancelled.signal.aborted) return;
+    if (shipping.merging || shipping.sealing.signal.aborted || shipping.chunksCancelled.signal.aborted) return;
     // Segments fill faster than they are stored: this one's chunks will soon be retired anyway.
     if (this.#seals.size > 0) return;
     const merge = shipping.levels.take();
@@ -340,7 +351,7 @@ export class Shipper {
     try {
       await this.#afterAnchor();
       pass = await this.#sealsAhead.take();
-      const giveBack = await this.#sealsEncoded.take();
+      const giveBack = await this.#largeEncoded.take();
       try {
         signal.throwIfAborted();
         const { contiguousLsn } = ledger;

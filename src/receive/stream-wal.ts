@@ -4,7 +4,7 @@
  */
 import { assertNever, SeawallError } from "../errors.ts";
 import { pgTimestamp } from "../replication/wal-messages.ts";
-import { IdleTimer } from "../idle-memory.ts";
+import { collectSoon, IdleTimer } from "../idle-memory.ts";
 import { deadline, joinSignals, onAbort, sharedController } from "../signals.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../wal/lsn.ts";
 import { Feedback, type FeedbackLimits } from "./feedback.ts";
@@ -70,6 +70,8 @@ export async function streamWal(options: ReceiverOptions, context: StreamContext
     const walStream = await source.startReplication({ slot, timeline, startLsn, storedLsn, signal: broken.signal });
     stations = await buildStations(options, context, walStream, broken);
     context.onStreaming();
+    // What the start has left behind: loaded modules, answers of the store and the server.
+    collectSoon();
     state.streaming(timeline, startLsn, start.storedLsn);
     stations.feedback.update();
     stopping = new Stopping(options, stations, walStream);

@@ -35,18 +35,18 @@ describe("segments in memory", () => {
 
 describe("memory at full rate", () => {
   test.each([
-    // 130 MiB for the process, then the segments, and 32 MiB at most for a chunk; 24 MiB for a spool's journal
-    [16, 64, 4, false, 130 + (4 + 3 + 1) * 16],
-    [64, 64, 4, false, 130 + (1 + 1) * 64 + 32],
-    [16, 64, 4, true, 130 + (3 + 2 + 1) * 16 + 32],
+    // 104 MiB for the process and 14 for each of two busy threads, then the segments, and 8 MiB at most for small chunks; 32 MiB for a spool's journal
+    [16, 64, 4, false, 132 + (4 + 3) * 16 + 8],
+    [64, 64, 4, false, 118 + (1 + 1) * 64 + 8],
+    [16, 64, 4, true, 132 + (3 + 2) * 16 + 8 + 32],
     // Three quarters of the room behind a journal: a segment of 64 MiB is encoded in place there
-    [64, 64, 4, true, 130 + 64 + 32 + 32 + 32],
-    [1, 64, 4, false, 130 + (4 + 3 + 1) * 1],
-    // One segment, room to encode it in place, and its object when it is small
-    [256, 64, 4, false, 130 + 256 + 1 + 32 + 32],
-    [1024, 64, 4, false, 130 + 1024 + 4 + 32 + 32],
-    [1024, 64, 4, true, 130 + 1024 + 4 + 32 + 32 + 32],
-    [1024, 2048, 4, false, 130 + (2 + 1) * 1024 + 32],
+    [64, 64, 4, true, 118 + 64 + 32 + 8 + 32],
+    [1, 64, 4, false, 132 + (4 + 3) * 1 + 1],
+    // One segment, room to encode it in place, and its object when it is small, or a large chunk
+    [256, 64, 4, false, 118 + 256 + 1 + 32 + 8],
+    [1024, 64, 4, false, 118 + 1024 + 4 + 32 + 8],
+    [1024, 64, 4, true, 118 + 1024 + 4 + 32 + 8 + 32],
+    [1024, 2048, 4, false, 132 + (2 + 1) * 1024 + 8],
   ])(
     "segments of %i MiB, room for %i MiB, at most %i segments, spool %s: %i MiB",
     (size, room, most, hasSpool, needed) => {
@@ -55,3 +55,12 @@ describe("memory at full rate", () => {
     },
   );
 });
+
+test.each([1, 2, 4, 8, 16, 32, 64])(
+  "segments of %i MiB take less than 256 MiB by default, with and without a spool",
+  (size) => {
+    const limits = { bufferBytesMax: 64 * MIB, bufferSegments: 4 };
+    for (const hasSpool of [false, true])
+      expect(memoryNeeded(size * MIB, limits, { hasSpool })).toBeLessThan(256 * MIB);
+  },
+);
