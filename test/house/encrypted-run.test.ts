@@ -72,6 +72,7 @@ const NOT_OF_THE_RUN: Readonly<Record<string, string>> = {
   "archive/parts.test.ts": "compresses in threads of its own, for the run's recipients",
   "backup/taking.ts": "reads without keys what the age library has opened",
   "daemon/gap-look.test.ts": "encrypts a partial to others",
+  "receive/large-chunk.test.ts": "the shipper alone, with a store in memory",
   "receive/leftover.test.ts": "tries plain and encrypted archives",
   "restore/stretches.test.ts": "has keys of its own beside those of the run",
 };
