@@ -135,4 +135,7 @@ test("a proof counts no longer when the newest backup was given other recipients
   const rekeying = new Codec({ recipients: await Recipients.of([is]), identities: new Identities([old]) });
   expect(await rekeyArchive({ ...archive, codec: rekeying }, { isDry: false, jobs: 1 })).toMatchObject({ objects: 1 });
   expect(await readProof(archive, new Date())).toMatchObject({ to: [was], provedAt: null });
+  // A drill with the new identity is a proof, though the receiver still encrypts to the old recipient.
+  await putDrill(archive, { ...drillOf(2, true), proved: [is] });
+  expect(await readProof(archive, new Date())).toMatchObject({ to: [was], provedAt: drillOf(2, true).finishedAt });
 });

@@ -28,7 +28,7 @@ export interface EncryptionProof {
   readonly to: readonly string[];
   /** ISO 8601. */
   readonly since: string;
-  /** When a drill last opened a backup with an identity of one of them that the newest backup has too; null when none did. */
+  /** When a drill last opened a backup with an identity of a recipient that the newest backup has; null when none did. */
   readonly provedAt: string | null;
 }
 
@@ -62,13 +62,9 @@ export async function readProof(
   const note = await readEncryption(archive.store, archive.cluster, options);
   if (!mustEncrypt(note)) return undefined;
   const { to, since } = note;
-  const provedAt = await lastProof(archive, now, to, options);
-  if (provedAt === undefined) return { to, since, provedAt: null };
+  // After a rekey the newest backup has other recipients than what is written now, and one of their identities is what it takes.
   const held = await ifReadable(newestRecipients(archive, now, options));
-  if (held === undefined) return { to, since, provedAt };
-  // The identity that a drill had opens nothing any more when a rekey has dropped its recipient since.
-  const still = to.filter((name) => held.includes(name));
-  return { to, since, provedAt: (await lastProof(archive, now, still, options)) ?? null };
+  return { to, since, provedAt: (await lastProof(archive, now, held ?? to, options)) ?? null };
 }
 
 /** Undefined without a backup, and when the newest one is plain. */
