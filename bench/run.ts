@@ -19,6 +19,7 @@ import { type Section, table, writeSection } from "./results.ts";
 import { benchRestore, benchRestoreCompressible } from "./restore.ts";
 import { benchS3Client } from "./s3-client.ts";
 import { benchSmallFiles } from "./small-files.ts";
+import { benchStart } from "./start.ts";
 import { benchSteady } from "./steady.ts";
 import { benchVerifyDeep } from "./verify-deep.ts";
 import { main as verifierMain } from "./verifier.ts";
@@ -38,6 +39,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ["restore-compressible", benchRestoreCompressible],
   ["small-files", benchSmallFiles],
   ["encryption", benchEncryption],
+  ["start", benchStart],
   ["catalog", benchCatalog],
   ["verify-deep", benchVerifyDeep],
   ["s3-client", benchS3Client],

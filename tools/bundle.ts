@@ -14,6 +14,11 @@ const ENTRIES = ["cli/main.js", ...Object.values(THREAD_FILES).map((path) => pat
 /** Other programs put files there: manual pages and completions. */
 const NOT_OURS = ["man", "completions"];
 
+/** What short commands on a directory load, at once or later. */
+const SHORT = [
+  ...["cli/commands/list.js", "cli/commands/wal-fetch.js", "cli/io.js", "cli/signals.js", "cli/last-resort.js"],
+  ...["store/file/url.js", "store/open.js", "store/retry.js", "outage.js", "archive/catalog/catalog.js"],
+];
 /** Modules that so many of the commands and threads share are one file, though not each needs them all. */
 const SHARED_BY = 12;
 
@@ -25,6 +30,8 @@ export async function bundle(from: string, to: string): Promise<void> {
   const program = await modulesOf(join(from, "cli/program.js"));
   const version = await modulesOf(join(from, "cli/commands/version.js"));
   const codec = await modulesOf(join(from, THREAD_FILES.codec));
+  const short = new Set<string>();
+  for (const path of SHORT) for (const id of await modulesOf(join(from, path))) short.add(id);
   codec.delete(join(from, THREAD_FILES.codec));
   const build = await rolldown(inputOf(Object.fromEntries(ENTRIES.map((path) => [withoutJs(path), join(from, path)]))));
   const { output } = await build.generate({
@@ -39,7 +46,8 @@ export async function bundle(from: string, to: string): Promise<void> {
         { name: "program", test: (id) => program.has(id), priority: 3 },
         // A receiver has several codec threads, and each keeps a copy of what it loads.
         { name: "codec-thread", test: (id) => codec.has(id), priority: 2 },
-        { name: "shared", minShareCount: SHARED_BY, priority: 1 },
+        { name: "short", test: (id) => short.has(id), priority: 1 },
+        { name: "shared", minShareCount: SHARED_BY, priority: 0 },
       ],
     },
   });

@@ -91,10 +91,13 @@ export interface CatalogOptions extends InventoryOptions {
 /** Throws what the store throws. */
 export async function readCatalog(archive: Archive, options: CatalogOptions = {}): Promise<Catalog> {
   const request = { signal: options.signal };
-  const { backups, leftovers, damaged: damagedBackups } = await listBackups(archive, request);
-  const pins = await listPins(archive, request);
-  // Before the WAL is listed: a window of WAL that goes on arriving reaches this tip.
-  const line = await readLine(archive, request);
+  // The line, too, is read before the WAL is listed: a window of WAL that goes on arriving reaches its tip.
+  const [listed, pins, line] = await Promise.all([
+    listBackups(archive, request),
+    listPins(archive, request),
+    readLine(archive, request),
+  ]);
+  const { backups, leftovers, damaged: damagedBackups } = listed;
   const { claim, tip } = line;
   const { inventory, complete } = await readSettled(archive, backups, options);
   const damaged = [...inventory.damaged];
