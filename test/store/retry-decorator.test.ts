@@ -314,6 +314,16 @@ describe("a streamed read that breaks", () => {
     await expect(collect(opened?.body)).rejects.toMatchObject({ code: "object-corrupt" });
   });
 
+  test("and whose object was given another header is told", async () => {
+    const { store, content } = breaking([1_000], away());
+    store.get = async () => ({ body: content.subarray(1_000, 1_000 + 8 * MIB), objectBytes: content.byteLength + 200 });
+    const opened = await withRetry(store, { policy: QUICK }).getStream("k");
+    await expect(collect(opened?.body)).rejects.toMatchObject({
+      code: "store-unavailable",
+      message: "get k: the object was replaced while it was read",
+    });
+  });
+
   test("after the caller stopped ends with the stop", async () => {
     const stop = new AbortController();
     const { store, ranges } = breaking([1_000], away());
