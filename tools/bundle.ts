@@ -14,7 +14,7 @@ const ENTRIES = ["cli/main.js", ...Object.values(THREAD_FILES).map((path) => pat
 /** Other programs put files there: manual pages and completions. */
 const NOT_OURS = ["man", "completions"];
 
-/** What short commands on a directory load, at once or later. */
+/** Modules that short commands on a directory load, at once or later. */
 const SHORT = [
   ...["cli/commands/list.js", "cli/commands/wal-fetch.js", "cli/io.js", "cli/signals.js", "cli/last-resort.js"],
   ...["store/file/url.js", "store/open.js", "store/retry.js", "outage.js", "archive/catalog/catalog.js"],
