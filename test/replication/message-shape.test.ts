@@ -1,11 +1,10 @@
 /** Messages that are cut, overlong or wrong inside: an error at once, before and after authentication, and never a loop. */
 import { createServer, type Socket } from "node:net";
 import { Worker } from "node:worker_threads";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { ReplicationConnection, SqlConnection } from "../../src/replication/connection.ts";
 import { checkShape } from "../../src/replication/message-shape.ts";
-import { ROOT } from "../harness/build.ts";
+import { UNBUNDLED } from "../harness/build.ts";
 import { failure, settingsFor } from "./support.ts";
 
 function message(type: string, body: Buffer): Buffer {
@@ -52,7 +51,7 @@ describe("a message", () => {
 
   test("mutated sixty thousand times is parsed or refused, and never loops", async () => {
     const bodies = VALID.map(([, type, body]) => [type, body.toString("hex")]);
-    const worker = new Worker(FUZZ, { eval: true, workerData: { bodies, seed: 7, dist: join(ROOT, "dist") } });
+    const worker = new Worker(FUZZ, { eval: true, workerData: { bodies, seed: 7, modules: UNBUNDLED } });
     try {
       const outcome = await new Promise((resolve, reject) => {
         worker.once("message", resolve);
@@ -70,7 +69,7 @@ describe("a message", () => {
 const FUZZ = `
 const { parentPort, workerData } = require("node:worker_threads");
 (async () => {
-  const { parseReply } = await import(workerData.dist + "/replication/replies.js");
+  const { parseReply } = await import(workerData.modules + "/replication/replies.js");
   let seed = workerData.seed;
   const below = (n) => { seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0; return Math.floor((seed / 4294967296) * n); };
   const bodies = workerData.bodies.map(([type, hex]) => [type, Buffer.from(hex, "hex")]);

@@ -10,11 +10,12 @@ import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FileStore } from "../../src/store/file/store.ts";
 import { serverAccount } from "../harness/account.ts";
+import { UNBUNDLED } from "../harness/build.ts";
 import { canMount, inOwnMount, runProgram } from "../harness/own-mount.ts";
 import { all, collect, pieces } from "./contract-bodies.ts";
 
 const MIB = 1024 * 1024;
-const DIST_FILE = pathToFileURL(join(import.meta.dirname, "..", "..", "dist", "store", "file", "store.js")).href;
+const FILE_STORE = pathToFileURL(join(UNBUNDLED, "store", "file", "store.js")).href;
 
 let root = "";
 let store: FileStore;
@@ -66,7 +67,7 @@ describe("a root that refuses", () => {
     await chmod(root, 0o555);
     await chmod(join(root, "there"), 0o444);
     const result = asAnotherUser(`
-      const { FileStore } = await import(${JSON.stringify(DIST_FILE)});
+      const { FileStore } = await import(${JSON.stringify(FILE_STORE)});
       const store = new FileStore(${JSON.stringify(root)});
       becomeAnother();
       const body = (await store.get("there")).body.toString();
@@ -87,7 +88,7 @@ describe("a root that refuses", () => {
     await chmod(root, 0o755);
     await chmod(join(root, "secret"), 0o000);
     const result = asAnotherUser(`
-      const { FileStore } = await import(${JSON.stringify(DIST_FILE)});
+      const { FileStore } = await import(${JSON.stringify(FILE_STORE)});
       const store = new FileStore(${JSON.stringify(root)});
       becomeAnother();
       const error = await store.get("secret").catch((thrown) => thrown);
@@ -102,7 +103,7 @@ describe("a root that refuses", () => {
     const result = inOwnMount(
       root,
       `
-      const { FileStore } = await import(${JSON.stringify(DIST_FILE)});
+      const { FileStore } = await import(${JSON.stringify(FILE_STORE)});
       const store = new FileStore(${JSON.stringify(root)});
       const seen = [];
       const attempt = async (key, bytes) =>
@@ -212,7 +213,7 @@ test(
   { timeout: 240_000 },
   async () => {
     const program = `
-    const { FileStore } = await import(${JSON.stringify(DIST_FILE)});
+    const { FileStore } = await import(${JSON.stringify(FILE_STORE)});
     const store = new FileStore(${JSON.stringify(root)});
     const run = process.argv[1];
     await Promise.all([0, 1, 2].map(async (lane) => {

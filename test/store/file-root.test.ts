@@ -7,10 +7,11 @@ import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FileStore } from "../../src/store/file/store.ts";
 import { unmountedAbove } from "../../src/store/file/mount-table.ts";
+import { UNBUNDLED } from "../harness/build.ts";
 import { canMount, inOwnMount } from "../harness/own-mount.ts";
 import { all, pieces } from "./contract-bodies.ts";
 
-const DIST_FILE = pathToFileURL(join(import.meta.dirname, "..", "..", "dist", "store", "file", "store.js")).href;
+const FILE_STORE = pathToFileURL(join(UNBUNDLED, "store", "file", "store.js")).href;
 const text = (value: string): Uint8Array => Buffer.from(value);
 
 let folder = "";
@@ -205,7 +206,7 @@ test("two processes that write first at the same time agree on the marker", asyn
 // A mount takes root, or user namespaces for everybody; the renames above are the same fault without.
 describe.skipIf(!canMount())("a real mount", () => {
   const script = (steps: string): string => `
-    const { FileStore } = await import(${JSON.stringify(DIST_FILE)});
+    const { FileStore } = await import(${JSON.stringify(FILE_STORE)});
     const { execFileSync } = await import("node:child_process");
     const { mkdirSync, readdirSync, writeFileSync } = await import("node:fs");
     const root = ${JSON.stringify(root)};
