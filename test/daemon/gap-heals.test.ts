@@ -2,6 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { parseLsn } from "../../src/wal/lsn.ts";
 import { shownTimesIn } from "../../src/cli/views/time.ts";
 import type { StatusDocument } from "../../src/daemon/status/document.ts";
 import { until } from "../campaigns/campaign.ts";
@@ -52,6 +53,10 @@ test.each(versionsUnderTest())(
       await until("the first backup", async () => (await statusOf(address)).archive?.backup?.id !== undefined, LONG_MS);
       expect((await statusOf(address)).health.findings.map(({ kind }) => kind)).not.toContain("no-backup");
       await server.sql("INSERT INTO t VALUES (0, 'the last commit before the gap')");
+      const committed = parseLsn(String(await server.value("SELECT pg_current_wal_lsn()")));
+      const isStored = async (): Promise<boolean> =>
+        parseLsn((await statusOf(address)).storedLsn ?? "0/0") >= committed;
+      await until("that commit is stored", isStored, LONG_MS);
       expect((await daemon.end("SIGTERM")).code).toBe(0);
     }
     await loseWal(server);
