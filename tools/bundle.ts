@@ -14,9 +14,11 @@ const ENTRIES = ["cli/main.js", ...Object.values(THREAD_FILES).map((path) => pat
 /** Other programs put files there: manual pages and completions. */
 const NOT_OURS = ["man", "completions"];
 
+/** Modules that every command line loads, one after the other. */
+const PROGRAM = ["cli/program.js", "cli/io.js", "cli/signals.js", "cli/last-resort.js"];
 /** Modules that short commands on a directory load, at once or later. */
 const SHORT = [
-  ...["cli/commands/list.js", "cli/commands/wal-fetch.js", "cli/io.js", "cli/signals.js", "cli/last-resort.js"],
+  ...["cli/commands/list.js", "cli/commands/wal-fetch.js"],
   ...["store/file/url.js", "store/open.js", "store/retry.js", "outage.js", "archive/catalog/catalog.js"],
 ];
 /** Modules that so many of the commands and threads share are one file, though not each needs them all. */
@@ -27,7 +29,8 @@ const SHARED_BY = 12;
  * alone, others are replaced in one step each, and JavaScript that is no longer part of the program is removed.
  */
 export async function bundle(from: string, to: string): Promise<void> {
-  const program = await modulesOf(join(from, "cli/program.js"));
+  const program = new Set<string>();
+  for (const path of PROGRAM) for (const id of await modulesOf(join(from, path))) program.add(id);
   const version = await modulesOf(join(from, "cli/commands/version.js"));
   const codec = await modulesOf(join(from, THREAD_FILES.codec));
   const short = new Set<string>();
