@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { dirname, join, relative } from "node:path";
-import { type InputOptions, rolldown } from "rolldown";
+import { type OutputChunk, rolldown } from "rolldown";
 import { THREAD_FILES } from "../src/program-files.ts";
 
 /** Started by their names: the program and its threads. */
@@ -21,7 +21,7 @@ const SHORT = [
   ...["cli/commands/list.js", "cli/commands/wal-fetch.js"],
   ...["store/file/url.js", "store/open.js", "store/retry.js", "outage.js", "archive/catalog/catalog.js"],
 ];
-/** Modules that so many of the commands and threads share are one file, though not each needs them all. */
+/** Modules that so many commands and threads share are one file, though not each needs all of it. */
 const SHARED_BY = 12;
 
 /**
@@ -29,57 +29,10 @@ const SHARED_BY = 12;
  * alone, others are replaced in one step each, and JavaScript that is no longer part of the program is removed.
  */
 export async function bundle(from: string, to: string): Promise<void> {
-  const program = new Set<string>();
-  for (const path of PROGRAM) for (const id of await modulesOf(join(from, path))) program.add(id);
-  const version = await modulesOf(join(from, "cli/commands/version.js"));
-  const codec = await modulesOf(join(from, THREAD_FILES.codec));
-  const short = new Set<string>();
-  for (const path of SHORT) for (const id of await modulesOf(join(from, path))) short.add(id);
-  codec.delete(join(from, THREAD_FILES.codec));
-  const build = await rolldown(inputOf(Object.fromEntries(ENTRIES.map((path) => [withoutJs(path), join(from, path)]))));
-  const { output } = await build.generate({
-    format: "esm",
-    entryFileNames: "[name].js",
-    chunkFileNames: "[name].js",
-    comments: false,
-    codeSplitting: {
-      groups: [
-        { name: "base", test: (id) => version.has(id) || (program.has(id) && codec.has(id)), priority: 4 },
-        // What every command line needs.
-        { name: "program", test: (id) => program.has(id), priority: 3 },
-        // A receiver has several codec threads, and each keeps a copy of what it loads.
-        { name: "codec-thread", test: (id) => codec.has(id), priority: 2 },
-        { name: "short", test: (id) => short.has(id), priority: 1 },
-        { name: "shared", minShareCount: SHARED_BY, priority: 0 },
-      ],
-    },
-  });
-  await build.close();
+  const output = await joined(from);
+  const files = new Map(output.map(({ fileName, code }) => [fileName, code]));
   const packages = packagesOf(join(to, "..", "package.json"));
-  const chunks = new Set(output.map(({ fileName }) => fileName));
-  const files = new Map<string, string>();
-  for (const file of output) {
-    if (file.type !== "chunk") throw new Error(`the bundle has a file that is no JavaScript: ${file.fileName}`);
-    const modules = file.moduleIds.map((id) => relative(from, id));
-    // A thread that loaded the first file of another would do that one's work.
-    const foreign = modules.find((path) => ENTRIES.includes(path) && path !== file.fileName);
-    if (foreign !== undefined) throw new Error(`${file.fileName} holds ${foreign}, which must be a file of its own`);
-    // It finds the program's files from its own.
-    if (modules.includes("program-files.js") && dirname(file.fileName) !== ".") {
-      throw new Error(`src/program-files.ts is in ${file.fileName}, and must be in the bundle's own folder`);
-    }
-    // It sets the exit status before it loads anything that could fail.
-    if (file.fileName === ENTRIES[0] && file.imports.length > 0) {
-      throw new Error(`${file.fileName} imports ${file.imports.join(", ")} before its first line`);
-    }
-    for (const id of [...file.imports, ...file.dynamicImports].filter((one) => !chunks.has(one))) {
-      const [scope = "", name = ""] = id.split("/");
-      if (isBuiltin(id) || packages.has(scope.startsWith("@") ? `${scope}/${name}` : scope)) continue;
-      // The bundler's own helpers would be one: they come with code that it translates.
-      throw new Error(`${file.fileName} imports ${id}, which package.json does not name`);
-    }
-    files.set(file.fileName, file.code);
-  }
+  for (const file of output) refuseWrong(file, { from, packages, isOurs: (path) => files.has(path) });
   for (const [path, code] of files) {
     const target = join(to, path);
     if (existsSync(target) && readFileSync(target, "utf8") === code) continue;
@@ -95,23 +48,105 @@ export async function bundle(from: string, to: string): Promise<void> {
   }
 }
 
-/** A module and what it imports at once, itself or through others, by path. */
-async function modulesOf(path: string): Promise<Set<string>> {
-  const build = await rolldown({ ...inputOf({ entry: path }), treeshake: false });
-  const { output } = await build.generate();
-  await build.close();
-  const chunks = new Map(output.flatMap((file) => (file.type === "chunk" ? [[file.fileName, file] as const] : [])));
-  const found = new Set<string>();
-  const take = (fileName: string): void => {
-    const chunk = chunks.get(fileName);
-    // Missing for a package.
-    if (chunk === undefined) return;
-    chunks.delete(fileName);
-    for (const id of chunk.moduleIds) found.add(id);
-    chunk.imports.forEach(take);
+async function joined(from: string): Promise<OutputChunk[]> {
+  const imports = new Map<string, readonly string[]>();
+  const build = await rolldown({
+    input: Object.fromEntries(ENTRIES.map((path) => [path.replace(/\.js$/, ""), join(from, path)])),
+    platform: "node",
+    external: (id) => !id.startsWith(".") && !id.startsWith("/"),
+    onLog: (level, log) => {
+      // A module may be imported at once in one place and later in another.
+      if (level === "warn" && log.code !== "INEFFECTIVE_DYNAMIC_IMPORT") throw new Error(log.message);
+    },
+    plugins: [
+      {
+        name: "imports",
+        buildEnd() {
+          for (const id of this.getModuleIds()) imports.set(id, this.getModuleInfo(id)?.importedIds ?? []);
+        },
+      },
+    ],
+  });
+  const set = (...paths: readonly string[]): (() => ReadonlySet<string>) => {
+    let found: Set<string> | undefined;
+    // The imports are known once the modules are read, and this is asked after that.
+    return () =>
+      (found ??= reached(
+        imports,
+        paths.map((path) => join(from, path)),
+      ));
   };
-  take(output[0].fileName);
+  const [program, version] = [set(...PROGRAM), set("cli/commands/version.js")];
+  const [codec, short] = [set(THREAD_FILES.codec), set(...SHORT)];
+  const isEntry = (id: string): boolean => ENTRIES.includes(relative(from, id));
+  const { output } = await build.generate({
+    format: "esm",
+    entryFileNames: "[name].js",
+    chunkFileNames: "[name].js",
+    comments: false,
+    codeSplitting: {
+      groups: [
+        // For `--version`, and for what both of the next two need.
+        { name: "base", test: (id) => version().has(id) || (program().has(id) && codec().has(id)), priority: 4 },
+        { name: "program", test: (id) => program().has(id), priority: 3 },
+        // A receiver has several codec threads, and each keeps a copy of what it loads.
+        { name: "codec-thread", test: (id) => codec().has(id) && !isEntry(id), priority: 2 },
+        { name: "short", test: (id) => short().has(id), priority: 1 },
+        { name: "shared", minShareCount: SHARED_BY, priority: 0 },
+      ],
+    },
+  });
+  await build.close();
+  return output.map((file) => {
+    if (file.type !== "chunk") throw new Error(`the bundle has a file that is no JavaScript: ${file.fileName}`);
+    return file;
+  });
+}
+
+/** These modules and what they import at once, themselves or through others. */
+function reached(imports: ReadonlyMap<string, readonly string[]>, ids: readonly string[]): Set<string> {
+  const found = new Set<string>();
+  const take = (id: string): void => {
+    const next = imports.get(id);
+    // Unknown for a package.
+    if (next === undefined || found.has(id)) return;
+    found.add(id);
+    next.forEach(take);
+  };
+  ids.forEach(take);
+  const [missing] = ids.filter((id) => !found.has(id));
+  if (missing !== undefined) throw new Error(`${missing} is no part of the program`);
   return found;
+}
+
+/** Throws for a file that would fail, or do another one's work, when it is run. */
+function refuseWrong(
+  { fileName, moduleIds, imports, dynamicImports }: OutputChunk,
+  context: {
+    readonly from: string;
+    readonly packages: ReadonlySet<string>;
+    readonly isOurs: (fileName: string) => boolean;
+  },
+): void {
+  const { from, packages, isOurs } = context;
+  const modules = moduleIds.map((id) => relative(from, id));
+  // A thread that loaded the first file of another would do that one's work.
+  const foreign = modules.find((path) => ENTRIES.includes(path) && path !== fileName);
+  if (foreign !== undefined) throw new Error(`${fileName} holds ${foreign}, which must be a file of its own`);
+  // It finds the program's files from its own.
+  if (modules.includes("program-files.js") && dirname(fileName) !== ".") {
+    throw new Error(`src/program-files.ts is in ${fileName}, and must be in the bundle's own folder`);
+  }
+  // It sets the exit status before it loads anything that could fail.
+  if (fileName === ENTRIES[0] && imports.length > 0) {
+    throw new Error(`${fileName} imports ${imports.join(", ")} before its first line`);
+  }
+  for (const id of [...imports, ...dynamicImports].filter((one) => !isOurs(one))) {
+    const [scope = "", name = ""] = id.split("/");
+    if (isBuiltin(id) || packages.has(scope.startsWith("@") ? `${scope}/${name}` : scope)) continue;
+    // The bundler's own helpers would be one: they come with code that it translates.
+    throw new Error(`${fileName} imports ${id}, which package.json does not name`);
+  }
 }
 
 /** The packages that the program may load. */
@@ -120,22 +155,6 @@ function packagesOf(path: string): ReadonlySet<string> {
   return new Set(
     [manifest["dependencies"], manifest["optionalDependencies"]].flatMap((named) => Object.keys(named ?? {})),
   );
-}
-
-function inputOf(input: Record<string, string>): InputOptions {
-  return {
-    input,
-    platform: "node",
-    external: (id) => !id.startsWith(".") && !id.startsWith("/"),
-    onLog: (level, log) => {
-      // A module may be imported at once in one place and later in another.
-      if (level === "warn" && log.code !== "INEFFECTIVE_DYNAMIC_IMPORT") throw new Error(log.message);
-    },
-  };
-}
-
-function withoutJs(path: string): string {
-  return path.replace(/\.js$/, "");
 }
 
 if (process.argv[1] !== undefined && import.meta.filename === process.argv[1]) {
