@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { crc32c } from "@node-rs/crc32";
-import { movedOn } from "./crc32c-pieces.ts";
+import { crc32cOfBoth, movedOn } from "./crc32c-pieces.ts";
 
 export const CHECKSUM_ALGORITHMS = ["CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] as const;
 export type ChecksumAlgorithm = (typeof CHECKSUM_ALGORITHMS)[number];
@@ -40,7 +40,7 @@ export class Crc32c implements FileChecksum {
 
   /** The CRC-32C of bytes that were left out; so many bytes have come, or were left out, behind them. */
   fillIn(value: number, bytesBehind: number): void {
-    this.#value = (this.#value ^ movedOn(value, bytesBehind)) >>> 0;
+    this.#value = crc32cOfBoth(value, this.#value, bytesBehind);
   }
 
   hex(): string {

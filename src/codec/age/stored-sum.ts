@@ -5,7 +5,7 @@
  * length of the second one, and that of the second one.
  */
 import { crc32c } from "@node-rs/crc32";
-import { movedOn } from "../crc32c-pieces.ts";
+import { crc32cOfBoth } from "../crc32c-pieces.ts";
 import { decodeClear } from "./clear-envelope.ts";
 import { HEADER_BYTES_MAX, isAge, parseHeader } from "./header.ts";
 
@@ -63,7 +63,7 @@ export function storedNow(expected: Stored, front: Uint8Array): Stored | undefin
     const now = crc32c(front.subarray(0, header.byteLength));
     return {
       bytes: header.byteLength + payloadBytes,
-      crc32c: (expected.crc32c ^ movedOn(first.crc32c ^ now, payloadBytes)) >>> 0,
+      crc32c: crc32cOfBoth(first.crc32c ^ now, expected.crc32c, payloadBytes),
     };
   } catch {
     // Damage: the object is not what was stored.
