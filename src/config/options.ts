@@ -217,7 +217,7 @@ const ROWS = {
     more: "`auto` chooses a level for each segment: -1 while segments come faster than one thread compresses them, 3 while they come one by one to a machine whose load is below half its processors, otherwise 1. It never waits. `wal-push` and `import` know no load and do not use 3. The metric `seawall_segment_zstd_level` shows the choice. A base backup has one level: with `auto`, 1.",
   }),
   compressThreads: option(integer({ min: 1, max: 16 }), {
-    commands: ["receive", "backup", "import"],
+    commands: ["receive", "check", "backup", "import"],
     default: 2,
     help: "threads that compress complete segments, or a backup's parts",
   }),

@@ -37,8 +37,6 @@ const BASE_BYTES = 104 << 20;
 
 /** A codec thread at work: its heap, zstd, and the pieces that OpenSSL encrypts; as measured with encryption. */
 const THREAD_BYTES = 14 << 20;
-/** Codec threads by default. */
-const THREADS_MAX = 2;
 
 /** A spool's journal: two buffers that WAL gathers in, one that it is read into, and the second receiver, as measured. */
 const JOURNAL_BYTES = 32 << 20;
@@ -52,7 +50,7 @@ export function limitsBehindJournal({ bufferBytesMax, bufferSegments }: MemoryLi
 export function memoryNeeded(
   segmentSize: number,
   limits: MemoryLimits,
-  { hasSpool }: { readonly hasSpool: boolean },
+  { hasSpool, codecThreads }: { readonly hasSpool: boolean; readonly codecThreads: number },
 ): number {
   const counts = segmentCounts(segmentSize, hasSpool ? limitsBehindJournal(limits) : limits);
   const { raw, encoded, inPlace } = counts;
@@ -61,6 +59,6 @@ export function memoryNeeded(
   // Small chunks on their way together; a larger one takes a place among the encoded segments.
   const chunks = Math.min(segmentSize, SMALL_OBJECT_BYTES);
   // A thread encodes a segment at a time, so no more are busy than there are segments.
-  const process = BASE_BYTES + Math.min(raw, THREADS_MAX) * THREAD_BYTES;
+  const process = BASE_BYTES + Math.min(raw, codecThreads) * THREAD_BYTES;
   return process + segments + chunks + (hasSpool ? JOURNAL_BYTES : 0);
 }

@@ -25,7 +25,7 @@ const LIMITS = { bufferBytesMax: 64 * MIB, bufferSegments: 4 };
 const SEGMENTS_MIB = FULL ? [16, 64, 256, 1024] : [16, 64, 256];
 /** Promise 7 up to 64 MiB with room of a tenth, since half of this WAL compresses; what `check` says otherwise. */
 const residentMax = (segmentMiB: number, hasSpool: boolean): number =>
-  segmentMiB <= 64 ? 0.9 * 256 * MIB : memoryNeeded(segmentMiB * MIB, LIMITS, { hasSpool });
+  segmentMiB <= 64 ? 0.9 * 256 * MIB : memoryNeeded(segmentMiB * MIB, LIMITS, { hasSpool, codecThreads: 2 });
 
 const s3 = await startS3();
 
@@ -125,7 +125,9 @@ describe.runIf(linux).each(SEGMENTS_MIB)("catching up with a backlog in segments
         const peak = peakResidentBytes(receiver.pid ?? 0);
         report("memory", { name, segmentMiB, backlogMiB: backlogMiB(segmentMiB), peakMiB: Math.round(peak / MIB) });
         expect(peak).toBeLessThan(residentMax(segmentMiB, spool.length > 0));
-        expect(peak).toBeLessThan(memoryNeeded(segmentMiB * MIB, LIMITS, { hasSpool: spool.length > 0 }));
+        expect(peak).toBeLessThan(
+          memoryNeeded(segmentMiB * MIB, LIMITS, { hasSpool: spool.length > 0, codecThreads: 2 }),
+        );
         const finish = async (): Promise<void> => {
           expect((await receiver.end("SIGTERM")).code, receiver.stderr).toBe(0);
           const store = openStore(bucket?.url ?? `file://${place}`, { env: s3.available ? s3.env : {} });

@@ -13,7 +13,7 @@ function judge(serverVersion: number, allowsNewer: boolean): Finding | undefined
     ...{ segmentSize: 1 << 24, settings: new Map<string, string>(), sql: undefined },
   };
   const memory = { bufferSegments: 3, bufferBytesMax: 1 << 28 };
-  const limits = { statusIntervalMs: 10_000, memory, hasSpool: false, memoryLimitBytes: 1 << 30 };
+  const limits = { statusIntervalMs: 10_000, memory, hasSpool: false, codecThreads: 2, memoryLimitBytes: 1 << 30 };
   return judgeServer(facts, { slot: "seawall", allowsNewer, ...limits }).find(({ name }) => name === "version");
 }
 

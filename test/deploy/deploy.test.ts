@@ -154,7 +154,7 @@ describe("configuration", () => {
 describe("memory", () => {
   const limits = { bufferBytesMax: 64 << 20, bufferSegments: 4 };
   const neededMiB = (segmentMiB: number, hasSpool: boolean): number =>
-    Math.floor(memoryNeeded(segmentMiB << 20, limits, { hasSpool }) / 2 ** 20);
+    Math.floor(memoryNeeded(segmentMiB << 20, limits, { hasSpool, codecThreads: 2 }) / 2 ** 20);
 
   it("the table of the documentation is what check says", () => {
     const rows = read("docs/deployment.md").match(/^\| .*\|$/gm) ?? [];

@@ -51,7 +51,7 @@ describe("memory at full rate", () => {
     "segments of %i MiB, room for %i MiB, at most %i segments, spool %s: %i MiB",
     (size, room, most, hasSpool, needed) => {
       const limits = { bufferBytesMax: room * MIB, bufferSegments: most };
-      expect(Math.floor(memoryNeeded(size * MIB, limits, { hasSpool }) / MIB)).toBe(needed);
+      expect(Math.floor(memoryNeeded(size * MIB, limits, { hasSpool, codecThreads: 2 }) / MIB)).toBe(needed);
     },
   );
 });
@@ -61,6 +61,13 @@ test.each([1, 2, 4, 8, 16, 32, 64])(
   (size) => {
     const limits = { bufferBytesMax: 64 * MIB, bufferSegments: 4 };
     for (const hasSpool of [false, true])
-      expect(memoryNeeded(size * MIB, limits, { hasSpool })).toBeLessThan(256 * MIB);
+      expect(memoryNeeded(size * MIB, limits, { hasSpool, codecThreads: 2 })).toBeLessThan(256 * MIB);
   },
 );
+
+test("each thread that may have a segment to encode counts", () => {
+  const limits = { bufferBytesMax: 64 * MIB, bufferSegments: 4 };
+  const needed = (codecThreads: number): number => memoryNeeded(16 * MIB, limits, { hasSpool: false, codecThreads });
+  // Four segments are held at most.
+  expect([1, 4, 16].map((threads) => (needed(threads) - needed(2)) / MIB)).toEqual([-14, 28, 28]);
+});

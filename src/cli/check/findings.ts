@@ -49,6 +49,7 @@ export interface Wishes {
   readonly statusIntervalMs: number;
   readonly memory: MemoryLimits;
   readonly hasSpool: boolean;
+  readonly codecThreads: number;
   /** Memory that the operating system lets this process have. */
   readonly memoryLimitBytes: number;
 }
@@ -188,8 +189,8 @@ function judgeHeadroom(facts: ServerFacts, setting: string, used: number | undef
 }
 
 /** A receiver that is killed for its memory stops archiving. */
-function judgeMemory({ segmentSize }: ServerFacts, { memory, hasSpool, memoryLimitBytes: limit }: Wishes): Judgement {
-  const needed = memoryNeeded(segmentSize, memory, { hasSpool });
+function judgeMemory({ segmentSize }: ServerFacts, { memory, memoryLimitBytes: limit, ...wishes }: Wishes): Judgement {
+  const needed = memoryNeeded(segmentSize, memory, wishes);
   const text = `segments of ${humanBytes(segmentSize)}: receive takes up to ${humanBytes(needed)} of memory`;
   if (needed <= limit) return ok(text);
   return warn(

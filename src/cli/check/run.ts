@@ -19,6 +19,7 @@ export function serverCheck(context: CommandContext, connection: ConnectionSetti
     statusIntervalMs: settings.statusIntervalMs,
     memory: { bufferBytesMax: settings.bufferMaxBytes, bufferSegments: settings.bufferSegments },
     hasSpool: settings.durability === "spool",
+    codecThreads: settings.compressThreads,
     memoryLimitBytes: memoryLimit(),
   };
   return checkServer(connection, wishes, signals.stop);
