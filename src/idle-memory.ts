@@ -1,7 +1,7 @@
 /**
- * Gives memory back when a cluster falls quiet, and short-lived buffers as soon as they are used. V8 does not count shared memory, so it
- * sees no reason to collect, and dropped buffers stay resident. The collection is asked for here. A receiver
- * keeps V8's own memory small as well.
+ * Keeps resident memory small. When a cluster falls quiet its memory is given back: V8 does not count shared memory, so it sees no
+ * reason to collect, and dropped buffers stay resident until the collection is asked for here. Short-lived buffers are freed as soon
+ * as they are used, and a receiver keeps V8's memory for new objects small.
  */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";

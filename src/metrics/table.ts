@@ -67,7 +67,7 @@ export const METRICS = {
   ),
   rpoAtMost: gauge(
     "seawall_rpo_at_most_state",
-    "1 while seawall_rpo_seconds is an upper bound: it counts from the server's last word, or from a commit before an open gap behind which encrypted WAL may have later ones. 0 otherwise; absent with it.",
+    "1 while seawall_rpo_seconds is an upper bound: it counts from the server's last word, or from the last commit that is known before an open gap, where WAL that was not read may have later ones. 0 otherwise; absent with it.",
   ),
   timeline: gauge("seawall_timeline_id", "Timeline being received."),
   gaps: gauge(

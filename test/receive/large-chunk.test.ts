@@ -15,7 +15,7 @@ import { MemoryStore } from "../harness/memory-store.ts";
 import { SYSTEM_ID } from "../wal/wal-writer.ts";
 
 const MIB = 1 << 20;
-/** Of 32 MiB: by default two are received at once, and one is on its way to the store. */
+/** Segments of 32 MiB: by default two are received at once, and one is on its way to the store. */
 const SEGMENT_SIZE = 32 * MIB;
 const START = lsnOf(BigInt(SEGMENT_SIZE));
 

@@ -62,7 +62,7 @@ export async function readProof(
   const note = await readEncryption(archive.store, archive.cluster, options);
   if (!mustEncrypt(note)) return undefined;
   const { to, since } = note;
-  // After a rekey the newest backup has other recipients than what is written now, and one of their identities is what it takes.
+  // After a rekey the newest backup may have other recipients than new WAL: an identity of one of them opens it.
   const held = await ifReadable(newestRecipients(archive, now, options));
   return { to, since, provedAt: (await lastProof(archive, now, held ?? to, options)) ?? null };
 }
