@@ -78,6 +78,7 @@ function parseLines(text: string, name: string): string[] {
 
 export class Identities {
   readonly texts: readonly string[];
+  #recipients: Promise<string[]> | undefined;
 
   constructor(texts: readonly string[]) {
     this.texts = texts;
@@ -85,6 +86,10 @@ export class Identities {
 
   /** Their recipients in short. */
   async recipients(): Promise<string[]> {
+    return (this.#recipients ??= this.#findRecipients());
+  }
+
+  async #findRecipients(): Promise<string[]> {
     const [{ identityToRecipient }, { recipientName }] = await Promise.all([
       import("age-encryption"),
       import("./recipients.ts"),

@@ -53,8 +53,12 @@ export async function fileKeyOf(
   } catch (cause) {
     throw corrupt(key, messageOfCause(cause), cause);
   }
-  if (fileKey === undefined) throw locked(stored, key, "the identity that was given is another one");
-  return fileKey;
+  if (fileKey !== undefined) return fileKey;
+  // The stanzas of a stream have no CRC-32C: one that is damaged looks like a stanza for another recipient.
+  const to = recipientsOf(stored, key) ?? [];
+  const own = (await identities.recipients()).find((name) => to.includes(name));
+  if (own !== undefined) throw corrupt(key, `the identity of ${own} does not open its header, which was changed`);
+  throw locked(stored, key, "the identity that was given is another one");
 }
 
 /** The error of a reader that cannot open an object. */

@@ -250,6 +250,27 @@ describe("damage", () => {
     });
   });
 
+  test("every changed byte of a stream's header is damage, and never an object for others", async () => {
+    const both = [identity, quantum];
+    const keys = await Recipients.of(await Promise.all(both.map(async (one) => identityToRecipient(one))));
+    const clear = { keys: await keys.take(), to: keys.names, clear: {} };
+    const stored = await collect(sealStream(Readable.from([Buffer.from("a manifest")]), clear));
+    const headerBytes = parseHeader(stored)?.byteLength ?? 0;
+    const readers = both.map((one) => new Codec({ identities: new Identities([other, one]) }));
+    // What does not begin as an age file is read as a plain one.
+    for (let at = stored.indexOf("-> "); at < headerBytes; at++) {
+      const copy = Buffer.from(stored);
+      copy[at] = (copy[at] ?? 0) ^ 2;
+      for (const [index, codec] of readers.entries()) {
+        const stream = codec.startReading("plain", "the/key");
+        const reading = stream.push(copy, () => undefined).then(async () => stream.end(() => undefined));
+        await expect(reading, `byte ${at} of ${headerBytes}, identity ${index}`).rejects.toMatchObject({
+          code: "object-corrupt",
+        });
+      }
+    }
+  });
+
   test("pieces in another order, left out, or of another object are found", async () => {
     const stream = await collect(streamOf(await sealing(), [randomBytes(5 * 65_536 + 10)]));
     const start = (parseHeader(stream)?.byteLength ?? 0) + NONCE_BYTES;
