@@ -4,9 +4,12 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";
 import type { BackupDocument } from "../../src/archive/backups/document.ts";
+import { backupRecipients } from "../../src/archive/backups/encrypted-to.ts";
 import { checkManifest, readIndex } from "../../src/archive/backups/index.ts";
 import { PartReader } from "../../src/archive/backups/part-reader.ts";
+import { agreeOnEncryption } from "../../src/archive/encryption.ts";
 import { backupFilesKey, backupManifestKey, backupPartKey } from "../../src/archive/keys.ts";
+import { verifyArchive } from "../../src/archive/verify/verify.ts";
 import { Identities } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
@@ -60,6 +63,28 @@ describe("a flipped bit of an encrypted backup is damage of the backup, whatever
         ...{ code: "backup-corrupt", message: expect.stringContaining(key) as unknown },
       });
     }
+  });
+
+  test("what the index says of recipients, as `show` reads it", async () => {
+    const { writer, reader, backup } = await laidDown();
+    const key = backupFilesKey("main", backup.id);
+    const stored = Buffer.from((await writer.store.get(key))?.body ?? []);
+    expect(await backupRecipients(reader, backup.id)).toEqual([await identityToRecipient(identity)]);
+    const end = stored.indexOf("-> X25519");
+    for (let at = stored.indexOf("-> seawall"); at < end; at += 7) {
+      await writer.store.delete([key]);
+      await writer.store.put(key, flipped(stored, at));
+      await expect(backupRecipients(reader, backup.id), `byte ${at}`).rejects.toMatchObject({
+        ...{ code: "backup-corrupt", message: expect.stringContaining(key) as unknown },
+      });
+    }
+    // A verification reports the damage, and does not call the backup plain.
+    const facts = { recipients: [await identityToRecipient(identity)], now: "2026-01-01T00:00:00Z" };
+    await agreeOnEncryption({ store: writer.store, folder: "main" }, facts, {});
+    const progress = { begin: () => undefined, advance: () => undefined, detail: () => undefined };
+    const now = (): Date => new Date("2026-11-22T10:00:00Z");
+    const report = await verifyArchive(reader, { deep: false, full: true, jobs: 1, progress, random: 7, now });
+    expect(report.backups).toEqual([]);
   });
 
   test("a part, with the file", async () => {

@@ -148,12 +148,11 @@ async function encryptedIn(
   { stretches }: Findings,
   options: RequestOptions,
 ): Promise<Pick<VerifyReport, "stretches" | "backups">> {
-  const told = await mapBounded(backups, FOLDERS_IN_FLIGHT, async ({ id }) => {
+  const told = await mapBounded(backups, FOLDERS_IN_FLIGHT, async ({ id }) =>
     // Damage is a finding of its own.
-    const to = await ifReadable(backupRecipients(archive, id, options));
-    return { id, to: to ?? [] };
-  });
-  return { stretches: stretches.list(), backups: told };
+    ifReadable(backupRecipients(archive, id, options).then((to) => ({ id, to: to ?? [] }))),
+  );
+  return { stretches: stretches.list(), backups: told.filter((one) => one !== undefined) };
 }
 
 /** The proofs so far, stored every few minutes. */
