@@ -9,6 +9,7 @@ import { SeawallError } from "../errors.ts";
 import { crc32cOf } from "../store/crc.ts";
 import type { PutResult, RequestOptions, Store } from "../store/store.ts";
 import type { Archive } from "./archive.ts";
+import { unlessLocked } from "./damage.ts";
 
 /** An object may vanish between "exists" and our read (retired by another process): so often we try again. */
 const RACES_MAX = 3;
@@ -39,20 +40,19 @@ async function differenceFrom(
   codec: Codec,
 ): Promise<string | undefined> {
   const limits = { key, rawBytesMax: Math.max(encoded.rawBytes, 1) * 2 };
-  if (codec.isLocked(existing)) {
-    const theirs = await codec.check(existing, limits);
-    if (codec.recipients === undefined) throw lockedFor(key, theirs.encryption?.to ?? []);
+  const theirs = await unlessLocked(codec.decode(existing, limits));
+  if (theirs === "locked") {
+    const { encryption, rawBytes } = await codec.check(existing, limits);
+    if (codec.recipients === undefined) throw lockedFor(key, encryption?.to ?? []);
     const digest = (await codec.readEnvelope(encoded.stored, key)).encryption?.digest;
-    const isSame = digest !== undefined && digest === theirs.encryption?.digest && theirs.rawBytes === encoded.rawBytes;
+    const isSame = digest !== undefined && digest === encryption?.digest && rawBytes === encoded.rawBytes;
     return isSame ? undefined : "its digest is another one";
   }
-  const { raw: theirs } = await codec.decode(existing, limits);
-  if (codec.isLocked(encoded.stored)) {
-    const isSame = theirs.byteLength === encoded.rawBytes && crc32cOf(theirs) === encoded.rawCrc32c;
-    return isSame ? undefined : "size or CRC-32C differ";
-  }
-  const { raw: ours } = await codec.decode(encoded.stored, { key, rawBytesMax: encoded.rawBytes });
-  return differenceOf(theirs, ours);
+  const { raw } = theirs;
+  const ours = await unlessLocked(codec.decode(encoded.stored, { key, rawBytesMax: encoded.rawBytes }));
+  if (ours !== "locked") return differenceOf(raw, ours.raw);
+  const isSame = raw.byteLength === encoded.rawBytes && crc32cOf(raw) === encoded.rawCrc32c;
+  return isSame ? undefined : "size or CRC-32C differ";
 }
 
 /** The error of a writer that does not encrypt, and meets an encrypted object that it cannot compare. */

@@ -2,10 +2,9 @@
 import type { Archive } from "../archive/archive.ts";
 import type { SegmentPlace } from "../archive/keys.ts";
 import { ifReadable } from "../archive/damage.ts";
-import { firstDifference } from "../archive/put-once.ts";
 import type { Generation } from "../archive/generations.ts";
+import { differsFrom, readComparableTail, type StoredPiece } from "../archive/wal/comparable-tail.ts";
 import { peekWal } from "../archive/wal/objects.ts";
-import { readTail } from "../archive/wal/tail.ts";
 import { carryInto } from "../archive/wal/tip.ts";
 import {
   encodeFile,
@@ -283,17 +282,18 @@ class TimelineImport {
   ): Promise<boolean> {
     const { findings, signal } = this.#options;
     const tail = this.#stored.isOpen(place.segment)
-      ? await ifReadable(readTail(this.#archive, place, { signal }))
+      ? await ifReadable(readComparableTail(this.#archive, place, { signal }))
       : undefined;
     if (tail === undefined) return false;
     const shared = bytesBetween(segmentStart(place.segment, this.#segmentSize), minLsn(endLsn, tail.endLsn));
-    const at = firstDifference(tail.bytes.subarray(0, shared), content.subarray(0, shared));
-    if (at >= 0) {
-      this.#refuse(
-        "conflict",
-        [file],
-        `the archive has other WAL of this segment from byte ${at} on, and keeps its own`,
-      );
+    const { pieces, cutAt } = within(tail.pieces, shared);
+    const at = differsFrom(pieces, content.subarray(0, shared));
+    if (at !== undefined || cutAt !== undefined) {
+      const problem =
+        at === undefined
+          ? `the archive has more WAL of this segment, which is encrypted from byte ${cutAt} on: give --identity to compare it`
+          : `the archive has other WAL of this segment, at or before byte ${at}, and keeps its own`;
+      this.#refuse("conflict", [file], problem);
       return true;
     }
     if (tail.endLsn < endLsn) return false;
@@ -330,3 +330,16 @@ class TimelineImport {
 
 /** Groups are never empty. */
 const UNKNOWN: SourceFile = { folder: "", name: "" };
+
+/** Stored pieces as far as `bytes`. The digest of an encrypted piece that reaches further says nothing of its front, which begins at `cutAt`. */
+function within(
+  pieces: readonly StoredPiece[],
+  bytes: number,
+): { readonly pieces: readonly StoredPiece[]; readonly cutAt: number | undefined } {
+  const before = pieces.filter(({ start }) => start < bytes);
+  const cut = before.filter((piece) => piece.end > bytes && !("bytes" in piece));
+  return {
+    pieces: before.filter((piece) => !cut.includes(piece)),
+    cutAt: cut.length === 0 ? undefined : Math.min(...cut.map(({ start }) => start)),
+  };
+}

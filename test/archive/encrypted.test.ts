@@ -195,6 +195,18 @@ describe("a second object of the same WAL", () => {
     await expect(chunk(writer, 0, 1000, changed(5))).rejects.toMatchObject({ code: "segment-conflict" });
   });
 
+  test("is compared alike by a writer with an identity of other recipients", async () => {
+    const recipients = await Recipients.of([recipient]);
+    const codec = new Codec({ recipients, identities: new Identities([await generateX25519Identity()]) });
+    for (const first of ["encrypted", "plain"] as const) {
+      const { writer, plain } = archives();
+      const stranger = { ...writer, codec };
+      expect(await seal(first === "plain" ? plain : writer)).toBe("created");
+      expect(await seal(stranger)).toBe("exists");
+      await expect(seal(stranger, changed(SIZE - 1))).rejects.toMatchObject({ code: "segment-conflict" });
+    }
+  });
+
   test("is compared with a plain one", async () => {
     const { writer, plain } = archives();
     expect(await seal(plain)).toBe("created");

@@ -323,6 +323,30 @@ describe("older WAL below what is stored", () => {
     expect(await listGaps(archive)).toEqual([]);
   });
 
+  test("a partial is there already for a second import into an encrypted archive, or refused, without an identity", async () => {
+    const memory = new MemoryStore();
+    const recipients = await Recipients.of([await identityToRecipient(await generateX25519Identity())]);
+    const stranger = new Identities([await generateX25519Identity()]);
+    const { source } = scene([0]);
+    const partial = join(source, `${nameOf(1)}.partial`);
+    const shorter = (bytes: number): Buffer => Buffer.concat([wal(1).subarray(0, bytes), Buffer.alloc(SEGMENT_BYTES)]);
+    const put = (content: Buffer): void => writeFileSync(partial, content.subarray(0, SEGMENT_BYTES));
+    put(shorter(60_000));
+    const again = async (identities?: Identities): Promise<ImportReport["findings"]> =>
+      (await importInto(memory, source, { codec: new Codec({ recipients, identities }) })).findings;
+    expect(await again()).toMatchObject({ refusals: 0, stored: { segments: 1, partials: 1 } });
+    for (const identities of [undefined, stranger]) {
+      put(shorter(60_000));
+      const same = { refusals: 0, stored: { segments: 0, partials: 0 }, present: { segments: 1, partials: 1 } };
+      expect(await again(identities)).toMatchObject(same);
+      put(shorter(100_000));
+      expect(await again(identities)).toMatchObject(same);
+      // What is stored cannot be compared as far as a shorter file goes.
+      put(shorter(30_000));
+      expect(await again(identities)).toMatchObject({ refusals: 1, stored: { partials: 0 } });
+    }
+  });
+
   test("what the source lacks stays a gap, as small as it is, until another import brings it", async () => {
     const { store } = scene();
     const url = `file://${store}`;
