@@ -28,6 +28,31 @@ export async function mapBounded<T, R>(
   return results;
 }
 
+type Works<T extends readonly unknown[]> = { readonly [K in keyof T]: (signal: AbortSignal) => Promise<T[K]> };
+
+/** Runs different work side by side. The first failure aborts the rest, and rejects once all of it has ended. */
+export async function sideBySide<T extends readonly unknown[]>(
+  works: Works<T>,
+  options: { readonly signal?: AbortSignal | undefined } = {},
+): Promise<T> {
+  const failed = new AbortController();
+  using either = joinSignals(options.signal, failed.signal);
+  let first: { readonly error: unknown } | undefined;
+  const run = async (work: (signal: AbortSignal) => Promise<unknown>): Promise<unknown> => {
+    try {
+      return await work(either.signal);
+    } catch (error) {
+      first ??= { error };
+      failed.abort();
+      return undefined;
+    }
+  };
+  const results = await Promise.all(works.map(run));
+  if (first !== undefined) throw first.error;
+  // Each result stands at the place of its work.
+  return results as unknown as T;
+}
+
 /**
  * Begins work on `items` in their order, with at most `ahead` under way beside the one at hand. Gives each item with its
  * result, so that a failure is met in its turn. Leaving early cancels the work under way.

@@ -12,7 +12,9 @@ import {
   historyOf,
   listTimelines,
   locateTip,
+  tipIn,
 } from "../../src/archive/wal/tip.ts";
+import { listWal } from "../../src/archive/wal/inventory.ts";
 import { listTails, tailSegments } from "../../src/archive/wal/tail.ts";
 import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
 import { runCodec } from "../harness/encryption.ts";
@@ -139,7 +141,9 @@ describe("the tip", () => {
       tip: "1:6 6.0 anchored",
     },
   ])("$name", async ({ text, tip }) => {
-    const found = await findTip(await archiveOf(text));
+    const archive = await archiveOf(text);
+    const found = await findTip(archive);
+    expect(await tipIn(archive, [], await listWal(archive))).toEqual(await locateTip(archive));
     const shown =
       found &&
       `${found.timeline}:${found.segment} ${found.lsn / BigInt(SIZE)}.${found.lsn % BigInt(SIZE)}` +

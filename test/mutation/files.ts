@@ -145,6 +145,7 @@ export const MUTATION_ROOMS: Readonly<Record<RoomName, MutationRoom>> = {
       },
       ...{
         "catalog/catalog": "store",
+        "catalog/end-reads": "store",
         "catalog/older": "store",
         "records/drills": "store",
         "wal/finish-timeline": "store",

@@ -1,24 +1,26 @@
 /**
  * The catalog: the backups and WAL of an archive, and the points that they lead to, from the store alone. Backups are
- * listed before WAL, so that the WAL of a finished backup is always seen.
+ * listed before WAL, so that the WAL of a finished backup is always seen. The WAL is listed once, each folder in one listing:
+ * inventory, tip and windows come from the same one.
  */
+import type { SeawallError } from "../../errors.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import { formatLsn, type Lsn, segmentOf, segmentStart, type TimelineId } from "../../wal/lsn.ts";
 import { formatPgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import type { BackupDocument } from "../backups/document.ts";
 import { type BackupListing, listBackups } from "../backups/list.ts";
-import { mapBounded } from "../bounded.ts";
+import { mapBounded, sideBySide } from "../bounded.ts";
 import { damageOf, unlessLocked } from "../damage.ts";
 import { findOpenHole } from "../wal/holes.ts";
 import { segmentKey } from "../keys.ts";
 import { type LineClaim, readClaims } from "../line/claims.ts";
 import { listPins, type Pin } from "../backups/pins.ts";
-import { findTip, type Tip } from "../wal/tip.ts";
+import { type Tip, tipIn } from "../wal/tip.ts";
 import { COMMIT_LOOK_BACK_MAX, commitTimesIn } from "../wal/commits.ts";
 import { hasKnownRecords } from "../wal/known-records.ts";
 import { readableEnd } from "../wal/reach.ts";
-import { type InventoryOptions, readInventory, type WalInventory } from "../wal/inventory.ts";
+import { type InventoryOptions, listWal, type WalInventory, type WalListing } from "../wal/inventory.ts";
 import {
   breakBarrier,
   cutPath,
@@ -29,6 +31,8 @@ import {
   type WalItem,
   type WalPath,
 } from "../wal/path.ts";
+import type { ListedChunks } from "../wal/tail.ts";
+import { EndReads } from "./end-reads.ts";
 import { type Cover, commitText, coverOf, type GapPlace, type KnownCommit, lastCommitBefore } from "./cover.ts";
 import type { SettledEnds } from "./settled-ends.ts";
 import {
@@ -91,22 +95,35 @@ export interface CatalogOptions extends InventoryOptions {
 /** Throws what the store throws. */
 export async function readCatalog(archive: Archive, options: CatalogOptions = {}): Promise<Catalog> {
   const request = { signal: options.signal };
-  // The line, too, is read before the WAL is listed: a window of WAL that goes on arriving reaches its tip.
-  const [listed, pins, line] = await Promise.all([
-    listBackups(archive, request),
-    listPins(archive, request),
-    readLine(archive, request),
-  ]);
+  // The claims, too, are read before the WAL is listed: what leads to a claimed timeline is in the listing.
+  const [listed, pins, claimed] = await sideBySide(
+    [
+      (signal) => listBackups(archive, { signal }),
+      (signal) => listPins(archive, { signal }),
+      (signal) => attempt(readClaims(archive, { signal })),
+    ],
+    request,
+  );
   const { backups, leftovers, damaged: damagedBackups } = listed;
-  const { claim, tip } = line;
-  const { inventory, complete } = await readSettled(archive, backups, options);
+  const claim = claimed.value?.at(-1);
+  const { listing, complete } = await readSettled(archive, backups, options);
+  const { inventory } = listing;
   const damaged = [...inventory.damaged];
   const note = (key: string, error: unknown): void => void damaged.push({ key, error: damageOf(error) });
+  const located = await attempt(claimed.value && tipIn(archive, claimed.value, listing, request));
   const paths = await mapBounded(complete, ENDS_IN_FLIGHT, (path) => endAtOpenHole(archive, path, note, request));
   const { summariesOnly, settledEnds, isEnded } = options;
-  const timeline = isEnded === true ? undefined : (claim?.timeline ?? tip?.timeline);
-  const ends = await readEnds(archive, { paths, backups, note, timeline }, { ...request, summariesOnly, settledEnds });
-  if (line.error !== undefined) note("the tip", line.error);
+  const timeline = isEnded === true ? undefined : (claim?.timeline ?? located.value?.timeline);
+  const reads = new EndReads(archive, listing, request);
+  const [ends, read] = await sideBySide(
+    [
+      (signal) => readEnds(archive, { paths, backups, note, timeline, reads }, { signal, summariesOnly, settledEnds }),
+      () => attempt(located.value && tipAt(located.value, reads)),
+    ],
+    request,
+  );
+  const tip = read.value;
+  for (const { damage } of [claimed, located, read]) if (damage !== undefined) note("the tip", damage);
   return {
     backups,
     leftovers,
@@ -123,18 +140,19 @@ export async function readCatalog(archive: Archive, options: CatalogOptions = {}
   };
 }
 
-/** The claim of the line and the tip, or why they cannot be read. */
-async function readLine(
-  archive: Archive,
-  options: RequestOptions,
-): Promise<{ readonly claim?: LineClaim | undefined; readonly tip?: Tip | undefined; readonly error?: unknown }> {
-  let claim: LineClaim | undefined;
+/** Gives what was read, or the damage that it met. */
+async function attempt<T>(
+  reading: Promise<T> | undefined,
+): Promise<{ readonly value?: T | undefined; readonly damage?: SeawallError }> {
   try {
-    claim = (await readClaims(archive, options)).at(-1);
-    return { claim, tip: await findTip(archive, options) };
+    return { value: await reading };
   } catch (error) {
-    return { claim, error };
+    return { damage: damageOf(error) };
   }
+}
+
+async function tipAt(place: Omit<Tip, "lsn">, reads: EndReads): Promise<Tip> {
+  return { ...place, lsn: await reads.tipLsn(place) };
 }
 
 /** A listing takes a while, and segments are sealed meanwhile: what is seen behind one that came too late is no hole. */
@@ -142,10 +160,11 @@ async function readSettled(
   archive: Archive,
   backups: readonly BackupDocument[],
   options: InventoryOptions,
-): Promise<{ readonly inventory: WalInventory; readonly complete: readonly WalPath[] }> {
+): Promise<{ readonly listing: WalListing; readonly complete: readonly WalPath[] }> {
   const { segmentSize } = archive.identity;
-  for (let listing = 1; ; listing++) {
-    const inventory = await readInventory(archive, options);
+  for (let listings = 1; ; listings++) {
+    const listing = await listWal(archive, options);
+    const { inventory } = listing;
     const complete = pathsOf(inventory, backups, segmentSize);
     const holes = gapsOf(inventory, complete).filter(({ isRecorded }) => !isRecorded);
     const appeared = await mapBounded(holes.slice(-HOLES_LOOKED_AT), ENDS_IN_FLIGHT, async ({ timeline, fromLsn }) => {
@@ -153,7 +172,7 @@ async function readSettled(
       const found = await archive.store.head(segmentKey(archive.cluster, place), { signal: options.signal });
       return found !== undefined;
     });
-    if (!appeared.includes(true) || listing === LISTINGS_MAX) return { inventory, complete };
+    if (!appeared.includes(true) || listings === LISTINGS_MAX) return { listing, complete };
   }
 }
 
@@ -179,16 +198,17 @@ async function readEnds(
     readonly note: Note;
     /** The one that the archive follows: the end of its WAL moves on. Undefined: no end moves. */
     readonly timeline: TimelineId | undefined;
+    readonly reads: EndReads;
   },
   options: EndOptions,
 ): Promise<Map<string, WalEnd>> {
-  const { paths, backups, note, timeline } = input;
+  const { paths, backups, note, timeline, reads } = input;
   const inFlight = Math.min(ENDS_IN_FLIGHT, Math.max(1, Math.floor(READ_BYTES_MAX / archive.identity.segmentSize)));
   const wanted = new Map<string, { readonly path: WalPath; readonly item: BorderItem }>();
   for (const path of paths) for (const item of borderItems(path, backups)) wanted.set(itemKey(item), { path, item });
   const growing = growingItem(paths.find(({ history }) => history.timeline === timeline));
   const read = await mapBounded([...wanted], inFlight, async ([key, { path, item }]) => {
-    const end = await readEnd(archive, { path, item, note, isSettled: key !== growing }, options);
+    const end = await readEnd(archive, { path, item, note, reads, isSettled: key !== growing }, options);
     return end === undefined ? [] : [[key, end] as const];
   });
   return new Map(read.flat());
@@ -210,17 +230,19 @@ async function readEnd(
     readonly path: WalPath;
     readonly item: BorderItem;
     readonly note: Note;
+    readonly reads: EndReads;
     readonly isSettled: boolean;
   },
   options: EndOptions,
 ): Promise<WalEnd | undefined> {
-  const { path, item, note, isSettled } = input;
+  const { path, item, note, reads, isSettled } = input;
   const looker = {
+    endOf: (last: WalItem, before: WalItem | undefined) => reads.endOf(last, before),
     read: async (last: WalItem, verifiedLsn: Lsn): Promise<WalEnd> => {
       const limited = last.segment === item.segment ? { ...last, limit: item.limit } : last;
       let isUnread = false;
       const onLocked = (): void => void (isUnread = true);
-      const at = { path, item: limited, verifiedLsn, onLocked };
+      const at = { path, item: limited, verifiedLsn, listed: reads.listed, onLocked };
       const time = isSettled ? settledCommitAt(archive, at, options) : lastCommitAt(archive, at, options);
       const end = { verifiedLsn, lastCommitAt: await time };
       return isUnread ? { ...end, isUnread } : end;
@@ -234,6 +256,7 @@ interface EndPlace {
   readonly path: WalPath;
   readonly item: BorderItem;
   readonly verifiedLsn: Lsn;
+  readonly listed: ListedChunks;
   /** Called for WAL on the way that is encrypted to others. */
   readonly onLocked: () => void;
 }
@@ -254,7 +277,7 @@ async function settledCommitAt(archive: Archive, at: EndPlace, options: EndOptio
 /** `readsMax`: so many of the nearest items are read where they have no summary, also with `summariesOnly`. */
 async function lastCommitAt(
   archive: Archive,
-  { path, item, onLocked }: EndPlace,
+  { path, item, listed, onLocked }: EndPlace,
   { readsMax = 0, ...options }: EndOptions & { readonly readsMax?: number },
 ): Promise<string | undefined> {
   if (!hasKnownRecords(archive.identity)) return undefined;
@@ -263,7 +286,9 @@ async function lastCommitAt(
     if (looked++ === COMMIT_LOOK_BACK_MAX) return undefined;
     const limit = looked === 1 ? item.limit : undefined;
     const summariesOnly = options.summariesOnly === true && looked > readsMax;
-    const times = await unlessLocked(commitTimesIn(archive, at, { signal: options.signal, limit, summariesOnly }));
+    const times = await unlessLocked(
+      commitTimesIn(archive, at, { signal: options.signal, limit, summariesOnly, listed }),
+    );
     // Of an encrypted tail the time is not known without an identity: an earlier commit's is given.
     if (times === "locked") onLocked();
     else if (times !== undefined) return formatPgTime(times.last);

@@ -1,10 +1,10 @@
 /** Finds when WAL was committed: from what objects say of themselves, and from records where they do not. */
-import type { RequestOptions } from "../../store/store.ts";
 import type { Lsn } from "../../wal/lsn.ts";
 import { parsePgTime, type PgTime } from "../../wal/record-facts.ts";
 import type { Archive } from "../archive.ts";
 import { type PeekOptions, peekWal } from "./objects.ts";
 import type { WalItem } from "./path.ts";
+import type { TailOptions } from "./tail.ts";
 import { type WalkedRecord, walkSegment } from "./walk.ts";
 
 /** Segments without a commit that are passed on the way back to one. */
@@ -16,7 +16,7 @@ export interface CommitTimes {
   readonly last: PgTime;
 }
 
-export interface CommitTimesOptions extends RequestOptions {
+export interface CommitTimesOptions extends TailOptions {
   /** Only records that end here or earlier count. */
   readonly limit?: Lsn | undefined;
   /** Reads no WAL: what does not say its commits in its envelope has none. A whole segment may be held in memory otherwise. */

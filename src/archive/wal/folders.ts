@@ -26,6 +26,13 @@ export interface WalFolder {
   readonly partials: readonly ListedWal[];
 }
 
+/** A timeline that has a folder below `wal/`. */
+export interface ListedTimeline {
+  readonly timeline: TimelineId;
+  /** The segment with which the newest two of its folders begin; 0 without a folder of segments. */
+  readonly newestFrom: SegmentNumber;
+}
+
 export interface WalkOptions extends RequestOptions {
   /** Lists under way at once; each holds one page of the store's listing and one folder. */
   readonly listsInFlight?: number | undefined;
@@ -40,21 +47,22 @@ const FOLDER_BYTES = 2 ** 32;
 
 /**
  * Lists every folder of segments and hands each to `visit`; several are visited at the same time, in no order, and a list
- * is not read on before its visit has ended. Resolves with the timelines that have a folder.
+ * is not read on before its visit has ended. Resolves with the timelines, ascending.
  */
 export async function walkWal(
   archive: Archive,
   visit: (folder: WalFolder) => void | Promise<void>,
   options: WalkOptions = {},
-): Promise<TimelineId[]> {
+): Promise<ListedTimeline[]> {
   const { listsInFlight = LISTS_IN_FLIGHT, signal } = options;
   const timelines = await listTimelineFolders(archive, { signal });
   const perTimeline = await mapBounded(timelines, PREFIXES_IN_FLIGHT, async (timeline) => {
     const prefix = timelinePrefix(archive.cluster, timeline);
     const names = walFolderNames(prefix, await archive.store.listPrefixes(prefix, { signal }));
-    return { timeline, folders: names.map((name) => `${prefix}${name}/`) };
+    return { timeline, names, folders: names.map((name) => `${prefix}${name}/`) };
   });
-  const foldersPerWalk = Math.max(1, Math.floor((KEYS_PER_WALK * archive.identity.segmentSize) / FOLDER_BYTES));
+  const segmentsPerFolder = FOLDER_BYTES / archive.identity.segmentSize;
+  const foldersPerWalk = Math.max(1, Math.floor(KEYS_PER_WALK / segmentsPerFolder));
   const walks = perTimeline.flatMap(({ timeline, folders }) => {
     const starts = Array.from({ length: Math.ceil(folders.length / foldersPerWalk) }, (_, i) => i * foldersPerWalk);
     return starts.map((start) => ({ timeline, folders: folders.slice(start, start + foldersPerWalk) }));
@@ -62,7 +70,19 @@ export async function walkWal(
   await mapBounded(walks, listsInFlight, ({ timeline, folders }) =>
     walkFolders(archive, timeline, folders, visit, { signal }),
   );
-  return timelines;
+  return perTimeline.map(({ timeline, names }) => {
+    const [oldest = "0"] = newestNames(names);
+    const newestFrom = (Number.parseInt(oldest, 16) * segmentsPerFolder) as SegmentNumber;
+    return { timeline, newestFrom };
+  });
+}
+
+/**
+ * The newest two of a timeline's folders, which are ascending: two, so that a hole left by parallel seals at a folder border is
+ * seen. A hole in them counts as WAL that is still to be stored, so a deletion must leave none there.
+ */
+export function newestNames(names: readonly string[]): readonly string[] {
+  return names.slice(-2);
 }
 
 async function listTimelineFolders(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {

@@ -7,14 +7,14 @@ import type { RequestOptions } from "../../store/store.ts";
 import type { SegmentNumber, TimelineId } from "../../wal/lsn.ts";
 import { type TimelineHistory, parseHistory, rootHistory } from "../../wal/timeline.ts";
 import type { Archive } from "../archive.ts";
-import { mapBounded } from "../bounded.ts";
+import { mapBounded, sideBySide } from "../bounded.ts";
 import { listBreaks } from "./breaks.ts";
 import { damageOf } from "../damage.ts";
 import type { Gap } from "../documents.ts";
 import { readGaps } from "./gaps.ts";
 import { historyKey, parseWalKey, partialKey, walPrefix } from "../keys.ts";
 import { type ListedTail, listTails, measureTail } from "./tail.ts";
-import { type ListedWal, type WalFolder, type WalkOptions, walkWal } from "./folders.ts";
+import { type ListedTimeline, type ListedWal, type WalFolder, type WalkOptions, walkWal } from "./folders.ts";
 import { readHistory } from "./objects.ts";
 
 /** Sealed segments `first` to `last` of a timeline, none missing. */
@@ -67,15 +67,30 @@ export interface InventoryOptions extends WalkOptions {
   readonly onSegments?: ((segments: number) => void) | undefined;
 }
 
+/** An inventory, and more of the listing that it was made of: the tip is looked for in it (tip.ts, `tipIn`). */
+export interface WalListing {
+  readonly inventory: WalInventory;
+  /** All chunks, needed or not. */
+  readonly tails: readonly ListedTail[];
+  /** Timelines with a folder, ascending. */
+  readonly timelines: readonly ListedTimeline[];
+}
+
 const READS_IN_FLIGHT = 8;
 
-/**
- * Reads the inventory. Objects that come and go meanwhile may or may not be in it: what is sealed while it is read is seen
- * as its chunks, as a segment, or as both. Throws what the store throws.
- */
+/** Reads the inventory of a listing. */
 export async function readInventory(archive: Archive, options: InventoryOptions = {}): Promise<WalInventory> {
+  return (await listWal(archive, options)).inventory;
+}
+
+/**
+ * Lists all WAL, each folder once. Objects that come and go meanwhile may or may not be in it: what is sealed while it is
+ * listed is seen as its chunks, as a segment, or as both. Throws what the store throws.
+ */
+export async function listWal(archive: Archive, options: InventoryOptions = {}): Promise<WalListing> {
+  const { signal } = options;
   // Tails first: a chunk is retired only after its segment is sealed, so one of the two is seen.
-  const listed = await listTails(archive, {}, { signal: options.signal });
+  const listed = await listTails(archive, {}, { signal });
   const runs: WalRun[] = [];
   const partials: WalSpot[] = [];
   let segments = 0;
@@ -94,22 +109,27 @@ export async function readInventory(archive: Archive, options: InventoryOptions 
     },
     options,
   );
-  const { tails, damaged } = await measureTails(archive, { listed, partials }, options);
-  const known = [...timelines, ...tails.map(({ timeline }) => timeline)];
-  const histories = await readHistories(archive, known, options);
-  const gaps = await readGaps(archive, options);
-  const breaks = await listBreaks(archive, { signal: options.signal });
-  return {
+  // Segments before these: a gap and a history are stored before WAL behind them.
+  const [{ tails, histories, damaged }, gaps, breaks] = await sideBySide(
+    [
+      (all) => measureAll(archive, { listed, partials, timelines }, { signal: all }),
+      (all) => readGaps(archive, { signal: all }),
+      (all) => listBreaks(archive, { signal: all }),
+    ],
+    { signal },
+  );
+  const inventory = {
     runs: mergeRuns(runs),
     partials: partials.sort(bySpot),
     tails,
-    histories: histories.histories,
+    histories,
     gaps: gaps.gaps,
     breaks,
     segments,
     storedBytes,
-    damaged: [...damaged, ...histories.damaged, ...gaps.damaged],
+    damaged: [...damaged, ...gaps.damaged],
   };
+  return { inventory, tails: listed, timelines };
 }
 
 /** Segments next to one another become a run. Pure. */
@@ -140,6 +160,22 @@ export function mergeRuns(runs: readonly WalRun[]): WalRun[] {
     } else merged.push(run);
   }
   return merged;
+}
+
+/** The tails, and the histories of all timelines that have WAL. */
+async function measureAll(
+  archive: Archive,
+  found: {
+    readonly listed: readonly ListedTail[];
+    readonly partials: readonly WalSpot[];
+    readonly timelines: readonly ListedTimeline[];
+  },
+  options: RequestOptions,
+): Promise<Pick<WalInventory, "tails" | "histories" | "damaged">> {
+  const { tails, damaged } = await measureTails(archive, found, options);
+  const known = [...found.timelines, ...tails].map(({ timeline }) => timeline);
+  const read = await readHistories(archive, known, options);
+  return { tails, histories: read.histories, damaged: [...damaged, ...read.damaged] };
 }
 
 /** Chunks of a segment that lead nowhere from its start, or from its partial's end, are none. */

@@ -6,7 +6,7 @@ import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, maxLsn, nextSegment, segmentEnd, segmentOf, segmentStart } from "../../wal/lsn.ts";
 import type { Archive } from "../archive.ts";
 import { segmentKey } from "../keys.ts";
-import { readTailEnd } from "./tail.ts";
+import { readTailEnd, type TailOptions } from "./tail.ts";
 import { listGaps } from "./gaps.ts";
 import { peekWal } from "./objects.ts";
 import type { WalItem } from "./path.ts";
@@ -19,14 +19,10 @@ export async function verifiedEnd(
   archive: Archive,
   last: WalItem,
   before: WalItem | undefined,
-  options: RequestOptions = {},
+  options: TailOptions = {},
 ): Promise<Lsn> {
-  const { segmentSize } = archive.identity;
-  const place = { ...last, segmentSize };
-  let end = segmentStart(last.segment, segmentSize);
-  if (before?.kind === "segment" && before.segment === last.segment - 1) {
-    end = (await peekWal(archive, "segment", { ...before, segmentSize }, options))?.verifiedLsn ?? end;
-  }
+  const place = { ...last, segmentSize: archive.identity.segmentSize };
+  const end = await endBefore(archive, last, before, options);
   if (last.kind !== "segment") {
     const tail = await readTailEnd(archive, place, options);
     if (tail !== undefined) return maxLsn(end, tail.verifiedLsn);
@@ -36,12 +32,26 @@ export async function verifiedEnd(
   return facts === undefined ? end : maxLsn(end, facts.verifiedLsn);
 }
 
+/** The end of the last complete record before a segment. */
+export async function endBefore(
+  archive: Archive,
+  { segment }: Pick<WalItem, "segment">,
+  before: WalItem | undefined,
+  { signal }: RequestOptions = {},
+): Promise<Lsn> {
+  const { segmentSize } = archive.identity;
+  const start = segmentStart(segment, segmentSize);
+  if (before?.kind !== "segment" || before.segment !== segment - 1) return start;
+  return (await peekWal(archive, "segment", { ...before, segmentSize }, { signal }))?.verifiedLsn ?? start;
+}
+
 /** So many damaged items are passed on the way back to one that can be read. */
 const DAMAGED_MAX = 8;
 
 /**
  * Finds the last item that can be read, and what `read` makes of it and of the end of its last complete record. `itemsBack` are
  * given backwards. A damaged item counts as not there: `onDamage` is told, and may throw. Undefined when too many are damaged.
+ * `endOf` reads as `verifiedEnd` does.
  */
 export async function readableEnd<Item extends WalItem, End>(
   archive: Archive,
@@ -49,13 +59,15 @@ export async function readableEnd<Item extends WalItem, End>(
   looker: {
     readonly read: (item: Item, endLsn: Lsn) => End | Promise<End>;
     readonly onDamage: (item: Item, error: unknown) => void;
+    readonly endOf?: (item: Item, before: Item | undefined) => Promise<Lsn>;
   },
   options: RequestOptions = {},
 ): Promise<End | undefined> {
+  const { endOf = (item, before) => verifiedEnd(archive, item, before, options) } = looker;
   const items = [...take(itemsBack, DAMAGED_MAX + 1)];
   for (const [at, item] of items.slice(0, DAMAGED_MAX).entries()) {
     try {
-      return await looker.read(item, await verifiedEnd(archive, item, items[at + 1], options));
+      return await looker.read(item, await endOf(item, items[at + 1]));
     } catch (error) {
       looker.onDamage(item, error);
     }

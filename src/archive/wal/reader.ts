@@ -15,7 +15,7 @@ import { listGaps } from "./gaps.ts";
 import { callWitnesses, judgeHole } from "./holes.ts";
 import { type ReadWalOptions, readSegment, type StoredFacts } from "./objects.ts";
 import type { WalItem } from "./path.ts";
-import { readTail } from "./tail.ts";
+import { readTail, type TailOptions } from "./tail.ts";
 import { highestSegment, historyOf } from "./tip.ts";
 
 /** The stored WAL of one segment. */
@@ -43,7 +43,7 @@ export async function readSealed(
 async function readUnsealed(
   archive: Archive,
   place: SegmentPlace,
-  options: RequestOptions,
+  options: TailOptions,
 ): Promise<StoredSegment | undefined> {
   const tail = await readTail(archive, place, options);
   if (tail === undefined) return undefined;
@@ -55,13 +55,13 @@ async function readUnsealed(
 async function readUnsealedOrSince(
   archive: Archive,
   place: SegmentPlace,
-  options: RequestOptions,
+  { signal, listed }: TailOptions,
 ): Promise<StoredSegment | undefined> {
-  return (await readUnsealed(archive, place, options)) ?? (await readSealed(archive, place, options));
+  return (await readUnsealed(archive, place, { signal, listed })) ?? (await readSealed(archive, place, { signal }));
 }
 
 /** Reads an item that was listed. Throws `wal-gap` when it has vanished, and what damaged WAL throws. */
-export async function readItem(archive: Archive, item: WalItem, options: RequestOptions = {}): Promise<StoredSegment> {
+export async function readItem(archive: Archive, item: WalItem, options: TailOptions = {}): Promise<StoredSegment> {
   const { timeline, segment, kind } = item;
   const place = { timeline, segment, segmentSize: archive.identity.segmentSize };
   const read = kind === "segment" ? readSealed : readUnsealedOrSince;
@@ -77,9 +77,10 @@ const SEGMENTS_AHEAD = 1;
 export async function* readItems<Item extends WalItem>(
   archive: Archive,
   items: Iterable<Item>,
-  options: RequestOptions = {},
+  options: TailOptions = {},
 ): AsyncGenerator<{ readonly item: Item; readonly stored: StoredSegment }> {
-  const read = async (item: Item, signal: AbortSignal): Promise<StoredSegment> => readItem(archive, item, { signal });
+  const { listed } = options;
+  const read = (item: Item, signal: AbortSignal): Promise<StoredSegment> => readItem(archive, item, { signal, listed });
   for await (const { item, result } of readAhead(items, SEGMENTS_AHEAD, read, options)) {
     yield { item, stored: await result };
   }

@@ -140,7 +140,25 @@ export async function measureTail(
   return { length, storedBytes: used.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 
-export interface ReadTailOptions extends RequestOptions {
+/** Gives the chunks of a segment from a listing that was made before; none where it had none. */
+export type ListedChunks = (at: Pick<SegmentPlace, "timeline" | "segment">) => readonly ChunkPlace[];
+
+export interface TailOptions extends RequestOptions {
+  /** Reads what was listed, and lists again only when some of it has been retired since. */
+  readonly listed?: ListedChunks | undefined;
+}
+
+/** The chunks to try: those listed before for the first try, those that are stored now after it. */
+async function chunksOf(
+  archive: Archive,
+  place: SegmentPlace,
+  listing: number,
+  { signal, listed }: TailOptions,
+): Promise<readonly ChunkPlace[]> {
+  return listing === 0 && listed !== undefined ? listed(place) : listChunks(archive, place, { signal });
+}
+
+export interface ReadTailOptions extends TailOptions {
   /** Memory for the bytes, with room for a segment; `bytes` is then a view of it. */
   readonly into?: Uint8Array | undefined;
 }
@@ -157,7 +175,7 @@ export async function readTail(
   const { signal, into } = options;
   for (let listing = 0; listing < LISTINGS_MAX; listing++) {
     // The partial last: the chunks that it covers are retired only after it is stored.
-    const chunks = await listChunks(archive, place, { signal });
+    const chunks = await chunksOf(archive, place, listing, options);
     const partial = await readPartial(archive, place, { signal });
     const start = segmentStart(place.segment, place.segmentSize);
     const partialBytes = partial?.raw.subarray(0, bytesBetween(start, partial.endLsn));
@@ -197,16 +215,17 @@ export interface TailEnd {
 export async function readTailEnd(
   archive: Archive,
   place: SegmentPlace,
-  options: RequestOptions = {},
+  options: TailOptions = {},
 ): Promise<TailEnd | undefined> {
+  const request = { signal: options.signal };
   for (let listing = 0; listing < LISTINGS_MAX; listing++) {
-    const chunks = await listChunks(archive, place, options);
-    const partial = await peekWal(archive, "partial", place, options);
+    const chunks = await chunksOf(archive, place, listing, options);
+    const partial = await peekWal(archive, "partial", place, request);
     if (partial !== undefined) {
-      const tail = await unlessLocked(readTail(archive, place, options));
+      const tail = await unlessLocked(readTail(archive, place, { ...request, listed: () => chunks }));
       if (tail !== "locked") return tail;
     }
-    const found = await followChunks(archive, place, { chunks, partial }, () => undefined, options);
+    const found = await followChunks(archive, place, { chunks, partial }, () => undefined, request);
     if (found !== "vanished") return found;
   }
   throw vanished(place);

@@ -19,8 +19,11 @@ import { listGaps } from "./gaps.ts";
 import type { Gap } from "../documents.ts";
 import { type LineClaim, readClaims, readLinePath } from "../line/claims.ts";
 import { parseWalKey, timelinePrefix, walPrefix, timelineFolders, walFolderNames } from "../keys.ts";
+import { newestNames } from "./folders.ts";
+import type { WalListing, WalRun } from "./inventory.ts";
+import type { WalItem } from "./path.ts";
 import { verifiedEnd } from "./reach.ts";
-import { listTails, tailSegments } from "./tail.ts";
+import { type ListedTail, listTails, tailSegments } from "./tail.ts";
 import { peekWal, readHistory } from "./objects.ts";
 
 export interface Tip {
@@ -85,22 +88,70 @@ export interface Line {
   readonly claims: readonly LineClaim[];
 }
 
+/** The stored WAL in which the tip is looked for: as it is now, or as a listing found it. */
+interface WalSource {
+  /** Listed before `newest`: a chunk is retired only after its segment is sealed. */
+  readonly tails: () => Promise<readonly ListedTail[]>;
+  /** Timelines with a folder of segments. */
+  readonly timelines: () => Promise<readonly TimelineId[]>;
+  /** The newest two folders of a timeline. */
+  readonly newest: (timeline: TimelineId, tails: readonly SegmentNumber[]) => Promise<TimelineListing>;
+  /** Listed after `newest`: a gap is recorded before WAL behind it is stored. */
+  readonly gaps: () => Promise<readonly Gap[]>;
+}
+
+function storedWal(archive: Archive, options: RequestOptions): WalSource {
+  let tails: Promise<readonly ListedTail[]> | undefined;
+  return {
+    tails: () => (tails ??= listTails(archive, {}, options)),
+    timelines: () => listTimelines(archive, options),
+    newest: (timeline, segments) => listNewest(archive, timeline, segments, options),
+    gaps: () => listGaps(archive, options),
+  };
+}
+
+function listedWal({ inventory, tails, timelines }: WalListing): WalSource {
+  const { runs, partials, gaps } = inventory;
+  return {
+    tails: () => Promise.resolve(tails),
+    timelines: () => Promise.resolve(timelines.map(({ timeline }) => timeline)),
+    newest: (timeline, segments) => {
+      const from = timelines.find((listed) => listed.timeline === timeline)?.newestFrom ?? 0;
+      const sealed = runs.flatMap((run) => (run.timeline === timeline ? segmentsOf(run, from) : []));
+      const ended = partials.filter((partial) => partial.timeline === timeline && partial.segment >= from);
+      return Promise.resolve({ sealed, partials: ended.map(({ segment }) => segment), tails: segments });
+    },
+    gaps: () => Promise.resolve(gaps),
+  };
+}
+
+/** The segments of a run from segment `from` on. */
+function segmentsOf({ first, last }: WalRun, from: number): SegmentNumber[] {
+  const lowest = Math.max(first, from);
+  return Array.from({ length: Math.max(0, last - lowest + 1) }, (_, at) => (lowest + at) as SegmentNumber);
+}
+
 /** The timeline that the archive follows (../line/claims.ts); undefined for an archive that holds neither claims nor WAL. */
 export async function findLine(archive: Archive, options: RequestOptions = {}): Promise<Line | undefined> {
-  const claims = await readClaims(archive, options);
+  return lineOf(archive, await readClaims(archive, options), storedWal(archive, options), options);
+}
+
+async function lineOf(
+  archive: Archive,
+  claims: readonly LineClaim[],
+  wal: WalSource,
+  options: RequestOptions,
+): Promise<Line | undefined> {
   const claim = claims.at(-1);
   if (claim !== undefined) {
     return { timeline: claim.timeline, path: await readLinePath(archive, claims, options), claims };
   }
-  const tails = await listTails(archive, {}, options);
-  const withFolder = await listTimelines(archive, options);
-  const gapped = (await listGaps(archive, options)).map(({ timeline }) => timeline);
-  const known = [...new Set([...withFolder, ...tails.map(({ timeline }) => timeline), ...gapped])].sort(
-    (a, b) => b - a,
-  );
+  const withTail = (await wal.tails()).map(({ timeline }) => timeline);
+  const withFolder = await wal.timelines();
+  const gapped = (await wal.gaps()).map(({ timeline }) => timeline);
+  const known = [...new Set([...withFolder, ...withTail, ...gapped])].sort((a, b) => b - a);
   for (const [index, timeline] of known.entries()) {
-    const isStored = (await locateOn(archive, timeline, tailSegments(tails, timeline), options)) !== undefined;
-    if (isStored) return { timeline, path: known.slice(index), claims };
+    if ((await locateOn(archive, timeline, wal)) !== undefined) return { timeline, path: known.slice(index), claims };
   }
   return undefined;
 }
@@ -113,10 +164,28 @@ export async function findTip(archive: Archive, options: RequestOptions = {}): P
 
 /** The tip but for its LSN: no WAL is read. */
 export async function locateTip(archive: Archive, options: RequestOptions = {}): Promise<Omit<Tip, "lsn"> | undefined> {
-  const tails = await listTails(archive, {}, options);
-  const line = await findLine(archive, options);
+  return locateIn(archive, await readClaims(archive, options), storedWal(archive, options), options);
+}
+
+/** Locates the tip in a listing of the WAL, made after `claims` were read. */
+export async function tipIn(
+  archive: Archive,
+  claims: readonly LineClaim[],
+  listing: WalListing,
+  options: RequestOptions = {},
+): Promise<Omit<Tip, "lsn"> | undefined> {
+  return locateIn(archive, claims, listedWal(listing), options);
+}
+
+async function locateIn(
+  archive: Archive,
+  claims: readonly LineClaim[],
+  wal: WalSource,
+  options: RequestOptions,
+): Promise<Omit<Tip, "lsn"> | undefined> {
+  const line = await lineOf(archive, claims, wal, options);
   for (const timeline of line?.path ?? []) {
-    const place = await locateOn(archive, timeline, tailSegments(tails, timeline), options);
+    const place = await locateOn(archive, timeline, wal);
     if (place !== undefined) return place;
   }
   return undefined;
@@ -128,26 +197,29 @@ export async function findEnd(
   timeline: TimelineId,
   options: RequestOptions = {},
 ): Promise<Tip | undefined> {
-  const tails = tailSegments(await listTails(archive, { timeline }, options), timeline);
-  const place = await locateOn(archive, timeline, tails, options);
+  const wal = { ...storedWal(archive, options), tails: () => listTails(archive, { timeline }, options) };
+  const place = await locateOn(archive, timeline, wal);
   return place === undefined ? undefined : withLsn(archive, place, options);
 }
 
 async function withLsn(archive: Archive, place: Omit<Tip, "lsn">, options: RequestOptions): Promise<Tip> {
-  const { timeline, segment } = place;
-  const before = { timeline, segment: (segment - 1) as SegmentNumber, kind: "segment" } as const;
-  const open = { timeline, segment, kind: "tail" } as const;
-  return { ...place, lsn: await verifiedEnd(archive, open, segment === 0 ? undefined : before, options) };
+  const { open, before } = itemsAt(place);
+  return { ...place, lsn: await verifiedEnd(archive, open, before, options) };
 }
 
-async function locateOn(
-  archive: Archive,
-  timeline: TimelineId,
-  tails: readonly SegmentNumber[],
-  options: RequestOptions,
-): Promise<Omit<Tip, "lsn"> | undefined> {
-  const listing = await listNewest(archive, timeline, tails, options);
-  const gaps = (await listGaps(archive, options)).filter((gap) => gap.timeline === timeline);
+/** The segment that holds the tip, and the one before it on the same timeline. */
+export function itemsAt({ timeline, segment }: Pick<Tip, "timeline" | "segment">): {
+  readonly open: WalItem;
+  readonly before: WalItem | undefined;
+} {
+  const open = { timeline, segment, kind: "tail" } as const;
+  if (segment === 0) return { open, before: undefined };
+  return { open, before: { timeline, segment: (segment - 1) as SegmentNumber, kind: "segment" } };
+}
+
+async function locateOn(archive: Archive, timeline: TimelineId, wal: WalSource): Promise<Omit<Tip, "lsn"> | undefined> {
+  const listing = await wal.newest(timeline, tailSegments(await wal.tails(), timeline));
+  const gaps = (await wal.gaps()).filter((gap) => gap.timeline === timeline);
   const segment = resumeSegment(listing, gaps, archive.identity.segmentSize);
   if (segment === undefined) return undefined;
   return { timeline, segment, anchored: (listing.sealed[0] ?? segment) < segment };
@@ -206,10 +278,7 @@ export function segmentsPastHoleMax(segmentSize: number): number {
   return Math.min(64, FOLDER_BYTES / segmentSize - 1);
 }
 
-/**
- * The newest two folders of a timeline, ascending: two, so that a hole left by parallel seals at a folder border is seen. A
- * hole in them counts as WAL that is still to be stored, so a deletion must leave none there.
- */
+/** The newest two folders of a timeline, ascending (folders.ts, `newestNames`). */
 export async function newestFolders(
   archive: Archive,
   timeline: TimelineId,
@@ -217,7 +286,7 @@ export async function newestFolders(
 ): Promise<readonly string[]> {
   const prefix = timelinePrefix(archive.cluster, timeline);
   const folders = walFolderNames(prefix, await archive.store.listPrefixes(prefix, options));
-  return folders.slice(-2).map((folder) => `${prefix}${folder}/`);
+  return newestNames(folders).map((folder) => `${prefix}${folder}/`);
 }
 
 /** Lists the newest two folders of a timeline. */

@@ -8,6 +8,7 @@
 import type { Archive } from "../archive.ts";
 import { hasKnownRecords, requireKnownRecords } from "./known-records.ts";
 import { readItems } from "./reader.ts";
+import type { TailOptions } from "./tail.ts";
 import { carryInto, historyOf } from "./tip.ts";
 import type { RequestOptions } from "../../store/store.ts";
 import * as f from "../../wal/format.ts";
@@ -41,7 +42,7 @@ const RECORD_BYTES_MAX = 1 << 20;
 
 export type VisitRecord = (record: WalkedRecord) => void;
 
-export interface WalkOptions extends RequestOptions {
+export interface WalkOptions extends TailOptions {
   /** For verification alone: WAL of a version that Seawall does not know is walked, and each record is of kind `other`. */
   readonly takesNewer?: boolean | undefined;
 }
