@@ -63,9 +63,8 @@ const watchedRequest = (...given: unknown[]): http.ClientRequest => {
   // A merge of chunks is no commit: nothing has arrived for it.
   if (!isCommit || arrivedMs === undefined || requestedMs !== undefined) return request(...given);
   requestedMs = performance.now();
-  return request(...given).once("response", (response: http.IncomingMessage) => {
-    response.prependOnceListener("end", () => (answeredMs = performance.now()));
-  });
+  // An answer without a body is whole with its head.
+  return request(...given).prependOnceListener("response", () => (answeredMs = performance.now()));
 };
 
 Object.assign(net, { Socket: WatchedSocket });

@@ -46,10 +46,7 @@ export interface Encryption {
 const CONTENT_BYTES_KEY = '{"content":"';
 const CONTENT_BYTES_DIGITS = 8;
 
-/**
- * The skippable frame for these facts, but for the content's length (`sealEnvelope`). Throws `internal` when they do not
- * fit.
- */
+/** The skippable frame for these facts, to be completed by `sealEnvelope`. Throws `internal` when they do not fit. */
 export function encodeEnvelope(rawBytes: number, rawCrc32c: number, meta: EnvelopeMeta): Uint8Array {
   const json = Buffer.from(
     JSON.stringify({
@@ -66,12 +63,11 @@ export function encodeEnvelope(rawBytes: number, rawCrc32c: number, meta: Envelo
   const frame = Buffer.allocUnsafe(HEADER_BYTES + json.length);
   frame.writeUInt32LE(SKIPPABLE_MAGIC, 0);
   frame.writeUInt32LE(4 + json.length, 4);
-  frame.writeUInt32LE(crc32c(json), 8);
   json.copy(frame, HEADER_BYTES);
   return frame;
 }
 
-/** Writes the length of the content's zstd frame into an envelope, in place. */
+/** Writes the length of the content's zstd frame and the CRC-32C into an envelope, in place. */
 export function sealEnvelope(envelope: Uint8Array, contentBytes: number): void {
   const frame = Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength);
   const digits = contentBytes.toString(16).padStart(CONTENT_BYTES_DIGITS, "0");

@@ -261,9 +261,10 @@ export class Shipper {
     const put = this.#putChunk(shipping, start, end, 0)
       .then((stored) => {
         if (stored === undefined) return;
+        // First of all, as a commit waits for it.
+        this.#confirm(shipping.open, start, end, addBytes(shipping.open.startLsn, end));
         this.#timer.stored(startedMs);
         this.#options.observer.chunk(stored);
-        this.#confirm(shipping.open, start, end, addBytes(shipping.open.startLsn, end));
         this.#mergeTail(shipping);
       })
       .finally(() => {

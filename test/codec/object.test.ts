@@ -185,6 +185,7 @@ describe("the envelope", () => {
 
   test("of another version is refused with a hint to upgrade", () => {
     const frame = Buffer.from(encodeEnvelope(0, 0, { seawall: 2 }));
+    sealEnvelope(frame, 0);
     expect(() => decodeEnvelope(frame, "key")).toThrowError(expect.objectContaining({ code: "archive-version" }));
   });
 

@@ -125,7 +125,9 @@ async function putWal(
   const digest = kind === "segment" ? OWN_DIGEST : facts.digest;
   // Without it no receiver could go on behind this object.
   invariant(digest !== undefined || archive.codec.recipients === undefined, `an encrypted ${kind} without a digest`);
-  const encoded = await archive.codec.encode(raw, meta, clearPart(meta, digest));
+  // A commit waits for this: a part that is not stored is not made.
+  const clear = archive.codec.recipients === undefined ? undefined : clearPart(meta, digest);
+  const encoded = await archive.codec.encode(raw, meta, clear);
   return storeEncoded(archive, { key, encoded }, options);
 }
 
@@ -173,7 +175,7 @@ async function hasNewHeader(
 
 function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: WalFacts): EnvelopeMeta {
   const { summary, carry, contiguousLsn } = facts;
-  return {
+  const meta: Record<string, unknown> = {
     kind,
     systemIdentifier: archive.identity.systemIdentifier.toString(),
     timeline: place.timeline,
@@ -181,15 +183,12 @@ function walMeta(archive: Archive, kind: string, place: SegmentPlace, facts: Wal
     start: formatLsn(facts.startLsn),
     end: formatLsn(facts.endLsn),
     verified: formatLsn(facts.verifiedLsn),
-    ...(summary === undefined
-      ? {}
-      : {
-          records: summary.recordCount,
-          ...(summary.isRead ? contentsMeta(summary) : {}),
-        }),
-    ...(carry === undefined ? {} : { carry }),
-    ...(contiguousLsn === undefined ? {} : { contiguous: formatLsn(contiguousLsn) }),
   };
+  if (summary !== undefined) meta["records"] = summary.recordCount;
+  if (summary?.isRead === true) Object.assign(meta, contentsMeta(summary));
+  if (carry !== undefined) meta["carry"] = carry;
+  if (contiguousLsn !== undefined) meta["contiguous"] = formatLsn(contiguousLsn);
+  return meta;
 }
 
 /**

@@ -142,7 +142,10 @@ export class DeadlineHandler implements HttpHandler {
     }
     // A HEAD's answer announces the object's length and has no body.
     const announced = isHead ? 0 : announcedBytes(response);
-    const body = await readWhole(response, exchange, { what, announced, bytesMax: bodyBytesMax });
+    const body =
+      announced === 0
+        ? readNothing(response)
+        : await readWhole(response, exchange, { what, announced, bytesMax: bodyBytesMax });
     exchange.end();
     return { ...head, body };
   }
@@ -201,6 +204,15 @@ function announcedBytes(response: IncomingMessage): number | undefined {
   const text = response.headers["content-length"];
   return text === undefined ? undefined : Number(text);
 }
+
+/** An answer without a body is whole when its head has come; a commit that waits for it need not see its end. */
+function readNothing(response: IncomingMessage): Buffer {
+  // What goes wrong behind it is the next request's matter.
+  response.on("error", () => undefined).resume();
+  return NOTHING;
+}
+
+const NOTHING = Buffer.alloc(0);
 
 function readWhole(
   response: IncomingMessage,
