@@ -19,7 +19,7 @@ export interface SigningScope {
   readonly service: string;
 }
 
-/** What differs from one PUT to the next. */
+/** The parts of a PUT that its signature covers. */
 export interface PutToSign {
   /** As it is sent: encoded, with a slash at its front. */
   readonly path: string;
