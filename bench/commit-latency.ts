@@ -14,7 +14,16 @@ import { PUT_BYTES, type PutKind, putLatencies } from "./put-latency.ts";
 import { startReceivewal, startSeawall } from "./receivers.ts";
 import { type Section, table } from "./results.ts";
 import { formatRatio, formatSpread, quantile, spreadOf } from "./stats.ts";
-import { asStandby, CLIENTS, type CommitRun, measureCommits, SECONDS, SLOT, WARM_UP_SECONDS } from "./synchronous.ts";
+import {
+  asStandby,
+  type CommitRun,
+  measureCommits,
+  measureEach,
+  SECONDS,
+  SLOT,
+  WARM_UP_RUN,
+  WARM_UP_SECONDS,
+} from "./synchronous.ts";
 
 type Standby = "none" | "pg_receivewal --synchronous" | "Seawall, spool" | "Seawall, directory" | "Seawall, S3";
 const STANDBYS: readonly Standby[] = [
@@ -57,8 +66,7 @@ export async function benchCommitLatency(context: BenchContext): Promise<Section
       context.say(`  bare ${kind}: p50 ${p50.toFixed(2)} ms`);
     }
     for (const standby of STANDBYS) {
-      for (const clients of CLIENTS) {
-        const run = await withStandby(context, server, standby, () => measureCommits(context, server, clients));
+      for (const [clients, run] of await withStandby(context, server, standby, () => measureEach(context, server))) {
         const key = `${standby}|${clients}`;
         runs.set(key, [...(runs.get(key) ?? []), run]);
         const rate = run.commitsPerSecond.toFixed(0);
@@ -152,8 +160,9 @@ function report(
   const one = (kind: PutKind): number => quantile(bare.get(kind) ?? [], 0.5);
   const ofBare = (kind: PutKind): string => formatSpread(spreadOf(bare.get(kind) ?? []), 2);
   return [
-    `One insert a transaction, ${SECONDS} s a run, the first ${WARM_UP_SECONDS} s left out. Yardsticks, p50 in ms, one after ` +
-      `the other and nothing else running: a PUT of ${PUT_BYTES / 1024} KiB through our store ${ofBare("store")}, bare over ` +
+    `One insert a transaction, ${SECONDS} s a run, the first ${WARM_UP_SECONDS} s left out; before the runs of a standby ` +
+      `${WARM_UP_RUN.clients} clients commit for ${WARM_UP_RUN.seconds} s, so that its code is compiled. Yardsticks, p50 in ms, ` +
+      `one after the other and nothing else running: a PUT of ${PUT_BYTES / 1024} KiB through our store ${ofBare("store")}, bare over ` +
       `HTTP ${ofBare("http")}; a write of as much with fdatasync ${ofBare("fdatasync")}.\n`,
     table(["standby", "clients", "p50, ms", "p99, ms", "commits/s"], rows),
     "",

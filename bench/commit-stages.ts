@@ -10,8 +10,8 @@ import net from "node:net";
 import { type CommitStages, STAGES_ENV } from "./commit-stages-file.ts";
 import { quantile } from "./stats.ts";
 
-/** The first commits run code that is not compiled yet: so many at most, and of few commits a quarter. */
-const WARM_UP_MAX = 200;
+/** The last ones, of one client: many clients have warmed the receiver up before. */
+const COUNTED = 400;
 
 const stages: Record<keyof CommitStages, number[]> = { beforePutMs: [], putMs: [], afterPutMs: [] };
 let arrivedMs: number | undefined;
@@ -72,8 +72,7 @@ Object.assign(http, { request: watchedRequest });
 syncBuiltinESMExports();
 
 process.on("exit", () => {
-  const median = (times: readonly number[]): number =>
-    quantile(times.slice(Math.min(WARM_UP_MAX, times.length >>> 2)), 0.5);
+  const median = (times: readonly number[]): number => quantile(times.slice(-COUNTED), 0.5);
   const found: CommitStages = {
     beforePutMs: median(stages.beforePutMs),
     putMs: median(stages.putMs),

@@ -2,16 +2,18 @@
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PostgresServer } from "../test/harness/postgres.ts";
-import { removeTree } from "../test/harness/temp.ts";
+import { makeTempDir, removeTree } from "../test/harness/temp.ts";
 import type { BenchContext } from "./context.ts";
 import type { MeasuredChild } from "./measured-child.ts";
 import { dropSlot, pgbench } from "./primary.ts";
 import { quantile } from "./stats.ts";
 
 export const SECONDS = 6;
-/** Of each run, left out: connections, the first segments, code that is not compiled yet. */
+/** Of each run, left out: connections and the first commits. */
 export const WARM_UP_SECONDS = 1.5;
 export const CLIENTS = [1, 32] as const;
+/** Before the runs of a standby: a receiver runs for weeks, and its first thousands of commits run code that is not compiled yet. */
+export const WARM_UP_RUN = { seconds: 10, clients: 32 } as const;
 
 /** The slot of the standby. */
 export const SLOT = "sync";
@@ -22,7 +24,7 @@ export interface CommitRun {
   readonly commitsPerSecond: number;
 }
 
-/** Runs `work` while what `start` starts is the only synchronous standby; `name` is its application_name. */
+/** Runs `work` while what `start` starts is the only synchronous standby, and warm; `name` is its application_name. */
 export async function asStandby<T>(
   server: PostgresServer,
   name: "seawall" | "pg_receivewal",
@@ -34,12 +36,28 @@ export async function asStandby<T>(
   try {
     await server.configure({ synchronous_standby_names: name });
     await until(server, child, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND flush_lsn IS NOT NULL");
+    await warmUp(server);
     return await work();
   } finally {
     await server.configure({ synchronous_standby_names: "" });
     await child.end();
     await dropSlot(server, SLOT);
   }
+}
+
+async function warmUp(server: PostgresServer): Promise<void> {
+  const { seconds, clients } = WARM_UP_RUN;
+  const folder = makeTempDir("warm-up");
+  const script = insertScript(folder);
+  await pgbench(server, ["-n", "-f", script, "-c", String(clients), "-j", "1", "-T", String(seconds)]);
+  removeTree(folder);
+}
+
+/** One insert a transaction. */
+function insertScript(folder: string): string {
+  const script = join(folder, "insert.sql");
+  writeFileSync(script, "INSERT INTO commits DEFAULT VALUES;\n");
+  return script;
 }
 
 async function until(server: PostgresServer, child: MeasuredChild, query: string): Promise<void> {
@@ -51,6 +69,16 @@ async function until(server: PostgresServer, child: MeasuredChild, query: string
   throw new Error(`no synchronous standby:\n${child.output}`);
 }
 
+/** Measures with each number of clients in turn. */
+export async function measureEach(
+  context: BenchContext,
+  server: PostgresServer,
+): Promise<ReadonlyMap<number, CommitRun>> {
+  const runs = new Map<number, CommitRun>();
+  for (const clients of CLIENTS) runs.set(clients, await measureCommits(context, server, clients));
+  return runs;
+}
+
 /** pgbench's own log of each transaction: client, number, latency in µs, script, seconds and µs of its end. */
 export async function measureCommits(
   context: BenchContext,
@@ -58,8 +86,7 @@ export async function measureCommits(
   clients: number,
 ): Promise<CommitRun> {
   const folder = context.scratch("pgbench");
-  const script = join(folder, "insert.sql");
-  writeFileSync(script, "INSERT INTO commits DEFAULT VALUES;\n");
+  const script = insertScript(folder);
   const prefix = join(folder, "log");
   const log = ["--log", `--log-prefix=${prefix}`];
   await pgbench(server, ["-n", "-f", script, "-c", String(clients), "-j", "1", "-T", String(SECONDS), ...log]);
