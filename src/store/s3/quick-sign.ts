@@ -21,7 +21,7 @@ export interface SigningScope {
 
 /** The parts of a PUT that its signature covers. */
 export interface PutToSign {
-  /** As it is sent: encoded, with a slash at its front. */
+  /** The encoded path that is sent, with a slash at its front. */
   readonly path: string;
   /** Lower-case names, in any order. */
   readonly headers: Readonly<Record<string, string>>;
