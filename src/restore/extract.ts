@@ -171,17 +171,17 @@ class PartRanges {
       this.#bytes = await this.#first;
       return (await beginning).body;
     }
-    let found = await this.#get(offset, signal);
-    const bytes = (await this.#first) ?? found.objectBytes;
-    for (let asked = 0; found.objectBytes !== bytes; asked++) {
+    // Each answer says where the payload lay when it was given: it counts only if it was asked for there.
+    let at = offset;
+    for (let asked = 0; ; asked++) {
+      const found = await this.#get(at, signal);
+      const bytes = (await this.#first) ?? found.objectBytes;
       const moved = found.objectBytes - bytes;
+      if (at === offset + moved) return found.body;
       if (Math.abs(moved) > HEADER_FRONT_BYTES || asked === REPLACEMENTS_MAX)
         throw this.#resized(found.objectBytes, bytes);
-      const again = await this.#get(offset + moved, signal);
-      if (again.objectBytes === found.objectBytes) return again.body;
-      found = again;
+      at = offset + moved;
     }
-    return found.body;
   };
 
   /** Throws `backup-corrupt` when it is neither the size that was stored nor the one that follows from a new header. */

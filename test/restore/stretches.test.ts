@@ -16,6 +16,8 @@ import { readBackup } from "../../src/archive/backups/list.ts";
 import { backupPartKey } from "../../src/archive/keys.ts";
 import { type ChecksumAlgorithm, startChecksum } from "../../src/codec/checksum.ts";
 import { Codec } from "../../src/codec/codec.ts";
+import { Recipients } from "../../src/codec/age/recipients.ts";
+import type { Store } from "../../src/store/store.ts";
 import { silentLog } from "../../src/log.ts";
 import { PartWriter } from "../../src/restore/part-writer.ts";
 import { restore, type RestoreOptions } from "../../src/restore/restore.ts";
@@ -32,6 +34,8 @@ import { Archived } from "./restored.ts";
 const TIMEOUT_MS = 300_000;
 const MIB = 1 << 20;
 const FRAME_BYTES = 4 * MIB;
+/** A part is fetched in ranges of this size. */
+const RANGE_BYTES = 4 * MIB;
 
 const folder = makeTempDir("stretches");
 afterAll(() => removeTree(folder));
@@ -372,6 +376,44 @@ test(
     const [largest] = [...byPath.values()].sort((a, b) => b.size - a.size);
     const bytesIn = (folder: string): Buffer => readFileSync(join(folder, largest?.path ?? ""));
     expect(bytesIn(wholeDir).equals(bytesIn(aloneDir))).toBe(true);
+
+    // A header is replaced before each range, and replaced back before the range is asked for again.
+    const key = backupPartKey("main", id, largest?.part ?? "");
+    const more = await makeKeys(freshFolder());
+    const recipients = await Recipients.of([keys.recipient, more.recipient]);
+    const codec = new Codec({ recipients, identities: await identitiesOf(keys) });
+    const swapping = { ...archive, store: withLongerHeader(archived.store, key, codec) };
+    const swappedDir = join(freshFolder(), "data");
+    await restore(options(swapping, backup, swappedDir));
+    expect(bytesIn(swappedDir).equals(bytesIn(aloneDir))).toBe(true);
+    expect(swapping.store.swapped).toBeGreaterThan(0);
   },
   TIMEOUT_MS,
 );
+
+/** A store that gives an object with another header where a range of it is asked for the first time. */
+function withLongerHeader(store: Store, key: string, codec: Codec): Store & { readonly swapped: number } {
+  const seen = new Set<number>();
+  const get: Store["get"] = async (asked, { range, ...rest } = {}) => {
+    const index = Math.floor((range?.offset ?? 0) / RANGE_BYTES);
+    if (asked !== key || range === undefined || index === 0 || seen.has(index)) {
+      return store.get(asked, { ...rest, ...(range === undefined ? {} : { range }) });
+    }
+    seen.add(index);
+    const whole = await store.get(key, rest);
+    if (whole === undefined) return undefined;
+    const { header, replacesBytes } = await codec.newHeader({ front: whole.body, objectBytes: whole.objectBytes }, key);
+    const body = Buffer.concat([header, whole.body.subarray(replacesBytes)]);
+    expect(body.byteLength).toBeGreaterThan(whole.body.byteLength);
+    const view = new Uint8Array(body.subarray(range.offset, range.offset + range.length));
+    return { ...whole, body: view, objectBytes: body.byteLength };
+  };
+  return new Proxy(store as Store & { readonly swapped: number }, {
+    get: (target, name) => {
+      if (name === "get") return get;
+      if (name === "swapped") return seen.size;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+}
