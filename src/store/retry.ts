@@ -211,8 +211,10 @@ export function withRetry(store: Store, retry: RetryOptions = {}): Store {
       retrying({ what: `head ${key}`, signal: outer }, retry, (signal) => store.head(key, { signal })),
     list: (prefix, options) => objectsOf(listPages(prefix, options)),
     listPages,
-    listPrefixes: (prefix, { signal: outer } = {}) =>
-      retrying({ what: listingOf(prefix), signal: outer }, retry, (signal) => store.listPrefixes(prefix, { signal })),
+    listPrefixes: (prefix, options = {}) =>
+      retrying({ what: listingOf(prefix), signal: options.signal }, retry, (signal) =>
+        store.listPrefixes(prefix, { ...options, signal }),
+      ),
     replaceFront: (key, replacement, options = {}) => {
       const attempt = { what: `replace ${key}`, bytes: replacement.objectBytes, signal: options.signal };
       return retrying(attempt, retry, (signal, number) =>

@@ -25,6 +25,11 @@ export interface ListOptions extends RequestOptions {
   readonly startAfter?: string | undefined;
 }
 
+export interface ListPrefixesOptions extends RequestOptions {
+  /** Give the keys of objects directly below the prefix as well, in the same order. */
+  readonly objects?: boolean | undefined;
+}
+
 export interface PutOptions extends RequestOptions {
   /** CRC-32C of the body as the caller knows it: compared before anything is written, sent along where the server can. */
   readonly crc32c?: number | undefined;
@@ -115,7 +120,7 @@ export interface Store {
   listPages(prefix: string, options?: ListOptions): AsyncIterable<readonly ObjectInfo[]>;
 
   /** The distinct next path parts below `prefix` (which ends with `/` or is empty), each with its trailing `/`, sorted. */
-  listPrefixes(prefix: string, options?: RequestOptions): Promise<string[]>;
+  listPrefixes(prefix: string, options?: ListPrefixesOptions): Promise<string[]>;
 
   /**
    * Gives an object another beginning, which may have another length. Readers see the old object or the new one, whole, and a

@@ -10,10 +10,10 @@ import {
   findTip,
   highestSegment,
   historyOf,
-  listTimelines,
   locateTip,
   tipIn,
 } from "../../src/archive/wal/tip.ts";
+import { listTimelines } from "../../src/archive/wal/folders.ts";
 import { listWal } from "../../src/archive/wal/inventory.ts";
 import { listTails, tailSegments } from "../../src/archive/wal/tail.ts";
 import { putHistory, putSegment } from "../../src/archive/wal/objects.ts";
@@ -217,8 +217,8 @@ test("tails are listed by timeline, ascending; other folders are none", async ()
 
 test("timelines are those with a folder; a history file alone makes none", async () => {
   const found = await listTimelines(await archiveOf("1:5 3:5 2.history 4.history 5.history =wal/00000006.history.zst"));
-  expect(found).toEqual([1, 3]);
-  expect(await listTimelines(await archiveOf("2.history"))).toEqual([]);
+  expect(found).toEqual({ timelines: [1, 3], histories: [2, 4, 5] });
+  expect(await listTimelines(await archiveOf("2.history"))).toEqual({ timelines: [], histories: [2] });
 });
 
 test("a timeline's history is its file; without one it has no ancestors", async () => {

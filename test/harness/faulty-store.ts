@@ -17,6 +17,7 @@ import {
   type GetResult,
   type GetStreamResult,
   type ListOptions,
+  type ListPrefixesOptions,
   type ObjectInfo,
   objectsOf,
   type PutOptions,
@@ -198,7 +199,7 @@ export class FaultyStore implements Store {
     });
   }
 
-  async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
+  async listPrefixes(prefix: string, options: ListPrefixesOptions = {}): Promise<string[]> {
     const honest = async () => this.inner.listPrefixes(prefix, options);
     return this.#call("listPrefixes", prefix, options.signal, {
       honest,

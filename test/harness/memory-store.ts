@@ -12,6 +12,7 @@ import {
   type GetResult,
   type GetStreamResult,
   type ListOptions,
+  type ListPrefixesOptions,
   type ObjectInfo,
   objectsOf,
   PAGE_OBJECTS_MAX,
@@ -101,13 +102,15 @@ export class MemoryStore implements Store {
     }
   }
 
-  async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
+  async listPrefixes(prefix: string, options: ListPrefixesOptions = {}): Promise<string[]> {
     checkFolder(prefix);
     this.#enter(options.signal);
     const found = new Set<string>();
     for (const key of this.#objects.keys()) {
       const slash = key.indexOf("/", prefix.length);
-      if (key.startsWith(prefix) && slash >= 0) found.add(key.slice(0, slash + 1));
+      if (!key.startsWith(prefix)) continue;
+      if (slash >= 0) found.add(key.slice(0, slash + 1));
+      else if (options.objects === true) found.add(key);
     }
     return [...found].sort();
   }

@@ -306,6 +306,16 @@ function listing(store: () => Store, traits: ContractTraits): void {
       expect(await store().listPrefixes("c/")).toEqual([]);
     });
 
+    test("listPrefixes gives the objects beside them when it is asked to", async () => {
+      for (const key of ["w/1/x", "w/1.history", "w/2/x", "w/2/y/z", "w/3.history", "x"])
+        await store().put(key, text("x"));
+      const below = ["w/1.history", "w/1/", "w/2/", "w/3.history"];
+      expect(await store().listPrefixes("w/", { objects: true })).toEqual(below);
+      expect(await store().listPrefixes("w/2/", { objects: true })).toEqual(["w/2/x", "w/2/y/"]);
+      expect(await store().listPrefixes("w/1/x/", { objects: true })).toEqual([]);
+      expect(await store().listPrefixes("w/")).toEqual(["w/1/", "w/2/"]);
+    });
+
     test(`listPrefixes with ${traits.manyObjects} of them`, async () => {
       const folders = Array.from({ length: traits.manyObjects }, (_, i) => `p/${String(i).padStart(5, "0")}/`);
       await inLots(folders, (folder) => store().put(`${folder}x`, text("x")));

@@ -74,9 +74,10 @@ describe.each([
       const folders = sorted
         .filter((key) => key.startsWith(folder) && key.indexOf("/", folder.length) >= 0)
         .map((key) => key.slice(0, key.indexOf("/", folder.length) + 1));
-      expect(await listFolders({ reader, root, prefix: folder, signal: undefined, namesMax })).toEqual(
-        [...new Set(folders)].sort(),
-      );
+      const below = { reader, root, prefix: folder, signal: undefined, namesMax };
+      expect(await listFolders({ ...below, withObjects: false })).toEqual([...new Set(folders)].sort());
+      const objects = sorted.filter((key) => key.startsWith(folder) && !key.includes("/", folder.length));
+      expect(await listFolders({ ...below, withObjects: true })).toEqual([...new Set([...folders, ...objects])].sort());
     }
   });
 

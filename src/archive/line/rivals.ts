@@ -8,9 +8,9 @@ import { switchPointOf } from "../../wal/timeline.ts";
 import type { Archive } from "../archive.ts";
 import { lineKey, tailsPrefix, timelinePrefix } from "../keys.ts";
 import { type LineClaim, readClaims, readKnownTimelines } from "./claims.ts";
-import { findEnd, historyOf, listTimelines } from "../wal/tip.ts";
+import { listTimelines } from "../wal/folders.ts";
+import { findEnd, historyOf } from "../wal/tip.ts";
 import { listTails } from "../wal/tail.ts";
-import { listHistoryFiles } from "../wal/inventory.ts";
 import { timelineText } from "../../wal/names.ts";
 
 export interface Rival {
@@ -32,11 +32,9 @@ export async function findRivals(archive: Archive, options: RequestOptions = {})
   const line = claims.at(-1);
   if (line === undefined) return [];
   const known = await readKnownTimelines(archive, claims, options);
-  const stored = [
-    ...(await listTimelines(archive, options)),
-    ...(await listTails(archive, {}, options)).map(({ timeline }) => timeline),
-  ];
-  const all = new Set([...stored, ...(await listHistoryFiles(archive, options))]);
+  const { timelines, histories } = await listTimelines(archive, options);
+  const withTail = (await listTails(archive, {}, options)).map(({ timeline }) => timeline);
+  const all = new Set([...timelines, ...histories, ...withTail]);
   const claimedAt = (await archive.store.head(lineKey(archive.cluster, line.number), options))?.modifiedAt;
   const lineAt = await lastStored(archive, line.timeline, options);
   const rivals: Rival[] = [];

@@ -33,6 +33,14 @@ export interface ListedTimeline {
   readonly newestFrom: SegmentNumber;
 }
 
+/** The part of `wal/` above the segments. */
+export interface ListedTimelines {
+  /** Timelines with a folder, ascending. */
+  readonly timelines: readonly TimelineId[];
+  /** Timelines with a history file, ascending. */
+  readonly histories: readonly TimelineId[];
+}
+
 export interface WalkOptions extends RequestOptions {
   /** Lists under way at once; each holds one page of the store's listing and one folder. */
   readonly listsInFlight?: number | undefined;
@@ -47,15 +55,16 @@ const FOLDER_BYTES = 2 ** 32;
 
 /**
  * Lists every folder of segments and hands each to `visit`; several are visited at the same time, in no order, and a list
- * is not read on before its visit has ended. Resolves with the timelines, ascending.
+ * is not read on before its visit has ended. Resolves with the timelines that have a folder, ascending, and with those that have
+ * a history file.
  */
 export async function walkWal(
   archive: Archive,
   visit: (folder: WalFolder) => void | Promise<void>,
   options: WalkOptions = {},
-): Promise<ListedTimeline[]> {
+): Promise<{ readonly timelines: ListedTimeline[]; readonly histories: readonly TimelineId[] }> {
   const { listsInFlight = LISTS_IN_FLIGHT, signal } = options;
-  const timelines = await listTimelineFolders(archive, { signal });
+  const { timelines, histories } = await listTimelines(archive, { signal });
   const perTimeline = await mapBounded(timelines, PREFIXES_IN_FLIGHT, async (timeline) => {
     const prefix = timelinePrefix(archive.cluster, timeline);
     const names = walFolderNames(prefix, await archive.store.listPrefixes(prefix, { signal }));
@@ -70,11 +79,12 @@ export async function walkWal(
   await mapBounded(walks, listsInFlight, ({ timeline, folders }) =>
     walkFolders(archive, timeline, folders, visit, { signal }),
   );
-  return perTimeline.map(({ timeline, names }) => {
+  const listed = perTimeline.map(({ timeline, names }) => {
     const [oldest = "0"] = newestNames(names);
     const newestFrom = (Number.parseInt(oldest, 16) * segmentsPerFolder) as SegmentNumber;
     return { timeline, newestFrom };
   });
+  return { timelines: listed, histories };
 }
 
 /**
@@ -85,9 +95,17 @@ export function newestNames(names: readonly string[]): readonly string[] {
   return names.slice(-2);
 }
 
-async function listTimelineFolders(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
+/** Lists the timelines in one request, without their segments. */
+export async function listTimelines(archive: Archive, { signal }: RequestOptions = {}): Promise<ListedTimelines> {
   const prefix = walPrefix(archive.cluster);
-  return timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
+  const below = await archive.store.listPrefixes(prefix, { signal, objects: true });
+  const files = below.filter((name) => !name.endsWith("/"));
+  const histories = files.flatMap((key) => {
+    const found = parseWalKey(key, archive.identity.segmentSize);
+    return found?.kind === "history" ? [found.timeline] : [];
+  });
+  const folders = below.filter((name) => name.endsWith("/"));
+  return { timelines: timelineFolders(prefix, folders), histories };
 }
 
 /** One listing through neighbouring folders, which are ascending. */

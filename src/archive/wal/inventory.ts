@@ -12,7 +12,7 @@ import { listBreaks } from "./breaks.ts";
 import { damageOf } from "../damage.ts";
 import type { Gap } from "../documents.ts";
 import { readGaps } from "./gaps.ts";
-import { historyKey, parseWalKey, partialKey, walPrefix } from "../keys.ts";
+import { historyKey, partialKey } from "../keys.ts";
 import { type ListedTail, listTails, measureTail } from "./tail.ts";
 import { type ListedTimeline, type ListedWal, type WalFolder, type WalkOptions, walkWal } from "./folders.ts";
 import { readHistory } from "./objects.ts";
@@ -95,7 +95,7 @@ export async function listWal(archive: Archive, options: InventoryOptions = {}):
   const partials: WalSpot[] = [];
   let segments = 0;
   let storedBytes = 0;
-  const timelines = await walkWal(
+  const { timelines, histories: announced } = await walkWal(
     archive,
     (folder) => {
       const { timeline } = folder;
@@ -112,7 +112,7 @@ export async function listWal(archive: Archive, options: InventoryOptions = {}):
   // Segments before these: a gap and a history are stored before WAL behind them.
   const [{ tails, histories, damaged }, gaps, breaks] = await sideBySide(
     [
-      (all) => measureAll(archive, { listed, partials, timelines }, { signal: all }),
+      (all) => measureAll(archive, { listed, partials, timelines, announced }, { signal: all }),
       (all) => readGaps(archive, { signal: all }),
       (all) => listBreaks(archive, { signal: all }),
     ],
@@ -169,12 +169,14 @@ async function measureAll(
     readonly listed: readonly ListedTail[];
     readonly partials: readonly WalSpot[];
     readonly timelines: readonly ListedTimeline[];
+    /** Timelines with a history file. */
+    readonly announced: readonly TimelineId[];
   },
   options: RequestOptions,
 ): Promise<Pick<WalInventory, "tails" | "histories" | "damaged">> {
   const { tails, damaged } = await measureTails(archive, found, options);
   const known = [...found.timelines, ...tails].map(({ timeline }) => timeline);
-  const read = await readHistories(archive, known, options);
+  const read = await readHistories(archive, { known, announced: found.announced }, options);
   return { tails, histories: read.histories, damaged: [...damaged, ...read.damaged] };
 }
 
@@ -208,14 +210,13 @@ function bySpot(a: WalSpot, b: WalSpot): number {
 
 type Damaged = WalInventory["damaged"][number];
 
-/** Reads the histories of the timelines `known` by their WAL, and of those that have only a history file. */
+/** Reads the histories of the timelines `known` by their WAL, and of those that only a history file announces. */
 async function readHistories(
   archive: Archive,
-  known: readonly TimelineId[],
+  { known, announced }: { readonly known: readonly TimelineId[]; readonly announced: readonly TimelineId[] },
   options: RequestOptions,
 ): Promise<{ histories: Map<TimelineId, TimelineHistory>; damaged: Damaged[] }> {
   const { signal } = options;
-  const announced = await listHistoryFiles(archive, { signal });
   const timelines = [...new Set([...known, ...announced])].sort((a, b) => a - b);
   const damaged: Damaged[] = [];
   const read = await mapBounded(timelines, READS_IN_FLIGHT, async (timeline) => {
@@ -236,25 +237,4 @@ async function readHistories(
     }
   });
   return { histories: new Map(read.map((history) => [history.timeline, history])), damaged };
-}
-
-/** Byte order puts `<TLI>.history` before `<TLI>/`: history files stand between the folders, so each folder is jumped over. */
-export async function listHistoryFiles(archive: Archive, options: RequestOptions): Promise<TimelineId[]> {
-  const prefix = walPrefix(archive.cluster);
-  const timelines: TimelineId[] = [];
-  let startAfter: string | undefined;
-  for (;;) {
-    let folder: string | undefined;
-    const position = startAfter === undefined ? options : { ...options, startAfter };
-    for await (const { key } of archive.store.list(prefix, position)) {
-      const slash = key.indexOf("/", prefix.length);
-      folder = slash < 0 ? undefined : key.slice(0, slash);
-      if (folder !== undefined) break;
-      const found = parseWalKey(key, archive.identity.segmentSize);
-      if (found?.kind === "history") timelines.push(found.timeline);
-    }
-    if (folder === undefined) return timelines;
-    // Behind every key of the folder: no part of a key holds a tilde.
-    startAfter = `${folder}/~`;
-  }
 }

@@ -18,8 +18,8 @@ import type { Archive } from "../archive.ts";
 import { listGaps } from "./gaps.ts";
 import type { Gap } from "../documents.ts";
 import { type LineClaim, readClaims, readLinePath } from "../line/claims.ts";
-import { parseWalKey, timelinePrefix, walPrefix, timelineFolders, walFolderNames } from "../keys.ts";
-import { newestNames } from "./folders.ts";
+import { parseWalKey, timelinePrefix, walFolderNames } from "../keys.ts";
+import { listTimelines, newestNames } from "./folders.ts";
 import type { WalListing, WalRun } from "./inventory.ts";
 import type { WalItem } from "./path.ts";
 import { verifiedEnd } from "./reach.ts";
@@ -104,7 +104,7 @@ function storedWal(archive: Archive, options: RequestOptions): WalSource {
   let tails: Promise<readonly ListedTail[]> | undefined;
   return {
     tails: () => (tails ??= listTails(archive, {}, options)),
-    timelines: () => listTimelines(archive, options),
+    timelines: async () => (await listTimelines(archive, options)).timelines,
     newest: (timeline, segments) => listNewest(archive, timeline, segments, options),
     gaps: () => listGaps(archive, options),
   };
@@ -259,12 +259,6 @@ export async function carryInto(
   const before = (segment - 1) as SegmentNumber;
   const place = { timeline: ownerBefore(history, segmentStart(segment, segmentSize)), segment: before, segmentSize };
   return (await peekWal(archive, "segment", place, { ...options, part: "full" }))?.carry;
-}
-
-/** Timelines with a folder of segments, ascending. */
-export async function listTimelines(archive: Archive, options: RequestOptions = {}): Promise<TimelineId[]> {
-  const prefix = walPrefix(archive.cluster);
-  return timelineFolders(prefix, await archive.store.listPrefixes(prefix, options));
 }
 
 /** WAL in a folder of segments, whatever their size (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */

@@ -6,7 +6,8 @@ import { backupsOn } from "../../archive/catalog/windows.ts";
 import { damageOf, ifReadable } from "../../archive/damage.ts";
 import type { Gap } from "../../archive/documents.ts";
 import { type CommitTimes, commitTimesIn } from "../../archive/wal/commits.ts";
-import { historyOf, listTimelines } from "../../archive/wal/tip.ts";
+import { listTimelines } from "../../archive/wal/folders.ts";
+import { historyOf } from "../../archive/wal/tip.ts";
 import { listTails } from "../../archive/wal/tail.ts";
 import { walkSegment } from "../../archive/wal/walk.ts";
 import type { RequestOptions } from "../../store/store.ts";
@@ -36,7 +37,8 @@ export async function readOtherTimelines(
   options: RequestOptions = {},
 ): Promise<TimelineBeside[]> {
   const tails = await listTails(archive, {}, options);
-  const stored = new Set([...tails.map(({ timeline }) => timeline), ...(await listTimelines(archive, options))]);
+  const { timelines } = await listTimelines(archive, options);
+  const stored = new Set([...tails.map(({ timeline }) => timeline), ...timelines]);
   stored.delete(followed.history.timeline);
   const others = [...stored].sort((a, b) => b - a).slice(0, TIMELINES_MAX);
   const read = await mapBounded(others, TIMELINES_IN_FLIGHT, async (timeline) => {

@@ -64,17 +64,17 @@ export async function* listFiles(request: ListRequest): AsyncGenerator<readonly 
   yield* walk(request, request.prefix.slice(0, request.prefix.lastIndexOf("/") + 1));
 }
 
-/** The directories directly below `folder` (ends with `/` or is empty) that hold at least one object, sorted. */
+/** The directories directly below `prefix` (ends with `/` or is empty) that hold at least one object, sorted; with the objects beside them. */
 export async function listFolders(
-  request: Pick<ListRequest, "reader" | "root" | "prefix" | "signal" | "namesMax">,
+  request: Pick<ListRequest, "reader" | "root" | "prefix" | "signal" | "namesMax"> & { readonly withObjects: boolean },
 ): Promise<string[]> {
-  const { reader, root, prefix, signal, namesMax } = request;
+  const { reader, root, prefix, signal, namesMax, withObjects } = request;
   const found: string[] = [];
   let cursor = "";
   for (;;) {
     const names = await reader.names({ root, prefix, startAfter: "", folder: prefix, cursor, namesMax }, signal);
     for (const name of names) {
-      if (name.endsWith("/") && (await holdsObject(root, name, signal))) found.push(name);
+      if (name.endsWith("/") ? await holdsObject(root, name, signal) : withObjects) found.push(name);
     }
     const last = names.at(-1);
     if (last === undefined || names.length < namesMax) return found;

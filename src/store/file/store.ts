@@ -37,6 +37,7 @@ import {
   type GetResult,
   type GetStreamResult,
   type ListOptions,
+  type ListPrefixesOptions,
   type ObjectInfo,
   objectsOf,
   type PutOptions,
@@ -193,11 +194,12 @@ export class FileStore implements Store {
     }
   }
 
-  async listPrefixes(prefix: string, options: RequestOptions = {}): Promise<string[]> {
+  async listPrefixes(prefix: string, options: ListPrefixesOptions = {}): Promise<string[]> {
     checkFolder(prefix);
     return this.#run(listingOf(prefix), options.signal, async () => {
       const [root, reader] = [this.#root, this.#reader];
-      return listFolders({ reader, root, prefix, signal: options.signal, namesMax: LISTED_NAMES_MAX });
+      const { signal, objects = false } = options;
+      return listFolders({ reader, root, prefix, signal, namesMax: LISTED_NAMES_MAX, withObjects: objects });
     });
   }
 

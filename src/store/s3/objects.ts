@@ -41,6 +41,7 @@ import {
   type GetResult,
   type GetStreamResult,
   type ListOptions,
+  type ListPrefixesOptions,
   type ObjectInfo,
   type PutOptions,
   type PutResult,
@@ -163,13 +164,14 @@ export class S3Objects {
     }
   }
 
-  async listPrefixes(prefix: string, options: RequestOptions): Promise<string[]> {
+  async listPrefixes(prefix: string, options: ListPrefixesOptions): Promise<string[]> {
     const found = new Set<string>();
     for await (const page of this.#pages(prefix, { Delimiter: "/" }, options.signal)) {
       for (const whole of page.prefixes) {
         const own = this.#own(whole);
         if (isKeyPart(own.slice(prefix.length, -1))) found.add(own);
       }
+      if (options.objects === true) for (const { key } of page.objects) found.add(key);
     }
     return [...found].sort();
   }
