@@ -368,7 +368,7 @@ async function judged(server: DrillServer, folder: DrillFolder, isWhole: boolean
   const message = `the server ended before its recovery did: ${text}`;
   // The server's restore_command could not reach the store or was refused: that says nothing about the archive.
   if (code !== undefined && isErrorCode(code) && !OF_THE_ARCHIVE.includes(code)) throw new SeawallError(code, message);
-  return { name, outcome: "failed", message };
+  return { name, outcome: "failed", message: code === undefined ? message : `${message} [${code}]` };
 }
 
 function isErrorCode(text: string): text is ErrorCode {

@@ -123,16 +123,10 @@ export class DrillServer implements AsyncDisposable {
     return false;
   }
 
-  /** The last thing it complained about, and what its restore_command did, with that error's code. */
-  async complaint(): Promise<{ readonly text: string; readonly code: string | undefined }> {
+  /** The last complaint in its log. */
+  async complaint(): Promise<Complaint> {
     const bytes = await readFile(this.#options.folder.logFile).catch(() => Buffer.alloc(0));
-    const lines = bytes.subarray(-LOG_TAIL_BYTES).toString("utf8").trimEnd().split("\n");
-    const isNoise = (line: string): boolean => /starting up|not yet accepting|shutting down/.test(line);
-    const said = lines.filter((line) => /\b(FATAL|PANIC):/.test(line) && !isNoise(line)).at(-1);
-    const fetch = lines.filter((line) => line.startsWith("error: ")).at(-1);
-    const parts = [said?.replace(/^.*?\b(FATAL|PANIC): +/, ""), fetch?.slice("error: ".length)];
-    const text = parts.filter((part) => part !== undefined).join("; ");
-    return { text: text === "" ? (lines.at(-1) ?? "") : text, code: /\[([a-z-]+)\]$/.exec(fetch ?? "")?.[1] };
+    return complaintIn(bytes.subarray(-LOG_TAIL_BYTES).toString("utf8"));
   }
 
   /** An orderly shutdown; false when it did not come about in time. */
@@ -219,4 +213,23 @@ function settingsOf(options: DrillServerOptions, cluster: ReadonlyMap<string, st
     // As a restored server has them. Recovery refuses to have less than there were, of prepared transactions too.
     ...Object.entries(effectiveSettings(cluster, major)).map(([name, value]) => [name, String(value)] as const),
   ]);
+}
+
+export interface Complaint {
+  /** Without the code, which an error shows by itself. */
+  readonly text: string;
+  /** The code of the error with which the restore_command failed. */
+  readonly code: string | undefined;
+}
+
+/** Finds what a server complained about last, and how its restore_command failed. Pure. */
+export function complaintIn(log: string): Complaint {
+  const lines = log.trimEnd().split("\n");
+  const isNoise = (line: string): boolean => /starting up|not yet accepting|shutting down/.test(line);
+  const said = lines.filter((line) => /\b(FATAL|PANIC):/.test(line) && !isNoise(line)).at(-1);
+  const fetch = lines.filter((line) => line.startsWith("error: ")).at(-1);
+  const [, failure, code] = /^error: (.*?)(?: \[([a-z-]+)\])?$/.exec(fetch ?? "") ?? [];
+  const parts = [said?.replace(/^.*?\b(FATAL|PANIC): +/, ""), failure];
+  const text = parts.filter((part) => part !== undefined).join("; ");
+  return { text: text === "" ? (lines.at(-1) ?? "") : text, code };
 }
