@@ -83,6 +83,15 @@ export class BulkDelete {
     return this.refused === before;
   }
 
+  /** Deletes what the command itself has stored on its way. It counts only where the store refuses. */
+  async own(keys: readonly string[]): Promise<void> {
+    const { objects, bytes, hidden } = this;
+    for (let at = 0; at < keys.length; at += BATCH_KEYS) {
+      await this.#batch(keys.slice(at, at + BATCH_KEYS).map((key) => ({ key, bytes: 0 })));
+    }
+    [this.objects, this.bytes, this.hidden] = [objects, bytes, hidden];
+  }
+
   /**
    * Deletes all keys in the order in which they come, several batches at the same time. `before` is asked before each few
    * batches; false stops the deletion. Returns whether everything was deleted or refused. An abort, or an error of the store other than a

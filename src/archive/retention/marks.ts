@@ -4,7 +4,7 @@
  * slow backup write their own document first and read the others afterwards: at least one side notices a conflict.
  */
 import { SeawallError } from "../../errors.ts";
-import type { RequestOptions } from "../../store/store.ts";
+import type { PutResult, RequestOptions } from "../../store/store.ts";
 import type { Archive } from "../archive.ts";
 import { backupDocumentKey, backupPrefix, expiringKey, expiringPrefix, parseExpiringKey } from "../keys.ts";
 import { encodeDocument } from "../json-document.ts";
@@ -21,14 +21,15 @@ export async function listMarks(archive: Archive, options: RequestOptions = {}):
   return marks;
 }
 
+/** "exists" when the backup was marked before. */
 export async function putMark(
   archive: Archive,
   backup: string,
   now: Date,
   options: RequestOptions = {},
-): Promise<void> {
+): Promise<PutResult> {
   const document = encodeDocument({ backup, markedAt: now.toISOString() });
-  await archive.store.put(expiringKey(archive.cluster, backup), document, options);
+  return archive.store.put(expiringKey(archive.cluster, backup), document, options);
 }
 
 export async function removeMark(archive: Archive, backup: string, bulk: BulkDelete): Promise<void> {

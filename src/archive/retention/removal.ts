@@ -8,7 +8,7 @@ import type { Archive } from "../archive.ts";
 import { isInForce, listPins } from "../backups/pins.ts";
 import { mapBounded } from "../bounded.ts";
 import { aliveObstacles } from "../wal/stored-at.ts";
-import { backupsPrefix, identityKey, isBackupId, tailsPrefix, walPrefix } from "../keys.ts";
+import { backupsPrefix, expiringKey, identityKey, isBackupId, tailsPrefix, walPrefix } from "../keys.ts";
 import { REMOVAL_STEPS, type RemovalStep, removalStepOf } from "./belongings.ts";
 import { BulkDelete, type DoomedObject } from "./bulk-delete.ts";
 import { lookAtUnfinished } from "./expiry-plan.ts";
@@ -105,7 +105,10 @@ export async function removeArchive(archive: Archive, options: RemovalOptions): 
   const bulk = new BulkDelete(store, { signal, onDeleted: options.onDeleted });
   const first = await surveyArchive(archive, now(), request);
   // A pin that is made from now on sees the mark; one that was made before is seen by the second look.
-  await mapBounded(first.backups, REQUESTS_IN_FLIGHT, (id) => putMark(archive, id, now(), request));
+  const marked = await mapBounded(first.backups, REQUESTS_IN_FLIGHT, async (id) => {
+    return (await putMark(archive, id, now(), request)) === "created" ? [expiringKey(cluster, id)] : [];
+  });
+  const ownMarks = new Set(marked.flat());
   const found = await surveyArchive(archive, now(), request);
   const obstacles = obstaclesOf(found, { now: now(), force });
   if (obstacles.length > 0) {
@@ -114,7 +117,8 @@ export async function removeArchive(archive: Archive, options: RemovalOptions): 
     throw protectedCluster(archive, obstacles);
   }
   for (const step of REMOVAL_STEPS) {
-    if (step !== "identity") await bulk.all(objectsOf(archive, step, request));
+    if (step !== "identity") await bulk.all(without(ownMarks, objectsOf(archive, step, request)));
+    if (step === "records") await bulk.own([...ownMarks]);
     // A backup whose document the store keeps is a backup: nothing of it may go.
     if (step === "backup documents" && bulk.refused > 0) return bulk;
   }
@@ -133,6 +137,10 @@ export async function removeArchive(archive: Archive, options: RemovalOptions): 
 
 function protectedCluster({ cluster }: Archive, reasons: readonly string[]): SeawallError {
   return new SeawallError("cluster-protected", `cluster "${cluster}" must stay: ${reasons.join("; ")}`);
+}
+
+async function* without(keys: ReadonlySet<string>, objects: AsyncIterable<DoomedObject>): AsyncGenerator<DoomedObject> {
+  for await (const object of objects) if (!keys.has(object.key)) yield object;
 }
 
 /** The objects of one step, in the order of their keys. */
