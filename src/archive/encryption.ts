@@ -94,7 +94,8 @@ export async function refusePlain({ store, folder }: Folder, options: RequestOpt
 export function plainHint(folder: string): string {
   return (
     "Give this writer the same --encrypt-to. " +
-    `If the archive was encrypted by mistake, let plain data in again: seawall cluster allow-plain --cluster ${folder} --confirm ${folder}.`
+    "If the archive was encrypted by mistake, let plain data in again, with the same --store or --config: " +
+    `seawall cluster allow-plain --cluster ${folder} --confirm ${folder}.`
   );
 }
 

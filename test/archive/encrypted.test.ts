@@ -311,7 +311,9 @@ describe("the documents of encryption", () => {
     await openArchiveFor(store, "main", server, { codec: writing });
     await expect(openArchiveFor(store, "main", server, { codec: plain })).rejects.toMatchObject({
       code: "encryption-required",
-      hint: expect.stringContaining("seawall cluster allow-plain --cluster main --confirm main") as string,
+      hint: expect.stringContaining(
+        "with the same --store or --config: seawall cluster allow-plain --cluster main --confirm main",
+      ) as string,
     });
     await allowPlain(place, now, {});
     await allowPlain(place, now, {});
