@@ -704,3 +704,12 @@ test("a slot that keeps less only because WAL was let go does not read as good n
   // The gap is covered, or all was archived.
   expect(textOf({ storedLsn: toLsn, gaps: [covered] })).toBe(again);
 });
+
+test("an unproved identity is not named by the recipients of new WAL: the newest backup may have others", () => {
+  const encryption = { to: ["age1old"], since: ago(6 * 86_400), provedAt: null };
+  const { findings } = statusFixture(archive({ encryption })).health;
+  expect(findings.find(({ kind }) => kind === "identity-unproved")).toMatchObject({
+    what: "no drill has shown that an identity opens the newest backup",
+    remedy: expect.stringContaining("seawall show latest says to whom") as string,
+  });
+});

@@ -188,7 +188,9 @@ const lastEvents = closed<LastEvents>("The newest events in the archive; null wh
       to: list("The recipients, in short.", text("A recipient.")),
       since: time("Since when it is encrypted to these."),
       provedAt: nullable(
-        time("When a drill last opened a backup with an identity of one of them; null when none did."),
+        time(
+          "When a drill last opened a backup with an identity of a recipient that the newest backup has; null when none did.",
+        ),
       ),
     }),
   ),

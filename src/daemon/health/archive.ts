@@ -241,16 +241,18 @@ function drillFindings({ archive, jobs }: StatusFacts): Finding[] {
 function proofFindings({ archive, at }: StatusFacts): Finding[] {
   const encryption = archive?.encryption;
   if (encryption === undefined || encryption.provedAt !== null) return [];
-  const { to, since } = encryption;
+  const { since } = encryption;
   return [
     {
       kind: "identity-unproved",
       severity: secondsBetween(since, at) < UNPROVED_SECONDS ? "note" : "warning",
       stopsArchiving: false,
       since,
-      what: `no drill has shown that an identity of ${to.join(", ")} opens a backup`,
+      // Its recipients may be others than those of new WAL (`seawall rekey`), so none are named.
+      what: "no drill has shown that an identity opens the newest backup",
       meaning: "If the identities are lost or others, nothing of the archive can be restored.",
-      remedy: "Run seawall drill --identity FILE on a machine that has the identity.",
+      remedy:
+        "Run seawall drill --identity FILE on a machine that has the identity. seawall show latest says to whom the backup is encrypted.",
     },
   ];
 }
