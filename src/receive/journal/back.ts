@@ -26,6 +26,8 @@ import { JournalSource } from "./journal-source.ts";
 /** After a failure the next attempt waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
+/** WAL gathers in the journal for this part of the upload's interval before it is read. */
+const GATHERED_PART = 0.02;
 const UPLOAD_FAILED =
   "the spool could not be uploaded; WAL is acknowledged from the spool, and the upload is tried again";
 
@@ -77,7 +79,8 @@ function joinJournal(options: ReceiverOptions, { journal, state, openBehind }: B
     state.pruneFailed(error);
     pruning.failed({ message: PRUNING_FAILED, error, level: "error" });
   };
-  const source = new JournalSource({ journal, onFailure, onConfirmed: () => pruning.succeeded() });
+  const gatherMs = options.shipIntervalMs * GATHERED_PART;
+  const source = new JournalSource({ journal, gatherMs, onFailure, onConfirmed: () => pruning.succeeded() });
   return async (run: Run, signal): Promise<JoinedSource> => {
     const { identity, history, tip } = await begun(journal, signal);
     const archive = await openBehind(identity, signal);

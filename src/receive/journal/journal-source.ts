@@ -30,6 +30,11 @@ type StartOptions = Parameters<WalSource["startReplication"]>[0];
 
 export interface JournalSourceOptions {
   readonly journal: Journal;
+  /**
+   * A reader that has all is given what comes next once so much time has passed: commits grow the journal a thousand times a second, and
+   * each read takes processor time from them.
+   */
+  readonly gatherMs: number;
   /** Files that the store has could not be removed, or the document not written. */
   readonly onFailure: (error: unknown) => void;
   /** Files that the store has are removed, if there were any. */
@@ -203,18 +208,35 @@ class JournalStream implements SourceStream, AsyncIterator<WalEvent> {
         return { kind: "keepalive", serverEnd, replyRequested: true };
       }
       await this.#change(seen);
+      await this.#gather();
     }
   }
 
   /** Waits for a change after `seen`, for a question of the reader, or for its end. */
   async #change(seen: number): Promise<void> {
-    if (this.#isStopped || this.#isAsked || this.#options.journal.changes !== seen) return;
+    const { journal } = this.#options;
+    if (journal.changes === seen) await this.#sleep(() => journal.onChange(() => this.#wake()));
+  }
+
+  /** Lets more come for a while, unless the reader asks or ends, or nothing more will come. */
+  async #gather(): Promise<void> {
+    const { gatherMs, journal } = this.#options;
+    if (gatherMs === 0 || journal.isFinished) return;
+    await this.#sleep(() => {
+      const timer = setTimeout(() => this.#wake(), gatherMs);
+      return { [Symbol.dispose]: () => clearTimeout(timer) };
+    });
+  }
+
+  /** Waits until what `arm` has set up calls `#wake`, or the reader asks or ends. */
+  async #sleep(arm: () => Disposable): Promise<void> {
+    if (this.#isStopped || this.#isAsked) return;
     await new Promise<void>((resolve) => {
-      const changing = this.#options.journal.onChange(() => this.#wake());
+      const armed = arm();
       const ending = onAbort(this.#start.signal, () => this.#wake());
       this.#wake = () => {
         this.#wake = () => undefined;
-        changing[Symbol.dispose]();
+        armed[Symbol.dispose]();
         ending[Symbol.dispose]();
         resolve();
       };
