@@ -11,6 +11,7 @@ import {
   defaultText,
   isNegatable,
   OPTION_ROWS,
+  OPTIONS,
   type OptionSpec,
   type Settings,
 } from "../config/options.ts";
@@ -88,6 +89,14 @@ async function runCommand(parsed: Parsed, input: ProgramInput, json: boolean): P
       const stores = (clusters ?? [{ settings }]).map((one) => one.settings.store);
       const usesFiles = stores.some((url) => url !== undefined && schemeOf(url)?.usesFiles === true);
       endWithin({ stop: signals.stop, withinMs: GRACE_MS, log, usesFiles, hint: RUN_AGAIN });
+    }
+    // Recovery starts these two for each segment.
+    const isForRecovery = parsed.name === "wal-fetch" || parsed.name === "wal-prefetch";
+    const readsIdentity = OPTIONS.identity.commands.includes(parsed.name) && !isForRecovery;
+    const identities = readsIdentity ? (clusters ?? [{ settings }]).flatMap((one) => one.settings.identity ?? []) : [];
+    if (identities.length > 0) {
+      const { warnOfOpenIdentities } = await import("./identity-access.ts");
+      await warnOfOpenIdentities(identities.join("\n"), log);
     }
     const { run } = await spec.load();
     // Held until the process ends.

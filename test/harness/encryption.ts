@@ -2,7 +2,7 @@
  * Runs tests of the command line in encrypted form: with SEAWALL_TEST_ENCRYPTED=1 every command that stores is given a recipient,
  * and every command that reads an identity. Tests of their own need no variable: `makeKeys`.
  */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Decrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { type Archive, openArchive } from "../../src/archive/archive.ts";
@@ -10,21 +10,23 @@ import { Identities, identitiesIn } from "../../src/codec/age/identities.ts";
 import { Recipients } from "../../src/codec/age/recipients.ts";
 import { Codec } from "../../src/codec/codec.ts";
 import type { Store } from "../../src/store/store.ts";
+import { serverAccount } from "./account.ts";
 
 /** The names of the keys' variables, as the run's main process leaves them to its workers. */
 const [RECIPIENT, IDENTITY] = ["SEAWALL_TEST_RECIPIENT", "SEAWALL_TEST_IDENTITY"];
 
 export interface Keys {
   readonly recipient: string;
-  /** File of the identity, which every account may read. */
+  /** File of the identity, which only we and the servers' account can read. */
   readonly identityFile: string;
 }
 
 export async function makeKeys(folder: string): Promise<Keys> {
   const identity = await generateX25519Identity();
   const identityFile = join(folder, "identity.txt");
-  writeFileSync(identityFile, `# for tests\n${identity}\n`);
-  chmodSync(identityFile, 0o644);
+  writeFileSync(identityFile, `# for tests\n${identity}\n`, { mode: 0o600 });
+  const account = serverAccount();
+  if (account !== undefined) chownSync(identityFile, account.uid, account.gid);
   return { recipient: await identityToRecipient(identity), identityFile };
 }
 
