@@ -79,6 +79,10 @@ export const ARCHIVE_COMMANDS = {
       { line: "seawall verify --config /etc/seawall.yaml --deep", does: "every byte of them" },
       { line: "seawall verify --config /etc/seawall.yaml --deep --full", does: "every byte of all objects" },
       { line: "seawall verify --config /etc/seawall.yaml --json | jq '.problems[]'", does: "for a script" },
+      {
+        line: "seawall verify --config /etc/seawall.yaml --deep --identity seawall-identity.txt",
+        does: "of an encrypted archive, the content too",
+      },
       { line: "seawall verify --config /etc/clusters.yaml --all", does: "every cluster of the file" },
     ],
     exits: [
@@ -106,6 +110,10 @@ export const ARCHIVE_COMMANDS = {
       {
         line: "seawall drill --config /etc/seawall.yaml --target-time '1 hour ago' --pg-bin /usr/lib/postgresql/17/bin",
         does: "to a moment, with a PostgreSQL that is not in PATH",
+      },
+      {
+        line: "seawall drill --config /etc/seawall.yaml --identity seawall-identity.txt",
+        does: "of an encrypted archive: proves that the identity opens it",
       },
     ],
     exits: [

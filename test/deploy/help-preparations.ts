@@ -18,6 +18,7 @@ const PREPARATIONS: readonly (readonly [RegExp, Prepare])[] = [
   [/^seawall cluster remove .*--confirm/, unreceivedCluster],
   [/0badcafe/, knownBackup],
   [/^seawall rekey/, identities],
+  [/--identity seawall-identity\.txt/, identity],
   [/--from-standby/, standby],
   [/^seawall restore --check/, startedCopy],
   [
@@ -68,6 +69,11 @@ async function knownBackup(site: PageSite): Promise<Preparation> {
 function identities(): Preparation {
   const keygen = ["old.txt", "new.txt"].map((file) => `seawall keygen --output ${file} >&2`);
   return { first: [...keygen, "sed -n 's/^# public key: //p' new.txt > new-recipients.txt"].join("\n") };
+}
+
+/** The server of a drill may run as another account. */
+function identity(): Preparation {
+  return { first: "seawall keygen >&2; chmod 644 seawall-identity.txt" };
 }
 
 async function standby(site: PageSite): Promise<Preparation> {
