@@ -177,7 +177,9 @@ class PartRanges {
       const found = await this.#get(at, signal);
       const bytes = (await this.#first) ?? found.objectBytes;
       const moved = found.objectBytes - bytes;
-      if (at === offset + moved) return found.body;
+      // Where the answer was that nothing lies there, the size came later, perhaps of the object as it is by now.
+      const isWhole = found.body.byteLength === Math.max(0, Math.min(RANGE_BYTES, found.objectBytes - at));
+      if (at === offset + moved && (isWhole || asked === REPLACEMENTS_MAX)) return found.body;
       if (Math.abs(moved) > HEADER_FRONT_BYTES || asked === REPLACEMENTS_MAX)
         throw this.#resized(found.objectBytes, bytes);
       at = offset + moved;

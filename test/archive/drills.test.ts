@@ -55,6 +55,22 @@ test("the newest fifty drills stay, and the last one that passed, however long a
   expect(await kept(store)).toEqual(Array.from({ length: 50 }, (_, i) => idOf(i + 11)));
 });
 
+test("the last proof of an identity of each recipient stays, however many drills pass without one", async () => {
+  const store = new MemoryStore();
+  const archive = archiveOf(store);
+  const proofs = new Map([
+    [1, ["a"]],
+    [2, ["a", "b"]],
+    [3, ["b"]],
+    [4, ["b", "c"]],
+  ]);
+  for (let n = 0; n < 60; n++) await putDrill(archive, { ...drillOf(n, true), proved: proofs.get(n) ?? [] });
+  expect(await kept(store)).toEqual([idOf(2), idOf(4), ...Array.from({ length: 50 }, (_, i) => idOf(i + 10))]);
+  expect(await lastProof(archive, new Date(), ["a"])).toBeDefined();
+  await putDrill(archive, { ...drillOf(60, true), proved: ["c", "b", "a"] });
+  expect(await kept(store)).toEqual(Array.from({ length: 50 }, (_, i) => idOf(i + 11)));
+});
+
 test("who may not delete keeps more, and the result is stored all the same", async () => {
   const inner = new MemoryStore();
   const store = new FaultyStore(inner);

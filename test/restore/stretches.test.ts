@@ -387,9 +387,37 @@ test(
     await restore(options(swapping, backup, swappedDir));
     expect(bytesIn(swappedDir).equals(bytesIn(aloneDir))).toBe(true);
     expect(swapping.store.swapped).toBeGreaterThan(0);
+
+    // A bucket says that nothing lies where the last range was, and its size when another header has been replaced back.
+    const late = { ...archive, store: withoutLastRangeAtFirst(archived.store, key) };
+    const lateDir = join(freshFolder(), "data");
+    await restore(options(late, backup, lateDir));
+    expect(bytesIn(lateDir).equals(bytesIn(aloneDir))).toBe(true);
+    expect(late.store.refused).toBe(1);
   },
   TIMEOUT_MS,
 );
+
+/** A store that gives nothing the first time for the range in which an object ends. */
+function withoutLastRangeAtFirst(store: Store, key: string): Store & { readonly refused: number } {
+  let refused = 0;
+  const get: Store["get"] = async (asked, given = {}) => {
+    const found = await store.get(asked, given);
+    const { range } = given;
+    if (asked !== key || range === undefined || found === undefined || refused > 0) return found;
+    if (range.offset === 0 || range.offset + range.length < found.objectBytes) return found;
+    refused++;
+    return { ...found, body: new Uint8Array(0) };
+  };
+  return new Proxy(store as Store & { readonly refused: number }, {
+    get: (target, name) => {
+      if (name === "get") return get;
+      if (name === "refused") return refused;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+}
 
 /** A store that gives an object with another header where a range of it is asked for the first time. */
 function withLongerHeader(store: Store, key: string, codec: Codec): Store & { readonly swapped: number } {

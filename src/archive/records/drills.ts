@@ -1,6 +1,6 @@
 /**
- * The results of drills. Each is one small document that never changes. The newest stay, and so does the last that
- * passed.
+ * The results of drills. Each is one small document that never changes. The newest stay, and so do the last that passed and the last
+ * that proved an identity of each recipient.
  */
 import type { RequestOptions } from "../../store/store.ts";
 import { type Lsn, type TimelineId, formatLsn } from "../../wal/lsn.ts";
@@ -68,24 +68,28 @@ export async function putDrill(archive: Archive, drill: Drill, options: RequestO
 
 async function removeOld(archive: Archive, now: Date, options: RequestOptions): Promise<void> {
   const ids = oldestFirst(await recordIds(archive, drillsPrefix(archive.cluster), options), now);
-  const kept = ids.slice(-DRILLS_KEPT);
-  const old = ids.slice(0, -DRILLS_KEPT);
+  const old = ids.slice(0, -DRILLS_KEPT).reverse();
   if (old.length === 0) return;
-  const passed = (await lastPassed(archive, kept, options)) ?? (await lastPassed(archive, old, options));
-  const gone = old.filter((id) => id !== passed).map((id) => drillKey(archive.cluster, id));
+  const shown = async (id: string): Promise<readonly string[]> =>
+    showing(await ifReadable(readDrill(archive, id, options)));
+  const kept = ids.slice(-DRILLS_KEPT).reverse();
+  const shownLater = new Set<string>();
+  const gone: string[] = [];
+  for (const id of old) {
+    const facts = await shown(id);
+    const isNews = (): boolean => facts.some((fact) => !shownLater.has(fact));
+    while (kept.length > 0 && isNews()) for (const fact of await shown(kept.shift() ?? "")) shownLater.add(fact);
+    if (!isNews()) gone.push(drillKey(archive.cluster, id));
+    for (const fact of facts) shownLater.add(fact);
+  }
   if (gone.length > 0) await archive.store.delete(gone, options);
 }
 
-/** The newest of these that passed. One that cannot be read did not. */
-async function lastPassed(
-  archive: Archive,
-  ids: readonly string[],
-  options: RequestOptions,
-): Promise<string | undefined> {
-  for (const id of [...ids].reverse()) {
-    if ((await ifReadable(readDrill(archive, id, options)))?.ok === true) return id;
-  }
-  return undefined;
+const PASSED = "passed";
+
+/** The facts for which a drill is kept while no later one shows them. One that cannot be read shows none. */
+function showing(drill: Drill | undefined): readonly string[] {
+  return drill?.ok === true ? [PASSED, ...drill.proved] : [];
 }
 
 /**
