@@ -55,7 +55,7 @@ export async function benchStart(context: BenchContext): Promise<Section> {
     title: "Start",
     estimate:
       "Node.js alone takes 40 to 75 ms, commander 10, our own files 40 to 60 with the modules of Node.js that they ask for, and the " +
-      "archive some 80 file operations, 40 ms. That is 150 to 190 ms for `list`, and as much for `wal-fetch`, which reads less and decompresses a segment.",
+      "archive some 30 reads and listings, 30 ms. That is 140 to 180 ms for `list`, and as much for `wal-fetch`, which reads less and decompresses a segment.",
     body: [
       "Milliseconds from the start of the process to the first byte of its answer; of `wal-fetch`, which answers with a file, to its end.\n",
       table(["", ...nodes.map(({ version }) => version), "target"], rows),
