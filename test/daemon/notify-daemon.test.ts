@@ -93,6 +93,8 @@ async function loseWal(server: PostgresServer, slot: string): Promise<void> {
 
 test("a receiver that ends by an error tells so before it is gone, once, however often it is started", async () => {
   const cluster = "failing";
+  // On a busy machine a start may take longer than the time after which a stall is told.
+  const failures = (): string[] => hooked.eventsOf(cluster).filter((event) => event !== "receiver-stalled");
   await using server = await startPostgres({ version: 18, segmentSizeMiB: 1 });
   {
     await using daemon = hooked.daemon(server, cluster);
@@ -104,7 +106,7 @@ test("a receiver that ends by an error tells so before it is gone, once, however
     await using daemon = hooked.daemon(stranger, cluster);
     expect((await daemon.ended()).code).toBe(4);
   }
-  expect(hooked.eventsOf(cluster)).toEqual(["receiver-failed"]);
+  expect(failures()).toEqual(["receiver-failed"]);
   expect(hooked.bodyOf(cluster, "receiver-failed")).toMatchObject({
     severity: "critical",
     details: { code: "server-auth" },
@@ -117,7 +119,7 @@ test("a receiver that ends by an error tells so before it is gone, once, however
     await using daemon = hooked.daemon(other, cluster);
     expect((await daemon.ended()).code).toBe(6);
   }
-  expect(hooked.eventsOf(cluster)).toEqual(["receiver-failed", "receiver-failed"]);
+  expect(failures()).toEqual(["receiver-failed", "receiver-failed"]);
   const latest = hooked.received.filter(({ body }) => body.cluster === cluster).at(-1);
   expect(latest?.body).toMatchObject({ details: { code: "foreign-cluster" } });
   expect(notices()).toEqual(before);
