@@ -9,7 +9,7 @@ import { dropSlot, pgbench } from "./primary.ts";
 import { quantile } from "./stats.ts";
 
 export const SECONDS = 6;
-/** Of each run, left out: connections and the first commits. */
+/** The beginning of each run is left out: connections and the first commits. */
 export const WARM_UP_SECONDS = 1.5;
 export const CLIENTS = [1, 32] as const;
 /** Before the runs of a standby: a receiver runs for weeks, and its first thousands of commits run code that is not compiled yet. */

@@ -1,4 +1,4 @@
-/** What reading a catalog asks of the store, and that it is one moment's view while a receiver goes on. */
+/** A catalog lists each folder once, and is one moment's view while a receiver goes on. */
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Archive } from "../../src/archive/archive.ts";

@@ -34,7 +34,7 @@ interface Shipping {
 }
 
 /** Ships the journal of a rig into a store. */
-function ship({ journal }: Rig, writer: WalWriter, store: Store, log = silentLog): Shipping {
+function ship({ journal }: Rig, writer: WalWriter, store: Store, log = silentLog, intervalMs?: number): Shipping {
   const codec = writingCodec;
   const at = { cluster: "main", synchronous: false, nowMs: () => 0 };
   const shown = new ReceiverState({ ...at, durability: "spool" });
@@ -43,8 +43,8 @@ function ship({ journal }: Rig, writer: WalWriter, store: Store, log = silentLog
   const options = {
     store,
     cluster: "main",
-    shipIntervalMs: 20,
-    statusIntervalMs: 50,
+    shipIntervalMs: intervalMs ?? 20,
+    statusIntervalMs: intervalMs ?? 50,
     receiverTimeoutMs: 60_000,
     compressLevel: 1,
     codecThreads: 1,
@@ -98,6 +98,26 @@ test("without new WAL no request is sent, and with new WAL the archive is not op
   expect(await findTip(await openRunArchive(store, "main"))).toMatchObject({ lsn: writer.position });
   expect(shown.uploadedLsn).toBe(writer.position);
 });
+
+test("a journal that ends is uploaded at once, however long the interval of uploads is", async () => {
+  const writer = new WalWriter();
+  for (let i = 0; i < 20; i++) writer.write({ data: filled(9_000) });
+  const rig = await openRig(new MemoryDisk(), writer);
+  const store = new MemoryStore();
+  const { state, stop } = ship(rig, writer, store, silentLog, 3_600_000);
+  const never = new AbortController().signal;
+  await rig.feed(writer.records[9]?.end ?? writer.position, 10_000);
+  await rig.settle();
+  await vi.waitFor(() => expect(state.receivedLsn).toBe(writer.records[9]?.end));
+  // The upload has all there is, and waits for more.
+  await rig.feed(writer.position, 10_000);
+  await rig.settle();
+  await new Promise((resolve) => setImmediate(resolve));
+  rig.journal.finish();
+  expect(await state.reaches({ timeline: TIMELINE, lsn: writer.position }, [never])).toBe(true);
+  await stop();
+  await rig.close();
+}, 20_000);
 
 describe("a record that is longer than the whole spool", () => {
   function longRecord(): { readonly writer: WalWriter; readonly before: Lsn } {

@@ -1,4 +1,4 @@
-/** What a drill takes from the log of its server. */
+/** The complaint that a drill takes from the log of its server. */
 import { expect, test } from "vitest";
 import { complaintIn } from "../../src/restore/drill/server.ts";
 

@@ -78,7 +78,12 @@ async function removeOld(archive: Archive, now: Date, options: RequestOptions): 
   for (const id of old) {
     const facts = await shown(id);
     const isNews = (): boolean => facts.some((fact) => !shownLater.has(fact));
-    while (kept.length > 0 && isNews()) for (const fact of await shown(kept.shift() ?? "")) shownLater.add(fact);
+    // As few of the newer ones are read as show it all.
+    while (isNews()) {
+      const later = kept.shift();
+      if (later === undefined) break;
+      for (const fact of await shown(later)) shownLater.add(fact);
+    }
     if (!isNews()) gone.push(drillKey(archive.cluster, id));
     for (const fact of facts) shownLater.add(fact);
   }

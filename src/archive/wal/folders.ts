@@ -50,8 +50,8 @@ const LISTS_IN_FLIGHT = 16;
 const PREFIXES_IN_FLIGHT = 8;
 /** Keys that one walk through neighbouring folders is meant to pass: some pages of a bucket's listing, so few are read in vain. */
 const KEYS_PER_WALK = 8192;
-/** WAL in a folder of segments (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
-const FOLDER_BYTES = 2 ** 32;
+/** WAL in a folder of segments, whatever their size (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
+export const FOLDER_BYTES = 2 ** 32;
 
 /**
  * Lists every folder of segments and hands each to `visit`; several are visited at the same time, in no order, and a list

@@ -19,7 +19,7 @@ import { listGaps } from "./gaps.ts";
 import type { Gap } from "../documents.ts";
 import { type LineClaim, readClaims, readLinePath } from "../line/claims.ts";
 import { parseWalKey, timelinePrefix, walFolderNames } from "../keys.ts";
-import { listTimelines, newestNames } from "./folders.ts";
+import { FOLDER_BYTES, listTimelines, newestNames } from "./folders.ts";
 import type { WalListing, WalRun } from "./inventory.ts";
 import type { WalItem } from "./path.ts";
 import { verifiedEnd } from "./reach.ts";
@@ -260,9 +260,6 @@ export async function carryInto(
   const place = { timeline: ownerBefore(history, segmentStart(segment, segmentSize)), segment: before, segmentSize };
   return (await peekWal(archive, "segment", place, { ...options, part: "full" }))?.carry;
 }
-
-/** WAL in a folder of segments, whatever their size (PostgreSQL: xlog_internal.h, XLogSegmentsPerXLogId). */
-const FOLDER_BYTES = 2 ** 32;
 
 /**
  * How many segments may be stored past one that is not: the tip is looked for in the newest two folders, so a hole, and

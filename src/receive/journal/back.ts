@@ -26,8 +26,9 @@ import { JournalSource } from "./journal-source.ts";
 /** After a failure the next attempt waits at least this long, and at most DELAY_MAX_MS. */
 const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
-/** WAL gathers in the journal for this part of the upload's interval before it is read. */
+/** WAL gathers in the journal for this part of the upload's interval before it is read, and no longer than GATHER_MS_MAX: a stop waits. */
 const GATHERED_PART = 0.02;
+const GATHER_MS_MAX = 20;
 const UPLOAD_FAILED =
   "the spool could not be uploaded; WAL is acknowledged from the spool, and the upload is tried again";
 
@@ -79,7 +80,7 @@ function joinJournal(options: ReceiverOptions, { journal, state, openBehind }: B
     state.pruneFailed(error);
     pruning.failed({ message: PRUNING_FAILED, error, level: "error" });
   };
-  const gatherMs = options.shipIntervalMs * GATHERED_PART;
+  const gatherMs = Math.min(GATHER_MS_MAX, options.shipIntervalMs * GATHERED_PART);
   const source = new JournalSource({ journal, gatherMs, onFailure, onConfirmed: () => pruning.succeeded() });
   return async (run: Run, signal): Promise<JoinedSource> => {
     const { identity, history, tip } = await begun(journal, signal);

@@ -5,9 +5,9 @@
  * CPU, this 2.42 ms (0.73×) and 0.94 ms. For 16 MiB both take the same time, so larger bodies go through the SDK.
  *
  * It repeats the last PUT that the SDK composed and the server took, with another key and body: the SDK's credentials, clock and
- * connections, without its middleware and its signer (quick-sign.ts). Any answer but the two plain ones (stored, or there already) makes it forget
- * that PUT; the caller then stores through the SDK, whose next success is the pattern again. No answer at all is an error as
- * everywhere: store/retry.ts tries again and compares.
+ * connections, without its middleware and its signer (quick-sign.ts). Any answer but the two plain ones (stored, or there already)
+ * makes it forget that PUT; the caller then stores through the SDK, whose next success is the pattern again. No answer at all is an
+ * error as everywhere: store/retry.ts tries again and compares.
  */
 import { HttpRequest, extendedEncodeURIComponent } from "@smithy/core/protocols";
 import { waitFor } from "../signal.ts";
